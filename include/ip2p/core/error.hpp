@@ -1,0 +1,42 @@
+#pragma once
+
+/// \file
+/// The one run-time error type of the library.
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace ip2p {
+
+/// Thrown for every failure that a caller can cause or act on.
+///
+/// The message is one sentence that names the file, tensor or argument, what was expected and what was found.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Thrown when a run was stopped through its `std::stop_token`; nothing is wrong with the input.
+class Cancelled : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Throws `Error` with a formatted message.
+template <class... Args>
+[[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
+  throw Error(fmt::format(format, std::forward<Args>(args)...));
+}
+
+/// Throws `Error` with a formatted message unless `condition` holds; the message is only built on failure.
+template <class... Args>
+void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
+  if (!condition) [[unlikely]] {
+    fail(format, std::forward<Args>(args)...);
+  }
+}
+
+}  // namespace ip2p
