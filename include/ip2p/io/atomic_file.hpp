@@ -1,0 +1,156 @@
+#pragma once
+
+/// \file
+/// Files that appear complete or not at all.
+
+#include <ip2p/core/error.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <random>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace ip2p {
+
+namespace detail {
+
+/// "No space left on device": the text of an errno value.
+inline std::string errno_text(int code) { return std::generic_category().message(code); }
+
+/// The file a write to `path` should replace: the end of a chain of symbolic links, so that a link stays a link.
+inline std::filesystem::path write_target(const std::filesystem::path& path) {
+  std::filesystem::path target = path;
+  std::error_code ignored;
+  for (int hops = 0; hops < 40 && std::filesystem::is_symlink(target, ignored); ++hops) {
+    const auto next = std::filesystem::read_symlink(target, ignored);
+    target = next.is_absolute() ? next : target.parent_path() / next;
+  }
+  return target;
+}
+
+}  // namespace detail
+
+/// A file that replaces `path` in one step when `commit()` is called, and leaves no trace when it is not.
+///
+/// The bytes go to a temporary file in the same folder, which is fsynced, renamed over `path`, and made durable by an
+/// fsync of the folder. A reader sees the old file or the complete new one, also after a crash or on a full disk.
+/// An existing file keeps its permission bits. Every failure of the operating system is an `Error` naming the path.
+class AtomicFile {
+ public:
+  /// Creates the temporary file. Throws `Error` if `path` is a folder or another thing that is no regular file, or if
+  /// its folder is missing or cannot be written.
+  explicit AtomicFile(const std::filesystem::path& path) : target_(detail::write_target(path)) {
+    require(target_.has_filename(), "cannot write '{}': expected the path of a file", path.string());
+    folder_ = target_.has_parent_path() ? target_.parent_path() : std::filesystem::path(".");
+    std::error_code ignored;
+    require(std::filesystem::is_directory(folder_, ignored), "cannot write '{}': there is no folder '{}'",
+            path.string(), folder_.string());
+    struct stat existing {};
+    const bool exists = ::stat(target_.c_str(), &existing) == 0;
+    require(!exists || !S_ISDIR(existing.st_mode), "cannot write '{}': it is a folder", path.string());
+    require(!exists || S_ISREG(existing.st_mode), "cannot write '{}': it exists and is not a regular file",
+            path.string());
+    open_temporary();
+    if (exists) static_cast<void>(::fchmod(descriptor_, existing.st_mode & 07777));
+  }
+
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// Removes the temporary file if `commit()` was not reached.
+  ~AtomicFile() { discard(); }
+
+  /// Appends `bytes`. Throws `Error` (disk full, quota, I/O error); the old file is untouched then.
+  void write(std::span<const std::byte> bytes) {
+    require(descriptor_ >= 0, "cannot write '{}': the file is already committed", target_.string());
+    while (!bytes.empty()) {
+      // Linux transfers at most about 2 GiB a call; 1 GiB keeps every platform inside its limit.
+      const std::size_t wanted = bytes.size() < (std::size_t{1} << 30) ? bytes.size() : std::size_t{1} << 30;
+      const ssize_t written = ::write(descriptor_, bytes.data(), wanted);
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) give_up(written == 0 ? ENOSPC : errno, "write");
+      bytes = bytes.subspan(static_cast<std::size_t>(written));
+    }
+  }
+
+  /// Makes the bytes durable and puts them in place of `path`. Throws `Error`; the old file is untouched then.
+  void commit() {
+    require(descriptor_ >= 0, "cannot write '{}': the file is already committed", target_.string());
+    sync(descriptor_);
+    if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) give_up(errno, "close");
+    if (::rename(temporary_.c_str(), target_.c_str()) != 0) give_up(errno, "rename");
+    temporary_.clear();
+    // The rename itself lives in the folder; some file systems refuse to open or sync a folder, which is no failure.
+    const int folder = ::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder >= 0) {
+      static_cast<void>(::fsync(folder));
+      ::close(folder);
+    }
+  }
+
+ private:
+  void open_temporary() {
+    std::random_device entropy;
+    int code = EEXIST;
+    for (int attempt = 0; attempt < 16 && code == EEXIST; ++attempt) {
+      // The name is cut so that the suffix fits into the file system's limit of 255 bytes.
+      temporary_ = folder_ / fmt::format(".{}.{:08x}{:08x}.tmp", target_.filename().string().substr(0, 200),
+                                         static_cast<std::uint32_t>(entropy()), static_cast<std::uint32_t>(entropy()));
+      descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      code = descriptor_ < 0 ? errno : 0;
+    }
+    if (code != 0) {
+      temporary_.clear();
+      fail("cannot write '{}': creating a file in '{}' failed: {}", target_.string(), folder_.string(),
+           detail::errno_text(code));
+    }
+  }
+
+  void sync(int descriptor) {
+    while (::fsync(descriptor) != 0) {
+      if (errno == EINTR) continue;
+      if (errno == EINVAL || errno == ENOTSUP || errno == EROFS) return;  // file systems without fsync
+      give_up(errno, "fsync");
+    }
+  }
+
+  [[noreturn]] void give_up(int code, const char* operation) {
+    discard();
+    fail("cannot write '{}': {} failed: {}", target_.string(), operation, detail::errno_text(code));
+  }
+
+  void discard() noexcept {
+    if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+    temporary_.clear();
+  }
+
+  std::filesystem::path target_;
+  std::filesystem::path folder_;
+  std::filesystem::path temporary_;
+  int descriptor_ = -1;
+};
+
+/// Writes the concatenation of `parts` to `path` as one `AtomicFile`. Throws `Error`; the old file is untouched then.
+inline void write_file_atomically(const std::filesystem::path& path,
+                                  std::span<const std::span<const std::byte>> parts) {
+  AtomicFile file(path);
+  for (const auto part : parts) file.write(part);
+  file.commit();
+}
+
+/// Writes `bytes` to `path` as one `AtomicFile`. Throws `Error`; the old file is untouched then.
+inline void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  write_file_atomically(path, std::span<const std::span<const std::byte>>(&bytes, 1));
+}
+
+}  // namespace ip2p
