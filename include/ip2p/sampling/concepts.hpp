@@ -1,0 +1,153 @@
+#pragma once
+
+/// \file
+/// Contract of the folder: a denoiser estimates the clean latents, a sampler walks down the noise levels with it.
+///
+/// Skeleton to copy for a sampler of one's own:
+///
+///     struct Jump {
+///       template <class Denoiser, class Noise>
+///       at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
+///                         const ip2p::RunHooks& hooks = {}) const {
+///         ip2p::require_denoiser<Denoiser>();
+///         ip2p::require_noise_source<Noise>();
+///         ip2p::require_run(x, sigmas);
+///         for (const ip2p::Step& at : ip2p::steps_of(sigmas)) {
+///           hooks.check(at);
+///           const at::Tensor x0 = ip2p::denoise(denoiser, x, at);
+///           x = ...;                                                // from at.sigma to at.sigma_next
+///           if (hooks.on_step) hooks.on_step(at, x);
+///         }
+///         return x;
+///       }
+///     };
+///     static_assert(ip2p::SamplerPolicy<Jump>);                     // then: ip2p::testing::check_sampler(...)
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/progress.hpp"
+#include "ip2p/core/random.hpp"
+#include "ip2p/core/step.hpp"
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p {
+
+namespace detail {
+
+template <class Callable>
+concept Denoises = requires(Callable& denoiser, const at::Tensor& x, const Step& at) {
+  { denoiser(x, at) } -> std::convertible_to<at::Tensor>;
+};
+
+// Declared only: the arguments with which `SamplerPolicy` asks whether `sample` can be called.
+struct SomeDenoiser {
+  at::Tensor operator()(const at::Tensor& x, const Step& at) const;
+};
+struct SomeNoise {
+  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw);
+};
+
+template <class Policy>
+concept HasSample = requires(const Policy& sampler, SomeDenoiser& denoiser, at::Tensor x,
+                             std::span<const double> sigmas, SomeNoise& rng, const RunHooks& hooks) {
+  { sampler.sample(denoiser, x, sigmas, rng, hooks) } -> std::same_as<at::Tensor>;
+};
+
+}  // namespace detail
+
+/// An estimate of the clean latents x0 from noisy ones.
+///
+///     at::Tensor operator()(const at::Tensor& x, const Step& at);   // x [B,C,h,w] at noise level at.sigma -> x0
+///
+/// Laws: the result has the shape and dtype of x; x is not changed; equal arguments give equal bits.
+template <class Callable>
+concept Denoiser = detail::Denoises<std::remove_reference_t<Callable>>;
+
+/// A numerical solver of the reverse diffusion.
+///
+///     at::Tensor sample(auto&& denoiser, at::Tensor x, std::span<const double> sigmas, NoiseSource auto& rng,
+///                       const RunHooks& hooks = {}) const;
+///
+/// `x` [B,C,h,w] enters at noise level sigmas[0] and leaves at sigmas.back() = 0.
+///
+/// Laws (`ip2p::testing::check_sampler`):
+///  1. exact for a point mass: with the denoiser that always answers c, the result is c;
+///  2. equal noise sources give equal bits, and the argument x is not changed in place;
+///  3. `on_step` is called once a step, in order; a requested stop throws `Cancelled` before the next evaluation;
+///  4. noise levels that are not finite, not strictly decreasing or do not end with 0 throw `Error`;
+///  5. a batch equals its samples run one by one, when the noise source does.
+template <class Policy>
+concept SamplerPolicy = std::copy_constructible<Policy> && detail::HasSample<Policy>;
+
+/// Stops compilation with one sentence unless `Callable` is a `Denoiser`.
+template <class Callable>
+consteval void require_denoiser() {
+  static_assert(Denoiser<Callable>,
+                "ip2p: Denoiser needs `at::Tensor operator()(const at::Tensor& x, const Step& at)`; "
+                "see docs/reference/concepts.md#denoiser");
+}
+
+/// Stops compilation with one sentence unless `Policy` is a `SamplerPolicy`.
+template <class Policy>
+consteval void require_sampler_policy() {
+  static_assert(std::copy_constructible<Policy>,
+                "ip2p: SamplerPolicy must be copyable; see docs/reference/concepts.md#samplerpolicy");
+  static_assert(detail::HasSample<Policy>,
+                "ip2p: SamplerPolicy needs `at::Tensor sample(auto&& denoiser, at::Tensor x, std::span<const double> "
+                "sigmas, auto& rng, const RunHooks& hooks) const`; see docs/reference/concepts.md#samplerpolicy");
+}
+
+/// Throws `Error` unless `sigmas` are the noise levels of a run: at least two, finite, strictly decreasing, last 0.
+inline void require_sigmas(std::span<const double> sigmas) {
+  require(sigmas.size() >= 2, "sigmas: expected at least 2 noise levels (one step), found {}", sigmas.size());
+  for (std::size_t i = 0; i < sigmas.size(); ++i) {
+    require(std::isfinite(sigmas[i]) && sigmas[i] >= 0.0, "sigmas[{}]: expected a finite value >= 0, found {}", i,
+            sigmas[i]);
+    require(i == 0 || sigmas[i] < sigmas[i - 1], "sigmas[{}]: expected less than the previous {}, found {}", i,
+            sigmas[i == 0 ? 0 : i - 1], sigmas[i]);
+  }
+  require(sigmas.back() == 0.0, "sigmas: expected the last noise level to be 0, found {}", sigmas.back());
+}
+
+/// Throws `Error` unless a sampler can start: floating-point latents [B, ...] and sound noise levels.
+inline void require_run(const at::Tensor& x, std::span<const double> sigmas) {
+  require(x.defined(), "latents: expected a tensor, found an undefined one");
+  require(x.dim() >= 1 && x.is_floating_point(), "latents: expected floating-point [B, ...], found {} {}",
+          c10::toString(x.scalar_type()), shape_text(x.sizes()));
+  require_sigmas(sigmas);
+}
+
+/// The steps of a run over `sigmas`: step i goes from sigmas[i] to sigmas[i + 1].
+inline std::vector<Step> steps_of(std::span<const double> sigmas) {
+  std::vector<Step> steps;
+  const auto count = static_cast<std::int64_t>(sigmas.size()) - 1;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto k = static_cast<std::size_t>(i);
+    steps.push_back({.index = i, .count = count, .sigma = sigmas[k], .sigma_next = sigmas[k + 1]});
+  }
+  return steps;
+}
+
+/// Evaluates the denoiser and checks its answer. Throws `Error` unless the estimate has the shape and dtype of x.
+template <class Callable>
+at::Tensor denoise(Callable& denoiser, const at::Tensor& x, const Step& at) {
+  at::Tensor x0 = denoiser(x, at);
+  require(x0.defined() && x0.sizes() == x.sizes() && x0.scalar_type() == x.scalar_type(),
+          "denoiser: expected an estimate of {} {}, found {}", c10::toString(x.scalar_type()), shape_text(x.sizes()),
+          x0.defined() ? fmt::format("{} {}", c10::toString(x0.scalar_type()), shape_text(x0.sizes())) : "no tensor");
+  return x0;
+}
+
+/// The noise that step `at` adds: draw at.index + 1 of the source, in the dtype and on the device of x.
+template <class Noise>
+at::Tensor step_noise(Noise& rng, const at::Tensor& x, const Step& at) {
+  return rng.normal(x.sizes(), at.index + 1).to(x.options());
+}
+
+}  // namespace ip2p

@@ -1,0 +1,87 @@
+#pragma once
+
+/// \file
+/// Contract of the folder: a schedule says at which noise levels a run evaluates its denoiser.
+///
+/// Skeleton to copy for a schedule of one's own:
+///
+///     struct HalvingSigmas {
+///       ip2p::DiscreteSchedule training;                              // noise levels that the model was trained on
+///       std::vector<double> sigmas(std::int64_t n) const;             // n + 1 values, strictly decreasing, last 0
+///       double sigma_to_t(double sigma) const { return training.sigma_to_t(sigma); }
+///     };
+///     static_assert(ip2p::SchedulePolicy<HalvingSigmas>);             // then: ip2p::testing::check_schedule(...)
+
+#include <concepts>
+#include <cstdint>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+
+namespace ip2p {
+
+namespace detail {
+
+template <class Policy>
+concept HasSigmas = requires(const Policy& schedule, std::int64_t n) {
+  { schedule.sigmas(n) } -> std::same_as<std::vector<double>>;
+};
+
+template <class Policy>
+concept HasSigmaToT = requires(const Policy& schedule, double sigma) {
+  { schedule.sigma_to_t(sigma) } -> std::convertible_to<double>;
+};
+
+template <class Policy>
+concept HasInitialSigma = requires(const Policy& schedule, const std::vector<double>& sigmas) {
+  { schedule.initial_sigma(sigmas) } -> std::convertible_to<double>;
+};
+
+/// Throws `Error` unless a run of `n` steps makes sense.
+inline void require_steps(std::int64_t n) { require(n >= 1, "steps: expected at least 1, found {}", n); }
+
+}  // namespace detail
+
+/// Noise levels of a sampling run, in the convention x = x0 + sigma * noise of k-diffusion and Karras et al. 2022.
+///
+///     std::vector<double> sigmas(std::int64_t n) const;   // n steps: n + 1 noise levels
+///     double sigma_to_t(double sigma) const;              // the (fractional) timestep that the network is told
+///
+/// and optionally, where a unit-variance start is not scaled by the first noise level:
+///
+///     double initial_sigma(const std::vector<double>& sigmas) const;
+///
+/// Laws (`ip2p::testing::check_schedule`):
+///  1. `sigmas(n)` has n + 1 finite values, strictly decreasing, the last exactly 0;
+///  2. `sigma_to_t` is finite and not negative, and does not rise where sigma falls;
+///  3. `sigmas(n)` with n < 1 throws `Error`; equal calls give equal bits.
+template <class Policy>
+concept SchedulePolicy = std::copy_constructible<Policy> && detail::HasSigmas<Policy> && detail::HasSigmaToT<Policy>;
+
+/// Stops compilation with one sentence unless `Policy` is a `SchedulePolicy`.
+template <class Policy>
+consteval void require_schedule_policy() {
+  static_assert(std::copy_constructible<Policy>,
+                "ip2p: SchedulePolicy must be copyable; see docs/reference/concepts.md#schedulepolicy");
+  static_assert(detail::HasSigmas<Policy>,
+                "ip2p: SchedulePolicy needs `std::vector<double> sigmas(std::int64_t n) const`; "
+                "see docs/reference/concepts.md#schedulepolicy");
+  static_assert(detail::HasSigmaToT<Policy>,
+                "ip2p: SchedulePolicy needs `double sigma_to_t(double sigma) const`; "
+                "see docs/reference/concepts.md#schedulepolicy");
+}
+
+/// The factor that turns unit-variance noise into the start of a run over `sigmas`: the policy's own rule where it has
+/// one, else the first noise level.
+template <class Policy>
+double initial_sigma(const Policy& schedule, const std::vector<double>& sigmas) {
+  require_schedule_policy<Policy>();
+  require(!sigmas.empty(), "sigmas: expected at least one value, found none");
+  if constexpr (detail::HasInitialSigma<Policy>) {
+    return schedule.initial_sigma(sigmas);
+  } else {
+    return sigmas.front();
+  }
+}
+
+}  // namespace ip2p
