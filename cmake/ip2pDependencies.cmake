@@ -1,0 +1,124 @@
+# Finds what ip2p::ip2p links to. Used by the build and, installed, by the package config: both see the same targets.
+#
+# Defines
+#   ip2p::libtorch   LibTorch, with CUDA where it can be used
+#   ip2p::webp       libwebp with IP2P_HAS_WEBP, or nothing where it is absent
+# and finds fmt, nlohmann_json, PNG, JPEG and Threads.
+#
+# Reads
+#   IP2P_CUDA   AUTO (default): CUDA if this machine has the toolkit and all libraries that libtorch_cuda needs;
+#               ON: CUDA, or an error; OFF: CPU only.
+
+include(CMakeFindDependencyMacro)
+
+if(NOT TARGET fmt::fmt-header-only)
+  find_dependency(fmt)
+endif()
+if(NOT TARGET nlohmann_json::nlohmann_json)
+  find_dependency(nlohmann_json)
+endif()
+if(NOT TARGET PNG::PNG)
+  find_dependency(PNG)
+endif()
+if(NOT TARGET JPEG::JPEG)
+  find_dependency(JPEG)
+endif()
+if(NOT TARGET Threads::Threads)
+  find_dependency(Threads)
+endif()
+
+if(NOT TARGET ip2p::webp)
+  find_path(IP2P_WEBP_INCLUDE_DIR webp/decode.h)
+  find_library(IP2P_WEBP_LIBRARY webp)
+  find_library(IP2P_WEBPDEMUX_LIBRARY webpdemux)
+  mark_as_advanced(IP2P_WEBP_INCLUDE_DIR IP2P_WEBP_LIBRARY IP2P_WEBPDEMUX_LIBRARY)
+  add_library(ip2p::webp INTERFACE IMPORTED)
+  if(IP2P_WEBP_INCLUDE_DIR AND IP2P_WEBP_LIBRARY AND IP2P_WEBPDEMUX_LIBRARY)
+    set_target_properties(ip2p::webp PROPERTIES
+      INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_WEBP=1
+      INTERFACE_INCLUDE_DIRECTORIES "${IP2P_WEBP_INCLUDE_DIR}"
+      INTERFACE_LINK_LIBRARIES "${IP2P_WEBPDEMUX_LIBRARY};${IP2P_WEBP_LIBRARY}")
+  endif()
+endif()
+
+if(TARGET ip2p::libtorch)
+  return()
+endif()
+
+# Sets `result` to the libraries that libtorch_cuda needs and the loader does not find here.
+function(ip2p_missing_cuda_libraries library result)
+  execute_process(COMMAND ldd "${library}" OUTPUT_VARIABLE needed ERROR_QUIET)
+  string(REGEX MATCHALL "[^ \t\n]+ => not found" missing "${needed}")
+  list(TRANSFORM missing REPLACE " => not found" "")
+  list(REMOVE_DUPLICATES missing)
+  set(${result} "${missing}" PARENT_SCOPE)
+endfunction()
+
+set(ip2p_libtorch_note "")
+if(TARGET torch)
+  # The caller found Torch already: its choice stands.
+  set(ip2p_libtorch_way package)
+  set(ip2p_libtorch_note "the target torch that was there")
+else()
+  # The wheel's own package stops with a fatal error where no CUDA toolkit is, so it is not asked before that is known.
+  find_path(IP2P_TORCH_CONFIG_DIR TorchConfig.cmake
+    HINTS "${Torch_DIR}" "${Torch_ROOT}" ENV Torch_DIR ENV Torch_ROOT ${CMAKE_PREFIX_PATH} ENV CMAKE_PREFIX_PATH
+    PATHS "$ENV{XDG_CACHE_HOME}/ip2p/libtorch-2.11.0/torch" "$ENV{HOME}/.cache/ip2p/libtorch-2.11.0/torch"
+    PATH_SUFFIXES share/cmake/Torch Torch)
+  mark_as_advanced(IP2P_TORCH_CONFIG_DIR)
+  if(IP2P_TORCH_CONFIG_DIR)
+    get_filename_component(ip2p_libtorch_prefix "${IP2P_TORCH_CONFIG_DIR}/../../.." ABSOLUTE)
+  endif()
+  if(NOT IP2P_TORCH_CONFIG_DIR OR NOT EXISTS "${ip2p_libtorch_prefix}/lib/libtorch_cuda.so")
+    # No wheel with CUDA: a package of a distribution, or a CPU build of LibTorch, knows best itself.
+    set(ip2p_libtorch_way package)
+    set(ip2p_libtorch_note "a build without CUDA")
+  elseif("${IP2P_CUDA}" STREQUAL "" OR "${IP2P_CUDA}" STREQUAL "AUTO")
+    set(ip2p_libtorch_way headers)
+    ip2p_missing_cuda_libraries("${ip2p_libtorch_prefix}/lib/libtorch_cuda.so" ip2p_missing)
+    find_package(CUDAToolkit QUIET)
+    if(NOT CUDAToolkit_FOUND OR NOT CUDAToolkit_NVCC_EXECUTABLE)
+      set(ip2p_libtorch_note "CPU only: no CUDA toolkit here")
+    elseif(ip2p_missing)
+      list(JOIN ip2p_missing ", " ip2p_missing)
+      set(ip2p_libtorch_note "CPU only: libtorch_cuda.so needs ${ip2p_missing}")
+    else()
+      set(ip2p_libtorch_way package)
+      set(ip2p_libtorch_note "with CUDA ${CUDAToolkit_VERSION}")
+    endif()
+  elseif(IP2P_CUDA)
+    set(ip2p_libtorch_way package)
+    set(ip2p_libtorch_note "with CUDA")
+  else()
+    set(ip2p_libtorch_way headers)
+    set(ip2p_libtorch_note "CPU only: IP2P_CUDA is ${IP2P_CUDA}")
+  endif()
+endif()
+
+add_library(ip2p::libtorch INTERFACE IMPORTED)
+if(ip2p_libtorch_way STREQUAL "package")
+  if(NOT TARGET torch)
+    if(IP2P_TORCH_CONFIG_DIR)
+      set(Torch_DIR "${IP2P_TORCH_CONFIG_DIR}")
+    endif()
+    find_dependency(Torch)
+  endif()
+  set_property(TARGET ip2p::libtorch PROPERTY INTERFACE_LINK_LIBRARIES torch)
+  # The target torch carries include folders and libraries; a library of CUDA that is absent here is needed only where
+  # the program runs on a GPU, so it must not stop the link.
+  if(TARGET torch_cuda)
+    set_property(TARGET ip2p::libtorch PROPERTY INTERFACE_LINK_OPTIONS "LINKER:--allow-shlib-undefined")
+  endif()
+else()
+  add_library(ip2p::c10 SHARED IMPORTED)
+  set_target_properties(ip2p::c10 PROPERTIES IMPORTED_LOCATION "${ip2p_libtorch_prefix}/lib/libc10.so")
+  add_library(ip2p::torch_cpu SHARED IMPORTED)
+  set_target_properties(ip2p::torch_cpu PROPERTIES IMPORTED_LOCATION "${ip2p_libtorch_prefix}/lib/libtorch_cpu.so")
+  set_target_properties(ip2p::libtorch PROPERTIES
+    INTERFACE_INCLUDE_DIRECTORIES
+      "${ip2p_libtorch_prefix}/include;${ip2p_libtorch_prefix}/include/torch/csrc/api/include"
+    INTERFACE_LINK_LIBRARIES "ip2p::torch_cpu;ip2p::c10")
+endif()
+if(NOT ip2p_FIND_QUIETLY)
+  message(STATUS "ip2p: LibTorch ${ip2p_libtorch_prefix} (${ip2p_libtorch_note})")
+endif()

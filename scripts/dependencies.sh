@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Installs what a build needs: Debian packages, and LibTorch from PyPI where the machine has none.
+# Log lines go to stderr; the last line on stdout is the folder that holds LibTorch (its CMake prefix).
+# Runs again in a moment when everything is there.
+#
+#   CMAKE_PREFIX_PATH, Torch_DIR   an existing LibTorch is used as it is
+#   XDG_CACHE_HOME                 where a downloaded LibTorch is kept (default ~/.cache)
+#   IP2P_SKIP_APT=1                never call apt-get (the packages come from elsewhere)
+#   IP2P_CUDA_RUNTIME=1            also fetch the CUDA libraries that libtorch_cuda needs (2 GB, for a GPU machine)
+set -euo pipefail
+
+torch_version=2.11.0
+packages=(g++ cmake ninja-build ccache pkg-config python3 python3-pip
+  libfmt-dev nlohmann-json3-dev libpng-dev libjpeg-dev libwebp-dev libcli11-dev catch2 libbenchmark-dev)
+
+# The wheels that libtorch_cpu.so needs at run time on a machine without CUDA, and those that libtorch_cuda.so adds.
+runtime_wheels=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+
+log() { printf '%s\n' "$*" >&2; }
+die() { log "dependencies: $*"; exit 1; }
+
+install_packages() {
+  local missing=() package
+  command -v dpkg-query >/dev/null || { log "no dpkg here: assuming that the build tools are installed"; return; }
+  for package in "${packages[@]}"; do
+    case "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" in
+      installed) ;;
+      *) missing+=("$package") ;;
+    esac
+  done
+  # Tools that were installed by other means need no package.
+  local wanted=()
+  for package in "${missing[@]}"; do
+    case "$package" in
+      python3-pip) python3 -m pip --version >/dev/null 2>&1 || wanted+=("$package") ;;
+      ninja-build) command -v ninja >/dev/null || wanted+=("$package") ;;
+      python3|cmake|ccache|pkg-config|g++) command -v "$package" >/dev/null || wanted+=("$package") ;;
+      *) wanted+=("$package") ;;
+    esac
+  done
+  [ ${#wanted[@]} -eq 0 ] && return
+  [ "${IP2P_SKIP_APT:-0}" = 1 ] && { log "IP2P_SKIP_APT=1: not installing ${wanted[*]}"; return; }
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || die "packages ${wanted[*]} are missing and this user is not root and has no sudo"
+    as_root=(sudo)
+  fi
+  log "installing Debian packages: ${wanted[*]}"
+  "${as_root[@]}" apt-get update -q >&2
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${wanted[@]}" >&2
+}
+
+# Prints the prefix of a LibTorch that the environment names, or nothing.
+named_libtorch() {
+  local prefix
+  if [ -n "${Torch_DIR:-}" ]; then
+    [ -f "$Torch_DIR/TorchConfig.cmake" ] || die "Torch_DIR=$Torch_DIR: expected TorchConfig.cmake there, found none"
+    (cd "$Torch_DIR/../../.." && pwd)
+    return
+  fi
+  local IFS=:
+  for prefix in ${CMAKE_PREFIX_PATH:-}; do
+    if [ -f "$prefix/share/cmake/Torch/TorchConfig.cmake" ]; then printf '%s\n' "$prefix"; return; fi
+  done
+}
+
+# Downloads wheels into folder $1; the rest are options and requirements.
+download() {
+  local into=$1 machine tag tags=()
+  shift
+  machine=$(uname -m)
+  for tag in manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_25 manylinux_2_24 manylinux_2_17 manylinux2014; do
+    tags+=(--platform "${tag}_$machine")
+  done
+  # The interpreter version only picks a wheel: nothing of Python is used.
+  python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --only-binary=:all: \
+    --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none "${tags[@]}" --dest "$into" "$@" >&2
+}
+
+# Unpacks what a C++ build needs of the wheels in folder $1 into folder $2 (torch without its Python files).
+unpack() {
+  python3 - "$1" "$2" <<'PYTHON'
+import pathlib, sys, zipfile
+wheels, into = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+for wheel in sorted(wheels.glob("*.whl")):
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            parts = member.filename.split("/")
+            if parts[0] == "torch" and (parts[1] not in ("include", "lib", "share") or parts[-1] == "libtorch_python.so"):
+                continue
+            archive.extract(member, into)
+PYTHON
+}
+
+fetch_libtorch() {
+  local home=$1 scratch
+  [ -d "$home" ] && return
+  mkdir -p "$(dirname "$home")"
+  # One download at a time: a second caller waits, then finds the folder.
+  exec 9>"$(dirname "$home")/.lock"
+  flock 9
+  [ -d "$home" ] && return
+  scratch=$(mktemp -d "$home.partial-XXXXXX")
+  trap 'rm -rf "$scratch"' EXIT
+  log "fetching LibTorch $torch_version (530 MB) into $home"
+  mkdir "$scratch/wheels" "$scratch/root"
+  download "$scratch/wheels" --no-deps "torch==$torch_version"
+  unpack "$scratch/wheels" "$scratch/root"
+  rm -rf "$scratch/wheels"
+  if grep -q 'libcudart\.so\.13' "$scratch/root/torch/lib/libtorch_cpu.so"; then
+    mkdir "$scratch/wheels"
+    download "$scratch/wheels" --no-deps "${runtime_wheels[@]}"
+    unpack "$scratch/wheels" "$scratch/root"
+  fi
+  [ -f "$scratch/root/torch/share/cmake/Torch/TorchConfig.cmake" ] || die "torch==$torch_version has no TorchConfig.cmake"
+  # Renamed as the last act, so that a half-made folder is never taken for a whole one.
+  chmod 755 "$scratch/root"
+  mv -T "$scratch/root" "$home"
+  rm -rf "$scratch"
+  trap - EXIT
+}
+
+# The CUDA libraries that torch names as its own requirements, for a machine with a GPU.
+fetch_cuda_runtime() {
+  local home=$1 scratch
+  [ -f "$home/.cuda-runtime" ] && return
+  scratch=$(mktemp -d "$home.partial-XXXXXX")
+  trap 'rm -rf "$scratch"' EXIT
+  log "fetching the CUDA libraries that torch $torch_version requires"
+  mapfile -t requirements < <(
+    sed -nE 's/^Requires-Dist: ((cuda-toolkit|nvidia-)[^;]*);.*/\1/p' "$home"/torch-*.dist-info/METADATA)
+  [ ${#requirements[@]} -gt 0 ] || die "torch $torch_version names no CUDA libraries among its requirements"
+  download "$scratch" "${requirements[@]}"
+  unpack "$scratch" "$home"
+  touch "$home/.cuda-runtime"
+  rm -rf "$scratch"
+  trap - EXIT
+}
+
+install_packages
+prefix=$(named_libtorch)
+if [ -z "$prefix" ]; then
+  home=${XDG_CACHE_HOME:-$HOME/.cache}/ip2p/libtorch-$torch_version
+  fetch_libtorch "$home"
+  [ "${IP2P_CUDA_RUNTIME:-0}" = 1 ] && fetch_cuda_runtime "$home"
+  prefix=$home/torch
+fi
+printf '%s\n' "$prefix"
