@@ -1,0 +1,55 @@
+#pragma once
+
+/// \file
+/// Contract of the attention axis.
+///
+/// A policy is called at every attention layer of the UNet in place of softmax(Q K^T / sqrt(d)) V and may choose whose
+/// queries and keys are used and what is done to the values. Every Prompt-to-Prompt edit is linear in the attention
+/// map, so it can be written on the value side and no policy has to build a map.
+///
+/// Laws: an edit that changes nothing equals `PlainAttention`; sites that an edit does not want stay untouched; pure.
+///
+/// Skeleton:
+/// \code
+/// struct MyAttention {
+///   at::Tensor operator()(const ip2p::AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
+///                         const at::Tensor& v) const {
+///     return ip2p::PlainAttention{}(site, q, k, v);
+///   }
+/// };
+/// static_assert(ip2p::AttentionPolicy<MyAttention>);
+/// \endcode
+
+#include <concepts>
+#include <cstdint>
+
+#include "ip2p/core/step.hpp"
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p {
+
+/// Which attention layer of the UNet is being evaluated, and when.
+struct AttentionSite {
+  bool cross = false;       ///< Text cross-attention (keys and values from the context) or self-attention.
+  std::int64_t layer = 0;   ///< Running number of the transformer block, in the order of evaluation.
+  std::int64_t height = 0;  ///< Height of the feature map whose pixels are the queries.
+  std::int64_t width = 0;   ///< Width of that map.
+  Step step;                ///< Where the sampler stands; default outside a sampling run.
+};
+
+/// `policy(site, q, k, v)` with q [B,heads,N,d], k and v [B,heads,M,d] returns [B,heads,N,d].
+template <class Attention>
+concept AttentionPolicy = std::copy_constructible<Attention> &&
+                          requires(const Attention& attend, const AttentionSite& site, const at::Tensor& t) {
+                            { attend(site, t, t, t) } -> std::convertible_to<at::Tensor>;
+                          };
+
+/// Explains in one line what an attention policy lacks.
+template <class Attention>
+consteval void require_attention_policy() {
+  static_assert(AttentionPolicy<Attention>,
+                "ip2p: AttentionPolicy needs `Tensor operator()(const AttentionSite&, const Tensor& q, const Tensor& k, "
+                "const Tensor& v) const`; see docs/reference/concepts.md#attentionpolicy");
+}
+
+}  // namespace ip2p

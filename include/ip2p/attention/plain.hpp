@@ -1,0 +1,20 @@
+#pragma once
+
+/// \file
+/// Attention without an edit: the null object of the axis.
+
+#include <ATen/ops/scaled_dot_product_attention.h>
+
+#include "ip2p/attention/concepts.hpp"
+
+namespace ip2p {
+
+/// softmax(Q K^T / sqrt(d)) V by LibTorch's fused kernels; no map is ever stored.
+struct PlainAttention {
+  at::Tensor operator()(const AttentionSite&, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
+    return at::scaled_dot_product_attention(q, k, v);
+  }
+};
+static_assert(AttentionPolicy<PlainAttention>);
+
+}  // namespace ip2p

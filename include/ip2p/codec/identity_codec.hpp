@@ -1,0 +1,20 @@
+#pragma once
+
+/// \file
+/// The null object of the codec axis: pixels are latents.
+
+#include "ip2p/codec/concepts.hpp"
+
+namespace ip2p {
+
+/// Leaves images as they are; for pixel-space models and for tests.
+struct IdentityCodec {
+  [[nodiscard]] at::Tensor encode(const at::Tensor& images) const { return images; }
+  [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const { return latents; }
+  [[nodiscard]] double scaling_factor() const { return 1.0; }
+  [[nodiscard]] std::int64_t downscale() const { return 1; }
+  [[nodiscard]] std::int64_t latent_channels() const { return 3; }
+};
+static_assert(ImageCodec<IdentityCodec>);
+
+}  // namespace ip2p

@@ -1,0 +1,193 @@
+#pragma once
+
+/// \file
+/// TAESD, the distilled autoencoder of SD latents (diffusers `AutoencoderTiny`).
+
+#include <ATen/ops/relu.h>
+#include <ATen/ops/tanh.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/codec/concepts.hpp"
+#include "ip2p/core/error.hpp"
+#include "ip2p/nn/blocks.hpp"
+#include "ip2p/nn/model.hpp"
+
+namespace ip2p {
+
+/// Shape of a `TinyAutoencoder`. The default is TAESD for SD1.x and SD2.x.
+struct TinyAutoencoderConfig {
+  std::int64_t latent_channels = 4;
+  std::int64_t channels = 64;                        ///< The same at every resolution.
+  std::vector<std::int64_t> encoder_blocks{1, 3, 3, 3};  ///< Blocks per resolution, finest first.
+  std::vector<std::int64_t> decoder_blocks{3, 3, 3, 1};  ///< Blocks per resolution, coarsest first.
+  double scaling_factor = 1.0;  ///< TAESD's latents are already those that the denoiser sees.
+
+  /// Reads diffusers' config.json. \param where named in errors
+  /// \throws Error for missing fields and for channel lists that are not uniform.
+  static TinyAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {
+    try {
+      TinyAutoencoderConfig config;
+      config.latent_channels = json.value("latent_channels", config.latent_channels);
+      config.encoder_blocks = json.value("num_encoder_blocks", config.encoder_blocks);
+      config.decoder_blocks = json.value("num_decoder_blocks", config.decoder_blocks);
+      config.scaling_factor = json.value("scaling_factor", config.scaling_factor);
+      for (const auto* key : {"encoder_block_out_channels", "decoder_block_out_channels"}) {
+        const auto widths = json.value(key, std::vector<std::int64_t>(4, 64));
+        require(!widths.empty(), "{}: {}: expected at least one entry, found none", where, key);
+        config.channels = widths[0];
+        for (const auto width : widths) {
+          require(width == widths[0], "{}: {}: expected one width for all resolutions, found {} and {}", where, key,
+                  widths[0], width);
+        }
+      }
+      config.validate(where);
+      return config;
+    } catch (const nlohmann::json::exception& error) {
+      fail("{}: expected the config.json of an AutoencoderTiny, found: {}", where, error.what());
+    }
+  }
+
+  /// The same fields in diffusers' form; `from_json(to_json())` is the identity.
+  [[nodiscard]] nlohmann::json to_json() const {
+    return {{"_class_name", "AutoencoderTiny"},
+            {"in_channels", 3},
+            {"out_channels", 3},
+            {"latent_channels", latent_channels},
+            {"encoder_block_out_channels", std::vector<std::int64_t>(encoder_blocks.size(), channels)},
+            {"decoder_block_out_channels", std::vector<std::int64_t>(decoder_blocks.size(), channels)},
+            {"num_encoder_blocks", encoder_blocks},
+            {"num_decoder_blocks", decoder_blocks},
+            {"act_fn", "relu"},
+            {"scaling_factor", scaling_factor}};
+  }
+
+  /// \throws Error for empty or non-positive counts.
+  void validate(const std::string& where) const {
+    require(latent_channels > 0 && channels > 0 && scaling_factor > 0 && !encoder_blocks.empty() &&
+                encoder_blocks.size() == decoder_blocks.size(),
+            "{}: expected positive channels and as many encoder as decoder resolutions, found {} and {}", where,
+            encoder_blocks.size(), decoder_blocks.size());
+  }
+};
+
+namespace detail {
+
+/// relu(conv relu conv relu conv (x) + x)
+struct TinyBlock : torch::nn::Module {
+  explicit TinyBlock(std::int64_t channels) {
+    auto list = register_module("conv", std::make_shared<torch::nn::Module>());
+    for (std::size_t i = 0; i < 3; ++i) {
+      convs.push_back(list->register_module(std::to_string(2 * i),
+                                            std::make_shared<Conv2d>(channels, channels, 3, 1, 1)));
+    }
+  }
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    return at::relu((*convs[2])(at::relu((*convs[1])(at::relu((*convs[0])(x))))) + x);
+  }
+
+  std::vector<std::shared_ptr<Conv2d>> convs;
+};
+
+/// A numbered list of layers, some of which (activation, enlargement) have no weights but take up a number.
+struct TinyLayers : torch::nn::Module {
+  TinyLayers() { list_ = register_module("layers", std::make_shared<torch::nn::Module>()); }
+
+  template <class Layer>
+  void add(std::shared_ptr<Layer> layer) {
+    list_->register_module(std::to_string(layers_.size()), layer);
+    layers_.push_back([layer](const at::Tensor& x) { return (*layer)(x); });
+  }
+
+  void add_function(std::function<at::Tensor(const at::Tensor&)> function) { layers_.push_back(std::move(function)); }
+
+  at::Tensor operator()(at::Tensor x) const {
+    for (const auto& layer : layers_) x = layer(x);
+    return x;
+  }
+
+ private:
+  std::shared_ptr<torch::nn::Module> list_;
+  std::vector<std::function<at::Tensor(const at::Tensor&)>> layers_;
+};
+
+struct TinyAutoencoderModule : torch::nn::Module {
+  explicit TinyAutoencoderModule(TinyAutoencoderConfig config_) : config(std::move(config_)) {
+    config.validate("TinyAutoencoderConfig");
+    const auto width = config.channels;
+    const auto z = config.latent_channels;
+    encoder = register_module("encoder", std::make_shared<TinyLayers>());
+    for (std::size_t i = 0; i < config.encoder_blocks.size(); ++i) {
+      encoder->add(i == 0 ? std::make_shared<Conv2d>(3, width, 3, 1, 1)
+                          : std::make_shared<Conv2d>(width, width, 3, 2, 1, false));
+      for (std::int64_t j = 0; j < config.encoder_blocks[i]; ++j) encoder->add(std::make_shared<TinyBlock>(width));
+    }
+    encoder->add(std::make_shared<Conv2d>(width, z, 3, 1, 1));
+
+    decoder = register_module("decoder", std::make_shared<TinyLayers>());
+    decoder->add(std::make_shared<Conv2d>(z, width, 3, 1, 1));
+    decoder->add_function([](const at::Tensor& x) { return at::relu(x); });
+    for (std::size_t i = 0; i < config.decoder_blocks.size(); ++i) {
+      for (std::int64_t j = 0; j < config.decoder_blocks[i]; ++j) decoder->add(std::make_shared<TinyBlock>(width));
+      const bool last = i + 1 == config.decoder_blocks.size();
+      if (!last) {
+        decoder->add_function([](const at::Tensor& x) {
+          return at::upsample_nearest2d(x, at::IntArrayRef{2 * x.size(2), 2 * x.size(3)});
+        });
+      }
+      decoder->add(std::make_shared<Conv2d>(width, last ? 3 : width, 3, 1, 1, last));
+    }
+  }
+
+  TinyAutoencoderConfig config;
+  std::shared_ptr<TinyLayers> encoder, decoder;
+};
+
+}  // namespace detail
+
+/// AutoencoderTiny: a few convolutions in place of the 84 M parameters of `KlAutoencoder`. Lossy.
+class TinyAutoencoder : public ModelHandle<detail::TinyAutoencoderModule> {
+ public:
+  using Config = TinyAutoencoderConfig;
+  static constexpr const char* component = "vae";  ///< Name of the model's folder.
+
+  /// Weights are uninitialised: load them or call `initialise()`.
+  explicit TinyAutoencoder(TinyAutoencoderConfig config)
+      : ModelHandle(std::make_shared<detail::TinyAutoencoderModule>(std::move(config))) {}
+
+  [[nodiscard]] const TinyAutoencoderConfig& config() const { return module_->config; }
+  [[nodiscard]] double scaling_factor() const { return config().scaling_factor; }
+  [[nodiscard]] std::int64_t latent_channels() const { return config().latent_channels; }
+  [[nodiscard]] std::int64_t downscale() const { return std::int64_t{1} << (config().encoder_blocks.size() - 1); }
+
+  /// \param images [B,3,H,W] in [-1,1], sides multiples of `downscale()`  \return latents [B,C,H/f,W/f]
+  /// \throws Error for another shape
+  [[nodiscard]] at::Tensor encode(const at::Tensor& images) const {
+    require(images.dim() == 4 && images.size(1) == 3 && images.size(2) % downscale() == 0 &&
+                images.size(3) % downscale() == 0,
+            "TinyAutoencoder: images: expected [B, 3, H, W] with sides that are multiples of {}, found {}",
+            downscale(), shape_text(images.sizes()));
+    return (*module_->encoder)(images.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast)
+                                   .add(1)
+                                   .div_(2));
+  }
+
+  /// \param latents [B,C,h,w]  \return images [B,3,f*h,f*w], nominally in [-1,1]  \throws Error for another shape
+  [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const {
+    require(latents.dim() == 4 && latents.size(1) == latent_channels(),
+            "TinyAutoencoder: latents: expected [B, {}, h, w], found {}", latent_channels(),
+            shape_text(latents.sizes()));
+    const auto z = latents.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast);
+    return (*module_->decoder)(at::tanh(z / 3) * 3).mul(2).sub(1);
+  }
+};
+static_assert(ImageCodec<TinyAutoencoder>);
+
+}  // namespace ip2p

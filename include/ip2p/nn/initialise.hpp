@@ -1,0 +1,49 @@
+#pragma once
+
+/// \file
+/// Fresh weights for training from nothing.
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Generator.h>
+#include <torch/nn/module.h>
+
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+
+#include "ip2p/nn/layers.hpp"
+
+namespace ip2p {
+
+/// Fills every parameter of `module` as PyTorch's layers do by default: weights and biases of linear layers and
+/// convolutions U(-1/sqrt(fan_in), 1/sqrt(fan_in)), norms 1 and 0, embeddings N(0, 0.02) (CLIP's initialisation).
+/// The result is a function of the seed alone. \param seed of the CPU generator
+inline void initialise(torch::nn::Module& module, std::uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  const auto uniform = [&](at::Tensor& t, std::int64_t fan_in) {
+    if (!t.defined()) return;
+    const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
+    t.uniform_(-bound, bound, generator);
+  };
+  for (const auto& layer : module.modules()) {
+    if (auto* linear = layer->as<Linear>()) {
+      uniform(linear->weight, linear->weight.size(1));
+      uniform(linear->bias, linear->weight.size(1));
+    } else if (auto* conv = layer->as<Conv2d>()) {
+      const auto fan_in = conv->weight[0].numel();
+      uniform(conv->weight, fan_in);
+      uniform(conv->bias, fan_in);
+    } else if (auto* group = layer->as<GroupNorm>()) {
+      group->weight.fill_(1);
+      group->bias.zero_();
+    } else if (auto* norm = layer->as<LayerNorm>()) {
+      norm->weight.fill_(1);
+      norm->bias.zero_();
+    } else if (auto* table = layer->as<Embedding>()) {
+      table->weight.normal_(0, 0.02, generator);
+    }
+  }
+}
+
+}  // namespace ip2p

@@ -1,0 +1,105 @@
+#pragma once
+
+/// \file
+/// The five layers that every model here is made of. Weights are public tensors under the names of the published files.
+///
+/// Constructors leave weights uninitialised, because nearly every model is loaded from a file: call `initialise()`
+/// (nn/initialise.hpp) before training from nothing.
+
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/group_norm.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/silu.h>
+#include <torch/nn/module.h>
+
+#include <optional>
+
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p {
+
+/// y = x W^T + b over the last axis; W [out, in] (or [out, in, 1, 1] where the published file stores a 1x1 convolution).
+struct Linear : torch::nn::Module {
+  /// \param conv_shape keeps the weight in the file's 1x1 convolution shape; the arithmetic is the same.
+  Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
+    weight = register_parameter("weight", conv_shape ? at::empty({out, in, 1, 1}) : at::empty({out, in}));
+    if (with_bias) bias = register_parameter("bias", at::empty({out}));
+  }
+
+  /// \param x [..., in]  \return [..., out]
+  at::Tensor operator()(const at::Tensor& x) const {
+    return at::linear(x, weight.dim() == 4 ? weight.flatten(1) : weight,
+                      bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+  }
+
+  at::Tensor weight, bias;
+};
+
+/// Two-dimensional convolution with square kernel, stride and zero padding; W [out, in, k, k].
+struct Conv2d : torch::nn::Module {
+  Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
+         bool with_bias = true)
+      : stride(stride_), padding(padding_) {
+    weight = register_parameter("weight", at::empty({out, in, kernel, kernel}));
+    if (with_bias) bias = register_parameter("bias", at::empty({out}));
+  }
+
+  /// \param x [B, in, h, w], channels-last preferred  \return [B, out, h', w']
+  at::Tensor operator()(const at::Tensor& x) const {
+    return at::conv2d(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt, stride, padding);
+  }
+
+  at::Tensor weight, bias;
+  std::int64_t stride, padding;
+};
+
+/// Normalisation over groups of channels. \param eps 1e-5 in the UNet's residual blocks, 1e-6 elsewhere (reference).
+struct GroupNorm : torch::nn::Module {
+  GroupNorm(std::int64_t groups_, std::int64_t channels, double eps_) : groups(groups_), eps(eps_) {
+    weight = register_parameter("weight", at::empty({channels}));
+    bias = register_parameter("bias", at::empty({channels}));
+  }
+
+  /// \param x [B, channels, h, w]; keeps its memory format.
+  at::Tensor operator()(const at::Tensor& x) const { return at::group_norm(x, groups, weight, bias, eps); }
+
+  /// silu(norm(x)), the pair that opens every residual half-block.
+  at::Tensor silu(const at::Tensor& x) const {
+    auto y = (*this)(x);
+    return y.requires_grad() ? at::silu(y) : at::silu_(y);
+  }
+
+  at::Tensor weight, bias;
+  std::int64_t groups;
+  double eps;
+};
+
+/// Normalisation over the last axis (eps 1e-5, the reference's value everywhere).
+struct LayerNorm : torch::nn::Module {
+  explicit LayerNorm(std::int64_t channels) {
+    weight = register_parameter("weight", at::empty({channels}));
+    bias = register_parameter("bias", at::empty({channels}));
+  }
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    return at::layer_norm(x, weight.sizes(), weight, bias, 1e-5);
+  }
+
+  at::Tensor weight, bias;
+};
+
+/// Table of rows. \return for ids [..] of int64: [.., channels]
+struct Embedding : torch::nn::Module {
+  Embedding(std::int64_t rows, std::int64_t channels) {
+    weight = register_parameter("weight", at::empty({rows, channels}));
+  }
+
+  at::Tensor operator()(const at::Tensor& ids) const { return at::embedding(weight, ids); }
+
+  at::Tensor weight;
+};
+
+}  // namespace ip2p

@@ -1,0 +1,47 @@
+#pragma once
+
+/// \file
+/// What every model handle offers: a shared module, its place and its size.
+
+#include <c10/core/Device.h>
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <utility>
+
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p {
+
+/// A regular value that shares one module: copies are cheap and refer to the same weights.
+template <class Module>
+class ModelHandle {
+ public:
+  /// The module itself, with parameters under the names of nn/state.hpp.
+  [[nodiscard]] Module& module() const { return *module_; }
+
+  /// Moves and converts the weights in place. \param dtype fp32, bf16 or fp16
+  void to(at::Device device, at::ScalarType dtype) { module_->to(device, dtype); }
+
+  [[nodiscard]] at::Device device() const { return first().device(); }
+  [[nodiscard]] at::ScalarType dtype() const { return first().scalar_type(); }
+
+  /// Makes the model inference-only: weights ask for no gradients, 4-D weights become channels-last.
+  void freeze() {
+    module_->eval();
+    for (auto& parameter : module_->parameters()) {
+      parameter.set_requires_grad(false);
+      if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast));
+    }
+  }
+
+ protected:
+  explicit ModelHandle(std::shared_ptr<Module> module) : module_(std::move(module)) {}
+
+  std::shared_ptr<Module> module_;
+
+ private:
+  [[nodiscard]] at::Tensor first() const { return module_->named_parameters().begin()->value(); }
+};
+
+}  // namespace ip2p

@@ -1,0 +1,167 @@
+#pragma once
+
+/// \file
+/// The spatial transformer of the UNet: self-attention, text cross-attention and a gated feed-forward layer.
+
+#include <ATen/ops/gelu.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/attention/concepts.hpp"
+#include "ip2p/nn/layers.hpp"
+
+namespace ip2p {
+
+/// Keys and values of one text cross-attention layer, each [B, heads, tokens, d]. They depend on the text alone, so a
+/// run computes them once and every step reuses them.
+struct KeysValues {
+  at::Tensor keys, values;
+};
+
+namespace detail {
+
+/// [B, N, heads*d] -> [B, heads, N, d], a view.
+inline at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
+  return x.unflatten(-1, {heads, x.size(-1) / heads}).transpose(1, 2);
+}
+
+/// [B, heads, N, d] -> [B, N, heads*d]; a view where the attention kernel wrote that order.
+inline at::Tensor merge_heads(const at::Tensor& x) { return x.transpose(1, 2).flatten(2); }
+
+}  // namespace detail
+
+/// Self-attention with one fused projection for queries, keys and values. The file's `to_q`, `to_k`, `to_v` are the
+/// three row blocks of `to_qkv` (see nn/state.hpp).
+struct SelfAttention : torch::nn::Module {
+  SelfAttention(std::int64_t channels, std::int64_t heads_) : heads(heads_) {
+    to_qkv = register_module("to_qkv", std::make_shared<Linear>(channels, 3 * channels, false));
+    to_out = register_module("to_out", std::make_shared<torch::nn::Module>());
+    to_out_0 = to_out->register_module("0", std::make_shared<Linear>(channels, channels));
+  }
+
+  /// \param x [B, N, C]  \return [B, N, C]
+  template <AttentionPolicy Attention>
+  at::Tensor operator()(const at::Tensor& x, const Attention& attend, const AttentionSite& site) const {
+    const auto qkv = (*to_qkv)(x).chunk(3, -1);
+    return (*to_out_0)(detail::merge_heads(attend(site, detail::split_heads(qkv[0], heads),
+                                                  detail::split_heads(qkv[1], heads),
+                                                  detail::split_heads(qkv[2], heads))));
+  }
+
+  std::shared_ptr<Linear> to_qkv, to_out_0;
+  std::shared_ptr<torch::nn::Module> to_out;
+  std::int64_t heads;
+};
+
+/// Cross-attention to the text; `to_k` and `to_v` are the two row blocks of `to_kv`.
+struct CrossAttention : torch::nn::Module {
+  CrossAttention(std::int64_t channels, std::int64_t context_channels, std::int64_t heads_) : heads(heads_) {
+    to_q = register_module("to_q", std::make_shared<Linear>(channels, channels, false));
+    to_kv = register_module("to_kv", std::make_shared<Linear>(context_channels, 2 * channels, false));
+    to_out = register_module("to_out", std::make_shared<torch::nn::Module>());
+    to_out_0 = to_out->register_module("0", std::make_shared<Linear>(channels, channels));
+  }
+
+  /// \param context [B, tokens, context_channels]
+  [[nodiscard]] KeysValues project(const at::Tensor& context) const {
+    const auto kv = (*to_kv)(context).chunk(2, -1);
+    return {detail::split_heads(kv[0], heads), detail::split_heads(kv[1], heads)};
+  }
+
+  /// \param x [B, N, C]  \return [B, N, C]
+  template <AttentionPolicy Attention>
+  at::Tensor operator()(const at::Tensor& x, const KeysValues& text, const Attention& attend,
+                        const AttentionSite& site) const {
+    return (*to_out_0)(
+        detail::merge_heads(attend(site, detail::split_heads((*to_q)(x), heads), text.keys, text.values)));
+  }
+
+  std::shared_ptr<Linear> to_q, to_kv, to_out_0;
+  std::shared_ptr<torch::nn::Module> to_out;
+  std::int64_t heads;
+};
+
+/// Gated feed-forward layer: (a * gelu(b)) W with [a, b] = x W' and the exact gelu (GEGLU, Shazeer 2020).
+struct FeedForward : torch::nn::Module {
+  explicit FeedForward(std::int64_t channels) {
+    const auto hidden = 4 * channels;
+    net = register_module("net", std::make_shared<torch::nn::Module>());
+    auto gate = net->register_module("0", std::make_shared<torch::nn::Module>());
+    proj = gate->register_module("proj", std::make_shared<Linear>(channels, 2 * hidden));
+    out = net->register_module("2", std::make_shared<Linear>(hidden, channels));
+  }
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    const auto halves = (*proj)(x).chunk(2, -1);
+    return (*out)(halves[0] * at::gelu(halves[1]));
+  }
+
+  std::shared_ptr<torch::nn::Module> net;
+  std::shared_ptr<Linear> proj, out;
+};
+
+/// One layer: x += self(norm1 x); x += cross(norm2 x, text); x += ff(norm3 x).
+struct BasicTransformerBlock : torch::nn::Module {
+  BasicTransformerBlock(std::int64_t channels, std::int64_t context_channels, std::int64_t heads) {
+    norm1 = register_module("norm1", std::make_shared<LayerNorm>(channels));
+    attn1 = register_module("attn1", std::make_shared<SelfAttention>(channels, heads));
+    norm2 = register_module("norm2", std::make_shared<LayerNorm>(channels));
+    attn2 = register_module("attn2", std::make_shared<CrossAttention>(channels, context_channels, heads));
+    norm3 = register_module("norm3", std::make_shared<LayerNorm>(channels));
+    ff = register_module("ff", std::make_shared<FeedForward>(channels));
+  }
+
+  template <AttentionPolicy Attention>
+  at::Tensor operator()(at::Tensor x, const KeysValues& text, const Attention& attend, AttentionSite site) const {
+    site.cross = false;
+    x = x + (*attn1)((*norm1)(x), attend, site);
+    site.cross = true;
+    x = x + (*attn2)((*norm2)(x), text, attend, site);
+    return x + (*ff)((*norm3)(x));
+  }
+
+  std::shared_ptr<LayerNorm> norm1, norm2, norm3;
+  std::shared_ptr<SelfAttention> attn1;
+  std::shared_ptr<CrossAttention> attn2;
+  std::shared_ptr<FeedForward> ff;
+};
+
+/// Group norm, projection to tokens, transformer layers, projection back, residual (diffusers `Transformer2DModel`).
+struct SpatialTransformer : torch::nn::Module {
+  /// \param linear_projection SD2 stores proj_in/out as linear layers, SD1 as 1x1 convolutions; same arithmetic.
+  SpatialTransformer(std::int64_t channels, std::int64_t context_channels, std::int64_t heads, std::int64_t groups,
+                     std::int64_t depth, bool linear_projection) {
+    norm = register_module("norm", std::make_shared<GroupNorm>(groups, channels, 1e-6));
+    proj_in = register_module("proj_in", std::make_shared<Linear>(channels, channels, true, !linear_projection));
+    auto list = register_module("transformer_blocks", std::make_shared<torch::nn::Module>());
+    for (std::int64_t i = 0; i < depth; ++i) {
+      blocks.push_back(list->register_module(
+          std::to_string(i), std::make_shared<BasicTransformerBlock>(channels, context_channels, heads)));
+    }
+    proj_out = register_module("proj_out", std::make_shared<Linear>(channels, channels, true, !linear_projection));
+  }
+
+  /// \param x [B, C, h, w], channels-last, so that pixels are tokens without a copy
+  /// \param text first of this module's `blocks.size()` entries; advanced past them
+  template <AttentionPolicy Attention>
+  at::Tensor operator()(const at::Tensor& x, const KeysValues*& text, const Attention& attend,
+                        AttentionSite& site) const {
+    site.height = x.size(2);
+    site.width = x.size(3);
+    auto tokens = (*proj_in)((*norm)(x).permute({0, 2, 3, 1}).flatten(1, 2));
+    for (const auto& block : blocks) {
+      tokens = (*block)(tokens, *text++, attend, site);
+      ++site.layer;
+    }
+    return x + (*proj_out)(tokens).unflatten(1, {x.size(2), x.size(3)}).permute({0, 3, 1, 2});
+  }
+
+  std::shared_ptr<GroupNorm> norm;
+  std::shared_ptr<Linear> proj_in, proj_out;
+  std::vector<std::shared_ptr<BasicTransformerBlock>> blocks;
+};
+
+}  // namespace ip2p

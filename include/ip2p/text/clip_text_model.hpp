@@ -1,0 +1,162 @@
+#pragma once
+
+/// \file
+/// CLIP's text transformer (transformers `CLIPTextModel`): token ids to a sequence of vectors.
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/sigmoid.h>
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/nn/layers.hpp"
+#include "ip2p/nn/model.hpp"
+
+namespace ip2p {
+
+/// Shape of a `ClipTextModel`. The default is OpenAI's ViT-L/14 text tower (SD1.x).
+struct ClipTextConfig {
+  std::int64_t vocab_size = 49408;
+  std::int64_t hidden_size = 768;
+  std::int64_t intermediate_size = 3072;
+  std::int64_t num_hidden_layers = 12;
+  std::int64_t num_attention_heads = 12;
+  std::int64_t max_position_embeddings = 77;
+  std::string hidden_act = "quick_gelu";  ///< "quick_gelu" (OpenAI) or "gelu" (OpenCLIP, SD2.x).
+
+  /// Reads transformers' config.json. \param where named in errors  \throws Error for missing or unknown values.
+  static ClipTextConfig from_json(const nlohmann::json& json, const std::string& where) {
+    try {
+      ClipTextConfig config;
+      config.vocab_size = json.value("vocab_size", config.vocab_size);
+      config.hidden_size = json.at("hidden_size").get<std::int64_t>();
+      config.intermediate_size = json.value("intermediate_size", 4 * config.hidden_size);
+      config.num_hidden_layers = json.at("num_hidden_layers").get<std::int64_t>();
+      config.num_attention_heads = json.at("num_attention_heads").get<std::int64_t>();
+      config.max_position_embeddings = json.value("max_position_embeddings", config.max_position_embeddings);
+      config.hidden_act = json.value("hidden_act", config.hidden_act);
+      config.validate(where);
+      return config;
+    } catch (const nlohmann::json::exception& error) {
+      fail("{}: expected the config.json of a CLIPTextModel, found: {}", where, error.what());
+    }
+  }
+
+  /// The same fields in transformers' form; `from_json(to_json())` is the identity.
+  [[nodiscard]] nlohmann::json to_json() const {
+    return {{"architectures", {"CLIPTextModel"}},
+            {"model_type", "clip_text_model"},
+            {"vocab_size", vocab_size},
+            {"hidden_size", hidden_size},
+            {"intermediate_size", intermediate_size},
+            {"num_hidden_layers", num_hidden_layers},
+            {"num_attention_heads", num_attention_heads},
+            {"max_position_embeddings", max_position_embeddings},
+            {"hidden_act", hidden_act},
+            {"layer_norm_eps", 1e-5},
+            {"bos_token_id", vocab_size - 2},
+            {"eos_token_id", vocab_size - 1}};
+  }
+
+  /// \throws Error for counts that are not positive or do not divide, and for another activation.
+  void validate(const std::string& where) const {
+    require(vocab_size > 0 && hidden_size > 0 && intermediate_size > 0 && num_hidden_layers > 0 &&
+                num_attention_heads > 0 && max_position_embeddings > 0 && hidden_size % num_attention_heads == 0,
+            "{}: expected positive sizes and hidden_size {} to be a multiple of num_attention_heads {}", where,
+            hidden_size, num_attention_heads);
+    require(hidden_act == "quick_gelu" || hidden_act == "gelu", "{}: hidden_act: expected quick_gelu or gelu, found {}",
+            where, hidden_act);
+  }
+};
+
+namespace detail {
+
+struct ClipTextLayer : torch::nn::Module {
+  explicit ClipTextLayer(const ClipTextConfig& config)
+      : heads(config.num_attention_heads), quick(config.hidden_act == "quick_gelu") {
+    const auto width = config.hidden_size;
+    auto attention = register_module("self_attn", std::make_shared<torch::nn::Module>());
+    qkv_proj = attention->register_module("qkv_proj", std::make_shared<Linear>(width, 3 * width));
+    out_proj = attention->register_module("out_proj", std::make_shared<Linear>(width, width));
+    layer_norm1 = register_module("layer_norm1", std::make_shared<LayerNorm>(width));
+    auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
+    fc1 = mlp->register_module("fc1", std::make_shared<Linear>(width, config.intermediate_size));
+    fc2 = mlp->register_module("fc2", std::make_shared<Linear>(config.intermediate_size, width));
+    layer_norm2 = register_module("layer_norm2", std::make_shared<LayerNorm>(width));
+  }
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    // [B,T,3C] -> three views [B,heads,T,d]; causal, as CLIP was trained, and without a padding mask.
+    const auto qkv =
+        (*qkv_proj)((*layer_norm1)(x)).unflatten(-1, {3, heads, x.size(2) / heads}).permute({2, 0, 3, 1, 4});
+    const auto mixed = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, true);
+    const auto y = x + (*out_proj)(mixed.transpose(1, 2).flatten(2));
+    const auto hidden = (*fc1)((*layer_norm2)(y));
+    return y + (*fc2)(quick ? hidden * at::sigmoid(1.702 * hidden) : at::gelu(hidden));
+  }
+
+  std::shared_ptr<Linear> qkv_proj, out_proj, fc1, fc2;
+  std::shared_ptr<LayerNorm> layer_norm1, layer_norm2;
+  std::int64_t heads;
+  bool quick;
+};
+
+struct ClipTextModule : torch::nn::Module {
+  explicit ClipTextModule(ClipTextConfig config_) : config(std::move(config_)) {
+    config.validate("ClipTextConfig");
+    auto model = register_module("text_model", std::make_shared<torch::nn::Module>());
+    auto embeddings = model->register_module("embeddings", std::make_shared<torch::nn::Module>());
+    token_embedding = embeddings->register_module(
+        "token_embedding", std::make_shared<Embedding>(config.vocab_size, config.hidden_size));
+    position_embedding = embeddings->register_module(
+        "position_embedding", std::make_shared<Embedding>(config.max_position_embeddings, config.hidden_size));
+    auto list = model->register_module("encoder", std::make_shared<torch::nn::Module>())
+                    ->register_module("layers", std::make_shared<torch::nn::Module>());
+    for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
+      layers.push_back(list->register_module(std::to_string(i), std::make_shared<ClipTextLayer>(config)));
+    }
+    final_layer_norm = model->register_module("final_layer_norm", std::make_shared<LayerNorm>(config.hidden_size));
+  }
+
+  ClipTextConfig config;
+  std::shared_ptr<Embedding> token_embedding, position_embedding;
+  std::vector<std::shared_ptr<ClipTextLayer>> layers;
+  std::shared_ptr<LayerNorm> final_layer_norm;
+};
+
+}  // namespace detail
+
+/// The text tower of CLIP up to its last hidden state, as Stable Diffusion uses it.
+class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
+ public:
+  using Config = ClipTextConfig;
+  static constexpr const char* component = "text_encoder";  ///< Name of the model's folder.
+
+  /// Weights are uninitialised: load them or call `initialise()`.
+  explicit ClipTextModel(ClipTextConfig config)
+      : ModelHandle(std::make_shared<detail::ClipTextModule>(std::move(config))) {}
+
+  [[nodiscard]] const ClipTextConfig& config() const { return module_->config; }
+
+  /// \param ids [B, T] int64, T <= 77, each in [0, vocab_size)
+  /// \return last hidden state after the final layer norm, [B, T, hidden_size]  \throws Error for another shape or id
+  at::Tensor operator()(const at::Tensor& ids) const {
+    require(ids.dim() == 2 && ids.size(1) <= config().max_position_embeddings && ids.scalar_type() == at::kLong,
+            "ClipTextModel: ids: expected int64 [B, up to {}], found {} {}", config().max_position_embeddings,
+            at::toString(ids.scalar_type()), shape_text(ids.sizes()));
+    const auto placed = ids.to(device());
+    auto x = (*module_->token_embedding)(placed) +
+             (*module_->position_embedding)(at::arange(ids.size(1), placed.options()));
+    for (const auto& layer : module_->layers) x = (*layer)(x);
+    return (*module_->final_layer_norm)(x);
+  }
+};
+
+}  // namespace ip2p

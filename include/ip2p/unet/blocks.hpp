@@ -1,0 +1,70 @@
+#pragma once
+
+/// \file
+/// One stage of the UNet: residual blocks with transformers between them.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ip2p/nn/blocks.hpp"
+#include "ip2p/nn/transformer.hpp"
+#include "ip2p/unet/config.hpp"
+
+namespace ip2p::detail {
+
+/// What one evaluation carries through the stages: cursors into the per-layer inputs that were computed beforehand.
+template <AttentionPolicy Attention>
+struct UNetPass {
+  const at::Tensor* time;  ///< Next residual block's projection of the time embedding, [B or 1, C, 1, 1].
+  const KeysValues* text;  ///< Next transformer layer's keys and values.
+  const Attention& attend;
+  AttentionSite site;
+};
+
+/// A stage of either path or the middle. Residual block i takes `inputs[i]` channels; `transformers` of them exist.
+struct UNetStage : torch::nn::Module {
+  UNetStage(const UNetConfig& config, std::size_t level, const std::vector<std::int64_t>& inputs,
+            std::size_t transformers) {
+    const auto channels = config.block_out_channels[level];
+    auto resnet_list = register_module("resnets", std::make_shared<torch::nn::Module>());
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      resnets.push_back(resnet_list->register_module(
+          std::to_string(i), std::make_shared<ResnetBlock>(inputs[i], channels, 4 * config.block_out_channels[0],
+                                                           config.norm_num_groups, 1e-5)));
+    }
+    if (transformers == 0) return;
+    auto attention_list = register_module("attentions", std::make_shared<torch::nn::Module>());
+    for (std::size_t i = 0; i < transformers; ++i) {
+      attentions.push_back(attention_list->register_module(
+          std::to_string(i), std::make_shared<SpatialTransformer>(
+                                 channels, config.cross_attention_dim, config.heads[level], config.norm_num_groups,
+                                 config.transformer_layers[level], config.use_linear_projection)));
+    }
+  }
+
+  /// Residual block i and the transformer after it, if there is one.
+  template <AttentionPolicy Attention>
+  at::Tensor layer(std::size_t i, const at::Tensor& x, UNetPass<Attention>& pass) const {
+    auto h = (*resnets[i])(x, *pass.time++);
+    if (i < attentions.size()) h = (*attentions[i])(h, pass.text, pass.attend, pass.site);
+    return h;
+  }
+
+  void add_downsampler(std::int64_t channels) {
+    downsampler = register_module("downsamplers", std::make_shared<torch::nn::Module>())
+                      ->register_module("0", std::make_shared<Downsample>(channels, false));
+  }
+
+  void add_upsampler(std::int64_t channels) {
+    upsampler = register_module("upsamplers", std::make_shared<torch::nn::Module>())
+                    ->register_module("0", std::make_shared<Upsample>(channels));
+  }
+
+  std::vector<std::shared_ptr<ResnetBlock>> resnets;
+  std::vector<std::shared_ptr<SpatialTransformer>> attentions;
+  std::shared_ptr<Downsample> downsampler;
+  std::shared_ptr<Upsample> upsampler;
+};
+
+}  // namespace ip2p::detail

@@ -1,0 +1,203 @@
+#pragma once
+
+/// \file
+/// The denoising UNet of Stable Diffusion, conditioned on text by cross-attention and on an image by its input channels.
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/cos.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/sin.h>
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/attention/plain.hpp"
+#include "ip2p/nn/model.hpp"
+#include "ip2p/unet/blocks.hpp"
+#include "ip2p/unet/config.hpp"
+
+namespace ip2p {
+
+/// Sinusoidal embedding [cos, sin] of timesteps with frequencies exp(-ln(10000) i / (channels/2)) (reference:
+/// `flip_sin_to_cos`, `freq_shift` 0). Timesteps are not quantised.
+/// \param timesteps [B], fp32, 0..999 and fractions between  \return [B, channels], fp32
+inline at::Tensor timestep_embedding(const at::Tensor& timesteps, std::int64_t channels) {
+  const auto half = channels / 2;
+  const auto frequencies =
+      at::exp(at::arange(half, timesteps.options().dtype(at::kFloat)) * (-std::log(1e4) / static_cast<double>(half)));
+  const auto angles = timesteps.to(at::kFloat).unsqueeze(1) * frequencies;
+  return at::cat({at::cos(angles), at::sin(angles)}, 1);
+}
+
+/// Time embedding already projected for each residual block, in the order of evaluation, each [B or 1, C, 1, 1].
+/// A sampling run knows its timesteps, so it computes all of them before the first step.
+using TimeProjections = std::vector<at::Tensor>;
+
+/// Text context already projected for each transformer layer, in the order of evaluation.
+using ContextProjections = std::vector<KeysValues>;
+
+namespace detail {
+
+struct UNetModule : torch::nn::Module {
+  explicit UNetModule(UNetConfig config_) : config(std::move(config_)) {
+    config.validate("UNetConfig");
+    const auto& width = config.block_out_channels;
+    const auto levels = width.size();
+    conv_in = register_module("conv_in", std::make_shared<Conv2d>(config.in_channels, width[0], 3, 1, 1));
+    auto embedding = register_module("time_embedding", std::make_shared<torch::nn::Module>());
+    time_1 = embedding->register_module("linear_1", std::make_shared<Linear>(width[0], 4 * width[0]));
+    time_2 = embedding->register_module("linear_2", std::make_shared<Linear>(4 * width[0], 4 * width[0]));
+
+    // Channels of every map that the down path leaves for the up path.
+    std::vector<std::int64_t> skips{width[0]};
+    auto down_list = register_module("down_blocks", std::make_shared<torch::nn::Module>());
+    for (std::size_t level = 0; level < levels; ++level) {
+      std::vector<std::int64_t> inputs(static_cast<std::size_t>(config.layers_per_block), width[level]);
+      inputs[0] = skips.back();
+      const auto transformers = config.cross_attention[level] ? inputs.size() : 0;
+      auto stage = std::make_shared<UNetStage>(config, level, inputs, transformers);
+      skips.insert(skips.end(), inputs.size(), width[level]);
+      if (level + 1 < levels) {
+        stage->add_downsampler(width[level]);
+        skips.push_back(width[level]);
+      }
+      down.push_back(down_list->register_module(std::to_string(level), stage));
+    }
+
+    const auto deepest = width.back();
+    middle = register_module("mid_block", std::make_shared<UNetStage>(
+                                              config, levels - 1, std::vector<std::int64_t>{deepest, deepest}, 1));
+
+    auto up_list = register_module("up_blocks", std::make_shared<torch::nn::Module>());
+    auto current = deepest;
+    for (std::size_t i = 0; i < levels; ++i) {
+      const auto level = levels - 1 - i;
+      std::vector<std::int64_t> inputs;
+      for (std::int64_t j = 0; j <= config.layers_per_block; ++j) {
+        inputs.push_back(current + skips.back());
+        skips.pop_back();
+        current = width[level];
+      }
+      const auto transformers = config.cross_attention[level] ? inputs.size() : 0;
+      auto stage = std::make_shared<UNetStage>(config, level, inputs, transformers);
+      if (level > 0) stage->add_upsampler(width[level]);
+      up.push_back(up_list->register_module(std::to_string(i), stage));
+    }
+    conv_norm_out = register_module("conv_norm_out",
+                                    std::make_shared<GroupNorm>(config.norm_num_groups, width[0], 1e-5));
+    conv_out = register_module("conv_out", std::make_shared<Conv2d>(width[0], config.out_channels, 3, 1, 1));
+  }
+
+  /// Visits stages in the order of evaluation.
+  template <class Visitor>
+  void for_each_stage(Visitor&& visit) const {
+    for (const auto& stage : down) visit(*stage);
+    visit(*middle);
+    for (const auto& stage : up) visit(*stage);
+  }
+
+  UNetConfig config;
+  std::shared_ptr<Conv2d> conv_in, conv_out;
+  std::shared_ptr<Linear> time_1, time_2;
+  std::vector<std::shared_ptr<UNetStage>> down, up;
+  std::shared_ptr<UNetStage> middle;
+  std::shared_ptr<GroupNorm> conv_norm_out;
+};
+
+}  // namespace detail
+
+/// UNet2DConditionModel of SD1.x and SD2.x with 4, 8 or 9 input channels. Holds weights only; the attention policy is
+/// an argument of the call, so one loaded model serves editing, pair generation and inversion.
+class UNet : public ModelHandle<detail::UNetModule> {
+ public:
+  using Config = UNetConfig;
+  static constexpr const char* component = "unet";  ///< Name of the model's folder.
+
+  /// Weights are uninitialised: load them or call `initialise()`.
+  explicit UNet(UNetConfig config) : ModelHandle(std::make_shared<detail::UNetModule>(std::move(config))) {}
+
+  [[nodiscard]] const UNetConfig& config() const { return module_->config; }
+
+  /// Everything that depends on the timesteps alone. \param timesteps [B], fractional values allowed
+  /// \return one [B, C, 1, 1] per residual block, in the model's dtype
+  [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const {
+    const auto embedding = timestep_embedding(timesteps.to(device()), config().block_out_channels[0]).to(dtype());
+    const auto hidden = at::silu((*module_->time_2)(at::silu((*module_->time_1)(embedding))));
+    TimeProjections projections;
+    module_->for_each_stage([&](const detail::UNetStage& stage) {
+      for (const auto& resnet : stage.resnets) {
+        projections.push_back((*resnet->time_emb_proj)(hidden).unsqueeze(-1).unsqueeze(-1));
+      }
+    });
+    return projections;
+  }
+
+  /// Everything that depends on the text alone. \param context [B, tokens, cross_attention_dim]
+  /// \throws Error when the width is not the model's
+  [[nodiscard]] ContextProjections project_context(const at::Tensor& context) const {
+    require(context.dim() == 3 && context.size(2) == config().cross_attention_dim,
+            "UNet: context: expected [B, tokens, {}], found {}", config().cross_attention_dim,
+            shape_text(context.sizes()));
+    const auto converted = context.to(device(), dtype());
+    ContextProjections projections;
+    module_->for_each_stage([&](const detail::UNetStage& stage) {
+      for (const auto& attention : stage.attentions) {
+        for (const auto& block : attention->blocks) projections.push_back(block->attn2->project(converted));
+      }
+    });
+    return projections;
+  }
+
+  /// Predicts noise (or velocity, by the checkpoint's parameterisation).
+  ///
+  /// \param x [B, in_channels, h, w], any h, w >= 1; converted to the model's dtype
+  /// \param timesteps [B] or [1]  \param context [B, tokens, cross_attention_dim]
+  /// \param attend edits attention; `PlainAttention` does not  \param step handed to `attend`
+  /// \return [B, out_channels, h, w] in the model's dtype
+  /// \throws Error when a shape does not fit the model
+  template <AttentionPolicy Attention = PlainAttention>
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context,
+                        const Attention& attend = {}, const Step& step = {}) const {
+    return (*this)(x, project_time(timesteps), project_context(context), attend, step);
+  }
+
+  /// The same with the inputs of `project_time` and `project_context` computed beforehand.
+  template <AttentionPolicy Attention = PlainAttention>
+  at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                        const Attention& attend = {}, const Step& step = {}) const {
+    const auto& m = *module_;
+    require(x.dim() == 4 && x.size(1) == m.config.in_channels, "UNet: x: expected [B, {}, h, w], found {}",
+            m.config.in_channels, shape_text(x.sizes()));
+    detail::UNetPass<Attention> pass{times.data(), texts.data(), attend, {}};
+    pass.site.step = step;
+
+    auto h = (*m.conv_in)(x.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast));
+    std::vector<at::Tensor> skips{h};
+    for (const auto& stage : m.down) {
+      for (std::size_t i = 0; i < stage->resnets.size(); ++i) {
+        h = stage->layer(i, h, pass);
+        skips.push_back(h);
+      }
+      if (stage->downsampler) {
+        h = (*stage->downsampler)(h);
+        skips.push_back(h);
+      }
+    }
+    h = m.middle->layer(0, h, pass);
+    h = m.middle->layer(1, h, pass);
+    for (const auto& stage : m.up) {
+      for (std::size_t i = 0; i < stage->resnets.size(); ++i) {
+        h = stage->layer(i, at::cat({h, skips.back()}, 1), pass);
+        skips.pop_back();
+      }
+      if (stage->upsampler) h = (*stage->upsampler)(h, skips.back().size(2), skips.back().size(3));
+    }
+    return (*m.conv_out)(m.conv_norm_out->silu(h));
+  }
+};
+
+}  // namespace ip2p
