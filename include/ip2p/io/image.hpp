@@ -1,0 +1,140 @@
+#pragma once
+
+/// \file
+/// Pictures from and to files, memory and tensors.
+
+#include <ip2p/core/tensor.hpp>
+#include <ip2p/io/atomic_file.hpp>
+#include <ip2p/io/image_format.hpp>
+#include <ip2p/io/image_types.hpp>
+#include <ip2p/io/jpeg.hpp>
+#include <ip2p/io/png.hpp>
+#include <ip2p/io/webp.hpp>
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ip2p {
+
+/// Decodes a PNG, JPEG or WebP file held in memory; the format is told from the content.
+///
+/// Gray, palette, 16-bit (high byte) and CMYK pictures become 8-bit RGB with Pillow's arithmetic; of an animation the
+/// first frame is read; the EXIF orientation is applied. `name` stands for the file in messages.
+/// Throws `Error`: truncated or damaged content (every CRC counts), another format (named), a picture beyond the limits
+/// of `options` (checked before memory for pixels is taken).
+inline Image decode_image(std::span<const std::byte> content, std::string_view name, const ReadOptions& options = {}) {
+  switch (sniff_image_format(content, name)) {
+    case ImageFormat::png:
+      return detail::decode_png(content, name, options);
+    case ImageFormat::jpeg:
+      return detail::decode_jpeg(content, name, options);
+    case ImageFormat::webp:
+      return detail::decode_webp(content, name, options);
+  }
+  fail("{}: unsupported format", name);
+}
+
+namespace detail {
+
+/// The bytes of a picture file. A file that is no picture is refused after its first bytes, whatever its length; pipes
+/// are read to their end.
+inline std::vector<std::byte> read_picture_file(const std::filesystem::path& path, const ReadOptions& options) {
+  const std::string name = path.string();
+  std::error_code problem;
+  const auto status = std::filesystem::status(path, problem);
+  require(status.type() != std::filesystem::file_type::not_found, "{}: no such file", name);
+  require(status.type() != std::filesystem::file_type::directory, "{}: is a folder, expected a picture file", name);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  require(file != nullptr, "{}: cannot open: {}", name, errno_text(errno));
+  std::vector<std::byte> content;
+  std::size_t wanted = 4096;
+  for (bool sniffed = false;; sniffed = true) {
+    const std::size_t old_size = content.size();
+    content.resize(old_size + wanted);
+    const std::size_t got = std::fread(content.data() + old_size, 1, wanted, file.get());
+    content.resize(old_size + got);
+    if (!sniffed) static_cast<void>(sniff_image_format(content, name));
+    require(static_cast<std::int64_t>(content.size()) <= options.max_file_bytes,
+            "{}: the file is larger than the limit of {} bytes", name, options.max_file_bytes);
+    if (got < wanted) break;
+    wanted = std::clamp<std::size_t>(content.size(), 1 << 16, 1 << 24);
+  }
+  require(std::ferror(file.get()) == 0, "{}: reading failed: {}", name, errno_text(errno));
+  return content;
+}
+
+}  // namespace detail
+
+/// Reads a picture file; see `decode_image`. Also throws `Error` if `path` is missing, a folder, unreadable, or longer
+/// than `options.max_file_bytes`.
+inline Image read_image(const std::filesystem::path& path, const ReadOptions& options = {}) {
+  return decode_image(detail::read_picture_file(path, options), path.string(), options);
+}
+
+/// The format that `write_image` chooses for `path`: by its extension, .png, .jpg, .jpeg or .webp in any case.
+/// Throws `Error` for another extension; call it early to refuse a bad name before hours of work.
+inline ImageFormat image_format_for(const std::filesystem::path& path) {
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (extension == ".png") return ImageFormat::png;
+  if (extension == ".jpg" || extension == ".jpeg") return ImageFormat::jpeg;
+  require(extension == ".webp", "cannot write '{}': expected the extension .png, .jpg, .jpeg or .webp, got '{}'",
+          path.string(), extension);
+  return ImageFormat::webp;
+}
+
+/// The bytes of `image` as a file of `format`. `quality` 1..100 is for the lossy formats; PNG is exact.
+/// Throws `Error` for an inconsistent image, a quality out of range, or sides that the format cannot hold.
+inline std::vector<std::byte> encode_image(const Image& image, ImageFormat format, int quality = 95,
+                                           std::string_view name = "image") {
+  require_consistent(image, name);
+  require(quality >= 1 && quality <= 100, "{}: expected a quality of 1 to 100, got {}", name, quality);
+  switch (format) {
+    case ImageFormat::png:
+      return detail::encode_png(image, name);
+    case ImageFormat::jpeg:
+      return detail::encode_jpeg(image, name, quality);
+    case ImageFormat::webp:
+      return detail::encode_webp(image, name, quality);
+  }
+  fail("{}: unsupported format", name);
+}
+
+/// Writes `image` to `path`, atomically (`AtomicFile`), in the format of its extension (`image_format_for`).
+/// Throws `Error` as `encode_image` does and for failures of the file system; an older file at `path` survives them.
+inline void write_image(const std::filesystem::path& path, const Image& image, int quality = 95) {
+  write_file_atomically(path, encode_image(image, image_format_for(path), quality, path.string()));
+}
+
+/// The picture as a uint8 CPU tensor [3, H, W] of its own memory. Throws `Error` for an inconsistent image.
+inline at::Tensor to_tensor(const Image& image) {
+  require_consistent(image, "image");
+  at::Tensor interleaved = at::empty({image.height, image.width, 3}, at::TensorOptions().dtype(at::kByte));
+  std::memcpy(interleaved.data_ptr<std::uint8_t>(), image.pixels.data(), image.pixels.size());
+  return interleaved.permute({2, 0, 1}).contiguous();
+}
+
+/// The picture in a uint8 tensor [3, H, W] of any device. Throws `Error` for another shape or dtype.
+inline Image from_tensor(const at::Tensor& tensor) {
+  require(tensor.defined() && tensor.dim() == 3 && tensor.size(0) == 3 && tensor.size(1) > 0 && tensor.size(2) > 0,
+          "image tensor: expected shape [3, H, W], got {}", tensor.defined() ? shape_text(tensor.sizes()) : "none");
+  require(tensor.scalar_type() == at::kByte, "image tensor: expected dtype uint8, got {}",
+          c10::toString(tensor.scalar_type()));
+  const at::Tensor interleaved = tensor.permute({1, 2, 0}).cpu().contiguous();
+  const auto* first = interleaved.data_ptr<std::uint8_t>();
+  return {tensor.size(2), tensor.size(1), std::vector<std::uint8_t>(first, first + interleaved.numel())};
+}
+
+}  // namespace ip2p

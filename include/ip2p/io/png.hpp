@@ -1,0 +1,159 @@
+#pragma once
+
+/// \file
+/// PNG through libpng. Every fault libpng can see is an error, CRC mismatches of optional chunks included.
+
+#include <ip2p/io/exif.hpp>
+#include <ip2p/io/image_types.hpp>
+
+#include <png.h>
+
+#include <csetjmp>
+#include <cstdio>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace ip2p::detail {
+
+/// State shared with libpng's callbacks. libpng reports errors by longjmp, which must not cross a live C++ object: the
+/// functions below that call setjmp hold only pointers and numbers, and everything with a destructor lives in their
+/// callers.
+struct PngState {
+  png_structp png = nullptr;
+  png_infop info = nullptr;
+  const std::byte* data = nullptr;  // reading: what is left
+  std::size_t left = 0;
+  std::vector<std::byte>* sink = nullptr;  // writing
+  char message[256] = {};
+};
+
+[[noreturn]] inline void png_on_error(png_structp png, png_const_charp message) {
+  auto* state = static_cast<PngState*>(png_get_error_ptr(png));
+  std::snprintf(state->message, sizeof state->message, "%s", message);
+  png_longjmp(png, 1);
+}
+
+inline void png_on_warning(png_structp, png_const_charp) {}
+
+inline void png_on_read(png_structp png, png_bytep out, png_size_t count) {
+  auto* state = static_cast<PngState*>(png_get_io_ptr(png));
+  if (count > state->left) png_error(png, "the file is truncated");
+  std::memcpy(out, state->data, count);
+  state->data += count;
+  state->left -= count;
+}
+
+inline void png_on_write(png_structp png, png_bytep bytes, png_size_t count) {
+  auto* state = static_cast<PngState*>(png_get_io_ptr(png));
+  bool stored = true;
+  try {
+    const auto* first = reinterpret_cast<const std::byte*>(bytes);
+    state->sink->insert(state->sink->end(), first, first + count);
+  } catch (...) {
+    stored = false;
+  }
+  if (!stored) png_error(png, "out of memory");
+}
+
+/// Reads everything before the pixels. False after an error, whose text is in `state->message`.
+inline bool png_read_header(PngState* state) {
+  if (setjmp(png_jmpbuf(state->png))) return false;
+  png_set_read_fn(state->png, state, png_on_read);
+  png_set_user_limits(state->png, 0x7fffffff, 0x7fffffff);  // ReadOptions holds the limits, with better messages
+  png_set_crc_action(state->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+  // Chunks that are of no use here are skipped after their CRC: some can unpack to gigabytes.
+  static constexpr png_byte skipped[] = "iCCP\0tEXt\0zTXt\0iTXt\0sPLT\0hIST\0pCAL\0sCAL\0tIME\0bKGD\0oFFs\0pHYs";
+  png_set_keep_unknown_chunks(state->png, PNG_HANDLE_CHUNK_NEVER, skipped, sizeof skipped / 5);
+  png_read_info(state->png, state->info);
+  return true;
+}
+
+/// Reads the pixels as 8-bit RGB, or as RGBA if `with_alpha`, into `rows`, and checks the file to its end.
+inline bool png_read_pixels(PngState* state, png_bytepp rows, std::size_t row_bytes, bool with_alpha) {
+  if (setjmp(png_jmpbuf(state->png))) return false;
+  png_set_expand(state->png);
+  png_set_strip_16(state->png);  // the high byte, as Pillow: exact for values that were 8-bit once
+  png_set_gray_to_rgb(state->png);
+  if (with_alpha) {
+    png_set_add_alpha(state->png, 0xff, PNG_FILLER_AFTER);
+  } else {
+    png_set_strip_alpha(state->png);
+  }
+  png_set_interlace_handling(state->png);
+  png_read_update_info(state->png, state->info);
+  if (png_get_rowbytes(state->png, state->info) != row_bytes) png_error(state->png, "unexpected row size");
+  png_read_image(state->png, rows);
+  png_read_end(state->png, state->info);
+  return true;
+}
+
+/// Decodes PNG `content`. Palette, gray and 16-bit pictures become 8-bit RGB exactly as in Pillow; of an animation the
+/// default picture is read. Throws `Error` for truncation, any CRC mismatch and broken compressed data.
+inline Image decode_png(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
+  struct Reader : PngState {
+    ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
+  } state;
+  state.data = content.data();
+  state.left = content.size();
+  state.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(&state), png_on_error,
+                                     png_on_warning);
+  state.info = state.png != nullptr ? png_create_info_struct(state.png) : nullptr;
+  require(state.info != nullptr, "{}: libpng could not start, headers {}, library {}", name, PNG_LIBPNG_VER_STRING,
+          png_get_libpng_ver(nullptr));
+  require(png_read_header(&state), "{}: corrupt PNG: {}", name, state.message);
+  const std::size_t width = png_get_image_width(state.png, state.info);
+  const std::size_t height = png_get_image_height(state.png, state.info);
+  require_limits(width, height, name, options);
+
+  const bool has_alpha = (png_get_color_type(state.png, state.info) & PNG_COLOR_MASK_ALPHA) != 0 ||
+                         png_get_valid(state.png, state.info, PNG_INFO_tRNS) != 0;
+  const bool with_alpha = has_alpha && options.alpha != Alpha::drop;
+  Image image = blank_image(width, height);
+  std::vector<png_byte> rgba(with_alpha ? width * height * 4 : 0);
+  const std::size_t row_bytes = width * (with_alpha ? 4 : 3);
+  std::vector<png_bytep> rows(height);
+  for (std::size_t y = 0; y < height; ++y) {
+    rows[y] = (with_alpha ? rgba.data() : image.pixels.data()) + y * row_bytes;
+  }
+  require(png_read_pixels(&state, rows.data(), row_bytes, with_alpha), "{}: corrupt PNG: {}", name, state.message);
+  if (with_alpha) rgba_to_rgb(rgba.data(), image.pixels.data(), width * height, options.alpha);
+  if (!options.apply_exif) return image;
+  png_uint_32 exif_size = 0;
+  png_bytep exif = nullptr;
+  if (png_get_eXIf_1(state.png, state.info, &exif_size, &exif) == 0 || exif == nullptr) return image;
+  return apply_orientation(std::move(image), exif_orientation(std::as_bytes(std::span(exif, exif_size))));
+}
+
+inline bool png_write_pixels(PngState* state, const std::uint8_t* pixels, png_uint_32 width, png_uint_32 height) {
+  if (setjmp(png_jmpbuf(state->png))) return false;
+  png_set_write_fn(state->png, state, png_on_write, nullptr);
+  png_set_user_limits(state->png, 0x7fffffff, 0x7fffffff);
+  png_set_IHDR(state->png, state->info, width, height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+               PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  png_write_info(state->png, state->info);
+  for (png_uint_32 y = 0; y < height; ++y) png_write_row(state->png, pixels + std::size_t{y} * width * 3);
+  png_write_end(state->png, state->info);
+  return true;
+}
+
+/// `image` as the bytes of an 8-bit RGB PNG file. Throws `Error` when libpng refuses.
+inline std::vector<std::byte> encode_png(const Image& image, std::string_view name) {
+  struct Writer : PngState {
+    ~Writer() { png_destroy_write_struct(&png, &info); }
+  } state;
+  std::vector<std::byte> encoded;
+  state.sink = &encoded;
+  state.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(&state), png_on_error,
+                                      png_on_warning);
+  state.info = state.png != nullptr ? png_create_info_struct(state.png) : nullptr;
+  require(state.info != nullptr, "{}: libpng could not start, headers {}, library {}", name, PNG_LIBPNG_VER_STRING,
+          png_get_libpng_ver(nullptr));
+  require(png_write_pixels(&state, image.pixels.data(), static_cast<png_uint_32>(image.width),
+                           static_cast<png_uint_32>(image.height)),
+          "{}: writing PNG failed: {}", name, state.message);
+  return encoded;
+}
+
+}  // namespace ip2p::detail

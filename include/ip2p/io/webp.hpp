@@ -1,0 +1,122 @@
+#pragma once
+
+/// \file
+/// WebP through libwebp and libwebpdemux, where they are installed.
+///
+/// `IP2P_HAS_WEBP` is 1 if WebP is read and written. The build sets it to match what is linked; without a build that
+/// does, it follows the presence of the headers.
+
+#include <ip2p/io/exif.hpp>
+#include <ip2p/io/image_types.hpp>
+
+#ifndef IP2P_HAS_WEBP
+#if __has_include(<webp/decode.h>) && __has_include(<webp/encode.h>) && __has_include(<webp/demux.h>)
+#define IP2P_HAS_WEBP 1
+#else
+#define IP2P_HAS_WEBP 0
+#endif
+#endif
+
+#if IP2P_HAS_WEBP
+#include <webp/decode.h>
+#include <webp/demux.h>
+#include <webp/encode.h>
+
+#include <memory>
+#endif
+
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ip2p::detail {
+
+#if IP2P_HAS_WEBP
+
+/// Orientation of the EXIF chunk, 1 without one.
+inline int webp_orientation(const WebPDemuxer* demuxer) {
+  WebPChunkIterator chunk = {};
+  if (WebPDemuxGetChunk(demuxer, "EXIF", 1, &chunk) == 0) return 1;
+  const int orientation = exif_orientation(std::as_bytes(std::span(chunk.chunk.bytes, chunk.chunk.size)));
+  WebPDemuxReleaseChunkIterator(&chunk);
+  return orientation;
+}
+
+/// Decodes WebP `content`, lossy or lossless, of an animation the first frame. Throws `Error` for truncated or corrupt
+/// files.
+inline Image decode_webp(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
+  const WebPData data{reinterpret_cast<const std::uint8_t*>(content.data()), content.size()};
+  // Bytes 4..7 of the container hold its length: the plainest sign of a cut-off file.
+  std::uint64_t expected = 8;
+  for (std::size_t i = 0; i < 4 && content.size() >= 8; ++i) {
+    expected += std::to_integer<std::uint64_t>(content[4 + i]) << (8 * i);
+  }
+  require(content.size() >= expected, "{}: truncated WebP: the header gives {} bytes, the file has {}", name, expected,
+          content.size());
+  WebPDecoderConfig config;
+  require(WebPInitDecoderConfig(&config) != 0, "{}: libwebp has another version than its headers", name);
+  const auto header = WebPGetFeatures(data.bytes, data.size, &config.input);
+  require(header == VP8_STATUS_OK, "{}: corrupt WebP: the header is not valid", name);
+  require_limits(static_cast<std::uint64_t>(config.input.width), static_cast<std::uint64_t>(config.input.height), name,
+                 options);
+  const std::unique_ptr<WebPDemuxer, void (*)(WebPDemuxer*)> demuxer(WebPDemux(&data), WebPDemuxDelete);
+  require(demuxer != nullptr, "{}: corrupt or truncated WebP: the container is not valid", name);
+  const auto width = static_cast<std::size_t>(config.input.width);
+  const auto height = static_cast<std::size_t>(config.input.height);
+
+  Image image = blank_image(width, height);
+  if (config.input.has_animation != 0) {
+    WebPAnimDecoderOptions animation;
+    require(WebPAnimDecoderOptionsInit(&animation) != 0, "{}: libwebp has another version than its headers", name);
+    const std::unique_ptr<WebPAnimDecoder, void (*)(WebPAnimDecoder*)> decoder(WebPAnimDecoderNew(&data, &animation),
+                                                                               WebPAnimDecoderDelete);
+    std::uint8_t* rgba = nullptr;
+    int timestamp = 0;
+    require(decoder != nullptr && WebPAnimDecoderGetNext(decoder.get(), &rgba, &timestamp) != 0,
+            "{}: corrupt WebP: the first frame of the animation cannot be decoded", name);
+    rgba_to_rgb(rgba, image.pixels.data(), width * height, options.alpha);
+  } else {
+    const bool with_alpha = config.input.has_alpha != 0 && options.alpha != Alpha::drop;
+    std::vector<std::uint8_t> rgba(with_alpha ? width * height * 4 : 0);
+    config.output.colorspace = with_alpha ? MODE_RGBA : MODE_RGB;
+    config.output.is_external_memory = 1;
+    config.output.u.RGBA.rgba = with_alpha ? rgba.data() : image.pixels.data();
+    config.output.u.RGBA.stride = config.input.width * (with_alpha ? 4 : 3);
+    config.output.u.RGBA.size = static_cast<std::size_t>(config.output.u.RGBA.stride) * height;
+    const auto status = WebPDecode(data.bytes, data.size, &config);
+    WebPFreeDecBuffer(&config.output);
+    require(status != VP8_STATUS_NOT_ENOUGH_DATA && status != VP8_STATUS_SUSPENDED, "{}: truncated WebP", name);
+    require(status == VP8_STATUS_OK, "{}: corrupt WebP: libwebp status {}", name, static_cast<int>(status));
+    if (with_alpha) rgba_to_rgb(rgba.data(), image.pixels.data(), width * height, options.alpha);
+  }
+  return options.apply_exif ? apply_orientation(std::move(image), webp_orientation(demuxer.get())) : image;
+}
+
+/// `image` as the bytes of a lossy WebP file of `quality` 1..100. Throws `Error` for sides over 16383.
+inline std::vector<std::byte> encode_webp(const Image& image, std::string_view name, int quality) {
+  require(image.width <= WEBP_MAX_DIMENSION && image.height <= WEBP_MAX_DIMENSION,
+          "{}: WebP holds at most {} pixels a side, got {}x{}", name, WEBP_MAX_DIMENSION, image.width, image.height);
+  std::uint8_t* bytes = nullptr;
+  const std::size_t size = WebPEncodeRGB(image.pixels.data(), static_cast<int>(image.width),
+                                         static_cast<int>(image.height), static_cast<int>(image.width * 3),
+                                         static_cast<float>(quality), &bytes);
+  const std::unique_ptr<std::uint8_t, void (*)(void*)> owner(bytes, WebPFree);
+  require(size > 0, "{}: writing WebP failed", name);
+  const auto* first = reinterpret_cast<const std::byte*>(bytes);
+  return {first, first + size};
+}
+
+#else
+
+inline Image decode_webp(std::span<const std::byte>, std::string_view name, const ReadOptions&) {
+  fail("{}: unsupported format, got WebP, and this build has no libwebp; expected PNG or JPEG", name);
+}
+
+inline std::vector<std::byte> encode_webp(const Image&, std::string_view name, int) {
+  fail("{}: cannot write WebP, this build has no libwebp; use .png or .jpg", name);
+}
+
+#endif
+
+}  // namespace ip2p::detail
