@@ -18,6 +18,7 @@
 #include <optional>
 
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/finite_probe.hpp"
 
 namespace ip2p {
 
@@ -31,8 +32,8 @@ struct Linear : torch::nn::Module {
 
   /// \param x [..., in]  \return [..., out]
   at::Tensor operator()(const at::Tensor& x) const {
-    return at::linear(x, weight.dim() == 4 ? weight.flatten(1) : weight,
-                      bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+    return detail::probed(this, at::linear(x, weight.dim() == 4 ? weight.flatten(1) : weight,
+                                           bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt));
   }
 
   at::Tensor weight, bias;
@@ -49,7 +50,8 @@ struct Conv2d : torch::nn::Module {
 
   /// \param x [B, in, h, w], channels-last preferred  \return [B, out, h', w']
   at::Tensor operator()(const at::Tensor& x) const {
-    return at::conv2d(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt, stride, padding);
+    return detail::probed(this, at::conv2d(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt,
+                                           stride, padding));
   }
 
   at::Tensor weight, bias;
@@ -64,7 +66,9 @@ struct GroupNorm : torch::nn::Module {
   }
 
   /// \param x [B, channels, h, w]; keeps its memory format.
-  at::Tensor operator()(const at::Tensor& x) const { return at::group_norm(x, groups, weight, bias, eps); }
+  at::Tensor operator()(const at::Tensor& x) const {
+    return detail::probed(this, at::group_norm(x, groups, weight, bias, eps));
+  }
 
   /// silu(norm(x)), the pair that opens every residual half-block.
   at::Tensor silu(const at::Tensor& x) const {
@@ -85,7 +89,7 @@ struct LayerNorm : torch::nn::Module {
   }
 
   at::Tensor operator()(const at::Tensor& x) const {
-    return at::layer_norm(x, weight.sizes(), weight, bias, 1e-5);
+    return detail::probed(this, at::layer_norm(x, weight.sizes(), weight, bias, 1e-5));
   }
 
   at::Tensor weight, bias;
@@ -97,7 +101,7 @@ struct Embedding : torch::nn::Module {
     weight = register_parameter("weight", at::empty({rows, channels}));
   }
 
-  at::Tensor operator()(const at::Tensor& ids) const { return at::embedding(weight, ids); }
+  at::Tensor operator()(const at::Tensor& ids) const { return detail::probed(this, at::embedding(weight, ids)); }
 
   at::Tensor weight;
 };

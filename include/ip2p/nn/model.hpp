@@ -7,9 +7,11 @@
 #include <torch/nn/module.h>
 
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/finite_probe.hpp"
 
 namespace ip2p {
 
@@ -33,6 +35,18 @@ class ModelHandle {
       parameter.set_requires_grad(false);
       if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast));
     }
+  }
+
+  /// Evaluates once more and names the layer that first produced a value that is not finite; empty if none did.
+  /// \param evaluate calls the model with the inputs that led to the bad result
+  template <class Evaluate>
+  [[nodiscard]] std::string first_non_finite(Evaluate&& evaluate) const {
+    detail::FiniteProbe probe;
+    evaluate();
+    for (const auto& item : module_->named_modules()) {
+      if (item.value().get() == probe.first()) return item.key();
+    }
+    return {};
   }
 
  protected:

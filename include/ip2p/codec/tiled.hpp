@@ -1,0 +1,105 @@
+#pragma once
+
+/// \file
+/// Any codec, tile by tile: memory is bounded by the tile instead of the picture.
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/minimum.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "ip2p/codec/concepts.hpp"
+#include "ip2p/core/error.hpp"
+
+namespace ip2p {
+
+/// Encodes and decodes overlapping tiles and blends them linearly over the overlap.
+///
+/// Lossy where the codec looks further than the overlap (the attention of `KlAutoencoder` sees its tile only), so it is
+/// asked for and never a default. Pictures no larger than one tile pass through unchanged.
+template <ImageCodec Codec>
+class Tiled {
+ public:
+  /// \param tile side of a tile in latent pixels  \param overlap latent pixels that neighbours share, < tile
+  /// \throws Error for other values
+  explicit Tiled(Codec codec, std::int64_t tile = 64, std::int64_t overlap = 16)
+      : codec_(std::move(codec)), tile_(tile), overlap_(overlap) {
+    require(tile_ > 0 && overlap_ >= 0 && overlap_ < tile_,
+            "Tiled: expected 0 <= overlap < tile, found overlap {} and tile {}", overlap_, tile_);
+  }
+
+  /// As `ImageCodec::encode`. \param images [B,3,H,W]
+  [[nodiscard]] at::Tensor encode(const at::Tensor& images) const {
+    return run(images, downscale(), 1, [this](const at::Tensor& x) { return codec_.encode(x); });
+  }
+
+  /// As `ImageCodec::decode`. \param latents [B,C,h,w]
+  [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const {
+    return run(latents, 1, downscale(), [this](const at::Tensor& x) { return codec_.decode(x); });
+  }
+
+  [[nodiscard]] double scaling_factor() const { return codec_.scaling_factor(); }
+  [[nodiscard]] std::int64_t downscale() const { return codec_.downscale(); }
+  [[nodiscard]] std::int64_t latent_channels() const { return codec_.latent_channels(); }
+
+  [[nodiscard]] Codec& codec() { return codec_; }
+  [[nodiscard]] const Codec& codec() const { return codec_; }
+
+  /// Moves the codec itself, where it has weights.
+  void to(at::Device device, at::ScalarType dtype)
+    requires requires(Codec& c) { c.to(device, dtype); }
+  {
+    codec_.to(device, dtype);
+  }
+
+ private:
+  /// First latent pixel of each tile along an axis of `length`; the last tile ends with the picture.
+  [[nodiscard]] std::vector<std::int64_t> starts(std::int64_t length) const {
+    std::vector<std::int64_t> result{0};
+    while (result.back() + tile_ < length) {
+      result.push_back(std::min(result.back() + tile_ - overlap_, length - tile_));
+    }
+    return result;
+  }
+
+  /// Weight of each pixel of a tile along one axis: a ramp of `overlap` pixels at both ends.
+  [[nodiscard]] static at::Tensor ramp(std::int64_t length, std::int64_t overlap) {
+    const auto from_start = at::arange(1, length + 1, at::kFloat);
+    return at::minimum(from_start, from_start.flip(0)).div_(static_cast<double>(overlap + 1)).clamp_max_(1.0);
+  }
+
+  /// \param in, out pixels of input and output for one latent pixel
+  template <class Apply>
+  at::Tensor run(const at::Tensor& x, std::int64_t in, std::int64_t out, Apply&& apply) const {
+    const auto height = x.size(2) / in;
+    const auto width = x.size(3) / in;
+    if (height <= tile_ && width <= tile_) return apply(x);
+    at::Tensor sum;
+    at::Tensor total;
+    for (const auto top : starts(height)) {
+      for (const auto left : starts(width)) {
+        const auto rows = std::min(tile_, height);
+        const auto columns = std::min(tile_, width);
+        const auto y = apply(x.narrow(2, top * in, rows * in).narrow(3, left * in, columns * in)).to(at::kFloat);
+        if (!sum.defined()) {
+          sum = at::zeros({y.size(0), y.size(1), height * out, width * out}, y.options());
+          total = at::zeros({height * out, width * out}, y.options());
+        }
+        const auto weight =
+            (ramp(rows * out, overlap_ * out).unsqueeze(1) * ramp(columns * out, overlap_ * out)).to(y.device());
+        sum.narrow(2, top * out, rows * out).narrow(3, left * out, columns * out).add_(y * weight);
+        total.narrow(0, top * out, rows * out).narrow(1, left * out, columns * out).add_(weight);
+      }
+    }
+    return sum.div_(total);
+  }
+
+  Codec codec_;
+  std::int64_t tile_, overlap_;
+};
+
+}  // namespace ip2p
