@@ -64,8 +64,7 @@ else()
   find_path(IP2P_TORCH_CONFIG_DIR TorchConfig.cmake
     HINTS "${Torch_DIR}" "${Torch_ROOT}" ENV Torch_DIR ENV Torch_ROOT ${CMAKE_PREFIX_PATH} ENV CMAKE_PREFIX_PATH
     PATHS "$ENV{XDG_CACHE_HOME}/ip2p/libtorch-2.11.0/torch" "$ENV{HOME}/.cache/ip2p/libtorch-2.11.0/torch"
-    PATH_SUFFIXES share/cmake/Torch Torch)
-  mark_as_advanced(IP2P_TORCH_CONFIG_DIR)
+    PATH_SUFFIXES share/cmake/Torch Torch NO_CACHE)
   if(IP2P_TORCH_CONFIG_DIR)
     get_filename_component(ip2p_libtorch_prefix "${IP2P_TORCH_CONFIG_DIR}/../../.." ABSOLUTE)
   endif()

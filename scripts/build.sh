@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Configures build/release and builds the targets given as arguments (all without any). Dependencies first.
+# Log lines go to stderr.
+#
+#   IP2P_CMAKE_ARGS   more arguments for the configuration, split at spaces
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+libtorch=$(scripts/dependencies.sh)
+
+generator=()
+if [ ! -f build/release/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
+
+# Where a compiler process can need 2 GB, memory bounds the jobs as well as cores do.
+jobs=$(nproc)
+if [ -r /proc/meminfo ]; then
+  by_memory=$(awk '/^MemAvailable:/ { print int($2 / 2000000) }' /proc/meminfo)
+  [ "$by_memory" -ge "$jobs" ] || jobs=$((by_memory > 1 ? by_memory : 1))
+fi
+
+targets=()
+[ $# -eq 0 ] || targets=(--target "$@")
+{
+  # shellcheck disable=SC2086
+  cmake -S . -B build/release "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DTorch_ROOT="$libtorch" ${IP2P_CMAKE_ARGS:-}
+  cmake --build build/release --parallel "$jobs" "${targets[@]}"
+} >&2

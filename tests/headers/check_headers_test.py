@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+"""The checker's own test: each rule broken once must be reported, and a correct header must not."""
+from check_headers import problems_of, umbrella_text
+
+ONCE = "#pragma once\n"
+CASES = [
+    ("ip2p/core/a.hpp", ONCE + "#include <ATen/core/Tensor.h>\n#include <ATen/ops/exp.h>\n", None),
+    ("ip2p/sampling/a.hpp", ONCE + '#include "ip2p/schedule/b.hpp"\n#include "ip2p/sampling/b.hpp"\n', None),
+    ("ip2p/unet/a.hpp", ONCE + "#include <torch/nn/module.h>\n", None),
+    ("ip2p/core/a.hpp", "#include <string>\n", "expected #pragma once"),
+    ("ip2p/core/a.hpp", ONCE + '#include "ip2p/io/image.hpp"\n', "comes after its own"),
+    ("ip2p/nn/a.hpp", ONCE + '#include "ip2p/ip2p.hpp"\n', "includes the umbrella"),
+    ("ip2p/nn/a.hpp", ONCE + '#include "layers.hpp"\n', "named from ip2p/"),
+    ("ip2p/nn/a.hpp", ONCE + "#include <torch/torch.h>\n", "narrow header"),
+    ("ip2p/guidance/a.hpp", ONCE + "#include <torch/nn/module.h>\n", "tensor tier"),
+    ("ip2p/guidance/a.hpp", ONCE + "# include <ATen/ATen.h>\n", "tensor tier"),
+    ("ip2p/elsewhere/a.hpp", ONCE, "no place in the order"),
+]
+for header, text, expected in CASES:
+    found = problems_of(header, text)
+    if expected is None:
+        assert not found, (header, text, found)
+    else:
+        assert any(expected in problem for problem in found), (header, text, expected, found)
+
+umbrella = umbrella_text(["ip2p/unet/b.hpp", "ip2p/core/a.hpp", "ip2p/testing/c.hpp", "ip2p/ip2p.hpp", "ip2p/version.hpp"])
+assert [line for line in umbrella.splitlines() if line.startswith("#include")] == [
+    '#include "ip2p/core/a.hpp"', '#include "ip2p/unet/b.hpp"', '#include "ip2p/version.hpp"'], umbrella
+print("the checker finds each broken rule")
