@@ -38,8 +38,11 @@ struct TrainingNoise {
 /// are computed in double, alpha_bar is then rounded to fp32 (the models' checkpoints store it so), the rest is double.
 class DiscreteSchedule {
  public:
+  /// The noise levels of Stable Diffusion and InstructPix2Pix.
+  DiscreteSchedule() : DiscreteSchedule(TrainingNoise{}) {}
+
   /// Throws `Error` for parameters out of range or betas that do not give strictly increasing finite noise levels.
-  explicit DiscreteSchedule(const TrainingNoise& noise = {}) {
+  explicit DiscreteSchedule(const TrainingNoise& noise) {
     const std::vector<double> betas = noise.betas.empty() ? curve(noise) : noise.betas;
     require(betas.size() >= 2, "training timesteps: expected at least 2, found {}", betas.size());
     alphas_cumprod_.reserve(betas.size());

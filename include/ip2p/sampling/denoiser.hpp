@@ -1,0 +1,143 @@
+#pragma once
+
+/// \file
+/// From a network's prediction to an estimate of the clean latents.
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/step.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/sampling/concepts.hpp"
+#include "ip2p/schedule/concepts.hpp"
+#include "ip2p/schedule/scheduler_config.hpp"
+
+namespace ip2p {
+
+/// The factors of x0 = c_skip * x + c_out * network(c_in * x, t) at one noise level (Karras et al. 2022, eq. 7).
+struct Preconditioning {
+  double c_in;
+  double c_skip;
+  double c_out;
+};
+
+/// What a network's output means: `Preconditioning preconditioning(double sigma) const`.
+template <class Policy>
+concept PredictionPolicy = std::copy_constructible<Policy> && requires(const Policy& prediction, double sigma) {
+  { prediction.preconditioning(sigma) } -> std::same_as<Preconditioning>;
+};
+
+/// The network predicts the noise: x0 = x - sigma * eps. Reference: k-diffusion `DiscreteEpsDDPMDenoiser`.
+struct EpsPrediction {
+  [[nodiscard]] Preconditioning preconditioning(double sigma) const {
+    return {.c_in = 1.0 / std::sqrt(sigma * sigma + 1.0), .c_skip = 1.0, .c_out = -sigma};
+  }
+};
+
+/// The network predicts v (Salimans and Ho 2022): x0 = x / (sigma^2 + 1) - v * sigma / sqrt(sigma^2 + 1). Reference:
+/// k-diffusion `DiscreteVDDPMDenoiser`.
+struct VPrediction {
+  [[nodiscard]] Preconditioning preconditioning(double sigma) const {
+    const double scale = 1.0 / std::sqrt(sigma * sigma + 1.0);
+    return {.c_in = scale, .c_skip = scale * scale, .c_out = -sigma * scale};
+  }
+};
+
+/// The network predicts x0 itself.
+struct SamplePrediction {
+  [[nodiscard]] Preconditioning preconditioning(double sigma) const {
+    return {.c_in = 1.0 / std::sqrt(sigma * sigma + 1.0), .c_skip = 0.0, .c_out = 1.0};
+  }
+};
+
+/// What the model's configuration says that it predicts, chosen at run time.
+struct AnyPrediction {
+  PredictionType type = PredictionType::epsilon;
+
+  [[nodiscard]] Preconditioning preconditioning(double sigma) const {
+    switch (type) {
+      case PredictionType::v_prediction: return VPrediction{}.preconditioning(sigma);
+      case PredictionType::sample: return SamplePrediction{}.preconditioning(sigma);
+      case PredictionType::epsilon: break;
+    }
+    return EpsPrediction{}.preconditioning(sigma);
+  }
+};
+
+static_assert(PredictionPolicy<EpsPrediction> && PredictionPolicy<VPrediction> && PredictionPolicy<SamplePrediction> &&
+              PredictionPolicy<AnyPrediction>);
+
+/// A `Denoiser` over a network.
+///
+/// `Network` is a callable in one of two forms; x is already multiplied by c_in, t is the (fractional) timestep:
+///
+///     at::Tensor network(const at::Tensor& x, double t, const Step& at);   // x [B,C,h,w] -> prediction [B,C,h,w]
+///     at::Tensor network(const at::Tensor& x, double t);
+///
+/// The prediction may come in a narrower dtype; the estimate is computed and returned in that of x. Further arguments
+/// of the call are handed on to the network, and a prediction of K * B rows then gives K * B estimates (branch-major):
+/// so a network of several guidance branches becomes a denoiser of several branches.
+template <class Network, SchedulePolicy Schedule, PredictionPolicy Prediction = EpsPrediction>
+class NetworkDenoiser {
+ public:
+  NetworkDenoiser(Network network, Schedule schedule, Prediction prediction = {})
+      : network_(std::move(network)), schedule_(std::move(schedule)), prediction_(std::move(prediction)) {}
+
+  /// x [B,C,h,w] at noise level at.sigma -> estimate of x0, same shape and dtype (K * B rows, see above). Throws `Error`
+  /// if the network answers another shape.
+  template <class... Extra>
+  at::Tensor operator()(const at::Tensor& x, const Step& at, Extra&&... extra) {
+    const auto [c_in, c_skip, c_out] = prediction_.preconditioning(at.sigma);
+    at::Tensor output = predict(x.mul(c_in), schedule_.sigma_to_t(at.sigma), at, std::forward<Extra>(extra)...);
+    const std::int64_t copies = copies_of(x, output, sizeof...(Extra) > 0);
+    output = output.to(x.scalar_type());
+    if (c_skip == 0.0) return output.mul(c_out);
+    at::Tensor kept = c_skip == 1.0 ? x : x.mul(c_skip);
+    if (copies > 1) {
+      std::vector<std::int64_t> repeats(static_cast<std::size_t>(x.dim()), 1);
+      repeats.front() = copies;
+      kept = kept.repeat(repeats);
+    }
+    return kept.add(output, c_out);
+  }
+
+  [[nodiscard]] const Network& network() const { return network_; }
+  [[nodiscard]] Network& network() { return network_; }
+  [[nodiscard]] const Schedule& schedule() const { return schedule_; }
+
+ private:
+  template <class... Extra>
+  at::Tensor predict(const at::Tensor& x, double t, const Step& at, Extra&&... extra) {
+    if constexpr (std::is_invocable_v<Network&, const at::Tensor&, double, const Step&, Extra...>) {
+      return network_(x, t, at, std::forward<Extra>(extra)...);
+    } else {
+      static_assert(std::is_invocable_v<Network&, const at::Tensor&, double, Extra...>,
+                    "ip2p: NetworkDenoiser needs a network `Tensor(const Tensor& x, double t, const Step& at)` or "
+                    "`Tensor(const Tensor& x, double t)`; see docs/reference/concepts.md#denoiser");
+      return network_(x, t, std::forward<Extra>(extra)...);
+    }
+  }
+
+  /// How many times the rows of x the prediction has; only a branch-wise call may have more than one.
+  static std::int64_t copies_of(const at::Tensor& x, const at::Tensor& output, bool branchwise) {
+    bool fits = output.defined() && output.dim() == x.dim() && x.dim() > 0 && x.size(0) > 0 &&
+                output.size(0) % x.size(0) == 0 && output.sizes().slice(1) == x.sizes().slice(1);
+    const std::int64_t copies = fits ? output.size(0) / x.size(0) : 0;
+    fits = fits && (branchwise ? copies >= 1 : copies == 1);
+    require(fits, "network: expected a prediction of the shape {}, found {}", shape_text(x.sizes()),
+            output.defined() ? shape_text(output.sizes()) : "no tensor");
+    return copies;
+  }
+
+  Network network_;
+  Schedule schedule_;
+  Prediction prediction_;
+};
+
+}  // namespace ip2p

@@ -1,0 +1,70 @@
+#pragma once
+
+/// \file
+/// Choice of a schedule at run time, by name; for the edge of a program.
+
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/schedule/concepts.hpp"
+#include "ip2p/schedule/karras_sigmas.hpp"
+#include "ip2p/schedule/linear_sigmas.hpp"
+#include "ip2p/schedule/log_linear_sigmas.hpp"
+
+namespace ip2p {
+
+/// One of `Schedules`, itself a `SchedulePolicy`. Each alternative has a `static constexpr std::string_view name` and
+/// a static `from_config(const SchedulerConfig&)`; a program adds its own by naming a longer list.
+template <SchedulePolicy... Schedules>
+class AnyScheduleOf {
+ public:
+  /// Any of the alternatives.
+  template <class Schedule>
+    requires(std::same_as<Schedule, Schedules> || ...)
+  AnyScheduleOf(Schedule schedule) : schedule_(std::move(schedule)) {}  // NOLINT(google-explicit-constructor)
+
+  /// The schedule called `name`, over the model's noise. Throws `Error` that lists the known names.
+  static AnyScheduleOf named(std::string_view name, const SchedulerConfig& config = {}) {
+    std::vector<AnyScheduleOf> found;
+    ((name == Schedules::name ? found.push_back(Schedules::from_config(config)) : void()), ...);
+    require(!found.empty(), "schedule: expected one of {}, found \"{}\"", fmt::join(names(), ", "), name);
+    return std::move(found.front());
+  }
+
+  /// The names that `named` knows.
+  static constexpr std::array<std::string_view, sizeof...(Schedules)> names() { return {Schedules::name...}; }
+
+  /// The alternative's own name.
+  [[nodiscard]] std::string_view name() const {
+    return std::visit([](const auto& schedule) { return std::string_view(schedule.name); }, schedule_);
+  }
+
+  [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
+    return std::visit([n](const auto& schedule) { return schedule.sigmas(n); }, schedule_);
+  }
+
+  [[nodiscard]] double sigma_to_t(double sigma) const {
+    return std::visit([sigma](const auto& schedule) -> double { return schedule.sigma_to_t(sigma); }, schedule_);
+  }
+
+  [[nodiscard]] double initial_sigma(const std::vector<double>& sigmas) const {
+    return std::visit([&](const auto& schedule) { return ip2p::initial_sigma(schedule, sigmas); }, schedule_);
+  }
+
+ private:
+  std::variant<Schedules...> schedule_;
+};
+
+/// The schedules that ship, by name: log-linear (released), karras, linear (diffusers).
+using AnySchedule = AnyScheduleOf<LogLinearSigmas, KarrasSigmas, LinearSigmas>;
+
+static_assert(SchedulePolicy<AnySchedule>);
+
+}  // namespace ip2p

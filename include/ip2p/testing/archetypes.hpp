@@ -1,0 +1,96 @@
+#pragma once
+
+/// \file
+/// Archetypes: types that satisfy one concept and offer nothing else. A template that compiles with them asks for no
+/// more than its concept promises.
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/random.hpp"
+#include "ip2p/guidance/concepts.hpp"
+#include "ip2p/sampling/concepts.hpp"
+#include "ip2p/schedule/concepts.hpp"
+
+namespace ip2p::testing {
+
+/// Minimal `NoiseSource`: neither copied nor moved.
+class NoiseArchetype {
+ public:
+  explicit NoiseArchetype(std::uint64_t seed) : noise_(seed) {}
+  NoiseArchetype(const NoiseArchetype&) = delete;
+  NoiseArchetype& operator=(const NoiseArchetype&) = delete;
+  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) { return noise_.normal(shape, draw); }
+
+ private:
+  CounterNoise noise_;
+};
+
+/// Minimal `Denoiser`: neither copied nor moved, called as an lvalue only.
+class DenoiserArchetype {
+ public:
+  DenoiserArchetype() = default;
+  DenoiserArchetype(const DenoiserArchetype&) = delete;
+  DenoiserArchetype& operator=(const DenoiserArchetype&) = delete;
+  at::Tensor operator()(const at::Tensor& x, const Step& at) & { return x.div(1.0 + at.sigma * at.sigma); }
+};
+
+/// Minimal `SchedulePolicy`: no default constructor, no assignment.
+class ScheduleArchetype {
+ public:
+  explicit ScheduleArchetype(double sigma_max) : sigma_max_(sigma_max) {}
+  ScheduleArchetype& operator=(const ScheduleArchetype&) = delete;
+  ScheduleArchetype(const ScheduleArchetype&) = default;
+  [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
+    detail::require_steps(n);
+    std::vector<double> levels;
+    for (std::int64_t i = 0; i <= n; ++i) {
+      levels.push_back(sigma_max_ * static_cast<double>(n - i) / static_cast<double>(n));
+    }
+    return levels;
+  }
+  [[nodiscard]] double sigma_to_t(double sigma) const { return sigma; }
+
+ private:
+  const double sigma_max_;
+};
+
+/// Minimal `SamplerPolicy`: no default for the hooks.
+class SamplerArchetype {
+ public:
+  explicit SamplerArchetype(int /*unused*/) {}
+  SamplerArchetype(const SamplerArchetype&) = default;
+  SamplerArchetype& operator=(const SamplerArchetype&) = delete;
+  template <class Denoiser, class Noise>
+  at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& /*rng*/,
+                    const RunHooks& hooks) const {
+    require_run(x, sigmas);
+    for (const Step& at : steps_of(sigmas)) {
+      hooks.check(at);
+      x = euler_step(x, denoise(denoiser, x, at), at.sigma, at.sigma_next);
+      if (hooks.on_step) hooks.on_step(at, x);
+    }
+    return x;
+  }
+};
+
+/// Minimal `GuidancePolicy`: no weights, no default constructor, no assignment.
+class GuidanceArchetype {
+ public:
+  explicit GuidanceArchetype(int /*unused*/) {}
+  GuidanceArchetype(const GuidanceArchetype&) = default;
+  GuidanceArchetype& operator=(const GuidanceArchetype&) = delete;
+  static constexpr std::array<Branch, 2> branches{Branch{.text = true, .image = true},
+                                                  Branch{.text = false, .image = false}};
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const {
+    return detail::split_branches<2>(stacked)[0];
+  }
+};
+
+static_assert(NoiseSource<NoiseArchetype> && Denoiser<DenoiserArchetype&> && SchedulePolicy<ScheduleArchetype> &&
+              SamplerPolicy<SamplerArchetype> && GuidancePolicy<GuidanceArchetype>);
+
+}  // namespace ip2p::testing

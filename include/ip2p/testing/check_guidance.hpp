@@ -1,0 +1,97 @@
+#pragma once
+
+/// \file
+/// The laws of `GuidancePolicy` and `LinearGuidancePolicy`.
+
+#include <ATen/ops/cat.h>
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "ip2p/core/random.hpp"
+#include "ip2p/guidance/concepts.hpp"
+#include "ip2p/testing/law.hpp"
+
+namespace ip2p::testing {
+
+/// Throws `Error` that names the first law which `guidance` breaks: those of `GuidancePolicy` that hold at any scale,
+/// and those of `LinearGuidancePolicy` where it is one.
+template <class Guidance>
+void check_guidance(const Guidance& guidance) {
+  require_guidance_policy<Guidance>();
+  constexpr auto role = "GuidancePolicy";
+  constexpr auto count = Guidance::branches.size();
+  constexpr auto rows = static_cast<std::int64_t>(count);
+  expect_law(Guidance::branches.front() == Branch{.text = true, .image = true}, role,
+             "the fully conditioned branch is the first", "it is not");
+
+  const std::vector<std::int64_t> shape{2, 4, 6, 5};
+  const at::Tensor one = CounterNoise(1).normal(shape, 0).to(at::kDouble);
+  const at::Tensor stacked = CounterNoise(2).normal({rows * 2, 4, 6, 5}, 0).to(at::kDouble);
+  const at::Tensor others = CounterNoise(3).normal({rows * 2, 4, 6, 5}, 0).to(at::kDouble);
+  for (const std::int64_t index : {0, 3, 9}) {
+    const Step at{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
+
+    const at::Tensor same = guidance.combine(one.repeat({rows, 1, 1, 1}), at);
+    expect_law(close(same, one, 1e-9), role, "where all branches agree, so does the result", "step {}", index);
+
+    const at::Tensor before = stacked.clone();
+    const at::Tensor result = guidance.combine(stacked, at);
+    expect_law(result.sizes() == at::IntArrayRef(shape), role, "K * B rows become B", "{} for K = {}, B = 2",
+               shape_text(result.sizes()), rows);
+    expect_law(same_bits(before, stacked), role, "the argument is not changed", "step {}", index);
+    expect_law(same_bits(result, guidance.combine(stacked, at)), role, "equal calls give equal bits", "step {}", index);
+    expect_law(guidance.combine(stacked.to(at::kFloat), at).scalar_type() == at::kFloat, role, "the dtype is kept",
+               "fp32 became another");
+
+    std::vector<at::Tensor> singles;
+    for (std::int64_t b = 0; b < 2; ++b) {
+      std::vector<at::Tensor> own;
+      for (std::int64_t k = 0; k < rows; ++k) own.push_back(stacked.narrow(0, 2 * k + b, 1));
+      singles.push_back(guidance.combine(at::cat(own), at));
+    }
+    expect_law(close(result, at::cat(singles), 1e-9), role, "a batch equals its samples combined one by one", "step {}",
+               index);
+
+    if constexpr (LinearGuidancePolicy<Guidance>) {
+      constexpr auto linear = "LinearGuidancePolicy";
+      const std::array<double, count> weights = guidance.weights(at);
+      double sum = 0.0;
+      double scale = 1.0;
+      at::Tensor weighted = one.mul(0.0);
+      const auto parts = detail::split_branches<count>(stacked);
+      for (std::size_t k = 0; k < count; ++k) {
+        sum += weights[k];
+        scale += std::abs(weights[k]);
+        weighted = weighted.add(parts[k], weights[k]);
+      }
+      expect_law(std::abs(sum - 1.0) <= 1e-12 * scale, linear, "the weights sum to 1", "{}", sum);
+      expect_law(close(result, weighted, 1e-12 * scale), linear, "combine equals the weighted sum", "step {}", index);
+      const at::Tensor mixed = guidance.combine(stacked.mul(0.75).sub(others, 2.0), at);
+      expect_law(close(mixed, result.mul(0.75).sub(guidance.combine(others, at), 2.0), 1e-11 * scale), linear,
+                 "combine is linear", "step {}", index);
+    }
+  }
+  if constexpr (count > 1) {
+    expect_throws([&] { (void)guidance.combine(stacked.narrow(0, 0, 2 * rows - 1), Step{}); }, role,
+                  "rows that do not divide into branches are refused", "one row too few");
+  }
+}
+
+/// As above, and the law that with all scales 1 (`neutral`) the result is the fully conditioned branch.
+template <class Guidance>
+void check_guidance(const Guidance& guidance, const Guidance& neutral) {
+  check_guidance(guidance);
+  check_guidance(neutral);
+  constexpr auto rows = static_cast<std::int64_t>(Guidance::branches.size());
+  const at::Tensor stacked = CounterNoise(2).normal({rows * 2, 4, 6, 5}, 0).to(at::kDouble);
+  for (const std::int64_t index : {0, 3, 9}) {
+    const Step at{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
+    expect_law(close(neutral.combine(stacked, at), stacked.narrow(0, 0, 2), 1e-9), "GuidancePolicy",
+               "with all scales 1 the result is the fully conditioned branch", "step {}", index);
+  }
+}
+
+}  // namespace ip2p::testing

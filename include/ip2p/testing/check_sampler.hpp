@@ -1,0 +1,135 @@
+#pragma once
+
+/// \file
+/// The laws of `SamplerPolicy`.
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/equal.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <stop_token>
+#include <vector>
+
+#include "ip2p/core/random.hpp"
+#include "ip2p/sampling/concepts.hpp"
+#include "ip2p/testing/archetypes.hpp"
+#include "ip2p/testing/denoisers.hpp"
+#include "ip2p/testing/law.hpp"
+
+namespace ip2p::testing {
+
+/// Noise levels of n steps, geometric from 14.6 to .03, then 0: the range of Stable Diffusion.
+inline std::vector<double> test_sigmas(std::int64_t n) {
+  std::vector<double> sigmas;
+  for (std::int64_t i = 0; i < n; ++i) {
+    sigmas.push_back(14.6 * std::pow(0.03 / 14.6, n == 1 ? 0.0 : static_cast<double>(i) / static_cast<double>(n - 1)));
+  }
+  sigmas.push_back(0.0);
+  return sigmas;
+}
+
+/// Throws `Error` that names the first law of `SamplerPolicy` which `sampler` breaks.
+template <class Sampler>
+void check_sampler(const Sampler& sampler) {
+  require_sampler_policy<Sampler>();
+  constexpr auto role = "SamplerPolicy";
+  const std::vector<std::int64_t> shape{2, 4, 6, 5};
+  const std::vector<double> seven = test_sigmas(7);
+  const at::Tensor start = CounterNoise(11).normal(shape, 0).mul(seven.front());
+  // Elementwise and not linear, so that neither the order of samples nor a wrong noise level goes unnoticed.
+  const auto bend = [](const at::Tensor& x, const Step& at) { return x.div(1.0 + at.sigma).tanh(); };
+
+  for (const std::int64_t n : {1, 2, 3, 7, 20}) {
+    const std::vector<double> sigmas = test_sigmas(n);
+    const at::Tensor point = CounterNoise(5).normal(shape, 0);
+    PointMassDenoiser denoiser(point);
+    CounterNoise noise(3);
+    const at::Tensor x = CounterNoise(4).normal(shape, 0).mul(sigmas.front()).add(point);
+    const at::Tensor result = sampler.sample(denoiser, x, sigmas, noise, RunHooks{});
+    expect_law(close(result, point, 1e-4), role, "exact for a point mass", "{} steps end elsewhere", n);
+  }
+
+  const auto run = [&](const at::Tensor& x, auto noise) {
+    return sampler.sample(bend, x, std::span<const double>(seven), noise, RunHooks{});
+  };
+  const at::Tensor kept = start.clone();
+  const at::Tensor result = run(start, TorchNoise(9));
+  expect_law(same_bits(start, kept), role, "the argument x is not changed", "it was");
+  expect_law(same_bits(result, run(start, TorchNoise(9))), role, "equal noise gives equal bits", "two runs differ");
+  expect_law(result.scalar_type() == at::kFloat && run(start.to(at::kDouble), TorchNoise(9)).scalar_type() == at::kDouble,
+             role, "the dtype of x is kept", "another dtype came back");
+
+  const at::Tensor batch = run(start, CounterNoise(std::vector<std::uint64_t>{21, 22}));
+  const at::Tensor singles = at::cat({run(start.narrow(0, 0, 1), CounterNoise(std::vector<std::uint64_t>{21})),
+                                      run(start.narrow(0, 1, 1), CounterNoise(std::vector<std::uint64_t>{22}))});
+  expect_law(close(batch, singles, 1e-5), role, "a batch equals its samples run one by one", "they differ");
+
+  std::vector<std::int64_t> seen;
+  at::Tensor last;
+  RunHooks hooks;
+  hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
+    expect_law(at.count == 7 && at.sigma == seven[static_cast<std::size_t>(at.index)] &&
+                   at.sigma_next == seven[static_cast<std::size_t>(at.index) + 1],
+               role, "steps carry the run's noise levels", "step {} of {}: {} to {}", at.index, at.count, at.sigma,
+               at.sigma_next);
+    seen.push_back(at.index);
+    last = latents;
+  };
+  {
+    TorchNoise noise(9);
+    const at::Tensor watched = sampler.sample(bend, start, seven, noise, hooks);
+    expect_law(seen == std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6}, role, "on_step is called once a step, in order",
+               "calls: {}", fmt::join(seen, ", "));
+    expect_law(same_bits(watched, result), role, "watching changes nothing", "another result came");
+    expect_law(same_bits(last, result), role, "on_step sees the latents of its step", "the last are not the result");
+  }
+
+  std::stop_source stop;
+  std::int64_t after_stop = 0;
+  hooks.stop = stop.get_token();
+  hooks.on_step = [&](const Step& at, const at::Tensor&) {
+    if (at.index == 2) stop.request_stop();
+  };
+  const auto counted = [&](const at::Tensor& x, const Step& at) {
+    after_stop += stop.stop_requested() ? 1 : 0;
+    return bend(x, at);
+  };
+  expect_throws<Cancelled>(
+      [&] {
+        TorchNoise noise(9);
+        (void)sampler.sample(counted, start, seven, noise, hooks);
+      },
+      role, "a requested stop throws Cancelled", "a stop in step 3 of 7");
+  expect_law(after_stop == 0, role, "a stopped run evaluates nothing more", "{} evaluations", after_stop);
+
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double infinite = std::numeric_limits<double>::infinity();
+  const std::vector<std::vector<double>> unsound{{},        {0.0},         {1.0},         {nan, 0.0},       {infinite, 0.0},
+                                                 {-1., 0.}, {2., 1.},      {1., 2., 0.},  {1., 1., 0.},     {1., -.5, 0.},
+                                                 {0., 0.},  {2., nan, 0.}, {2., 0., 0.0}, {2.0, 1.0, -0.5}};
+  for (const auto& sigmas : unsound) {
+    expect_throws(
+        [&] {
+          TorchNoise noise(9);
+          (void)sampler.sample(bend, start, sigmas, noise, RunHooks{});
+        },
+        role, "unsound noise levels are refused", fmt::format("[{}]", fmt::join(sigmas, ", ")));
+  }
+  expect_throws(
+      [&] {
+        TorchNoise noise(9);
+        (void)sampler.sample([](const at::Tensor& x, const Step&) { return x.narrow(0, 0, 1); }, start, seven, noise,
+                             RunHooks{});
+      },
+      role, "a denoiser that answers another shape is refused", "one sample of two");
+
+  // Compiles only if the sampler asks its arguments for no more than the concepts promise.
+  DenoiserArchetype denoiser;
+  NoiseArchetype noise(1);
+  (void)sampler.sample(denoiser, start, seven, noise, RunHooks{});
+}
+
+}  // namespace ip2p::testing

@@ -1,0 +1,13 @@
+#pragma once
+
+/// \file
+/// The conformance kit: one function a role, which throws `ip2p::Error` naming the broken law. Use in any test framework:
+///
+///     TEST_CASE("FadingGuidance keeps the laws") { ip2p::testing::check_guidance(FadingGuidance{}); }
+
+#include "ip2p/testing/archetypes.hpp"      // IWYU pragma: export
+#include "ip2p/testing/check_guidance.hpp"  // IWYU pragma: export
+#include "ip2p/testing/check_noise.hpp"     // IWYU pragma: export
+#include "ip2p/testing/check_sampler.hpp"   // IWYU pragma: export
+#include "ip2p/testing/check_schedule.hpp"  // IWYU pragma: export
+#include "ip2p/testing/denoisers.hpp"       // IWYU pragma: export

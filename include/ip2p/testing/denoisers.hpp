@@ -1,0 +1,46 @@
+#pragma once
+
+/// \file
+/// Denoisers whose answer is known in closed form.
+
+#include <cstdint>
+#include <utility>
+
+#include "ip2p/core/step.hpp"
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p::testing {
+
+/// The exact denoiser of data that is one point: it always answers `point`, whatever it is shown.
+class PointMassDenoiser {
+ public:
+  /// `point` [B,C,h,w], or a shape that broadcasts to that of the latents.
+  explicit PointMassDenoiser(at::Tensor point) : point_(std::move(point)) {}
+
+  at::Tensor operator()(const at::Tensor& x, const Step& /*at*/) {
+    ++evaluations_;
+    return point_.to(x.options()).expand_as(x).clone();
+  }
+
+  /// Calls so far.
+  [[nodiscard]] std::int64_t evaluations() const { return evaluations_; }
+
+ private:
+  at::Tensor point_;
+  std::int64_t evaluations_ = 0;
+};
+
+/// The exact denoiser of normally distributed data, each element N(mean, deviation^2): the posterior mean
+/// (deviation^2 x + sigma^2 mean) / (deviation^2 + sigma^2).
+struct GaussianDenoiser {
+  double mean = 0.0;
+  double deviation = 1.0;
+
+  at::Tensor operator()(const at::Tensor& x, const Step& at) const {
+    const double signal = deviation * deviation;
+    const double noise = at.sigma * at.sigma;
+    return x.mul(signal / (signal + noise)).add(mean * noise / (signal + noise));
+  }
+};
+
+}  // namespace ip2p::testing

@@ -1,0 +1,195 @@
+#include "ip2p/testing/conformance.hpp"
+
+#include <cmath>
+#include <numbers>
+
+#include "ip2p/guidance/dual_guidance.hpp"
+#include "ip2p/guidance/guided.hpp"
+#include "ip2p/sampling/denoiser.hpp"
+#include "ip2p/sampling/euler.hpp"
+#include "ip2p/sampling/euler_ancestral.hpp"
+#include "ip2p/schedule/karras_sigmas.hpp"
+#include "support/catch.hpp"
+
+// The kit must notice each broken law: every type below keeps all laws of its role but one.
+
+namespace {
+
+using namespace ip2p;
+using testing::check_guidance;
+using testing::check_noise;
+using testing::check_sampler;
+using testing::check_schedule;
+
+struct FadingGuidance {
+  static constexpr auto branches = DualGuidance::branches;
+  double image_scale = 1.5, text_scale = 7.5;
+  at::Tensor combine(const at::Tensor& stacked, const Step& at) const {
+    const double fade = std::cos(at.progress() * std::numbers::pi / 2);
+    return DualGuidance{image_scale, text_scale * fade}.combine(stacked, at);
+  }
+};
+static_assert(GuidancePolicy<FadingGuidance> && !LinearGuidancePolicy<FadingGuidance>);
+
+enum class Defect {
+  none, residue, impure, changes_x, silent, deaf, trusting, last_noise, wrong_steps, forgets_dtype, batch_noise, shapeless
+};
+
+/// A Euler sampler with one defect.
+struct FlawedSampler {
+  Defect defect;
+  template <class Denoiser, class Noise>
+  at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
+                    const RunHooks& hooks = {}) const {
+    static int calls = 0;
+    if (defect != Defect::trusting) require_run(x, sigmas);
+    if (defect == Defect::changes_x) x.add_(0.5);
+    for (const Step& at : steps_of(sigmas)) {
+      if (defect != Defect::deaf) hooks.check(at);
+      at::Tensor x0 = defect == Defect::shapeless ? denoiser(x, at) : denoise(denoiser, x, at);
+      if (defect == Defect::shapeless) x0 = x0.expand_as(x);
+      x = euler_step(x, x0, at.sigma, at.sigma_next);
+      if (defect == Defect::last_noise) x = x.add(step_noise(rng, x, at), 0.01);
+      if (defect == Defect::impure) x = x.mul(1.0 + 1e-6 * ++calls);
+      if (defect == Defect::batch_noise) x = x.add(x.mean(), at.sigma_next * 0.1);
+      Step told = at;
+      if (defect == Defect::wrong_steps) told.sigma = told.sigma_next;
+      if (hooks.on_step && defect != Defect::silent) hooks.on_step(told, x);
+    }
+    if (defect == Defect::residue) x = x.mul(1.001);
+    if (defect == Defect::forgets_dtype) x = x.to(at::kFloat);
+    return x;
+  }
+};
+
+template <class Check>
+void require_broken(Check check, const std::string& law) {
+  REQUIRE_THROWS_WITH(check(), Catch::Matchers::Contains(law));
+}
+
+struct FlawedSchedule {
+  std::vector<double> (*levels)(std::int64_t);
+  double slope = 1.0;
+  std::vector<double> sigmas(std::int64_t n) const { return levels(n); }
+  double sigma_to_t(double sigma) const { return slope * sigma; }
+};
+
+template <int Flaw>
+struct FlawedGuidance {
+  static constexpr auto branches =
+      Flaw == 7 ? std::array<Branch, 2>{Branch{false, true}, Branch{true, true}} : std::array<Branch, 2>{Branch{true, true}, Branch{false, false}};
+  double scale = 3.0;
+  at::Tensor combine(const at::Tensor& stacked, const Step&) const {
+    const auto [full, null] = detail::split_branches<2>(stacked);
+    if (Flaw == 1) return null.add(full, scale);
+    if (Flaw == 2) stacked.mul_(1.0);
+    if (Flaw == 3) full.add_(0.25);
+    if (Flaw == 4) return null.add(full.sub(null), scale).to(at::kDouble);
+    if (Flaw == 5) return null.add(full.sub(null).sub(full.sub(null).mean()), scale);
+    return null.add(full.sub(null), Flaw == 6 ? 2.0 : scale);
+  }
+  std::array<double, 2> weights(const Step&) const {
+    if (Flaw == 8) return {scale, -scale};
+    if (Flaw == 9) return {scale + 1.0, -scale};
+    return {scale, 1.0 - scale};
+  }
+};
+
+struct FlawedNoise {
+  int flaw;
+  CounterNoise noise{1};
+  std::shared_ptr<int> shared = std::make_shared<int>(0);
+  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
+    at::Tensor value = noise.normal(shape, flaw == 1 ? 0 : draw);
+    if (flaw == 2) value = value.to(at::kDouble);
+    if (flaw == 3) value = value.add(0.1);
+    if (flaw == 4) value = value.mul(1.1);
+    if (flaw == 5) value = value.sign();
+    if (flaw == 6) value = value.mul(1.0 + 1e-6 * ++*shared);
+    return value;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("The conformance kit accepts the archetypes", "[testing]") {
+  check_schedule(testing::ScheduleArchetype(14.6));
+  check_sampler(testing::SamplerArchetype(0));
+  check_guidance(testing::GuidanceArchetype(0));
+}
+
+TEST_CASE("The conformance kit accepts a sound policy of a user", "[testing]") {
+  check_guidance(FadingGuidance{});
+  check_sampler(FlawedSampler{Defect::none});
+  check_guidance(FlawedGuidance<0>{}, FlawedGuidance<0>{1.0});
+  check_noise(FlawedNoise{0});
+}
+
+TEST_CASE("check_sampler names the broken law", "[testing]") {
+  const auto broken = [](Defect defect, const std::string& law) {
+    require_broken([&] { check_sampler(FlawedSampler{defect}); }, "SamplerPolicy breaks the law \"" + law);
+  };
+  broken(Defect::residue, "exact for a point mass");
+  broken(Defect::last_noise, "exact for a point mass");
+  broken(Defect::changes_x, "the argument x is not changed");
+  broken(Defect::impure, "equal noise gives equal bits");
+  broken(Defect::forgets_dtype, "the dtype of x is kept");
+  broken(Defect::batch_noise, "a batch equals its samples");
+  broken(Defect::silent, "on_step is called once a step");
+  broken(Defect::wrong_steps, "steps carry the run's noise levels");
+  broken(Defect::deaf, "a requested stop throws Cancelled");
+  broken(Defect::trusting, "unsound noise levels are refused");
+  broken(Defect::shapeless, "a denoiser that answers another shape is refused");
+}
+
+TEST_CASE("check_schedule names the broken law", "[testing]") {
+  const auto broken = [](auto levels, double slope, const std::string& law) {
+    require_broken([&] { check_schedule(FlawedSchedule{levels, slope}); }, "SchedulePolicy breaks the law \"" + law);
+  };
+  broken([](std::int64_t n) { return std::vector<double>(static_cast<std::size_t>(n), 0.0); }, 1.0, "n steps have n + 1");
+  broken([](std::int64_t n) { return std::vector<double>(static_cast<std::size_t>(n + 1), 0.0); }, 1.0,
+         "strictly decreasing");
+  broken([](std::int64_t) { return std::vector<double>{2.0, 1.0}; }, 1.0, "the last noise level is 0");
+  broken([](std::int64_t) { return std::vector<double>{NAN, 0.0}; }, 1.0, "finite noise levels");
+  broken([](std::int64_t n) { return testing::test_sigmas(n); }, -1.0, "timesteps are finite and not negative");
+  broken([](std::int64_t n) { return testing::test_sigmas(n < 1 ? 1 : n); }, 1.0, "fewer than one step is refused");
+}
+
+TEST_CASE("check_guidance names the broken law", "[testing]") {
+  const auto broken = [](const auto& guidance, const std::string& law) {
+    require_broken([&] { check_guidance(guidance); }, "breaks the law \"" + law);
+  };
+  broken(FlawedGuidance<1>{}, "where all branches agree");
+  broken(FlawedGuidance<3>{}, "where all branches agree");
+  broken(FlawedGuidance<4>{}, "the dtype is kept");
+  broken(FlawedGuidance<5>{}, "a batch equals its samples");
+  broken(FlawedGuidance<6>{}, "combine equals the weighted sum");
+  broken(FlawedGuidance<7>{}, "the fully conditioned branch is the first");
+  broken(FlawedGuidance<8>{}, "the weights sum to 1");
+  broken(FlawedGuidance<9>{}, "combine equals the weighted sum");
+  require_broken([] { check_guidance(FlawedGuidance<0>{}, FlawedGuidance<0>{2.0}); }, "with all scales 1");
+}
+
+TEST_CASE("check_noise names the broken law", "[testing]") {
+  const auto broken = [](int flaw, const std::string& law) {
+    require_broken([&] { check_noise(FlawedNoise{flaw}); }, "NoiseSource breaks the law \"" + law);
+  };
+  broken(1, "draws differ");
+  broken(2, "fp32 CPU tensor");
+  broken(3, "mean 0");
+  broken(4, "variance 1");
+  broken(5, "fourth moment 3");
+  broken(6, "equal sources give equal bits");
+}
+
+TEST_CASE("The library's templates ask their arguments for no more than the concepts promise", "[testing]") {
+  NetworkDenoiser denoiser(guided(
+                               [](const at::Tensor& x, double, const Step&, std::span<const Branch> branches) {
+                                 return x.repeat({static_cast<std::int64_t>(branches.size()), 1, 1, 1});
+                               },
+                               testing::GuidanceArchetype(0)),
+                           testing::ScheduleArchetype(14.6));
+  testing::NoiseArchetype noise(1);
+  const std::vector<double> sigmas = testing::ScheduleArchetype(14.6).sigmas(3);
+  REQUIRE(testing::SamplerArchetype(0).sample(denoiser, CounterNoise(1).normal({1, 4, 2, 2}, 0), sigmas, noise, {}).size(0) == 1);
+}
