@@ -25,7 +25,9 @@ inline at::Device best_device() {
 /// bf16 on CUDA devices and on CPUs with AMX tiles, else fp32. CPU features are read at run time.
 inline at::ScalarType best_dtype(at::Device device) {
   if (device.is_cuda()) return at::kBFloat16;
-  return at::cpu::is_amx_tile_supported() ? at::kBFloat16 : at::kFloat;
+  const auto features = at::cpu::get_cpu_capabilities();
+  const auto amx = features.find("amx_bf16");
+  return amx != features.end() && amx->second.toBool() ? at::kBFloat16 : at::kFloat;
 }
 
 /// Parses "cpu", "cuda", "cuda:1" or "auto" (= `best_device()`). Throws `Error` for other names and absent devices.

@@ -12,14 +12,9 @@
 
 #include "ip2p/attention/concepts.hpp"
 #include "ip2p/nn/layers.hpp"
+#include "ip2p/unet/concepts.hpp"
 
 namespace ip2p {
-
-/// Keys and values of one text cross-attention layer, each [B, heads, tokens, d]. They depend on the text alone, so a
-/// run computes them once and every step reuses them.
-struct KeysValues {
-  at::Tensor keys, values;
-};
 
 namespace detail {
 

@@ -18,6 +18,7 @@
 #include "ip2p/attention/plain.hpp"
 #include "ip2p/nn/model.hpp"
 #include "ip2p/unet/blocks.hpp"
+#include "ip2p/unet/concepts.hpp"
 #include "ip2p/unet/config.hpp"
 
 namespace ip2p {
@@ -32,13 +33,6 @@ inline at::Tensor timestep_embedding(const at::Tensor& timesteps, std::int64_t c
   const auto angles = timesteps.to(at::kFloat).unsqueeze(1) * frequencies;
   return at::cat({at::cos(angles), at::sin(angles)}, 1);
 }
-
-/// Time embedding already projected for each residual block, in the order of evaluation, each [B or 1, C, 1, 1].
-/// A sampling run knows its timesteps, so it computes all of them before the first step.
-using TimeProjections = std::vector<at::Tensor>;
-
-/// Text context already projected for each transformer layer, in the order of evaluation.
-using ContextProjections = std::vector<KeysValues>;
 
 namespace detail {
 
@@ -121,6 +115,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
   explicit UNet(UNetConfig config) : ModelHandle(std::make_shared<detail::UNetModule>(std::move(config))) {}
 
   [[nodiscard]] const UNetConfig& config() const { return module_->config; }
+  [[nodiscard]] std::int64_t in_channels() const { return config().in_channels; }
 
   /// Everything that depends on the timesteps alone. \param timesteps [B], fractional values allowed
   /// \return one [B, C, 1, 1] per residual block, in the model's dtype
@@ -199,5 +194,6 @@ class UNet : public ModelHandle<detail::UNetModule> {
     return (*m.conv_out)(m.conv_norm_out->silu(h));
   }
 };
+static_assert(DenoisingNetwork<UNet>);
 
 }  // namespace ip2p

@@ -1,0 +1,98 @@
+#pragma once
+
+/// \file
+/// Models from files, and codecs and text encoders that are in memory only while they work.
+
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "ip2p/codec/concepts.hpp"
+#include "ip2p/core/device.hpp"
+#include "ip2p/io/model_files.hpp"
+#include "ip2p/nn/state.hpp"
+#include "ip2p/text/clip_text_encoder.hpp"
+
+namespace ip2p {
+
+/// Where a model is loaded to, and for what.
+struct LoadOptions {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;  ///< fp32, bf16 or fp16; weights are converted while they are read.
+  bool inference = true;              ///< False keeps plain weights that can be trained.
+};
+
+namespace detail {
+
+template <class Model>
+Model load_module(const ModelFiles& files, const LoadOptions& options) {
+  const std::string component = Model::component;
+  const auto where = files.path().string() + " (" + component + ")";
+  Model model(Model::Config::from_json(files.config(component), where));
+  load_weights(model.module(), files.weights(component), where, options.dtype);
+  if (options.inference) model.freeze();
+  if (options.device != at::kCPU) model.to(options.device, options.dtype);
+  return model;
+}
+
+}  // namespace detail
+
+/// Loads one component: `UNet`, `KlAutoencoder`, `TinyAutoencoder`, `ClipTextModel`, or `ClipTextEncoder` (with the
+/// model's tokenizer). \throws Error naming file, component and the tensors that do not fit; nothing half-loaded.
+template <class Model>
+Model load(const ModelFiles& files, const LoadOptions& options = {}) {
+  if constexpr (std::is_same_v<Model, ClipTextEncoder>) {
+    return ClipTextEncoder(BpeTokenizer::open(files.tokenizer()),
+                           detail::load_module<ClipTextModel>(files, options));
+  } else {
+    return detail::load_module<Model>(files, options);
+  }
+}
+
+/// A text encoder or codec that is loaded for each call and dropped after it, so that its weights and the UNet's are
+/// never in memory together. Satisfies the concept that `Model` satisfies.
+template <class Model>
+class OnDemand {
+ public:
+  explicit OnDemand(ModelFiles files, LoadOptions options = {}) : files_(std::move(files)), options_(options) {}
+
+  [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const
+    requires TextEncoder<Model>
+  {
+    return load<Model>(files_, options_).encode(prompts);
+  }
+
+  [[nodiscard]] at::Tensor encode(const at::Tensor& images) const
+    requires ImageCodec<Model>
+  {
+    return load<Model>(files_, options_).encode(images);
+  }
+
+  [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const
+    requires ImageCodec<Model>
+  {
+    return load<Model>(files_, options_).decode(latents);
+  }
+
+  [[nodiscard]] double scaling_factor() const { return config().scaling_factor; }
+  [[nodiscard]] std::int64_t latent_channels() const { return config().latent_channels; }
+  [[nodiscard]] std::int64_t downscale() const {
+    return std::int64_t{1} << (config().block_out_channels.size() - 1);
+  }
+
+  void to(at::Device device, at::ScalarType dtype) {
+    options_.device = device;
+    options_.dtype = dtype;
+  }
+
+ private:
+  [[nodiscard]] typename Model::Config config() const {
+    return Model::Config::from_json(files_.config(Model::component), files_.path().string());
+  }
+
+  ModelFiles files_;
+  LoadOptions options_;
+};
+
+}  // namespace ip2p

@@ -1,0 +1,57 @@
+#pragma once
+
+/// \file
+/// Contract of the denoising network axis: what a pipeline needs of a UNet.
+///
+/// The network holds weights only. Inputs that a run knows beforehand are projected once, by `project_time` and
+/// `project_context`; the attention policy is an argument of the call.
+///
+/// Laws: pure; a batch equals the loop over its samples; an attention policy is called once at each attention layer.
+
+#include <concepts>
+#include <cstdint>
+#include <vector>
+
+#include "ip2p/attention/plain.hpp"
+#include "ip2p/core/step.hpp"
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p {
+
+/// Keys and values of one text cross-attention layer, each [B, heads, tokens, d]. They depend on the text alone, so a
+/// run computes them once and every step reuses them.
+struct KeysValues {
+  at::Tensor keys, values;
+};
+
+/// Time embedding already projected for each residual block, in the order of evaluation, each [B or 1, C, 1, 1].
+/// A sampling run knows its timesteps, so it computes all of them before the first step.
+using TimeProjections = std::vector<at::Tensor>;
+
+/// Text context already projected for each transformer layer, in the order of evaluation.
+using ContextProjections = std::vector<KeysValues>;
+
+/// `network(x, times, texts, attention, step)` with x [B, in_channels(), h, w] gives a prediction [B, C, h, w].
+template <class Network>
+concept DenoisingNetwork =
+    std::copy_constructible<Network> &&
+    requires(const Network& network, const at::Tensor& t, const TimeProjections& times,
+             const ContextProjections& texts, const PlainAttention& attention, const Step& step) {
+      { network.project_time(t) } -> std::convertible_to<TimeProjections>;
+      { network.project_context(t) } -> std::convertible_to<ContextProjections>;
+      { network(t, times, texts, attention, step) } -> std::convertible_to<at::Tensor>;
+      { network.in_channels() } -> std::convertible_to<std::int64_t>;
+      { network.device() } -> std::convertible_to<at::Device>;
+      { network.dtype() } -> std::convertible_to<at::ScalarType>;
+    };
+
+/// Explains in one line what a network lacks.
+template <class Network>
+consteval void require_denoising_network() {
+  static_assert(DenoisingNetwork<Network>,
+                "ip2p: DenoisingNetwork needs `project_time(Tensor)`, `project_context(Tensor)`, `operator()(Tensor x, "
+                "TimeProjections, ContextProjections, Attention, Step)`, `in_channels()`, `device()` and `dtype()`, "
+                "all const; see docs/reference/concepts.md#denoisingnetwork");
+}
+
+}  // namespace ip2p
