@@ -1,0 +1,238 @@
+#pragma once
+
+/// \file
+/// Resampling with Pillow's 8-bit results, bit for bit, and the size rule of the released editing code.
+///
+/// Pillow computes weights in double, rounds them to 22-bit fixed point, and blends along x and along y with a rounding
+/// to 8 bits after each. The same is done here, so that what a model sees does not depend on who prepared the picture.
+
+#include <ip2p/io/image_types.hpp>
+#include <ip2p/io/resample_passes.hpp>
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numbers>
+#include <optional>
+#include <thread>
+#include <vector>
+
+namespace ip2p {
+
+/// Resampling filters, by Pillow's names. Each is widened by the scale when shrinking (antialiasing).
+enum class Filter {
+  box,       ///< support 0.5
+  bilinear,  ///< triangle, support 1
+  hamming,   ///< support 1
+  bicubic,   ///< Catmull-Rom (a = -0.5), support 2
+  lanczos,   ///< windowed sinc, support 3
+};
+
+/// Which axis is blended first. It shows, by a rounding, because the first pass is rounded to 8 bits.
+enum class PassOrder {
+  adaptive,          ///< Pillow 13: along y first where that loses more than twice as many rows as columns are lost.
+  horizontal_first,  ///< Pillow up to 12, which the released code ran on: always along x first.
+};
+
+/// Width and height in pixels.
+struct Size {
+  std::int64_t width = 0;
+  std::int64_t height = 0;
+
+  friend bool operator==(const Size&, const Size&) = default;
+};
+
+/// A region of a picture in pixels, corners may lie between pixels. Single precision, as in Pillow.
+struct Box {
+  float left = 0, top = 0, right = 0, bottom = 0;
+};
+
+namespace detail {
+
+inline double filter_support(Filter filter) {
+  switch (filter) {
+    case Filter::box:
+      return 0.5;
+    case Filter::bilinear:
+    case Filter::hamming:
+      return 1.0;
+    case Filter::bicubic:
+      return 2.0;
+    case Filter::lanczos:
+      return 3.0;
+  }
+  fail("filter: expected a value of ip2p::Filter, got {}", static_cast<int>(filter));
+}
+
+inline double sinc(double x) {
+  if (x == 0.0) return 1.0;
+  x *= std::numbers::pi;
+  return std::sin(x) / x;
+}
+
+inline double filter_value(Filter filter, double x) {
+  if (filter == Filter::box) return x > -0.5 && x <= 0.5 ? 1.0 : 0.0;
+  if (filter == Filter::lanczos) return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3) : 0.0;
+  x = std::abs(x);
+  if (filter == Filter::bilinear) return x < 1.0 ? 1.0 - x : 0.0;
+  if (filter == Filter::hamming) {
+    if (x == 0.0) return 1.0;
+    return x < 1.0 ? sinc(x) * (0.54 + 0.46 * std::cos(x * std::numbers::pi)) : 0.0;
+  }
+  constexpr double a = -0.5;
+  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
+  return 0.0;
+}
+
+/// The taps of one axis: `in_size` pixels, of which [low, high) becomes `out_size` pixels.
+inline Taps filter_taps(std::int64_t in_size, float low, float high, std::int64_t out_size, Filter filter) {
+  const float extent = high - low;  // in single precision, as the reference
+  const double scale = static_cast<double>(extent) / static_cast<double>(out_size);
+  const double filter_scale = std::max(scale, 1.0);
+  // volatile: a compiler that fuses these products with the sums below would move borders that lie on a tie.
+  const volatile double support = filter_support(filter) * filter_scale;
+  Taps taps;
+  taps.ranges.resize(static_cast<std::size_t>(out_size));
+  taps.stride = static_cast<std::size_t>(std::ceil(support)) * 2 + 1;
+  taps.weights.resize(taps.ranges.size() * taps.stride);
+  std::vector<double> exact(taps.stride);
+  for (std::int64_t position = 0; position < out_size; ++position) {
+    const volatile double offset = (static_cast<double>(position) + 0.5) * scale;
+    const double center = low + offset;
+    const auto first = std::max<std::int64_t>(static_cast<std::int64_t>(center - support + 0.5), 0);
+    const auto end = std::min<std::int64_t>(static_cast<std::int64_t>(center + support + 0.5), in_size);
+    const auto count = static_cast<std::size_t>(std::max<std::int64_t>(end - first, 0));
+    double total = 0;
+    for (std::size_t t = 0; t < count; ++t) {
+      exact[t] = filter_value(filter, (static_cast<double>(first + static_cast<std::int64_t>(t)) - center + 0.5) *
+                                          (1.0 / filter_scale));
+      total += exact[t];
+    }
+    std::int32_t* weights = taps.weights.data() + static_cast<std::size_t>(position) * taps.stride;
+    for (std::size_t t = 0; t < count; ++t) {
+      const double weight = total != 0.0 ? exact[t] / total : exact[t];
+      const double scaled = weight * (1 << weight_bits);
+      weights[t] = static_cast<std::int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
+    }
+    taps.ranges[static_cast<std::size_t>(position)] = {static_cast<std::int32_t>(first),
+                                                       static_cast<std::int32_t>(count)};
+  }
+  return taps;
+}
+
+/// Calls `work(begin, end)` over parts of [0, count), on torch's number of threads if the whole costs at least
+/// `cost` >= 2^24 multiplications; below that, starting threads takes longer than it saves. `work` must not throw.
+template <class Work>
+void in_parallel(std::size_t count, double cost, const Work& work) {
+  constexpr double worth_a_thread = 1 << 23;
+  const auto threads = std::min({static_cast<std::size_t>(std::max(at::get_num_threads(), 1)),
+                                 static_cast<std::size_t>(cost / worth_a_thread), count / rows_together});
+  if (threads < 2 || at::in_parallel_region()) return work(std::size_t{0}, count);
+  const std::size_t part = ((count + threads - 1) / threads + rows_together - 1) / rows_together * rows_together;
+  std::vector<std::jthread> others;
+  for (std::size_t begin = part; begin < count; begin += part) {
+    others.emplace_back([&work, begin, end = std::min(begin + part, count)] { work(begin, end); });
+  }
+  work(std::size_t{0}, std::min(part, count));
+}
+
+/// Rows [first_row, end_row) of `image`, blended along x.
+inline Image blend_along_x(const Image& image, const Taps& taps, std::int64_t first_row, std::int64_t end_row) {
+  Image blended = blank_image(taps.ranges.size(), static_cast<std::uint64_t>(end_row - first_row));
+  const double cost = static_cast<double>(blended.pixels.size()) * static_cast<double>(taps.stride);
+  in_parallel(static_cast<std::size_t>(blended.height), cost, [&](std::size_t begin, std::size_t end) {
+    resample_rows(image.pixels.data(), static_cast<std::size_t>(image.width), static_cast<std::size_t>(first_row), taps,
+                  blended.pixels.data(), begin, end, has_wide_vectors());
+  });
+  return blended;
+}
+
+/// `image`, whose rows begin with number `first_row` of the picture that `taps` counts, blended along y.
+inline Image blend_along_y(const Image& image, const Taps& taps, std::int32_t first_row) {
+  Image blended = blank_image(static_cast<std::uint64_t>(image.width), taps.ranges.size());
+  const double cost = static_cast<double>(blended.pixels.size()) * static_cast<double>(taps.stride);
+  in_parallel(static_cast<std::size_t>(blended.height), cost, [&](std::size_t begin, std::size_t end) {
+    resample_columns(image.pixels.data(), static_cast<std::size_t>(image.width) * 3, first_row, taps,
+                     blended.pixels.data(), begin, end, has_wide_vectors());
+  });
+  return blended;
+}
+
+}  // namespace detail
+
+/// `image`, or its region `box`, resampled to `width` x `height`: PIL's `image.resize((width, height), filter, box)` on
+/// an RGB picture, bit for bit (of the Pillow that `order` names). Throws `Error` for an inconsistent image, a size below 1 or
+/// above 2^20, and a box that is empty or not inside the picture.
+inline Image resize(const Image& image, std::int64_t width, std::int64_t height, Filter filter,
+                    std::optional<Box> box = std::nullopt, PassOrder order = PassOrder::adaptive) {
+  require_consistent(image, "image to resize");
+  constexpr std::int64_t largest_side = 1 << 20;
+  require(width >= 1 && height >= 1 && width <= largest_side && height <= largest_side,
+          "resize: expected a size of 1x1 to {0}x{0}, got {1}x{2}", largest_side, width, height);
+  const auto in_width = static_cast<float>(image.width), in_height = static_cast<float>(image.height);
+  const Box region = box.value_or(Box{0, 0, in_width, in_height});
+  require(region.left >= 0 && region.top >= 0 && region.right <= in_width && region.bottom <= in_height &&
+              region.left < region.right && region.top < region.bottom,
+          "resize: expected a box inside {}x{}, got ({:g}, {:g}, {:g}, {:g})", image.width, image.height, region.left,
+          region.top, region.right, region.bottom);
+  const bool along_x = width != image.width || region.left != 0 || region.right != static_cast<float>(width);
+  const bool along_y = height != image.height || region.top != 0 || region.bottom != static_cast<float>(height);
+  if (!along_x && !along_y) return image;
+
+  const detail::Taps taps_x =
+      along_x ? detail::filter_taps(image.width, region.left, region.right, width, filter) : detail::Taps{};
+  const detail::Taps taps_y =
+      along_y ? detail::filter_taps(image.height, region.top, region.bottom, height, filter) : detail::Taps{};
+  const std::int64_t lost_rows = image.height - height, lost_columns = image.width - width;
+  if (order == PassOrder::adaptive && along_y && lost_rows > 0 && lost_rows > 2 * lost_columns) {
+    Image flattened = detail::blend_along_y(image, taps_y, 0);
+    return along_x ? detail::blend_along_x(flattened, taps_x, 0, height) : flattened;
+  }
+  if (!along_x) return detail::blend_along_y(image, taps_y, 0);
+  if (!along_y) return detail::blend_along_x(image, taps_x, 0, height);
+  // Only the rows that the pass along y reads are blended along x.
+  const std::int32_t first_row = taps_y.ranges.front().first;
+  const std::int32_t end_row = taps_y.ranges.back().first + taps_y.ranges.back().count;
+  return detail::blend_along_y(detail::blend_along_x(image, taps_x, first_row, end_row), taps_y, first_row);
+}
+
+/// The centre of `image` of the wanted aspect ratio, resampled to `width` x `height`: PIL's
+/// `ImageOps.fit(image, (width, height), filter)`, with its arithmetic in double. Throws `Error` as `resize` does.
+inline Image fit(const Image& image, std::int64_t width, std::int64_t height, Filter filter,
+                 PassOrder order = PassOrder::adaptive) {
+  require_consistent(image, "image to fit");
+  require(width >= 1 && height >= 1, "fit: expected a positive size, got {}x{}", width, height);
+  const auto in_width = static_cast<double>(image.width), in_height = static_cast<double>(image.height);
+  const double in_ratio = in_width / in_height;
+  const double out_ratio = static_cast<double>(width) / static_cast<double>(height);
+  double crop_width = in_width, crop_height = in_height;
+  if (in_ratio > out_ratio) crop_width = out_ratio * in_height;
+  if (in_ratio < out_ratio) crop_height = in_width / out_ratio;
+  const volatile double left = (in_width - crop_width) * 0.5, top = (in_height - crop_height) * 0.5;
+  return resize(image, width, height, filter,
+                Box{static_cast<float>(left), static_cast<float>(top), static_cast<float>(left + crop_width),
+                    static_cast<float>(top + crop_height)},
+                order);
+}
+
+/// The size at which the released code edits a picture of `width` x `height`: multiples of 64, the longer side about
+/// `resolution`. In double and in the released order of operations, artefacts of rounding included (a 98 x 98 picture is
+/// edited at 448 x 448); where that gives 0, which it cannot edit, 64. Throws `Error` unless all three are positive.
+/// Source: edit_cli.py of InstructPix2Pix.
+inline Size released_size(std::int64_t width, std::int64_t height, std::int64_t resolution) {
+  require(width >= 1 && height >= 1 && resolution >= 1,
+          "released size: expected a positive size and resolution, got {}x{} and {}", width, height, resolution);
+  const auto shorter = static_cast<double>(std::min(width, height));
+  double factor = static_cast<double>(resolution) / static_cast<double>(std::max(width, height));
+  factor = std::ceil(shorter * factor / 64) * 64 / shorter;
+  const auto side = [factor](std::int64_t length) {
+    return std::max<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(length) * factor / 64) * 64, 64);
+  };
+  return {side(width), side(height)};
+}
+
+}  // namespace ip2p
