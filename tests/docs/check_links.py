@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Checks that relative links of the documentation, their anchors, and the docs/ paths named in messages and comments of
+the headers lead somewhere.
+
+    check_links.py ROOT
+"""
+import pathlib
+import re
+import sys
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+NAMED = re.compile(r"docs/[\w/-]+\.md(?:#[\w-]+)?")
+
+
+def anchors_of(page):
+    """Anchors as they are made from headings: lower case, punctuation dropped, spaces to hyphens."""
+    found, fenced = set(), False
+    for line in page.read_text().splitlines():
+        fenced ^= line.startswith("```")
+        if line.startswith("#") and not fenced:
+            title = re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower())
+            found.add(title.replace(" ", "-"))
+    return found
+
+
+def broken(root, source, target):
+    """Why the link `target` of file `source` leads nowhere, or None."""
+    path, _, anchor = target.partition("#")
+    page = source if not path else root / path if path.startswith("docs/") and source.suffix == ".hpp" else source.parent / path
+    if not page.exists():
+        return f"{source.relative_to(root)}: {target}: no such file"
+    if anchor and page.suffix == ".md" and anchor not in anchors_of(page):
+        return f"{source.relative_to(root)}: {target}: no such heading"
+    return None
+
+
+def main():
+    root = pathlib.Path(sys.argv[1])
+    found, count = [], 0
+    for page in [*root.glob("*.md"), *sorted((root / "docs").rglob("*.md")), *sorted((root / "models").rglob("*.md"))]:
+        for link in LINK.findall(page.read_text()):
+            target = next(filter(None, link))
+            if re.match(r"[a-z]+:", target):
+                continue
+            count += 1
+            found.append(broken(root, page, target))
+    for header in sorted((root / "include").rglob("*.hpp")):
+        # A long message is several literals in a row.
+        text = re.sub(r'"\s*\n\s*"', "", header.read_text())
+        for target in set(NAMED.findall(text)):
+            count += 1
+            found.append(broken(root, header, target))
+    found = [problem for problem in found if problem]
+    print("\n".join(found) if found else f"{count} links lead somewhere")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
