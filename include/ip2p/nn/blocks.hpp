@@ -3,10 +3,13 @@
 /// \file
 /// Blocks shared by the UNet and the autoencoder: residual block, resamplers.
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "ip2p/nn/layers.hpp"
 
@@ -59,17 +62,69 @@ struct Downsample : torch::nn::Module {
 };
 
 /// Nearest-neighbour enlargement to a given size, then a 3x3 convolution.
-struct Upsample : torch::nn::Module {
+///
+/// While frozen, an exact doubling is computed on the small map: each of the four phases of the result sees 2x2 input
+/// pixels, so its nine taps collapse into four (the same sums, 2.25 times fewer products, and the enlarged map is never
+/// written).
+struct Upsample : torch::nn::Module, Freezable {
   explicit Upsample(std::int64_t channels) {
     conv = register_module("conv", std::make_shared<Conv2d>(channels, channels, 3, 1, 1));
   }
 
   /// \param height, width size of the result: twice the input, or one less where the matching skip was odd.
   at::Tensor operator()(const at::Tensor& x, std::int64_t height, std::int64_t width) const {
-    return (*conv)(at::upsample_nearest2d(x, at::IntArrayRef{height, width}));
+    if (!frozen_ || height != 2 * x.size(2) || width != 2 * x.size(3)) {
+      return (*conv)(at::upsample_nearest2d(x, at::IntArrayRef{height, width}));
+    }
+    if (!phases_) phases_ = collapse();
+    const auto all = (*phases_)(x);  // [B, 4*C, h+1, w+1]: phase-major channels
+    const auto channels = all.size(1) / 4;
+    auto y = at::empty({x.size(0), channels, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
+    for (std::int64_t row = 0; row < 2; ++row) {
+      for (std::int64_t column = 0; column < 2; ++column) {
+        y.slice(2, row, std::nullopt, 2)
+            .slice(3, column, std::nullopt, 2)
+            .copy_(all.narrow(1, (2 * row + column) * channels, channels)
+                       .narrow(2, row, x.size(2))
+                       .narrow(3, column, x.size(3)));
+      }
+    }
+    return detail::probed(conv.get(), y);
+  }
+
+  void freeze() override { frozen_ = true; }
+
+  void thaw() override {
+    frozen_ = false;
+    phases_ = nullptr;
   }
 
   std::shared_ptr<Conv2d> conv;
+
+ private:
+  /// The 3x3 weight's taps summed, in fp32, into the 2x2 weight of each phase; rows first, then columns.
+  [[nodiscard]] std::shared_ptr<Conv2d> collapse() const {
+    const at::NoGradGuard no_grad;
+    const auto merge = [](const at::Tensor& w, std::int64_t axis, std::int64_t phase) {
+      const auto tap = [&](std::int64_t i) { return w.narrow(axis, i, 1); };
+      return phase == 0 ? at::cat({tap(0), tap(1) + tap(2)}, axis) : at::cat({tap(0) + tap(1), tap(2)}, axis);
+    };
+    const auto taps = conv->weight.to(at::kFloat);
+    std::vector<at::Tensor> phases;
+    for (std::int64_t row = 0; row < 2; ++row) {
+      for (std::int64_t column = 0; column < 2; ++column) phases.push_back(merge(merge(taps, 2, row), 3, column));
+    }
+    auto result = std::make_shared<Conv2d>(taps.size(1), 4 * taps.size(0), 2, 1, 1);
+    result->weight.set_data(at::cat(phases, 0).to(conv->weight.options()));
+    result->bias.set_data(conv->bias.repeat({4}));
+    result->weight.set_requires_grad(false);
+    result->bias.set_requires_grad(false);
+    result->freeze();
+    return result;
+  }
+
+  bool frozen_ = false;
+  mutable std::shared_ptr<Conv2d> phases_;
 };
 
 }  // namespace ip2p

@@ -19,6 +19,7 @@
 
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/nn/finite_probe.hpp"
+#include "ip2p/nn/packed_conv.hpp"
 
 namespace ip2p {
 
@@ -39,8 +40,19 @@ struct Linear : torch::nn::Module {
   at::Tensor weight, bias;
 };
 
+/// A layer that keeps its weights in another form while it is used for inference only.
+struct Freezable {
+  virtual ~Freezable() = default;
+
+  /// From now on no gradients are asked for; the form is chosen at the first call, when shapes are known.
+  virtual void freeze() = 0;
+
+  /// Back to plain weights, which can be trained, moved, converted and saved.
+  virtual void thaw() = 0;
+};
+
 /// Two-dimensional convolution with square kernel, stride and zero padding; W [out, in, k, k].
-struct Conv2d : torch::nn::Module {
+struct Conv2d : torch::nn::Module, Freezable {
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
          bool with_bias = true)
       : stride(stride_), padding(padding_) {
@@ -50,12 +62,38 @@ struct Conv2d : torch::nn::Module {
 
   /// \param x [B, in, h, w], channels-last preferred  \return [B, out, h', w']
   at::Tensor operator()(const at::Tensor& x) const {
-    return detail::probed(this, at::conv2d(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt,
-                                           stride, padding));
+    const auto offset = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
+    if (frozen_ && !settled_) settle(x);
+    return detail::probed(this, packed_.defined() ? detail::conv_with_packed(x, packed_, offset, stride, padding)
+                                                  : at::conv2d(x, weight, offset, stride, padding));
+  }
+
+  void freeze() override { frozen_ = true; }
+
+  void thaw() override {
+    if (packed_.defined()) weight.set_data(packed_.to_dense());
+    packed_ = at::Tensor();
+    frozen_ = settled_ = false;
   }
 
   at::Tensor weight, bias;
   std::int64_t stride, padding;
+
+ private:
+  /// Chooses the weight's form for inputs like `x`: packed on CPUs that gain by it, else channels-last. The packed
+  /// weight takes the plain one's place, so that memory does not grow.
+  void settle(const at::Tensor& x) const {
+    const at::NoGradGuard no_grad;
+    auto plain = weight;
+    packed_ = detail::pack_conv(plain, stride, padding, x.sizes());
+    plain.set_data(packed_.defined() ? at::empty({0}, plain.options())
+                                     : plain.contiguous(at::MemoryFormat::ChannelsLast));
+    settled_ = true;
+  }
+
+  bool frozen_ = false;
+  mutable bool settled_ = false;
+  mutable at::Tensor packed_;
 };
 
 /// Normalisation over groups of channels. \param eps 1e-5 in the UNet's residual blocks, 1e-6 elsewhere (reference).

@@ -12,6 +12,7 @@
 
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/nn/finite_probe.hpp"
+#include "ip2p/nn/layers.hpp"
 
 namespace ip2p {
 
@@ -23,19 +24,22 @@ class ModelHandle {
   [[nodiscard]] Module& module() const { return *module_; }
 
   /// Moves and converts the weights in place. \param dtype fp32, bf16 or fp16
-  void to(at::Device device, at::ScalarType dtype) { module_->to(device, dtype); }
+  void to(at::Device device, at::ScalarType dtype) {
+    const bool frozen = !first().requires_grad();
+    thaw();
+    module_->to(device, dtype);
+    if (frozen) freeze();
+  }
 
   [[nodiscard]] at::Device device() const { return first().device(); }
   [[nodiscard]] at::ScalarType dtype() const { return first().scalar_type(); }
 
-  /// Makes the model inference-only: weights ask for no gradients, 4-D weights become channels-last.
-  void freeze() {
-    module_->eval();
-    for (auto& parameter : module_->parameters()) {
-      parameter.set_requires_grad(false);
-      if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast));
-    }
-  }
+  /// Makes the model inference-only: weights ask for no gradients and may change their form at the first call
+  /// (packed for the CPU, channels-last elsewhere).
+  void freeze() { set_frozen(true); }
+
+  /// Makes the model's weights plain again, to train or save them.
+  void thaw() { set_frozen(false); }
 
   /// Evaluates once more and names the layer that first produced a value that is not finite; empty if none did.
   /// \param evaluate calls the model with the inputs that led to the bad result
@@ -55,6 +59,13 @@ class ModelHandle {
   std::shared_ptr<Module> module_;
 
  private:
+  void set_frozen(bool frozen) {
+    for (auto& parameter : module_->parameters()) parameter.set_requires_grad(!frozen);
+    for (const auto& layer : module_->modules()) {
+      if (auto* freezable = dynamic_cast<Freezable*>(layer.get())) frozen ? freezable->freeze() : freezable->thaw();
+    }
+  }
+
   [[nodiscard]] at::Tensor first() const { return module_->named_parameters().begin()->value(); }
 };
 

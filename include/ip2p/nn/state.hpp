@@ -20,6 +20,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/io/nearest_names.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p {
@@ -57,22 +58,6 @@ inline bool same_up_to_ones(std::vector<std::int64_t> expected, std::vector<std:
   return expected == found;
 }
 
-/// The name among `candidates` that shares the longest ending with `name`, as a hint in reports.
-inline std::string nearest_name(const std::string& name, const std::set<std::string>& candidates) {
-  std::string best;
-  std::size_t best_length = 0;
-  for (const auto& candidate : candidates) {
-    const auto limit = std::min(name.size(), candidate.size());
-    std::size_t length = 0;
-    while (length < limit && name[name.size() - 1 - length] == candidate[candidate.size() - 1 - length]) ++length;
-    if (length > best_length) {
-      best_length = length;
-      best = candidate;
-    }
-  }
-  return best_length >= 8 ? best : std::string();
-}
-
 }  // namespace detail
 
 /// Fills every parameter of `module` from `weights`, or changes nothing.
@@ -87,7 +72,11 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
   std::vector<std::string> missing;
   std::vector<std::string> misshaped;
   std::set<std::string> unexpected;
-  for (const auto& [name, entry] : weights) unexpected.insert(name);
+  std::vector<std::string> present;
+  for (const auto& [name, entry] : weights) {
+    unexpected.insert(name);
+    present.push_back(name);
+  }
 
   for (const auto& item : parameters) {
     const auto names = detail::file_names(item.key());
@@ -111,8 +100,7 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
                               where, missing.size(), unexpected.size(), misshaped.size(), parameters.size());
     for (std::size_t i = 0; i < misshaped.size() && i < shown; ++i) report += "\n  shape: " + misshaped[i];
     for (std::size_t i = 0; i < missing.size() && i < shown; ++i) {
-      const auto near = detail::nearest_name(missing[i], unexpected);
-      report += "\n  missing: " + missing[i] + (near.empty() ? "" : " (the file has " + near + ")");
+      report += "\n  missing: " + missing[i] + detail::nearest_names_clause(missing[i], present, 1);
     }
     std::size_t count = 0;
     for (const auto& name : unexpected) {

@@ -43,7 +43,8 @@ Model load_module(const ModelFiles& files, const LoadOptions& options) {
 template <class Model>
 Model load(const ModelFiles& files, const LoadOptions& options = {}) {
   if constexpr (std::is_same_v<Model, ClipTextEncoder>) {
-    return ClipTextEncoder(BpeTokenizer::open(files.tokenizer()),
+    const auto at = files.tokenizer();
+    return ClipTextEncoder(BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens),
                            detail::load_module<ClipTextModel>(files, options));
   } else {
     return detail::load_module<Model>(files, options);
@@ -54,6 +55,11 @@ Model load(const ModelFiles& files, const LoadOptions& options = {}) {
 /// never in memory together. Satisfies the concept that `Model` satisfies.
 template <class Model>
 class OnDemand {
+ private:
+  [[nodiscard]] auto config() const {
+    return Model::Config::from_json(files_.config(Model::component), files_.path().string());
+  }
+
  public:
   explicit OnDemand(ModelFiles files, LoadOptions options = {}) : files_(std::move(files)), options_(options) {}
 
@@ -87,10 +93,6 @@ class OnDemand {
   }
 
  private:
-  [[nodiscard]] typename Model::Config config() const {
-    return Model::Config::from_json(files_.config(Model::component), files_.path().string());
-  }
-
   ModelFiles files_;
   LoadOptions options_;
 };

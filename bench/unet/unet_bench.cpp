@@ -1,0 +1,38 @@
+// One evaluation of the SD1.5 InstructPix2Pix UNet, seeded random weights: resolution, branches, dtype.
+
+#include "ip2p/unet/unet.hpp"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
+
+#include "ip2p/nn/initialise.hpp"
+#include "support/settings.hpp"
+
+namespace {
+
+void unet_step(benchmark::State& state) {
+  const at::NoGradGuard no_grad;
+  const auto latent = state.range(0) / 8;
+  const auto branches = state.range(1);
+  const auto dtype = ip2p::bench::dtype_of(state.range(2));
+  ip2p::UNet unet{ip2p::UNetConfig{}};
+  ip2p::initialise(unet.module(), ip2p::bench::seed);
+  unet.to(at::kCPU, dtype);
+  unet.freeze();
+  const auto times = unet.project_time(at::full({1}, 500.0));
+  const auto texts = unet.project_context(at::randn({branches, 77, 768}));
+  const auto x = at::randn({branches, 8, latent, latent});
+  benchmark::DoNotOptimize(unet(x, times, texts));
+  for (auto _ : state) benchmark::DoNotOptimize(unet(x, times, texts));
+  state.SetLabel(ip2p::bench::dtype_name(state.range(2)));
+  ip2p::bench::report_peak_memory(state);
+}
+
+}  // namespace
+
+BENCHMARK(unet_step)
+    ->Name("sd15/unet_step")
+    ->ArgNames({"pixels", "branches", "dtype"})
+    ->ArgsProduct({{256, 512}, {1, 3}, {0, 1}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();

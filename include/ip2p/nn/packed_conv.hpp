@@ -1,0 +1,67 @@
+#pragma once
+
+/// \file
+/// Convolution weights in oneDNN's blocked layout, packed once.
+
+#include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/cpu/Utils.h>
+#include <ATen/ops/mkldnn_reorder_conv2d_weight.h>
+
+#include <array>
+#include <optional>
+#include <string_view>
+
+namespace ip2p::detail {
+
+/// Whether oneDNN has fast convolutions of `dtype` on this CPU.
+inline bool can_pack(at::ScalarType dtype) {
+  static const bool wide = [] {
+    const auto features = at::cpu::get_cpu_capabilities();
+    for (const auto* name : {"avx512_bw", "avx512_vl", "avx512_dq"}) {
+      const auto found = features.find(name);
+      if (found == features.end() || !found->second.toBool()) return false;
+    }
+    return true;
+  }();
+  return at::hasMKLDNN() && at::globalContext().userEnabledMkldnn() &&
+         (dtype == at::kFloat || (dtype == at::kBFloat16 && wide));
+}
+
+using PackedConvolution = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                     at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, std::int64_t, std::string_view,
+                                     c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+
+/// LibTorch's convolution over a packed weight, or nothing where this build has none.
+inline const std::optional<c10::TypedOperatorHandle<PackedConvolution>>& packed_convolution() {
+  static const auto handle = []() -> std::optional<c10::TypedOperatorHandle<PackedConvolution>> {
+    const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_convolution_pointwise", ""});
+    if (!found) return std::nullopt;
+    return found->typed<PackedConvolution>();
+  }();
+  return handle;
+}
+
+/// `weight` [out, in, k, k] packed for inputs like [B, in, h, w] = `input`; undefined where packing is not to be had.
+/// ATen would otherwise re-pack on every call, which on small maps costs as much as the convolution itself.
+inline at::Tensor pack_conv(const at::Tensor& weight, std::int64_t stride, std::int64_t padding,
+                            at::IntArrayRef input) {
+  if (!weight.device().is_cpu() || !can_pack(weight.scalar_type()) || !packed_convolution()) return {};
+  const std::array<std::int64_t, 2> strides{stride, stride};
+  const std::array<std::int64_t, 2> paddings{padding, padding};
+  const std::array<std::int64_t, 2> dilations{1, 1};
+  return at::mkldnn_reorder_conv2d_weight(weight.contiguous().to_mkldnn(), paddings, strides, dilations, 1, input);
+}
+
+/// Convolution of a plain `x` with a weight of `pack_conv`.
+inline at::Tensor conv_with_packed(const at::Tensor& x, const at::Tensor& packed, const std::optional<at::Tensor>& bias,
+                                   std::int64_t stride, std::int64_t padding) {
+  const std::array<std::int64_t, 2> strides{stride, stride};
+  const std::array<std::int64_t, 2> paddings{padding, padding};
+  const std::array<std::int64_t, 2> dilations{1, 1};
+  return packed_convolution()->call(x, packed, bias, paddings, strides, dilations, 1, "none",
+                                    c10::List<std::optional<at::Scalar>>(), "");
+}
+
+}  // namespace ip2p::detail
