@@ -97,9 +97,10 @@ inline Taps filter_taps(std::int64_t in_size, float low, float high, std::int64_
   const volatile double support = filter_support(filter) * filter_scale;
   Taps taps;
   taps.ranges.resize(static_cast<std::size_t>(out_size));
-  taps.stride = static_cast<std::size_t>(std::ceil(support)) * 2 + 1;
-  taps.weights.resize(taps.ranges.size() * taps.stride);
-  std::vector<double> exact(taps.stride);
+  const std::size_t most_taps = static_cast<std::size_t>(std::ceil(support)) * 2 + 1;
+  taps.pairs_each = (most_taps + 1) / 2;
+  taps.pairs.resize(taps.ranges.size() * taps.pairs_each);
+  std::vector<double> exact(most_taps);
   for (std::int64_t position = 0; position < out_size; ++position) {
     const volatile double offset = (static_cast<double>(position) + 0.5) * scale;
     const double center = low + offset;
@@ -112,11 +113,11 @@ inline Taps filter_taps(std::int64_t in_size, float low, float high, std::int64_
                                           (1.0 / filter_scale));
       total += exact[t];
     }
-    std::int32_t* weights = taps.weights.data() + static_cast<std::size_t>(position) * taps.stride;
+    TapPair* pairs = taps.pairs.data() + static_cast<std::size_t>(position) * taps.pairs_each;
     for (std::size_t t = 0; t < count; ++t) {
       const double weight = total != 0.0 ? exact[t] / total : exact[t];
       const double scaled = weight * (1 << weight_bits);
-      weights[t] = static_cast<std::int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
+      pairs[t / 2].set(t % 2, static_cast<std::int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5));
     }
     taps.ranges[static_cast<std::size_t>(position)] = {static_cast<std::int32_t>(first),
                                                        static_cast<std::int32_t>(count)};
@@ -130,9 +131,9 @@ template <class Work>
 void in_parallel(std::size_t count, double cost, const Work& work) {
   constexpr double worth_a_thread = 1 << 23;
   const auto threads = std::min({static_cast<std::size_t>(std::max(at::get_num_threads(), 1)),
-                                 static_cast<std::size_t>(cost / worth_a_thread), count / rows_together});
+                                 static_cast<std::size_t>(cost / worth_a_thread), count / block_bytes});
   if (threads < 2 || at::in_parallel_region()) return work(std::size_t{0}, count);
-  const std::size_t part = ((count + threads - 1) / threads + rows_together - 1) / rows_together * rows_together;
+  const std::size_t part = ((count + threads - 1) / threads + block_bytes - 1) / block_bytes * block_bytes;
   std::vector<std::jthread> others;
   for (std::size_t begin = part; begin < count; begin += part) {
     others.emplace_back([&work, begin, end = std::min(begin + part, count)] { work(begin, end); });
@@ -143,10 +144,10 @@ void in_parallel(std::size_t count, double cost, const Work& work) {
 /// Rows [first_row, end_row) of `image`, blended along x.
 inline Image blend_along_x(const Image& image, const Taps& taps, std::int64_t first_row, std::int64_t end_row) {
   Image blended = blank_image(taps.ranges.size(), static_cast<std::uint64_t>(end_row - first_row));
-  const double cost = static_cast<double>(blended.pixels.size()) * static_cast<double>(taps.stride);
+  const double cost = static_cast<double>(blended.pixels.size()) * static_cast<double>(2 * taps.pairs_each);
   in_parallel(static_cast<std::size_t>(blended.height), cost, [&](std::size_t begin, std::size_t end) {
-    resample_rows(image.pixels.data(), static_cast<std::size_t>(image.width), static_cast<std::size_t>(first_row), taps,
-                  blended.pixels.data(), begin, end, has_wide_vectors());
+    blend_rows(image.pixels.data() + first_row * image.width * 3, static_cast<std::size_t>(image.width), taps,
+               blended.pixels.data(), begin, end);
   });
   return blended;
 }
@@ -154,10 +155,10 @@ inline Image blend_along_x(const Image& image, const Taps& taps, std::int64_t fi
 /// `image`, whose rows begin with number `first_row` of the picture that `taps` counts, blended along y.
 inline Image blend_along_y(const Image& image, const Taps& taps, std::int32_t first_row) {
   Image blended = blank_image(static_cast<std::uint64_t>(image.width), taps.ranges.size());
-  const double cost = static_cast<double>(blended.pixels.size()) * static_cast<double>(taps.stride);
+  const double cost = static_cast<double>(blended.pixels.size()) * static_cast<double>(2 * taps.pairs_each);
   in_parallel(static_cast<std::size_t>(blended.height), cost, [&](std::size_t begin, std::size_t end) {
-    resample_columns(image.pixels.data(), static_cast<std::size_t>(image.width) * 3, first_row, taps,
-                     blended.pixels.data(), begin, end, has_wide_vectors());
+    blend_columns(image.pixels.data(), static_cast<std::size_t>(image.width) * 3, first_row, taps,
+                  blended.pixels.data(), begin, end);
   });
   return blended;
 }

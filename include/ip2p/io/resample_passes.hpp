@@ -1,20 +1,37 @@
 #pragma once
 
 /// \file
-/// The two passes of 8-bit resampling: rows are blended with fixed-point weights, along x and along y.
+/// The two passes of 8-bit resampling: pixels are blended with fixed-point weights, along x and along y.
 ///
-/// The arithmetic is plain 32-bit integers, so every path gives the same bits; vectors only change the speed.
+/// The arithmetic is exact in 32-bit integers, so that the vector path and the plain one give the same bits.
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace ip2p::detail {
 
 /// Fraction bits of a weight: 32 less 8 of a pixel less 2 for sign and overshoot, as in Pillow.
 inline constexpr int weight_bits = 22;
+
+/// Two neighbouring weights, each split as `high * 2^15 + low` with 0 <= low < 2^15. The halves fit the 16-bit
+/// multiply-add of every x86-64 machine, which has no 32-bit one without options that a library cannot set.
+struct TapPair {
+  std::array<std::int16_t, 2> low = {}, high = {};
+
+  void set(std::size_t half, std::int32_t weight) {
+    low[half] = static_cast<std::int16_t>(weight & 0x7fff);
+    high[half] = static_cast<std::int16_t>(weight >> 15);
+  }
+  [[nodiscard]] std::int32_t weight(std::size_t half) const { return high[half] * (1 << 15) + low[half]; }
+};
 
 /// For each output position, the input positions it reads and their weights.
 struct Taps {
@@ -22,165 +39,149 @@ struct Taps {
     std::int32_t first = 0, count = 0;
   };
   std::vector<Range> ranges;
-  std::vector<std::int32_t> weights;  ///< `stride` values for each output position
-  std::size_t stride = 0;
+  std::vector<TapPair> pairs;  ///< `pairs_each` for each output position; the last may have a zero weight
+  std::size_t pairs_each = 0;
+
+  [[nodiscard]] const TapPair* weights_of(std::size_t position) const { return pairs.data() + position * pairs_each; }
 };
 
-inline std::uint8_t weighted_pixel(std::int32_t sum) {
-  return static_cast<std::uint8_t>(std::clamp(sum >> weight_bits, 0, 255));
-}
+/// Bytes that are blended together.
+inline constexpr std::size_t block_bytes = 16;
 
-#if defined(__GNUC__)
-#define IP2P_ALWAYS_INLINE inline __attribute__((always_inline))
+/// `out[i] = clip(round(sum over t of weight[t] * in[t * stride + i]))` for i < 16.
+inline void blend_block(const std::uint8_t* in, std::size_t stride, const TapPair* pairs, std::int32_t count,
+                        std::uint8_t* out) {
+#if defined(__SSE2__)
+  const __m128i zero = _mm_setzero_si128();
+  const __m128i half = _mm_set1_epi32(1 << (weight_bits - 1));
+  __m128i low0 = half, low1 = half, low2 = half, low3 = half;
+  __m128i high0 = zero, high1 = zero, high2 = zero, high3 = zero;
+  for (std::int32_t t = 0; t < count; t += 2, ++pairs, in += 2 * stride) {
+    std::int32_t low_pair, high_pair;
+    std::memcpy(&low_pair, pairs->low.data(), sizeof low_pair);
+    std::memcpy(&high_pair, pairs->high.data(), sizeof high_pair);
+    const __m128i low = _mm_set1_epi32(low_pair), high = _mm_set1_epi32(high_pair);
+    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in));
+    // The partner of a last odd tap has weight 0; any bytes that may be read will do.
+    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(t + 1 < count ? in + stride : in));
+    const __m128i left = _mm_unpacklo_epi8(a, b), right = _mm_unpackhi_epi8(a, b);
+    const __m128i p0 = _mm_unpacklo_epi8(left, zero), p1 = _mm_unpackhi_epi8(left, zero);
+    const __m128i p2 = _mm_unpacklo_epi8(right, zero), p3 = _mm_unpackhi_epi8(right, zero);
+    low0 = _mm_add_epi32(low0, _mm_madd_epi16(p0, low));
+    low1 = _mm_add_epi32(low1, _mm_madd_epi16(p1, low));
+    low2 = _mm_add_epi32(low2, _mm_madd_epi16(p2, low));
+    low3 = _mm_add_epi32(low3, _mm_madd_epi16(p3, low));
+    high0 = _mm_add_epi32(high0, _mm_madd_epi16(p0, high));
+    high1 = _mm_add_epi32(high1, _mm_madd_epi16(p1, high));
+    high2 = _mm_add_epi32(high2, _mm_madd_epi16(p2, high));
+    high3 = _mm_add_epi32(high3, _mm_madd_epi16(p3, high));
+  }
+  const auto sum = [](__m128i low, __m128i high) {
+    return _mm_srai_epi32(_mm_add_epi32(low, _mm_slli_epi32(high, 15)), weight_bits);
+  };
+  // Packing with saturation is the clip to 0..255.
+  const __m128i left = _mm_packs_epi32(sum(low0, high0), sum(low1, high1));
+  const __m128i right = _mm_packs_epi32(sum(low2, high2), sum(low3, high3));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_packus_epi16(left, right));
 #else
-#define IP2P_ALWAYS_INLINE inline
+  std::int32_t sums[block_bytes];
+  std::fill(sums, sums + block_bytes, 1 << (weight_bits - 1));
+  for (std::int32_t t = 0; t < count; ++t, in += stride) {
+    const std::int32_t weight = pairs[t / 2].weight(static_cast<std::size_t>(t % 2));
+    for (std::size_t i = 0; i < block_bytes; ++i) sums[i] += weight * in[i];
+  }
+  for (std::size_t i = 0; i < block_bytes; ++i) {
+    out[i] = static_cast<std::uint8_t>(std::clamp(sums[i] >> weight_bits, 0, 255));
+  }
 #endif
-
-// Vectors of the compiler's own, so that one source serves SSE2, AVX2 and NEON.
-using Bytes8 __attribute__((vector_size(8))) = std::uint8_t;
-using Ints8 __attribute__((vector_size(32))) = std::int32_t;
-
-IP2P_ALWAYS_INLINE void add_weighted(Ints8& sum, const std::uint8_t* pixels, std::int32_t weight) {
-  Bytes8 bytes;
-  std::memcpy(&bytes, pixels, sizeof bytes);
-  sum += __builtin_convertvector(bytes, Ints8) * weight;
 }
 
-IP2P_ALWAYS_INLINE void store_pixels(std::uint8_t* out, const Ints8& weighted) {
-  Ints8 sum = weighted >> weight_bits;
-  sum = sum < 0 ? Ints8{} : sum;
-  sum = sum > 255 ? Ints8{} + 255 : sum;
-  const Bytes8 bytes = __builtin_convertvector(sum, Bytes8);
-  std::memcpy(out, &bytes, sizeof bytes);
-}
-
-/// `out[i] = clip(sum over t of weights[t] * in[t * in_stride + i])` for `count` bytes.
-IP2P_ALWAYS_INLINE void blend_rows_body(const std::uint8_t* in, std::size_t in_stride, const std::int32_t* weights,
-                                        std::int32_t taps, std::uint8_t* out, std::size_t count) {
-  constexpr std::int32_t half = 1 << (weight_bits - 1);
-  constexpr std::size_t block = 32;
-  std::size_t i = 0;
-  for (; i + block <= count; i += block) {
-    Ints8 a = Ints8{} + half, b = a, c = a, d = a;
-    const std::uint8_t* row = in + i;
-    for (std::int32_t t = 0; t < taps; ++t, row += in_stride) {
-      add_weighted(a, row, weights[t]);
-      add_weighted(b, row + 8, weights[t]);
-      add_weighted(c, row + 16, weights[t]);
-      add_weighted(d, row + 24, weights[t]);
+/// Writes the transpose of `rows` <= 16 rows of `count` bytes: byte r of column j to `columns[j * 16 + r]`.
+inline void transpose_rows(const std::uint8_t* in, std::size_t in_stride, std::size_t rows, std::size_t count,
+                           std::uint8_t* columns) {
+  std::size_t j = 0;
+#if defined(__SSE2__)
+  for (; rows == block_bytes && j + block_bytes <= count; j += block_bytes) {
+    __m128i a[block_bytes], b[block_bytes];
+    for (std::size_t r = 0; r < block_bytes; ++r) {
+      a[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + r * in_stride + j));
     }
-    store_pixels(out + i, a);
-    store_pixels(out + i + 8, b);
-    store_pixels(out + i + 16, c);
-    store_pixels(out + i + 24, d);
-  }
-  for (; i < count; ++i) {
-    std::int32_t sum = half;
-    for (std::int32_t t = 0; t < taps; ++t) sum += weights[t] * in[static_cast<std::size_t>(t) * in_stride + i];
-    out[i] = weighted_pixel(sum);
-  }
-}
-
-/// Rows that one call of `blend_columns` takes together.
-inline constexpr std::size_t rows_together = 16;
-
-/// Blends RGB pixels along x for 16 rows at once. `columns` holds the rows transposed, byte r of column j at
-/// `columns[j * 16 + r]` where j = (x - first_x) * 3 + channel, so that the loop over rows is contiguous.
-IP2P_ALWAYS_INLINE void blend_columns_body(const std::uint8_t* columns, std::int32_t first_x, const Taps& taps,
-                                           std::uint8_t* const* out_rows, std::size_t rows) {
-  constexpr std::int32_t half = 1 << (weight_bits - 1);
-  for (std::size_t x = 0; x < taps.ranges.size(); ++x) {
-    const auto range = taps.ranges[x];
-    const std::int32_t* weights = taps.weights.data() + x * taps.stride;
-    const std::uint8_t* in = columns + static_cast<std::size_t>(range.first - first_x) * 3 * rows_together;
-    Ints8 r0 = Ints8{} + half, r1 = r0, g0 = r0, g1 = r0, b0 = r0, b1 = r0;
-    for (std::int32_t t = 0; t < range.count; ++t, in += 3 * rows_together) {
-      add_weighted(r0, in, weights[t]);
-      add_weighted(r1, in + 8, weights[t]);
-      add_weighted(g0, in + 16, weights[t]);
-      add_weighted(g1, in + 24, weights[t]);
-      add_weighted(b0, in + 32, weights[t]);
-      add_weighted(b1, in + 40, weights[t]);
-    }
-    std::uint8_t pixels[3][rows_together];
-    store_pixels(pixels[0], r0);
-    store_pixels(pixels[0] + 8, r1);
-    store_pixels(pixels[1], g0);
-    store_pixels(pixels[1] + 8, g1);
-    store_pixels(pixels[2], b0);
-    store_pixels(pixels[2] + 8, b1);
-    for (std::size_t row = 0; row < rows; ++row) {
-      std::uint8_t* pixel = out_rows[row] + x * 3;
-      pixel[0] = pixels[0][row];
-      pixel[1] = pixels[1][row];
-      pixel[2] = pixels[2][row];
+    // Interleaving the first half with the second, four times, is the transpose of 16 x 16.
+    const auto interleave = [](const __m128i* from, __m128i* to) {
+      for (std::size_t r = 0; r < block_bytes / 2; ++r) {
+        to[2 * r] = _mm_unpacklo_epi8(from[r], from[r + block_bytes / 2]);
+        to[2 * r + 1] = _mm_unpackhi_epi8(from[r], from[r + block_bytes / 2]);
+      }
+    };
+    interleave(a, b);
+    interleave(b, a);
+    interleave(a, b);
+    interleave(b, a);
+    for (std::size_t r = 0; r < block_bytes; ++r) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(columns + (j + r) * block_bytes), a[r]);
     }
   }
-}
-
-inline void blend_rows_portable(const std::uint8_t* in, std::size_t in_stride, const std::int32_t* weights,
-                                std::int32_t taps, std::uint8_t* out, std::size_t count) {
-  blend_rows_body(in, in_stride, weights, taps, out, count);
-}
-
-inline void blend_columns_portable(const std::uint8_t* columns, std::int32_t first_x, const Taps& taps,
-                                   std::uint8_t* const* out_rows, std::size_t rows) {
-  blend_columns_body(columns, first_x, taps, out_rows, rows);
-}
-
-// The library sets no machine flags for its users, so the wider vectors are chosen at run time.
-#if defined(__x86_64__)
-__attribute__((target("avx2"))) inline void blend_rows_avx2(const std::uint8_t* in, std::size_t in_stride,
-                                                            const std::int32_t* weights, std::int32_t taps,
-                                                            std::uint8_t* out, std::size_t count) {
-  blend_rows_body(in, in_stride, weights, taps, out, count);
-}
-
-__attribute__((target("avx2"))) inline void blend_columns_avx2(const std::uint8_t* columns, std::int32_t first_x,
-                                                               const Taps& taps, std::uint8_t* const* out_rows,
-                                                               std::size_t rows) {
-  blend_columns_body(columns, first_x, taps, out_rows, rows);
-}
-
-inline bool has_wide_vectors() { return __builtin_cpu_supports("avx2") != 0; }
-inline constexpr auto blend_rows_wide = blend_rows_avx2;
-inline constexpr auto blend_columns_wide = blend_columns_avx2;
-#else
-inline bool has_wide_vectors() { return false; }
-inline constexpr auto blend_rows_wide = blend_rows_portable;
-inline constexpr auto blend_columns_wide = blend_columns_portable;
 #endif
+  for (; j < count; ++j) {
+    for (std::size_t r = 0; r < rows; ++r) columns[j * block_bytes + r] = in[r * in_stride + j];
+  }
+}
 
-/// Output rows [begin, end) of the pass along x. Row y of `out` (of `taps.ranges.size()` pixels) comes from row
-/// y + row_offset of `in` (rows of `in_width` RGB pixels).
-inline void resample_rows(const std::uint8_t* in, std::size_t in_width, std::size_t row_offset, const Taps& taps,
-                          std::uint8_t* out, std::size_t begin, std::size_t end, bool wide) {
+/// Output rows [begin, end) of the pass along x. Row y of `out` (of `taps.ranges.size()` RGB pixels) comes from row y of
+/// `in` (of `in_width` RGB pixels). Sixteen rows are transposed, so that the blending runs along contiguous bytes.
+inline void blend_rows(const std::uint8_t* in, std::size_t in_width, const Taps& taps, std::uint8_t* out,
+                       std::size_t begin, std::size_t end) {
   const std::size_t out_bytes = taps.ranges.size() * 3;
   // First positions and ends do not decrease along the axis.
   const std::int32_t first_x = taps.ranges.front().first;
-  const std::int32_t last_x = taps.ranges.back().first + taps.ranges.back().count;
-  const std::size_t columns_count = static_cast<std::size_t>(last_x - first_x) * 3;
-  std::vector<std::uint8_t> columns(columns_count * rows_together);
-  for (std::size_t y = begin; y < end; y += rows_together) {
-    const std::size_t rows = std::min(rows_together, end - y);
-    std::uint8_t* out_rows[rows_together] = {};
-    for (std::size_t row = 0; row < rows; ++row) {
-      out_rows[row] = out + (y + row) * out_bytes;
-      const std::uint8_t* from = in + ((y + row + row_offset) * in_width + static_cast<std::size_t>(first_x)) * 3;
-      for (std::size_t j = 0; j < columns_count; ++j) columns[j * rows_together + row] = from[j];
+  const std::int32_t end_x = taps.ranges.back().first + taps.ranges.back().count;
+  const std::size_t columns_count = static_cast<std::size_t>(end_x - first_x) * 3;
+  std::vector<std::uint8_t> columns(columns_count * block_bytes);
+  for (std::size_t y = begin; y < end; y += block_bytes) {
+    const std::size_t rows = std::min(block_bytes, end - y);
+    transpose_rows(in + (y * in_width + static_cast<std::size_t>(first_x)) * 3, in_width * 3, rows, columns_count,
+                   columns.data());
+    std::uint8_t* out_rows = out + y * out_bytes;
+    for (std::size_t x = 0; x < taps.ranges.size(); ++x) {
+      const auto range = taps.ranges[x];
+      std::uint8_t pixels[3][block_bytes];
+      for (std::size_t channel = 0; channel < 3; ++channel) {
+        const std::size_t column = static_cast<std::size_t>(range.first - first_x) * 3 + channel;
+        blend_block(columns.data() + column * block_bytes, 3 * block_bytes, taps.weights_of(x), range.count,
+                    pixels[channel]);
+      }
+      std::uint8_t* pixel = out_rows + x * 3;
+      for (std::size_t row = 0; row < rows; ++row, pixel += out_bytes) {
+        for (std::size_t channel = 0; channel < 3; ++channel) pixel[channel] = pixels[channel][row];
+      }
     }
-    (wide ? blend_columns_wide : blend_columns_portable)(columns.data(), first_x, taps, out_rows, rows);
   }
 }
 
 /// Output rows [begin, end) of the pass along y; rows have `row_bytes` bytes and `in` begins with row `first_row`.
-inline void resample_columns(const std::uint8_t* in, std::size_t row_bytes, std::int32_t first_row, const Taps& taps,
-                             std::uint8_t* out, std::size_t begin, std::size_t end, bool wide) {
+inline void blend_columns(const std::uint8_t* in, std::size_t row_bytes, std::int32_t first_row, const Taps& taps,
+                          std::uint8_t* out, std::size_t begin, std::size_t end) {
   for (std::size_t y = begin; y < end; ++y) {
     const auto range = taps.ranges[y];
-    (wide ? blend_rows_wide : blend_rows_portable)(
-        in + static_cast<std::size_t>(range.first - first_row) * row_bytes, row_bytes,
-        taps.weights.data() + y * taps.stride, range.count, out + y * row_bytes, row_bytes);
+    const std::uint8_t* from = in + static_cast<std::size_t>(range.first - first_row) * row_bytes;
+    std::uint8_t* to = out + y * row_bytes;
+    const TapPair* pairs = taps.weights_of(y);
+    if (row_bytes < block_bytes) {
+      for (std::size_t i = 0; i < row_bytes; ++i) {
+        std::int32_t sum = 1 << (weight_bits - 1);
+        for (std::int32_t t = 0; t < range.count; ++t) {
+          sum += pairs[t / 2].weight(static_cast<std::size_t>(t % 2)) * from[static_cast<std::size_t>(t) * row_bytes + i];
+        }
+        to[i] = static_cast<std::uint8_t>(std::clamp(sum >> weight_bits, 0, 255));
+      }
+      continue;
+    }
+    std::size_t i = 0;
+    for (; i + block_bytes <= row_bytes; i += block_bytes) blend_block(from + i, row_bytes, pairs, range.count, to + i);
+    if (i < row_bytes) {  // the last block overlaps the one before
+      i = row_bytes - block_bytes;
+      blend_block(from + i, row_bytes, pairs, range.count, to + i);
+    }
   }
 }
 
