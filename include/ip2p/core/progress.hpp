@@ -16,10 +16,10 @@ namespace ip2p {
 /// Hooks of a sampling run. A default-constructed value observes nothing and never cancels.
 struct RunHooks {
   /// Called after each step with the step and the latents it produced, [B,C,h,w] (sigma-scaled, not decoded).
-  std::function<void(const Step&, const at::Tensor& latents)> on_step;
+  std::function<void(const Step&, const at::Tensor& latents)> on_step = {};
 
   /// Checked before each step; a requested stop ends the run with `Cancelled`.
-  std::stop_token stop;
+  std::stop_token stop = {};
 
   /// Throws `Cancelled` if a stop was requested.
   void check(const Step& step) const {

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "ip2p/attention/concepts.hpp"
+#include "ip2p/attention/keys_values.hpp"
 #include "ip2p/nn/layers.hpp"
-#include "ip2p/unet/concepts.hpp"
 
 namespace ip2p {
 

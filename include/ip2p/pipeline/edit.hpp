@@ -43,15 +43,15 @@ enum class Numerics {
 
 /// Numbers of one edit. The defaults are those of the released program.
 struct EditOptions {
-  std::int64_t steps = 100;          ///< Evaluations of the denoiser, >= 1.
-  std::uint64_t seed = 42;           ///< Picture i of a batch draws its noise from seed + i.
-  std::vector<std::uint64_t> seeds;  ///< One per picture instead of `seed`; may be empty.
-  std::string negative_prompt;       ///< Stands for the empty text in the branches without the instruction.
+  std::int64_t steps = 100;               ///< Evaluations of the denoiser, >= 1.
+  std::uint64_t seed = 42;                ///< Picture i of a batch draws its noise from seed + i.
+  std::vector<std::uint64_t> seeds = {};  ///< One per picture instead of `seed`; may be empty.
+  std::string negative_prompt = {};       ///< Stands for the empty text in the branches without the instruction.
   /// Long side in pixels. Unset: 512 for `released`, the picture's own size for `diffusers`.
-  std::optional<std::int64_t> resolution;
+  std::optional<std::int64_t> resolution = {};
   Numerics numerics = Numerics::released;
-  at::Tensor latents;  ///< Start noise of unit variance, [B,C,h,w]; drawn from the seeds when undefined.
-  RunHooks hooks;      ///< Progress and cancellation.
+  at::Tensor latents = {};  ///< Start noise of unit variance, [B,C,h,w]; drawn from the seeds when undefined.
+  RunHooks hooks = {};      ///< Progress and cancellation.
 };
 
 /// Pictures of an edit and the latents that they were decoded from.

@@ -12,17 +12,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "ip2p/attention/keys_values.hpp"
 #include "ip2p/attention/plain.hpp"
 #include "ip2p/core/step.hpp"
 #include "ip2p/core/tensor.hpp"
 
 namespace ip2p {
-
-/// Keys and values of one text cross-attention layer, each [B, heads, tokens, d]. They depend on the text alone, so a
-/// run computes them once and every step reuses them.
-struct KeysValues {
-  at::Tensor keys, values;
-};
 
 /// Time embedding already projected for each residual block, in the order of evaluation, each [B or 1, C, 1, 1].
 /// A sampling run knows its timesteps, so it computes all of them before the first step.
