@@ -17,12 +17,17 @@
 #include "ip2p/io/image_format.hpp"
 #include "ip2p/io/image_types.hpp"
 #include "ip2p/io/jpeg.hpp"
+#include "ip2p/io/ldm_checkpoint.hpp"
+#include "ip2p/io/ldm_keys.hpp"
+#include "ip2p/io/model_files.hpp"
+#include "ip2p/io/model_folder.hpp"
 #include "ip2p/io/nearest_names.hpp"
 #include "ip2p/io/png.hpp"
 #include "ip2p/io/resample.hpp"
 #include "ip2p/io/resample_passes.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/safetensors_header.hpp"
+#include "ip2p/io/taesd_files.hpp"
 #include "ip2p/io/webp.hpp"
 #include "ip2p/io/weights.hpp"
 
@@ -48,6 +53,7 @@
 #include "ip2p/guidance/text_guidance.hpp"
 
 #include "ip2p/attention/concepts.hpp"
+#include "ip2p/attention/keys_values.hpp"
 #include "ip2p/attention/plain.hpp"
 
 #include "ip2p/nn/blocks.hpp"
@@ -55,6 +61,7 @@
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
+#include "ip2p/nn/packed_conv.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/nn/transformer.hpp"
 
@@ -74,9 +81,31 @@
 #include "ip2p/codec/tiny_autoencoder.hpp"
 
 #include "ip2p/unet/blocks.hpp"
+#include "ip2p/unet/concepts.hpp"
 #include "ip2p/unet/config.hpp"
 #include "ip2p/unet/unet.hpp"
 
+#include "ip2p/data/edit_pairs.hpp"
+#include "ip2p/data/photographs.hpp"
+#include "ip2p/data/sample_random.hpp"
+
+#include "ip2p/train/adamw.hpp"
+#include "ip2p/train/checkpoint.hpp"
+#include "ip2p/train/conv_in.hpp"
+#include "ip2p/train/dropout.hpp"
+#include "ip2p/train/ema.hpp"
+#include "ip2p/train/export.hpp"
+#include "ip2p/train/learning_rate.hpp"
+#include "ip2p/train/loss_curve.hpp"
+#include "ip2p/train/loss_plot.hpp"
+#include "ip2p/train/noise_prediction.hpp"
+#include "ip2p/train/parameters.hpp"
+#include "ip2p/train/sharded_loss.hpp"
+#include "ip2p/train/trainer.hpp"
+#include "ip2p/train/training_run.hpp"
+
+#include "ip2p/pipeline/branch_network.hpp"
+#include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
 
 #include "ip2p/version.hpp"
