@@ -1,0 +1,164 @@
+#pragma once
+
+/// \file
+/// One component of a diffusers model folder: its JSON files and its weight files, whole, as a variant, or sharded.
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/weights.hpp"
+
+namespace ip2p::detail {
+
+/// The JSON document in `path`. Throws `Error` if it cannot be read, is larger than 64 MiB, or is no JSON object.
+inline nlohmann::json read_json_file(const std::filesystem::path& path) {
+  std::error_code code;
+  const auto bytes = std::filesystem::file_size(path, code);
+  require(!code, "cannot read '{}': {}", path.string(), code.message());
+  require(bytes <= (std::uintmax_t{64} << 20), "cannot read '{}': {} bytes are too many for a JSON file", path.string(),
+          bytes);
+  std::ifstream stream(path, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  require(!stream.bad() && text.size() == bytes, "cannot read '{}': expected {} bytes, got {}", path.string(), bytes,
+          text.size());
+  const auto kind = foreign_file_kind(text);
+  require(kind.empty(), "{}: is no JSON file but {}", path.string(), kind);
+  try {
+    auto json = nlohmann::json::parse(text);
+    require(json.is_object(), "{}: expected a JSON object, found {}", path.string(), json.type_name());
+    return json;
+  } catch (const nlohmann::json::exception& error) {
+    fail("{}: is not valid JSON: {}", path.string(), error.what());
+  }
+}
+
+/// The string under `key`, or `otherwise` where there is none or something else.
+inline std::string text_at(const nlohmann::json& json, const char* key, std::string otherwise = {}) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : otherwise;
+}
+
+/// Names of the files and folders in `folder`, sorted; empty if it cannot be listed.
+inline std::vector<std::string> listing(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  std::error_code code;
+  for (std::filesystem::directory_iterator entry(folder, code), end; !code && entry != end; entry.increment(code)) {
+    names.push_back(entry->path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// "'a', 'b', ..." of at most `limit` names, or "nothing".
+inline std::string name_list(const std::vector<std::string>& names, std::size_t limit = 8) {
+  if (names.empty()) return "nothing";
+  const std::vector<std::string> shown(names.begin(), names.begin() + std::min(limit, names.size()));
+  return fmt::format("'{}'{}", fmt::join(shown, "', '"), names.size() > limit ? ", ..." : "");
+}
+
+/// Refuses the name of a shard that could lead out of the model's folder. Names in an index come from strangers.
+inline void require_plain_file_name(const std::string& name, const std::filesystem::path& index) {
+  const std::filesystem::path path(name);
+  bool inside = !name.empty() && !path.is_absolute() && name.find('\0') == std::string::npos &&
+                name.find('\\') == std::string::npos;
+  for (const auto& part : path) inside = inside && part != "..";
+  require(inside, "{}: refuses the shard '{}': expected the name of a file in the same folder, without '..' or a root",
+          index.string(), name);
+}
+
+/// All tensors that a `*.safetensors.index.json` places in its shards. Throws `Error` for a shard that is missing or
+/// lies elsewhere, and for a tensor that its shard lacks.
+inline Weights sharded_weights(const std::filesystem::path& index, const SafetensorsOptions& options) {
+  const auto json = read_json_file(index);
+  const auto map = json.find("weight_map");
+  require(map != json.end() && map->is_object() && !map->empty(), "{}: expected a non-empty object 'weight_map'",
+          index.string());
+  std::map<std::string, std::vector<std::string>> shards;
+  for (const auto& [tensor, shard] : map->items()) {
+    require(shard.is_string(), "{}: the shard of tensor '{}' must be a string, found {}", index.string(), tensor,
+            shard.type_name());
+    const auto name = shard.template get<std::string>();
+    require_plain_file_name(name, index);
+    shards[name].push_back(tensor);
+  }
+  std::vector<std::string> missing;
+  for (const auto& [name, tensors] : shards) {
+    if (!std::filesystem::exists(index.parent_path() / name)) missing.push_back(name);
+  }
+  require(missing.empty(), "{}: {} of {} shards are missing: {}", index.string(), missing.size(), shards.size(),
+          name_list(missing));
+  Weights weights;
+  for (const auto& [name, tensors] : shards) {
+    const auto file = SafetensorsFile::open(index.parent_path() / name, options);
+    for (const auto& tensor : tensors) {
+      const auto& info = file.info(tensor);
+      weights.emplace(tensor, WeightEntry{info.shape, info.dtype, [file, tensor] { return file.tensor(tensor); }});
+    }
+  }
+  return weights;
+}
+
+/// The weights in a component's folder and the file they come from.
+///
+/// Looks for `diffusion_pytorch_model` or `model`, as `.safetensors` or sharded with `.safetensors.index.json`. With
+/// `variant` "fp16" it takes `*.fp16.safetensors` and nothing else; without, the plain files, and where there are none
+/// the only variant present. Throws `Error` listing what is there when nothing fits, and says so of pickles.
+inline std::pair<Weights, std::filesystem::path> folder_weights(const std::filesystem::path& folder,
+                                                                const std::string& variant,
+                                                                const SafetensorsOptions& options) {
+  const auto names = listing(folder);
+  const auto has = [&](const std::string& name) { return std::binary_search(names.begin(), names.end(), name); };
+  const auto find = [&](const std::string& kind) -> std::string {
+    const auto infix = kind.empty() ? std::string() : "." + kind;
+    for (const std::string base : {"diffusion_pytorch_model", "model"}) {
+      for (const auto& name : {base + infix + ".safetensors", base + ".safetensors.index" + infix + ".json",
+                               base + infix + ".safetensors.index.json"}) {
+        if (has(name)) return name;
+      }
+    }
+    return {};
+  };
+  std::string chosen = find(variant);
+  if (chosen.empty() && variant.empty()) {
+    constexpr std::string_view suffix = ".safetensors";
+    std::set<std::string> variants;
+    for (const auto& name : names) {
+      for (const std::string_view base : {"diffusion_pytorch_model.", "model."}) {
+        const std::string_view view(name);
+        if (!view.starts_with(base) || !view.ends_with(suffix) || view.size() < base.size() + suffix.size()) continue;
+        const auto middle = view.substr(base.size()).substr(0, view.size() - base.size() - suffix.size());
+        if (!middle.empty() && middle.find('.') == std::string_view::npos) variants.emplace(middle);
+      }
+    }
+    if (variants.size() == 1) chosen = find(*variants.begin());
+    require(variants.size() < 2, "{}: holds the variants {} and no plain weights; choose one with the option 'variant'",
+            folder.string(), name_list({variants.begin(), variants.end()}));
+  }
+  if (chosen.empty()) {
+    const bool pickled = std::any_of(names.begin(), names.end(), [](const std::string& name) {
+      return name.ends_with(".bin") || name.ends_with(".ckpt") || name.ends_with(".pt");
+    });
+    fail("{}: has no {}safetensors weights; expected 'diffusion_pytorch_model{}.safetensors' or 'model{}.safetensors', "
+         "found {}{}",
+         folder.string(), variant.empty() ? "" : variant + " ", variant.empty() ? "" : "." + variant,
+         variant.empty() ? "" : "." + variant, name_list(names),
+         pickled ? "; pickled weights can run code when they are loaded and are not read, convert them to safetensors"
+                 : "");
+  }
+  const auto path = folder / chosen;
+  if (chosen.ends_with(".json")) return {sharded_weights(path, options), path};
+  return {weights_of(SafetensorsFile::open(path, options)), path};
+}
+
+}  // namespace ip2p::detail

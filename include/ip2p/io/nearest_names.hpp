@@ -1,0 +1,60 @@
+#pragma once
+
+/// \file
+/// "Did you mean ...": the names nearest to one that was looked for and not found.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <numeric>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ip2p::detail {
+
+/// Levenshtein distance: the number of insertions, deletions and substitutions of bytes that turn `a` into `b`.
+inline std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t substituted = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({substituted, row[j] + 1, diagonal + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+/// The at most `count` names nearest to `wanted`, nearest first. Only the first 5000 names and 256 bytes of each are
+/// looked at, so that a hostile file cannot make an error message slow.
+inline std::vector<std::string> nearest_names(std::string_view wanted, std::span<const std::string> names,
+                                              std::size_t count = 3) {
+  std::vector<std::pair<std::size_t, const std::string*>> ranked;
+  for (const auto& name : names.first(std::min<std::size_t>(names.size(), 5000))) {
+    ranked.emplace_back(edit_distance(wanted.substr(0, 256), std::string_view(name).substr(0, 256)), &name);
+  }
+  count = std::min(count, ranked.size());
+  std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(count), ranked.end(),
+                    [](const auto& a, const auto& b) {
+                      return a.first != b.first ? a.first < b.first : *a.second < *b.second;
+                    });
+  std::vector<std::string> result;
+  for (std::size_t i = 0; i < count; ++i) result.push_back(ranked[i].second->substr(0, 256));
+  return result;
+}
+
+/// "; nearest: 'a', 'b'" or, of no names at all, "; there are none".
+inline std::string nearest_names_clause(std::string_view wanted, std::span<const std::string> names,
+                                        std::size_t count = 3) {
+  const auto nearest = nearest_names(wanted, names, count);
+  if (nearest.empty()) return "; there are none";
+  return fmt::format("; nearest: '{}'", fmt::join(nearest, "', '"));
+}
+
+}  // namespace ip2p::detail

@@ -1,0 +1,307 @@
+#pragma once
+
+/// \file
+/// Reading and writing safetensors files.
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/checked.hpp"
+#include "ip2p/io/nearest_names.hpp"
+#include "ip2p/io/safetensors_header.hpp"
+
+namespace ip2p {
+
+/// How `SafetensorsFile::tensor` gets at the bytes.
+enum class WeightAccess {
+  /// Each tensor is read into memory of its own. Safe whatever happens to the file afterwards.
+  copied,
+  /// Tensors of 64 KiB and more are views of private, copy-on-write mappings of the file, where their offset suits
+  /// their dtype: nothing is read before it is used, and processes that open the same file share its memory. The size
+  /// of the file is checked for every tensor, but it must not shrink while such a tensor lives: the operating system
+  /// would end the process (SIGBUS). Replacing the file by rename, as `write_safetensors` does, is harmless.
+  mapped,
+};
+
+/// Options of `SafetensorsFile::open`.
+struct SafetensorsOptions {
+  WeightAccess access = WeightAccess::copied;
+  /// Look for NaN and infinity in every floating-point tensor that is read, and throw `Error` naming the tensor.
+  bool check_finite = false;
+};
+
+namespace detail {
+
+/// An open file descriptor with the size that the file had when it was validated.
+class OpenedFile {
+ public:
+  explicit OpenedFile(const std::filesystem::path& path) : name_(path.string()) {
+    // O_NONBLOCK: a FIFO under this name must be refused below rather than waited for.
+    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    require(descriptor_ >= 0, "cannot open '{}': {}", name_, errno_text(errno));
+    struct stat status {};
+    const bool regular = ::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
+    if (!regular) {
+      ::close(descriptor_);
+      fail("cannot open '{}': expected a regular file", name_);
+    }
+    size_ = static_cast<std::uint64_t>(status.st_size);
+  }
+  OpenedFile(const OpenedFile&) = delete;
+  OpenedFile& operator=(const OpenedFile&) = delete;
+  ~OpenedFile() { ::close(descriptor_); }
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+
+  /// Fills `target` from byte `offset` on. Throws `Error` on an I/O error or if the file has become shorter.
+  void read(std::span<std::byte> target, std::uint64_t offset) const {
+    while (!target.empty()) {
+      const std::size_t wanted = std::min<std::size_t>(target.size(), std::size_t{1} << 30);
+      const ssize_t got = ::pread(descriptor_, target.data(), wanted, static_cast<off_t>(offset));
+      if (got < 0 && errno == EINTR) continue;
+      require(got >= 0, "cannot read '{}': {}", name_, errno_text(errno));
+      require(got > 0, "cannot read '{}': the file shrank to less than {} bytes after it was opened with {}", name_,
+              offset + 1, size_);
+      target = target.subspan(static_cast<std::size_t>(got));
+      offset += static_cast<std::uint64_t>(got);
+    }
+  }
+
+  /// The bytes [offset, offset + length), length > 0, as a private writable mapping of their own pages: a write stays
+  /// in this process and never reaches the file, and the pages go when the last owner goes. Throws `Error` if the file
+  /// has become shorter. Memory beyond the new end of a file that shrinks later cannot be touched without a SIGBUS.
+  [[nodiscard]] std::shared_ptr<std::byte> map(std::uint64_t offset, std::size_t length) const {
+    struct stat status {};
+    require(::fstat(descriptor_, &status) == 0 &&
+                lies_within(offset, length, static_cast<std::uint64_t>(status.st_size)),
+            "cannot map '{}': the file shrank to {} bytes after it was opened with {}", name_, status.st_size, size_);
+    const std::uint64_t lead = offset % static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t span = length + static_cast<std::size_t>(lead);
+    // MAP_NORESERVE: a file larger than the free memory can be mapped, since only written pages take any.
+    void* pages = ::mmap(nullptr, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor_,
+                         static_cast<off_t>(offset - lead));
+    require(pages != MAP_FAILED, "cannot map '{}': {}", name_, errno_text(errno));
+    ::madvise(pages, span, MADV_WILLNEED);
+    return {static_cast<std::byte*>(pages) + lead, [pages, span](std::byte*) { ::munmap(pages, span); }};
+  }
+
+ private:
+  std::string name_;
+  int descriptor_ = -1;
+  std::uint64_t size_ = 0;
+};
+
+/// Counts NaN and infinite elements of a CPU tensor and throws `Error` naming `name` if there are any.
+inline void require_finite(const at::Tensor& tensor, std::string_view name, std::string_view file) {
+  if (!at::isFloatingType(tensor.scalar_type()) && !at::isComplexType(tensor.scalar_type())) return;
+  const bool narrow = tensor.element_size() == 1;  // LibTorch has no isnan for some 8-bit types
+  const at::Tensor values = narrow ? tensor.to(at::kFloat) : tensor;
+  const auto nans = values.isnan().sum().item<std::int64_t>();
+  const auto infinite = values.isinf().sum().item<std::int64_t>();
+  require(nans == 0 && infinite == 0, "{}: tensor '{}' holds {} NaN and {} infinite values among its {}", file, name,
+          nans, infinite, tensor.numel());
+}
+
+}  // namespace detail
+
+/// A validated safetensors file of which only the header has been read.
+///
+/// A regular value: copies share the open file. All members may be called from several threads at once. Tensors remain
+/// valid after the last `SafetensorsFile` is gone.
+class SafetensorsFile {
+ public:
+  using Options = SafetensorsOptions;
+
+  /// Opens `path` and validates its header against the size of the file. Throws `Error` if the file cannot be opened,
+  /// is something else (a git-LFS pointer, an HTML page, a pickle: the message says which), or breaks a rule listed at
+  /// `detail::parse_safetensors_header`.
+  static SafetensorsFile open(const std::filesystem::path& path, const Options& options = {}) {
+    auto file = std::make_shared<const detail::OpenedFile>(path);
+    const std::string& name = file->name();
+    std::string start(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), 256)), '\0');
+    file->read(std::as_writable_bytes(std::span(start)), 0);
+    const auto refuse_foreign = [&] {
+      const auto kind = detail::foreign_file_kind(start);
+      require(kind.empty(), "{}: is no safetensors file but {}", name, kind);
+    };
+    if (start.size() < 8) {
+      refuse_foreign();
+      fail("{}: is no safetensors file: expected at least 8 bytes, found {}", name, start.size());
+    }
+    std::uint64_t length = 0;
+    std::memcpy(&length, start.data(), sizeof length);
+    if (length > detail::max_safetensors_header || length > file->size() - 8) refuse_foreign();
+    require(length <= detail::max_safetensors_header,
+            "{}: is no safetensors file: its header claims {} bytes, at most {} are allowed", name, length,
+            detail::max_safetensors_header);
+    require(length <= file->size() - 8, "{}: is truncated: its header claims {} bytes, {} follow its length field",
+            name, length, file->size() - 8);
+    std::string json(static_cast<std::size_t>(length), '\0');
+    file->read(std::as_writable_bytes(std::span(json)), 8);
+    SafetensorsFile result;
+    result.header_ = std::make_shared<const SafetensorsHeader>(
+        detail::parse_safetensors_header(json, file->size() - 8 - length, name));
+    result.file_ = std::move(file);
+    result.data_start_ = 8 + length;
+    result.options_ = options;
+    result.path_ = path;
+    return result;
+  }
+
+  /// The path that was opened.
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+  /// Size of the file in bytes.
+  [[nodiscard]] std::uint64_t bytes() const { return file_->size(); }
+
+  /// All tensors, by name.
+  [[nodiscard]] const std::map<std::string, SafetensorsInfo, std::less<>>& tensors() const { return header_->tensors; }
+
+  /// Names of all tensors, sorted.
+  [[nodiscard]] std::vector<std::string> names() const {
+    std::vector<std::string> result;
+    result.reserve(tensors().size());
+    for (const auto& [name, info] : tensors()) result.push_back(name);
+    return result;
+  }
+
+  [[nodiscard]] bool contains(std::string_view name) const { return tensors().contains(name); }
+
+  /// Dtype, shape and place of a tensor. Throws `Error` with the nearest names if there is none of this name.
+  [[nodiscard]] const SafetensorsInfo& info(std::string_view name) const {
+    const auto found = tensors().find(name);
+    if (found == tensors().end()) {
+      fail("{}: has no tensor '{}'{}", file_->name(), name, detail::nearest_names_clause(name, names()));
+    }
+    return found->second;
+  }
+
+  /// The `__metadata__` strings of the header.
+  [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return header_->metadata; }
+
+  /// The tensor `name`, contiguous, on the CPU, in the file's dtype; see `WeightAccess` for whose memory it is.
+  /// Throws `Error` if there is no such tensor, if the file has become shorter than when it was opened, on an I/O
+  /// error, if a BOOL tensor holds bytes other than 0 and 1, and with `check_finite` for NaN or infinite values.
+  [[nodiscard]] at::Tensor tensor(std::string_view name) const {
+    const SafetensorsInfo& info = this->info(name);
+    const std::uint64_t offset = data_start_ + info.begin;
+    const auto bytes = static_cast<std::size_t>(info.end - info.begin);
+    const bool aligned = offset % alignment_of(info.dtype) == 0;
+    at::Tensor result;
+    if (options_.access == WeightAccess::mapped && aligned && bytes >= smallest_mapping) {
+      const auto pages = file_->map(offset, bytes);
+      result = at::from_blob(pages.get(), info.shape, [pages](void*) {}, at::TensorOptions(info.dtype));
+    } else {
+      result = at::empty(info.shape, at::TensorOptions(info.dtype));
+      file_->read({static_cast<std::byte*>(result.data_ptr()), bytes}, offset);
+    }
+    if (info.dtype == at::kBool) {
+      const std::span stored(static_cast<const unsigned char*>(result.data_ptr()), bytes);
+      require(std::all_of(stored.begin(), stored.end(), [](unsigned char value) { return value <= 1; }),
+              "{}: tensor '{}' is BOOL but holds bytes other than 0 and 1", file_->name(), name);
+    }
+    if (options_.check_finite) detail::require_finite(result, name, file_->name());
+    return result;
+  }
+
+ private:
+  /// Below this size in bytes a copy is cheaper than a mapping, of which a process may have 65,530.
+  static constexpr std::size_t smallest_mapping = 65536;
+
+  static std::uint64_t alignment_of(at::ScalarType dtype) {
+    return dtype == at::kComplexFloat ? sizeof(float) : c10::elementSize(dtype);
+  }
+
+  std::shared_ptr<const detail::OpenedFile> file_;
+  std::shared_ptr<const SafetensorsHeader> header_;
+  std::uint64_t data_start_ = 0;
+  Options options_;
+  std::filesystem::path path_;
+};
+
+/// Writes `tensors` (any device, layout or strides) to `path` as one atomic file, byte for byte as the reference
+/// serialises them: widest dtype first, then by name, the header padded with spaces to a multiple of 8.
+///
+/// Throws `Error`, before anything is written, if a tensor is undefined, sparse or quantised or has a dtype that the
+/// format lacks, or if a name is `__metadata__` or no UTF-8; and on every I/O failure, after which the old file is
+/// intact.
+inline void write_safetensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
+                              const std::map<std::string, std::string>& metadata = {}) {
+  struct Item {
+    std::size_t rank;
+    const std::string* name;
+    const at::Tensor* tensor;
+  };
+  std::vector<Item> order;
+  for (const auto& [name, tensor] : tensors) {
+    require(name != "__metadata__" && !detail::first_invalid_utf8(name),
+            "cannot write '{}': '{}' cannot be the name of a tensor", path.string(), name);
+    require(tensor.defined() && tensor.layout() == at::kStrided, "cannot write '{}': tensor '{}' is {}", path.string(),
+            name, tensor.defined() ? "not dense" : "undefined");
+    const auto rank = detail::safetensors_rank(tensor.scalar_type());
+    require(rank.has_value(), "cannot write '{}': safetensors has no dtype for tensor '{}' of type {}", path.string(),
+            name, c10::toString(tensor.scalar_type()));
+    order.push_back({*rank, &name, &tensor});
+  }
+  std::stable_sort(order.begin(), order.end(), [](const Item& a, const Item& b) { return a.rank < b.rank; });
+
+  const auto quoted = [&](const std::string& text) {
+    require(!detail::first_invalid_utf8(text), "cannot write '{}': its metadata is not UTF-8", path.string());
+    return nlohmann::json(text).dump();
+  };
+  std::string header = "{";
+  if (!metadata.empty()) {
+    std::string_view separator;
+    header += "\"__metadata__\":{";
+    for (const auto& [key, value] : metadata) {
+      header += fmt::format("{}{}:{}", std::exchange(separator, ","), quoted(key), quoted(value));
+    }
+    header += "}";
+  }
+  std::uint64_t position = 0;
+  for (const Item& item : order) {
+    const std::uint64_t end = position + static_cast<std::uint64_t>(item.tensor->nbytes());
+    header += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
+                          header.size() > 1 ? "," : "", quoted(*item.name),
+                          detail::safetensors_dtypes[item.rank].name, fmt::join(item.tensor->sizes(), ","), position,
+                          end);
+    position = end;
+  }
+  header += "}";
+  header.resize(static_cast<std::size_t>(*detail::checked_round_up(header.size(), 8)), ' ');
+  require(header.size() <= detail::max_safetensors_header,
+          "cannot write '{}': the header takes {} bytes, at most {} are allowed", path.string(), header.size(),
+          detail::max_safetensors_header);
+
+  AtomicFile file(path);
+  const std::uint64_t length = header.size();
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(std::as_bytes(std::span(header)));
+  for (const Item& item : order) {
+    const at::Tensor dense = item.tensor->detach().cpu().contiguous();  // one at a time, so memory stays flat
+    file.write({static_cast<const std::byte*>(dense.const_data_ptr()), static_cast<std::size_t>(dense.nbytes())});
+  }
+  file.commit();
+}
+
+}  // namespace ip2p

@@ -1,0 +1,354 @@
+#pragma once
+
+/// \file
+/// The header of a safetensors file (`u64 n, little endian | n bytes of JSON | tensor bytes`), parsed and validated
+/// from memory alone, in the order of the reference implementation (huggingface/safetensors) and beyond it where noted.
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/io/checked.hpp"
+
+namespace ip2p {
+
+static_assert(std::endian::native == std::endian::little, "ip2p: safetensors files are read on little-endian machines");
+
+/// What a safetensors header says about one tensor.
+struct SafetensorsInfo {
+  at::ScalarType dtype = at::kFloat;  ///< type of the elements
+  std::vector<std::int64_t> shape;    ///< sizes; empty for a scalar
+  std::uint64_t begin = 0;            ///< first byte, counted from the end of the header
+  std::uint64_t end = 0;              ///< one past the last byte
+};
+
+/// A validated header: tensors by name (names are opaque, never paths), and the `__metadata__` strings.
+struct SafetensorsHeader {
+  std::map<std::string, SafetensorsInfo, std::less<>> tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+namespace detail {
+
+/// Longest header that the reference reads, in bytes.
+inline constexpr std::uint64_t max_safetensors_header = 100'000'000;
+
+struct SafetensorsDtype {
+  std::string_view name;
+  at::ScalarType type;
+};
+
+/// The dtypes that LibTorch has, in the order in which the reference writes tensors: widest alignment first.
+inline constexpr std::array<SafetensorsDtype, 19> safetensors_dtypes{{
+    {"U64", at::kUInt64},
+    {"I64", at::kLong},
+    {"F64", at::kDouble},
+    {"C64", at::kComplexFloat},
+    {"F32", at::kFloat},
+    {"U32", at::kUInt32},
+    {"I32", at::kInt},
+    {"BF16", at::kBFloat16},
+    {"F16", at::kHalf},
+    {"U16", at::kUInt16},
+    {"I16", at::kShort},
+    {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz},
+    {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz},
+    {"F8_E8M0", at::kFloat8_e8m0fnu},
+    {"F8_E4M3", at::kFloat8_e4m3fn},
+    {"F8_E5M2", at::kFloat8_e5m2},
+    {"I8", at::kChar},
+    {"U8", at::kByte},
+    {"BOOL", at::kBool},
+}};
+
+/// Place of `type` in `safetensors_dtypes`, or nothing for a type that the format lacks.
+inline std::optional<std::size_t> safetensors_rank(at::ScalarType type) {
+  for (std::size_t i = 0; i < safetensors_dtypes.size(); ++i) {
+    if (safetensors_dtypes[i].type == type) return i;
+  }
+  return std::nullopt;
+}
+
+/// "F16" for at::kHalf: the type's name in the format; LibTorch's own name for types that the format lacks.
+inline std::string safetensors_dtype_name(at::ScalarType type) {
+  const auto rank = safetensors_rank(type);
+  return rank ? std::string(safetensors_dtypes[*rank].name) : std::string(c10::toString(type));
+}
+
+/// Offset of the first byte that is not well-formed UTF-8 (overlong forms and surrogates included), if there is one.
+inline std::optional<std::size_t> first_invalid_utf8(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  for (std::size_t i = 0; i < text.size();) {
+    const unsigned lead = byte(i);
+    const std::size_t length = lead < 0x80                  ? 1
+                               : lead < 0xC2 || lead > 0xF4 ? 0
+                               : lead < 0xE0                ? 2
+                               : lead < 0xF0                ? 3
+                                                            : 4;
+    if (length == 0 || length > text.size() - i) return i;
+    for (std::size_t k = 1; k < length; ++k) {
+      const unsigned low = k == 1 && lead == 0xE0 ? 0xA0 : k == 1 && lead == 0xF0 ? 0x90 : 0x80;
+      const unsigned high = k == 1 && lead == 0xED ? 0x9F : k == 1 && lead == 0xF4 ? 0x8F : 0xBF;
+      if (byte(i + k) < low || byte(i + k) > high) return i;
+    }
+    i += length;
+  }
+  return std::nullopt;
+}
+
+/// Names what a file that is no safetensors file seems to be, from its first bytes; empty if nothing is recognised.
+inline std::string_view foreign_file_kind(std::string_view start) {
+  if (start.starts_with("version https://git-lfs")) {
+    return "a git-LFS pointer, not the weights themselves; fetch them with 'git lfs pull'";
+  }
+  const auto first = start.find_first_not_of(" \t\r\n");
+  const std::string_view text = first == std::string_view::npos ? std::string_view{} : start.substr(first);
+  if (text.starts_with("<!DOCTYPE") || text.starts_with("<!doctype") || text.starts_with("<html") ||
+      text.starts_with("<HTML") || text.starts_with("<?xml")) {
+    return "an HTML page (most often a download that ended in an error or log-in page); download the file again";
+  }
+  if (start.starts_with("PK\x03\x04") || start.starts_with("\x80\x02")) {
+    return "a PyTorch pickle (.ckpt, .pt or .bin), which can run code when it is loaded; convert it to safetensors";
+  }
+  if (start.starts_with("GGUF")) return "a GGUF file; ip2p reads safetensors";
+  if (text.starts_with("{\"error\"")) return "the JSON error message of a server; download the file again";
+  return {};
+}
+
+/// Streaming reader of the header's JSON: no tree is built, so a header of 100 MB cannot take gigabytes, and duplicate
+/// names, which JSON parsers commonly swallow, are seen.
+class SafetensorsJson : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  /// The tensors with the dtype still as text, for the range checks that follow.
+  struct Entry {
+    std::string name, dtype;
+    std::vector<std::uint64_t> shape, offsets;
+    bool has_dtype = false, has_shape = false, has_offsets = false;
+  };
+
+  std::vector<Entry> entries;
+  std::map<std::string, std::string> metadata;
+  std::string message;  ///< why parsing stopped
+
+  bool null() override {
+    if (skipping()) return value_skipped();
+    if (place_ == Place::names && name_ == "__metadata__") return true;  // the reference reads null as "none"
+    return wrong("null");
+  }
+  bool boolean(bool) override { return skipping() ? value_skipped() : wrong("a boolean"); }
+  bool number_integer(std::int64_t value) override {
+    return skipping() ? value_skipped() : wrong(fmt::format("the negative number {}", value));
+  }
+  bool number_float(double, const std::string& text) override {
+    return skipping() ? value_skipped() : wrong(fmt::format("the number {}", text));
+  }
+  bool number_unsigned(std::uint64_t value) override {
+    if (skipping()) return value_skipped();
+    if (place_ != Place::list) return wrong(fmt::format("the number {}", value));
+    auto& list = field_ == "shape" ? entries.back().shape : entries.back().offsets;
+    const std::size_t limit = field_ == "shape" ? 64 : 2;
+    if (list.size() == limit) return stop(fmt::format("{} has more than {} elements", where(), limit));
+    list.push_back(value);
+    return true;
+  }
+  bool string(std::string& value) override {
+    if (skipping()) return value_skipped();
+    if (place_ == Place::metadata) {
+      metadata[field_] = value;
+      return true;
+    }
+    if (place_ != Place::tensor || field_ != "dtype") return wrong("a string");
+    entries.back().dtype = value;
+    return true;
+  }
+  bool binary(nlohmann::json::binary_t&) override { return wrong("binary data"); }
+  bool start_object(std::size_t) override {
+    if (skipping()) return deeper();
+    if (place_ == Place::outside) {
+      place_ = Place::names;
+      return true;
+    }
+    if (place_ != Place::names) return wrong("an object");
+    place_ = name_ == "__metadata__" ? Place::metadata : Place::tensor;
+    if (place_ == Place::tensor) entries.push_back({.name = name_, .dtype = {}, .shape = {}, .offsets = {}});
+    return true;
+  }
+  bool key(std::string& value) override {
+    if (skip_depth_ > 0) return true;
+    if (place_ == Place::names) {
+      name_ = value;
+      if (name_ != "__metadata__") return true;  // duplicates among tensors are found when the names are sorted
+      if (std::exchange(has_metadata_, true)) return stop("the name '__metadata__' is a duplicate");
+      return true;
+    }
+    field_ = value;
+    if (place_ == Place::metadata) {
+      return !metadata.contains(field_) || stop(fmt::format("{} is a duplicate", where()));
+    }
+    auto& entry = entries.back();
+    bool* seen = field_ == "dtype"          ? &entry.has_dtype
+                 : field_ == "shape"        ? &entry.has_shape
+                 : field_ == "data_offsets" ? &entry.has_offsets
+                                            : nullptr;
+    skip_value_ = seen == nullptr;  // the reference ignores fields that it does not know
+    return skip_value_ || !std::exchange(*seen, true) || stop(fmt::format("{} is a duplicate", where()));
+  }
+  bool end_object() override {
+    if (skip_depth_ > 0) return shallower();
+    if (place_ == Place::tensor) {
+      const auto& entry = entries.back();
+      const char* missing = !entry.has_dtype ? "dtype" : !entry.has_shape ? "shape" : "data_offsets";
+      if (!entry.has_dtype || !entry.has_shape || !entry.has_offsets) {
+        return stop(fmt::format("tensor '{}' lacks its {}", entry.name, missing));
+      }
+    }
+    place_ = place_ == Place::names ? Place::outside : Place::names;
+    return true;
+  }
+  bool start_array(std::size_t) override {
+    if (skipping()) return deeper();
+    if (place_ != Place::tensor || field_ == "dtype") return wrong("an array");
+    place_ = Place::list;
+    return true;
+  }
+  bool end_array() override {
+    if (skip_depth_ > 0) return shallower();
+    if (field_ == "data_offsets" && entries.back().offsets.size() != 2) {
+      return stop(fmt::format("{} has {} elements, expected 2", where(), entries.back().offsets.size()));
+    }
+    place_ = Place::tensor;
+    return true;
+  }
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
+    std::string_view why = error.what();
+    // nlohmann's own text repeats the position and its error code before the reason.
+    if (const auto colon = why.rfind("]"); colon != std::string_view::npos) why.remove_prefix(colon + 1);
+    return stop(fmt::format("the header is not valid JSON at byte {}:{}", position, why));
+  }
+
+ private:
+  enum class Place { outside, names, metadata, tensor, list };
+
+  [[nodiscard]] bool skipping() const { return skip_value_ || skip_depth_ > 0; }
+  bool value_skipped() {
+    skip_value_ = skip_value_ && skip_depth_ > 0;
+    return true;
+  }
+  bool deeper() {
+    ++skip_depth_;
+    return true;
+  }
+  bool shallower() {
+    if (--skip_depth_ == 0) skip_value_ = false;
+    return true;
+  }
+  [[nodiscard]] std::string where() const {
+    if (place_ == Place::outside) return "the header";
+    if (place_ == Place::names) return fmt::format("the entry '{}'", name_);
+    if (place_ == Place::metadata) return fmt::format("the metadata entry '{}'", field_);
+    return fmt::format("{} of tensor '{}'", field_, name_);
+  }
+  bool wrong(std::string_view found) {
+    const char* expected = place_ == Place::outside || place_ == Place::names ? "an object"
+                           : place_ == Place::metadata                        ? "a string"
+                           : place_ == Place::list                            ? "whole numbers of 0 or more"
+                           : field_ == "dtype"                                ? "a string"
+                                                                              : "an array";
+    return stop(fmt::format("{} must be {}, found {}", where(), expected, found));
+  }
+  bool stop(std::string why) {
+    message = std::move(why);
+    return false;
+  }
+
+  Place place_ = Place::outside;
+  std::string name_, field_;
+  bool has_metadata_ = false;
+  bool skip_value_ = false;
+  std::size_t skip_depth_ = 0;
+};
+
+/// Checks one entry's dtype and shape and returns its size in bytes.
+inline std::uint64_t checked_tensor_bytes(const SafetensorsJson::Entry& entry, SafetensorsInfo& info,
+                                          std::string_view file) {
+  const auto known = std::find_if(safetensors_dtypes.begin(), safetensors_dtypes.end(),
+                                  [&](const SafetensorsDtype& row) { return row.name == entry.dtype; });
+  require(known != safetensors_dtypes.end(),
+          "{}: tensor '{}' has the dtype '{}', which LibTorch lacks; expected a dtype such as F32, F16 or BF16", file,
+          entry.name, entry.dtype);
+  info.dtype = known->type;
+  std::uint64_t elements = 1;
+  std::uint64_t span = c10::elementSize(info.dtype);  // as if no size were 0, so that strides fit as well
+  for (const std::uint64_t size : entry.shape) {
+    const auto wider = checked_mul(span, std::max<std::uint64_t>(size, 1));
+    require(wider && *wider <= static_cast<std::uint64_t>(INT64_MAX),
+            "{}: the shape [{}] of tensor '{}' overflows 64-bit sizes", file, fmt::join(entry.shape, ", "), entry.name);
+    span = *wider;
+    elements *= size;
+    info.shape.push_back(static_cast<std::int64_t>(size));
+  }
+  return elements == 0 ? 0 : span;
+}
+
+/// Parses and validates the JSON part of a header.
+///
+/// \param json the n bytes after the length field  \param data_bytes length of the file minus 8 minus n
+/// \param file name for messages
+/// Throws `Error` for the first of: not UTF-8; not JSON of the right form; a duplicate name (beyond the reference); an
+/// offset pair out of order; a hole or overlap between tensors; an unknown dtype; a rank over 64 or an overflowing
+/// size (the reference lets an earlier 0 hide an overflow, this reader does not); a size that differs from the offsets;
+/// and tensor bytes that end before or after the end of the file.
+inline SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t data_bytes,
+                                                  std::string_view file) {
+  const auto bad = first_invalid_utf8(json);
+  require(!bad, "{}: the safetensors header is not UTF-8 (byte {})", file, bad.value_or(0));
+  // The JSON library takes a NUL for the end of its input; no JSON text holds one.
+  const auto nul = json.find('\0');
+  require(nul == std::string_view::npos, "{}: the header is not valid JSON at byte {}: a NUL byte", file, nul);
+  SafetensorsJson reader;
+  if (!nlohmann::json::sax_parse(json.begin(), json.end(), &reader)) fail("{}: {}", file, reader.message);
+
+  auto& entries = reader.entries;
+  SafetensorsHeader header;
+  header.metadata = std::move(reader.metadata);
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.offsets, a.name) < std::tie(b.offsets, b.name);
+  });
+  std::uint64_t position = 0;
+  for (const auto& entry : entries) {
+    SafetensorsInfo info{.dtype = at::kFloat, .shape = {}, .begin = entry.offsets[0], .end = entry.offsets[1]};
+    require(info.begin <= info.end, "{}: data_offsets of tensor '{}' run backwards: [{}, {}]", file, entry.name,
+            info.begin, info.end);
+    require(!header.tensors.contains(entry.name), "{}: the tensor name '{}' is a duplicate", file, entry.name);
+    require(info.begin <= position, "{}: there is a hole of {} bytes before tensor '{}' at byte {}", file,
+            info.begin - position, entry.name, info.begin);
+    require(info.begin == position, "{}: tensor '{}' at byte {} overlaps the tensor before it, which ends at {}", file,
+            entry.name, info.begin, position);
+    const std::uint64_t bytes = checked_tensor_bytes(entry, info, file);
+    require(bytes == info.end - info.begin,
+            "{}: tensor '{}' of type {} and shape [{}] takes {} bytes, but its data_offsets span {}", file, entry.name,
+            entry.dtype, fmt::join(entry.shape, ", "), bytes, info.end - info.begin);
+    position = info.end;
+    header.tensors.emplace(entry.name, std::move(info));
+  }
+  require(position <= data_bytes, "{}: is truncated: its tensors take {} bytes, the file holds {}", file, position,
+          data_bytes);
+  require(position == data_bytes, "{}: {} trailing bytes follow the last tensor", file, data_bytes - position);
+  return header;
+}
+
+}  // namespace detail
+}  // namespace ip2p

@@ -1,0 +1,84 @@
+#pragma once
+
+/// \file
+/// Named weights of one model component, read on demand.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/io/safetensors.hpp"
+
+namespace ip2p {
+
+/// One tensor of a weight file: what is known from the header, and how to read the rest.
+struct WeightEntry {
+  std::vector<std::int64_t> shape;
+  at::ScalarType dtype = at::kFloat;
+  std::function<at::Tensor()> read;  ///< Reads the tensor; may share the file's memory.
+};
+
+/// Entries by their diffusers / transformers name.
+using Weights = std::map<std::string, WeightEntry>;
+
+/// All tensors of `file` under their own names; nothing is read yet.
+inline Weights weights_of(const SafetensorsFile& file) {
+  Weights weights;
+  for (const auto& [name, info] : file.tensors()) {
+    weights.emplace(name, WeightEntry{info.shape, info.dtype, [file, name = name] { return file.tensor(name); }});
+  }
+  return weights;
+}
+
+/// Number of elements of all entries together.
+inline std::int64_t element_count(const Weights& weights) {
+  std::int64_t total = 0;
+  for (const auto& [name, entry] : weights) {
+    std::int64_t elements = 1;
+    for (const auto size : entry.shape) elements *= size;
+    total += elements;
+  }
+  return total;
+}
+
+namespace detail {
+
+/// Rows [first, first + count) of `entry` [R, ...]. Throws `Error` naming `name` if there are fewer rows.
+inline WeightEntry rows_of(const WeightEntry& entry, std::int64_t first, std::int64_t count, const std::string& name) {
+  require(!entry.shape.empty() && first >= 0 && count >= 0 && count <= entry.shape[0] - first,
+          "tensor '{}': expected at least {} rows, found the shape {}", name, first + count, shape_text(entry.shape));
+  WeightEntry part = entry;
+  part.shape[0] = count;
+  // The copy lets go of the other rows' memory.
+  part.read = [read = entry.read, first, count] { return read().narrow(0, first, count).clone(); };
+  return part;
+}
+
+/// `entry` [O, I, 1, ...] of a 1x1 convolution as the matrix [O, I] of a linear layer; other shapes are left alone.
+inline WeightEntry as_matrix(const WeightEntry& entry) {
+  if (entry.shape.size() <= 2) return entry;
+  for (std::size_t i = 2; i < entry.shape.size(); ++i) {
+    if (entry.shape[i] != 1) return entry;
+  }
+  WeightEntry matrix = entry;
+  matrix.shape.resize(2);
+  matrix.read = [read = entry.read, shape = matrix.shape] { return read().reshape(shape); };
+  return matrix;
+}
+
+/// The entries whose name begins with `prefix`, without it.
+inline Weights without_prefix(const Weights& weights, const std::string& prefix) {
+  Weights result;
+  for (auto entry = weights.lower_bound(prefix); entry != weights.end() && entry->first.starts_with(prefix); ++entry) {
+    result.emplace(entry->first.substr(prefix.size()), entry->second);
+  }
+  return result;
+}
+
+}  // namespace detail
+}  // namespace ip2p
