@@ -2,10 +2,13 @@
 
 // One include that serves both Catch2 2.13 (Debian 12) and Catch2 3.
 
+#include <string>
+
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
 using Catch::Approx;
-using Catch::Matchers::Contains;
+inline auto Contains(const std::string& text) { return Catch::Matchers::ContainsSubstring(text); }
 #else
 #include <catch2/catch.hpp>
+using Catch::Matchers::Contains;
 #endif

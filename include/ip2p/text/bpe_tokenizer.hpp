@@ -1,0 +1,276 @@
+#pragma once
+
+/// \file
+/// CLIP's tokenizer: text in, token ids out, equal to transformers' `CLIPTokenizer`.
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/text/clip_vocabulary.hpp"
+#include "ip2p/text/unicode.hpp"
+
+namespace ip2p {
+
+/// One prompt as a text encoder takes it.
+struct Tokens {
+  std::vector<std::int64_t> ids;  ///< `max_length` ids: BOS, the text, EOS, padding.
+  std::int64_t count = 0;         ///< Tokens of the whole text, without BOS and EOS, before truncation.
+  bool truncated = false;         ///< Whether the text did not fit.
+  std::string dropped;            ///< The end of the text that was cut, as its tokens spell it (lower case); else "".
+};
+
+/// Options of `BpeTokenizer`.
+struct TokenizerOptions {
+  InvalidUtf8 invalid_utf8 = InvalidUtf8::replace;
+  std::int64_t max_length = 0;  ///< Length of `Tokens::ids`; 0: `model_max_length` of the files, or 77.
+};
+
+/// Byte-pair tokenizer with the exact behaviour of `CLIPTokenizer` in transformers 5.
+///
+/// That version's behaviour, for a text: special tokens are cut out first (as written, or after normalisation, as the
+/// model's files say; with a pad token of "!", as in SD 2, every "!" of the text is that token); NFC; `\s+` to a blank;
+/// lower case of each code point; words are contractions, runs of letters, single digits and runs of other characters;
+/// byte-pair merges within a word, whose last token carries `</w>`. No HTML unescaping, no ftfy. A literal
+/// `<|endoftext|>` in the prompt becomes the special token, as there.
+class BpeTokenizer {
+ public:
+  /// Opens a folder with vocab.json and merges.txt, or with tokenizer.json alone (as transformers 5 saves), and, where
+  /// present, tokenizer_config.json and special_tokens_map.json.
+  /// Throws `Error` for files that are missing, damaged or contradict each other.
+  static BpeTokenizer open(const std::filesystem::path& folder, TokenizerOptions options = {}) {
+    require(std::filesystem::is_directory(folder), "{}: expected a folder with a tokenizer, found none", folder.string());
+    return BpeTokenizer(detail::ClipVocabulary::open(folder), options);
+  }
+
+  /// Opens vocab.json and merges.txt; `config` and `special_tokens` are the contents of tokenizer_config.json and
+  /// special_tokens_map.json (empty objects: CLIP's own special tokens). A `vocab` that is called tokenizer.json holds
+  /// the merges itself, and `merges` is not read.
+  static BpeTokenizer open(const std::filesystem::path& vocab, const std::filesystem::path& merges,
+                           const nlohmann::json& config, const nlohmann::json& special_tokens = nlohmann::json::object(),
+                           TokenizerOptions options = {}) {
+    return BpeTokenizer(detail::ClipVocabulary::open(vocab, merges, config, special_tokens), options);
+  }
+
+  /// Tokenises one prompt. Cost is proportional to its length (times the logarithm of its longest word).
+  /// Throws `Error` for ill-formed UTF-8 under `InvalidUtf8::error`.
+  [[nodiscard]] Tokens encode(std::string_view prompt) const {
+    const auto all = tokenize(prompt);
+    const auto room = static_cast<std::size_t>(x_max_length - 2);
+    const auto kept = std::min(all.size(), room);
+    Tokens out;
+    out.count = static_cast<std::int64_t>(all.size());
+    out.truncated = all.size() > room;
+    if (out.truncated) out.dropped = decode(std::span(all).subspan(kept));
+    out.ids.reserve(static_cast<std::size_t>(x_max_length));
+    out.ids.push_back(x_vocabulary.bos);
+    out.ids.insert(out.ids.end(), all.begin(), all.begin() + static_cast<std::ptrdiff_t>(kept));
+    out.ids.push_back(x_vocabulary.eos);
+    out.ids.resize(static_cast<std::size_t>(x_max_length), x_vocabulary.pad);
+    return out;
+  }
+
+  /// Ids of the whole text, without BOS, EOS, truncation and padding.
+  [[nodiscard]] std::vector<std::int64_t> tokenize(std::string_view prompt) const {
+    std::vector<std::int64_t> ids;
+    const auto text = detail::decode_utf8(prompt, x_invalid_utf8);
+    split_added(text, false, ids, [&](std::u32string_view raw) {
+      const auto normal = normalize(raw);
+      split_added(normal, true, ids, [&](std::u32string_view part) { append_words(part, ids); });
+    });
+    return ids;
+  }
+
+  /// Text of ids, as transformers' `decode` gives it: words are set apart by one blank, ill-formed UTF-8 becomes U+FFFD.
+  /// Throws `Error` for an id outside the vocabulary.
+  [[nodiscard]] std::string decode(std::span<const std::int64_t> ids) const {
+    std::string bytes;
+    for (const auto id : ids) {
+      require(id >= 0 && id < vocabulary_size(), "token id: expected 0 .. {}, found {}", vocabulary_size() - 1, id);
+      for (const char32_t c : detail::decode_utf8(x_vocabulary.tokens[static_cast<std::size_t>(id)], InvalidUtf8::replace)) {
+        const int byte = c < byte_of().size() ? byte_of()[c] : -1;
+        if (byte >= 0) {
+          bytes += static_cast<char>(byte);
+        } else {
+          detail::append_utf8(bytes, c);
+        }
+      }
+    }
+    const auto text = detail::encode_utf8(detail::decode_utf8(bytes, InvalidUtf8::replace));
+    std::string words;
+    words.reserve(text.size());
+    for (std::size_t begin = 0; begin < text.size();) {
+      const auto end = std::min(text.find(word_end, begin), text.size());
+      words.append(text, begin, end - begin);
+      if (end < text.size()) words += ' ';
+      begin = end + word_end.size();
+    }
+    const auto is_blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
+    const auto end = std::find_if_not(words.rbegin(), words.rend(), is_blank).base();
+    return {std::find_if_not(words.begin(), end, is_blank), end};
+  }
+
+  [[nodiscard]] std::int64_t max_length() const { return x_max_length; }
+  [[nodiscard]] std::int64_t vocabulary_size() const { return static_cast<std::int64_t>(x_vocabulary.tokens.size()); }
+  [[nodiscard]] std::int64_t bos() const { return x_vocabulary.bos; }
+  [[nodiscard]] std::int64_t eos() const { return x_vocabulary.eos; }
+  [[nodiscard]] std::int64_t pad() const { return x_vocabulary.pad; }
+
+ private:
+  static constexpr std::string_view word_end = "</w>";
+
+  BpeTokenizer(detail::ClipVocabulary vocabulary, TokenizerOptions options)
+      : x_vocabulary(std::move(vocabulary)),
+        x_max_length(options.max_length ? options.max_length : x_vocabulary.max_length),
+        x_invalid_utf8(options.invalid_utf8) {
+    require(x_max_length >= 2, "max_length: expected at least 2, found {}", x_max_length);
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      std::string name;
+      detail::append_utf8(name, character_of(byte));
+      const auto find = [&](const std::string& token) {
+        const auto found = x_vocabulary.ids.find(token);
+        return found == x_vocabulary.ids.end() ? x_vocabulary.unknown : found->second;
+      };
+      x_inner[byte] = find(name);
+      x_last[byte] = find(name + std::string(word_end));
+    }
+  }
+
+  /// The byte alphabet of GPT-2: printable Latin-1 stands for itself, the other 68 bytes for U+0100 onwards.
+  static char32_t character_of(unsigned byte) {
+    const auto printable = [](unsigned b) { return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b != 0xAD); };
+    if (printable(byte)) return byte;
+    char32_t index = 0;
+    for (unsigned b = 0; b < byte; ++b) index += printable(b) ? 0 : 1;
+    return 0x100 + index;
+  }
+
+  /// The byte of each character of that alphabet, -1 for others.
+  static const std::array<int, 0x144>& byte_of() {
+    static const auto table = [] {
+      std::array<int, 0x144> bytes;
+      bytes.fill(-1);
+      for (unsigned byte = 0; byte < 256; ++byte) bytes[character_of(byte)] = static_cast<int>(byte);
+      return bytes;
+    }();
+    return table;
+  }
+
+  /// Order as in the reference: NFC, white space to one blank, lower case. (The blanks only separate words, so runs of
+  /// them need no joining, except that an added token can hold one.)
+  static std::u32string normalize(std::u32string_view raw) {
+    auto text = detail::nfc(raw);
+    std::u32string blanks_joined;
+    blanks_joined.reserve(text.size());
+    bool blank = false;
+    for (const char32_t c : text) {
+      const bool space = detail::is_white_space(c);
+      if (!space) blanks_joined.push_back(c);
+      if (space && !blank) blanks_joined.push_back(U' ');
+      blank = space;
+    }
+    return detail::lower(blanks_joined);
+  }
+
+  /// Appends the ids of added tokens found in `text` (leftmost, then longest) and hands what lies between to `rest`.
+  template <class Rest>
+  void split_added(std::u32string_view text, bool normalized, std::vector<std::int64_t>& ids, Rest rest) const {
+    std::size_t begin = 0;
+    for (std::size_t i = 0; i < text.size();) {
+      const detail::AddedToken* found = nullptr;
+      for (const auto& token : x_vocabulary.added) {
+        if (token.normalized == normalized && text.substr(i).starts_with(token.content) &&
+            (found == nullptr || token.content.size() > found->content.size())) {
+          found = &token;
+        }
+      }
+      if (found == nullptr) {
+        ++i;
+        continue;
+      }
+      if (i > begin) rest(text.substr(begin, i - begin));
+      ids.push_back(found->id);
+      i += found->content.size();
+      begin = i;
+    }
+    if (begin < text.size()) rest(text.substr(begin));
+  }
+
+  void append_words(std::u32string_view text, std::vector<std::int64_t>& ids) const {
+    enum class Kind { letter, number, space, other };
+    const auto kind = [](char32_t c) {
+      return detail::is_letter(c) ? Kind::letter : detail::is_number(c) ? Kind::number
+             : detail::is_white_space(c) ? Kind::space : Kind::other;
+    };
+    for (std::size_t i = 0; i < text.size();) {
+      const auto rest = text.substr(i);
+      if (const auto special = literal_special(rest)) {
+        // Written so but not found above (it was in capitals): one word for the first of the reference's two
+        // expressions, three for the second.
+        for (const auto size : {std::size_t{2}, special - 4, std::size_t{2}}) {
+          append_word(text.substr(i, size), ids);
+          i += size;
+        }
+        continue;
+      }
+      std::size_t size = contraction(rest);
+      if (size == 0) {
+        const auto first = kind(text[i]);
+        size = 1;
+        if (first == Kind::letter || first == Kind::other) {
+          while (size < rest.size() && kind(rest[size]) == first) ++size;
+        }
+        if (first == Kind::space) {
+          i += size;
+          continue;
+        }
+      }
+      append_word(text.substr(i, size), ids);
+      i += size;
+    }
+  }
+
+  static std::size_t literal_special(std::u32string_view text) {
+    for (const std::u32string_view token : {U"<|startoftext|>", U"<|endoftext|>"}) {
+      if (text.starts_with(token)) return token.size();
+    }
+    return 0;
+  }
+
+  static std::size_t contraction(std::u32string_view text) {
+    if (!text.starts_with(U'\'')) return 0;
+    for (const std::u32string_view ending : {U"'s", U"'t", U"'re", U"'ve", U"'m", U"'ll", U"'d"}) {
+      if (text.starts_with(ending)) return ending.size();
+    }
+    return 0;
+  }
+
+  void append_word(std::u32string_view word, std::vector<std::int64_t>& ids) const {
+    const auto bytes = detail::encode_utf8(word);
+    std::vector<std::int64_t> tokens(bytes.size());
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      const auto byte = static_cast<unsigned char>(bytes[i]);
+      tokens[i] = i + 1 < bytes.size() ? x_inner[byte] : x_last[byte];
+    }
+    x_vocabulary.pairs.merge(tokens);
+    ids.insert(ids.end(), tokens.begin(), tokens.end());
+  }
+
+  detail::ClipVocabulary x_vocabulary;
+  std::int64_t x_max_length;
+  InvalidUtf8 x_invalid_utf8;
+  std::array<std::int64_t, 256> x_inner{};  ///< Token of each byte inside a word.
+  std::array<std::int64_t, 256> x_last{};   ///< Token of each byte at the end of a word.
+};
+
+}  // namespace ip2p

@@ -1,0 +1,276 @@
+#pragma once
+
+/// \file
+/// The vocabulary of a CLIP tokenizer, read from the files that published models carry.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/text/byte_pairs.hpp"
+#include "ip2p/text/unicode.hpp"
+
+namespace ip2p::detail {
+
+/// A token that is found in the text before anything is split into words.
+struct AddedToken {
+  std::u32string content;
+  std::int64_t id = 0;
+  bool normalized = false;  ///< Searched for after NFC and lower case (true) or in the text as written (false).
+};
+
+/// Everything that a tokenizer knows; filled by `ClipVocabulary::open`.
+struct ClipVocabulary {
+  std::vector<std::string> tokens;                       ///< By id, in the byte alphabet, "" where an id has no token.
+  std::unordered_map<std::string, std::int64_t> ids;     ///< The reverse of `tokens`.
+  BytePairs pairs;
+  std::vector<AddedToken> added;
+  std::int64_t bos = 0, eos = 0, pad = 0, unknown = 0;
+  std::int64_t max_length = 77;
+
+  static ClipVocabulary open(const std::filesystem::path& folder);
+  static ClipVocabulary open(const std::filesystem::path& vocab, const std::filesystem::path& merges,
+                             nlohmann::json config, const nlohmann::json& special_tokens);
+
+ private:
+  void read_tokens(const nlohmann::json& vocab, const std::string& where);
+  void add_merge(std::string_view left, std::string_view right, std::int64_t rank, const std::string& where);
+  void read_merges(const std::filesystem::path& path);
+  void read_whole(const nlohmann::json& whole, const nlohmann::json& config, const std::string& where);
+  void read_config(const nlohmann::json& config, const nlohmann::json& listed, const std::string& where);
+  [[nodiscard]] std::int64_t id_of(const std::string& token, std::string_view role, const std::string& where) const;
+};
+
+inline std::string read_text(const std::filesystem::path& path) {
+  require(std::filesystem::is_regular_file(path), "{}: expected a tokenizer file, found none", path.string());
+  std::ifstream stream(path, std::ios::binary);
+  std::string text(std::istreambuf_iterator<char>(stream), {});
+  require(!stream.bad(), "{}: could not be read", path.string());
+  require(!text.starts_with("version https://git-lfs"),
+          "{}: expected a tokenizer file, found a git-LFS pointer; fetch the file itself with `git lfs pull`", path.string());
+  return text;
+}
+
+inline nlohmann::json read_json_object(const std::filesystem::path& path) {
+  const auto text = read_text(path);
+  const auto value = nlohmann::json::parse(text, nullptr, false);
+  require(!value.is_discarded(), "{}: expected JSON, found {} bytes that do not parse", path.string(), text.size());
+  require(value.is_object(), "{}: expected a JSON object, found {}", path.string(), value.type_name());
+  return value;
+}
+
+inline void ClipVocabulary::read_tokens(const nlohmann::json& vocab, const std::string& where) {
+  require(vocab.is_object() && !vocab.empty(), "{}: expected an object of token to id, found {}", where,
+          vocab.is_object() ? "an empty one" : vocab.type_name());
+  // Ids may have gaps where a model reserves some, but an id far past the number of tokens is a damaged file.
+  const auto limit = 2 * static_cast<std::int64_t>(vocab.size()) + 1024;
+  for (const auto& [token, value] : vocab.items()) {
+    require(value.is_number_integer(), "{}: token '{}': expected an integer id, found {}", where, token, value.type_name());
+    const auto id = value.get<std::int64_t>();
+    require(id >= 0 && id < limit, "{}: token '{}': expected an id in 0 .. {}, found {}", where, token, limit - 1, id);
+    if (static_cast<std::size_t>(id) >= tokens.size()) tokens.resize(static_cast<std::size_t>(id) + 1);
+    auto& slot = tokens[static_cast<std::size_t>(id)];
+    require(slot.empty(), "{}: expected one token for id {}, found '{}' and '{}'", where, id, slot, token);
+    slot = token;
+    ids.emplace(token, id);
+  }
+}
+
+inline void ClipVocabulary::add_merge(std::string_view left, std::string_view right, std::int64_t rank,
+                                      const std::string& where) {
+  const auto find = [&](const std::string& token) {
+    const auto found = ids.find(token);
+    require(found != ids.end(), "{}: merge {} ('{}' + '{}'): expected tokens of the vocabulary, '{}' is not in it", where,
+            rank + 1, left, right, token);
+    return found->second;
+  };
+  const auto l = find(std::string(left)), r = find(std::string(right));
+  pairs.add(l, r, {rank, find(std::string(left) + std::string(right))});
+}
+
+inline std::int64_t ClipVocabulary::id_of(const std::string& token, std::string_view role, const std::string& where) const {
+  const auto found = ids.find(token);
+  require(found != ids.end(), "{}: {} '{}': expected a token of the vocabulary, it is not in it", where, role, token);
+  return found->second;
+}
+
+/// Applies tokenizer_config.json. `listed` is the array of added tokens of a tokenizer.json, else null.
+///
+/// Which special tokens are searched in normalised text follows transformers 5: tokens given in a list keep the list's
+/// flag; of a token that has several roles, the last distinct definition in the order bos, eos, unk, pad decides, and
+/// a token given as a plain string is searched in the text as written.
+inline void ClipVocabulary::read_config(const nlohmann::json& config, const nlohmann::json& listed,
+                                        const std::string& where) {
+  const auto add = [&](const nlohmann::json& value, const std::string& role, std::int64_t given_id) {
+    AddedToken token;
+    std::string content;
+    if (value.is_string()) {
+      content = value.get<std::string>();
+    } else {
+      require(value.is_object() && value.contains("content") && value["content"].is_string(),
+              "{}: {}: expected a string or an object with \"content\", found {}", where, role, value.dump());
+      content = value["content"].get<std::string>();
+      token.normalized = value.value("normalized", !value.value("special", true));
+      for (const char* flag : {"lstrip", "rstrip", "single_word"}) {
+        require(!value.value(flag, false), "{}: {} '{}': expected {} false, as in every CLIP tokenizer, found true", where,
+                role, content, flag);
+      }
+    }
+    require(!content.empty(), "{}: {}: expected text, found an empty string", where, role);
+    if (given_id >= 0 && !ids.contains(content)) {
+      require(given_id == static_cast<std::int64_t>(tokens.size()),
+              "{}: {} '{}': expected id {}, the next one of the vocabulary, found {}", where, role, content, tokens.size(),
+              given_id);
+      tokens.push_back(content);
+      ids.emplace(content, given_id);
+    }
+    token.id = id_of(content, role, where);
+    token.content = decode_utf8(content, InvalidUtf8::replace);
+    if (token.normalized) token.content = lower(nfc(token.content));
+    std::erase_if(added, [&](const AddedToken& other) { return other.id == token.id; });
+    added.push_back(token);
+    return token.id;
+  };
+
+  std::vector<std::int64_t> from_list;
+  if (listed.is_array()) {
+    for (const auto& value : listed) {
+      require(value.is_object() && value.contains("id") && value["id"].is_number_integer(),
+              "{}: added_tokens: expected an object with an integer \"id\", found {}", where, value.dump());
+      from_list.push_back(add(value, "added token", value["id"].get<std::int64_t>()));
+    }
+  } else if (config.contains("added_tokens_decoder")) {
+    const auto& decoder = config["added_tokens_decoder"];
+    require(decoder.is_object(), "{}: added_tokens_decoder: expected an object, found {}", where, decoder.type_name());
+    std::vector<std::pair<std::int64_t, nlohmann::json>> by_id;
+    for (const auto& [key, value] : decoder.items()) {
+      require(!key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == std::string::npos,
+              "{}: added_tokens_decoder: expected an id, found '{}'", where, key);
+      by_id.emplace_back(std::stoll(key), value);
+    }
+    std::sort(by_id.begin(), by_id.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (const auto& [id, value] : by_id) from_list.push_back(add(value, "added token", id));
+  }
+
+  struct Role {
+    const char* name;
+    const char* fallback;
+    std::int64_t* id;
+  };
+  const std::array<Role, 4> roles{{{"bos_token", "<|startoftext|>", &bos},
+                                   {"eos_token", "<|endoftext|>", &eos},
+                                   {"unk_token", "<|endoftext|>", &unknown},
+                                   {"pad_token", "<|endoftext|>", &pad}}};
+  std::vector<nlohmann::json> seen;
+  for (const auto& role : roles) {
+    nlohmann::json value = config.contains(role.name) && !config[role.name].is_null() ? config[role.name]
+                                                                                      : nlohmann::json(role.fallback);
+    if (value.is_object()) value.erase("__type");
+    if (value.is_object()) value.erase("special");
+    const auto content = value.is_object() ? value.value("content", std::string()) : value.is_string() ? value.get<std::string>() : "";
+    const auto known = ids.find(content);
+    const bool in_list = known != ids.end() && std::find(from_list.begin(), from_list.end(), known->second) != from_list.end();
+    if (in_list) {
+      *role.id = known->second;
+    } else if (std::find(seen.begin(), seen.end(), value) != seen.end()) {
+      *role.id = id_of(content, role.name, where);
+    } else {
+      seen.push_back(value);
+      *role.id = add(value, role.name, -1);
+    }
+  }
+
+  if (config.contains("model_max_length") && config["model_max_length"].is_number()) {
+    // transformers writes 1e30 for "not given".
+    const auto length = config["model_max_length"].get<double>();
+    require(length >= 2, "{}: model_max_length: expected at least 2, found {}", where, length);
+    if (length < 1e6) max_length = static_cast<std::int64_t>(length);
+  }
+}
+
+/// Adds the merges of merges.txt: one a line, two tokens with a blank between them.
+inline void ClipVocabulary::read_merges(const std::filesystem::path& path) {
+  const auto text = read_text(path);
+  std::int64_t rank = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const auto end = std::min(text.find('\n', begin), text.size());
+    std::string_view line(text.data() + begin, end - begin);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    begin = end + 1;
+    if (line.empty() || line.starts_with("#version")) continue;
+    const auto space = line.find(' ');
+    require(space != std::string_view::npos && space > 0 && space + 1 < line.size() &&
+                line.find(' ', space + 1) == std::string_view::npos,
+            "{}: merge {}: expected two tokens with a space between them, found '{}'", path.string(), rank + 1, line);
+    add_merge(line.substr(0, space), line.substr(space + 1), rank++, path.string());
+  }
+  require(rank > 0, "{}: expected a list of merges, found none", path.string());
+}
+
+/// Reads tokenizer.json, which holds vocabulary, merges ("a b" or ["a", "b"]) and added tokens together.
+inline void ClipVocabulary::read_whole(const nlohmann::json& whole, const nlohmann::json& config,
+                                       const std::string& where) {
+  const auto& model = whole["model"];
+  require(model.is_object() && model.contains("vocab") && model.contains("merges") && model["merges"].is_array(),
+          "{}: expected \"model\" with \"vocab\" and \"merges\", found none", where);
+  const auto suffix = model.value("end_of_word_suffix", nlohmann::json());
+  require(suffix == "</w>", "{}: expected a CLIP tokenizer, whose end_of_word_suffix is \"</w>\", found {}", where,
+          suffix.dump());
+  read_tokens(model["vocab"], where);
+  std::int64_t rank = 0;
+  for (const auto& merge : model["merges"]) {
+    std::string left, right;
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      left = merge[0].get<std::string>();
+      right = merge[1].get<std::string>();
+    } else if (merge.is_string()) {
+      const auto line = merge.get<std::string>();
+      const auto space = std::min(line.find(' '), line.size());
+      left = line.substr(0, space);
+      right = line.substr(std::min(space + 1, line.size()));
+    }
+    require(!left.empty() && !right.empty(), "{}: merge {}: expected two tokens, found {}", where, rank + 1, merge.dump());
+    add_merge(left, right, rank++, where);
+  }
+  read_config(config, whole.value("added_tokens", nlohmann::json()), where);
+}
+
+inline ClipVocabulary ClipVocabulary::open(const std::filesystem::path& vocab, const std::filesystem::path& merges,
+                                           nlohmann::json config, const nlohmann::json& special_tokens) {
+  // special_tokens_map.json is the older place of the special tokens; where it counts, it has the last word.
+  if (!config.contains("added_tokens_decoder") && special_tokens.is_object()) config.update(special_tokens);
+  ClipVocabulary out;
+  const auto tokens = read_json_object(vocab);
+  if (vocab.filename() == "tokenizer.json") {
+    require(tokens.contains("model"), "{}: expected \"model\" with \"vocab\" and \"merges\", found none", vocab.string());
+    out.read_whole(tokens, config, vocab.string());
+  } else {
+    out.read_tokens(tokens, vocab.string());
+    out.read_merges(merges);
+    out.read_config(config, nullptr, vocab.parent_path().string());
+  }
+  return out;
+}
+
+inline ClipVocabulary ClipVocabulary::open(const std::filesystem::path& folder) {
+  const auto optional = [&](const char* name) {
+    return std::filesystem::exists(folder / name) ? read_json_object(folder / name) : nlohmann::json::object();
+  };
+  const auto whole = folder / "tokenizer.json";
+  const bool only_whole = !std::filesystem::exists(folder / "vocab.json") && std::filesystem::exists(whole);
+  return open(only_whole ? whole : folder / "vocab.json", folder / "merges.txt", optional("tokenizer_config.json"),
+              only_whole ? nlohmann::json::object() : optional("special_tokens_map.json"));
+}
+
+}  // namespace ip2p::detail
