@@ -141,10 +141,10 @@ TEST_CASE("BpeTokenizer treats every Unicode code point as CLIPTokenizer does", 
 
 TEST_CASE("BpeTokenizer equals CLIPTokenizer on random texts", "[text]") {
   constexpr std::pair<std::uint64_t, std::uint64_t> pools[] = {
-      {0x20, 0x7E},       {0x41, 0x5A},       {0x300, 0x36F},   {0xC0, 0x24F},   {0x370, 0x3FF},
-      {0x1100, 0x11FF},   {0xAC00, 0xD7A3},   {0x1E00, 0x1FFF}, {0x2000, 0x206F}, {0x590, 0x74F},
-      {0x900, 0xDFF},     {0xF00, 0xFFF},     {0x1F1E6, 0x1F1FF}, {0x1F300, 0x1F6FF}, {0xF900, 0xFAFF},
-      {0x3040, 0x30FF},   {0x1D160, 0x1D1FF}, {0x1000, 0x1AFF}, {0x0, 0xD7FF},   {0xE000, 0x10FFFF}};
+      {0x20, 0x7E},     {0x41, 0x5A},       {0x300, 0x36F},     {0xC0, 0x24F},      {0x370, 0x3FF},
+      {0x1100, 0x11FF}, {0xAC00, 0xD7A3},   {0x1E00, 0x1FFF},   {0x2000, 0x206F},   {0x590, 0x74F},
+      {0x900, 0xDFF},   {0xF00, 0xFFF},     {0x1F1E6, 0x1F1FF}, {0x1F300, 0x1F6FF}, {0xF900, 0xFAFF},
+      {0x3040, 0x30FF}, {0x1D160, 0x1D1FF}, {0x1000, 0x1AFF},   {0x0, 0xD7FF},      {0xE000, 0x10FFFF}};
   constexpr const char* phrases[] = {"<|endoftext|>", "<|STARTOFTEXT|>", "'s", "'LL", "  ", "!!", "the", "</w>"};
   std::uint64_t state = 1;
   const auto draw = [&](std::uint64_t n) {
@@ -270,12 +270,13 @@ TEST_CASE("BpeTokenizer opens every layout of tokenizer folder", "[text]") {
       const auto space = line.find(' ');
       merges.push_back(merges.size() % 2 ? json(line) : json{line.substr(0, space), line.substr(space + 1)});
     }
-    const json whole{{"added_tokens",
-                      {{{"id", 0}, {"content", "!"}, {"normalized", false}, {"special", true}},
-                       {{"id", 49406}, {"content", "<|startoftext|>"}, {"normalized", true}, {"special", true}},
-                       {{"id", 49407}, {"content", "<|endoftext|>"}, {"normalized", true}, {"special", true}}}},
-                     {"model", {{"end_of_word_suffix", "</w>"}, {"vocab", read_json(clip_folder() / "vocab.json")},
-                                {"merges", merges}}}};
+    const json whole{
+        {"added_tokens",
+         {{{"id", 0}, {"content", "!"}, {"normalized", false}, {"special", true}},
+          {{"id", 49406}, {"content", "<|startoftext|>"}, {"normalized", true}, {"special", true}},
+          {{"id", 49407}, {"content", "<|endoftext|>"}, {"normalized", true}, {"special", true}}}},
+        {"model",
+         {{"end_of_word_suffix", "</w>"}, {"vocab", read_json(clip_folder() / "vocab.json")}, {"merges", merges}}}};
     write(dir / "tokenizer.json", whole.dump());
     write(dir / "tokenizer_config.json", R"({"pad_token":"!"})");
     const auto tokenizer = BpeTokenizer::open(dir.path());
@@ -314,9 +315,11 @@ TEST_CASE("BpeTokenizer refuses damaged vocabularies with a sentence", "[text]")
     CHECK_THAT(error_of(dir.path()), Contains("expected a JSON object, found array"));
   }
   SECTION("ids that are no integers, negative, huge or taken twice") {
-    const std::pair<json, const char*> cases[] = {
-        {json("7"), "expected an integer id, found string"}, {json(1.5), "expected an integer id, found number"},
-        {json(-1), "found -1"}, {json(4000000000), "found 4000000000"}, {json(321), "expected one token for id 321"}};
+    const std::pair<json, const char*> cases[] = {{json("7"), "expected an integer id, found string"},
+                                                  {json(1.5), "expected an integer id, found number"},
+                                                  {json(-1), "found -1"},
+                                                  {json(4000000000), "found 4000000000"},
+                                                  {json(321), "expected one token for id 321"}};
     for (const auto& [value, message] : cases) {
       auto bad = good;
       bad["a</w>"] = value;

@@ -28,13 +28,13 @@ struct ModelFilesOptions {
   /// Single files: take the exponential moving average of the UNet where the file holds one.
   bool prefer_ema = true;
   /// Folders: "fp16" takes `*.fp16.safetensors`; empty takes the plain files, or else the only variant there is.
-  std::string variant;
+  std::string variant{};
   /// Folder with vocab.json and merges.txt (or with a folder `tokenizer` that has them); needed for single files, which
   /// hold no tokenizer. Takes precedence over a model folder's own.
-  std::filesystem::path tokenizer;
+  std::filesystem::path tokenizer{};
   /// Single files: "epsilon" or "v_prediction". The shapes of Stable Diffusion 2 are the same for both, so that empty
   /// means what the file's metadata says, or else epsilon.
-  std::string prediction_type;
+  std::string prediction_type{};
   /// Component name -> JSON object that is merged over its configuration (RFC 7396), for what shapes cannot tell.
   nlohmann::json overrides = nlohmann::json::object();
   /// Mapped by default: a 3.8 GB file whose tensors are all converted on the way in loads in 1.2 s against 6.5 s
@@ -110,7 +110,8 @@ class ModelFiles {
       const auto optional = [&](const char* name) {
         return std::filesystem::exists(place / name) ? detail::read_json_file(place / name) : nlohmann::json::object();
       };
-      TokenizerFiles files{place / (apart ? "vocab.json" : "tokenizer.json"), place / "merges.txt", optional("tokenizer_config.json"),
+      TokenizerFiles files{place / (apart ? "vocab.json" : "tokenizer.json"), place / "merges.txt",
+                           optional("tokenizer_config.json"),
                            optional("special_tokens_map.json")};
       // OpenCLIP fills up with token 0, "!", whatever the borrowed tokenizer says.
       if (open_clip_) files.config["pad_token"] = files.special_tokens["pad_token"] = "!";

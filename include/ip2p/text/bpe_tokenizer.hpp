@@ -49,7 +49,8 @@ class BpeTokenizer {
   /// present, tokenizer_config.json and special_tokens_map.json.
   /// Throws `Error` for files that are missing, damaged or contradict each other.
   static BpeTokenizer open(const std::filesystem::path& folder, TokenizerOptions options = {}) {
-    require(std::filesystem::is_directory(folder), "{}: expected a folder with a tokenizer, found none", folder.string());
+    require(std::filesystem::is_directory(folder), "{}: expected a folder with a tokenizer, found none",
+            folder.string());
     return BpeTokenizer(detail::ClipVocabulary::open(folder), options);
   }
 
@@ -57,7 +58,8 @@ class BpeTokenizer {
   /// special_tokens_map.json (empty objects: CLIP's own special tokens). A `vocab` that is called tokenizer.json holds
   /// the merges itself, and `merges` is not read.
   static BpeTokenizer open(const std::filesystem::path& vocab, const std::filesystem::path& merges,
-                           const nlohmann::json& config, const nlohmann::json& special_tokens = nlohmann::json::object(),
+                           const nlohmann::json& config,
+                           const nlohmann::json& special_tokens = nlohmann::json::object(),
                            TokenizerOptions options = {}) {
     return BpeTokenizer(detail::ClipVocabulary::open(vocab, merges, config, special_tokens), options);
   }
@@ -91,13 +93,14 @@ class BpeTokenizer {
     return ids;
   }
 
-  /// Text of ids, as transformers' `decode` gives it: words are set apart by one blank, ill-formed UTF-8 becomes U+FFFD.
-  /// Throws `Error` for an id outside the vocabulary.
+  /// Text of ids, as transformers' `decode` gives it: words are set apart by one blank, ill-formed UTF-8 becomes
+  /// U+FFFD. Throws `Error` for an id outside the vocabulary.
   [[nodiscard]] std::string decode(std::span<const std::int64_t> ids) const {
     std::string bytes;
     for (const auto id : ids) {
       require(id >= 0 && id < vocabulary_size(), "token id: expected 0 .. {}, found {}", vocabulary_size() - 1, id);
-      for (const char32_t c : detail::decode_utf8(x_vocabulary.tokens[static_cast<std::size_t>(id)], InvalidUtf8::replace)) {
+      for (const char32_t c :
+           detail::decode_utf8(x_vocabulary.tokens[static_cast<std::size_t>(id)], InvalidUtf8::replace)) {
         const int byte = c < byte_of().size() ? byte_of()[c] : -1;
         if (byte >= 0) {
           bytes += static_cast<char>(byte);
@@ -209,8 +212,10 @@ class BpeTokenizer {
   void append_words(std::u32string_view text, std::vector<std::int64_t>& ids) const {
     enum class Kind { letter, number, space, other };
     const auto kind = [](char32_t c) {
-      return detail::is_letter(c) ? Kind::letter : detail::is_number(c) ? Kind::number
-             : detail::is_white_space(c) ? Kind::space : Kind::other;
+      return detail::is_letter(c)        ? Kind::letter
+             : detail::is_number(c)      ? Kind::number
+             : detail::is_white_space(c) ? Kind::space
+                                         : Kind::other;
     };
     for (std::size_t i = 0; i < text.size();) {
       const auto rest = text.substr(i);

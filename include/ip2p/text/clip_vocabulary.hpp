@@ -32,8 +32,8 @@ struct AddedToken {
 
 /// Everything that a tokenizer knows; filled by `ClipVocabulary::open`.
 struct ClipVocabulary {
-  std::vector<std::string> tokens;                       ///< By id, in the byte alphabet, "" where an id has no token.
-  std::unordered_map<std::string, std::int64_t> ids;     ///< The reverse of `tokens`.
+  std::vector<std::string> tokens;                    ///< By id, in the byte alphabet, "" where an id has no token.
+  std::unordered_map<std::string, std::int64_t> ids;  ///< The reverse of `tokens`.
   BytePairs pairs;
   std::vector<AddedToken> added;
   std::int64_t bos = 0, eos = 0, pad = 0, unknown = 0;
@@ -58,7 +58,8 @@ inline std::string read_text(const std::filesystem::path& path) {
   std::string text(std::istreambuf_iterator<char>(stream), {});
   require(!stream.bad(), "{}: could not be read", path.string());
   require(!text.starts_with("version https://git-lfs"),
-          "{}: expected a tokenizer file, found a git-LFS pointer; fetch the file itself with `git lfs pull`", path.string());
+          "{}: expected a tokenizer file, found a git-LFS pointer; fetch the file itself with `git lfs pull`",
+          path.string());
   return text;
 }
 
@@ -76,7 +77,8 @@ inline void ClipVocabulary::read_tokens(const nlohmann::json& vocab, const std::
   // Ids may have gaps where a model reserves some, but an id far past the number of tokens is a damaged file.
   const auto limit = 2 * static_cast<std::int64_t>(vocab.size()) + 1024;
   for (const auto& [token, value] : vocab.items()) {
-    require(value.is_number_integer(), "{}: token '{}': expected an integer id, found {}", where, token, value.type_name());
+    require(value.is_number_integer(), "{}: token '{}': expected an integer id, found {}", where, token,
+            value.type_name());
     const auto id = value.get<std::int64_t>();
     require(id >= 0 && id < limit, "{}: token '{}': expected an id in 0 .. {}, found {}", where, token, limit - 1, id);
     if (static_cast<std::size_t>(id) >= tokens.size()) tokens.resize(static_cast<std::size_t>(id) + 1);
@@ -91,15 +93,16 @@ inline void ClipVocabulary::add_merge(std::string_view left, std::string_view ri
                                       const std::string& where) {
   const auto find = [&](const std::string& token) {
     const auto found = ids.find(token);
-    require(found != ids.end(), "{}: merge {} ('{}' + '{}'): expected tokens of the vocabulary, '{}' is not in it", where,
-            rank + 1, left, right, token);
+    require(found != ids.end(), "{}: merge {} ('{}' + '{}'): expected tokens of the vocabulary, '{}' is not in it",
+            where, rank + 1, left, right, token);
     return found->second;
   };
   const auto l = find(std::string(left)), r = find(std::string(right));
   pairs.add(l, r, {rank, find(std::string(left) + std::string(right))});
 }
 
-inline std::int64_t ClipVocabulary::id_of(const std::string& token, std::string_view role, const std::string& where) const {
+inline std::int64_t ClipVocabulary::id_of(const std::string& token, std::string_view role,
+                                          const std::string& where) const {
   const auto found = ids.find(token);
   require(found != ids.end(), "{}: {} '{}': expected a token of the vocabulary, it is not in it", where, role, token);
   return found->second;
@@ -123,15 +126,15 @@ inline void ClipVocabulary::read_config(const nlohmann::json& config, const nloh
       content = value["content"].get<std::string>();
       token.normalized = value.value("normalized", !value.value("special", true));
       for (const char* flag : {"lstrip", "rstrip", "single_word"}) {
-        require(!value.value(flag, false), "{}: {} '{}': expected {} false, as in every CLIP tokenizer, found true", where,
-                role, content, flag);
+        require(!value.value(flag, false), "{}: {} '{}': expected {} false, as in every CLIP tokenizer, found true",
+                where, role, content, flag);
       }
     }
     require(!content.empty(), "{}: {}: expected text, found an empty string", where, role);
     if (given_id >= 0 && !ids.contains(content)) {
       require(given_id == static_cast<std::int64_t>(tokens.size()),
-              "{}: {} '{}': expected id {}, the next one of the vocabulary, found {}", where, role, content, tokens.size(),
-              given_id);
+              "{}: {} '{}': expected id {}, the next one of the vocabulary, found {}", where, role, content,
+              tokens.size(), given_id);
       tokens.push_back(content);
       ids.emplace(content, given_id);
     }
@@ -174,13 +177,16 @@ inline void ClipVocabulary::read_config(const nlohmann::json& config, const nloh
                                    {"pad_token", "<|endoftext|>", &pad}}};
   std::vector<nlohmann::json> seen;
   for (const auto& role : roles) {
-    nlohmann::json value = config.contains(role.name) && !config[role.name].is_null() ? config[role.name]
-                                                                                      : nlohmann::json(role.fallback);
+    nlohmann::json value =
+        config.contains(role.name) && !config[role.name].is_null() ? config[role.name] : nlohmann::json(role.fallback);
     if (value.is_object()) value.erase("__type");
     if (value.is_object()) value.erase("special");
-    const auto content = value.is_object() ? value.value("content", std::string()) : value.is_string() ? value.get<std::string>() : "";
+    const auto content = value.is_object()   ? value.value("content", std::string())
+                         : value.is_string() ? value.get<std::string>()
+                                             : "";
     const auto known = ids.find(content);
-    const bool in_list = known != ids.end() && std::find(from_list.begin(), from_list.end(), known->second) != from_list.end();
+    const bool in_list =
+        known != ids.end() && std::find(from_list.begin(), from_list.end(), known->second) != from_list.end();
     if (in_list) {
       *role.id = known->second;
     } else if (std::find(seen.begin(), seen.end(), value) != seen.end()) {
@@ -240,7 +246,8 @@ inline void ClipVocabulary::read_whole(const nlohmann::json& whole, const nlohma
       left = line.substr(0, space);
       right = line.substr(std::min(space + 1, line.size()));
     }
-    require(!left.empty() && !right.empty(), "{}: merge {}: expected two tokens, found {}", where, rank + 1, merge.dump());
+    require(!left.empty() && !right.empty(), "{}: merge {}: expected two tokens, found {}", where, rank + 1,
+            merge.dump());
     add_merge(left, right, rank++, where);
   }
   read_config(config, whole.value("added_tokens", nlohmann::json()), where);
@@ -253,7 +260,8 @@ inline ClipVocabulary ClipVocabulary::open(const std::filesystem::path& vocab, c
   ClipVocabulary out;
   const auto tokens = read_json_object(vocab);
   if (vocab.filename() == "tokenizer.json") {
-    require(tokens.contains("model"), "{}: expected \"model\" with \"vocab\" and \"merges\", found none", vocab.string());
+    require(tokens.contains("model"), "{}: expected \"model\" with \"vocab\" and \"merges\", found none",
+            vocab.string());
     out.read_whole(tokens, config, vocab.string());
   } else {
     out.read_tokens(tokens, vocab.string());

@@ -59,8 +59,10 @@ inline std::u32string decode_utf8(std::string_view text, InvalidUtf8 policy) {
       continue;
     }
     // Table 3-7 of the Unicode standard: only the second byte's bounds depend on the lead.
-    const std::size_t length = lead >= 0xC2 && lead <= 0xDF ? 2 : lead >= 0xE0 && lead <= 0xEF ? 3
-                               : lead >= 0xF0 && lead <= 0xF4 ? 4 : 1;
+    const std::size_t length = lead >= 0xC2 && lead <= 0xDF   ? 2
+                               : lead >= 0xE0 && lead <= 0xEF ? 3
+                               : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                              : 1;
     const unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
     const unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
     char32_t value = lead & (0xFFu >> (length + 1));
@@ -72,8 +74,8 @@ inline std::u32string decode_utf8(std::string_view text, InvalidUtf8 policy) {
       ++used;
     }
     if (length == 1 || used < length) {
-      require(policy == InvalidUtf8::replace, "prompt: expected UTF-8, found byte 0x{:02X} at position {} of {}", lead, i,
-              text.size());
+      require(policy == InvalidUtf8::replace, "prompt: expected UTF-8, found byte 0x{:02X} at position {} of {}", lead,
+              i, text.size());
       value = 0xFFFD;
     }
     out.push_back(value);
@@ -212,8 +214,8 @@ inline std::u32string nfc(std::u32string_view text) {
   std::u32string out;
   out.reserve(parts.size());
   constexpr std::size_t none = static_cast<std::size_t>(-1);
-  std::size_t starter = none;      // Position in `out` of the last starter.
-  std::uint8_t last_class = 0;     // Class of the last character appended after it.
+  std::size_t starter = none;   // Position in `out` of the last starter.
+  std::uint8_t last_class = 0;  // Class of the last character appended after it.
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const bool adjacent = starter != none && starter + 1 == out.size();
     if (starter != none && (adjacent || last_class < classes[i])) {
