@@ -66,12 +66,11 @@ named_libtorch() {
 
 # Downloads wheels into folder $1; the rest are options and requirements.
 download() {
-  local into=$1 machine tag tags=()
+  local into=$1 machine glibc tags=()
   shift
   machine=$(uname -m)
-  for tag in manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_25 manylinux_2_24 manylinux_2_17 manylinux2014; do
-    tags+=(--platform "${tag}_$machine")
-  done
+  for glibc in $(seq 28 -1 17); do tags+=(--platform "manylinux_2_${glibc}_$machine"); done
+  tags+=(--platform "manylinux2014_$machine")
   # The interpreter version only picks a wheel: nothing of Python is used.
   python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --only-binary=:all: \
     --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none "${tags[@]}" --dest "$into" "$@" >&2
@@ -86,14 +85,15 @@ for wheel in sorted(wheels.glob("*.whl")):
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             parts = member.filename.split("/")
-            if parts[0] == "torch" and (parts[1] not in ("include", "lib", "share") or parts[-1] == "libtorch_python.so"):
-                continue
-            archive.extract(member, into)
+            wanted = parts[0].endswith(".dist-info") or parts[0] == "nvidia" or (
+                parts[0] == "torch" and parts[1] in ("include", "lib", "share") and parts[-1] != "libtorch_python.so")
+            if wanted:
+                archive.extract(member, into)
 PYTHON
 }
 
 fetch_libtorch() {
-  local home=$1 scratch
+  local home=$1
   [ -d "$home" ] && return
   mkdir -p "$(dirname "$home")"
   # One download at a time: a second caller waits, then finds the folder.
@@ -101,7 +101,6 @@ fetch_libtorch() {
   flock 9
   [ -d "$home" ] && return
   scratch=$(mktemp -d "$home.partial-XXXXXX")
-  trap 'rm -rf "$scratch"' EXIT
   log "fetching LibTorch $torch_version (530 MB) into $home"
   mkdir "$scratch/wheels" "$scratch/root"
   download "$scratch/wheels" --no-deps "torch==$torch_version"
@@ -117,15 +116,13 @@ fetch_libtorch() {
   chmod 755 "$scratch/root"
   mv -T "$scratch/root" "$home"
   rm -rf "$scratch"
-  trap - EXIT
 }
 
 # The CUDA libraries that torch names as its own requirements, for a machine with a GPU.
 fetch_cuda_runtime() {
-  local home=$1 scratch
+  local home=$1
   [ -f "$home/.cuda-runtime" ] && return
   scratch=$(mktemp -d "$home.partial-XXXXXX")
-  trap 'rm -rf "$scratch"' EXIT
   log "fetching the CUDA libraries that torch $torch_version requires"
   mapfile -t requirements < <(
     sed -nE 's/^Requires-Dist: ((cuda-toolkit|nvidia-)[^;]*);.*/\1/p' "$home"/torch-*.dist-info/METADATA)
@@ -134,9 +131,10 @@ fetch_cuda_runtime() {
   unpack "$scratch" "$home"
   touch "$home/.cuda-runtime"
   rm -rf "$scratch"
-  trap - EXIT
 }
 
+scratch=
+trap 'rm -rf "$scratch"' EXIT
 install_packages
 prefix=$(named_libtorch)
 if [ -z "$prefix" ]; then
