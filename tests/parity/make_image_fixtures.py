@@ -234,7 +234,7 @@ def decoder_files():
         "rgb_444.jpg": save(rgb, format="JPEG", quality=95, subsampling=0),
         "rgb_stored_as_rgb.jpg": save(rgb, format="JPEG", quality=95, keep_rgb=True),
         "progressive.jpg": save(rgb, format="JPEG", quality=85, progressive=True),
-        "restarts.jpg": save(rgb, format="JPEG", quality=85, restart_marker_blocks=1),
+        "restarts.jpg": save(rgb, format="JPEG", quality=85, subsampling=0, restart_marker_blocks=1),
         "gray.jpg": save(gray, format="JPEG", quality=90),
         "cmyk.jpg": save(Image.fromarray(picture(4, 9), "CMYK"), format="JPEG", quality=95),
         "orientation_big_endian.jpg": save(rgb, format="JPEG", exif=b"Exif\0\0" + orientation_block(8, True)),
@@ -294,9 +294,10 @@ def make_decoder():
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65000, 65000)
     (PICTURES / "claims_4_gigapixel.jpg").write_bytes(jpeg)
-    webp = save(Image.fromarray(picture(3)), format="WEBP", lossless=True, exif=orientation_block(1))
-    extended = webp.index(b"VP8X")
-    claims = webp[: extended + 12] + (16382).to_bytes(3, "little") * 2 + webp[extended + 18 :]
+    claims = bytearray(save(Image.fromarray(picture(3)), format="WEBP", lossless=True))
+    stream = claims.index(b"VP8L") + 9  # chunk name, size, signature; then width - 1 and height - 1 in 14 bits each
+    bits = int.from_bytes(claims[stream : stream + 4], "little") >> 28
+    claims[stream : stream + 4] = (bits << 28 | 16382 << 14 | 16382).to_bytes(4, "little")
     (PICTURES / "claims_268_megapixel.webp").write_bytes(claims)
 
 

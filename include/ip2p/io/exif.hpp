@@ -11,20 +11,16 @@
 
 namespace ip2p {
 
-/// Orientation 1..8 of an EXIF block (a TIFF structure, with or without the leading "Exif\0\0" of JPEG files), or 1 when
-/// the block has none or is damaged: a picture is not refused for its metadata. Source: EXIF 2.32, tag 0x0112.
+/// Orientation 1..8 of an EXIF block (a TIFF structure, with or without the leading "Exif\0\0" of JPEG files), or 1
+/// when the block has none or is damaged: a picture is not refused for its metadata. Source: EXIF 2.32, tag 0x0112.
 inline int exif_orientation(std::span<const std::byte> block) {
   if (block.size() >= 6 && std::memcmp(block.data(), "Exif\0\0", 6) == 0) block = block.subspan(6);
   if (block.size() < 8) return 1;
   const auto byte = [&](std::size_t at) { return std::to_integer<std::uint32_t>(block[at]); };
   const bool little = byte(0) == 'I' && byte(1) == 'I';
   if (!little && !(byte(0) == 'M' && byte(1) == 'M')) return 1;
-  const auto u16 = [&](std::size_t at) {
-    return little ? byte(at) | byte(at + 1) << 8 : byte(at) << 8 | byte(at + 1);
-  };
-  const auto u32 = [&](std::size_t at) {
-    return little ? u16(at) | u16(at + 2) << 16 : u16(at) << 16 | u16(at + 2);
-  };
+  const auto u16 = [&](std::size_t at) { return little ? byte(at) | byte(at + 1) << 8 : byte(at) << 8 | byte(at + 1); };
+  const auto u32 = [&](std::size_t at) { return little ? u16(at) | u16(at + 2) << 16 : u16(at) << 16 | u16(at + 2); };
   if (u16(2) != 42) return 1;
   const std::size_t directory = u32(4);
   if (directory > block.size() - 2) return 1;

@@ -69,7 +69,8 @@ inline std::string_view foreign_content(std::string_view head) {
   if (start.starts_with("<!doctype html") || start.starts_with("<html") || start.starts_with("<head")) {
     return "an HTML page";
   }
-  if (start.starts_with("<svg") || (start.starts_with("<?xml") && start.find("<svg") != std::string::npos)) return "SVG";
+  if (start.starts_with("<svg") || (start.starts_with("<?xml") && start.find("<svg") != std::string::npos))
+    return "SVG";
   if (start.starts_with("<?xml")) return "XML";
   if (start.starts_with("{\"")) return "JSON";
   return {};
@@ -92,8 +93,8 @@ inline ImageFormat sniff_image_format(std::span<const std::byte> content, std::s
     require(!magic.starts_with(head), "{}: the file is truncated after {} bytes", name, head.size());
   }
   // A transfer in text mode rewrites line ends; the PNG signature exists to make that visible.
-  require(!(head.size() > 4 && head.substr(1, 3) == "PNG"), "{}: damaged PNG signature, the file was changed on its way",
-          name);
+  require(!(head.size() > 4 && head.substr(1, 3) == "PNG"),
+          "{}: damaged PNG signature, the file was changed on its way", name);
   const auto found = detail::foreign_content(head);
   if (!found.empty()) fail("{}: unsupported format, got {}, expected PNG, JPEG or WebP", name, found);
   std::string bytes;

@@ -133,8 +133,8 @@ inline int jpeg_orientation(const jpeg_decompress_struct& info) {
   return 1;
 }
 
-/// Decodes JPEG `content`: baseline and progressive, gray, RGB, YCbCr, CMYK and YCCK. Throws `Error` for truncation, for
-/// damage that libjpeg notices, and for the rare kinds it does not read (12-bit, lossless).
+/// Decodes JPEG `content`: baseline and progressive, gray, RGB, YCbCr, CMYK and YCCK. Throws `Error` for truncation,
+/// for damage that libjpeg notices, and for the rare kinds it does not read (12-bit, lossless).
 inline Image decode_jpeg(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
   struct Reader : JpegReader {
     ~Reader() { jpeg_destroy_decompress(&info); }
@@ -145,11 +145,12 @@ inline Image decode_jpeg(std::span<const std::byte> content, std::string_view na
   const auto space = reader.info.jpeg_color_space;
   require(space != JCS_UNKNOWN, "{}: unsupported JPEG with {} colour components, expected 1, 3 or 4", name,
           reader.info.num_components);
+  const int orientation = options.apply_exif ? jpeg_orientation(reader.info) : 1;  // the end frees the markers
   Image image = blank_image(reader.info.image_width, reader.info.image_height);
   std::vector<std::uint8_t> row(space == JCS_CMYK || space == JCS_YCCK ? reader.info.image_width * 4 : 0);
   require(jpeg_read_pixels(&reader, image.pixels.data(), row.empty() ? nullptr : row.data()),
           "{}: corrupt or truncated JPEG: {}", name, reader.errors.message);
-  return options.apply_exif ? apply_orientation(std::move(image), jpeg_orientation(reader.info)) : image;
+  return apply_orientation(std::move(image), orientation);
 }
 
 struct JpegWriter {

@@ -97,8 +97,8 @@ inline Image decode_png(std::span<const std::byte> content, std::string_view nam
   } state;
   state.data = content.data();
   state.left = content.size();
-  state.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(&state), png_on_error,
-                                     png_on_warning);
+  state.png =
+      png_create_read_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(&state), png_on_error, png_on_warning);
   state.info = state.png != nullptr ? png_create_info_struct(state.png) : nullptr;
   require(state.info != nullptr, "{}: libpng could not start, headers {}, library {}", name, PNG_LIBPNG_VER_STRING,
           png_get_libpng_ver(nullptr));
@@ -145,8 +145,8 @@ inline std::vector<std::byte> encode_png(const Image& image, std::string_view na
   } state;
   std::vector<std::byte> encoded;
   state.sink = &encoded;
-  state.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(&state), png_on_error,
-                                      png_on_warning);
+  state.png =
+      png_create_write_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(&state), png_on_error, png_on_warning);
   state.info = state.png != nullptr ? png_create_info_struct(state.png) : nullptr;
   require(state.info != nullptr, "{}: libpng could not start, headers {}, library {}", name, PNG_LIBPNG_VER_STRING,
           png_get_libpng_ver(nullptr));

@@ -109,8 +109,8 @@ inline Taps filter_taps(std::int64_t in_size, float low, float high, std::int64_
     const auto count = static_cast<std::size_t>(std::max<std::int64_t>(end - first, 0));
     double total = 0;
     for (std::size_t t = 0; t < count; ++t) {
-      exact[t] = filter_value(filter, (static_cast<double>(first + static_cast<std::int64_t>(t)) - center + 0.5) *
-                                          (1.0 / filter_scale));
+      exact[t] = filter_value(
+          filter, (static_cast<double>(first + static_cast<std::int64_t>(t)) - center + 0.5) * (1.0 / filter_scale));
       total += exact[t];
     }
     TapPair* pairs = taps.pairs.data() + static_cast<std::size_t>(position) * taps.pairs_each;
@@ -166,8 +166,8 @@ inline Image blend_along_y(const Image& image, const Taps& taps, std::int32_t fi
 }  // namespace detail
 
 /// `image`, or its region `box`, resampled to `width` x `height`: PIL's `image.resize((width, height), filter, box)` on
-/// an RGB picture, bit for bit (of the Pillow that `order` names). Throws `Error` for an inconsistent image, a size below 1 or
-/// above 2^20, and a box that is empty or not inside the picture.
+/// an RGB picture, bit for bit (of the Pillow that `order` names). Throws `Error` for an inconsistent image, a size
+/// below 1 or above 2^20, and a box that is empty or not inside the picture.
 inline Image resize(const Image& image, std::int64_t width, std::int64_t height, Filter filter,
                     std::optional<Box> box = std::nullopt, PassOrder order = PassOrder::adaptive) {
   require_consistent(image, "image to resize");
@@ -221,8 +221,8 @@ inline Image fit(const Image& image, std::int64_t width, std::int64_t height, Fi
 }
 
 /// The size at which the released code edits a picture of `width` x `height`: multiples of 64, the longer side about
-/// `resolution`. In double and in the released order of operations, artefacts of rounding included (a 98 x 98 picture is
-/// edited at 448 x 448); where that gives 0, which it cannot edit, 64. Throws `Error` unless all three are positive.
+/// `resolution`. In double and in the released order of operations, artefacts of rounding included (a 98 x 98 picture
+/// is edited at 448 x 448); where that gives 0, which it cannot edit, 64. Throws `Error` unless all three are positive.
 /// Source: edit_cli.py of InstructPix2Pix.
 inline Size released_size(std::int64_t width, std::int64_t height, std::int64_t resolution) {
   require(width >= 1 && height >= 1 && resolution >= 1,

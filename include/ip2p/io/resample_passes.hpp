@@ -127,8 +127,8 @@ inline void transpose_rows(const std::uint8_t* in, std::size_t in_stride, std::s
   }
 }
 
-/// Output rows [begin, end) of the pass along x. Row y of `out` (of `taps.ranges.size()` RGB pixels) comes from row y of
-/// `in` (of `in_width` RGB pixels). Sixteen rows are transposed, so that the blending runs along contiguous bytes.
+/// Output rows [begin, end) of the pass along x. Row y of `out` (of `taps.ranges.size()` RGB pixels) comes from row y
+/// of `in` (of `in_width` RGB pixels). Sixteen rows are transposed, so that the blending runs along contiguous bytes.
 inline void blend_rows(const std::uint8_t* in, std::size_t in_width, const Taps& taps, std::uint8_t* out,
                        std::size_t begin, std::size_t end) {
   const std::size_t out_bytes = taps.ranges.size() * 3;
@@ -170,7 +170,8 @@ inline void blend_columns(const std::uint8_t* in, std::size_t row_bytes, std::in
       for (std::size_t i = 0; i < row_bytes; ++i) {
         std::int32_t sum = 1 << (weight_bits - 1);
         for (std::int32_t t = 0; t < range.count; ++t) {
-          sum += pairs[t / 2].weight(static_cast<std::size_t>(t % 2)) * from[static_cast<std::size_t>(t) * row_bytes + i];
+          sum +=
+              pairs[t / 2].weight(static_cast<std::size_t>(t % 2)) * from[static_cast<std::size_t>(t) * row_bytes + i];
         }
         to[i] = static_cast<std::uint8_t>(std::clamp(sum >> weight_bits, 0, 255));
       }

@@ -98,9 +98,9 @@ inline std::vector<std::byte> encode_webp(const Image& image, std::string_view n
   require(image.width <= WEBP_MAX_DIMENSION && image.height <= WEBP_MAX_DIMENSION,
           "{}: WebP holds at most {} pixels a side, got {}x{}", name, WEBP_MAX_DIMENSION, image.width, image.height);
   std::uint8_t* bytes = nullptr;
-  const std::size_t size = WebPEncodeRGB(image.pixels.data(), static_cast<int>(image.width),
-                                         static_cast<int>(image.height), static_cast<int>(image.width * 3),
-                                         static_cast<float>(quality), &bytes);
+  const std::size_t size =
+      WebPEncodeRGB(image.pixels.data(), static_cast<int>(image.width), static_cast<int>(image.height),
+                    static_cast<int>(image.width * 3), static_cast<float>(quality), &bytes);
   const std::unique_ptr<std::uint8_t, void (*)(void*)> owner(bytes, WebPFree);
   require(size > 0, "{}: writing WebP failed", name);
   const auto* first = reinterpret_cast<const std::byte*>(bytes);
