@@ -1,0 +1,51 @@
+#pragma once
+
+/// \file
+/// Contract of the training data axis: pairs of latents with an instruction, and the order in which they come.
+
+#include <concepts>
+#include <cstdint>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/data/sample_random.hpp"
+
+namespace ip2p {
+
+/// One example: what the picture was, what it shall become, and the words. Latents are unscaled, [C,h,w], fp32.
+struct EditPair {
+  at::Tensor target_mean;    ///< Posterior mean of the edited picture.
+  at::Tensor target_logvar;  ///< Its log variance; the training target is a sample of this posterior.
+  at::Tensor condition;      ///< Posterior mode of the original picture.
+  std::string instruction;
+};
+
+/// Something that has `size()` pairs and gives the i-th.
+///
+///     std::int64_t size();
+///     ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random);   // random: free choices, e.g. of the phrasing
+///
+/// Laws: `get` is a function of i and the numbers it draws; all pairs of a source have one shape.
+template <class Source>
+concept PairSource = requires(Source& source, std::int64_t i, SampleRandom& random) {
+  { source.size() } -> std::convertible_to<std::int64_t>;
+  { source.get(i, random) } -> std::convertible_to<EditPair>;
+};
+
+/// Order of an epoch: a permutation of 0 ... size-1 that depends on (seed, epoch) alone (Fisher and Yates).
+inline std::vector<std::int64_t> epoch_order(std::uint64_t seed, std::int64_t epoch, std::int64_t size) {
+  require(size > 0, "pair source: expected at least one pair, found {}", size);
+  std::vector<std::int64_t> order(static_cast<std::size_t>(size));
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  SampleRandom random(seed, static_cast<std::uint64_t>(epoch), 0xffffffffu);
+  for (std::int64_t i = size - 1; i > 0; --i) {
+    std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(random.below(i + 1))]);
+  }
+  return order;
+}
+
+}  // namespace ip2p

@@ -1,0 +1,92 @@
+#pragma once
+
+/// \file
+/// AdamW over many tensors in one fused operator.
+
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p {
+
+/// Constants of AdamW. The defaults are PyTorch's, which InstructPix2Pix uses.
+struct AdamWOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0.01;
+};
+
+/// AdamW (Loshchilov and Hutter 2019) with the state of every tensor kept here.
+class AdamW {
+ public:
+  /// \param parameters leaves that ask for gradients; kept by reference to their storage
+  explicit AdamW(std::vector<at::Tensor> parameters, AdamWOptions options = {})
+      : parameters_(std::move(parameters)), options_(options) {
+    for (const auto& parameter : parameters_) {
+      first_.push_back(at::zeros_like(parameter));
+      second_.push_back(at::zeros_like(parameter));
+      steps_.push_back(at::full({}, 0.0, at::TensorOptions().dtype(at::kFloat).device(parameter.device())));
+    }
+  }
+
+  /// One update from the gradients that the parameters hold; parameters without a gradient stay as they are.
+  /// \param rate learning rate of this update
+  void step(double rate) {
+    const at::NoGradGuard no_grad;
+    std::vector<at::Tensor> values, gradients, first, second, steps;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const auto& gradient = parameters_[i].grad();
+      if (!gradient.defined()) continue;
+      values.push_back(parameters_[i]);
+      gradients.push_back(gradient);
+      first.push_back(first_[i]);
+      second.push_back(second_[i]);
+      steps_[i].add_(1.0);
+      steps.push_back(steps_[i]);
+    }
+    if (values.empty()) return;
+    at::_fused_adamw_(values, gradients, first, second, {}, steps, rate, options_.beta1, options_.beta2,
+                      options_.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+  }
+
+  void zero_gradients() {
+    for (auto& parameter : parameters_) parameter.mutable_grad().reset();
+  }
+
+  /// Running means of gradients and of their squares, and update counts, one per parameter; part of a checkpoint.
+  [[nodiscard]] const std::vector<at::Tensor>& first_moments() const { return first_; }
+  [[nodiscard]] const std::vector<at::Tensor>& second_moments() const { return second_; }
+  [[nodiscard]] const std::vector<at::Tensor>& update_counts() const { return steps_; }
+
+ private:
+  std::vector<at::Tensor> parameters_, first_, second_, steps_;
+  AdamWOptions options_;
+};
+
+/// Scales the gradients of `parameters` so that their joint L2 norm is at most `limit` (no limit when <= 0).
+/// \return the norm before scaling
+inline double clip_gradients(const std::vector<at::Tensor>& parameters, double limit) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients;
+  for (const auto& parameter : parameters) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  }
+  if (gradients.empty()) return 0.0;
+  const double norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients))).item<double>();
+  if (limit > 0 && norm > limit) at::_foreach_mul_(gradients, limit / norm);
+  return norm;
+}
+
+}  // namespace ip2p

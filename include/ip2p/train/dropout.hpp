@@ -1,0 +1,46 @@
+#pragma once
+
+/// \file
+/// Which conditionings a training sample loses, so that one model learns all three branches of guidance.
+
+#include <concepts>
+
+namespace ip2p {
+
+/// What is taken away from one sample.
+struct Dropped {
+  bool text = false;   ///< The instruction becomes "".
+  bool image = false;  ///< The conditioning latent becomes zero.
+
+  friend constexpr bool operator==(const Dropped&, const Dropped&) = default;
+};
+
+/// Something that decides from one uniform number.
+///
+/// Laws: pure; `drop(u)` is defined for every u in [0, 1).
+template <class Dropout>
+concept ConditioningDropoutPolicy = requires(const Dropout& dropout, double u) {
+  { dropout.drop(u) } -> std::convertible_to<Dropped>;
+};
+
+/// Three neighbouring intervals of u: text alone, both, image alone. The default is InstructPix2Pix's p = .05
+/// (`ddpm_edit.py`): [0, .05) text, [.05, .10) both, [.10, .15) image.
+struct ConditioningDropout {
+  double text = 0.05;   ///< Share of samples that lose only the instruction.
+  double both = 0.05;   ///< Share that loses both.
+  double image = 0.05;  ///< Share that loses only the image. The three add up to at most 1.
+
+  /// \param u uniform in [0, 1)
+  [[nodiscard]] constexpr Dropped drop(double u) const {
+    return {u < text + both, u >= text && u < text + both + image};
+  }
+};
+static_assert(ConditioningDropoutPolicy<ConditioningDropout>);
+
+/// Takes nothing away.
+struct NoDropout {
+  [[nodiscard]] constexpr Dropped drop(double) const { return {}; }
+};
+static_assert(ConditioningDropoutPolicy<NoDropout>);
+
+}  // namespace ip2p

@@ -1,0 +1,63 @@
+#pragma once
+
+/// \file
+/// Exponential moving average of weights.
+
+#include <ATen/ops/_foreach_lerp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p {
+
+/// Average of the weights along the run, with the warm-up of the reference (`LitEma`):
+/// decay(n) = min(decay, (1 + n) / (10 + n)) at update n >= 1, started from the weights as they are.
+class ExponentialAverage {
+ public:
+  /// \param decay largest decay, in [0, 1)
+  explicit ExponentialAverage(std::vector<at::Tensor> parameters, double decay = 0.9999)
+      : parameters_(std::move(parameters)), decay_(decay) {
+    require(decay >= 0.0 && decay < 1.0, "EMA decay: expected a value in [0, 1), found {}", decay);
+    for (const auto& parameter : parameters_) average_.push_back(parameter.detach().clone());
+  }
+
+  /// Decay of update n (1 for the first).
+  [[nodiscard]] double decay_at(std::int64_t n) const {
+    return std::min(decay_, (1.0 + static_cast<double>(n)) / (10.0 + static_cast<double>(n)));
+  }
+
+  /// average += (1 - decay) * (parameters - average).
+  void update() {
+    const at::NoGradGuard no_grad;
+    ++updates_;
+    at::_foreach_lerp_(average_, parameters_, 1.0 - decay_at(updates_));
+  }
+
+  /// Exchanges weights and averages; calling it twice restores both.
+  void swap() {
+    const at::NoGradGuard no_grad;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const auto weights = parameters_[i].detach().clone();
+      parameters_[i].copy_(average_[i]);
+      average_[i].copy_(weights);
+    }
+  }
+
+  [[nodiscard]] const std::vector<at::Tensor>& average() const { return average_; }
+  [[nodiscard]] std::int64_t updates() const { return updates_; }
+
+  /// Continues a run: sets the number of updates made; the averages themselves are written through `average()`.
+  void set_updates(std::int64_t updates) { updates_ = updates; }
+
+ private:
+  std::vector<at::Tensor> parameters_, average_;
+  double decay_;
+  std::int64_t updates_ = 0;
+};
+
+}  // namespace ip2p

@@ -1,0 +1,91 @@
+#pragma once
+
+/// \file
+/// Training an editor: pairs, dropout and learning rate are policies; the rest is the published recipe.
+
+#include <functional>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/text/clip_text_model.hpp"
+#include "ip2p/train/noise_prediction.hpp"
+#include "ip2p/train/sharded_loss.hpp"
+#include "ip2p/train/training_run.hpp"
+
+namespace ip2p {
+
+/// Trains a UNet, and a text model with it where one is given, to predict noise under InstructPix2Pix's conditioning.
+///
+/// \code
+/// ip2p::Trainer trainer(unet, encode, pairs, ip2p::ConditioningDropout{}, ip2p::ConstantRate{1e-4}, prediction, options);
+/// trainer.resume();
+/// trainer.run(10'000);
+/// \endcode
+template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDropout,
+          LearningRatePolicy Rate = ConstantRate>
+class Trainer {
+ public:
+  using Loss = NoisePrediction<Source, Dropout>;
+
+  /// \param encode instructions to context; must keep its graph when `text_model` is trained
+  /// \param pairs kept by reference  \param text_model trained jointly when given
+  /// \param shards threads that share an update; see `ShardedLoss`
+  Trainer(UNet unet, typename Loss::Encode encode, Source& pairs, Dropout dropout, Rate rate,
+          NoisePredictionOptions prediction, TrainingOptions options,
+          std::optional<ClipTextModel> text_model = std::nullopt, std::int64_t shards = 1,
+          const DiscreteSchedule& schedule = DiscreteSchedule())
+      : unet_(std::move(unet)),
+        text_model_(std::move(text_model)),
+        parameters_(collect(unet_, text_model_)),
+        loss_(unet_, std::move(encode), pairs, std::move(dropout), prediction, schedule),
+        run_(parameters_, std::move(rate), std::move(options)),
+        shards_(shards) {}
+
+  /// Continues from the newest valid checkpoint; see `TrainingRun::resume`.
+  bool resume(std::vector<std::string>* skipped = nullptr) { return run_.resume(skipped); }
+
+  /// Trains until `steps` updates are made in all; see `TrainingRun::run`.
+  bool run(std::int64_t steps, const std::function<void(const TrainingProgress&)>& on_step = {},
+           std::stop_token stop = {}) {
+    if (shards_ == 1) return run_.run(steps, [&](std::int64_t step) { return loss_(step); }, on_step, stop);
+    const ShardedLoss sharded(std::cref(loss_), parameters_, shards_);
+    return run_.run(steps, sharded, on_step, stop);
+  }
+
+  /// Calls `use` while the averaged weights are in place of the trained ones.
+  template <class Use>
+  void with_average(Use&& use) {
+    run_.average().swap();
+    try {
+      use();
+    } catch (...) {
+      run_.average().swap();
+      throw;
+    }
+    run_.average().swap();
+  }
+
+  [[nodiscard]] const Loss& loss() const { return loss_; }
+  [[nodiscard]] TrainingRun<Rate>& training() { return run_; }
+  [[nodiscard]] std::int64_t step() const { return run_.step(); }
+
+ private:
+  static Parameters collect(UNet& unet, std::optional<ClipTextModel>& text_model) {
+    Parameters parameters;
+    parameters.add(unet.module(), "unet");
+    if (text_model) parameters.add(text_model->module(), "text_encoder");
+    return parameters;
+  }
+
+  UNet unet_;
+  std::optional<ClipTextModel> text_model_;
+  Parameters parameters_;
+  Loss loss_;
+  TrainingRun<Rate> run_;
+  std::int64_t shards_;
+};
+
+}  // namespace ip2p

@@ -1,0 +1,30 @@
+#pragma once
+
+/// \file
+/// A start at which every residual branch of a UNet adds nothing.
+
+#include <torch/nn/module.h>
+
+#include "ip2p/nn/blocks.hpp"
+#include "ip2p/nn/transformer.hpp"
+#include "ip2p/unet/unet.hpp"
+
+namespace ip2p {
+
+/// Zeroes the last layer of every residual block and transformer and the output convolution, as the original diffusion
+/// UNets do (`zero_module` in guided-diffusion and latent-diffusion; diffusers' constructor does not). Call it after
+/// `initialise()` and before training from nothing.
+inline void start_branches_at_zero(const UNet& unet) {
+  const at::NoGradGuard no_grad;
+  const auto clear = [](const at::Tensor& weight, const at::Tensor& bias) {
+    weight.zero_();
+    bias.zero_();
+  };
+  for (const auto& module : unet.module().modules()) {
+    if (const auto* block = module->as<ResnetBlock>()) clear(block->conv2->weight, block->conv2->bias);
+    if (const auto* block = module->as<SpatialTransformer>()) clear(block->proj_out->weight, block->proj_out->bias);
+  }
+  clear(unet.module().conv_out->weight, unet.module().conv_out->bias);
+}
+
+}  // namespace ip2p
