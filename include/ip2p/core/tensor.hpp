@@ -3,6 +3,7 @@
 /// \file
 /// The tensor tier: `at::Tensor` and nothing heavier. Headers of this tier add the single operators they call.
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>

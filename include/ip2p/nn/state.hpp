@@ -113,9 +113,10 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
   for (auto& item : parameters) {
     const auto names = detail::file_names(item.key());
     std::vector<at::Tensor> blocks;
-    for (const auto& name : names) blocks.push_back(weights.at(name).read().to(dtype));
-    const auto value = blocks.size() == 1 ? blocks[0] : at::cat(blocks, 0);
-    item.value().set_data(value.reshape(item.value().sizes()));
+    auto shape = item.value().sizes().vec();
+    shape[0] /= static_cast<std::int64_t>(names.size());
+    for (const auto& name : names) blocks.push_back(weights.at(name).read().to(dtype).reshape(shape));
+    item.value().set_data(blocks.size() == 1 ? blocks[0] : at::cat(blocks, 0));
   }
 }
 

@@ -1,0 +1,246 @@
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+
+#include <limits>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/codec/tiled.hpp"
+#include "ip2p/guidance/no_guidance.hpp"
+#include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/load.hpp"
+#include "ip2p/sampling/euler.hpp"
+#include "ip2p/unet/unet.hpp"
+#include "support/catch.hpp"
+#include "support/paths.hpp"
+
+namespace {
+
+using namespace ip2p;
+
+ModelFiles tiny() { return ModelFiles::open(ip2p::testing::fixture("pipeline/fixtures/tiny-ip2p")); }
+
+auto tiny_pipeline() {
+  const auto model = tiny();
+  return EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model)};
+}
+
+Image photo(std::int64_t width = 64, std::int64_t height = 64, unsigned stride = 7) {
+  Image image{width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3))};
+  for (std::size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = static_cast<std::uint8_t>(i * stride);
+  return image;
+}
+
+const EditOptions quick{.steps = 3, .seed = 5, .resolution = 64};
+
+/// A UNet that counts the samples that it was evaluated on.
+struct Counted : UNet {
+  Counted(UNet unet, std::int64_t* count) : UNet(std::move(unet)), samples(count) {}
+  template <AttentionPolicy Attention = PlainAttention>
+  at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                        const Attention& attend = {}, const Step& step = {}) const {
+    *samples += x.size(0);
+    return UNet::operator()(x, times, texts, attend, step);
+  }
+  std::int64_t* samples;
+};
+
+/// Overflows in 16 bits, as some published autoencoders do; remembers what it was moved to.
+struct Overflowing : KlAutoencoder {
+  explicit Overflowing(KlAutoencoder codec) : KlAutoencoder(std::move(codec)) {}
+  [[nodiscard]] at::Tensor decode(const at::Tensor& z) const {
+    const auto x = KlAutoencoder::decode(z);
+    return dtype() == at::kFloat ? x : x.mul(std::numeric_limits<double>::infinity());
+  }
+};
+
+}  // namespace
+
+TEST_CASE("A second edit with the same pipeline gives the same picture", "[pipeline]") {
+  auto edit = tiny_pipeline();
+  const auto first = edit(photo(), "make it snowy", quick);
+  static_cast<void>(edit(photo(64, 64, 3), "turn it into a sketch", quick));
+  CHECK(edit(photo(), "make it snowy", quick) == first);
+  CHECK(first.width == 64);
+  CHECK_FALSE(edit(photo(), "turn it into a sketch", quick) == first);
+}
+
+TEST_CASE("A batch equals its pictures edited one by one", "[pipeline]") {
+  auto edit = tiny_pipeline();
+  const std::vector<Image> photos{photo(), photo(64, 64, 3)};
+  const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
+  auto options = quick;
+  options.seeds = {11, 3};
+  const auto batch = edit.run(photos, prompts, options);
+  REQUIRE(batch.images.size() == 2);
+  for (std::size_t i = 0; i < 2; ++i) {
+    auto alone = quick;
+    alone.seed = options.seeds[i];
+    const auto single = edit.run({&photos[i], 1}, {&prompts[i], 1}, alone);
+    const auto row = batch.latents.narrow(0, static_cast<std::int64_t>(i), 1);
+    CHECK((row - single.latents).abs().max().item<double>() < 1e-4 * single.latents.abs().max().item<double>());
+  }
+  // One photograph, several instructions.
+  CHECK(edit.run({&photos[0], 1}, prompts, options).images.size() == 2);
+  CHECK_THROWS_WITH(edit.run(photos, std::vector<std::string>(3, "x"), quick), Contains("found 3 and 2"));
+  const std::vector<Image> unequal{photo(), photo(128, 64)};
+  CHECK_THROWS_WITH(edit.run(unequal, prompts, quick), Contains("one size"));
+}
+
+TEST_CASE("Progress is reported each step and a stop is heeded before the next", "[pipeline]") {
+  auto edit = tiny_pipeline();
+  auto options = quick;
+  std::vector<std::int64_t> seen;
+  options.hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
+    seen.push_back(at.index);
+    CHECK(at.count == 3);
+    CHECK(latents.sizes() == at::IntArrayRef({1, 4, 8, 8}));
+  };
+  static_cast<void>(edit(photo(), "x", options));
+  CHECK(seen == std::vector<std::int64_t>{0, 1, 2});
+
+  std::stop_source stop;
+  seen.clear();
+  options.hooks.stop = stop.get_token();
+  options.hooks.on_step = [&](const Step& at, const at::Tensor&) {
+    seen.push_back(at.index);
+    stop.request_stop();
+  };
+  CHECK_THROWS_AS(edit(photo(), "x", options), Cancelled);
+  CHECK(seen == std::vector<std::int64_t>{0});
+}
+
+TEST_CASE("Branches of zero weight are not evaluated, and guidance is never switched off silently", "[pipeline]") {
+  const auto model = tiny();
+  std::int64_t samples = 0;
+  EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), Counted(load<UNet>(model), &samples)};
+  const auto evaluated = [&](double image_scale, double text_scale) {
+    samples = 0;
+    edit.guidance = {.image_scale = image_scale, .text_scale = text_scale};
+    const auto result = edit.run(std::vector{photo()}, std::vector<std::string>{"make it snowy"}, quick);
+    return std::pair(samples, result.latents);
+  };
+  const auto [full, guided] = evaluated(1.5, 7.5);
+  CHECK(full == 9);
+  CHECK(evaluated(1.0, 7.5).first == 6);  // s_I = 1: e(null, null) has no weight
+  CHECK(evaluated(2.0, 2.0).first == 6);  // s_I = s_T: e(image, null) has no weight
+  CHECK(evaluated(1.5, 0.0).first == 6);  // s_T = 0: e(image, text) has no weight
+  const auto [one, unguided] = evaluated(1.0, 1.0);
+  CHECK(one == 3);
+  // Scales at and below 1 still guide.
+  CHECK_FALSE(at::equal(evaluated(0.8, 1.0).second, unguided));
+  CHECK_FALSE(at::equal(evaluated(1.0, 0.5).second, unguided));
+
+  EditPipeline plain{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model), EulerAncestral{},
+                     NoGuidance{}};
+  CHECK(at::equal(plain.run(std::vector{photo()}, std::vector<std::string>{"make it snowy"}, quick).latents, unguided));
+}
+
+TEST_CASE("A negative prompt takes the empty text's place", "[pipeline]") {
+  auto edit = tiny_pipeline();
+  auto options = quick;
+  const auto plain = edit(photo(), "make it snowy", options);
+  options.negative_prompt = "blurry";
+  CHECK_FALSE(edit(photo(), "make it snowy", options) == plain);
+}
+
+TEST_CASE("Given latents are the start noise, and come back in the shape that was asked for", "[pipeline]") {
+  auto edit = tiny_pipeline();
+  edit.guidance = {.image_scale = 1.0, .text_scale = 1.0};
+  auto options = quick;
+  TorchNoise noise(options.seed);
+  options.latents = noise.normal({1, 4, 8, 8}, 0);
+  EditPipeline euler{edit.text_encoder(), edit.codec(), edit.unet(), Euler{}, DualGuidance{1.0, 1.0}};
+  CHECK(euler(photo(), "x", options) == euler(photo(), "x", quick));
+  options.latents = at::zeros({1, 4, 8, 9});
+  CHECK_THROWS_WITH(edit(photo(), "x", options), Contains("latents: expected [1, 4, 8, 8], found [1, 4, 8, 9]"));
+}
+
+TEST_CASE("Sizes and rounding follow the chosen program", "[pipeline]") {
+  const auto released = edit_size(720, 480, std::nullopt, Numerics::released);
+  CHECK((released.width == 576 && released.height == 384));
+  const auto diffusers = edit_size(723, 485, std::nullopt, Numerics::diffusers);
+  CHECK((diffusers.width == 720 && diffusers.height == 480));
+  const auto scaled = edit_size(1440, 960, 512, Numerics::diffusers);
+  CHECK((scaled.width == 512 && scaled.height == 336));
+  CHECK_THROWS_WITH(edit_size(64, 64, 63, Numerics::released), Contains("resolution: expected 64 to 16384"));
+
+  // A codec that decodes to 0.5 / 255 steps tells truncation from rounding.
+  auto edit = tiny_pipeline();
+  const auto latents = at::randn({1, 4, 4, 4});
+  const auto cut = edit.decode(latents, Numerics::released);
+  const auto rounded = edit.decode(latents, Numerics::diffusers);
+  std::int64_t up = 0;
+  for (std::size_t i = 0; i < cut[0].pixels.size(); ++i) {
+    const int difference = rounded[0].pixels[i] - cut[0].pixels[i];
+    REQUIRE((difference == 0 || difference == 1));
+    up += difference;
+  }
+  CHECK(up > 0);
+}
+
+TEST_CASE("Models loaded on demand and tiled codecs fit the same pipeline", "[pipeline]") {
+  const auto model = tiny();
+  auto edit = tiny_pipeline();
+  EditPipeline frugal{OnDemand<ClipTextEncoder>(model), Tiled(OnDemand<KlAutoencoder>(model), 8, 2), load<UNet>(model)};
+  CHECK(frugal(photo(), "make it snowy", quick) == edit(photo(), "make it snowy", quick));
+}
+
+TEST_CASE("A codec that overflows in 16 bits goes over to fp32", "[pipeline]") {
+  const auto model = tiny();
+  EditPipeline edit{load<ClipTextEncoder>(model), Overflowing(load<KlAutoencoder>(model, {.dtype = at::kBFloat16})),
+                    load<UNet>(model)};
+  const auto first = edit(photo(), "x", quick);
+  CHECK(edit.codec().dtype() == at::kFloat);
+  CHECK(edit(photo(), "x", quick).width == first.width);
+}
+
+TEST_CASE("Broken weights are an error that names the first bad layer, not a black picture", "[pipeline]") {
+  const at::NoGradGuard no_grad;
+  const auto model = tiny();
+  const auto damaged = [&](const char* name, torch::nn::Module& module) {
+    module.named_parameters()[name].view(-1)[0].fill_(std::numeric_limits<float>::quiet_NaN());
+  };
+  {
+    auto unet = load<UNet>(model, {.inference = false});
+    damaged("mid_block.resnets.1.conv2.bias", unet.module());
+    EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), unet};
+    CHECK_THROWS_WITH(edit(photo(), "x", quick),
+                      Contains("step 1 of 3") && Contains("first in unet.mid_block.resnets.1.conv2"));
+  }
+  {
+    auto codec = load<KlAutoencoder>(model, {.inference = false});
+    damaged("decoder.mid_block.resnets.0.conv1.bias", codec.module());
+    EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model)};
+    CHECK_THROWS_WITH(edit(photo(), "x", quick),
+                      Contains("vae decoder") && Contains("first in vae.decoder.mid_block.resnets.0.conv1"));
+  }
+  {
+    auto codec = load<KlAutoencoder>(model, {.inference = false});
+    for (const auto* name : {"decoder.conv_out.weight", "decoder.conv_out.bias"}) {
+      codec.module().named_parameters()[name].zero_();
+    }
+    EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model)};
+    CHECK_THROWS_WITH(edit(photo(), "x", quick), Contains("one colour everywhere"));
+  }
+}
+
+TEST_CASE("Options out of range and models of another kind are refused", "[pipeline]") {
+  auto edit = tiny_pipeline();
+  auto options = quick;
+  options.steps = 0;
+  CHECK_THROWS_WITH(edit(photo(), "x", options), Contains("steps: expected at least 1, found 0"));
+  options = quick;
+  options.seeds = {1, 2};
+  CHECK_THROWS_WITH(edit(photo(), "x", options), Contains("seeds: expected 1 (one per picture), found 2"));
+  CHECK_THROWS_WITH(edit.run({}, {}, quick), Contains("found 0 and 0"));
+
+  const auto model = tiny();
+  const auto text_to_image = ModelFiles::open(ip2p::testing::fixture("unet/fixtures/sd1-4ch"));
+  CHECK_THROWS_WITH((EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(text_to_image)}),
+                    Contains("expected a UNet with 8 input channels") && Contains("text-to-image"));
+}
