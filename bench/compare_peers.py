@@ -192,9 +192,9 @@ def measure_ours(arguments, part, size, dtype):
     status, text, _, peak = run_measured(command, environment_of(arguments), arguments.timeout)
     if status != 0:
         return {"error": text}
-    runs = json.loads(text)["benchmarks"]
+    runs = json.loads(text)["benchmarks"] if text.strip() else []  # it prints nothing where no name matches
     if not runs:
-        return {"error": "the benchmark program does not have this part"}
+        return {"error": "the benchmark program does not have this part and size"}
     if runs[0].get("error_occurred"):
         return {"error": runs[0]["error_message"]}
     scale = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}[runs[0]["time_unit"]]

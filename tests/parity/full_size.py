@@ -142,6 +142,7 @@ def our_edit(program, folder, arguments, image_path, start_path, work, dtype):
         "--steps", str(arguments.steps), "--image-scale", "1.5", "--text-scale", "7.5", "--seed", str(arguments.seed),
         "--sampler", {"euler": "euler", "ancestral": "euler-ancestral"}[arguments.sampler],
         "--numerics", "diffusers", "--dtype", dtype, "--device", "cpu", "--save-latents", str(saved),
+        "--threads", str(arguments.threads),
     ]  # fmt: skip
     if start_path is not None:
         command += ["--latents", str(start_path)]
