@@ -1,0 +1,12 @@
+// expect-error: ip2p: GuidancePolicy needs `static constexpr std::array<Branch, K> branches`; see docs/reference/concepts.md#guidancepolicy
+// expect-lines: 20
+#include <ip2p/guidance/dual_guidance.hpp>
+
+struct Fading {
+#ifdef IP2P_CORRECTED
+  static constexpr auto branches = ip2p::DualGuidance::branches;
+#endif
+  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;
+};
+
+void use() { ip2p::require_guidance_policy<Fading>(); }

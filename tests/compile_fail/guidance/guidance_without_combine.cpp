@@ -1,0 +1,17 @@
+// expect-error: ip2p: GuidancePolicy needs `Tensor combine\(const Tensor& stacked, const Step&\) const`; see docs/reference/concepts.md#guidancepolicy
+// expect-lines: 30
+#include <ip2p/guidance/dual_guidance.hpp>
+#include <ip2p/guidance/guided.hpp>
+
+struct Fading {
+  static constexpr auto branches = ip2p::DualGuidance::branches;
+#ifdef IP2P_CORRECTED
+  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;
+#else
+  at::Tensor combine(const at::Tensor& stacked) const;
+#endif
+};
+
+at::Tensor network(const at::Tensor& x, double t, const ip2p::Step& at, std::span<const ip2p::Branch> branches);
+
+at::Tensor use(const at::Tensor& x) { return ip2p::guided(network, Fading{})(x, 1.0, {}); }

@@ -1,0 +1,17 @@
+// expect-error: ip2p: Denoiser needs `at::Tensor operator\(\)\(const at::Tensor& x, const Step& at\)`; see docs/reference/concepts.md#denoiser
+// expect-lines: 15
+#include <ip2p/sampling/euler.hpp>
+
+struct OfSigma {
+#ifdef IP2P_CORRECTED
+  at::Tensor operator()(const at::Tensor& x, const ip2p::Step& at) const { return x; }
+#else
+  at::Tensor operator()(const at::Tensor& x, double sigma) const { return x; }
+#endif
+};
+
+at::Tensor use(const at::Tensor& x) {
+  ip2p::TorchNoise noise(1);
+  const double sigmas[] = {1.0, 0.0};
+  return ip2p::Euler{}.sample(OfSigma{}, x, sigmas, noise);
+}
