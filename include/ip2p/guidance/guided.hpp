@@ -31,7 +31,7 @@ namespace ip2p {
 /// the released code does. Both agree up to rounding, because guidance weights sum to 1.
 ///
 /// Branches of weight 0 are left out where the guidance is a `LinearGuidancePolicy`; where all are needed its `combine`
-/// does the arithmetic, in the published order. A network that is expensive to copy is passed through `std::ref`.
+/// does the arithmetic, in the published order, and in the dtype of x whatever that of the predictions. A network that is expensive to copy is passed through `std::ref`.
 template <class Network, class Guidance>
 class Guided {
  public:
@@ -100,7 +100,8 @@ class Guided {
             "network: expected {} predictions ({} branches of {} samples), found {}", rows, n, x.size(0),
             stacked.defined() ? shape_text(stacked.sizes()) : "no tensor");
     evaluated_branches_ += static_cast<std::int64_t>(n);
-    return stacked;
+    // Guidance takes differences of nearly equal predictions times large scales: not in 16 bits.
+    return stacked.to(x.scalar_type());
   }
 
   Network network_;

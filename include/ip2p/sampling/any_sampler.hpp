@@ -3,6 +3,8 @@
 /// \file
 /// Choice of a sampler at run time, by name; for the edge of a program.
 
+#include <fmt/ranges.h>
+
 #include <array>
 #include <concepts>
 #include <span>

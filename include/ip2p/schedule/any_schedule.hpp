@@ -3,10 +3,11 @@
 /// \file
 /// Choice of a schedule at run time, by name; for the edge of a program.
 
+#include <fmt/ranges.h>
+
 #include <array>
 #include <concepts>
 #include <cstdint>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <variant>

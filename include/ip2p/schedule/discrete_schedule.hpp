@@ -23,11 +23,12 @@ enum class BetaCurve {
 
 /// Parameters of the training noise. The defaults are those of Stable Diffusion and InstructPix2Pix.
 struct TrainingNoise {
-  std::int64_t timesteps = 1000;     ///< Training timesteps, >= 2.
+  std::int64_t timesteps = 1000;     ///< Training timesteps, 2 to 1,000,000.
   double beta_start = 0.00085;       ///< First beta, in (0, 1); not used by `squared_cosine`.
   double beta_end = 0.012;           ///< Last beta, in (0, 1); not used by `squared_cosine`.
   BetaCurve curve = BetaCurve::scaled_linear;
-  std::vector<double> betas;         ///< When not empty: the betas themselves, one a timestep; the rest is ignored.
+  std::vector<double> betas{};       ///< When not empty: the betas themselves, one a timestep; the rest is ignored.
+  bool single_precision = false;     ///< Round betas and 1 - beta to fp32 before multiplying, as diffusers does.
   bool zero_terminal_snr = false;    ///< Shift and scale sqrt(alpha-bar) so that the last is 0 (Lin et al. 2023).
 };
 
@@ -35,7 +36,8 @@ struct TrainingNoise {
 /// sigma and fractional timesteps, linear in log sigma between neighbours.
 ///
 /// Reference: k-diffusion `external.DiscreteSchedule`, as the released InstructPix2Pix uses it. Betas and their products
-/// are computed in double, alpha_bar is then rounded to fp32 (the models' checkpoints store it so), the rest is double.
+/// are computed in double, alpha_bar is then rounded to fp32 (the models' checkpoints store it so; near t = 0 this
+/// rounding moves sigma by 1e-5), the rest is double.
 class DiscreteSchedule {
  public:
   /// The noise levels of Stable Diffusion and InstructPix2Pix.
@@ -49,7 +51,7 @@ class DiscreteSchedule {
     double product = 1.0;
     for (const double beta : betas) {
       require(beta > 0.0 && beta < 1.0, "training betas: expected values in (0, 1), found {}", beta);
-      product *= 1.0 - beta;
+      product *= rounded(1.0 - rounded(beta, noise), noise);
       alphas_cumprod_.push_back(product);
     }
     if (noise.zero_terminal_snr) rescale_to_zero_snr();
@@ -98,12 +100,18 @@ class DiscreteSchedule {
   }
 
  private:
+  static double rounded(double value, const TrainingNoise& noise) {
+    return noise.single_precision ? static_cast<double>(static_cast<float>(value)) : value;
+  }
+
   static std::vector<double> curve(const TrainingNoise& noise) {
-    require(noise.timesteps >= 2, "training timesteps: expected at least 2, found {}", noise.timesteps);
-    const auto count = static_cast<double>(noise.timesteps);
+    require(noise.timesteps >= 2 && noise.timesteps <= 1'000'000,
+            "training timesteps: expected 2 to 1000000, found {}", noise.timesteps);
+    const auto last_step = static_cast<double>(noise.timesteps - 1);
     const bool roots = noise.curve == BetaCurve::scaled_linear;
-    const double first = roots ? std::sqrt(noise.beta_start) : noise.beta_start;
-    const double last = roots ? std::sqrt(noise.beta_end) : noise.beta_end;
+    const double first = rounded(roots ? std::sqrt(noise.beta_start) : noise.beta_start, noise);
+    const double last = rounded(roots ? std::sqrt(noise.beta_end) : noise.beta_end, noise);
+    const double stride = rounded(rounded(last - first, noise) / last_step, noise);
     const auto alpha_bar = [](double time) {
       const double c = std::cos((time + 0.008) / 1.008 * std::numbers::pi / 2);
       return c * c;
@@ -113,9 +121,12 @@ class DiscreteSchedule {
     for (std::int64_t i = 0; i < noise.timesteps; ++i) {
       const auto t = static_cast<double>(i);
       if (noise.curve == BetaCurve::squared_cosine) {
+        const double count = last_step + 1.0;
         betas.push_back(std::min(1.0 - alpha_bar((t + 1.0) / count) / alpha_bar(t / count), 0.999));
       } else {
-        const double value = first + t * (last - first) / (count - 1.0);
+        // Counted from the nearer end, as torch.linspace does.
+        const bool lower = i < noise.timesteps / 2;
+        const double value = rounded(lower ? first + stride * t : last - stride * (last_step - t), noise);
         betas.push_back(roots ? value * value : value);
       }
     }

@@ -19,8 +19,8 @@ namespace ip2p {
 struct KarrasSigmas {
   static constexpr std::string_view name = "karras";
 
-  DiscreteSchedule training;  ///< Noise levels that the model was trained on; their ends are s_min and s_max.
-  double rho = 7.0;           ///< > 0.
+  DiscreteSchedule training{};  ///< Noise levels that the model was trained on; their ends are s_min and s_max.
+  double rho = 7.0;             ///< > 0.
 
   static KarrasSigmas from_config(const SchedulerConfig& config) { return {.training = DiscreteSchedule(config.noise)}; }
 

@@ -22,12 +22,15 @@ namespace ip2p {
 struct LinearSigmas {
   static constexpr std::string_view name = "linear";
 
-  DiscreteSchedule training;                             ///< Noise levels that the model was trained on.
-  TimestepSpacing spacing = TimestepSpacing::linspace;   ///< Which timesteps a run visits.
-  std::int64_t steps_offset = 0;                         ///< Added to the timesteps of `leading`, >= 0.
+  DiscreteSchedule training{TrainingNoise{.single_precision = true}};  ///< Noise levels that the model was trained on.
+  TimestepSpacing spacing = TimestepSpacing::linspace;                 ///< Which timesteps a run visits.
+  std::int64_t steps_offset = 0;                                       ///< Added to the timesteps of `leading`, >= 0.
 
+  /// As diffusers would run the model, hence with the training noise in its precision.
   static LinearSigmas from_config(const SchedulerConfig& config) {
-    return {.training = DiscreteSchedule(config.noise), .spacing = config.spacing, .steps_offset = config.steps_offset};
+    TrainingNoise noise = config.noise;
+    noise.single_precision = true;
+    return {.training = DiscreteSchedule(noise), .spacing = config.spacing, .steps_offset = config.steps_offset};
   }
 
   /// The n timesteps of a run, strictly decreasing, in [0, N - 1]. Throws `Error` for n < 1, and for more steps than
@@ -46,13 +49,14 @@ struct LinearSigmas {
       const auto k = static_cast<double>(n - 1 - i);
       double t = 0.0;
       if (spacing == TimestepSpacing::linspace) {
-        t = n == 1 ? 0.0 : k * (last / (count - 1.0));
+        t = n == 1 ? 0.0 : static_cast<double>(static_cast<float>(k * (last / (count - 1.0))));
       } else if (spacing == TimestepSpacing::leading) {
         t = k * static_cast<double>(trained / n) + static_cast<double>(steps_offset);
       } else {
-        // nearbyint rounds halves to even, as numpy does.
-        const double stride = static_cast<double>(trained) / count;
-        t = std::nearbyint(static_cast<double>(trained) - static_cast<double>(i) * stride) - 1.0;
+        // Ends in halves for some n: the stride is rounded and halves go to even as in numpy's arange and round.
+        const auto end = static_cast<double>(trained);
+        const double stride = (end - end / count) - end;
+        t = std::nearbyint(end + static_cast<double>(i) * stride) - 1.0;
       }
       visited.push_back(std::min(t, last));
       require(i == 0 || visited[visited.size() - 2] > t, "steps: expected distinct timesteps, found {} twice in {} steps",

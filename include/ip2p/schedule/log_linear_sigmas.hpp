@@ -20,7 +20,7 @@ namespace ip2p {
 struct LogLinearSigmas {
   static constexpr std::string_view name = "log-linear";
 
-  DiscreteSchedule training;  ///< Noise levels that the model was trained on.
+  DiscreteSchedule training{};  ///< Noise levels that the model was trained on.
 
   static LogLinearSigmas from_config(const SchedulerConfig& config) { return {DiscreteSchedule(config.noise)}; }
 

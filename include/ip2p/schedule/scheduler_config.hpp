@@ -25,7 +25,7 @@ enum class TimestepSpacing {
 
 /// The parts of a scheduler_config.json that decide numbers. The defaults are InstructPix2Pix's.
 struct SchedulerConfig {
-  TrainingNoise noise;
+  TrainingNoise noise{};
   PredictionType prediction = PredictionType::epsilon;
   TimestepSpacing spacing = TimestepSpacing::linspace;
   std::int64_t steps_offset = 0;   ///< Added to the timesteps of `leading`, >= 0.

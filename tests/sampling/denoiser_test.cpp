@@ -1,0 +1,80 @@
+#include "ip2p/sampling/denoiser.hpp"
+
+#include "ip2p/schedule/log_linear_sigmas.hpp"
+#include "support/golden.hpp"
+
+using namespace ip2p;
+using Catch::Matchers::Contains;
+
+namespace {
+
+const Step middle{.index = 1, .count = 3, .sigma = 2.5, .sigma_next = 1.0};
+
+}  // namespace
+
+TEST_CASE("The predictions of one image and one noise denoise to that image", "[sampling]") {
+  // eps, v and x0 are three names of one thing, so each prediction of the truth must give x0 back.
+  const at::Tensor x0 = CounterNoise(1).normal({2, 4, 3, 3}, 0).to(at::kDouble);
+  const at::Tensor noise = CounterNoise(2).normal({2, 4, 3, 3}, 0).to(at::kDouble);
+  for (const double sigma : {0.03, 1.0, 14.6}) {
+    const Step at{.index = 0, .count = 1, .sigma = sigma, .sigma_next = 0.0};
+    const at::Tensor x = x0.add(noise, sigma);
+    const double alpha = 1.0 / std::sqrt(sigma * sigma + 1.0);
+    const at::Tensor v = noise.mul(alpha).sub(x0, alpha * sigma);
+    const auto estimate = [&](auto prediction, const at::Tensor& truth) {
+      NetworkDenoiser denoiser([&](const at::Tensor& scaled, double) {
+        REQUIRE(testing::largest_difference(scaled, x.mul(alpha)) < 1e-12);
+        return truth;
+      }, LogLinearSigmas{}, prediction);
+      return testing::largest_difference(denoiser(x, at), x0);
+    };
+    REQUIRE(estimate(EpsPrediction{}, noise) < 1e-12);
+    REQUIRE(estimate(VPrediction{}, v) < 1e-12);
+    REQUIRE(estimate(SamplePrediction{}, x0) < 1e-12);
+    REQUIRE(estimate(AnyPrediction{PredictionType::epsilon}, noise) < 1e-12);
+    REQUIRE(estimate(AnyPrediction{PredictionType::v_prediction}, v) < 1e-12);
+    REQUIRE(estimate(AnyPrediction{PredictionType::sample}, x0) < 1e-12);
+  }
+}
+
+TEST_CASE("NetworkDenoiser tells the network the fractional timestep and the step", "[sampling]") {
+  const LogLinearSigmas schedule;
+  double told_t = -1.0;
+  std::int64_t told_index = -1;
+  NetworkDenoiser denoiser([&](const at::Tensor& x, double t, const Step& at) {
+    told_t = t;
+    told_index = at.index;
+    return x;
+  }, schedule);
+  (void)denoiser(CounterNoise(1).normal({1, 4, 2, 2}, 0), middle);
+  REQUIRE(told_t == schedule.sigma_to_t(2.5));
+  REQUIRE(told_t != std::round(told_t));
+  REQUIRE(told_index == 1);
+}
+
+TEST_CASE("NetworkDenoiser answers in the dtype of the latents when the network is narrower", "[sampling]") {
+  NetworkDenoiser denoiser([](const at::Tensor& x, double) { return x.to(at::kBFloat16); }, LogLinearSigmas{});
+  const at::Tensor x = CounterNoise(1).normal({1, 4, 2, 2}, 0);
+  REQUIRE(denoiser(x, middle).scalar_type() == at::kFloat);
+}
+
+TEST_CASE("NetworkDenoiser turns branch-wise predictions into branch-wise estimates", "[sampling]") {
+  NetworkDenoiser denoiser([](const at::Tensor& x, double, const Step&, int branches) {
+    return x.repeat({branches, 1, 1, 1});
+  }, LogLinearSigmas{}, VPrediction{});
+  const at::Tensor x = CounterNoise(1).normal({2, 4, 2, 2}, 0);
+  const at::Tensor estimates = denoiser(x, middle, 3);
+  REQUIRE(estimates.size(0) == 6);
+  NetworkDenoiser single([](const at::Tensor& scaled, double) { return scaled; }, LogLinearSigmas{}, VPrediction{});
+  REQUIRE(testing::largest_difference(estimates.narrow(0, 4, 2), single(x, middle)) == 0.0);
+}
+
+TEST_CASE("NetworkDenoiser refuses a prediction of another shape", "[sampling]") {
+  const at::Tensor x = CounterNoise(1).normal({2, 4, 2, 2}, 0);
+  NetworkDenoiser doubled([](const at::Tensor& y, double) { return y.repeat({2, 1, 1, 1}); }, LogLinearSigmas{});
+  REQUIRE_THROWS_WITH(doubled(x, middle), "network: expected a prediction of the shape [2, 4, 2, 2], found [4, 4, 2, 2]");
+  NetworkDenoiser narrow([](const at::Tensor& y, double) { return y.narrow(1, 0, 3); }, LogLinearSigmas{});
+  REQUIRE_THROWS_WITH(narrow(x, middle), Contains("found [2, 3, 2, 2]"));
+  NetworkDenoiser nothing([](const at::Tensor&, double) { return at::Tensor(); }, LogLinearSigmas{});
+  REQUIRE_THROWS_WITH(nothing(x, middle), Contains("found no tensor"));
+}
