@@ -6,7 +6,7 @@
 # and finds fmt, nlohmann_json, PNG, JPEG and Threads.
 #
 # Reads
-#   IP2P_CUDA   AUTO (default): CUDA if this machine has the toolkit and all libraries that libtorch_cuda needs;
+#   IP2P_CUDA   AUTO (default): CUDA if this machine has all libraries that libtorch_cuda needs;
 #               ON: CUDA, or an error; OFF: CPU only.
 
 include(CMakeFindDependencyMacro)
@@ -60,7 +60,7 @@ if(TARGET torch)
   set(ip2p_libtorch_way package)
   set(ip2p_libtorch_note "the target torch that was there")
 else()
-  # The wheel's own package stops with a fatal error where no CUDA toolkit is, so it is not asked before that is known.
+  # The wheel's own package stops with a fatal error where no CUDA toolkit is, so it is asked only where one is.
   find_path(IP2P_TORCH_CONFIG_DIR TorchConfig.cmake
     HINTS "${Torch_DIR}" "${Torch_ROOT}" ENV Torch_DIR ENV Torch_ROOT ${CMAKE_PREFIX_PATH} ENV CMAKE_PREFIX_PATH
     PATHS "$ENV{XDG_CACHE_HOME}/ip2p/libtorch-2.11.0/torch" "$ENV{HOME}/.cache/ip2p/libtorch-2.11.0/torch"
@@ -72,25 +72,23 @@ else()
     # No wheel with CUDA: a package of a distribution, or a CPU build of LibTorch, knows best itself.
     set(ip2p_libtorch_way package)
     set(ip2p_libtorch_note "a build without CUDA")
-  elseif("${IP2P_CUDA}" STREQUAL "" OR "${IP2P_CUDA}" STREQUAL "AUTO")
-    set(ip2p_libtorch_way headers)
-    ip2p_missing_cuda_libraries("${ip2p_libtorch_prefix}/lib/libtorch_cuda.so" ip2p_missing)
-    find_package(CUDAToolkit QUIET)
-    if(NOT CUDAToolkit_FOUND OR NOT CUDAToolkit_NVCC_EXECUTABLE)
-      set(ip2p_libtorch_note "CPU only: no CUDA toolkit here")
-    elseif(ip2p_missing)
-      list(JOIN ip2p_missing ", " ip2p_missing)
-      set(ip2p_libtorch_note "CPU only: libtorch_cuda.so needs ${ip2p_missing}")
-    else()
-      set(ip2p_libtorch_way package)
-      set(ip2p_libtorch_note "with CUDA ${CUDAToolkit_VERSION}")
-    endif()
-  elseif(IP2P_CUDA)
-    set(ip2p_libtorch_way package)
-    set(ip2p_libtorch_note "with CUDA")
-  else()
+  elseif(DEFINED IP2P_CUDA AND NOT IP2P_CUDA STREQUAL "AUTO" AND NOT IP2P_CUDA)
     set(ip2p_libtorch_way headers)
     set(ip2p_libtorch_note "CPU only: IP2P_CUDA is ${IP2P_CUDA}")
+  else()
+    ip2p_missing_cuda_libraries("${ip2p_libtorch_prefix}/lib/libtorch_cuda.so" ip2p_missing)
+    list(JOIN ip2p_missing ", " ip2p_missing)
+    find_package(CUDAToolkit QUIET)
+    if(ip2p_missing AND (NOT DEFINED IP2P_CUDA OR IP2P_CUDA STREQUAL "AUTO"))
+      set(ip2p_libtorch_way headers)
+      set(ip2p_libtorch_note "CPU only: libtorch_cuda.so needs ${ip2p_missing}")
+    elseif(ip2p_missing OR (CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTABLE))
+      set(ip2p_libtorch_way package)
+      set(ip2p_libtorch_note "with CUDA ${CUDAToolkit_VERSION}")
+    else()
+      set(ip2p_libtorch_way headers_and_cuda)
+      set(ip2p_libtorch_note "with CUDA, without a toolkit")
+    endif()
   endif()
 endif()
 
@@ -117,6 +115,11 @@ else()
     INTERFACE_INCLUDE_DIRECTORIES
       "${ip2p_libtorch_prefix}/include;${ip2p_libtorch_prefix}/include/torch/csrc/api/include"
     INTERFACE_LINK_LIBRARIES "ip2p::torch_cpu;ip2p::c10")
+  if(ip2p_libtorch_way STREQUAL "headers_and_cuda")
+    # Nothing names a symbol of it: it registers itself when it is loaded.
+    set_property(TARGET ip2p::libtorch APPEND PROPERTY INTERFACE_LINK_OPTIONS
+      "LINKER:--no-as-needed,${ip2p_libtorch_prefix}/lib/libtorch_cuda.so,--as-needed")
+  endif()
 endif()
 if(NOT ip2p_FIND_QUIETLY)
   message(STATUS "ip2p: LibTorch ${ip2p_libtorch_prefix} (${ip2p_libtorch_note})")
