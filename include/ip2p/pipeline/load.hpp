@@ -3,6 +3,7 @@
 /// \file
 /// Models from files, and codecs and text encoders that are in memory only while they work.
 
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -19,7 +20,9 @@ namespace ip2p {
 /// Where a model is loaded to, and for what.
 struct LoadOptions {
   at::Device device = at::kCPU;
-  at::ScalarType dtype = at::kFloat;  ///< fp32, bf16 or fp16; weights are converted while they are read.
+  at::ScalarType dtype = at::kFloat;  ///< Of the arithmetic: fp32, bf16 or fp16.
+  /// Of the weights in memory, when it is to be narrower than the arithmetic (see `ModelHandle::compute_in`).
+  std::optional<at::ScalarType> storage;
   bool inference = true;              ///< False keeps plain weights that can be trained.
 };
 
@@ -30,9 +33,11 @@ Model load_module(const ModelFiles& files, const LoadOptions& options) {
   const std::string component = Model::component;
   const auto where = files.path().string() + " (" + component + ")";
   Model model(Model::Config::from_json(files.config(component), where));
-  load_weights(model.module(), files.weights(component), where, options.dtype);
+  const auto stored = options.storage.value_or(options.dtype);
+  load_weights(model.module(), files.weights(component), where, stored);
   if (options.inference) model.freeze();
-  if (options.device != at::kCPU) model.to(options.device, options.dtype);
+  if (options.device != at::kCPU) model.to(options.device, stored);
+  if (stored != options.dtype) model.compute_in(options.dtype);
   return model;
 }
 
@@ -84,12 +89,18 @@ class OnDemand {
   [[nodiscard]] double scaling_factor() const { return config().scaling_factor; }
   [[nodiscard]] std::int64_t latent_channels() const { return config().latent_channels; }
   [[nodiscard]] std::int64_t downscale() const {
-    return std::int64_t{1} << (config().block_out_channels.size() - 1);
+    const auto chosen = config();
+    if constexpr (requires { chosen.block_out_channels; }) {
+      return std::int64_t{1} << (chosen.block_out_channels.size() - 1);
+    } else {
+      return std::int64_t{1} << (chosen.encoder_blocks.size() - 1);
+    }
   }
 
   void to(at::Device device, at::ScalarType dtype) {
     options_.device = device;
     options_.dtype = dtype;
+    options_.storage.reset();
   }
 
  private:

@@ -1,0 +1,53 @@
+#pragma once
+
+/// \file
+/// Ctrl-C as a stop token.
+
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <stop_token>
+#include <string_view>
+#include <thread>
+
+namespace edit_image {
+
+/// Turns SIGINT and SIGTERM into a requested stop; a second one ends the process at once, with status 130.
+///
+/// The signals are blocked and waited for by a thread, so that nothing runs inside a signal handler. Threads inherit
+/// the mask: create this before anything that starts threads.
+class Interrupt {
+ public:
+  Interrupt() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGINT);
+    sigaddset(&signals_, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    watcher_ = std::jthread([this](const std::stop_token& quit) { watch(quit); });
+  }
+
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+
+  /// Stopped once a signal has come.
+  [[nodiscard]] std::stop_token token() const { return stop_.get_token(); }
+
+ private:
+  void watch(const std::stop_token& quit) {
+    const timespec tenth{.tv_sec = 0, .tv_nsec = 100'000'000};
+    while (!quit.stop_requested()) {
+      if (sigtimedwait(&signals_, nullptr, &tenth) < 0) continue;
+      if (stop_.stop_requested()) _exit(130);
+      constexpr std::string_view note = "\nstopping after this step; once more to end at once\n";
+      [[maybe_unused]] const auto written = write(STDERR_FILENO, note.data(), note.size());
+      stop_.request_stop();
+    }
+  }
+
+  sigset_t signals_{};
+  std::stop_source stop_;
+  std::jthread watcher_;  // Last, so that it is joined before what it uses goes.
+};
+
+}  // namespace edit_image

@@ -1,0 +1,197 @@
+#!/usr/bin/env bash
+# The program edit_image from outside: its pictures, messages and exit statuses, with a seeded model of some 100 kB.
+#
+#   bash tests/examples/edit_image_test.sh PROGRAMS_DIR SOURCE_DIR
+set -uo pipefail
+program=$1/edit_image
+source=$2
+model=$source/tests/pipeline/fixtures/tiny-ip2p
+export OMP_NUM_THREADS=1
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+failures=0
+
+# A made picture of 72x48 pixels: a red disc on a gradient.
+base64 -d > photo.png <<'PNG'
+iVBORw0KGgoAAAANSUhEUgAAAEgAAAAwCAIAAAA9/qu8AAABbElEQVR42mNkqPjPzMAw/BALA9MfhuEIRj026rFRj416bNRjA+yxsC2eyNydPtuHtsfiN/
+liFXeH+fOQ3+Yh5rHUDYHEKLPb5MvAwHAiYP3Q8FjGulCS1FtsCDwdtHqweyx7TSQZukzXhZ4LWT54PZa3KpZsvUZrIi+GLR6mxT1lDqOVxwqXpVJogv6K
+xCtRs4dpBU2B20Y9RgooWVBIFXN0FuVeT+gfpm1Fcp036rFRjw0SjzExMP2hOurJqqaKp65kVZPthtHifqh5jCZJkYHpT39BPoWeuliQT4kDhm0jmFYxxs
+D0Z1JJOtnOOleSTqHtNPQYA9OfqWXJZPjqdFky5VbT1mMMTH9mVMST5KsTFfFUsZceeWx2VTQzA0NS21L8yg5VRTMzMDAzUMc99Cs8FtaEQ2auIltWIovv
+hIlTy0sDVo+tqgtGnaSjiQNGh7hHPTbqsVGPjXps1GOjHhv12KjHRj026rHhAgAd5XMLTqHVVQAAAABJRU5ErkJggg==
+PNG
+
+fail() {
+  echo "FAILED: $*"
+  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
+  failures=$((failures + 1))
+}
+
+# run STATUS ARGUMENTS...: runs the program and checks its exit status.
+run() {
+  local status=$1
+  shift
+  "$program" "$@" > stdout 2> stderr < /dev/null
+  local found=$?
+  [ $found -eq "$status" ] || fail "expected status $status, found $found: $*"
+}
+
+# says TEXT: the last run printed TEXT.
+says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
+
+# refuses STATUS TEXT ARGUMENTS...: fails with TEXT on standard error, and writes nothing.
+refuses() {
+  local status=$1 text=$2
+  shift 2
+  rm -rf out
+  mkdir out
+  run "$status" "$@"
+  grep -qF -- "$text" stderr || fail "expected the error '$text': $*"
+  [ -z "$(ls out)" ] || fail "expected no output, found $(ls out): $*"
+}
+
+same() { cmp -s "$1" "$2" || fail "expected $1 and $2 to be equal"; }
+differ() { cmp -s "$1" "$2" && fail "expected $1 and $2 to differ"; }
+
+good=(--model "$model" --image photo.png --prompt "make it snowy" --steps 4 --resolution 64 --device cpu --dtype fp32)
+
+echo "== help and usage"
+run 0 --help
+for option in --model --image --prompt --out --steps --image-scale --text-scale --seed --resolution --sampler --schedule \
+  --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory; do
+  says "$option"
+done
+run 0 --version
+refuses 2 "--model is required"
+refuses 2 "--prompt is required" --model "$model" --image photo.png --out out/a.png
+refuses 2 "--nonsense" "${good[@]}" --out out/a.png --nonsense
+refuses 2 "Value 0 not in range" "${good[@]}" --out out/a.png --steps 0
+refuses 2 "--steps" "${good[@]}" --out out/a.png --steps ten
+refuses 2 "not in range 64 to 16384" "${good[@]}" --out out/a.png --resolution 8
+refuses 2 "expected a finite number, found 'nan'" "${good[@]}" --out out/a.png --text-scale nan
+refuses 2 "expected a finite number, found '1e999'" "${good[@]}" --out out/a.png --image-scale 1e999
+refuses 2 "--seed" "${good[@]}" --out out/a.png --seed -1
+refuses 2 "euler-ancestral" "${good[@]}" --out out/a.png --sampler heun
+refuses 2 "karras" "${good[@]}" --out out/a.png --schedule cosine
+refuses 2 "diffusers" "${good[@]}" --out out/a.png --numerics exact
+refuses 2 "bf16" "${good[@]}" --out out/a.png --dtype int8
+refuses 2 "expected auto, cpu, cuda or cuda:N, found 'tpu'" "${good[@]}" --out out/a.png --device tpu
+refuses 2 "expected a name that ends in .png, .jpg, .jpeg or .webp, found 'out/a.gif'" "${good[@]}" --out out/a.gif
+refuses 2 "would overwrite the input of --image" "${good[@]}" --out ./photo.png
+refuses 2 "name the same file" "${good[@]}" --out out/a.png --compare out/a.png
+refuses 2 "ends in .png" "${good[@]}" --out out/a.png --compare out/b.txt
+refuses 2 "has no effect with --text-scale 1 and --image-scale 1" "${good[@]}" --out out/a.png --text-scale 1 \
+  --image-scale 1 --negative-prompt "blurry"
+
+echo "== errors to act on"
+refuses 1 "no such file or folder" "${good[@]}" --out out/a.png --model nowhere
+refuses 1 "missing.png: no such file" "${good[@]}" --out out/a.png --image missing.png
+refuses 1 "expected a folder to write into" "${good[@]}" --out out/deeper/a.png
+head -c 300 photo.png > cut.png
+refuses 1 "cut.png" "${good[@]}" --out out/a.png --image cut.png
+echo "GIF89a and more than enough bytes to be told apart" > picture.gif
+refuses 1 "unsupported format" "${good[@]}" --out out/a.png --image picture.gif
+refuses 1 "expected UTF-8, found byte 0xFF at position 2" "${good[@]}" --out out/a.png --prompt $'ab\xff'
+refuses 1 "no such file" "${good[@]}" --out out/a.png --latents missing.safetensors
+refuses 1 "no tokenizer" "${good[@]}" --out out/a.png --tokenizer "$scratch"
+if ! "$program" "${good[@]}" --out probe.png --device cuda > stdout 2> stderr; then
+  refuses 1 "expected a CUDA device" "${good[@]}" --out out/a.png --device cuda
+fi
+
+echo "== models that do not fit"
+cp -r "$model" four && cp -r "$source/tests/unet/fixtures/sd1-4ch/." four/unet/
+refuses 1 "text-to-image model, not an InstructPix2Pix model" "${good[@]}" --out out/a.png --model four
+mkdir empty
+refuses 1 "empty" "${good[@]}" --out out/a.png --model empty
+# fp16 NaN over the last values of a weight file: the error names the layer, not a black picture.
+spoil() {
+  local size
+  size=$(stat -c %s "$1")
+  printf '\377\177\377\177\377\177\377\177' | dd of="$1" bs=1 seek=$((size - 8)) conv=notrunc status=none
+}
+cp -r "$model" nan-unet && spoil nan-unet/unet/diffusion_pytorch_model.safetensors
+refuses 1 "found NaN or infinity, first in unet." "${good[@]}" --out out/a.png --model nan-unet
+cp -r "$model" nan-vae && spoil nan-vae/vae/diffusion_pytorch_model.safetensors
+refuses 1 "expected finite values, found NaN or infinity" "${good[@]}" --out out/a.png --model nan-vae
+cp -r "$model" nan-text && spoil nan-text/text_encoder/model.safetensors
+refuses 1 "expected finite values, found NaN or infinity" "${good[@]}" --out out/a.png --model nan-text
+cp -r "$model" cut-model && truncate -s -100 cut-model/unet/diffusion_pytorch_model.safetensors
+refuses 1 "diffusion_pytorch_model.safetensors" "${good[@]}" --out out/a.png --model cut-model
+
+echo "== an edit"
+run 0 "${good[@]}" --out first.png --save-latents first.safetensors --compare both.png
+says "InstructPix2Pix"
+says "photo.png, 72x48, edited at 64x64"
+says "4 steps of euler-ancestral over log-linear; image scale 1.5, text scale 7.5, 3 evaluations a step; fp32 on cpu"
+says "peak memory: "
+says "step 4 of 4"
+[ "$(tail -n 1 stdout)" = first.png ] || fail "expected the picture's path as the last line"
+grep -q $'\r' stderr && fail "expected plain lines where standard error is no terminal"
+head -c 8 first.png | cmp -s - <(printf '\211PNG\r\n\032\n') || fail "expected a PNG file"
+[ -s both.png ] || fail "expected the side-by-side picture"
+run 0 "${good[@]}" --out again.png --save-latents again.safetensors
+same first.png again.png
+same first.safetensors again.safetensors
+run 0 "${good[@]}" --out other.png --seed 43
+differ first.png other.png
+run 0 "${good[@]}" --out first.jpg --compare
+[ -s first.jpg ] && [ -s first-compare.jpg ] || fail "expected first.jpg and first-compare.jpg"
+run 0 "${good[@]}" --out empty.png --prompt ""
+says "prompt: 0 tokens"
+run 0 "${good[@]}" --out plain.png --text-scale 1 --image-scale 1
+says "1 evaluation a step (both scales are 1: guidance is off)"
+run 0 "${good[@]}" --out negative.png --negative-prompt "rain"
+differ first.png negative.png
+run 0 "${good[@]}" --out karras.png --schedule karras --sampler euler
+says "4 steps of euler over karras"
+run 0 "${good[@]}" --out diffusers.png --numerics diffusers
+says "edited at 64x40"
+says "over linear"
+run 0 "${good[@]}" --out small.png --low-memory
+same first.png small.png
+run 0 "${good[@]}" --out half.png --dtype bf16
+run 0 "${good[@]}" --out long.png --prompt "$(printf 'the %.0s' $(seq 200))and LAST words"
+says "warning: prompt: only the first 75 of"
+says 'last words"'
+
+echo "== latents there and back"
+run 0 "${good[@]}" --out start.png --sampler euler --save-latents start.safetensors
+run 0 "${good[@]}" --out given.png --sampler euler --latents start.safetensors --seed 7 --save-latents given.safetensors
+same start.png given.png
+refuses 1 "latents: expected [1, 4, 16, 24], found [1, 4, 8, 8]" "${good[@]}" --resolution 128 --out out/a.png \
+  --latents start.safetensors
+refuses 1 "expected a tensor 'latents', found" "${good[@]}" --out out/a.png \
+  --latents "$model/vae/diffusion_pytorch_model.safetensors"
+refuses 2 "would overwrite the input of --latents" "${good[@]}" --out out/a.png --latents start.safetensors \
+  --save-latents start.safetensors
+
+echo "== Ctrl-C"
+rm -rf out && mkdir out
+"$program" "${good[@]}" --steps 10000 --out out/a.png --save-latents out/a.safetensors > stdout 2> stderr < /dev/null &
+child=$!
+for _ in $(seq 600); do
+  grep -q "step 1 of" stderr && break
+  sleep 0.1
+done
+kill -INT $child
+wait $child
+status=$?
+[ $status -eq 130 ] || fail "expected status 130 after SIGINT, found $status"
+says "cancelled before step"
+says "nothing was written"
+[ -z "$(ls out)" ] || fail "expected no output after SIGINT, found $(ls out)"
+
+echo "== a terminal"
+if command -v script > /dev/null; then
+  printf -v line '%q ' "$program" "${good[@]}" --out tty.png
+  script -qec "$line" /dev/null > stdout 2> stderr < /dev/null || fail "expected status 0 on a terminal"
+  says "4/4"
+  says "it"
+  says "left"
+  grep -q $'\r\[' stdout || fail "expected a bar that redraws itself"
+else
+  echo "skipped: the program script is not here"
+fi
+
+[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+echo "all passed"
