@@ -98,6 +98,26 @@ TEST_CASE("A frozen model moves to another dtype and back", "[nn]") {
   CHECK(unet.module().parameters()[0].requires_grad());
 }
 
+TEST_CASE("Weights kept in 16 bits under fp32 arithmetic give nearly the fp32 result", "[nn]") {
+  const at::NoGradGuard no_grad;
+  ip2p::UNet unet(small_unet());
+  ip2p::initialise(unet.module(), 11);
+  const auto x = at::randn({1, 8, 8, 6});
+  const auto t = at::ones({1});
+  const auto context = at::randn({1, 4, 12});
+  const auto exact = unet(x, t, context);
+  for (const bool frozen : {false, true}) {
+    unet.to(at::kCPU, at::kHalf);
+    unet.compute_in(at::kFloat);
+    if (frozen) unet.freeze();
+    const auto y = unet(x, t, context);
+    CHECK(y.scalar_type() == at::kFloat);
+    CHECK(unet.module().parameters()[0].scalar_type() == at::kHalf);
+    CHECK(distance(y, exact) < 2e-3 * exact.abs().max().item<double>());
+    CHECK(at::equal(unet(x, t, context), y));
+  }
+}
+
 TEST_CASE("initialise is a function of the seed", "[nn]") {
   ip2p::UNet a(small_unet());
   ip2p::UNet b(small_unet());

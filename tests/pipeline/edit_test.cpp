@@ -190,6 +190,17 @@ TEST_CASE("Models loaded on demand and tiled codecs fit the same pipeline", "[pi
   CHECK(frugal(photo(), "make it snowy", quick) == edit(photo(), "make it snowy", quick));
 }
 
+TEST_CASE("Weights kept in 16 bits give nearly the picture of fp32", "[pipeline]") {
+  const auto model = tiny();
+  const LoadOptions narrow{.dtype = at::kFloat, .storage = at::kHalf};
+  auto edit = tiny_pipeline();
+  EditPipeline half{OnDemand<ClipTextEncoder>(model, narrow), OnDemand<KlAutoencoder>(model, narrow),
+                    load<UNet>(model, narrow)};
+  const auto a = edit.run(std::vector{photo()}, std::vector<std::string>{"make it snowy"}, quick).latents;
+  const auto b = half.run(std::vector{photo()}, std::vector<std::string>{"make it snowy"}, quick).latents;
+  CHECK((a - b).abs().max().item<double>() < 0.02 * a.abs().max().item<double>());
+}
+
 TEST_CASE("A codec that overflows in 16 bits goes over to fp32", "[pipeline]") {
   const auto model = tiny();
   EditPipeline edit{load<ClipTextEncoder>(model), Overflowing(load<KlAutoencoder>(model, {.dtype = at::kBFloat16})),

@@ -23,6 +23,20 @@
 
 namespace ip2p {
 
+namespace detail {
+
+/// `weight` in the dtype of `x`: itself, or a copy for this call where weights are stored narrower than the arithmetic.
+inline at::Tensor weight_for(const at::Tensor& x, const at::Tensor& weight) {
+  return weight.defined() && weight.scalar_type() != x.scalar_type() ? weight.to(x.scalar_type()) : weight;
+}
+
+/// The same for a bias that may be absent.
+inline std::optional<at::Tensor> bias_for(const at::Tensor& x, const at::Tensor& bias) {
+  return bias.defined() ? std::optional<at::Tensor>(weight_for(x, bias)) : std::nullopt;
+}
+
+}  // namespace detail
+
 /// y = x W^T + b over the last axis; W [out, in] (or [out, in, 1, 1] where the published file stores a 1x1 convolution).
 struct Linear : torch::nn::Module {
   /// \param conv_shape keeps the weight in the file's 1x1 convolution shape; the arithmetic is the same.
@@ -33,8 +47,8 @@ struct Linear : torch::nn::Module {
 
   /// \param x [..., in]  \return [..., out]
   at::Tensor operator()(const at::Tensor& x) const {
-    return detail::probed(this, at::linear(x, weight.dim() == 4 ? weight.flatten(1) : weight,
-                                           bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt));
+    const auto w = detail::weight_for(x, weight);
+    return detail::probed(this, at::linear(x, w.dim() == 4 ? w.flatten(1) : w, detail::bias_for(x, bias)));
   }
 
   at::Tensor weight, bias;
@@ -62,10 +76,11 @@ struct Conv2d : torch::nn::Module, Freezable {
 
   /// \param x [B, in, h, w], channels-last preferred  \return [B, out, h', w']
   at::Tensor operator()(const at::Tensor& x) const {
-    const auto offset = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
+    const auto offset = detail::bias_for(x, bias);
     if (frozen_ && !settled_) settle(x);
-    return detail::probed(this, packed_.defined() ? detail::conv_with_packed(x, packed_, offset, stride, padding)
-                                                  : at::conv2d(x, weight, offset, stride, padding));
+    return detail::probed(this, packed_.defined()
+                                    ? detail::conv_with_packed(x, packed_, offset, stride, padding)
+                                    : at::conv2d(x, detail::weight_for(x, weight), offset, stride, padding));
   }
 
   void freeze() override { frozen_ = true; }
@@ -85,7 +100,7 @@ struct Conv2d : torch::nn::Module, Freezable {
   void settle(const at::Tensor& x) const {
     const at::NoGradGuard no_grad;
     auto plain = weight;
-    packed_ = detail::pack_conv(plain, stride, padding, x.sizes());
+    if (plain.scalar_type() == x.scalar_type()) packed_ = detail::pack_conv(plain, stride, padding, x.sizes());
     plain.set_data(packed_.defined() ? at::empty({0}, plain.options())
                                      : plain.contiguous(at::MemoryFormat::ChannelsLast));
     settled_ = true;
@@ -105,7 +120,8 @@ struct GroupNorm : torch::nn::Module {
 
   /// \param x [B, channels, h, w]; keeps its memory format.
   at::Tensor operator()(const at::Tensor& x) const {
-    return detail::probed(this, at::group_norm(x, groups, weight, bias, eps));
+    return detail::probed(
+        this, at::group_norm(x, groups, detail::weight_for(x, weight), detail::weight_for(x, bias), eps));
   }
 
   /// silu(norm(x)), the pair that opens every residual half-block.
@@ -127,7 +143,8 @@ struct LayerNorm : torch::nn::Module {
   }
 
   at::Tensor operator()(const at::Tensor& x) const {
-    return detail::probed(this, at::layer_norm(x, weight.sizes(), weight, bias, 1e-5));
+    return detail::probed(this, at::layer_norm(x, weight.sizes(), detail::weight_for(x, weight),
+                                               detail::weight_for(x, bias), 1e-5));
   }
 
   at::Tensor weight, bias;

@@ -152,8 +152,9 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
             "ClipTextModel: ids: expected int64 [B, up to {}], found {} {}", config().max_position_embeddings,
             at::toString(ids.scalar_type()), shape_text(ids.sizes()));
     const auto placed = ids.to(device());
-    auto x = (*module_->token_embedding)(placed) +
-             (*module_->position_embedding)(at::arange(ids.size(1), placed.options()));
+    auto x = ((*module_->token_embedding)(placed) +
+              (*module_->position_embedding)(at::arange(ids.size(1), placed.options())))
+                 .to(dtype());
     for (const auto& layer : module_->layers) x = (*layer)(x);
     return (*module_->final_layer_norm)(x);
   }
