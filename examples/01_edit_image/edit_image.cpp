@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <map>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -161,7 +162,7 @@ int run(const Options& o, const Interrupt& interrupt) {
        .variant = o.variant,
        .tokenizer = o.tokenizer,
        .prediction_type = o.prediction_type,
-       .weights = {.access = o.low_memory ? ip2p::WeightAccess::read : ip2p::WeightAccess::mapped}});
+       .weights = {.access = o.low_memory ? ip2p::WeightAccess::copied : ip2p::WeightAccess::mapped}});
   fmt::print("model: {}\nphoto: {}, {}x{}, edited at {}x{}\n", files.describe(), o.image.string(), photo.width,
              photo.height, size.width, size.height);
   const auto scheduler = files.has("scheduler")
