@@ -72,7 +72,7 @@ TEST_CASE("safetensors headers: mutations are read consistently or refused", "[i
   const auto seed = valid_file(scratch);
   std::mt19937 random(20);
   int accepted = 0, refused = 0;
-  for (int i = 0; i < 12000; ++i) {
+  for (int i = 0; i < 6000; ++i) {
     const auto bytes = mutated(seed, random);
     if (bytes.size() < 8) continue;
     std::uint64_t length = 0;
@@ -96,8 +96,8 @@ TEST_CASE("safetensors headers: mutations are read consistently or refused", "[i
       ++refused;
     }
   }
-  CHECK(accepted > 100);  // the mutations must reach both sides
-  CHECK(refused > 5000);
+  CHECK(accepted > 50);  // the mutations must reach both sides
+  CHECK(refused > 2500);
 }
 
 TEST_CASE("safetensors files: mutations are read whole or refused", "[io]") {
@@ -106,7 +106,7 @@ TEST_CASE("safetensors files: mutations are read whole or refused", "[io]") {
   std::mt19937 random(21);
   const auto path = scratch / "m.safetensors";
   int accepted = 0;
-  for (int i = 0; i < 800; ++i) {
+  for (int i = 0; i < 400; ++i) {
     spill(path, mutated(seed, random));
     try {
       const auto access = i % 2 == 0 ? ip2p::WeightAccess::copied : ip2p::WeightAccess::mapped;
@@ -116,5 +116,5 @@ TEST_CASE("safetensors files: mutations are read whole or refused", "[io]") {
     } catch (const ip2p::Error&) {
     }
   }
-  CHECK(accepted > 10);
+  CHECK(accepted > 5);
 }

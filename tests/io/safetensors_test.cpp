@@ -210,6 +210,13 @@ TEST_CASE("safetensors: damaged files are refused in the reference's order", "[i
     CHECK_THAT(opening(crafted(one_tensor("U8", "[18446744073709551615]", "[0,18446744073709551615]"))),
                Contains("overflows"));
   }
+  SECTION("names that would spoil a message") {
+    const auto message =
+        opening(crafted(R"({"a\u0000b\u001b[31m":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}})", "1"));
+    CHECK_THAT(message, Contains(R"('a\x00b\x1b[31m')") && Contains("takes 2 bytes"));
+    const auto endless = R"({")" + std::string(100000, 'n') + R"(":7})";
+    CHECK(opening(crafted(endless)).size() < 600);
+  }
   SECTION("sizes") {
     CHECK_THAT(opening(crafted(one_tensor("F4", "[2]", "[0,1]"), "1")), Contains("dtype 'F4'") && Contains("LibTorch"));
     CHECK_THAT(opening(crafted(one_tensor("float32", "[1]", "[0,4]"), "1234")), Contains("dtype 'float32'"));

@@ -341,7 +341,7 @@ inline void ModelFiles::fail_undetected(const Weights& all) const {
     const auto found = std::find_if(names.begin(), names.end(),
                                     [part = part](const auto& name) { return name.find(part) != std::string::npos; });
     require(found == names.end(), "{}: is not a model that ip2p reads: the tensor '{}' is that of {}", path_.string(),
-            found == names.end() ? std::string() : *found, family);
+            found == names.end() ? std::string() : detail::printable(*found), family);
   }
   constexpr std::string_view unet_key = "model.diffusion_model.input_blocks.0.0.weight";
   constexpr std::string_view vae_key = "first_stage_model.encoder.down.0.block.0.conv2.weight";

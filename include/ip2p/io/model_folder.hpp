@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/printable.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p::detail {
@@ -63,7 +64,8 @@ inline std::vector<std::string> listing(const std::filesystem::path& folder) {
 /// "'a', 'b', ..." of at most `limit` names, or "nothing".
 inline std::string name_list(const std::vector<std::string>& names, std::size_t limit = 8) {
   if (names.empty()) return "nothing";
-  const std::vector<std::string> shown(names.begin(), names.begin() + std::min(limit, names.size()));
+  std::vector<std::string> shown;
+  for (std::size_t i = 0; i < std::min(limit, names.size()); ++i) shown.push_back(printable(names[i]));
   return fmt::format("'{}'{}", fmt::join(shown, "', '"), names.size() > limit ? ", ..." : "");
 }
 
@@ -74,7 +76,7 @@ inline void require_plain_file_name(const std::string& name, const std::filesyst
                 name.find('\\') == std::string::npos;
   for (const auto& part : path) inside = inside && part != "..";
   require(inside, "{}: refuses the shard '{}': expected the name of a file in the same folder, without '..' or a root",
-          index.string(), name);
+          index.string(), printable(name));
 }
 
 /// All tensors that a `*.safetensors.index.json` places in its shards. Throws `Error` for a shard that is missing or

@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/io/printable.hpp"
+
 namespace ip2p::detail {
 
 /// Levenshtein distance: the number of insertions, deletions and substitutions of bytes that turn `a` into `b`.
@@ -45,7 +47,7 @@ inline std::vector<std::string> nearest_names(std::string_view wanted, std::span
                       return a.first != b.first ? a.first < b.first : *a.second < *b.second;
                     });
   std::vector<std::string> result;
-  for (std::size_t i = 0; i < count; ++i) result.push_back(ranked[i].second->substr(0, 256));
+  for (std::size_t i = 0; i < count; ++i) result.push_back(printable(*ranked[i].second));
   return result;
 }
 

@@ -27,6 +27,7 @@
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/checked.hpp"
 #include "ip2p/io/nearest_names.hpp"
+#include "ip2p/io/printable.hpp"
 #include "ip2p/io/safetensors_header.hpp"
 
 namespace ip2p {
@@ -118,8 +119,8 @@ inline void require_finite(const at::Tensor& tensor, std::string_view name, std:
   const at::Tensor values = narrow ? tensor.to(at::kFloat) : tensor;
   const auto nans = values.isnan().sum().item<std::int64_t>();
   const auto infinite = values.isinf().sum().item<std::int64_t>();
-  require(nans == 0 && infinite == 0, "{}: tensor '{}' holds {} NaN and {} infinite values among its {}", file, name,
-          nans, infinite, tensor.numel());
+  require(nans == 0 && infinite == 0, "{}: tensor '{}' holds {} NaN and {} infinite values among its {}", file,
+          printable(name), nans, infinite, tensor.numel());
 }
 
 }  // namespace detail
@@ -191,7 +192,8 @@ class SafetensorsFile {
   [[nodiscard]] const SafetensorsInfo& info(std::string_view name) const {
     const auto found = tensors().find(name);
     if (found == tensors().end()) {
-      fail("{}: has no tensor '{}'{}", file_->name(), name, detail::nearest_names_clause(name, names()));
+      fail("{}: has no tensor '{}'{}", file_->name(), detail::printable(name),
+           detail::nearest_names_clause(name, names()));
     }
     return found->second;
   }
@@ -218,7 +220,8 @@ class SafetensorsFile {
     if (info.dtype == at::kBool) {
       const std::span stored(static_cast<const unsigned char*>(result.data_ptr()), bytes);
       require(std::all_of(stored.begin(), stored.end(), [](unsigned char value) { return value <= 1; }),
-              "{}: tensor '{}' is BOOL but holds bytes other than 0 and 1", file_->name(), name);
+              "{}: tensor '{}' is BOOL but holds bytes other than 0 and 1", file_->name(),
+              detail::printable(name));
     }
     if (options_.check_finite) detail::require_finite(result, name, file_->name());
     return result;
@@ -255,7 +258,7 @@ inline void write_safetensors(const std::filesystem::path& path, const std::map<
   std::vector<Item> order;
   for (const auto& [name, tensor] : tensors) {
     require(name != "__metadata__" && !detail::first_invalid_utf8(name),
-            "cannot write '{}': '{}' cannot be the name of a tensor", path.string(), name);
+            "cannot write '{}': '{}' cannot be the name of a tensor", path.string(), detail::printable(name));
     require(tensor.defined() && tensor.layout() == at::kStrided, "cannot write '{}': tensor '{}' is {}", path.string(),
             name, tensor.defined() ? "not dense" : "undefined");
     const auto rank = detail::safetensors_rank(tensor.scalar_type());

@@ -22,6 +22,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/checked.hpp"
+#include "ip2p/io/printable.hpp"
 
 namespace ip2p {
 
@@ -212,7 +213,7 @@ class SafetensorsJson : public nlohmann::json_sax<nlohmann::json> {
       const auto& entry = entries.back();
       const char* missing = !entry.has_dtype ? "dtype" : !entry.has_shape ? "shape" : "data_offsets";
       if (!entry.has_dtype || !entry.has_shape || !entry.has_offsets) {
-        return stop(fmt::format("tensor '{}' lacks its {}", entry.name, missing));
+        return stop(fmt::format("tensor '{}' lacks its {}", printable(entry.name), missing));
       }
     }
     place_ = place_ == Place::names ? Place::outside : Place::names;
@@ -235,8 +236,8 @@ class SafetensorsJson : public nlohmann::json_sax<nlohmann::json> {
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
     std::string_view why = error.what();
     // nlohmann's own text repeats the position and its error code before the reason.
-    if (const auto colon = why.rfind("]"); colon != std::string_view::npos) why.remove_prefix(colon + 1);
-    return stop(fmt::format("the header is not valid JSON at byte {}:{}", position, why));
+    if (const auto colon = why.find("]"); colon != std::string_view::npos) why.remove_prefix(colon + 1);
+    return stop(fmt::format("the header is not valid JSON at byte {}:{}", position, printable(why)));
   }
 
  private:
@@ -257,9 +258,9 @@ class SafetensorsJson : public nlohmann::json_sax<nlohmann::json> {
   }
   [[nodiscard]] std::string where() const {
     if (place_ == Place::outside) return "the header";
-    if (place_ == Place::names) return fmt::format("the entry '{}'", name_);
-    if (place_ == Place::metadata) return fmt::format("the metadata entry '{}'", field_);
-    return fmt::format("{} of tensor '{}'", field_, name_);
+    if (place_ == Place::names) return fmt::format("the entry '{}'", printable(name_));
+    if (place_ == Place::metadata) return fmt::format("the metadata entry '{}'", printable(field_));
+    return fmt::format("{} of tensor '{}'", printable(field_), printable(name_));
   }
   bool wrong(std::string_view found) {
     const char* expected = place_ == Place::outside || place_ == Place::names ? "an object"
@@ -281,21 +282,21 @@ class SafetensorsJson : public nlohmann::json_sax<nlohmann::json> {
   std::size_t skip_depth_ = 0;
 };
 
-/// Checks one entry's dtype and shape and returns its size in bytes.
+/// Checks one entry's dtype and shape and returns its size in bytes. \param name, file for messages
 inline std::uint64_t checked_tensor_bytes(const SafetensorsJson::Entry& entry, SafetensorsInfo& info,
-                                          std::string_view file) {
+                                          const std::string& name, std::string_view file) {
   const auto known = std::find_if(safetensors_dtypes.begin(), safetensors_dtypes.end(),
                                   [&](const SafetensorsDtype& row) { return row.name == entry.dtype; });
   require(known != safetensors_dtypes.end(),
           "{}: tensor '{}' has the dtype '{}', which LibTorch lacks; expected a dtype such as F32, F16 or BF16", file,
-          entry.name, entry.dtype);
+          name, printable(entry.dtype));
   info.dtype = known->type;
   std::uint64_t elements = 1;
   std::uint64_t span = c10::elementSize(info.dtype);  // as if no size were 0, so that strides fit as well
   for (const std::uint64_t size : entry.shape) {
     const auto wider = checked_mul(span, std::max<std::uint64_t>(size, 1));
     require(wider && *wider <= static_cast<std::uint64_t>(INT64_MAX),
-            "{}: the shape [{}] of tensor '{}' overflows 64-bit sizes", file, fmt::join(entry.shape, ", "), entry.name);
+            "{}: the shape [{}] of tensor '{}' overflows 64-bit sizes", file, fmt::join(entry.shape, ", "), name);
     span = *wider;
     elements *= size;
     info.shape.push_back(static_cast<std::int64_t>(size));
@@ -329,17 +330,18 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view json, std::ui
   });
   std::uint64_t position = 0;
   for (const auto& entry : entries) {
+    const std::string name = printable(entry.name);
     SafetensorsInfo info{.dtype = at::kFloat, .shape = {}, .begin = entry.offsets[0], .end = entry.offsets[1]};
-    require(info.begin <= info.end, "{}: data_offsets of tensor '{}' run backwards: [{}, {}]", file, entry.name,
+    require(info.begin <= info.end, "{}: data_offsets of tensor '{}' run backwards: [{}, {}]", file, name,
             info.begin, info.end);
-    require(!header.tensors.contains(entry.name), "{}: the tensor name '{}' is a duplicate", file, entry.name);
+    require(!header.tensors.contains(entry.name), "{}: the tensor name '{}' is a duplicate", file, name);
     require(info.begin <= position, "{}: there is a hole of {} bytes before tensor '{}' at byte {}", file,
-            info.begin - position, entry.name, info.begin);
+            info.begin - position, name, info.begin);
     require(info.begin == position, "{}: tensor '{}' at byte {} overlaps the tensor before it, which ends at {}", file,
-            entry.name, info.begin, position);
-    const std::uint64_t bytes = checked_tensor_bytes(entry, info, file);
+            name, info.begin, position);
+    const std::uint64_t bytes = checked_tensor_bytes(entry, info, name, file);
     require(bytes == info.end - info.begin,
-            "{}: tensor '{}' of type {} and shape [{}] takes {} bytes, but its data_offsets span {}", file, entry.name,
+            "{}: tensor '{}' of type {} and shape [{}] takes {} bytes, but its data_offsets span {}", file, name,
             entry.dtype, fmt::join(entry.shape, ", "), bytes, info.end - info.begin);
     position = info.end;
     header.tensors.emplace(entry.name, std::move(info));
