@@ -157,12 +157,11 @@ int run(const Options& o, const Interrupt& interrupt) {
 
   const auto begin = Clock::now();
   const auto files = ip2p::ModelFiles::open(
-      o.model,
-      {.prefer_ema = !o.no_ema,
-       .variant = o.variant,
-       .tokenizer = o.tokenizer,
-       .prediction_type = o.prediction_type,
-       .weights = {.access = o.low_memory ? ip2p::WeightAccess::copied : ip2p::WeightAccess::mapped}});
+      o.model, {.prefer_ema = !o.no_ema,
+                .variant = o.variant,
+                .tokenizer = o.tokenizer,
+                .prediction_type = o.prediction_type,
+                .weights = {.access = o.low_memory ? ip2p::WeightAccess::copied : ip2p::WeightAccess::mapped}});
   fmt::print("model: {}\nphoto: {}, {}x{}, edited at {}x{}\n", files.describe(), o.image.string(), photo.width,
              photo.height, size.width, size.height);
   const auto scheduler = files.has("scheduler")

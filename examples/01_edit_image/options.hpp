@@ -3,6 +3,7 @@
 /// \file
 /// The command line of edit_image.
 
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include <fmt/format.h>
@@ -45,6 +47,16 @@ inline std::string finite_number(const std::string& text) {
   double value = 0;
   if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value)) {
     return fmt::format("expected a finite number, found '{}'", text);
+  }
+  return {};
+}
+
+/// CLI11 would read -1 as the largest number.
+inline std::string whole_number(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (problem != std::errc() || end != text.data() + text.size()) {
+    return fmt::format("expected a whole number from 0 to 2^64 - 1, found '{}'", text);
   }
   return {};
 }
@@ -129,7 +141,9 @@ inline void add_options(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->check(detail::finite_number);
   app.add_option("--negative-prompt", o.negative_prompt, "what to steer away from");
-  app.add_option("--seed", o.seed, "seed of the noise, as torch's CPU generator uses it")->capture_default_str();
+  app.add_option("--seed", o.seed, "seed of the noise, as torch's CPU generator uses it")
+      ->capture_default_str()
+      ->check(detail::whole_number);
   app.add_option("--resolution", o.resolution,
                  "long side in pixels (default: 512; the photograph's own with "
                  "--numerics diffusers)")
