@@ -55,7 +55,8 @@ TEST_CASE("A picture cut off anywhere is refused", "[io]") {
     INFO(path.filename().string());
     REQUIRE_NOTHROW(ip2p::decode_image(whole, "whole"));
     std::size_t accepted = 0;
-    for (std::size_t length = 0; length < whole.size(); ++length) {
+    // Every length near the end, where decoders are most forgiving.
+    for (std::size_t length = 0; length < whole.size(); length += length + 40 < whole.size() ? 3 : 1) {
       try {
         static_cast<void>(ip2p::decode_image(std::span(whole).first(length), "cut.file"));
         ++accepted;

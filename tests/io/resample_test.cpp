@@ -2,10 +2,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "support/catch.hpp"
 #include "support/paths.hpp"
@@ -127,7 +131,8 @@ TEST_CASE("released_size follows the released rule in double arithmetic", "[io]"
   for (const auto& row : golden()["released_sizes"]) {
     INFO(row);
     // Where the released rule gives 0, no edit is possible, and the smallest size is taken.
-    const ip2p::Size expected{std::max<std::int64_t>(row[3], 64), std::max<std::int64_t>(row[4], 64)};
+    const auto side = [&row](int index) { return std::max(row[index].get<std::int64_t>(), std::int64_t{64}); };
+    const ip2p::Size expected{side(3), side(4)};
     CHECK(ip2p::released_size(row[0], row[1], row[2]) == expected);
   }
   CHECK(ip2p::released_size(720, 480, 512) == ip2p::Size{576, 384});
