@@ -3,8 +3,9 @@
 #
 #   bash tests/examples/edit_image_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
-program=$1/edit_image
-source=$2
+program=$(realpath -- "$1")/edit_image
+[ -x "$program" ] || { echo "edit_image_test: $program: expected the program, found none"; exit 1; }
+source=$(realpath -- "$2")
 model=$source/tests/pipeline/fixtures/tiny-ip2p
 export OMP_NUM_THREADS=1
 scratch=$(mktemp -d)
