@@ -23,10 +23,10 @@ struct AutoencoderLoss {
   std::span<const at::Tensor> photographs;  ///< uint8 [3,H,W]
   std::uint64_t seed = 0;
   std::int64_t pixels = 8 * 64 * 64;  ///< Pixels a batch; every fourth batch has fewer and larger crops.
-  std::int64_t picture = 256;          ///< Side of the pictures to be edited.
-  double square_weight = 1.0;          ///< Of the mean squared error beside the L1 error; hurries the colours.
-  double edge_weight = 0.5;            ///< Of the L1 distance of finite differences, against blur.
-  double kl_weight = 2e-4;             ///< Of the mean KL divergence an element; keeps latents near unit scale.
+  std::int64_t picture = 256;         ///< Side of the pictures to be edited.
+  double square_weight = 1.0;         ///< Of the mean squared error beside the L1 error; hurries the colours.
+  double edge_weight = 0.5;           ///< Of the L1 distance of finite differences, against blur.
+  double kl_weight = 2e-4;            ///< Of the mean KL divergence an element; keeps latents near unit scale.
 
   /// Images of one shard of a batch, [B,3,s,s] in [-1,1].
   [[nodiscard]] at::Tensor batch(std::int64_t step, std::int64_t shard, std::int64_t shards) const {
@@ -35,11 +35,13 @@ struct AutoencoderLoss {
     std::vector<at::Tensor> images;
     for (std::int64_t i = shard * count; i < (shard + 1) * count; ++i) {
       ip2p::SampleRandom random(seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(i));
-      const auto& photo = photographs[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(photographs.size())))];
+      const auto& photo =
+          photographs[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(photographs.size())))];
       auto crop = ip2p::random_crop(photo, side, picture, random);
       const auto& families = edit_families();
       const auto choice = random.below(2 * static_cast<std::int64_t>(families.size()));
-      if (choice < static_cast<std::int64_t>(families.size())) crop = families[static_cast<std::size_t>(choice)].apply(crop);
+      if (choice < static_cast<std::int64_t>(families.size()))
+        crop = families[static_cast<std::size_t>(choice)].apply(crop);
       images.push_back(crop * 2 - 1);
     }
     return at::stack(images);
@@ -52,7 +54,8 @@ struct AutoencoderLoss {
       return batch(step, shard, shards).contiguous(at::MemoryFormat::ChannelsLast);
     }();
     const auto moments = codec.encode_moments(images);
-    const auto noise = ip2p::CounterNoise(seed + 1, static_cast<std::uint32_t>(shard * images.size(0))).normal(moments.mean.sizes(), step);
+    const auto noise = ip2p::CounterNoise(seed + 1, static_cast<std::uint32_t>(shard * images.size(0)))
+                           .normal(moments.mean.sizes(), step);
     const auto error = codec.decode(moments.sample(noise)) - images;
     const auto edges = (error.slice(2, 1) - error.slice(2, 0, -1)).abs().mean() +
                        (error.slice(3, 1) - error.slice(3, 0, -1)).abs().mean();

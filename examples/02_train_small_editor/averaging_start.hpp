@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// A start for the autoencoder from which minutes of training suffice: before its first update it already stores the mean
-/// colour of each 8x8 block and paints it back.
+/// A start for the autoencoder from which minutes of training suffice: before its first update it already stores the
+/// mean colour of each 8x8 block and paints it back.
 
 #include <ATen/ATen.h>
 
@@ -15,8 +15,6 @@ namespace detail {
 
 constexpr std::int64_t carriers = 8;  ///< Channels that carry +R, -R, +G, -G, +B, -B and two constants.
 constexpr double constant = 6.0;      ///< Of the two constant channels: dominates the variance that norms divide by.
-
-
 
 /// Residual branches add nothing at first; shortcuts pass the channels that exist on both sides.
 inline void pass_through(const ip2p::ResnetBlock& block) {
@@ -63,7 +61,8 @@ inline void collect(const ip2p::Conv2d& conv, double scale) {
 
 }  // namespace detail
 
-/// Fills `codec` with fresh weights, a function of `seed`. Needs at least 8 channels a resolution and 4 latent channels.
+/// Fills `codec` with fresh weights, a function of `seed`. Needs at least 8 channels a resolution and 4 latent
+/// channels.
 inline void start_as_block_average(const ip2p::KlAutoencoder& codec, std::uint64_t seed) {
   using namespace detail;
   ip2p::initialise(codec.module(), seed);

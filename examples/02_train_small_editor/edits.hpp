@@ -36,7 +36,9 @@ struct EditFamily {
 namespace detail {
 
 /// Rec. 601 luma, [3,H,W] -> [1,H,W].
-inline at::Tensor luma(const at::Tensor& rgb) { return (0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]).unsqueeze(0); }
+inline at::Tensor luma(const at::Tensor& rgb) {
+  return (0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]).unsqueeze(0);
+}
 
 /// [3,1,1] tensor that broadcasts over pixels.
 inline at::Tensor colour(double r, double g, double b) {
@@ -86,12 +88,14 @@ inline at::Tensor kuwahara(const at::Tensor& rgb, std::int64_t radius) {
       variances.push_back(variance.narrow(0, y, height).narrow(1, x, width));
     }
   }
-  const auto least = at::stack(variances).argmin(0);                           // [H,W]
+  const auto least = at::stack(variances).argmin(0);                            // [H,W]
   const auto index = least.view({1, 1, height, width}).expand({1, 3, -1, -1});  // [1,3,H,W]
   return at::stack(means).gather(0, index).squeeze(0);
 }
 
-inline at::Tensor sepia(const at::Tensor& rgb) { return unit(luma(rgb) * colour(0.86, 0.70, 0.50) + colour(0.14, 0.10, 0.06)); }
+inline at::Tensor sepia(const at::Tensor& rgb) {
+  return unit(luma(rgb) * colour(0.86, 0.70, 0.50) + colour(0.14, 0.10, 0.06));
+}
 
 inline at::Tensor black_and_white(const at::Tensor& rgb) { return luma(rgb).expand({3, -1, -1}).contiguous(); }
 
@@ -108,7 +112,8 @@ inline at::Tensor night(const at::Tensor& rgb) {
 }
 
 inline at::Tensor sunset(const at::Tensor& rgb) {
-  const auto glow = gradient_map(luma(rgb), colour(0.22, 0.02, 0.26), colour(0.92, 0.34, 0.30), colour(1.0, 0.82, 0.48));
+  const auto glow =
+      gradient_map(luma(rgb), colour(0.22, 0.02, 0.26), colour(0.92, 0.34, 0.30), colour(1.0, 0.82, 0.48));
   return unit(0.75 * glow + 0.25 * rgb * colour(1.2, 0.85, 0.7));
 }
 
@@ -142,11 +147,14 @@ inline at::Tensor negative(const at::Tensor& rgb) { return 1 - rgb; }
 
 inline at::Tensor underwater(const at::Tensor& rgb) {
   const auto soft = blur(rgb, 1);
-  return unit(gradient_map(luma(soft), colour(0.0, 0.10, 0.22), colour(0.0, 0.52, 0.60), colour(0.55, 0.98, 0.95)) * 0.85 +
+  return unit(gradient_map(luma(soft), colour(0.0, 0.10, 0.22), colour(0.0, 0.52, 0.60), colour(0.55, 0.98, 0.95)) *
+                  0.85 +
               soft * 0.15);
 }
 
-inline at::Tensor red(const at::Tensor& rgb) { return unit(luma(rgb) * colour(1.15, 0.16, 0.14) + colour(0.10, 0.0, 0.0)); }
+inline at::Tensor red(const at::Tensor& rgb) {
+  return unit(luma(rgb) * colour(1.15, 0.16, 0.14) + colour(0.10, 0.0, 0.0));
+}
 
 inline at::Tensor green(const at::Tensor& rgb) {
   return unit(luma(rgb) * colour(0.22, 1.10, 0.18) + colour(0.0, 0.06, 0.0));
@@ -164,15 +172,15 @@ inline const std::vector<EditFamily>& edit_families() {
       {"sepia",
        &detail::sepia,
        {"make it sepia", "turn it into a sepia photo", "apply a sepia tone", "as an old sepia photograph",
-        "give it a brown sepia look", "sepia", "make the photo look old and brown", "convert the picture to sepia tones",
-        "tint it sepia like an antique print", "make this an antique sepia picture", "add a sepia tint",
-        "turn the image sepia brown"}},
+        "give it a brown sepia look", "sepia", "make the photo look old and brown",
+        "convert the picture to sepia tones", "tint it sepia like an antique print",
+        "make this an antique sepia picture", "add a sepia tint", "turn the image sepia brown"}},
       {"black and white",
        &detail::black_and_white,
        {"make it black and white", "turn it into a black and white photo", "remove the colors", "convert to grayscale",
         "black and white", "make the picture monochrome", "take away all color", "make it a grayscale image",
-        "as a black and white photograph", "convert the photo to black and white", "remove all the color from the image",
-        "turn it grayscale"}},
+        "as a black and white photograph", "convert the photo to black and white",
+        "remove all the color from the image", "turn it grayscale"}},
       {"winter",
        &detail::winter,
        {"make it winter", "make it snowy", "add snow", "cover everything in snow", "turn the season to winter",
@@ -181,8 +189,9 @@ inline const std::vector<EditFamily>& edit_families() {
       {"night",
        &detail::night,
        {"make it night", "turn day into night", "make it nighttime", "as if taken at night", "night",
-        "make it a dark night", "change the time to midnight", "make it look like night time", "set the scene at midnight",
-        "make it dark like at night", "change it to nighttime", "turn the photo into a night scene"}},
+        "make it a dark night", "change the time to midnight", "make it look like night time",
+        "set the scene at midnight", "make it dark like at night", "change it to nighttime",
+        "turn the photo into a night scene"}},
       {"sunset",
        &detail::sunset,
        {"make it sunset", "add a sunset", "at sunset", "make it look like golden hour", "turn it into a sunset",
@@ -208,9 +217,9 @@ inline const std::vector<EditFamily>& edit_families() {
       {"watercolour",
        &detail::watercolour,
        {"make it a watercolor", "turn it into a watercolor painting", "paint it in watercolor", "as a watercolor",
-        "make it a painting", "watercolor painting", "make it look like it was painted", "convert the photo to a painting",
-        "turn the picture into a soft watercolor", "as a watercolor painting", "make the picture look painted",
-        "turn it into a painting"}},
+        "make it a painting", "watercolor painting", "make it look like it was painted",
+        "convert the photo to a painting", "turn the picture into a soft watercolor", "as a watercolor painting",
+        "make the picture look painted", "turn it into a painting"}},
       {"negative",
        &detail::negative,
        {"invert the colors", "make it a negative", "turn it into a photo negative", "negative", "invert it",
@@ -218,10 +227,10 @@ inline const std::vector<EditFamily>& edit_families() {
         "invert all colors of the image", "as a film negative", "turn the picture negative"}},
       {"underwater",
        &detail::underwater,
-       {"make it underwater", "put it under water", "as if it were under the sea", "sink it into the ocean", "underwater",
-        "make it look like it is underwater", "move the scene to the bottom of the sea", "turn it into an underwater scene",
-        "flood it with ocean water", "make it an underwater photo", "place it at the bottom of the ocean",
-        "put the scene under the sea"}},
+       {"make it underwater", "put it under water", "as if it were under the sea", "sink it into the ocean",
+        "underwater", "make it look like it is underwater", "move the scene to the bottom of the sea",
+        "turn it into an underwater scene", "flood it with ocean water", "make it an underwater photo",
+        "place it at the bottom of the ocean", "put the scene under the sea"}},
       {"red",
        &detail::red,
        {"make it red", "tint it red", "turn it red", "give it a red tint", "make everything red", "red",
@@ -234,9 +243,9 @@ inline const std::vector<EditFamily>& edit_families() {
         "put a green filter on it", "tint everything green"}},
       {"purple",
        &detail::purple,
-       {"make it purple", "tint it purple", "turn it purple", "give it a purple tint", "make everything purple", "purple",
-        "apply a purple filter", "as if under purple light", "color the picture purple", "make the photo purple",
-        "put a purple filter on it", "tint everything purple"}},
+       {"make it purple", "tint it purple", "turn it purple", "give it a purple tint", "make everything purple",
+        "purple", "apply a purple filter", "as if under purple light", "color the picture purple",
+        "make the photo purple", "put a purple filter on it", "tint everything purple"}},
   };
   return families;
 }

@@ -19,9 +19,9 @@ namespace small_editor {
 struct FamilyScore {
   std::string name;
   std::int64_t edits = 0;
-  std::int64_t nearest = 0;      ///< Edits whose result is nearest to the right family's target among all families.
-  double psnr_edit = 0.0;        ///< Mean PSNR of the result to the computed target, dB.
-  double psnr_unedited = 0.0;    ///< Mean PSNR of the photograph itself to that target, dB.
+  std::int64_t nearest = 0;    ///< Edits whose result is nearest to the right family's target among all families.
+  double psnr_edit = 0.0;      ///< Mean PSNR of the result to the computed target, dB.
+  double psnr_unedited = 0.0;  ///< Mean PSNR of the photograph itself to that target, dB.
 };
 
 /// Measurements in all.
@@ -119,8 +119,7 @@ Scores evaluate(Pipeline& pipeline, std::span<const at::Tensor> photographs, con
 
 /// The scores as a Markdown table.
 inline std::string table(const Scores& scores) {
-  std::string text =
-      "| edit | right edit nearest | PSNR to target | unedited photo | gain |\n|---|---|---|---|---|\n";
+  std::string text = "| edit | right edit nearest | PSNR to target | unedited photo | gain |\n|---|---|---|---|---|\n";
   auto rows = scores.families;
   rows.push_back(scores.total());
   for (const auto& row : rows) {
@@ -128,8 +127,10 @@ inline std::string table(const Scores& scores) {
                         row.edits, 100.0 * static_cast<double>(row.nearest) / static_cast<double>(row.edits),
                         row.psnr_edit, row.psnr_unedited, row.psnr_edit - row.psnr_unedited);
   }
-  text += fmt::format("\nEmpty instruction: {:.1f} dB to the autoencoder's own round trip, which is {:.1f} dB to the "
-                      "photograph.\n", scores.psnr_empty, scores.psnr_round_trip);
+  text += fmt::format(
+      "\nEmpty instruction: {:.1f} dB to the autoencoder's own round trip, which is {:.1f} dB to the "
+      "photograph.\n",
+      scores.psnr_empty, scores.psnr_round_trip);
   return text;
 }
 

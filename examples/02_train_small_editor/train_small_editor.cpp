@@ -23,6 +23,7 @@
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
+#include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/loss_plot.hpp"
@@ -58,8 +59,8 @@ struct EditorSettings {
   std::int64_t steps = 6000;
   std::int64_t coarse_steps = 4500;
   std::int64_t batch = 16;
-  double rate = 1e-3;
-  std::int64_t crops = 200;
+  double rate = 7e-4;
+  std::int64_t crops = 80;
   std::vector<std::int64_t> channels{64, 96, 128};
   std::string compute = "fp32";
 };
@@ -196,6 +197,7 @@ ip2p::UNetConfig unet_config(const std::vector<std::int64_t>& channels) {
   config.heads.clear();
   for (const auto width : channels) config.heads.push_back(std::max<std::int64_t>(1, width / 32));
   config.transformer_layers.assign(channels.size(), 1);
+  config.norm_num_groups = 4;  // narrow groups would hide the colours of a picture from the layers behind them
   return config;
 }
 
@@ -220,7 +222,7 @@ void write_model(const fs::path& folder, const ip2p::UNet& unet, const ip2p::Cli
                     {"beta_start", 0.00085},
                     {"beta_end", 0.012},
                     {"beta_schedule", "scaled_linear"},
-                    {"prediction_type", "epsilon"}});
+                    {"prediction_type", "sample"}});
   ip2p::write_json(folder / "model_index.json",
                    {{"_class_name", "StableDiffusionInstructPix2PixPipeline"},
                     {"feature_extractor", {nullptr, nullptr}},
@@ -259,7 +261,7 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
 
   ip2p::UNet unet(unet_config(wanted.channels));
   ip2p::initialise(unet.module(), settings.seed);
-  ip2p::start_branches_at_zero(unet);
+  ip2p::start_at_condition(unet, codec.scaling_factor());
   ip2p::ClipTextModel text(text_config());
   ip2p::initialise(text.module(), settings.seed + 1);
   const ip2p::ClipTextEncoder encoder(ip2p::BpeTokenizer::open(wanted.tokenizer), text);
@@ -275,21 +277,23 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   options.folder = settings.work / "editor";
   options.checkpoint_every = 250;
   options.clip_norm = 1.0;
-  ip2p::TrainingRun run(parameters, ip2p::WarmupCosine{wanted.rate, 200, wanted.steps, 0.03}, options);
+  ip2p::TrainingRun run(parameters, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.02}, options);
   std::vector<std::string> skipped;
   const bool resumed = run.resume(&skipped);
   report_resumption(resumed, run.step(), skipped);
   fmt::print("{:.2f} M parameters, scaling factor {:.4f}\n", static_cast<double>(parameters.elements()) / 1e6,
              codec.scaling_factor());
 
-  ip2p::NoisePredictionOptions prediction;
+  ip2p::DiffusionLossOptions prediction;
   prediction.seed = settings.seed;
+  // Computed edits leave nothing to chance, so the picture itself is the easier thing to predict than the noise.
+  prediction.prediction = ip2p::PredictionType::sample;
   prediction.scaling_factor = codec.scaling_factor();
   prediction.compute = ip2p::parse_dtype(wanted.compute, at::kCPU);
   // "" belongs to the unedited photograph here (see CachedEdits), so text alone is never dropped.
   const ip2p::ConditioningDropout dropout{.text = 0.0, .both = 0.05, .image = 0.0};
   const auto encode = [&](std::span<const std::string> prompts) { return encoder.encode(prompts); };
-  using Loss = ip2p::NoisePrediction<CachedEdits, ip2p::ConditioningDropout>;
+  using Loss = ip2p::DiffusionLoss<CachedEdits, ip2p::ConditioningDropout>;
   // Crops of half the side cost a quarter, so that four times as many edits fit into a batch of equal cost.
   prediction.batch = 4 * wanted.batch;
   const Loss coarse_loss(unet, encode, coarse, dropout, prediction);
@@ -300,7 +304,8 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   };
   const ip2p::ShardedLoss loss(objective, parameters, settings.shards);
 
-  ip2p::EditPipeline pipeline{encoder, codec, unet, ip2p::Euler{}, ip2p::DualGuidance{1.0, 1.0}};
+  ip2p::EditPipeline pipeline{encoder, codec, unet, ip2p::Euler{}, ip2p::DualGuidance{1.0, 1.0},
+                              ip2p::SchedulerConfig{.prediction = prediction.prediction}};
   Report report;
   const auto with_average = [&](auto&& use) {
     run.average().swap();
@@ -311,7 +316,7 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
       wanted.steps, loss,
       [&](const ip2p::TrainingProgress& progress) {
         report(progress);
-        if (progress.step % 500 == 0) {
+        if (progress.step % 500 == 0 || progress.step == 200) {
           with_average([&] { measure(pipeline, squares, options.folder, progress.step); });
           with_average([&] { write_model(settings.work / "model", unet, text, wanted.tokenizer); });
         }
@@ -328,7 +333,8 @@ void evaluate_model(const Settings& settings, const EvaluationSettings& wanted) 
   const auto files = ip2p::ModelFiles::open(wanted.model);
   ip2p::EditPipeline pipeline{ip2p::load<ip2p::ClipTextEncoder>(files), ip2p::load<ip2p::KlAutoencoder>(files),
                               ip2p::load<ip2p::UNet>(files), ip2p::AnySampler::named(wanted.sampler),
-                              ip2p::DualGuidance{wanted.image_scale, wanted.text_scale}};
+                              ip2p::DualGuidance{wanted.image_scale, wanted.text_scale},
+                              ip2p::scheduler_config_from_json(files.config("scheduler"), "scheduler")};
   auto squares = held_out_squares(settings);
   if (wanted.photographs > 0) squares.resize(std::min(squares.size(), static_cast<std::size_t>(wanted.photographs)));
   ip2p::EditOptions options;

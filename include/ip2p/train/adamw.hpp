@@ -3,6 +3,7 @@
 /// \file
 /// AdamW over many tensors in one fused operator.
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>

@@ -24,8 +24,8 @@ namespace ip2p {
 
 /// Everything a run needs to go on as if it had not been interrupted.
 struct Checkpoint {
-  std::int64_t step = 0;                      ///< Updates made.
-  std::map<std::string, at::Tensor> tensors;  ///< Weights, averages, optimiser state.
+  std::int64_t step = 0;                            ///< Updates made.
+  std::map<std::string, at::Tensor> tensors;        ///< Weights, averages, optimiser state.
   nlohmann::json state = nlohmann::json::object();  ///< Counters and settings of the run.
 };
 
@@ -51,8 +51,8 @@ inline constexpr const char* checkpoint_manifest = "manifest.json";
 
 }  // namespace detail
 
-/// A folder of checkpoints "step_N". A checkpoint is written to "step_N.tmp", every file made durable, its manifest last,
-/// and then renamed, so that a kill at any moment leaves the older ones intact.
+/// A folder of checkpoints "step_N". A checkpoint is written to "step_N.tmp", every file made durable, its manifest
+/// last, and then renamed, so that a kill at any moment leaves the older ones intact.
 class CheckpointFolder {
  public:
   /// \param keep newest checkpoints that stay on disk, >= 1

@@ -3,6 +3,7 @@
 /// \file
 /// Exponential moving average of weights.
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_lerp.h>
 
 #include <algorithm>

@@ -22,8 +22,8 @@ namespace ip2p {
 struct LossPoint {
   std::int64_t step = 0;  ///< Updates made, this one included.
   double loss = 0.0;
-  double rate = 0.0;      ///< Learning rate.
-  double seconds = 0.0;   ///< Wall time since the start of the run.
+  double rate = 0.0;     ///< Learning rate.
+  double seconds = 0.0;  ///< Wall time since the start of the run.
 };
 
 /// Points in memory and, with a path, as CSV with the columns step, loss, learning_rate, seconds. Points reach the file

@@ -117,7 +117,8 @@ inline void plot_loss(const std::filesystem::path& path, const std::vector<LossP
     if (i > 0) {
       const double x0 = x_of(static_cast<double>(shown[i - 1].step));
       const double x1 = x_of(static_cast<double>(shown[i].step));
-      for (const double shift : {0.0, 1.0}) canvas.line(x0, y_of(previous) + shift, x1, y_of(mean) + shift, {20, 50, 130});
+      for (const double shift : {0.0, 1.0})
+        canvas.line(x0, y_of(previous) + shift, x1, y_of(mean) + shift, {20, 50, 130});
     }
     previous = mean;
   }

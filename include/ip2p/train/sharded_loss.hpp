@@ -3,6 +3,7 @@
 /// \file
 /// One update's gradients computed by several threads, each with its own part of the batch.
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 

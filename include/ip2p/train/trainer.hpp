@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "ip2p/text/clip_text_model.hpp"
-#include "ip2p/train/noise_prediction.hpp"
+#include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/sharded_loss.hpp"
 #include "ip2p/train/training_run.hpp"
 
@@ -28,13 +28,13 @@ template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDro
           LearningRatePolicy Rate = ConstantRate>
 class Trainer {
  public:
-  using Loss = NoisePrediction<Source, Dropout>;
+  using Loss = DiffusionLoss<Source, Dropout>;
 
   /// \param encode instructions to context; must keep its graph when `text_model` is trained
   /// \param pairs kept by reference  \param text_model trained jointly when given
   /// \param shards threads that share an update; see `ShardedLoss`
   Trainer(UNet unet, typename Loss::Encode encode, Source& pairs, Dropout dropout, Rate rate,
-          NoisePredictionOptions prediction, TrainingOptions options,
+          DiffusionLossOptions prediction, TrainingOptions options,
           std::optional<ClipTextModel> text_model = std::nullopt, std::int64_t shards = 1,
           const DiscreteSchedule& schedule = DiscreteSchedule())
       : unet_(std::move(unet)),

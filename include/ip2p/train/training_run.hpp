@@ -3,6 +3,7 @@
 /// \file
 /// The loop around any loss: backward pass, AdamW, moving average, loss curve, checkpoints, exact resumption.
 
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <chrono>

@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// The loss of latent diffusion for instructed edits: predict the noise that was added to the target.
+/// The loss of latent diffusion for instructed edits: tell the noise and the target apart.
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/exp.h>
@@ -24,39 +25,42 @@
 #include "ip2p/core/random.hpp"
 #include "ip2p/data/edit_pairs.hpp"
 #include "ip2p/schedule/discrete_schedule.hpp"
+#include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/train/dropout.hpp"
 #include "ip2p/unet/unet.hpp"
 
 namespace ip2p {
 
-/// Settings of `NoisePrediction`.
-struct NoisePredictionOptions {
+/// Settings of `DiffusionLoss`.
+struct DiffusionLossOptions {
   std::int64_t batch = 32;
   std::uint64_t seed = 0;
   double scaling_factor = 0.18215;           ///< Of the target latents; the condition stays unscaled.
+  PredictionType prediction = PredictionType::epsilon;  ///< What the network is asked for.
   at::ScalarType compute = at::kFloat;       ///< kBFloat16 autocasts convolutions and products.
 };
 
 /// One batch as the network sees it.
 struct NoisyBatch {
   at::Tensor input;      ///< [B,2C,h,w]: noisy target and condition.
-  at::Tensor noise;      ///< [B,C,h,w]: what shall be predicted.
+  at::Tensor wanted;     ///< [B,C,h,w]: what shall be predicted.
   at::Tensor timesteps;  ///< [B], fp32.
   std::vector<std::string> instructions;  ///< "" where dropped.
 };
 
-/// Mean squared error of the predicted noise (Ho et al. 2020, eq. 14) under InstructPix2Pix's conditioning: target =
-/// sample of the posterior times the scaling factor, condition = mode of the posterior unscaled, t ~ U{0 ... N-1}.
+/// Mean squared error of the prediction (the noise by default: Ho et al. 2020, eq. 14) under InstructPix2Pix's
+/// conditioning: target = sample of the posterior times the scaling factor, condition = mode of the posterior unscaled,
+/// t ~ U{0 ... N-1}.
 ///
 /// Everything random - order, phrasing, dropout, timestep, noise - is a function of (seed, step, sample).
 template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDropout>
-class NoisePrediction {
+class DiffusionLoss {
  public:
   /// Instructions to context, [U,T,D]; keeps its graph when the text encoder is trained too.
   using Encode = std::function<at::Tensor(std::span<const std::string>)>;
 
   /// \param source kept by reference
-  NoisePrediction(UNet unet, Encode encode, Source& source, Dropout dropout = {}, NoisePredictionOptions options = {},
+  DiffusionLoss(UNet unet, Encode encode, Source& source, Dropout dropout = {}, DiffusionLossOptions options = {},
                   const DiscreteSchedule& schedule = DiscreteSchedule())
       : unet_(std::move(unet)),
         encode_(std::move(encode)),
@@ -98,8 +102,15 @@ class NoisePrediction {
     const CounterNoise source(options_.seed, static_cast<std::uint32_t>(first));
     const auto target = (mean + at::exp(0.5 * at::stack(logvars)) * source.normal(mean.sizes(), 2 * step)) *
                         options_.scaling_factor;
-    result.noise = source.normal(mean.sizes(), 2 * step + 1);
-    result.input = at::cat({target * column(signal) + result.noise * column(spread), at::stack(conditions)}, 1);
+    const auto noise = source.normal(mean.sizes(), 2 * step + 1);
+    const auto kept = column(signal);
+    const auto added = column(spread);
+    result.input = at::cat({target * kept + noise * added, at::stack(conditions)}, 1);
+    switch (options_.prediction) {
+      case PredictionType::epsilon: result.wanted = noise; break;
+      case PredictionType::v_prediction: result.wanted = kept * noise - added * target; break;
+      case PredictionType::sample: result.wanted = target; break;
+    }
     result.timesteps = at::tensor(timesteps);
     return result;
   }
@@ -128,7 +139,7 @@ class NoisePrediction {
     const auto contexts = encode_(unique);
     const auto context = at::index_select(contexts, 0, at::tensor(rows).to(contexts.device()));
     const auto predicted = unet_(batch.input.to(device), batch.timesteps.to(device), context);
-    return at::mse_loss(predicted.to(at::kFloat), batch.noise.to(device));
+    return at::mse_loss(predicted.to(at::kFloat), batch.wanted.to(device));
   }
 
  private:
@@ -178,7 +189,7 @@ class NoisePrediction {
   Encode encode_;
   Source* source_;
   Dropout dropout_;
-  NoisePredictionOptions options_;
+  DiffusionLossOptions options_;
   std::vector<double> alphas_;
 };
 

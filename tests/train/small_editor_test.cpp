@@ -1,0 +1,147 @@
+// The parts of examples/02_train_small_editor that are not training itself.
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cctype>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include "../../examples/02_train_small_editor/averaging_start.hpp"
+#include "../../examples/02_train_small_editor/cached_edits.hpp"
+#include "../../examples/02_train_small_editor/edits.hpp"
+#include "ip2p/core/random.hpp"
+#include "ip2p/data/photographs.hpp"
+#include "support/catch.hpp"
+#include "support/paths.hpp"
+
+using namespace small_editor;
+
+namespace {
+
+/// A smooth picture with colours and an edge, [3,side,side] in [0,1].
+at::Tensor picture(std::int64_t side, std::uint64_t seed = 1) {
+  const auto coarse = ip2p::CounterNoise(seed).normal({1, 3, 6, 6}, 0) * 0.3 + 0.5;
+  auto image = at::upsample_bilinear2d(coarse, {side, side}, false).squeeze(0).clamp(0, 1);
+  image.narrow(2, 0, side / 3).mul_(0.5);
+  return image;
+}
+
+std::set<std::string> words(std::string_view text) {
+  std::istringstream stream{std::string(text)};
+  std::set<std::string> found;
+  for (std::string word; stream >> word;) found.insert(word);
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("Every edit family keeps shape and range, and no two agree on a picture", "[train]") {
+  const auto& families = edit_families();
+  REQUIRE(families.size() >= 10);
+  const auto photo = picture(64);
+  const auto before = photo.clone();
+  std::vector<at::Tensor> results;
+  for (const auto& family : families) {
+    INFO(family.name);
+    const auto edited = family.apply(photo);
+    REQUIRE(edited.sizes() == photo.sizes());
+    CHECK(edited.min().item<double>() >= 0.0);
+    CHECK(edited.max().item<double>() <= 1.0);
+    CHECK(photo.equal(before));
+    CHECK((edited - photo).square().mean().item<double>() > 1e-3);
+    for (const auto& other : results) CHECK((edited - other).square().mean().item<double>() > 1e-3);
+    results.push_back(edited);
+  }
+}
+
+TEST_CASE("Phrasings belong to one family, and held-out ones are new sentences of known words", "[train]") {
+  std::set<std::string_view> all;
+  std::set<std::string> known;
+  for (const auto& family : edit_families()) {
+    CHECK(family.training_texts().size() >= 8);
+    CHECK(family.held_out_texts().size() == 3);
+    for (const auto text : family.texts) CHECK(all.insert(text).second);
+    for (const auto text : family.training_texts()) known.merge(words(text));
+  }
+  for (const auto& family : edit_families()) {
+    for (const auto text : family.held_out_texts()) {
+      int found = 0;
+      for (const auto& word : words(text)) found += known.contains(word) ? 1 : 0;
+      INFO(text);
+      CHECK(found * 2 > static_cast<int>(words(text).size()));
+    }
+  }
+}
+
+TEST_CASE("The split of photographs depends on names alone and keeps whole pictures apart", "[train]") {
+  const ip2p::testing::ScratchDir a, b;
+  for (int i = 0; i < 20; ++i) {
+    std::ofstream(a / ("photo" + std::to_string(i) + ".jpg")) << "x";
+    std::ofstream(b / ("photo" + std::to_string(19 - i) + ".jpg")) << "y";
+  }
+  std::ofstream(a / "notes.txt") << "x";
+  const auto first = ip2p::split_photographs(a.path());
+  const auto second = ip2p::split_photographs(b.path());
+  REQUIRE(first.held_out.size() == 4);
+  REQUIRE(first.training.size() == 16);
+  for (std::size_t i = 0; i < 4; ++i) CHECK(first.held_out[i].filename() == second.held_out[i].filename());
+  const ip2p::testing::ScratchDir empty;
+  CHECK_THROWS_WITH(ip2p::split_photographs(empty.path()), Catch::Contains("no .jpg"));
+  CHECK_THROWS_WITH(ip2p::split_photographs(empty / "absent"), Catch::Contains("is no folder"));
+}
+
+TEST_CASE("Random crops have the wanted side and range and are a function of their stream", "[train]") {
+  const auto photo = (picture(300) * 255).to(at::kByte).narrow(1, 0, 200);
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    ip2p::SampleRandom one(1, 2, i), again(1, 2, i);
+    const auto crop = ip2p::random_crop(photo, 64, 128, one);
+    REQUIRE(crop.sizes() == at::IntArrayRef({3, 64, 64}));
+    CHECK(crop.min().item<double>() >= 0.0);
+    CHECK(crop.max().item<double>() <= 1.0);
+    CHECK(crop.equal(ip2p::random_crop(photo, 64, 128, again)));
+  }
+  CHECK(ip2p::centre_square(photo, 32).sizes() == at::IntArrayRef({3, 32, 32}));
+}
+
+TEST_CASE("The autoencoder starts as the mean of 8x8 blocks", "[train]") {
+  ip2p::KlAutoencoderConfig config;
+  config.block_out_channels = {16, 16, 32, 64};
+  config.layers_per_block = 1;
+  config.norm_num_groups = 2;
+  const ip2p::KlAutoencoder codec(config);
+  start_as_block_average(codec, 1);
+  const at::NoGradGuard no_grad;
+  const auto images = (at::stack({picture(64, 1), picture(64, 2)}) * 2 - 1);
+  const auto decoded = codec.decode(codec.encode(images));
+  const auto blocks = at::upsample_nearest2d(at::avg_pool2d(images, {8, 8}), at::IntArrayRef{64, 64});
+  const auto inner = [](const at::Tensor& x) { return x.slice(2, 8, 56).slice(3, 8, 56); };
+  const double error = (inner(decoded) - inner(blocks)).square().mean().item<double>();
+  CHECK(error < 0.15 * inner(images).var().item<double>());
+}
+
+TEST_CASE("CachedEdits gives the same pair each time, and the photograph itself for an empty instruction", "[train]") {
+  ip2p::KlAutoencoderConfig config;
+  config.block_out_channels = {16, 16, 32, 64};
+  config.layers_per_block = 1;
+  config.norm_num_groups = 2;
+  const ip2p::KlAutoencoder codec(config);
+  start_as_block_average(codec, 1);
+  const std::vector<at::Tensor> photographs{(picture(96, 3) * 255).to(at::kByte), (picture(80, 4) * 255).to(at::kByte)};
+  CachedEdits edits(codec, photographs, {.side = 32, .picture = 64, .crops = 4, .unedited = 2, .seed = 9});
+  const auto families = static_cast<std::int64_t>(edit_families().size());
+  REQUIRE(edits.size() == 4 * (families + 2));
+  for (const std::int64_t i : {std::int64_t{0}, families - 1, families, families + 1, 2 * (families + 2)}) {
+    ip2p::SampleRandom one(1, 1, 1), again(1, 1, 1);
+    const auto a = edits.get(i, one);
+    const auto b = edits.get(i, again);
+    CHECK(a.target_mean.sizes() == at::IntArrayRef({4, 4, 4}));
+    CHECK(a.target_mean.equal(b.target_mean));
+    CHECK(a.instruction == b.instruction);
+    const bool unedited = i % (families + 2) >= families;
+    CHECK(a.instruction.empty() == unedited);
+    CHECK(a.target_mean.equal(a.condition) == unedited);
+  }
+}

@@ -1,0 +1,344 @@
+#include "ip2p/train/trainer.hpp"
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "ip2p/nn/initialise.hpp"
+#include "ip2p/nn/state.hpp"
+#include "ip2p/train/conv_in.hpp"
+#include "ip2p/train/zero_branches.hpp"
+#include "support/catch.hpp"
+#include "support/paths.hpp"
+
+using namespace ip2p;
+using ip2p::testing::ScratchDir;
+
+namespace {
+
+UNetConfig tiny_config(std::int64_t in_channels = 8) {
+  UNetConfig config;
+  config.in_channels = in_channels;
+  config.block_out_channels = {8, 16};
+  config.cross_attention = {false, true};
+  config.layers_per_block = 1;
+  config.cross_attention_dim = 6;
+  config.heads = {1, 2};
+  config.transformer_layers = {1, 1};
+  config.norm_num_groups = 4;
+  return config;
+}
+
+/// Five pairs whose latents are functions of their number.
+struct FewPairs {
+  std::int64_t size() const { return 5; }
+  EditPair get(std::int64_t i, SampleRandom& random) {
+    const auto noise = CounterNoise(99, static_cast<std::uint32_t>(i)).normal({1, 4, 8, 8}, 0)[0];
+    return {noise, at::full({4, 8, 8}, -2.0), noise * 0.5, random.uniform() < 0.5 ? "make it red" : "make it blue"};
+  }
+};
+static_assert(PairSource<FewPairs>);
+
+/// Words to vectors without a model: a function of the text.
+at::Tensor encode(std::span<const std::string> prompts) {
+  std::vector<at::Tensor> rows;
+  for (const auto& prompt : prompts) rows.push_back(at::full({3, 6}, 0.1 * static_cast<double>(prompt.size())));
+  return at::stack(rows);
+}
+
+UNet tiny_unet(std::uint64_t seed = 3) {
+  UNet unet(tiny_config());
+  initialise(unet.module(), seed);
+  return unet;
+}
+
+DiffusionLossOptions prediction(std::int64_t batch = 4) {
+  DiffusionLossOptions options;
+  options.batch = batch;
+  options.seed = 11;
+  return options;
+}
+
+auto trainer(const UNet& unet, FewPairs& pairs, const std::filesystem::path& folder, std::int64_t shards = 1) {
+  TrainingOptions options;
+  options.folder = folder;
+  options.checkpoint_every = 2;
+  options.clip_norm = 1.0;
+  return Trainer(unet, encode, pairs, ConditioningDropout{}, WarmupCosine{1e-2, 2, 20, 0.1}, prediction(), options,
+                 std::nullopt, shards);
+}
+
+}  // namespace
+
+TEST_CASE("The order of an epoch is a permutation that depends on seed and epoch alone", "[train]") {
+  const auto order = epoch_order(5, 2, 100);
+  CHECK(std::set<std::int64_t>(order.begin(), order.end()).size() == 100);
+  CHECK(order == epoch_order(5, 2, 100));
+  CHECK(order != epoch_order(5, 3, 100));
+  CHECK(order != epoch_order(6, 2, 100));
+  CHECK_THROWS_WITH(epoch_order(5, 0, 0), Catch::Contains("at least one pair"));
+}
+
+TEST_CASE("A noisy batch holds sqrt(a) z + sqrt(1-a) n beside the unscaled condition", "[train]") {
+  FewPairs pairs;
+  const DiscreteSchedule schedule;
+  const DiffusionLoss loss(tiny_unet(), encode, pairs, NoDropout{}, prediction());
+  const auto batch = loss.batch(3);
+  REQUIRE(batch.input.sizes() == at::IntArrayRef({4, 8, 8, 8}));
+  // Samples 12 ... 15 of the run: epochs 2 and 3 of five pairs.
+  const auto second = epoch_order(11, 2, 5);
+  const auto third = epoch_order(11, 3, 5);
+  const std::array<std::int64_t, 4> expected{second[2], second[3], second[4], third[0]};
+  const auto posterior = CounterNoise(11).normal({4, 4, 8, 8}, 6);
+  for (std::int64_t b = 0; b < 4; ++b) {
+    SampleRandom unused(0, 0, 0);
+    const auto pair = pairs.get(expected[static_cast<std::size_t>(b)], unused);
+    CHECK(batch.input[b].narrow(0, 4, 4).equal(pair.condition));
+    const auto t = batch.timesteps[b].item<float>();
+    CHECK(t == std::floor(t));
+    REQUIRE((t >= 0 && t <= 999));
+    const double alpha = schedule.alphas_cumprod()[static_cast<std::size_t>(t)];
+    const auto target = (pair.target_mean + std::exp(-1.0) * posterior[b]) * 0.18215;
+    const auto noisy = target * std::sqrt(alpha) + batch.wanted[b] * std::sqrt(1 - alpha);
+    CHECK(at::allclose(batch.input[b].narrow(0, 0, 4), noisy, 1e-5, 1e-6));
+  }
+  const auto noise = batch.wanted.flatten();
+  CHECK(noise.mean().item<double>() == Approx(0).margin(0.15));
+  CHECK(noise.std().item<double>() == Approx(1).margin(0.1));
+}
+
+TEST_CASE("What is wanted follows the prediction type, over the same noisy input", "[train]") {
+  FewPairs pairs;
+  const auto batch_of = [&](PredictionType type) {
+    auto options = prediction();
+    options.prediction = type;
+    return DiffusionLoss(tiny_unet(), encode, pairs, NoDropout{}, options).batch(2);
+  };
+  const auto epsilon = batch_of(PredictionType::epsilon);
+  const auto sample = batch_of(PredictionType::sample);
+  const auto velocity = batch_of(PredictionType::v_prediction);
+  CHECK(epsilon.input.equal(sample.input));
+  CHECK(epsilon.input.equal(velocity.input));
+  const auto& alphas = DiscreteSchedule().alphas_cumprod();
+  for (std::int64_t b = 0; b < 4; ++b) {
+    const double alpha = alphas[static_cast<std::size_t>(epsilon.timesteps[b].item<float>())];
+    const double a = std::sqrt(alpha), s = std::sqrt(1 - alpha);
+    const auto noisy = epsilon.input[b].narrow(0, 0, 4);
+    CHECK(at::allclose(a * sample.wanted[b] + s * epsilon.wanted[b], noisy, 1e-5, 1e-6));
+    // x0 = a x - s v and noise = s x + a v (Salimans and Ho 2022).
+    CHECK(at::allclose(a * noisy - s * velocity.wanted[b], sample.wanted[b], 1e-4, 1e-5));
+    CHECK(at::allclose(s * noisy + a * velocity.wanted[b], epsilon.wanted[b], 1e-4, 1e-5));
+  }
+}
+
+TEST_CASE("A UNet can start as the identity edit", "[train]") {
+  auto config = tiny_config();
+  config.block_out_channels = {64, 64};
+  UNet unet(config);
+  initialise(unet.module(), 1);
+  start_at_condition(unet, 0.45);
+  const at::NoGradGuard no_grad;
+  const auto noisy = CounterNoise(1).normal({2, 4, 16, 16}, 0);
+  const auto photo = CounterNoise(2).normal({2, 4, 16, 16}, 0) * 2.2;
+  const auto context = CounterNoise(3).normal({2, 3, 6}, 0);
+  const auto first = unet(at::cat({noisy, photo}, 1), at::full({2}, 900.0), context);
+  CHECK((first - 0.45 * photo).abs().max().item<double>() < 0.1);
+  CHECK((first - 0.45 * photo).square().mean().item<double>() < 1e-3);
+
+  CHECK_THROWS_WITH(start_at_condition(tiny_unet(), 0.45), Catch::Contains("norm groups of at least 10"));
+  CHECK_THROWS_WITH(start_at_condition(UNet(tiny_config(4)), 0.45), Catch::Contains("8 input channels"));
+}
+
+TEST_CASE("Dropout empties instructions and zeroes conditions, nothing else", "[train]") {
+  FewPairs pairs;
+  const DiffusionLoss plain(tiny_unet(), encode, pairs, NoDropout{}, prediction(200));
+  const DiffusionLoss dropping(tiny_unet(), encode, pairs, ConditioningDropout{.1, .1, .1}, prediction(200));
+  const auto a = plain.batch(0);
+  const auto b = dropping.batch(0);
+  CHECK(a.input.narrow(1, 0, 4).equal(b.input.narrow(1, 0, 4)));
+  int text = 0, image = 0, both = 0;
+  for (std::int64_t i = 0; i < 200; ++i) {
+    const bool no_text = b.instructions[static_cast<std::size_t>(i)].empty();
+    const bool no_image = b.input[i].narrow(0, 4, 4).count_nonzero().item<std::int64_t>() == 0;
+    if (!no_image) CHECK(b.input[i].equal(a.input[i]));
+    if (!no_text) CHECK(b.instructions[static_cast<std::size_t>(i)] == a.instructions[static_cast<std::size_t>(i)]);
+    text += no_text ? 1 : 0;
+    image += no_image ? 1 : 0;
+    both += no_text && no_image ? 1 : 0;
+  }
+  CHECK(text == Approx(40).margin(18));
+  CHECK(image == Approx(40).margin(18));
+  CHECK(both == Approx(20).margin(13));
+}
+
+TEST_CASE("Shards of a batch are the batch", "[train]") {
+  FewPairs pairs;
+  const DiffusionLoss loss(tiny_unet(), encode, pairs, ConditioningDropout{}, prediction());
+  const auto whole = loss.batch(1);
+  const auto first = loss.batch(1, 0, 2);
+  const auto second = loss.batch(1, 1, 2);
+  CHECK(at::cat({first.input, second.input}).equal(whole.input));
+  CHECK(at::cat({first.wanted, second.wanted}).equal(whole.wanted));
+  CHECK(at::cat({first.timesteps, second.timesteps}).equal(whole.timesteps));
+  CHECK_THROWS_WITH(loss.batch(1, 0, 3), Catch::Contains("multiple of 3 shards"));
+}
+
+TEST_CASE("With zeroed branches a UNet predicts nothing, so that the first loss is the noise's power", "[train]") {
+  FewPairs pairs;
+  const auto unet = tiny_unet();
+  start_branches_at_zero(unet);
+  const DiffusionLoss loss(unet, encode, pairs, NoDropout{}, prediction());
+  CHECK(loss(0).item<double>() == Approx(loss.batch(0).wanted.square().mean().item<double>()));
+}
+
+TEST_CASE("bf16 autocast gives the fp32 loss within bf16's precision", "[train]") {
+  FewPairs pairs;
+  const auto unet = tiny_unet();
+  auto options = prediction();
+  const double expected = DiffusionLoss(unet, encode, pairs, NoDropout{}, options)(0).item<double>();
+  options.compute = at::kBFloat16;
+  const auto loss = DiffusionLoss(unet, encode, pairs, NoDropout{}, options)(0);
+  CHECK(loss.scalar_type() == at::kFloat);
+  CHECK(loss.item<double>() == Approx(expected).epsilon(0.02));
+  CHECK(loss.item<double>() != expected);
+  CHECK_FALSE(at::autocast::is_autocast_enabled(at::kCPU));
+}
+
+TEST_CASE("Training lowers the loss", "[train]") {
+  FewPairs pairs;
+  const auto unet = tiny_unet();
+  auto run = trainer(unet, pairs, {});
+  const auto mean_loss = [&] {
+    const at::NoGradGuard no_grad;
+    double sum = 0;
+    for (std::int64_t step = 100; step < 110; ++step) sum += run.loss()(step).item<double>() / 10;
+    return sum;
+  };
+  const double before = mean_loss();
+  CHECK(run.run(20));
+  CHECK(mean_loss() < 0.95 * before);
+  // The averaged weights are other weights, and give way to the trained ones again.
+  const double trained = mean_loss();
+  double averaged = 0;
+  run.with_average([&] { averaged = mean_loss(); });
+  CHECK(averaged != trained);
+  CHECK(mean_loss() == trained);
+}
+
+TEST_CASE("A resumed run ends with the bits of one that was not interrupted", "[train]") {
+  const ScratchDir scratch;
+  FewPairs pairs;
+  const auto once = tiny_unet();
+  auto whole = trainer(once, pairs, scratch / "whole");
+  whole.run(7);
+
+  const auto interrupted = tiny_unet();
+  {
+    auto first = trainer(interrupted, pairs, scratch / "parts");
+    std::stop_source stop;
+    CHECK_FALSE(first.run(7, [&](const TrainingProgress& progress) {
+      if (progress.step == 3) stop.request_stop();
+    }, stop.get_token()));
+    CHECK(first.step() == 3);
+  }
+  const auto later = tiny_unet(1234);  // other weights, which the checkpoint replaces
+  auto second = trainer(later, pairs, scratch / "parts");
+  REQUIRE(second.resume());
+  CHECK(second.step() == 3);
+  CHECK(second.run(7));
+
+  const auto expected = whole.training().snapshot();
+  const auto found = second.training().snapshot();
+  CHECK(expected.step == found.step);
+  REQUIRE(expected.tensors.size() == found.tensors.size());
+  for (const auto& [name, tensor] : expected.tensors) {
+    INFO(name);
+    CHECK(tensor.equal(found.tensors.at(name)));
+  }
+  const auto curve = LossCurve::read(scratch / "parts/loss.csv");
+  const auto whole_curve = LossCurve::read(scratch / "whole/loss.csv");
+  REQUIRE(curve.size() == 7);
+  for (std::size_t i = 0; i < 7; ++i) CHECK(curve[i].loss == whole_curve[i].loss);
+}
+
+TEST_CASE("A checkpoint of other parameters is refused and changes nothing", "[train]") {
+  const ScratchDir scratch;
+  FewPairs pairs;
+  const auto small = tiny_unet();
+  trainer(small, pairs, scratch.path()).run(2);
+  auto config = tiny_config();
+  config.cross_attention_dim = 5;
+  UNet other(config);
+  initialise(other.module(), 1);
+  auto run = trainer(other, pairs, scratch.path());
+  const auto before = run.training().snapshot().tensors.begin()->second.clone();
+  CHECK_THROWS_WITH(run.resume(), Catch::Contains("checkpoint of step 2") && Catch::Contains("expected [32, 5]"));
+  CHECK(run.training().snapshot().tensors.begin()->second.equal(before));
+}
+
+TEST_CASE("Threads that share an update give the gradient of one", "[train]") {
+  FewPairs pairs;
+  const auto single = tiny_unet();
+  const auto shared = tiny_unet();
+  auto one = trainer(single, pairs, {});
+  auto two = trainer(shared, pairs, {}, 2);
+  std::vector<double> a, b;
+  one.run(3, [&](const TrainingProgress& progress) { a.push_back(progress.loss); });
+  two.run(3, [&](const TrainingProgress& progress) { b.push_back(progress.loss); });
+  for (std::size_t i = 0; i < 3; ++i) CHECK(a[i] == Approx(b[i]).epsilon(1e-4));
+}
+
+TEST_CASE("A loss that is not finite leaves weights and averages alone, and a row of them ends the run", "[train]") {
+  auto weight = at::full({3}, 2.0).set_requires_grad(true);
+  Parameters parameters{{"weight"}, {weight}};
+  TrainingOptions options;
+  options.largest_bad_streak = 3;
+  TrainingRun run(parameters, ConstantRate{0.1}, options);
+  const auto bad = [&](std::int64_t) { return weight.sum() * std::numeric_limits<double>::quiet_NaN(); };
+  const auto good = [&](std::int64_t) { return weight.square().sum(); };
+  run.advance(bad);
+  run.advance(bad);
+  CHECK(weight.equal(at::full({3}, 2.0)));
+  CHECK(run.average().average()[0].equal(at::full({3}, 2.0)));
+  CHECK(run.average().updates() == 0);
+  run.advance(good);  // a good one resets the count
+  CHECK_FALSE(weight.equal(at::full({3}, 2.0)));
+  run.advance(bad);
+  run.advance(bad);
+  CHECK_THROWS_WITH(run.advance(bad), Catch::Contains("not finite 3 times in a row"));
+}
+
+TEST_CASE("conv_in surgery keeps weights and bias and ignores the new channels at first", "[train]") {
+  UNet old(tiny_config(4));
+  initialise(old.module(), 5);
+  Weights weights;
+  for (const auto& [name, tensor] : state_of(old.module())) {
+    weights[name] = {tensor.sizes().vec(), tensor.scalar_type(), [tensor] { return tensor; }};
+  }
+  UNet wide(tiny_config(8));
+  load_weights(wide.module(), widen_conv_in(weights, 8), "widened");
+  const auto& conv = *wide.module().conv_in;
+  CHECK(conv.weight.narrow(1, 0, 4).equal(old.module().conv_in->weight));
+  CHECK(conv.weight.narrow(1, 4, 4).count_nonzero().item<std::int64_t>() == 0);
+  CHECK(conv.bias.equal(old.module().conv_in->bias));
+  CHECK(conv.bias.count_nonzero().item<std::int64_t>() > 0);
+
+  const at::NoGradGuard no_grad;
+  const auto noisy = CounterNoise(1).normal({2, 4, 8, 8}, 0);
+  const auto photo = CounterNoise(2).normal({2, 4, 8, 8}, 0);
+  const auto context = CounterNoise(3).normal({2, 3, 6}, 0);
+  const auto t = at::full({2}, 500.0);
+  CHECK(at::allclose(wide(at::cat({noisy, photo}, 1), t, context), old(noisy, t, context), 1e-5, 1e-6));
+
+  CHECK_THROWS_WITH(widen_conv_in(weights, 3), Catch::Contains("at most 3"));
+  weights.erase("conv_in.weight");
+  CHECK_THROWS_WITH(widen_conv_in(weights, 8), Catch::Contains("conv_in.weight"));
+}
