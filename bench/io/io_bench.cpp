@@ -14,7 +14,8 @@ namespace {
 
 ip2p::Image gradient(std::int64_t width, std::int64_t height) {
   ip2p::Image image{width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3))};
-  for (std::size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = static_cast<std::uint8_t>(i * 2654435761U >> 24);
+  for (std::size_t i = 0; i < image.pixels.size(); ++i)
+    image.pixels[i] = static_cast<std::uint8_t>(i * 2654435761U >> 24);
   return image;
 }
 
@@ -36,8 +37,8 @@ void read_safetensors(benchmark::State& state) {
   std::map<std::string, at::Tensor> tensors;
   for (int i = 0; i < 64; ++i) tensors["tensor." + std::to_string(i)] = at::randn({1024, 1024});
   ip2p::write_safetensors(path, tensors);
-  const ip2p::SafetensorsOptions options{
-      .access = state.range(0) == 0 ? ip2p::WeightAccess::copied : ip2p::WeightAccess::mapped};
+  const ip2p::SafetensorsOptions options{.access = state.range(0) == 0 ? ip2p::WeightAccess::copied
+                                                                       : ip2p::WeightAccess::mapped};
   for (auto _ : state) {
     const auto file = ip2p::SafetensorsFile::open(path, options);
     for (const auto& [name, tensor] : tensors) benchmark::DoNotOptimize(file.tensor(name));

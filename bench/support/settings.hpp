@@ -20,7 +20,9 @@ inline at::ScalarType dtype_of(std::int64_t argument) {
   return argument == 0 ? at::kFloat : argument == 1 ? at::kBFloat16 : at::kHalf;
 }
 
-inline const char* dtype_name(std::int64_t argument) { return argument == 0 ? "fp32" : argument == 1 ? "bf16" : "fp16"; }
+inline const char* dtype_name(std::int64_t argument) {
+  return argument == 0 ? "fp32" : argument == 1 ? "bf16" : "fp16";
+}
 
 /// Writes the process's peak memory so far, in GiB, beside the times.
 inline void report_peak_memory(benchmark::State& state) {

@@ -14,7 +14,9 @@ namespace {
 /// A codec without a view beyond one latent pixel, which notes the size of what it is asked to decode.
 struct Blocks {
   std::vector<std::int64_t>* asked;
-  [[nodiscard]] at::Tensor encode(const at::Tensor& x) const { return x.slice(2, 0, std::nullopt, 4).slice(3, 0, std::nullopt, 4); }
+  [[nodiscard]] at::Tensor encode(const at::Tensor& x) const {
+    return x.slice(2, 0, std::nullopt, 4).slice(3, 0, std::nullopt, 4);
+  }
   [[nodiscard]] at::Tensor decode(const at::Tensor& z) const {
     asked->push_back(z.size(2) * z.size(3));
     return at::upsample_nearest2d(z, at::IntArrayRef{4 * z.size(2), 4 * z.size(3)});

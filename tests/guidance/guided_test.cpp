@@ -107,7 +107,8 @@ TEST_CASE("DualGuidance over a whole run equals the released arithmetic, combine
       RunHooks hooks;
       hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
         const auto expected = testing::golden_tensor(run["states"].at(static_cast<std::size_t>(at.index)), shape);
-        largest = std::max(largest, testing::largest_difference(latents, expected) / expected.abs().max().item<double>());
+        largest =
+            std::max(largest, testing::largest_difference(latents, expected) / expected.abs().max().item<double>());
         ++steps;
       };
       (void)EulerAncestral{}.sample(denoiser, noise.normal(shape, 0).mul(sigmas.front()), sigmas, noise, hooks);
@@ -115,12 +116,11 @@ TEST_CASE("DualGuidance over a whole run equals the released arithmetic, combine
       return largest;
     };
     REQUIRE(difference(NetworkDenoiser(Guided(BranchNetwork{}, guidance), LogLinearSigmas{})) < 2e-6);
-    REQUIRE(difference(Guided(NetworkDenoiser(
-                                  [](const at::Tensor& x, double t, const Step& at, std::span<const Branch> branches) {
-                                    return BranchNetwork{}(x, t, at, branches);
-                                  },
-                                  LogLinearSigmas{}),
-                              guidance)) < 2e-6);
+    REQUIRE(difference(Guided(
+                NetworkDenoiser([](const at::Tensor& x, double t, const Step& at,
+                                   std::span<const Branch> branches) { return BranchNetwork{}(x, t, at, branches); },
+                                LogLinearSigmas{}),
+                guidance)) < 2e-6);
   }
 }
 
@@ -140,7 +140,8 @@ TEST_CASE("Guided combines 16-bit predictions in the dtype of the latents", "[gu
 TEST_CASE("Guided refuses a network that answers other rows, and scales that are not numbers", "[guidance]") {
   const at::Tensor x = CounterNoise(1).normal({2, 4, 3, 3}, 0);
   Guided wrong([](const at::Tensor& y, double, const Step&, std::span<const Branch>) { return y; }, DualGuidance{});
-  REQUIRE_THROWS_WITH(wrong(x, 1.0, first), "network: expected 6 predictions (3 branches of 2 samples), found [2, 4, 3, 3]");
+  REQUIRE_THROWS_WITH(wrong(x, 1.0, first),
+                      "network: expected 6 predictions (3 branches of 2 samples), found [2, 4, 3, 3]");
   Guided endless(BranchNetwork{}, DualGuidance{.text_scale = NAN});
   REQUIRE_THROWS_WITH(endless(x, 1.0, first), Contains("expected finite weights, found nan"));
 }

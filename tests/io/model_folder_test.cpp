@@ -50,8 +50,8 @@ TEST_CASE("ModelFiles: variants of a folder are chosen by name, and the only one
                                                      Contains("found 'config.json'"));
   add_unet(scratch / "one", {{"diffusion_pytorch_model.fp16.safetensors", 3}});
   CHECK(first_weight(ModelFiles::open(scratch / "one")) == 3);
-  add_unet(scratch / "two", {{"diffusion_pytorch_model.fp16.safetensors", 3},
-                             {"diffusion_pytorch_model.ema.safetensors", 4}});
+  add_unet(scratch / "two",
+           {{"diffusion_pytorch_model.fp16.safetensors", 3}, {"diffusion_pytorch_model.ema.safetensors", 4}});
   CHECK_THAT(opening(scratch / "two"), Contains("variants 'ema', 'fp16'") && Contains("option 'variant'"));
 }
 
@@ -135,8 +135,8 @@ TEST_CASE("ModelFiles opens the folder of one component, and reports folders it 
   add_unet(scratch / "m", {{"diffusion_pytorch_model.safetensors", 7}});
   CHECK(first_weight(ModelFiles::open(scratch / "m" / "unet")) == 7);
 
-  CHECK_THAT(opening(scratch.path()), Contains("cannot tell what model this is") && Contains("'unet', 'vae'") &&
-                                          Contains("found 'm'"));
+  CHECK_THAT(opening(scratch.path()),
+             Contains("cannot tell what model this is") && Contains("'unet', 'vae'") && Contains("found 'm'"));
   spill(scratch / "pickled" / "unet" / "config.json", "{}");
   spill(scratch / "pickled" / "unet" / "diffusion_pytorch_model.bin", "PK");
   CHECK_THAT(opening(scratch / "pickled"), Contains("found 'config.json', 'diffusion_pytorch_model.bin'") &&

@@ -34,21 +34,41 @@ std::string valid_file(const ScratchDir& scratch) {
 
 /// One damaged copy: bytes changed, text spliced in, a piece doubled, removed or cut off, the length field changed.
 std::string mutated(std::string bytes, std::mt19937& random) {
-  static const std::string pieces[] = {
-      "{",     "}",       "[",        "]",    "\"",   ":",           ",",           "-1",
-      "1e9",   "null",    "\"a\"",    "0",    "9",    "\xC3",        "\\u0000",     "18446744073709551615",
-      "[[[[",  "\\ud800", "{}",       "true", "[0,0]", "\"F64\"",    "\"dtype\"",   "4611686018427387904",
-      "[0,24]", "\"shape\":[],"};
+  static const std::string pieces[] = {"{",         "}",
+                                       "[",         "]",
+                                       "\"",        ":",
+                                       ",",         "-1",
+                                       "1e9",       "null",
+                                       "\"a\"",     "0",
+                                       "9",         "\xC3",
+                                       "\\u0000",   "18446744073709551615",
+                                       "[[[[",      "\\ud800",
+                                       "{}",        "true",
+                                       "[0,0]",     "\"F64\"",
+                                       "\"dtype\"", "4611686018427387904",
+                                       "[0,24]",    "\"shape\":[],"};
   const auto below = [&](std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(random); };
   for (std::size_t rounds = 1 + below(3); rounds > 0 && !bytes.empty(); --rounds) {
     const std::size_t at = below(bytes.size());
     switch (below(7)) {
-      case 0: bytes[at] = static_cast<char>(below(256)); break;
-      case 1: bytes.resize(at); break;
-      case 2: bytes.erase(at, 1 + below(8)); break;
-      case 3: bytes.insert(at, pieces[below(std::size(pieces))]); break;
-      case 4: bytes.insert(at, bytes.substr(at, 1 + below(80))); break;
-      case 5: bytes[below(std::min<std::size_t>(8, bytes.size()))] ^= static_cast<char>(1U << below(8)); break;
+      case 0:
+        bytes[at] = static_cast<char>(below(256));
+        break;
+      case 1:
+        bytes.resize(at);
+        break;
+      case 2:
+        bytes.erase(at, 1 + below(8));
+        break;
+      case 3:
+        bytes.insert(at, pieces[below(std::size(pieces))]);
+        break;
+      case 4:
+        bytes.insert(at, bytes.substr(at, 1 + below(80)));
+        break;
+      case 5:
+        bytes[below(std::min<std::size_t>(8, bytes.size()))] ^= static_cast<char>(1U << below(8));
+        break;
       default: {  // a change of the header that keeps the length field right, so that parsing goes on
         const auto& piece = pieces[below(std::size(pieces))];
         if (at < 8) break;

@@ -48,17 +48,25 @@ bool same(const at::Tensor& a, const at::Tensor& b) {
          std::memcmp(a.contiguous().const_data_ptr(), b.contiguous().const_data_ptr(), a.nbytes()) == 0;
 }
 
-const std::map<std::string, at::ScalarType> fixture_types{
-    {"bool", at::kBool},           {"u8", at::kByte},
-    {"i8", at::kChar},             {"i16", at::kShort},
-    {"u16", at::kUInt16},          {"i32", at::kInt},
-    {"u32", at::kUInt32},          {"i64", at::kLong},
-    {"u64", at::kUInt64},          {"f16", at::kHalf},
-    {"bf16", at::kBFloat16},       {"f32", at::kFloat},
-    {"f64", at::kDouble},          {"e4m3", at::kFloat8_e4m3fn},
-    {"e5m2", at::kFloat8_e5m2},    {"e8m0", at::kFloat8_e8m0fnu},
-    {"e4m3fnuz", at::kFloat8_e4m3fnuz}, {"e5m2fnuz", at::kFloat8_e5m2fnuz},
-    {"c64", at::kComplexFloat}};
+const std::map<std::string, at::ScalarType> fixture_types{{"bool", at::kBool},
+                                                          {"u8", at::kByte},
+                                                          {"i8", at::kChar},
+                                                          {"i16", at::kShort},
+                                                          {"u16", at::kUInt16},
+                                                          {"i32", at::kInt},
+                                                          {"u32", at::kUInt32},
+                                                          {"i64", at::kLong},
+                                                          {"u64", at::kUInt64},
+                                                          {"f16", at::kHalf},
+                                                          {"bf16", at::kBFloat16},
+                                                          {"f32", at::kFloat},
+                                                          {"f64", at::kDouble},
+                                                          {"e4m3", at::kFloat8_e4m3fn},
+                                                          {"e5m2", at::kFloat8_e5m2},
+                                                          {"e8m0", at::kFloat8_e8m0fnu},
+                                                          {"e4m3fnuz", at::kFloat8_e4m3fnuz},
+                                                          {"e5m2fnuz", at::kFloat8_e5m2fnuz},
+                                                          {"c64", at::kComplexFloat}};
 
 }  // namespace
 
@@ -127,7 +135,9 @@ TEST_CASE("write_safetensors keeps the old file when it refuses", "[io]") {
   CHECK_THAT(refuse({{"__metadata__", at::ones({1})}}), Contains("__metadata__"));
   CHECK_THAT(refuse({{"\xFF", at::ones({1})}}), Contains("cannot be the name"));
   CHECK_THAT(error_of([&] { ip2p::write_safetensors(path, {}, {{"k", "\xFF"}}); }), Contains("UTF-8"));
-  CHECK_THAT(error_of([&] { ip2p::write_safetensors(scratch / "no" / "x.safetensors", {{"a", at::ones({1})}}); }),
+  CHECK_THAT(error_of([&] {
+               ip2p::write_safetensors(scratch / "no" / "x.safetensors", {{"a", at::ones({1})}});
+             }),
              Contains("no folder"));
   CHECK(slurp(path) == before);
   CHECK(std::distance(std::filesystem::directory_iterator(scratch.path()), {}) == 1);

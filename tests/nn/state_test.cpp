@@ -21,9 +21,8 @@ ip2p::KlAutoencoder small_codec(std::uint64_t seed) {
 ip2p::Weights weights_from(const std::map<std::string, at::Tensor>& tensors) {
   ip2p::Weights weights;
   for (const auto& [name, tensor] : tensors) {
-    weights.emplace(name, ip2p::WeightEntry{tensor.sizes().vec(), tensor.scalar_type(), [tensor = tensor.clone()] {
-                                              return tensor;
-                                            }});
+    weights.emplace(name, ip2p::WeightEntry{tensor.sizes().vec(), tensor.scalar_type(),
+                                            [tensor = tensor.clone()] { return tensor; }});
   }
   return weights;
 }
@@ -61,11 +60,11 @@ TEST_CASE("Weights that do not fit give one report and change nothing", "[nn]") 
   const auto before = ip2p::state_of(target.module());
   std::map<std::string, at::Tensor> kept;
   for (const auto& [name, tensor] : before) kept[name] = tensor.clone();
-  CHECK_THROWS_WITH(
-      ip2p::load_weights(target.module(), weights_from(state), "model.safetensors (vae)"),
-      Contains("model.safetensors (vae)") && Contains("1 tensors missing, 1 unexpected, 1 of another shape") &&
-          Contains("missing: decoder.conv_in.weight; nearest: 'decoder.conv_in.wieght'") &&
-          Contains("encoder.conv_in.weight: expected [8, 3, 3, 3], found [8, 4, 3, 3]") &&
-          Contains("unexpected: decoder.conv_in.wieght"));
+  CHECK_THROWS_WITH(ip2p::load_weights(target.module(), weights_from(state), "model.safetensors (vae)"),
+                    Contains("model.safetensors (vae)") &&
+                        Contains("1 tensors missing, 1 unexpected, 1 of another shape") &&
+                        Contains("missing: decoder.conv_in.weight; nearest: 'decoder.conv_in.wieght'") &&
+                        Contains("encoder.conv_in.weight: expected [8, 3, 3, 3], found [8, 4, 3, 3]") &&
+                        Contains("unexpected: decoder.conv_in.wieght"));
   for (const auto& [name, tensor] : ip2p::state_of(target.module())) CHECK(at::equal(tensor, kept.at(name)));
 }

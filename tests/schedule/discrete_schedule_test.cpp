@@ -60,7 +60,8 @@ TEST_CASE("DiscreteSchedule refuses unsound parameters and arguments", "[schedul
   REQUIRE_THROWS_WITH(DiscreteSchedule(TrainingNoise{.betas = {0.5}}), Contains("expected at least 2, found 1"));
   REQUIRE_THROWS_WITH(DiscreteSchedule(TrainingNoise{.betas = {0.5, nan}}), Contains("found nan"));
   REQUIRE_THROWS_WITH(DiscreteSchedule(TrainingNoise{.betas = {0.5, 1e-12}}), Contains("rise strictly"));
-  REQUIRE_THROWS_WITH(DiscreteSchedule(TrainingNoise{.betas = std::vector<double>(300, 0.9)}), Contains("training betas"));
+  REQUIRE_THROWS_WITH(DiscreteSchedule(TrainingNoise{.betas = std::vector<double>(300, 0.9)}),
+                      Contains("training betas"));
   REQUIRE_THROWS_WITH(schedule.sigma_to_t(-0.1), Contains("expected a finite value >= 0, found -0.1"));
   REQUIRE_THROWS_WITH(schedule.sigma_to_t(nan), Contains("found nan"));
   REQUIRE_THROWS_WITH(schedule.sigma_to_t(std::numeric_limits<double>::infinity()), Contains("found inf"));

@@ -22,7 +22,8 @@ TEST_CASE("LinearSigmas agrees with diffusers' Euler schedulers over their confi
     const auto sigmas = schedule.sigmas(n);
     // diffusers rescales to zero SNR in fp32, where differences of nearly equal numbers lose digits.
     const bool rescaled = entry["config"].contains("rescale_betas_zero_snr");
-    REQUIRE(testing::relative_difference(sigmas, entry["sigmas"].get<std::vector<double>>()) < (rescaled ? 1e-3 : 1e-6));
+    REQUIRE(testing::relative_difference(sigmas, entry["sigmas"].get<std::vector<double>>()) <
+            (rescaled ? 1e-3 : 1e-6));
     REQUIRE(testing::relative_difference(schedule.timesteps(n), entry["timesteps"].get<std::vector<double>>()) < 1e-7);
     REQUIRE(initial_sigma(schedule, sigmas) == Approx(entry["initial"].get<double>()).epsilon(rescaled ? 1e-3 : 1e-6));
   }

@@ -10,7 +10,8 @@ TEST_CASE("A scheduler_config.json of a published model is read", "[schedule]") 
     "_class_name": "EulerAncestralDiscreteScheduler", "_diffusers_version": "0.12.0.dev0", "beta_end": 0.012,
     "beta_schedule": "scaled_linear", "beta_start": 0.00085, "clip_sample": false, "num_train_timesteps": 1000,
     "prediction_type": "v_prediction", "set_alpha_to_one": false, "skip_prk_steps": true, "steps_offset": 1,
-    "timestep_spacing": "trailing", "use_karras_sigmas": true, "trained_betas": null})"), "scheduler_config.json");
+    "timestep_spacing": "trailing", "use_karras_sigmas": true, "trained_betas": null})"),
+                                                 "scheduler_config.json");
   REQUIRE(config.noise.timesteps == 1000);
   REQUIRE(config.noise.beta_start == 0.00085);
   REQUIRE(config.noise.beta_end == 0.012);
@@ -32,7 +33,9 @@ TEST_CASE("Absent keys of scheduler_config.json take diffusers' defaults", "[sch
 }
 
 TEST_CASE("A wrong scheduler_config.json is refused by file, key, expected and found", "[schedule]") {
-  const auto read = [](const char* text) { return scheduler_config_from_json(nlohmann::json::parse(text), "a/b.json"); };
+  const auto read = [](const char* text) {
+    return scheduler_config_from_json(nlohmann::json::parse(text), "a/b.json");
+  };
   REQUIRE_THROWS_WITH(read("[]"), "a/b.json: expected a JSON object, found array");
   REQUIRE_THROWS_WITH(read(R"({"beta_start": "0.1"})"), "a/b.json: beta_start: expected a number, found \"0.1\"");
   REQUIRE_THROWS_WITH(read(R"({"num_train_timesteps": 1.5})"), Contains("expected a whole number, found 1.5"));

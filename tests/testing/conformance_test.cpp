@@ -32,7 +32,18 @@ struct FadingGuidance {
 static_assert(GuidancePolicy<FadingGuidance> && !LinearGuidancePolicy<FadingGuidance>);
 
 enum class Defect {
-  none, residue, impure, changes_x, silent, deaf, trusting, last_noise, wrong_steps, forgets_dtype, batch_noise, shapeless
+  none,
+  residue,
+  impure,
+  changes_x,
+  silent,
+  deaf,
+  trusting,
+  last_noise,
+  wrong_steps,
+  forgets_dtype,
+  batch_noise,
+  shapeless
 };
 
 /// A Euler sampler with one defect.
@@ -76,8 +87,8 @@ struct FlawedSchedule {
 
 template <int Flaw>
 struct FlawedGuidance {
-  static constexpr auto branches =
-      Flaw == 7 ? std::array<Branch, 2>{Branch{false, true}, Branch{true, true}} : std::array<Branch, 2>{Branch{true, true}, Branch{false, false}};
+  static constexpr auto branches = Flaw == 7 ? std::array<Branch, 2>{Branch{false, true}, Branch{true, true}}
+                                             : std::array<Branch, 2>{Branch{true, true}, Branch{false, false}};
   double scale = 3.0;
   at::Tensor combine(const at::Tensor& stacked, const Step&) const {
     const auto [full, null] = detail::split_branches<2>(stacked);
@@ -146,7 +157,8 @@ TEST_CASE("check_schedule names the broken law", "[testing]") {
   const auto broken = [](auto levels, double slope, const std::string& law) {
     require_broken([&] { check_schedule(FlawedSchedule{levels, slope}); }, "SchedulePolicy breaks the law \"" + law);
   };
-  broken([](std::int64_t n) { return std::vector<double>(static_cast<std::size_t>(n), 0.0); }, 1.0, "n steps have n + 1");
+  broken([](std::int64_t n) { return std::vector<double>(static_cast<std::size_t>(n), 0.0); }, 1.0,
+         "n steps have n + 1");
   broken([](std::int64_t n) { return std::vector<double>(static_cast<std::size_t>(n + 1), 0.0); }, 1.0,
          "strictly decreasing");
   broken([](std::int64_t) { return std::vector<double>{2.0, 1.0}; }, 1.0, "the last noise level is 0");
@@ -191,5 +203,7 @@ TEST_CASE("The library's templates ask their arguments for no more than the conc
                            testing::ScheduleArchetype(14.6));
   testing::NoiseArchetype noise(1);
   const std::vector<double> sigmas = testing::ScheduleArchetype(14.6).sigmas(3);
-  REQUIRE(testing::SamplerArchetype(0).sample(denoiser, CounterNoise(1).normal({1, 4, 2, 2}, 0), sigmas, noise, {}).size(0) == 1);
+  REQUIRE(testing::SamplerArchetype(0)
+              .sample(denoiser, CounterNoise(1).normal({1, 4, 2, 2}, 0), sigmas, noise, {})
+              .size(0) == 1);
 }

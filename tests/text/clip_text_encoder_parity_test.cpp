@@ -1,8 +1,8 @@
 #include <string>
 #include <vector>
 
-#include "ip2p/text/clip_text_model.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/text/clip_text_model.hpp"
 #include "support/reference.hpp"
 
 // Expected values: transformers' CLIPTextModel, by tests/parity/make_model_fixtures.py.

@@ -118,7 +118,8 @@ TEST_CASE("UNet evaluates a batch as it evaluates its samples", "[unet]") {
   }
 }
 
-TEST_CASE("UNet with projections computed beforehand equals the plain call, and one timestep serves a batch", "[unet]") {
+TEST_CASE("UNet with projections computed beforehand equals the plain call, and one timestep serves a batch",
+          "[unet]") {
   const at::NoGradGuard no_grad;
   const auto unet = sd1();
   const Case c(SafetensorsFile::open(fixture("unet/fixtures/sd1-expected.safetensors")), "square");

@@ -40,16 +40,17 @@ struct AttentionSite {
 /// `policy(site, q, k, v)` with q [B,heads,N,d], k and v [B,heads,M,d] returns [B,heads,N,d].
 template <class Attention>
 concept AttentionPolicy = std::copy_constructible<Attention> &&
-                          requires(const Attention& attend, const AttentionSite& site, const at::Tensor& t) {
-                            { attend(site, t, t, t) } -> std::convertible_to<at::Tensor>;
-                          };
+    requires(const Attention& attend, const AttentionSite& site, const at::Tensor& t) {
+  { attend(site, t, t, t) } -> std::convertible_to<at::Tensor>;
+};
 
 /// Explains in one line what an attention policy lacks.
 template <class Attention>
 consteval void require_attention_policy() {
-  static_assert(AttentionPolicy<Attention>,
-                "ip2p: AttentionPolicy needs `Tensor operator()(const AttentionSite&, const Tensor& q, const Tensor& k, "
-                "const Tensor& v) const`; see docs/reference/concepts.md#attentionpolicy");
+  static_assert(
+      AttentionPolicy<Attention>,
+      "ip2p: AttentionPolicy needs `Tensor operator()(const AttentionSite&, const Tensor& q, const Tensor& k, "
+      "const Tensor& v) const`; see docs/reference/concepts.md#attentionpolicy");
 }
 
 }  // namespace ip2p

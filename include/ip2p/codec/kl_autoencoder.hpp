@@ -119,8 +119,8 @@ struct AutoencoderStage : torch::nn::Module {
   AutoencoderStage(std::int64_t in, std::int64_t out, std::int64_t layers, std::int64_t groups) {
     auto list = register_module("resnets", std::make_shared<torch::nn::Module>());
     for (std::int64_t i = 0; i < layers; ++i) {
-      resnets.push_back(list->register_module(
-          std::to_string(i), std::make_shared<ResnetBlock>(i == 0 ? in : out, out, 0, groups, 1e-6)));
+      resnets.push_back(list->register_module(std::to_string(i),
+                                              std::make_shared<ResnetBlock>(i == 0 ? in : out, out, 0, groups, 1e-6)));
     }
   }
 
@@ -151,8 +151,8 @@ struct AutoencoderEncoder : torch::nn::Module {
       stages.push_back(list->register_module(std::to_string(i), stage));
     }
     middle = register_module("mid_block", std::make_shared<AutoencoderMiddle>(width.back(), config.norm_num_groups));
-    norm_out = register_module("conv_norm_out",
-                               std::make_shared<GroupNorm>(config.norm_num_groups, width.back(), 1e-6));
+    norm_out =
+        register_module("conv_norm_out", std::make_shared<GroupNorm>(config.norm_num_groups, width.back(), 1e-6));
     conv_out = register_module("conv_out", std::make_shared<Conv2d>(width.back(), 2 * config.latent_channels, 3, 1, 1));
   }
 
@@ -183,8 +183,8 @@ struct AutoencoderDecoder : torch::nn::Module {
       }
       stages.push_back(list->register_module(std::to_string(i), stage));
     }
-    norm_out = register_module("conv_norm_out",
-                               std::make_shared<GroupNorm>(config.norm_num_groups, width.back(), 1e-6));
+    norm_out =
+        register_module("conv_norm_out", std::make_shared<GroupNorm>(config.norm_num_groups, width.back(), 1e-6));
     conv_out = register_module("conv_out", std::make_shared<Conv2d>(width.back(), 3, 3, 1, 1));
   }
 
@@ -242,9 +242,7 @@ class KlAutoencoder : public ModelHandle<detail::KlAutoencoderModule> {
   [[nodiscard]] const KlAutoencoderConfig& config() const { return module_->config; }
   [[nodiscard]] double scaling_factor() const { return config().scaling_factor; }
   [[nodiscard]] std::int64_t latent_channels() const { return config().latent_channels; }
-  [[nodiscard]] std::int64_t downscale() const {
-    return std::int64_t{1} << (config().block_out_channels.size() - 1);
-  }
+  [[nodiscard]] std::int64_t downscale() const { return std::int64_t{1} << (config().block_out_channels.size() - 1); }
 
   /// Posterior over latents, not scaled. \param images [B,3,H,W] in [-1,1], sides multiples of `downscale()`
   /// \throws Error for another shape

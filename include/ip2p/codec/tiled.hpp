@@ -50,11 +50,8 @@ class Tiled {
   [[nodiscard]] const Codec& codec() const { return codec_; }
 
   /// Moves the codec itself, where it has weights.
-  void to(at::Device device, at::ScalarType dtype)
-    requires requires(Codec& c) { c.to(device, dtype); }
-  {
-    codec_.to(device, dtype);
-  }
+  void to(at::Device device, at::ScalarType dtype) requires requires(Codec& c) { c.to(device, dtype); }
+  { codec_.to(device, dtype); }
 
  private:
   /// First latent pixel of each tile along an axis of `length`; the last tile ends with the picture.

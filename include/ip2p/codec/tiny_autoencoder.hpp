@@ -24,10 +24,10 @@ namespace ip2p {
 /// Shape of a `TinyAutoencoder`. The default is TAESD for SD1.x and SD2.x.
 struct TinyAutoencoderConfig {
   std::int64_t latent_channels = 4;
-  std::int64_t channels = 64;                        ///< The same at every resolution.
+  std::int64_t channels = 64;                            ///< The same at every resolution.
   std::vector<std::int64_t> encoder_blocks{1, 3, 3, 3};  ///< Blocks per resolution, finest first.
   std::vector<std::int64_t> decoder_blocks{3, 3, 3, 1};  ///< Blocks per resolution, coarsest first.
-  double scaling_factor = 1.0;  ///< TAESD's latents are already those that the denoiser sees.
+  double scaling_factor = 1.0;                           ///< TAESD's latents are already those that the denoiser sees.
 
   /// Reads diffusers' config.json. \param where named in errors
   /// \throws Error for missing fields and for channel lists that are not uniform.
@@ -84,8 +84,8 @@ struct TinyBlock : torch::nn::Module {
   explicit TinyBlock(std::int64_t channels) {
     auto list = register_module("conv", std::make_shared<torch::nn::Module>());
     for (std::size_t i = 0; i < 3; ++i) {
-      convs.push_back(list->register_module(std::to_string(2 * i),
-                                            std::make_shared<Conv2d>(channels, channels, 3, 1, 1)));
+      convs.push_back(
+          list->register_module(std::to_string(2 * i), std::make_shared<Conv2d>(channels, channels, 3, 1, 1)));
     }
   }
 
@@ -172,11 +172,10 @@ class TinyAutoencoder : public ModelHandle<detail::TinyAutoencoderModule> {
   [[nodiscard]] at::Tensor encode(const at::Tensor& images) const {
     require(images.dim() == 4 && images.size(1) == 3 && images.size(2) % downscale() == 0 &&
                 images.size(3) % downscale() == 0,
-            "TinyAutoencoder: images: expected [B, 3, H, W] with sides that are multiples of {}, found {}",
-            downscale(), shape_text(images.sizes()));
-    return (*module_->encoder)(images.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast)
-                                   .add(1)
-                                   .div_(2));
+            "TinyAutoencoder: images: expected [B, 3, H, W] with sides that are multiples of {}, found {}", downscale(),
+            shape_text(images.sizes()));
+    return (*module_->encoder)(
+        images.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast).add(1).div_(2));
   }
 
   /// \param latents [B,C,h,w]  \return images [B,3,f*h,f*w], nominally in [-1,1]  \throws Error for another shape

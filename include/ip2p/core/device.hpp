@@ -17,9 +17,7 @@
 namespace ip2p {
 
 /// `cuda:0` where this build of LibTorch sees a CUDA device, else the CPU.
-inline at::Device best_device() {
-  return at::hasCUDA() ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
-}
+inline at::Device best_device() { return at::hasCUDA() ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU); }
 
 /// The dtype that is fastest on `device` without leaving the tolerance of the published results:
 /// bf16 on CUDA devices and on CPUs with AMX tiles, else fp32. CPU features are read at run time.

@@ -157,8 +157,8 @@ class CounterNoise {
     require(!one_each_ || batch == static_cast<std::int64_t>(seeds_.size()),
             "CounterNoise: expected one seed for each of the {} samples, found {} seeds", batch, seeds_.size());
     require(draw <= limit, "noise draw: expected a number below 2^32, found {}", draw);
-    require(batch <= limit - static_cast<std::int64_t>(first_sample_),
-            "CounterNoise: sample {} + {} exceeds 32 bits", first_sample_, batch);
+    require(batch <= limit - static_cast<std::int64_t>(first_sample_), "CounterNoise: sample {} + {} exceeds 32 bits",
+            first_sample_, batch);
 
     at::Tensor noise = at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(at::kCPU));
     const std::int64_t elements = batch == 0 ? 0 : noise.numel() / batch;

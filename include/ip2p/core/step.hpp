@@ -9,9 +9,9 @@ namespace ip2p {
 
 /// One evaluation of the denoiser inside a sampling run; passed to guidance, attention and progress policies.
 struct Step {
-  std::int64_t index = 0;   ///< 0-based number of the step.
-  std::int64_t count = 1;   ///< Steps in the whole run, >= 1.
-  double sigma = 0.0;       ///< Noise level at which the denoiser is evaluated (k-diffusion convention, x = x0 + sigma*n).
+  std::int64_t index = 0;  ///< 0-based number of the step.
+  std::int64_t count = 1;  ///< Steps in the whole run, >= 1.
+  double sigma = 0.0;  ///< Noise level at which the denoiser is evaluated (k-diffusion convention, x = x0 + sigma*n).
   double sigma_next = 0.0;  ///< Noise level that the step arrives at.
 
   /// Share of the run that lies behind this step: 0 for the first step, 1 for the last (0 when there is only one).

@@ -56,7 +56,10 @@ concept HasCombine = requires(const Policy& guidance, const at::Tensor& stacked,
 };
 
 template <class Policy>
-concept NamesWeights = requires { &Policy::weights; } || requires(const Policy& p, const Step& at) { p.weights(at); };
+concept NamesWeights = requires {
+  &Policy::weights;
+}
+|| requires(const Policy& p, const Step& at) { p.weights(at); };
 
 template <class Policy>
 concept HasWeights = requires(const Policy& guidance, const Step& at) {

@@ -14,9 +14,8 @@ namespace ip2p {
 /// where e_full sees text and image, e_image the image and the empty text, e_null a zero image and the empty text.
 /// Branches whose weight is zero need not be evaluated: e_null for s_I = 1, e_image for s_I = s_T, e_full for s_T = 0.
 struct DualGuidance {
-  static constexpr std::array<Branch, 3> branches{Branch{.text = true, .image = true},
-                                                  Branch{.text = false, .image = true},
-                                                  Branch{.text = false, .image = false}};
+  static constexpr std::array<Branch, 3> branches{
+      Branch{.text = true, .image = true}, Branch{.text = false, .image = true}, Branch{.text = false, .image = false}};
 
   double image_scale = 1.5;  ///< s_I, advised 1 ... 1.5.
   double text_scale = 7.5;   ///< s_T, advised 5 ... 10.

@@ -24,14 +24,16 @@ namespace ip2p {
 ///
 ///     at::Tensor network(const at::Tensor& x, double t, const Step& at, std::span<const Branch> branches);
 ///                       // x [B,C,h,w], already scaled; fractional timestep t -> [branches.size() * B,C,h,w]
-///     at::Tensor network(const at::Tensor& x, const Step& at, std::span<const Branch> branches);   // a denoiser's form
+///     at::Tensor network(const at::Tensor& x, const Step& at, std::span<const Branch> branches);   // a denoiser's
+///     form
 ///
 /// In the first form `Guided` is a network for `NetworkDenoiser`, which then combines predictions, as diffusers does;
 /// in the second it is a `Denoiser` over e.g. a branch-wise `NetworkDenoiser`, which then combines estimates of x0, as
 /// the released code does. Both agree up to rounding, because guidance weights sum to 1.
 ///
 /// Branches of weight 0 are left out where the guidance is a `LinearGuidancePolicy`; where all are needed its `combine`
-/// does the arithmetic, in the published order, and in the dtype of x whatever that of the predictions. A network that is expensive to copy is passed through `std::ref`.
+/// does the arithmetic, in the published order, and in the dtype of x whatever that of the predictions. A network that
+/// is expensive to copy is passed through `std::ref`.
 template <class Network, class Guidance>
 class Guided {
  public:
@@ -39,16 +41,15 @@ class Guided {
     require_guidance_policy<Guidance>();
   }
 
-  /// x [B,C,h,w], timestep t -> combined prediction [B,C,h,w]. Throws `Error` if the network answers other rows than one
-  /// batch for each branch.
+  /// x [B,C,h,w], timestep t -> combined prediction [B,C,h,w]. Throws `Error` if the network answers other rows than
+  /// one batch for each branch.
   at::Tensor operator()(const at::Tensor& x, double t, const Step& at) {
     return evaluate(x, at, [&](std::span<const Branch> branches) { return network_(x, t, at, branches); });
   }
 
   /// x [B,C,h,w] at noise level at.sigma -> combined estimate [B,C,h,w]. Throws as above.
-  at::Tensor operator()(const at::Tensor& x, const Step& at)
-    requires std::is_invocable_v<Network&, const at::Tensor&, const Step&, std::span<const Branch>>
-  {
+  at::Tensor operator()(const at::Tensor& x, const Step& at) requires
+      std::is_invocable_v<Network&, const at::Tensor&, const Step&, std::span<const Branch>> {
     return evaluate(x, at, [&](std::span<const Branch> branches) { return network_(x, at, branches); });
   }
 

@@ -193,8 +193,8 @@ inline Weights clip_text_weights(const Weights& stored) {
         name.starts_with("visual_projection.") || name == "logit_scale" || name == "text_projection.weight") {
       continue;
     }
-    const bool bare = name.starts_with("embeddings.") || name.starts_with("encoder.") ||
-                      name.starts_with("final_layer_norm.");
+    const bool bare =
+        name.starts_with("embeddings.") || name.starts_with("encoder.") || name.starts_with("final_layer_norm.");
     result.insert_or_assign(bare ? "text_model." + name : name, entry);
   }
   return result;

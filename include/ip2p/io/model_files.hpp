@@ -45,10 +45,10 @@ struct ModelFilesOptions {
 
 /// Where a model's CLIP tokenizer is.
 struct TokenizerFiles {
-  std::filesystem::path vocab;           ///< vocab.json: token -> id; or tokenizer.json, which holds the merges too
-  std::filesystem::path merges;          ///< merges.txt, in order of rank
-  nlohmann::json config;                 ///< tokenizer_config.json, or an empty object
-  nlohmann::json special_tokens;         ///< special_tokens_map.json, or an empty object
+  std::filesystem::path vocab;    ///< vocab.json: token -> id; or tokenizer.json, which holds the merges too
+  std::filesystem::path merges;   ///< merges.txt, in order of rank
+  nlohmann::json config;          ///< tokenizer_config.json, or an empty object
+  nlohmann::json special_tokens;  ///< special_tokens_map.json, or an empty object
 };
 
 /// A model on disk, of which only headers and JSON files have been read.
@@ -111,16 +111,16 @@ class ModelFiles {
         return std::filesystem::exists(place / name) ? detail::read_json_file(place / name) : nlohmann::json::object();
       };
       TokenizerFiles files{place / (apart ? "vocab.json" : "tokenizer.json"), place / "merges.txt",
-                           optional("tokenizer_config.json"),
-                           optional("special_tokens_map.json")};
+                           optional("tokenizer_config.json"), optional("special_tokens_map.json")};
       // OpenCLIP fills up with token 0, "!", whatever the borrowed tokenizer says.
       if (open_clip_) files.config["pad_token"] = files.special_tokens["pad_token"] = "!";
       return files;
     }
-    fail("{}: no tokenizer: expected vocab.json and merges.txt in '{}'{}; name their folder with the option "
-         "'tokenizer'",
-         path_.string(), places.front().string(),
-         folder_ ? "" : " (a single-file checkpoint holds none; take the folder 'tokenizer' of any SD1.5 model)");
+    fail(
+        "{}: no tokenizer: expected vocab.json and merges.txt in '{}'{}; name their folder with the option "
+        "'tokenizer'",
+        path_.string(), places.front().string(),
+        folder_ ? "" : " (a single-file checkpoint holds none; take the folder 'tokenizer' of any SD1.5 model)");
   }
 
   /// What was found and chosen, one line a component.
@@ -169,10 +169,14 @@ class ModelFiles {
   }
   static std::string_view purpose(const detail::ModelComponent& component) {
     switch (channels(component, "in_channels")) {
-      case 4: return " (text to image)";
-      case 8: return " (InstructPix2Pix)";
-      case 9: return " (inpainting)";
-      default: return "";
+      case 4:
+        return " (text to image)";
+      case 8:
+        return " (InstructPix2Pix)";
+      case 9:
+        return " (inpainting)";
+      default:
+        return "";
     }
   }
 
@@ -251,9 +255,10 @@ inline void ModelFiles::open_folder() {
   for (const auto& name : names) {
     if (name.ends_with(".safetensors")) hint = fmt::format("; to open '{}', give the path of the file itself", name);
   }
-  fail("{}: cannot tell what model this is: looked for the folders 'unet', 'vae' and 'text_encoder' with a config.json "
-       "each, for a config.json, and for taesd_encoder.safetensors; found {}{}",
-       path_.string(), detail::name_list(names), hint);
+  fail(
+      "{}: cannot tell what model this is: looked for the folders 'unet', 'vae' and 'text_encoder' with a config.json "
+      "each, for a config.json, and for taesd_encoder.safetensors; found {}{}",
+      path_.string(), detail::name_list(names), hint);
 }
 
 inline void ModelFiles::open_single_file() {
@@ -346,11 +351,12 @@ inline void ModelFiles::fail_undetected(const Weights& all) const {
   constexpr std::string_view unet_key = "model.diffusion_model.input_blocks.0.0.weight";
   constexpr std::string_view vae_key = "first_stage_model.encoder.down.0.block.0.conv2.weight";
   constexpr std::string_view text_key = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
-  fail("{}: cannot tell what model this is: looked among its {} tensors for '{}' (UNet{}), '{}' (autoencoder{}), and "
-       "'{}' or 'cond_stage_model.model.token_embedding.weight' (text encoder{}); found {}",
-       path_.string(), names.size(), unet_key, detail::nearest_names_clause(unet_key, names, 1), vae_key,
-       detail::nearest_names_clause(vae_key, names, 1), text_key, detail::nearest_names_clause(text_key, names, 1),
-       detail::name_list(names, 4));
+  fail(
+      "{}: cannot tell what model this is: looked among its {} tensors for '{}' (UNet{}), '{}' (autoencoder{}), and "
+      "'{}' or 'cond_stage_model.model.token_embedding.weight' (text encoder{}); found {}",
+      path_.string(), names.size(), unet_key, detail::nearest_names_clause(unet_key, names, 1), vae_key,
+      detail::nearest_names_clause(vae_key, names, 1), text_key, detail::nearest_names_clause(text_key, names, 1),
+      detail::name_list(names, 4));
 }
 
 inline void ModelFiles::apply_overrides() {

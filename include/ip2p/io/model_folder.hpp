@@ -151,12 +151,13 @@ inline std::pair<Weights, std::filesystem::path> folder_weights(const std::files
     const bool pickled = std::any_of(names.begin(), names.end(), [](const std::string& name) {
       return name.ends_with(".bin") || name.ends_with(".ckpt") || name.ends_with(".pt");
     });
-    fail("{}: has no {}safetensors weights; expected 'diffusion_pytorch_model{}.safetensors' or 'model{}.safetensors', "
-         "found {}{}",
-         folder.string(), variant.empty() ? "" : variant + " ", variant.empty() ? "" : "." + variant,
-         variant.empty() ? "" : "." + variant, name_list(names),
-         pickled ? "; pickled weights can run code when they are loaded and are not read, convert them to safetensors"
-                 : "");
+    fail(
+        "{}: has no {}safetensors weights; expected 'diffusion_pytorch_model{}.safetensors' or 'model{}.safetensors', "
+        "found {}{}",
+        folder.string(), variant.empty() ? "" : variant + " ", variant.empty() ? "" : "." + variant,
+        variant.empty() ? "" : "." + variant, name_list(names),
+        pickled ? "; pickled weights can run code when they are loaded and are not read, convert them to safetensors"
+                : "");
   }
   const auto path = folder / chosen;
   if (chosen.ends_with(".json")) return {sharded_weights(path, options), path};

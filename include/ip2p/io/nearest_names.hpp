@@ -42,10 +42,9 @@ inline std::vector<std::string> nearest_names(std::string_view wanted, std::span
     ranked.emplace_back(edit_distance(wanted.substr(0, 256), std::string_view(name).substr(0, 256)), &name);
   }
   count = std::min(count, ranked.size());
-  std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(count), ranked.end(),
-                    [](const auto& a, const auto& b) {
-                      return a.first != b.first ? a.first < b.first : *a.second < *b.second;
-                    });
+  std::partial_sort(
+      ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(count), ranked.end(),
+      [](const auto& a, const auto& b) { return a.first != b.first ? a.first < b.first : *a.second < *b.second; });
   std::vector<std::string> result;
   for (std::size_t i = 0; i < count; ++i) result.push_back(printable(*ranked[i].second));
   return result;

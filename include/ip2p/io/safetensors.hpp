@@ -93,9 +93,9 @@ class OpenedFile {
   /// has become shorter. Memory beyond the new end of a file that shrinks later cannot be touched without a SIGBUS.
   [[nodiscard]] std::shared_ptr<std::byte> map(std::uint64_t offset, std::size_t length) const {
     struct stat status {};
-    require(::fstat(descriptor_, &status) == 0 &&
-                lies_within(offset, length, static_cast<std::uint64_t>(status.st_size)),
-            "cannot map '{}': the file shrank to {} bytes after it was opened with {}", name_, status.st_size, size_);
+    require(
+        ::fstat(descriptor_, &status) == 0 && lies_within(offset, length, static_cast<std::uint64_t>(status.st_size)),
+        "cannot map '{}': the file shrank to {} bytes after it was opened with {}", name_, status.st_size, size_);
     const std::uint64_t lead = offset % static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
     const std::size_t span = length + static_cast<std::size_t>(lead);
     // MAP_NORESERVE: a file larger than the free memory can be mapped, since only written pages take any.
@@ -212,7 +212,8 @@ class SafetensorsFile {
     at::Tensor result;
     if (options_.access == WeightAccess::mapped && aligned && bytes >= smallest_mapping) {
       const auto pages = file_->map(offset, bytes);
-      result = at::from_blob(pages.get(), info.shape, [pages](void*) {}, at::TensorOptions(info.dtype));
+      result = at::from_blob(
+          pages.get(), info.shape, [pages](void*) {}, at::TensorOptions(info.dtype));
     } else {
       result = at::empty(info.shape, at::TensorOptions(info.dtype));
       file_->read({static_cast<std::byte*>(result.data_ptr()), bytes}, offset);
@@ -220,8 +221,7 @@ class SafetensorsFile {
     if (info.dtype == at::kBool) {
       const std::span stored(static_cast<const unsigned char*>(result.data_ptr()), bytes);
       require(std::all_of(stored.begin(), stored.end(), [](unsigned char value) { return value <= 1; }),
-              "{}: tensor '{}' is BOOL but holds bytes other than 0 and 1", file_->name(),
-              detail::printable(name));
+              "{}: tensor '{}' is BOOL but holds bytes other than 0 and 1", file_->name(), detail::printable(name));
     }
     if (options_.check_finite) detail::require_finite(result, name, file_->name());
     return result;
@@ -285,9 +285,8 @@ inline void write_safetensors(const std::filesystem::path& path, const std::map<
   for (const Item& item : order) {
     const std::uint64_t end = position + static_cast<std::uint64_t>(item.tensor->nbytes());
     header += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
-                          header.size() > 1 ? "," : "", quoted(*item.name),
-                          detail::safetensors_dtypes[item.rank].name, fmt::join(item.tensor->sizes(), ","), position,
-                          end);
+                          header.size() > 1 ? "," : "", quoted(*item.name), detail::safetensors_dtypes[item.rank].name,
+                          fmt::join(item.tensor->sizes(), ","), position, end);
     position = end;
   }
   header += "}";

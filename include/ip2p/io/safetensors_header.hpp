@@ -94,11 +94,7 @@ inline std::optional<std::size_t> first_invalid_utf8(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   for (std::size_t i = 0; i < text.size();) {
     const unsigned lead = byte(i);
-    const std::size_t length = lead < 0x80                  ? 1
-                               : lead < 0xC2 || lead > 0xF4 ? 0
-                               : lead < 0xE0                ? 2
-                               : lead < 0xF0                ? 3
-                                                            : 4;
+    const std::size_t length = lead < 0x80 ? 1 : lead < 0xC2 || lead > 0xF4 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
     if (length == 0 || length > text.size() - i) return i;
     for (std::size_t k = 1; k < length; ++k) {
       const unsigned low = k == 1 && lead == 0xE0 ? 0xA0 : k == 1 && lead == 0xF0 ? 0x90 : 0x80;
@@ -325,15 +321,14 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view json, std::ui
   auto& entries = reader.entries;
   SafetensorsHeader header;
   header.metadata = std::move(reader.metadata);
-  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
-    return std::tie(a.offsets, a.name) < std::tie(b.offsets, b.name);
-  });
+  std::sort(entries.begin(), entries.end(),
+            [](const auto& a, const auto& b) { return std::tie(a.offsets, a.name) < std::tie(b.offsets, b.name); });
   std::uint64_t position = 0;
   for (const auto& entry : entries) {
     const std::string name = printable(entry.name);
     SafetensorsInfo info{.dtype = at::kFloat, .shape = {}, .begin = entry.offsets[0], .end = entry.offsets[1]};
-    require(info.begin <= info.end, "{}: data_offsets of tensor '{}' run backwards: [{}, {}]", file, name,
-            info.begin, info.end);
+    require(info.begin <= info.end, "{}: data_offsets of tensor '{}' run backwards: [{}, {}]", file, name, info.begin,
+            info.end);
     require(!header.tensors.contains(entry.name), "{}: the tensor name '{}' is a duplicate", file, name);
     require(info.begin <= position, "{}: there is a hole of {} bytes before tensor '{}' at byte {}", file,
             info.begin - position, name, info.begin);

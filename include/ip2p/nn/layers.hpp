@@ -37,7 +37,8 @@ inline std::optional<at::Tensor> bias_for(const at::Tensor& x, const at::Tensor&
 
 }  // namespace detail
 
-/// y = x W^T + b over the last axis; W [out, in] (or [out, in, 1, 1] where the published file stores a 1x1 convolution).
+/// y = x W^T + b over the last axis; W [out, in] (or [out, in, 1, 1] where the published file stores a 1x1
+/// convolution).
 struct Linear : torch::nn::Module {
   /// \param conv_shape keeps the weight in the file's 1x1 convolution shape; the arithmetic is the same.
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
@@ -120,8 +121,8 @@ struct GroupNorm : torch::nn::Module {
 
   /// \param x [B, channels, h, w]; keeps its memory format.
   at::Tensor operator()(const at::Tensor& x) const {
-    return detail::probed(
-        this, at::group_norm(x, groups, detail::weight_for(x, weight), detail::weight_for(x, bias), eps));
+    return detail::probed(this,
+                          at::group_norm(x, groups, detail::weight_for(x, weight), detail::weight_for(x, bias), eps));
   }
 
   /// silu(norm(x)), the pair that opens every residual half-block.
@@ -143,8 +144,8 @@ struct LayerNorm : torch::nn::Module {
   }
 
   at::Tensor operator()(const at::Tensor& x) const {
-    return detail::probed(this, at::layer_norm(x, weight.sizes(), detail::weight_for(x, weight),
-                                               detail::weight_for(x, bias), 1e-5));
+    return detail::probed(
+        this, at::layer_norm(x, weight.sizes(), detail::weight_for(x, weight), detail::weight_for(x, bias), 1e-5));
   }
 
   at::Tensor weight, bias;

@@ -95,9 +95,10 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
   }
   if (!missing.empty() || !misshaped.empty() || !unexpected.empty()) {
     constexpr std::size_t shown = 8;
-    auto report = fmt::format("{}: the weights do not fit this architecture: {} tensors missing, {} unexpected, {} of "
-                              "another shape, {} expected in all",
-                              where, missing.size(), unexpected.size(), misshaped.size(), parameters.size());
+    auto report = fmt::format(
+        "{}: the weights do not fit this architecture: {} tensors missing, {} unexpected, {} of "
+        "another shape, {} expected in all",
+        where, missing.size(), unexpected.size(), misshaped.size(), parameters.size());
     for (std::size_t i = 0; i < misshaped.size() && i < shown; ++i) report += "\n  shape: " + misshaped[i];
     for (std::size_t i = 0; i < missing.size() && i < shown; ++i) {
       report += "\n  missing: " + missing[i] + detail::nearest_names_clause(missing[i], present, 1);

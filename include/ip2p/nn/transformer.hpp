@@ -41,9 +41,9 @@ struct SelfAttention : torch::nn::Module {
   template <AttentionPolicy Attention>
   at::Tensor operator()(const at::Tensor& x, const Attention& attend, const AttentionSite& site) const {
     const auto qkv = (*to_qkv)(x).chunk(3, -1);
-    return (*to_out_0)(detail::merge_heads(attend(site, detail::split_heads(qkv[0], heads),
-                                                  detail::split_heads(qkv[1], heads),
-                                                  detail::split_heads(qkv[2], heads))));
+    return (*to_out_0)(
+        detail::merge_heads(attend(site, detail::split_heads(qkv[0], heads), detail::split_heads(qkv[1], heads),
+                                   detail::split_heads(qkv[2], heads))));
   }
 
   std::shared_ptr<Linear> to_qkv, to_out_0;

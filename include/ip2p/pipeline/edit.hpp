@@ -65,8 +65,9 @@ namespace detail {
 /// Runs `body`; a failed allocation becomes an `Error` that says what to do.
 template <class Body>
 decltype(auto) with_memory_advice(Body&& body) {
-  constexpr auto advice = "out of memory: use a smaller resolution, a 16-bit dtype, fewer pictures at once, or load "
-                          "the models on demand and tile the codec (--low-memory)";
+  constexpr auto advice =
+      "out of memory: use a smaller resolution, a 16-bit dtype, fewer pictures at once, or load "
+      "the models on demand and tile the codec (--low-memory)";
   try {
     return body();
   } catch (const std::bad_alloc&) {
@@ -94,8 +95,7 @@ inline Size edit_size(std::int64_t width, std::int64_t height, std::optional<std
   const auto wanted = resolution.value_or(512);
   require(wanted >= 64 && wanted <= 16384, "resolution: expected 64 to 16384 pixels, found {}", wanted);
   if (numerics == Numerics::released) return released_size(width, height, wanted);
-  const double factor =
-      resolution ? static_cast<double>(wanted) / static_cast<double>(std::max(width, height)) : 1.0;
+  const double factor = resolution ? static_cast<double>(wanted) / static_cast<double>(std::max(width, height)) : 1.0;
   const auto side = [factor](std::int64_t length) {
     return std::max<std::int64_t>(8, static_cast<std::int64_t>(static_cast<double>(length) * factor + 1e-9) / 8 * 8);
   };
@@ -127,8 +127,7 @@ class EditPipeline {
     require(unet_.in_channels() == 2 * channels,
             "EditPipeline: expected a UNet with {} input channels (noisy latents and image latents), found {}{}",
             2 * channels, unet_.in_channels(),
-            unet_.in_channels() == channels ? ": this is a text-to-image model, not an InstructPix2Pix model"
-                                                   : "");
+            unet_.in_channels() == channels ? ": this is a text-to-image model, not an InstructPix2Pix model" : "");
   }
 
   /// Moves every model. \param dtype of the weights and of the arithmetic inside the models
@@ -152,10 +151,13 @@ class EditPipeline {
   [[nodiscard]] EditResult run(std::span<const Image> photos, std::span<const std::string> instructions,
                                const EditOptions& options = {}) {
     return detail::with_memory_advice([&] {
-      require(!photos.empty() && !instructions.empty(), "EditPipeline: expected pictures and instructions, found {} and "
-              "{}", photos.size(), instructions.size());
-      const auto schedule = options.numerics == Numerics::released ? AnySchedule(LogLinearSigmas::from_config(scheduler))
-                                                                   : AnySchedule(LinearSigmas::from_config(scheduler));
+      require(!photos.empty() && !instructions.empty(),
+              "EditPipeline: expected pictures and instructions, found {} and "
+              "{}",
+              photos.size(), instructions.size());
+      const auto schedule = options.numerics == Numerics::released
+                                ? AnySchedule(LogLinearSigmas::from_config(scheduler))
+                                : AnySchedule(LinearSigmas::from_config(scheduler));
       const auto images = prepare(photos, options);
       TorchNoise noise(seeds_for(std::max(photos.size(), instructions.size()), options));
       EditResult result;
@@ -212,8 +214,7 @@ class EditPipeline {
     const auto null_text = context.narrow(0, rows, 1).expand_as(text);
 
     options.hooks.check({.index = 0, .count = options.steps});
-    auto image_latents = finite_or_wider(
-        [&] { return codec_.encode(images.to(unet_.device())); }, "vae encoder");
+    auto image_latents = finite_or_wider([&] { return codec_.encode(images.to(unet_.device())); }, "vae encoder");
     if (pictures != batch) {
       image_latents = image_latents.expand({rows, -1, -1, -1});
     }
@@ -247,7 +248,8 @@ class EditPipeline {
       require(picture.size(1) * picture.size(2) == 1 ||
                   !(std::get<0>(flat.min(1)) == std::get<0>(flat.max(1))).all().template item<bool>(),
               "picture {}: expected an image, found one colour everywhere: the weights do not belong together or are "
-              "damaged", i);
+              "damaged",
+              i);
       images.push_back(from_tensor(picture));
     }
     return images;

@@ -23,7 +23,7 @@ struct LoadOptions {
   at::ScalarType dtype = at::kFloat;  ///< Of the arithmetic: fp32, bf16 or fp16.
   /// Of the weights in memory, when it is to be narrower than the arithmetic (see `ModelHandle::compute_in`).
   std::optional<at::ScalarType> storage;
-  bool inference = true;              ///< False keeps plain weights that can be trained.
+  bool inference = true;  ///< False keeps plain weights that can be trained.
 };
 
 namespace detail {
@@ -68,21 +68,15 @@ class OnDemand {
  public:
   explicit OnDemand(ModelFiles files, LoadOptions options = {}) : files_(std::move(files)), options_(options) {}
 
-  [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const
-    requires TextEncoder<Model>
-  {
+  [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const requires TextEncoder<Model> {
     return load<Model>(files_, options_).encode(prompts);
   }
 
-  [[nodiscard]] at::Tensor encode(const at::Tensor& images) const
-    requires ImageCodec<Model>
-  {
+  [[nodiscard]] at::Tensor encode(const at::Tensor& images) const requires ImageCodec<Model> {
     return load<Model>(files_, options_).encode(images);
   }
 
-  [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const
-    requires ImageCodec<Model>
-  {
+  [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const requires ImageCodec<Model> {
     return load<Model>(files_, options_).decode(latents);
   }
 

@@ -26,8 +26,8 @@ class AnySamplerOf {
  public:
   /// Any of the alternatives.
   template <class Sampler>
-    requires(std::same_as<Sampler, Samplers> || ...)
-  AnySamplerOf(Sampler sampler) : sampler_(std::move(sampler)) {}  // NOLINT(google-explicit-constructor)
+  requires(std::same_as<Sampler, Samplers> || ...) AnySamplerOf(Sampler sampler)
+      : sampler_(std::move(sampler)) {}  // NOLINT(google-explicit-constructor)
 
   /// The sampler called `name`, with its default parameters. Throws `Error` that lists the known names.
   static AnySamplerOf named(std::string_view name) {
@@ -48,8 +48,8 @@ class AnySamplerOf {
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {
-    return std::visit(
-        [&](const auto& sampler) { return sampler.sample(denoiser, std::move(x), sigmas, rng, hooks); }, sampler_);
+    return std::visit([&](const auto& sampler) { return sampler.sample(denoiser, std::move(x), sigmas, rng, hooks); },
+                      sampler_);
   }
 
  private:

@@ -150,8 +150,8 @@ at::Tensor step_noise(Noise& rng, const at::Tensor& x, const Step& at) {
   return rng.normal(x.sizes(), at.index + 1).to(x.options());
 }
 
-/// x + (x - x0) / sigma * (to - sigma): the straight line from (sigma, x) through (0, x0), at noise level `to`. At `to` 0
-/// it is x0 itself, without the rounding of the formula.
+/// x + (x - x0) / sigma * (to - sigma): the straight line from (sigma, x) through (0, x0), at noise level `to`. At `to`
+/// 0 it is x0 itself, without the rounding of the formula.
 inline at::Tensor euler_step(const at::Tensor& x, const at::Tensor& x0, double sigma, double to) {
   if (to == 0.0) return x0;
   return x.add(x.sub(x0).div(sigma), to - sigma);

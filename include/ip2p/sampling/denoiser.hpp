@@ -62,9 +62,12 @@ struct AnyPrediction {
 
   [[nodiscard]] Preconditioning preconditioning(double sigma) const {
     switch (type) {
-      case PredictionType::v_prediction: return VPrediction{}.preconditioning(sigma);
-      case PredictionType::sample: return SamplePrediction{}.preconditioning(sigma);
-      case PredictionType::epsilon: break;
+      case PredictionType::v_prediction:
+        return VPrediction{}.preconditioning(sigma);
+      case PredictionType::sample:
+        return SamplePrediction{}.preconditioning(sigma);
+      case PredictionType::epsilon:
+        break;
     }
     return EpsPrediction{}.preconditioning(sigma);
   }
@@ -89,8 +92,8 @@ class NetworkDenoiser {
   NetworkDenoiser(Network network, Schedule schedule, Prediction prediction = {})
       : network_(std::move(network)), schedule_(std::move(schedule)), prediction_(std::move(prediction)) {}
 
-  /// x [B,C,h,w] at noise level at.sigma -> estimate of x0, same shape and dtype (K * B rows, see above). Throws `Error`
-  /// if the network answers another shape.
+  /// x [B,C,h,w] at noise level at.sigma -> estimate of x0, same shape and dtype (K * B rows, see above). Throws
+  /// `Error` if the network answers another shape.
   template <class... Extra>
   at::Tensor operator()(const at::Tensor& x, const Step& at, Extra&&... extra) {
     const auto [c_in, c_skip, c_out] = prediction_.preconditioning(at.sigma);

@@ -28,8 +28,8 @@ class AnyScheduleOf {
  public:
   /// Any of the alternatives.
   template <class Schedule>
-    requires(std::same_as<Schedule, Schedules> || ...)
-  AnyScheduleOf(Schedule schedule) : schedule_(std::move(schedule)) {}  // NOLINT(google-explicit-constructor)
+  requires(std::same_as<Schedule, Schedules> || ...) AnyScheduleOf(Schedule schedule)
+      : schedule_(std::move(schedule)) {}  // NOLINT(google-explicit-constructor)
 
   /// The schedule called `name`, over the model's noise. Throws `Error` that lists the known names.
   static AnyScheduleOf named(std::string_view name, const SchedulerConfig& config = {}) {

@@ -23,21 +23,21 @@ enum class BetaCurve {
 
 /// Parameters of the training noise. The defaults are those of Stable Diffusion and InstructPix2Pix.
 struct TrainingNoise {
-  std::int64_t timesteps = 1000;     ///< Training timesteps, 2 to 1,000,000.
-  double beta_start = 0.00085;       ///< First beta, in (0, 1); not used by `squared_cosine`.
-  double beta_end = 0.012;           ///< Last beta, in (0, 1); not used by `squared_cosine`.
+  std::int64_t timesteps = 1000;  ///< Training timesteps, 2 to 1,000,000.
+  double beta_start = 0.00085;    ///< First beta, in (0, 1); not used by `squared_cosine`.
+  double beta_end = 0.012;        ///< Last beta, in (0, 1); not used by `squared_cosine`.
   BetaCurve curve = BetaCurve::scaled_linear;
-  std::vector<double> betas{};       ///< When not empty: the betas themselves, one a timestep; the rest is ignored.
-  bool single_precision = false;     ///< Round betas and 1 - beta to fp32 before multiplying, as diffusers does.
-  bool zero_terminal_snr = false;    ///< Shift and scale sqrt(alpha-bar) so that the last is 0 (Lin et al. 2023).
+  std::vector<double> betas{};     ///< When not empty: the betas themselves, one a timestep; the rest is ignored.
+  bool single_precision = false;   ///< Round betas and 1 - beta to fp32 before multiplying, as diffusers does.
+  bool zero_terminal_snr = false;  ///< Shift and scale sqrt(alpha-bar) so that the last is 0 (Lin et al. 2023).
 };
 
-/// Training noise levels sigma_t = sqrt((1 - alpha_bar_t) / alpha_bar_t), strictly increasing in t, and the maps between
-/// sigma and fractional timesteps, linear in log sigma between neighbours.
+/// Training noise levels sigma_t = sqrt((1 - alpha_bar_t) / alpha_bar_t), strictly increasing in t, and the maps
+/// between sigma and fractional timesteps, linear in log sigma between neighbours.
 ///
-/// Reference: k-diffusion `external.DiscreteSchedule`, as the released InstructPix2Pix uses it. Betas and their products
-/// are computed in double, alpha_bar is then rounded to fp32 (the models' checkpoints store it so; near t = 0 this
-/// rounding moves sigma by 1e-5), the rest is double.
+/// Reference: k-diffusion `external.DiscreteSchedule`, as the released InstructPix2Pix uses it. Betas and their
+/// products are computed in double, alpha_bar is then rounded to fp32 (the models' checkpoints store it so; near t = 0
+/// this rounding moves sigma by 1e-5), the rest is double.
 class DiscreteSchedule {
  public:
   /// The noise levels of Stable Diffusion and InstructPix2Pix.
@@ -105,8 +105,8 @@ class DiscreteSchedule {
   }
 
   static std::vector<double> curve(const TrainingNoise& noise) {
-    require(noise.timesteps >= 2 && noise.timesteps <= 1'000'000,
-            "training timesteps: expected 2 to 1000000, found {}", noise.timesteps);
+    require(noise.timesteps >= 2 && noise.timesteps <= 1'000'000, "training timesteps: expected 2 to 1000000, found {}",
+            noise.timesteps);
     const auto last_step = static_cast<double>(noise.timesteps - 1);
     const bool roots = noise.curve == BetaCurve::scaled_linear;
     const double first = rounded(roots ? std::sqrt(noise.beta_start) : noise.beta_start, noise);

@@ -22,7 +22,9 @@ struct KarrasSigmas {
   DiscreteSchedule training{};  ///< Noise levels that the model was trained on; their ends are s_min and s_max.
   double rho = 7.0;             ///< > 0.
 
-  static KarrasSigmas from_config(const SchedulerConfig& config) { return {.training = DiscreteSchedule(config.noise)}; }
+  static KarrasSigmas from_config(const SchedulerConfig& config) {
+    return {.training = DiscreteSchedule(config.noise)};
+  }
 
   /// n + 1 noise levels. Throws `Error` for n < 1 or rho <= 0.
   [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {

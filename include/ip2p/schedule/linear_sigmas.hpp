@@ -59,8 +59,8 @@ struct LinearSigmas {
         t = std::nearbyint(end + static_cast<double>(i) * stride) - 1.0;
       }
       visited.push_back(std::min(t, last));
-      require(i == 0 || visited[visited.size() - 2] > t, "steps: expected distinct timesteps, found {} twice in {} steps",
-              t, n);
+      require(i == 0 || visited[visited.size() - 2] > t,
+              "steps: expected distinct timesteps, found {} twice in {} steps", t, n);
     }
     return visited;
   }

@@ -13,7 +13,8 @@
 
 namespace ip2p {
 
-/// Noise levels at n timesteps evenly spaced from N - 1 down to 0, linear in log sigma between the trained ones, then 0.
+/// Noise levels at n timesteps evenly spaced from N - 1 down to 0, linear in log sigma between the trained ones, then
+/// 0.
 ///
 /// Reference: k-diffusion `DiscreteSchedule.get_sigmas(n)`, which the released code calls although the paper names
 /// Karras' schedule. One step is the noisiest level alone.

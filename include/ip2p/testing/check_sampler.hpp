@@ -59,8 +59,9 @@ void check_sampler(const Sampler& sampler) {
   const at::Tensor result = run(start, TorchNoise(9));
   expect_law(same_bits(start, kept), role, "the argument x is not changed", "it was");
   expect_law(same_bits(result, run(start, TorchNoise(9))), role, "equal noise gives equal bits", "two runs differ");
-  expect_law(result.scalar_type() == at::kFloat && run(start.to(at::kDouble), TorchNoise(9)).scalar_type() == at::kDouble,
-             role, "the dtype of x is kept", "another dtype came back");
+  expect_law(
+      result.scalar_type() == at::kFloat && run(start.to(at::kDouble), TorchNoise(9)).scalar_type() == at::kDouble,
+      role, "the dtype of x is kept", "another dtype came back");
 
   const at::Tensor batch = run(start, CounterNoise(std::vector<std::uint64_t>{21, 22}));
   const at::Tensor singles = at::cat({run(start.narrow(0, 0, 1), CounterNoise(std::vector<std::uint64_t>{21})),
@@ -107,9 +108,9 @@ void check_sampler(const Sampler& sampler) {
 
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   constexpr double infinite = std::numeric_limits<double>::infinity();
-  const std::vector<std::vector<double>> unsound{{},        {0.0},         {1.0},         {nan, 0.0},       {infinite, 0.0},
-                                                 {-1., 0.}, {2., 1.},      {1., 2., 0.},  {1., 1., 0.},     {1., -.5, 0.},
-                                                 {0., 0.},  {2., nan, 0.}, {2., 0., 0.0}, {2.0, 1.0, -0.5}};
+  const std::vector<std::vector<double>> unsound{
+      {},           {0.0},        {1.0},         {nan, 0.0}, {infinite, 0.0}, {-1., 0.},     {2., 1.},
+      {1., 2., 0.}, {1., 1., 0.}, {1., -.5, 0.}, {0., 0.},   {2., nan, 0.},   {2., 0., 0.0}, {2.0, 1.0, -0.5}};
   for (const auto& sigmas : unsound) {
     expect_throws(
         [&] {

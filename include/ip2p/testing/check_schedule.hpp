@@ -24,8 +24,8 @@ void check_schedule(const Schedule& schedule, const std::vector<std::int64_t>& s
                "{} for {} steps", sigmas.size(), n);
     for (std::size_t i = 0; i < sigmas.size(); ++i) {
       expect_law(std::isfinite(sigmas[i]), role, "finite noise levels", "sigmas({})[{}] is {}", n, i, sigmas[i]);
-      expect_law(i == 0 || sigmas[i] < sigmas[i - 1], role, "strictly decreasing", "sigmas({})[{}] is {} after {}", n, i,
-                 sigmas[i], sigmas[i == 0 ? 0 : i - 1]);
+      expect_law(i == 0 || sigmas[i] < sigmas[i - 1], role, "strictly decreasing", "sigmas({})[{}] is {} after {}", n,
+                 i, sigmas[i], sigmas[i == 0 ? 0 : i - 1]);
     }
     expect_law(sigmas.back() == 0.0, role, "the last noise level is 0", "sigmas({}) ends with {}", n, sigmas.back());
 

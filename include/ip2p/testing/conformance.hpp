@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// The conformance kit: one function a role, which throws `ip2p::Error` naming the broken law. Use in any test framework:
+/// The conformance kit: one function a role, which throws `ip2p::Error` naming the broken law. Use in any test
+/// framework:
 ///
 ///     TEST_CASE("FadingGuidance keeps the laws") { ip2p::testing::check_guidance(FadingGuidance{}); }
 

@@ -113,8 +113,8 @@ struct ClipTextModule : torch::nn::Module {
     config.validate("ClipTextConfig");
     auto model = register_module("text_model", std::make_shared<torch::nn::Module>());
     auto embeddings = model->register_module("embeddings", std::make_shared<torch::nn::Module>());
-    token_embedding = embeddings->register_module(
-        "token_embedding", std::make_shared<Embedding>(config.vocab_size, config.hidden_size));
+    token_embedding = embeddings->register_module("token_embedding",
+                                                  std::make_shared<Embedding>(config.vocab_size, config.hidden_size));
     position_embedding = embeddings->register_module(
         "position_embedding", std::make_shared<Embedding>(config.max_position_embeddings, config.hidden_size));
     auto list = model->register_module("encoder", std::make_shared<torch::nn::Module>())

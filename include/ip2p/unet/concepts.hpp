@@ -28,17 +28,16 @@ using ContextProjections = std::vector<KeysValues>;
 
 /// `network(x, times, texts, attention, step)` with x [B, in_channels(), h, w] gives a prediction [B, C, h, w].
 template <class Network>
-concept DenoisingNetwork =
-    std::copy_constructible<Network> &&
-    requires(const Network& network, const at::Tensor& t, const TimeProjections& times,
-             const ContextProjections& texts, const PlainAttention& attention, const Step& step) {
-      { network.project_time(t) } -> std::convertible_to<TimeProjections>;
-      { network.project_context(t) } -> std::convertible_to<ContextProjections>;
-      { network(t, times, texts, attention, step) } -> std::convertible_to<at::Tensor>;
-      { network.in_channels() } -> std::convertible_to<std::int64_t>;
-      { network.device() } -> std::convertible_to<at::Device>;
-      { network.dtype() } -> std::convertible_to<at::ScalarType>;
-    };
+concept DenoisingNetwork = std::copy_constructible<Network> &&
+    requires(const Network& network, const at::Tensor& t, const TimeProjections& times, const ContextProjections& texts,
+             const PlainAttention& attention, const Step& step) {
+  { network.project_time(t) } -> std::convertible_to<TimeProjections>;
+  { network.project_context(t) } -> std::convertible_to<ContextProjections>;
+  { network(t, times, texts, attention, step) } -> std::convertible_to<at::Tensor>;
+  { network.in_channels() } -> std::convertible_to<std::int64_t>;
+  { network.device() } -> std::convertible_to<at::Device>;
+  { network.dtype() } -> std::convertible_to<at::ScalarType>;
+};
 
 /// Explains in one line what a network lacks.
 template <class Network>

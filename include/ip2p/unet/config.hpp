@@ -14,15 +14,15 @@ namespace ip2p {
 
 /// Shape of a `UNet`. The default is Stable Diffusion 1.5 with the eight input channels of InstructPix2Pix.
 struct UNetConfig {
-  std::int64_t in_channels = 8;    ///< 4 text-to-image, 8 InstructPix2Pix, 9 inpainting.
-  std::int64_t out_channels = 4;   ///< Latent channels of the prediction.
+  std::int64_t in_channels = 8;   ///< 4 text-to-image, 8 InstructPix2Pix, 9 inpainting.
+  std::int64_t out_channels = 4;  ///< Latent channels of the prediction.
   std::vector<std::int64_t> block_out_channels{320, 640, 1280, 1280};  ///< One per resolution, finest first.
   std::vector<bool> cross_attention{true, true, true, false};  ///< Which resolutions have transformers (down path).
-  std::int64_t layers_per_block = 2;                           ///< Residual blocks a resolution; the up path has one more.
-  std::int64_t cross_attention_dim = 768;                      ///< Width of the text context.
-  std::vector<std::int64_t> heads{8, 8, 8, 8};                 ///< Attention heads per resolution.
-  std::vector<std::int64_t> transformer_layers{1, 1, 1, 1};    ///< Transformer layers per resolution.
-  bool use_linear_projection = false;                          ///< SD2 stores proj_in/out as linear layers.
+  std::int64_t layers_per_block = 2;            ///< Residual blocks a resolution; the up path has one more.
+  std::int64_t cross_attention_dim = 768;       ///< Width of the text context.
+  std::vector<std::int64_t> heads{8, 8, 8, 8};  ///< Attention heads per resolution.
+  std::vector<std::int64_t> transformer_layers{1, 1, 1, 1};  ///< Transformer layers per resolution.
+  bool use_linear_projection = false;                        ///< SD2 stores proj_in/out as linear layers.
   std::int64_t norm_num_groups = 32;
 
   /// Reads diffusers' config.json (`UNet2DConditionModel`). \param where named in errors
@@ -117,12 +117,11 @@ inline nlohmann::json UNetConfig::to_json() const {
 
 inline void UNetConfig::validate(const std::string& where) const {
   const auto levels = block_out_channels.size();
-  require(levels > 0 && cross_attention.size() == levels && heads.size() == levels &&
-              transformer_layers.size() == levels,
-          "{}: expected one block type, head count and depth for each of the {} block_out_channels, found {}, {}, {}",
-          where, levels, cross_attention.size(), heads.size(), transformer_layers.size());
-  require(in_channels > 0 && out_channels > 0 && layers_per_block > 0 && cross_attention_dim > 0 &&
-              norm_num_groups > 0,
+  require(
+      levels > 0 && cross_attention.size() == levels && heads.size() == levels && transformer_layers.size() == levels,
+      "{}: expected one block type, head count and depth for each of the {} block_out_channels, found {}, {}, {}",
+      where, levels, cross_attention.size(), heads.size(), transformer_layers.size());
+  require(in_channels > 0 && out_channels > 0 && layers_per_block > 0 && cross_attention_dim > 0 && norm_num_groups > 0,
           "{}: expected positive channel, layer and group counts", where);
   for (std::size_t i = 0; i < levels; ++i) {
     require(heads[i] > 0 && block_out_channels[i] > 0 && block_out_channels[i] % norm_num_groups == 0 &&

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// The denoising UNet of Stable Diffusion, conditioned on text by cross-attention and on an image by its input channels.
+/// The denoising UNet of Stable Diffusion, conditioned on text by cross-attention and on an image by its input
+/// channels.
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
@@ -63,8 +64,8 @@ struct UNetModule : torch::nn::Module {
     }
 
     const auto deepest = width.back();
-    middle = register_module("mid_block", std::make_shared<UNetStage>(
-                                              config, levels - 1, std::vector<std::int64_t>{deepest, deepest}, 1));
+    middle = register_module(
+        "mid_block", std::make_shared<UNetStage>(config, levels - 1, std::vector<std::int64_t>{deepest, deepest}, 1));
 
     auto up_list = register_module("up_blocks", std::make_shared<torch::nn::Module>());
     auto current = deepest;
@@ -81,8 +82,8 @@ struct UNetModule : torch::nn::Module {
       if (level > 0) stage->add_upsampler(width[level]);
       up.push_back(up_list->register_module(std::to_string(i), stage));
     }
-    conv_norm_out = register_module("conv_norm_out",
-                                    std::make_shared<GroupNorm>(config.norm_num_groups, width[0], 1e-5));
+    conv_norm_out =
+        register_module("conv_norm_out", std::make_shared<GroupNorm>(config.norm_num_groups, width[0], 1e-5));
     conv_out = register_module("conv_out", std::make_shared<Conv2d>(width[0], config.out_channels, 3, 1, 1));
   }
 

@@ -9,7 +9,7 @@ struct Counting {
 #ifdef IP2P_CORRECTED
       const
 #endif
-  ;
+      ;
 };
 
 void use() { ip2p::require_sampler_policy<Counting>(); }
