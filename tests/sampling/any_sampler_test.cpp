@@ -23,5 +23,6 @@ TEST_CASE("AnySampler behaves as the sampler of that name", "[sampling]") {
 }
 
 TEST_CASE("AnySampler lists the names it knows", "[sampling]") {
-  REQUIRE_THROWS_WITH(AnySampler::named("euler_a"), "sampler: expected one of euler-ancestral, euler, found \"euler_a\"");
+  REQUIRE_THROWS_WITH(AnySampler::named("euler_a"),
+                      "sampler: expected one of euler-ancestral, euler, found \"euler_a\"");
 }

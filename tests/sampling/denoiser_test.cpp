@@ -22,10 +22,12 @@ TEST_CASE("The predictions of one image and one noise denoise to that image", "[
     const double alpha = 1.0 / std::sqrt(sigma * sigma + 1.0);
     const at::Tensor v = noise.mul(alpha).sub(x0, alpha * sigma);
     const auto estimate = [&](auto prediction, const at::Tensor& truth) {
-      NetworkDenoiser denoiser([&](const at::Tensor& scaled, double) {
-        REQUIRE(testing::largest_difference(scaled, x.mul(alpha)) < 1e-12);
-        return truth;
-      }, LogLinearSigmas{}, prediction);
+      NetworkDenoiser denoiser(
+          [&](const at::Tensor& scaled, double) {
+            REQUIRE(testing::largest_difference(scaled, x.mul(alpha)) < 1e-12);
+            return truth;
+          },
+          LogLinearSigmas{}, prediction);
       return testing::largest_difference(denoiser(x, at), x0);
     };
     REQUIRE(estimate(EpsPrediction{}, noise) < 1e-12);
@@ -41,11 +43,13 @@ TEST_CASE("NetworkDenoiser tells the network the fractional timestep and the ste
   const LogLinearSigmas schedule;
   double told_t = -1.0;
   std::int64_t told_index = -1;
-  NetworkDenoiser denoiser([&](const at::Tensor& x, double t, const Step& at) {
-    told_t = t;
-    told_index = at.index;
-    return x;
-  }, schedule);
+  NetworkDenoiser denoiser(
+      [&](const at::Tensor& x, double t, const Step& at) {
+        told_t = t;
+        told_index = at.index;
+        return x;
+      },
+      schedule);
   (void)denoiser(CounterNoise(1).normal({1, 4, 2, 2}, 0), middle);
   REQUIRE(told_t == schedule.sigma_to_t(2.5));
   REQUIRE(told_t != std::round(told_t));
@@ -59,9 +63,11 @@ TEST_CASE("NetworkDenoiser answers in the dtype of the latents when the network 
 }
 
 TEST_CASE("NetworkDenoiser turns branch-wise predictions into branch-wise estimates", "[sampling]") {
-  NetworkDenoiser denoiser([](const at::Tensor& x, double, const Step&, int branches) {
-    return x.repeat({branches, 1, 1, 1});
-  }, LogLinearSigmas{}, VPrediction{});
+  NetworkDenoiser denoiser(
+      [](const at::Tensor& x, double, const Step&, int branches) {
+        return x.repeat({branches, 1, 1, 1});
+      },
+      LogLinearSigmas{}, VPrediction{});
   const at::Tensor x = CounterNoise(1).normal({2, 4, 2, 2}, 0);
   const at::Tensor estimates = denoiser(x, middle, 3);
   REQUIRE(estimates.size(0) == 6);
@@ -72,7 +78,8 @@ TEST_CASE("NetworkDenoiser turns branch-wise predictions into branch-wise estima
 TEST_CASE("NetworkDenoiser refuses a prediction of another shape", "[sampling]") {
   const at::Tensor x = CounterNoise(1).normal({2, 4, 2, 2}, 0);
   NetworkDenoiser doubled([](const at::Tensor& y, double) { return y.repeat({2, 1, 1, 1}); }, LogLinearSigmas{});
-  REQUIRE_THROWS_WITH(doubled(x, middle), "network: expected a prediction of the shape [2, 4, 2, 2], found [4, 4, 2, 2]");
+  REQUIRE_THROWS_WITH(doubled(x, middle),
+                      "network: expected a prediction of the shape [2, 4, 2, 2], found [4, 4, 2, 2]");
   NetworkDenoiser narrow([](const at::Tensor& y, double) { return y.narrow(1, 0, 3); }, LogLinearSigmas{});
   REQUIRE_THROWS_WITH(narrow(x, middle), Contains("found [2, 3, 2, 2]"));
   NetworkDenoiser nothing([](const at::Tensor&, double) { return at::Tensor(); }, LogLinearSigmas{});

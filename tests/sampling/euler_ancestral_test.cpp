@@ -31,7 +31,8 @@ TEST_CASE("EulerAncestral with torch's noise equals k-diffusion step by step", "
         const EulerAncestral sampler{.eta = run["eta"].template get<double>(),
                                      .s_noise = run["s_noise"].template get<double>()};
         REQUIRE(testing::run_difference(sampler, LogLinearSigmas{}, prediction, sigmas,
-                                        run["seed"].template get<std::uint64_t>(), run["states"], shape) < 1e-6);
+                                        run["seed"].template get<std::uint64_t>(), run["states"], shape) <
+                testing::k_diffusion_rounding);
       });
   REQUIRE(count == 10);
 }

@@ -11,7 +11,8 @@ TEST_CASE("Euler equals k-diffusion step by step", "[sampling]") {
   const auto count = testing::for_each_k_diffusion_run(
       "euler", [](const auto& run, PredictionType prediction, const auto& sigmas, const auto& shape) {
         REQUIRE(testing::run_difference(Euler{}, LogLinearSigmas{}, prediction, sigmas,
-                                        run["seed"].template get<std::uint64_t>(), run["states"], shape) < 1e-6);
+                                        run["seed"].template get<std::uint64_t>(), run["states"], shape) <
+                testing::k_diffusion_rounding);
       });
   REQUIRE(count == 6);
 }
