@@ -144,14 +144,13 @@ class Outputs {
   std::vector<std::filesystem::path> written_;
 };
 
-int run(const Options& o, const Interrupt& interrupt) {
+int run(Options o, const Interrupt& interrupt) {
   if (o.threads > 0) at::set_num_threads(o.threads);
   check_folders(o);
   const auto device = ip2p::parse_device(o.device);
   const auto dtype = ip2p::parse_dtype(o.dtype, device);
   const auto photo = ip2p::read_image(o.image, {.apply_exif = !o.ignore_exif});
   const auto numerics = o.numerics_policy();
-  const auto size = ip2p::edit_size(photo.width, photo.height, o.resolution, numerics);
   at::Tensor given;
   if (!o.latents.empty()) given = read_latents(o.latents);
 
@@ -162,6 +161,8 @@ int run(const Options& o, const Interrupt& interrupt) {
                 .tokenizer = o.tokenizer,
                 .prediction_type = o.prediction_type,
                 .weights = {.access = o.low_memory ? ip2p::WeightAccess::copied : ip2p::WeightAccess::mapped}});
+  complete(o, files.settings());
+  const auto size = ip2p::edit_size(photo.width, photo.height, o.resolution, numerics);
   fmt::print("model: {}\nphoto: {}, {}x{}, edited at {}x{}\n", files.describe(), o.image.string(), photo.width,
              photo.height, size.width, size.height);
   const auto scheduler = files.has("scheduler")
@@ -169,15 +170,15 @@ int run(const Options& o, const Interrupt& interrupt) {
                              : ip2p::SchedulerConfig{};
   const std::string default_schedule = numerics == ip2p::Numerics::released ? "log-linear" : "linear";
   const auto schedule = ip2p::AnySchedule::named(o.schedule.empty() ? default_schedule : o.schedule, scheduler);
-  const auto sampler = ip2p::AnySampler::named(o.sampler);
-  const ip2p::DualGuidance guidance{.image_scale = o.image_scale, .text_scale = o.text_scale};
+  const auto sampler = ip2p::AnySampler::named(*o.sampler);
+  const ip2p::DualGuidance guidance{.image_scale = *o.image_scale, .text_scale = *o.text_scale};
 
   const auto at = files.tokenizer();
   const auto tokenizer = ip2p::BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens,
                                                   {.invalid_utf8 = ip2p::InvalidUtf8::error});
   report_prompt(tokenizer, "prompt", o.prompt);
   if (!o.negative_prompt.empty()) report_prompt(tokenizer, "negative prompt", o.negative_prompt);
-  fmt::print("{} steps of {} over {}; {}; {} on {}\n", o.steps, sampler.name(), schedule.name(),
+  fmt::print("{} steps of {} over {}; {}; {} on {}\n", *o.steps, sampler.name(), schedule.name(),
              describe_guidance(guidance),
              dtype == at::kFloat  ? "fp32"
              : dtype == at::kHalf ? "fp16"
@@ -198,7 +199,7 @@ int run(const Options& o, const Interrupt& interrupt) {
                           scheduler};
   const double load_seconds = seconds_since(begin);
 
-  ip2p::EditOptions options{.steps = o.steps,
+  ip2p::EditOptions options{.steps = *o.steps,
                             .seed = o.seed,
                             .negative_prompt = o.negative_prompt,
                             .resolution = o.resolution,
@@ -224,7 +225,7 @@ int run(const Options& o, const Interrupt& interrupt) {
       const auto start = given.defined() ? given : ip2p::TorchNoise(o.seed).normal(latents.sizes(), 0);
       ip2p::write_safetensors(o.save_latents, {{"latents", latents.contiguous()}, {"start_noise", start.contiguous()}},
                               {{"seed", std::to_string(o.seed)},
-                               {"steps", std::to_string(o.steps)},
+                               {"steps", std::to_string(*o.steps)},
                                {"sampler", std::string(sampler.name())},
                                {"schedule", std::string(schedule.name())},
                                {"numerics", o.numerics},

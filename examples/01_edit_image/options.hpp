@@ -16,6 +16,7 @@
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
@@ -27,12 +28,13 @@ namespace edit_image {
 /// The arguments, checked as far as that needs no file.
 struct Options {
   std::filesystem::path model, image, out, latents, save_latents, compare, tokenizer;
-  std::string prompt, negative_prompt, sampler = "euler-ancestral", schedule, numerics = "released", dtype = "auto",
-                                       device = "auto", variant, prediction_type;
-  std::int64_t steps = 100;
+  std::string prompt, negative_prompt, schedule, numerics = "released", dtype = "auto", device = "auto", variant,
+                                                 prediction_type;
   std::uint64_t seed = 42;
-  std::optional<std::int64_t> resolution;
-  double image_scale = 1.5, text_scale = 7.5;
+  // Where not given: what the model recommends, or else what the released program does.
+  std::optional<std::string> sampler;
+  std::optional<std::int64_t> steps, resolution;
+  std::optional<double> image_scale, text_scale;
   int threads = 0, quality = 95;
   bool low_memory = false, no_ema = false, ignore_exif = false;
 
@@ -40,6 +42,26 @@ struct Options {
     return numerics == "released" ? ip2p::Numerics::released : ip2p::Numerics::diffusers;
   }
 };
+
+/// Takes what was not given on the command line from the model's `settings()`, or else from the released program.
+inline void complete(Options& o, const nlohmann::json& settings) {
+  const auto take = [&settings]<class Value>(std::optional<Value>& option, const char* key) {
+    try {
+      if (!option && settings.contains(key)) option = settings.at(key).get<Value>();
+    } catch (const nlohmann::json::exception& error) {
+      ip2p::fail("model_index.json: _ip2p_settings: {}: {}", key, error.what());
+    }
+  };
+  take(o.sampler, "sampler");
+  take(o.steps, "steps");
+  take(o.resolution, "resolution");
+  take(o.image_scale, "image_scale");
+  take(o.text_scale, "text_scale");
+  o.sampler = o.sampler.value_or("euler-ancestral");
+  o.steps = o.steps.value_or(100);
+  o.image_scale = o.image_scale.value_or(1.5);
+  o.text_scale = o.text_scale.value_or(7.5);
+}
 
 namespace detail {
 
@@ -133,23 +155,20 @@ inline void add_options(CLI::App& app, Options& o) {
                                  "also write before and after side by side (default name: OUT with -compare)");
   compare->expected(0, 1);
 
-  app.add_option("--steps", o.steps, "steps of the sampler")->capture_default_str()->check(CLI::Range(1, 10000));
-  app.add_option("--image-scale", o.image_scale, "how much the photograph binds; advised 1 to 1.5")
-      ->capture_default_str()
+  app.add_option("--steps", o.steps, "steps of the sampler (default: the model's, or 100)")->check(CLI::Range(1, 10000));
+  app.add_option("--image-scale", o.image_scale, "how much the photograph binds; advised 1 to 1.5 (default: the model's, or 1.5)")
       ->check(detail::finite_number);
-  app.add_option("--text-scale", o.text_scale, "how much the instruction counts; advised 5 to 10")
-      ->capture_default_str()
+  app.add_option("--text-scale", o.text_scale, "how much the instruction counts; advised 5 to 10 (default: the model's, or 7.5)")
       ->check(detail::finite_number);
   app.add_option("--negative-prompt", o.negative_prompt, "what to steer away from");
   app.add_option("--seed", o.seed, "seed of the noise, as torch's CPU generator uses it")
       ->capture_default_str()
       ->check(detail::whole_number);
   app.add_option("--resolution", o.resolution,
-                 "long side in pixels (default: 512; the photograph's own with "
+                 "long side in pixels (default: the model's, or 512; the photograph's own with "
                  "--numerics diffusers)")
       ->check(CLI::Range(64, 16384));
-  app.add_option("--sampler", o.sampler, "solver")
-      ->capture_default_str()
+  app.add_option("--sampler", o.sampler, "solver (default: the model's, or euler-ancestral)")
       ->check(detail::one_of(ip2p::AnySampler::names()));
   app.add_option("--schedule", o.schedule, "noise levels (default: log-linear; linear with --numerics diffusers)")
       ->check(detail::one_of(ip2p::AnySchedule::names()));

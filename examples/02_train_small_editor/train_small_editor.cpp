@@ -211,7 +211,7 @@ ip2p::ClipTextConfig text_config() {
 }
 
 void write_model(const fs::path& folder, const ip2p::UNet& unet, const ip2p::ClipTextModel& text,
-                 const fs::path& tokenizer) {
+                 const fs::path& tokenizer, std::int64_t picture) {
   ip2p::save_component(unet, folder);
   ip2p::save_component(text, folder);
   fs::create_directories(folder / "scheduler");
@@ -225,6 +225,12 @@ void write_model(const fs::path& folder, const ip2p::UNet& unet, const ip2p::Cli
                     {"prediction_type", "sample"}});
   ip2p::write_json(folder / "model_index.json",
                    {{"_class_name", "StableDiffusionInstructPix2PixPipeline"},
+                    {"_ip2p_settings",
+                     {{"steps", 10},
+                      {"resolution", picture},
+                      {"image_scale", 1.0},
+                      {"text_scale", 1.0},
+                      {"sampler", "euler"}}},
                     {"feature_extractor", {nullptr, nullptr}},
                     {"requires_safety_checker", false},
                     {"safety_checker", {nullptr, nullptr}},
@@ -318,13 +324,13 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
         report(progress);
         if (progress.step % 500 == 0 || progress.step == 200) {
           with_average([&] { measure(pipeline, squares, options.folder, progress.step); });
-          with_average([&] { write_model(settings.work / "model", unet, text, wanted.tokenizer); });
+          with_average([&] { write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture); });
         }
       },
       report.stop.get_token());
   ip2p::plot_loss(options.folder / "loss.png", run.curve().points());
   run.average().swap();
-  write_model(settings.work / "model", unet, text, wanted.tokenizer);
+  write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture);
   fmt::print("{} at step {}: wrote {}\n", complete ? "complete" : "stopped", run.step(),
              (settings.work / "model").string());
 }

@@ -82,6 +82,19 @@ class ModelFiles {
     return model;
   }
 
+  /// Settings that the model's authors recommend, from the entry `_ip2p_settings` of a folder's model_index.json: an
+  /// object with any of steps, resolution, image_scale, text_scale, sampler; empty where there is none. Other readers
+  /// of such folders pass over entries with an underscore.
+  [[nodiscard]] nlohmann::json settings() const {
+    const auto index = path_ / "model_index.json";
+    if (!folder_ || !std::filesystem::exists(index)) return nlohmann::json::object();
+    const auto json = detail::read_json_file(index);
+    const auto found = json.is_object() ? json.find("_ip2p_settings") : json.end();
+    if (found == json.end()) return nlohmann::json::object();
+    require(found->is_object(), "{}: _ip2p_settings: expected an object, found {}", index.string(), found->type_name());
+    return *found;
+  }
+
   /// The path that was opened.
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 

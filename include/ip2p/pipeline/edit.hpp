@@ -178,7 +178,7 @@ class EditPipeline {
               "EditPipeline: expected pictures that come to one size, found {}x{} and {}x{}", first->width,
               first->height, size.width, size.height);
       const auto fitted = options.numerics == Numerics::released
-                              ? fit(photo, size.width, size.height, Filter::lanczos)
+                              ? fit(photo, size.width, size.height, Filter::lanczos, PassOrder::horizontal_first)
                               : resize(photo, size.width, size.height, Filter::lanczos);
       tensors.push_back(to_tensor(fitted));
     }
