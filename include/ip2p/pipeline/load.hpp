@@ -22,7 +22,7 @@ struct LoadOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  ///< Of the arithmetic: fp32, bf16 or fp16.
   /// Of the weights in memory, when it is to be narrower than the arithmetic (see `ModelHandle::compute_in`).
-  std::optional<at::ScalarType> storage;
+  std::optional<at::ScalarType> storage = {};
   bool inference = true;  ///< False keeps plain weights that can be trained.
 };
 
