@@ -68,24 +68,24 @@ class BpeTokenizer {
   /// Throws `Error` for ill-formed UTF-8 under `InvalidUtf8::error`.
   [[nodiscard]] Tokens encode(std::string_view prompt) const {
     const auto all = tokenize(prompt);
-    const auto room = static_cast<std::size_t>(x_max_length - 2);
+    const auto room = static_cast<std::size_t>(max_length_ - 2);
     const auto kept = std::min(all.size(), room);
     Tokens out;
     out.count = static_cast<std::int64_t>(all.size());
     out.truncated = all.size() > room;
     if (out.truncated) out.dropped = decode(std::span(all).subspan(kept));
-    out.ids.reserve(static_cast<std::size_t>(x_max_length));
-    out.ids.push_back(x_vocabulary.bos);
+    out.ids.reserve(static_cast<std::size_t>(max_length_));
+    out.ids.push_back(vocabulary_.bos);
     out.ids.insert(out.ids.end(), all.begin(), all.begin() + static_cast<std::ptrdiff_t>(kept));
-    out.ids.push_back(x_vocabulary.eos);
-    out.ids.resize(static_cast<std::size_t>(x_max_length), x_vocabulary.pad);
+    out.ids.push_back(vocabulary_.eos);
+    out.ids.resize(static_cast<std::size_t>(max_length_), vocabulary_.pad);
     return out;
   }
 
   /// Ids of the whole text, without BOS, EOS, truncation and padding.
   [[nodiscard]] std::vector<std::int64_t> tokenize(std::string_view prompt) const {
     std::vector<std::int64_t> ids;
-    const auto text = detail::decode_utf8(prompt, x_invalid_utf8);
+    const auto text = detail::decode_utf8(prompt, invalid_utf8_);
     split_added(text, false, ids, [&](std::u32string_view raw) {
       const auto normal = normalize(raw);
       split_added(normal, true, ids, [&](std::u32string_view part) { append_words(part, ids); });
@@ -100,7 +100,7 @@ class BpeTokenizer {
     for (const auto id : ids) {
       require(id >= 0 && id < vocabulary_size(), "token id: expected 0 .. {}, found {}", vocabulary_size() - 1, id);
       for (const char32_t c :
-           detail::decode_utf8(x_vocabulary.tokens[static_cast<std::size_t>(id)], InvalidUtf8::replace)) {
+           detail::decode_utf8(vocabulary_.tokens[static_cast<std::size_t>(id)], InvalidUtf8::replace)) {
         const int byte = c < byte_of().size() ? byte_of()[c] : -1;
         if (byte >= 0) {
           bytes += static_cast<char>(byte);
@@ -123,29 +123,29 @@ class BpeTokenizer {
     return {std::find_if_not(words.begin(), end, is_blank), end};
   }
 
-  [[nodiscard]] std::int64_t max_length() const { return x_max_length; }
-  [[nodiscard]] std::int64_t vocabulary_size() const { return static_cast<std::int64_t>(x_vocabulary.tokens.size()); }
-  [[nodiscard]] std::int64_t bos() const { return x_vocabulary.bos; }
-  [[nodiscard]] std::int64_t eos() const { return x_vocabulary.eos; }
-  [[nodiscard]] std::int64_t pad() const { return x_vocabulary.pad; }
+  [[nodiscard]] std::int64_t max_length() const { return max_length_; }
+  [[nodiscard]] std::int64_t vocabulary_size() const { return static_cast<std::int64_t>(vocabulary_.tokens.size()); }
+  [[nodiscard]] std::int64_t bos() const { return vocabulary_.bos; }
+  [[nodiscard]] std::int64_t eos() const { return vocabulary_.eos; }
+  [[nodiscard]] std::int64_t pad() const { return vocabulary_.pad; }
 
  private:
   static constexpr std::string_view word_end = "</w>";
 
   BpeTokenizer(detail::ClipVocabulary vocabulary, TokenizerOptions options)
-      : x_vocabulary(std::move(vocabulary)),
-        x_max_length(options.max_length ? options.max_length : x_vocabulary.max_length),
-        x_invalid_utf8(options.invalid_utf8) {
-    require(x_max_length >= 2, "max_length: expected at least 2, found {}", x_max_length);
+      : vocabulary_(std::move(vocabulary)),
+        max_length_(options.max_length ? options.max_length : vocabulary_.max_length),
+        invalid_utf8_(options.invalid_utf8) {
+    require(max_length_ >= 2, "max_length: expected at least 2, found {}", max_length_);
     for (unsigned byte = 0; byte < 256; ++byte) {
       std::string name;
       detail::append_utf8(name, character_of(byte));
       const auto find = [&](const std::string& token) {
-        const auto found = x_vocabulary.ids.find(token);
-        return found == x_vocabulary.ids.end() ? x_vocabulary.unknown : found->second;
+        const auto found = vocabulary_.ids.find(token);
+        return found == vocabulary_.ids.end() ? vocabulary_.unknown : found->second;
       };
-      x_inner[byte] = find(name);
-      x_last[byte] = find(name + std::string(word_end));
+      inner_[byte] = find(name);
+      last_[byte] = find(name + std::string(word_end));
     }
   }
 
@@ -191,7 +191,7 @@ class BpeTokenizer {
     std::size_t begin = 0;
     for (std::size_t i = 0; i < text.size();) {
       const detail::AddedToken* found = nullptr;
-      for (const auto& token : x_vocabulary.added) {
+      for (const auto& token : vocabulary_.added) {
         if (token.normalized == normalized && text.substr(i).starts_with(token.content) &&
             (found == nullptr || token.content.size() > found->content.size())) {
           found = &token;
@@ -265,17 +265,17 @@ class BpeTokenizer {
     std::vector<std::int64_t> tokens(bytes.size());
     for (std::size_t i = 0; i < bytes.size(); ++i) {
       const auto byte = static_cast<unsigned char>(bytes[i]);
-      tokens[i] = i + 1 < bytes.size() ? x_inner[byte] : x_last[byte];
+      tokens[i] = i + 1 < bytes.size() ? inner_[byte] : last_[byte];
     }
-    x_vocabulary.pairs.merge(tokens);
+    vocabulary_.pairs.merge(tokens);
     ids.insert(ids.end(), tokens.begin(), tokens.end());
   }
 
-  detail::ClipVocabulary x_vocabulary;
-  std::int64_t x_max_length;
-  InvalidUtf8 x_invalid_utf8;
-  std::array<std::int64_t, 256> x_inner{};  ///< Token of each byte inside a word.
-  std::array<std::int64_t, 256> x_last{};   ///< Token of each byte at the end of a word.
+  detail::ClipVocabulary vocabulary_;
+  std::int64_t max_length_;
+  InvalidUtf8 invalid_utf8_;
+  std::array<std::int64_t, 256> inner_{};  ///< Token of each byte inside a word.
+  std::array<std::int64_t, 256> last_{};   ///< Token of each byte at the end of a word.
 };
 
 }  // namespace ip2p

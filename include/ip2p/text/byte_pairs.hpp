@@ -21,9 +21,9 @@ class BytePairs {
   };
 
   /// Adds the rule that `left` and `right` merge into `id`. A later rule for the same pair replaces the earlier one.
-  void add(std::int64_t left, std::int64_t right, Rule rule) { x_rules[key(left, right)] = rule; }
+  void add(std::int64_t left, std::int64_t right, Rule rule) { rules_[key(left, right)] = rule; }
 
-  [[nodiscard]] std::size_t size() const { return x_rules.size(); }
+  [[nodiscard]] std::size_t size() const { return rules_.size(); }
 
   /// Merges `word` in place until no rule applies. Every merge removes a token and queues at most two candidates, so
   /// n tokens cost at most 3n queue operations, however repetitive the word. Returns the number of candidates queued.
@@ -41,8 +41,8 @@ class BytePairs {
       if (left < 0) return;
       const auto right = next[static_cast<std::size_t>(left)];
       if (right == gone) return;
-      const auto found = x_rules.find(key(word[static_cast<std::size_t>(left)], word[static_cast<std::size_t>(right)]));
-      if (found == x_rules.end()) return;
+      const auto found = rules_.find(key(word[static_cast<std::size_t>(left)], word[static_cast<std::size_t>(right)]));
+      if (found == rules_.end()) return;
       queue.push({found->second.rank, left, found->second.id});
       ++queued;
     };
@@ -55,8 +55,8 @@ class BytePairs {
       // A candidate is stale when one of its two tokens has been merged since; then no or another rule holds there.
       if (word[at] == gone || next[at] == gone) continue;
       const auto right = static_cast<std::size_t>(next[at]);
-      const auto rule = x_rules.find(key(word[at], word[right]));
-      if (rule == x_rules.end() || rule->second.id != top.id) continue;
+      const auto rule = rules_.find(key(word[at], word[right]));
+      if (rule == rules_.end() || rule->second.id != top.id) continue;
       word[at] = top.id;
       word[right] = gone;
       next[at] = next[right];
@@ -85,7 +85,7 @@ class BytePairs {
     return static_cast<std::uint64_t>(left) << 32 | static_cast<std::uint64_t>(right);
   }
 
-  std::unordered_map<std::uint64_t, Rule> x_rules;
+  std::unordered_map<std::uint64_t, Rule> rules_;
 };
 
 }  // namespace ip2p::detail
