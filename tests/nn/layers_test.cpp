@@ -35,7 +35,7 @@ double distance(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs()
 
 TEST_CASE("A frozen convolution gives the plain one's result and its weights back", "[nn]") {
   const at::NoGradGuard no_grad;
-  for (const auto [kernel, stride, padding] :
+  for (const auto& [kernel, stride, padding] :
        {std::array{3L, 1L, 1L}, std::array{1L, 1L, 0L}, std::array{3L, 2L, 1L}}) {
     const auto layer = std::make_shared<ip2p::Conv2d>(24, 40, kernel, stride, padding);
     auto& conv = *layer;
