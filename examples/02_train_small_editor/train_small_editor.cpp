@@ -62,6 +62,7 @@ struct EditorSettings {
   double rate = 7e-4;
   std::int64_t crops = 80;
   std::vector<std::int64_t> channels{64, 96, 128};
+  std::int64_t unedited = 2;
   std::string compute = "fp32";
 };
 
@@ -226,7 +227,7 @@ void write_model(const fs::path& folder, const ip2p::UNet& unet, const ip2p::Cli
   ip2p::write_json(folder / "model_index.json",
                    {{"_class_name", "StableDiffusionInstructPix2PixPipeline"},
                     {"_ip2p_settings",
-                     {{"steps", 10},
+                     {{"steps", 6},
                       {"resolution", picture},
                       {"image_scale", 1.0},
                       {"text_scale", 1.0},
@@ -272,8 +273,8 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   ip2p::initialise(text.module(), settings.seed + 1);
   const ip2p::ClipTextEncoder encoder(ip2p::BpeTokenizer::open(wanted.tokenizer), text);
 
-  CachedEditsOptions coarse_options{settings.picture / 2, settings.picture, 3 * wanted.crops, 2, settings.seed};
-  CachedEditsOptions fine_options{settings.picture, settings.picture, wanted.crops, 2, settings.seed + 1};
+  CachedEditsOptions coarse_options{settings.picture / 2, settings.picture, 3 * wanted.crops, wanted.unedited, settings.seed};
+  CachedEditsOptions fine_options{settings.picture, settings.picture, wanted.crops, wanted.unedited, settings.seed + 1};
   CachedEdits coarse(codec, photographs, coarse_options);
   CachedEdits fine(codec, photographs, fine_options);
 
@@ -397,6 +398,7 @@ int main(int argc, char** argv) {
   train_unet->add_option("--rate", editor.rate, "peak learning rate")->capture_default_str();
   train_unet->add_option("--crops", editor.crops, "whole-picture crops kept in memory")->capture_default_str();
   train_unet->add_option("--channels", editor.channels, "of the UNet, finest resolution first")->capture_default_str();
+  train_unet->add_option("--unedited", editor.unedited, "unedited pairs to every 14 edits of a crop")->capture_default_str();
   train_unet->add_option("--dtype", editor.compute, "fp32, bf16 or auto")->capture_default_str();
   auto* measure_model = shared(app.add_subcommand("evaluate", "measure a model on held-out photographs and phrasings"));
   measure_model->add_option("--model", evaluation.model)->required();

@@ -1,7 +1,10 @@
 #include "ip2p/train/trainer.hpp"
 
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <array>
@@ -286,14 +289,29 @@ TEST_CASE("A checkpoint of other parameters is refused and changes nothing", "[t
 
 TEST_CASE("Threads that share an update give the gradient of one", "[train]") {
   FewPairs pairs;
-  const auto single = tiny_unet();
-  const auto shared = tiny_unet();
-  auto one = trainer(single, pairs, {});
-  auto two = trainer(shared, pairs, {}, 2);
-  std::vector<double> a, b;
-  one.run(3, [&](const TrainingProgress& progress) { a.push_back(progress.loss); });
-  two.run(3, [&](const TrainingProgress& progress) { b.push_back(progress.loss); });
-  for (std::size_t i = 0; i < 3; ++i) CHECK(a[i] == Approx(b[i]).epsilon(1e-4));
+  const auto unet = tiny_unet();
+  Parameters parameters;
+  parameters.add(unet.module(), "unet");
+  const DiffusionLoss loss(unet, encode, pairs, NoDropout{}, prediction());
+  const auto value = loss(0);
+  value.backward();
+  std::vector<at::Tensor> expected;
+  for (const auto& parameter : parameters.tensors) expected.push_back(parameter.grad().clone());
+
+  const ShardedLoss shared(std::cref(loss), parameters, 2);
+  const auto mean = shared(0);
+  CHECK_FALSE(mean.requires_grad());
+  CHECK(mean.item<double>() == Approx(value.item<double>()).epsilon(1e-5));
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    INFO(parameters.names[i]);
+    CHECK(at::allclose(parameters.tensors[i].grad(), expected[i], 1e-3, 1e-5));
+  }
+
+  auto trained = trainer(unet, pairs, {}, 2);
+  double first = 0, last = 0;
+  trained.run(15, [&](const TrainingProgress& progress) { (progress.step == 1 ? first : last) = progress.loss; });
+  CHECK(last < first);
+  CHECK_THROWS_WITH(ShardedLoss(std::cref(loss), parameters, 0), Catch::Contains("at least 1"));
 }
 
 TEST_CASE("A loss that is not finite leaves weights and averages alone, and a row of them ends the run", "[train]") {

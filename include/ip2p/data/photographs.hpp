@@ -7,10 +7,12 @@
 #include <ATen/ops/flip.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"

@@ -35,7 +35,7 @@ class Canvas {
   }
 
   void line(double x0, double y0, double x1, double y1, std::array<std::uint8_t, 3> colour) {
-    const auto count = static_cast<std::int64_t>(std::max({1.0, std::abs(x1 - x0), std::abs(y1 - y0)}));
+    const auto count = static_cast<std::int64_t>(std::ceil(std::max({1.0, std::abs(x1 - x0), std::abs(y1 - y0)})));
     for (std::int64_t i = 0; i <= count; ++i) {
       const double share = static_cast<double>(i) / static_cast<double>(count);
       dot(std::lround(x0 + (x1 - x0) * share), std::lround(y0 + (y1 - y0) * share), colour);
