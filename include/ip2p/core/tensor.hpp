@@ -3,12 +3,20 @@
 /// \file
 /// The tensor tier: `at::Tensor` and nothing heavier. Headers of this tier add the single operators they call.
 
-#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <string>
+
+// The operators on tensors; without this macro their header draws in every operator of LibTorch.
+#ifndef AT_PER_OPERATOR_HEADERS
+#define AT_PER_OPERATOR_HEADERS
+#include <ATen/TensorOperators.h>
+#undef AT_PER_OPERATOR_HEADERS
+#else
+#include <ATen/TensorOperators.h>
+#endif
 
 namespace ip2p {
 

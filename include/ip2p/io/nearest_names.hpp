@@ -4,6 +4,7 @@
 /// "Did you mean ...": the names nearest to one that was looked for and not found.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstddef>
