@@ -102,19 +102,19 @@ fetch_libtorch() {
   [ -d "$home" ] && return
   scratch=$(mktemp -d "$home.partial-XXXXXX")
   log "fetching LibTorch $torch_version (530 MB) into $home"
-  mkdir "$scratch/wheels" "$scratch/root"
+  mkdir "$scratch/wheels" "$scratch/tree"
   download "$scratch/wheels" --no-deps "torch==$torch_version"
-  unpack "$scratch/wheels" "$scratch/root"
+  unpack "$scratch/wheels" "$scratch/tree"
   rm -rf "$scratch/wheels"
-  if grep -q 'libcudart\.so\.13' "$scratch/root/torch/lib/libtorch_cpu.so"; then
+  if grep -q 'libcudart\.so\.13' "$scratch/tree/torch/lib/libtorch_cpu.so"; then
     mkdir "$scratch/wheels"
     download "$scratch/wheels" --no-deps "${runtime_wheels[@]}"
-    unpack "$scratch/wheels" "$scratch/root"
+    unpack "$scratch/wheels" "$scratch/tree"
   fi
-  [ -f "$scratch/root/torch/share/cmake/Torch/TorchConfig.cmake" ] || die "torch==$torch_version has no TorchConfig.cmake"
+  [ -f "$scratch/tree/torch/share/cmake/Torch/TorchConfig.cmake" ] || die "torch==$torch_version has no TorchConfig.cmake"
   # Renamed as the last act, so that a half-made folder is never taken for a whole one.
-  chmod 755 "$scratch/root"
-  mv -T "$scratch/root" "$home"
+  chmod 755 "$scratch/tree"
+  mv -T "$scratch/tree" "$home"
   rm -rf "$scratch"
 }
 
