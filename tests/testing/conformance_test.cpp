@@ -43,7 +43,8 @@ enum class Defect {
   wrong_steps,
   forgets_dtype,
   batch_noise,
-  shapeless
+  shapeless,
+  unrevised
 };
 
 /// A Euler sampler with one defect.
@@ -65,7 +66,11 @@ struct FlawedSampler {
       if (defect == Defect::batch_noise) x = x.add(x.mean(), at.sigma_next * 0.1);
       Step told = at;
       if (defect == Defect::wrong_steps) told.sigma = told.sigma_next;
-      if (hooks.on_step && defect != Defect::silent) hooks.on_step(told, x);
+      if (defect == Defect::unrevised) {
+        if (hooks.on_step) hooks.on_step(told, x);
+      } else if (defect != Defect::silent) {
+        x = hooks.finish(told, x);
+      }
     }
     if (defect == Defect::residue) x = x.mul(1.001);
     if (defect == Defect::forgets_dtype) x = x.to(at::kFloat);
@@ -148,6 +153,7 @@ TEST_CASE("check_sampler names the broken law", "[testing]") {
   broken(Defect::batch_noise, "a batch equals its samples");
   broken(Defect::silent, "on_step is called once a step");
   broken(Defect::wrong_steps, "steps carry the run's noise levels");
+  broken(Defect::unrevised, "the run goes on from what revise returns");
   broken(Defect::deaf, "a requested stop throws Cancelled");
   broken(Defect::trusting, "unsound noise levels are refused");
   broken(Defect::shapeless, "a denoiser that answers another shape is refused");

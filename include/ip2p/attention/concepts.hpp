@@ -22,7 +22,10 @@
 
 #include <concepts>
 #include <cstdint>
+#include <span>
+#include <type_traits>
 
+#include "ip2p/core/branch.hpp"
 #include "ip2p/core/step.hpp"
 #include "ip2p/core/tensor.hpp"
 
@@ -35,7 +38,29 @@ struct AttentionSite {
   std::int64_t height = 0;  ///< Height of the feature map whose pixels are the queries.
   std::int64_t width = 0;   ///< Width of that map.
   Step step;                ///< Where the sampler stands; default outside a sampling run.
+
+  /// What the rows are: one block of B rows a branch, in this order, row i of each block belonging to image i. Empty
+  /// where the network was called without branches: all rows are one block then.
+  std::span<const Branch> branches = {};
 };
+
+namespace detail {
+
+template <class Attention>
+concept SaysUniform = requires {
+  requires std::same_as<std::remove_cvref_t<decltype(Attention::uniform_over_branches)>, bool>;
+};
+
+}  // namespace detail
+
+/// Whether a policy treats the rows of every branch alike and looks at images within their block only. Then branches
+/// that see the same input are evaluated once up to the first cross-attention, and `AttentionSite::branches` names the
+/// first of each such group there. A policy says so by `static constexpr bool uniform_over_branches = true`.
+template <class Attention>
+consteval bool uniform_over_branches() {
+  if constexpr (detail::SaysUniform<Attention>) return Attention::uniform_over_branches;
+  return false;
+}
 
 /// `policy(site, q, k, v)` with q [B,heads,N,d], k and v [B,heads,M,d] returns [B,heads,N,d].
 template <class Attention>

@@ -11,6 +11,8 @@ namespace ip2p {
 
 /// softmax(Q K^T / sqrt(d)) V by LibTorch's fused kernels; no map is ever stored.
 struct PlainAttention {
+  static constexpr bool uniform_over_branches = true;
+
   at::Tensor operator()(const AttentionSite&, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
     return at::scaled_dot_product_attention(q, k, v);
   }

@@ -5,17 +5,22 @@
 
 #include <functional>
 #include <stop_token>
-
-#include <ATen/core/Tensor.h>
+#include <utility>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/step.hpp"
+#include "ip2p/core/tensor.hpp"
 
 namespace ip2p {
 
-/// Hooks of a sampling run. A default-constructed value observes nothing and never cancels.
+/// Hooks of a sampling run. A default-constructed value changes and observes nothing and never cancels.
 struct RunHooks {
-  /// Called after each step with the step and the latents it produced, [B,C,h,w] (sigma-scaled, not decoded).
+  /// Called after each step with the latents it produced, at noise level `step.sigma_next`; the run goes on from what
+  /// it returns, of the same shape and dtype. So an edit holds part of the picture in place (LocalBlend, inpainting)
+  /// with any sampler.
+  std::function<at::Tensor(const Step&, const at::Tensor& latents)> revise = {};
+
+  /// Called after each step, and after `revise`, with the latents [B,C,h,w] (sigma-scaled, not decoded).
   std::function<void(const Step&, const at::Tensor& latents)> on_step = {};
 
   /// Checked before each step; a requested stop ends the run with `Cancelled`.
@@ -26,6 +31,23 @@ struct RunHooks {
     if (stop.stop_requested()) {
       throw Cancelled(fmt::format("cancelled before step {} of {}", step.index + 1, step.count));
     }
+  }
+
+  /// Ends a step: the latents as `revise` leaves them, shown to `on_step`. Throws `Error` if `revise` answers another
+  /// shape or dtype.
+  [[nodiscard]] at::Tensor finish(const Step& step, at::Tensor latents) const {
+    if (revise) {
+      at::Tensor revised = revise(step, latents);
+      require(revised.defined() && revised.sizes() == latents.sizes() &&
+                  revised.scalar_type() == latents.scalar_type(),
+              "revise: expected latents {} {}, found {}", c10::toString(latents.scalar_type()),
+              shape_text(latents.sizes()),
+              revised.defined() ? fmt::format("{} {}", c10::toString(revised.scalar_type()), shape_text(revised.sizes()))
+                                : "no tensor");
+      latents = std::move(revised);
+    }
+    if (on_step) on_step(step, latents);
+    return latents;
   }
 };
 

@@ -20,20 +20,12 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "ip2p/core/branch.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/step.hpp"
 #include "ip2p/core/tensor.hpp"
 
 namespace ip2p {
-
-/// One prediction of the network: which conditionings it sees. A conditioning that it does not see is replaced by its
-/// null value (the embedding of the empty or negative prompt; a zero image latent). A model without an image input
-/// ignores `image`.
-struct Branch {
-  bool text = true;
-  bool image = true;
-  friend constexpr bool operator==(const Branch&, const Branch&) = default;
-};
 
 namespace detail {
 

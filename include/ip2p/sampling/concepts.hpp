@@ -16,7 +16,7 @@
 ///           hooks.check(at);
 ///           const at::Tensor x0 = ip2p::denoise(denoiser, x, at);
 ///           x = ...;                                                // from at.sigma to at.sigma_next
-///           if (hooks.on_step) hooks.on_step(at, x);
+///           x = hooks.finish(at, x);
 ///         }
 ///         return x;
 ///       }
@@ -79,7 +79,7 @@ concept Denoiser = detail::Denoises<std::remove_reference_t<Callable>>;
 /// Laws (`ip2p::testing::check_sampler`):
 ///  1. exact for a point mass: with the denoiser that always answers c, the result is c;
 ///  2. equal noise sources give equal bits, and the argument x is not changed in place;
-///  3. `on_step` is called once a step, in order; a requested stop throws `Cancelled` before the next evaluation;
+///  3. `hooks.finish` ends each step, in order: the run goes on from what it returns; a requested stop throws `Cancelled` before the next evaluation;
 ///  4. noise levels that are not finite, not strictly decreasing or do not end with 0 throw `Error`;
 ///  5. a batch equals its samples run one by one, when the noise source does.
 template <class Policy>

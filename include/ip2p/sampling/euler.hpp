@@ -28,7 +28,7 @@ struct Euler {
       hooks.check(at);
       const at::Tensor x0 = denoise(denoiser, x, at);
       x = euler_step(x, x0, at.sigma, at.sigma_next);
-      if (hooks.on_step) hooks.on_step(at, x);
+      x = hooks.finish(at, x);
     }
     return x;
   }

@@ -53,7 +53,7 @@ struct EulerAncestral {
       const auto [down, up] = ancestral_step(at.sigma, at.sigma_next, eta);
       x = euler_step(x, x0, at.sigma, down);
       if (up > 0.0) x = x.add(step_noise(rng, x, at), s_noise * up);
-      if (hooks.on_step) hooks.on_step(at, x);
+      x = hooks.finish(at, x);
     }
     return x;
   }

@@ -71,7 +71,7 @@ class SamplerArchetype {
     for (const Step& at : steps_of(sigmas)) {
       hooks.check(at);
       x = euler_step(x, denoise(denoiser, x, at), at.sigma, at.sigma_next);
-      if (hooks.on_step) hooks.on_step(at, x);
+      x = hooks.finish(at, x);
     }
     return x;
   }

@@ -88,6 +88,15 @@ void check_sampler(const Sampler& sampler) {
     expect_law(same_bits(last, result), role, "on_step sees the latents of its step", "the last are not the result");
   }
 
+  {
+    RunHooks revising;
+    const at::Tensor put = CounterNoise(6).normal(shape, 0);
+    revising.revise = [&](const Step& at, const at::Tensor& latents) { return at.index == 6 ? put : latents; };
+    TorchNoise noise(9);
+    expect_law(same_bits(sampler.sample(bend, start, seven, noise, revising), put), role,
+               "the run goes on from what revise returns", "the latents put in the last step did not come back");
+  }
+
   std::stop_source stop;
   std::int64_t after_stop = 0;
   hooks.stop = stop.get_token();

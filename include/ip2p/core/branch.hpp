@@ -1,0 +1,17 @@
+#pragma once
+
+/// \file
+/// The vocabulary of guidance and attention: which conditionings a prediction sees.
+
+namespace ip2p {
+
+/// One prediction of the network: which conditionings it sees. A conditioning that it does not see is replaced by its
+/// null value (the embedding of the empty or negative prompt; a zero image latent). A model without an image input
+/// ignores `image`.
+struct Branch {
+  bool text = true;
+  bool image = true;
+  friend constexpr bool operator==(const Branch&, const Branch&) = default;
+};
+
+}  // namespace ip2p
