@@ -168,8 +168,8 @@ int run(Options o, const Interrupt& interrupt) {
   const auto scheduler = files.has("scheduler")
                              ? ip2p::scheduler_config_from_json(files.config("scheduler"), "scheduler")
                              : ip2p::SchedulerConfig{};
-  const std::string default_schedule = numerics == ip2p::Numerics::released ? "log-linear" : "linear";
-  const auto schedule = ip2p::AnySchedule::named(o.schedule.empty() ? default_schedule : o.schedule, scheduler);
+  const auto schedule = o.schedule.empty() ? ip2p::default_schedule(numerics, scheduler)
+                                           : ip2p::AnySchedule::named(o.schedule, scheduler);
   const auto sampler = ip2p::AnySampler::named(*o.sampler);
   const ip2p::DualGuidance guidance{.image_scale = *o.image_scale, .text_scale = *o.text_scale};
 

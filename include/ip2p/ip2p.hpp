@@ -3,6 +3,7 @@
 /// \file
 /// Everything, for applications. Library headers never include this one.
 
+#include "ip2p/core/branch.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/progress.hpp"
@@ -41,16 +42,35 @@
 #include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 
+#include "ip2p/sampling/ancestral_step.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
+#include "ip2p/sampling/churn.hpp"
 #include "ip2p/sampling/concepts.hpp"
+#include "ip2p/sampling/ddim.hpp"
+#include "ip2p/sampling/ddpm.hpp"
 #include "ip2p/sampling/denoiser.hpp"
+#include "ip2p/sampling/dpm2.hpp"
+#include "ip2p/sampling/dpm2_ancestral.hpp"
+#include "ip2p/sampling/dpmpp_2m.hpp"
+#include "ip2p/sampling/dpmpp_2m_sde.hpp"
+#include "ip2p/sampling/dpmpp_2s_ancestral.hpp"
+#include "ip2p/sampling/dpmpp_3m_sde.hpp"
 #include "ip2p/sampling/euler.hpp"
 #include "ip2p/sampling/euler_ancestral.hpp"
+#include "ip2p/sampling/heun.hpp"
+#include "ip2p/sampling/interpolation.hpp"
+#include "ip2p/sampling/lcm.hpp"
+#include "ip2p/sampling/lms.hpp"
+#include "ip2p/sampling/unipc.hpp"
 
 #include "ip2p/guidance/concepts.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/guidance/guided.hpp"
+#include "ip2p/guidance/limited_interval.hpp"
 #include "ip2p/guidance/no_guidance.hpp"
+#include "ip2p/guidance/rescaled.hpp"
+#include "ip2p/guidance/scheduled.hpp"
+#include "ip2p/guidance/text_first_dual_guidance.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
 
 #include "ip2p/attention/concepts.hpp"
@@ -108,6 +128,8 @@
 
 #include "ip2p/pipeline/branch_network.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/latent_pipeline.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/numerics.hpp"
 
 #include "ip2p/version.hpp"

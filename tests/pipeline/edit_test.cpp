@@ -1,9 +1,11 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <limits>
+#include <map>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -47,6 +49,25 @@ struct Counted : UNet {
     return UNet::operator()(x, times, texts, attend, step);
   }
   std::int64_t* samples;
+};
+
+/// Counts the rows that reach each kind of attention; edits nothing.
+struct CountingRows {
+  static constexpr bool uniform_over_branches = true;
+  std::map<std::int64_t, std::int64_t>* self;  ///< Rows of self-attention by layer.
+  std::map<std::int64_t, std::int64_t>* cross;
+  std::vector<std::size_t>* branches;
+  at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
+                        const at::Tensor& v) const {
+    (*(site.cross ? cross : self))[site.layer] += q.size(0);
+    branches->push_back(site.branches.size());
+    return PlainAttention{}(site, q, k, v);
+  }
+};
+
+/// The same without saying that it treats all branches alike.
+struct CountingEveryRow : CountingRows {
+  static constexpr bool uniform_over_branches = false;
 };
 
 /// Overflows in 16 bits, as some published autoencoders do; remembers what it was moved to.
@@ -138,6 +159,60 @@ TEST_CASE("Branches of zero weight are not evaluated, and guidance is never swit
   EditPipeline plain{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model), EulerAncestral{},
                      NoGuidance{}};
   CHECK(at::equal(plain.run(std::vector{photo()}, std::vector<std::string>{"make it snowy"}, quick).latents, unguided));
+}
+
+TEST_CASE("Branches with one input share what comes before the first text", "[pipeline]") {
+  auto edit = tiny_pipeline();
+  const auto images = edit.prepare(std::vector{photo(), photo(64, 64, 3)}, quick);
+  const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
+  const LogLinearSigmas schedule;
+  auto options = quick;
+  options.steps = 1;
+  const auto run = [&](auto attention) {
+    TorchNoise noise(options.seed);
+    return edit.sample(images, prompts, options, schedule, noise, attention);
+  };
+  std::map<std::int64_t, std::int64_t> self, cross;
+  std::vector<std::size_t> branches;
+  const auto shared = run(CountingRows{&self, &cross, &branches});
+  // Three branches of two pictures: two of them show the same picture to the layers before the first text.
+  CHECK(self.at(0) == 4);
+  CHECK(cross.at(0) == 6);
+  CHECK(branches.front() == 2);
+  for (std::int64_t layer = 1; layer < static_cast<std::int64_t>(self.size()); ++layer) {
+    CHECK(self.at(layer) == 6);
+    CHECK(cross.at(layer) == 6);
+  }
+  self.clear();
+  cross.clear();
+  branches.clear();
+  const auto apart = run(CountingEveryRow{{&self, &cross, &branches}});
+  CHECK(self.at(0) == 6);
+  CHECK(branches.front() == 3);
+  CHECK((shared - apart).abs().max().item<double>() < 1e-4 * apart.abs().max().item<double>());
+}
+
+TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
+  auto edit = tiny_pipeline();
+  const std::vector<std::string> prompts{"make it snowy"};
+  const LogLinearSigmas schedule;
+  const auto sigmas = schedule.sigmas(3);
+  auto conditioning = edit.encode_text(prompts);
+  conditioning.image = edit.encode_images(edit.prepare(std::vector{photo()}, quick));
+  const auto run = [&](const at::Tensor& null_text) {
+    TorchNoise noise(1);
+    const auto start = noise.normal({1, 4, 8, 8}, 0).mul(sigmas.front());
+    Conditioning changed = conditioning;
+    changed.null_text = null_text;
+    return edit.denoise(start, sigmas, changed, schedule, noise);
+  };
+  const auto null_text = conditioning.null_text.contiguous();
+  const auto plain = run(null_text);
+  CHECK(at::equal(run(at::stack({null_text, null_text, null_text})), plain));
+  CHECK_FALSE(at::equal(run(at::stack({null_text, null_text, null_text * 2})), plain));
+  CHECK_THROWS_WITH(run(at::stack({null_text, null_text})),
+                    Contains("null text: expected one for each of 3 steps, found 2"));
+  CHECK_THROWS_WITH(run(null_text.narrow(1, 0, 5)), Contains("conditioning: expected text"));
 }
 
 TEST_CASE("A negative prompt takes the empty text's place", "[pipeline]") {

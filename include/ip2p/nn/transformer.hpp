@@ -26,6 +26,12 @@ inline at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
 /// [B, heads, N, d] -> [B, N, heads*d]; a view where the attention kernel wrote that order.
 inline at::Tensor merge_heads(const at::Tensor& x) { return x.transpose(1, 2).flatten(2); }
 
+/// Rows `rows` of tokens [B, N, C] or channels-last maps [B, C, h, w], in the same memory format.
+inline at::Tensor take_rows(const at::Tensor& x, const at::Tensor& rows) {
+  if (x.dim() != 4) return x.index_select(0, rows);
+  return x.permute({0, 2, 3, 1}).index_select(0, rows).permute({0, 3, 1, 2});
+}
+
 }  // namespace detail
 
 /// Self-attention with one fused projection for queries, keys and values. The file's `to_q`, `to_k`, `to_v` are the
@@ -109,10 +115,13 @@ struct BasicTransformerBlock : torch::nn::Module {
     ff = register_module("ff", std::make_shared<FeedForward>(channels));
   }
 
+  /// \param rows see `UNet`: where defined, x has fewer rows than the text, and the result row r continues x's rows[r]
   template <AttentionPolicy Attention>
-  at::Tensor operator()(at::Tensor x, const KeysValues& text, const Attention& attend, AttentionSite site) const {
+  at::Tensor operator()(at::Tensor x, const KeysValues& text, const Attention& attend, AttentionSite site,
+                        const at::Tensor& rows) const {
     site.cross = false;
     x = x + (*attn1)((*norm1)(x), attend, site);
+    if (rows.defined()) x = detail::take_rows(x, rows);
     site.cross = true;
     x = x + (*attn2)((*norm2)(x), text, attend, site);
     return x + (*ff)((*norm3)(x));
@@ -141,15 +150,20 @@ struct SpatialTransformer : torch::nn::Module {
 
   /// \param x [B, C, h, w], channels-last, so that pixels are tokens without a copy
   /// \param text first of this module's `blocks.size()` entries; advanced past them
+  /// \param rows see `UNet`; undefined once the rows are those of the text
   template <AttentionPolicy Attention>
-  at::Tensor operator()(const at::Tensor& x, const KeysValues*& text, const Attention& attend,
-                        AttentionSite& site) const {
+  at::Tensor operator()(at::Tensor x, const KeysValues*& text, const Attention& attend, AttentionSite& site,
+                        at::Tensor& rows) const {
     site.height = x.size(2);
     site.width = x.size(3);
     auto tokens = (*proj_in)((*norm)(x).permute({0, 2, 3, 1}).flatten(1, 2));
     for (const auto& block : blocks) {
-      tokens = (*block)(tokens, *text++, attend, site);
+      tokens = (*block)(tokens, *text++, attend, site, rows);
       ++site.layer;
+      if (rows.defined()) {
+        x = detail::take_rows(x, rows);
+        rows.reset();
+      }
     }
     return x + (*proj_out)(tokens).unflatten(1, {x.size(2), x.size(3)}).permute({0, 3, 1, 2});
   }

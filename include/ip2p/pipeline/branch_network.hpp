@@ -9,7 +9,10 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -22,21 +25,51 @@
 
 namespace ip2p {
 
+/// What a run is conditioned on.
+struct Conditioning {
+  at::Tensor text;  ///< [B,tokens,D].
+  /// Of the empty or negative prompt: [B,tokens,D], or [S,B,tokens,D] with one for each of the run's S steps (null-text
+  /// optimisation).
+  at::Tensor null_text;
+  at::Tensor image = {};  ///< [B,C,h,w], further input channels of the network; undefined where it has none.
+};
+
+namespace detail {
+
+/// Tells the attention policy which branches the rows belong to: all, or one for each distinct input before the first
+/// text cross-attention.
+template <AttentionPolicy Attention>
+struct BranchAttention {
+  const Attention& attend;
+  std::span<const Branch> all, distinct;
+  std::int64_t batch;
+
+  at::Tensor operator()(AttentionSite site, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
+    site.branches = q.size(0) == static_cast<std::int64_t>(all.size()) * batch ? all : distinct;
+    return attend(site, q, k, v);
+  }
+};
+
+}  // namespace detail
+
 /// Answers the branches of a step in one batch: each sees the text or the null text, the image latents or zeros.
 ///
 /// What depends on the conditionings or the timesteps alone is computed once a run: keys and values of the text for
-/// each set of branches, and the projections of the time embedding for the timesteps of `prepare()`.
+/// each set of branches, and the projections of the time embedding for the timesteps of `prepare()`. Branches with the
+/// same input share their evaluation up to the first text cross-attention, where the network and the attention policy
+/// (`uniform_over_branches`) allow it.
 template <DenoisingNetwork Network, AttentionPolicy Attention = PlainAttention>
 class BranchNetwork {
  public:
-  /// \param text [B,tokens,D]  \param null_text [B,tokens,D], the empty or negative prompt
-  /// \param image_latents [B,C,h,w], or undefined for a network without an image input
-  BranchNetwork(Network unet, at::Tensor text, at::Tensor null_text, at::Tensor image_latents, Attention attention = {})
-      : unet_(std::move(unet)),
-        text_(std::move(text)),
-        null_text_(std::move(null_text)),
-        attention_(std::move(attention)) {
-    if (image_latents.defined()) image_latents_ = image_latents.to(unet_.device(), unet_.dtype());
+  /// \throws Error when texts and null texts do not fit together
+  BranchNetwork(Network unet, Conditioning conditioning, Attention attention = {})
+      : unet_(std::move(unet)), given_(std::move(conditioning)), attention_(std::move(attention)) {
+    require(
+        given_.text.dim() == 3 && (given_.null_text.dim() == 3 || given_.null_text.dim() == 4) &&
+            given_.null_text.sizes().slice(given_.null_text.dim() - 3) == given_.text.sizes(),
+        "conditioning: expected text [B,tokens,D] and null text of its shape or [steps,B,tokens,D], found {} and {}",
+        shape_text(given_.text.sizes()), shape_text(given_.null_text.sizes()));
+    if (given_.image.defined()) given_.image = given_.image.to(unet_.device(), unet_.dtype());
   }
 
   /// Projects the timesteps of all `sigmas` above 0 in one batch.
@@ -55,44 +88,81 @@ class BranchNetwork {
     }
   }
 
-  /// \param x [B,4,h,w], scaled by c_in  \param t fractional timestep
-  /// \return [branches.size() * B,4,h,w] in the model's dtype, branch-major
+  /// \param x [B,C,h,w], scaled by c_in  \param t fractional timestep
+  /// \return [branches.size() * B,C,h,w] in the model's dtype, branch-major
   /// \throws Error naming the first layer that gave a value that is not finite
   at::Tensor operator()(const at::Tensor& x, double t, const Step& at, std::span<const Branch> branches) {
     auto found = times_.find(t);
     if (found == times_.end()) found = times_.emplace(t, unet_.project_time(at::full({1}, t, at::kFloat))).first;
-    const auto& conditioning = conditioning_for(branches);
-    std::vector<at::Tensor> copies(branches.size(), x.to(unet_.device(), unet_.dtype()));
+    const auto& inputs = inputs_for(branches, at);
+    std::vector<at::Tensor> copies(inputs.distinct.size(), x.to(unet_.device(), unet_.dtype()));
     auto input = copies.size() == 1 ? copies[0] : at::cat(copies, 0);
-    if (conditioning.images.defined()) input = at::cat({input, conditioning.images}, 1);
+    if (inputs.images.defined()) input = at::cat({input, inputs.images}, 1);
 
-    const auto evaluate = [&] { return unet_(input, found->second, conditioning.texts, attention_, at); };
+    const detail::BranchAttention<Attention> attend{attention_, branches, inputs.distinct, x.size(0)};
+    const auto evaluate = [&] {
+      if constexpr (shares) {
+        return unet_(input, found->second, inputs.texts, attend, at, inputs.rows);
+      } else {
+        return unet_(input, found->second, inputs.texts, attend, at);
+      }
+    };
     auto output = evaluate();
     if (!at::isfinite(output).all().template item<bool>()) refuse(evaluate, at);
     return output.to(x.device());
   }
 
  private:
-  struct Conditioning {
-    ContextProjections texts;
-    at::Tensor images;
+  using Attend = detail::BranchAttention<Attention>;
+  static constexpr bool shares = uniform_over_branches<Attention>() &&
+                                 requires(const Network& unet, const at::Tensor& x, const TimeProjections& times,
+                                          const ContextProjections& texts, const Attend& attend, const Step& at) {
+    unet(x, times, texts, attend, at, x);
   };
 
-  const Conditioning& conditioning_for(std::span<const Branch> branches) {
+  /// What the network is given for a set of branches.
+  struct Inputs {
+    ContextProjections texts;
+    at::Tensor images;
+    std::vector<Branch> distinct;  ///< First of the branches of each distinct input, which are the rows of x.
+    at::Tensor rows;               ///< Input row of each prediction; undefined where that is its own.
+  };
+
+  const Inputs& inputs_for(std::span<const Branch> branches, const Step& at) {
     std::string key;
     for (const auto& branch : branches) key += static_cast<char>('0' + (branch.text ? 2 : 0) + (branch.image ? 1 : 0));
-    const auto found = conditionings_.find(key);
-    if (found != conditionings_.end()) return found->second;
+    const bool each_step = given_.null_text.dim() == 4;
+    if (each_step) {
+      require(at.index < given_.null_text.size(0), "null text: expected one for each of {} steps, found {}", at.count,
+              given_.null_text.size(0));
+      if (at.index != step_) inputs_.clear();
+      step_ = at.index;
+    }
+    const auto found = inputs_.find(key);
+    if (found != inputs_.end()) return found->second;
+
+    const auto null_text = each_step ? given_.null_text.select(0, at.index) : given_.null_text;
+    const auto batch = given_.text.size(0);
+    Inputs inputs;
     std::vector<at::Tensor> texts;
     std::vector<at::Tensor> images;
+    std::vector<std::int64_t> rows;
     for (const auto& branch : branches) {
-      texts.push_back(branch.text ? text_ : null_text_);
-      if (image_latents_.defined()) images.push_back(branch.image ? image_latents_ : at::zeros_like(image_latents_));
+      texts.push_back(branch.text ? given_.text : null_text);
+      std::size_t same = shares ? 0 : inputs.distinct.size();
+      while (same < inputs.distinct.size() && given_.image.defined() && inputs.distinct[same].image != branch.image) {
+        ++same;
+      }
+      if (same == inputs.distinct.size()) {
+        inputs.distinct.push_back(branch);
+        if (given_.image.defined()) images.push_back(branch.image ? given_.image : at::zeros_like(given_.image));
+      }
+      for (std::int64_t i = 0; i < batch; ++i) rows.push_back(static_cast<std::int64_t>(same) * batch + i);
     }
-    return conditionings_
-        .emplace(key, Conditioning{unet_.project_context(at::cat(texts, 0)),
-                                   images.empty() ? at::Tensor() : at::cat(images, 0)})
-        .first->second;
+    inputs.texts = unet_.project_context(at::cat(texts, 0));
+    if (!images.empty()) inputs.images = at::cat(images, 0);
+    if (inputs.distinct.size() < branches.size()) inputs.rows = at::tensor(rows, at::kLong).to(unet_.device());
+    return inputs_.emplace(key, std::move(inputs)).first->second;
   }
 
   template <class Evaluate>
@@ -105,10 +175,11 @@ class BranchNetwork {
   }
 
   Network unet_;
-  at::Tensor text_, null_text_, image_latents_;
+  Conditioning given_;
   Attention attention_;
   std::map<double, TimeProjections> times_;
-  std::map<std::string, Conditioning> conditionings_;
+  std::map<std::string, Inputs> inputs_;
+  std::int64_t step_ = -1;  ///< Whose null text `inputs_` were made of, where each step has its own.
 };
 
 }  // namespace ip2p

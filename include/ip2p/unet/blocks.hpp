@@ -20,6 +20,7 @@ struct UNetPass {
   const KeysValues* text;  ///< Next transformer layer's keys and values.
   const Attention& attend;
   AttentionSite site;
+  at::Tensor rows;  ///< See `UNet`; undefined where, and from where on, the rows of x are those of the text.
 };
 
 /// A stage of either path or the middle. Residual block i takes `inputs[i]` channels; `transformers` of them exist.
@@ -47,7 +48,7 @@ struct UNetStage : torch::nn::Module {
   template <AttentionPolicy Attention>
   at::Tensor layer(std::size_t i, const at::Tensor& x, UNetPass<Attention>& pass) const {
     auto h = (*resnets[i])(x, *pass.time++);
-    if (i < attentions.size()) h = (*attentions[i])(h, pass.text, pass.attend, pass.site);
+    if (i < attentions.size()) h = (*attentions[i])(h, pass.text, pass.attend, pass.site, pass.rows);
     return h;
   }
 

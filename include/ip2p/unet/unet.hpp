@@ -162,20 +162,32 @@ class UNet : public ModelHandle<detail::UNetModule> {
   }
 
   /// The same with the inputs of `project_time` and `project_context` computed beforehand.
+  ///
+  /// \param rows int64 [R], or undefined. Where defined, `texts` have R rows, `times` one, and row r of the prediction
+  ///   belongs to row rows[r] of x: what comes before the first text cross-attention is evaluated once a row of x.
+  ///   Exact, and worth it wherever guidance asks for one input under several texts.
   template <AttentionPolicy Attention = PlainAttention>
   at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
-                        const Attention& attend = {}, const Step& step = {}) const {
+                        const Attention& attend = {}, const Step& step = {}, const at::Tensor& rows = {}) const {
     const auto& m = *module_;
     require(x.dim() == 4 && x.size(1) == m.config.in_channels, "UNet: x: expected [B, {}, h, w], found {}",
             m.config.in_channels, shape_text(x.sizes()));
-    detail::UNetPass<Attention> pass{times.data(), texts.data(), attend, {}};
+    detail::UNetPass<Attention> pass{times.data(), texts.data(), attend, {}, rows};
     pass.site.step = step;
 
     auto h = (*m.conv_in)(x.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast));
     std::vector<at::Tensor> skips{h};
+    const auto layer = [&](const detail::UNetStage& stage, std::size_t i, const at::Tensor& input) {
+      const bool shared = pass.rows.defined();
+      auto output = stage.layer(i, input, pass);
+      if (shared && !pass.rows.defined()) {
+        for (auto& skip : skips) skip = detail::take_rows(skip, rows);
+      }
+      return output;
+    };
     for (const auto& stage : m.down) {
       for (std::size_t i = 0; i < stage->resnets.size(); ++i) {
-        h = stage->layer(i, h, pass);
+        h = layer(*stage, i, h);
         skips.push_back(h);
       }
       if (stage->downsampler) {
@@ -183,11 +195,11 @@ class UNet : public ModelHandle<detail::UNetModule> {
         skips.push_back(h);
       }
     }
-    h = m.middle->layer(0, h, pass);
-    h = m.middle->layer(1, h, pass);
+    h = layer(*m.middle, 0, h);
+    h = layer(*m.middle, 1, h);
     for (const auto& stage : m.up) {
       for (std::size_t i = 0; i < stage->resnets.size(); ++i) {
-        h = stage->layer(i, at::cat({h, skips.back()}, 1), pass);
+        h = layer(*stage, i, at::cat({h, skips.back()}, 1));
         skips.pop_back();
       }
       if (stage->upsampler) h = (*stage->upsampler)(h, skips.back().size(2), skips.back().size(3));
