@@ -93,6 +93,20 @@ class LatentPipeline {
         [&] { return finite_or_wider([&] { return codec_.encode(pictures.to(unet_.device())); }, "vae encoder"); });
   }
 
+  /// A sample of the codec's posterior, unscaled; the mean where the codec has no variance (`encode_moments`).
+  /// \param pictures as in `encode_images`  \param noise standard normal, of the latents' shape
+  [[nodiscard]] at::Tensor encode_images(const at::Tensor& pictures, const at::Tensor& noise) {
+    if constexpr (requires { codec_.encode_moments(pictures).sample(noise); }) {
+      const at::NoGradGuard no_grad;
+      return with_memory_advice([&] {
+        return finite_or_wider([&] { return codec_.encode_moments(pictures.to(unet_.device())).sample(noise); },
+                               "vae encoder");
+      });
+    } else {
+      return encode_images(pictures);
+    }
+  }
+
   /// Latents at noise level sigmas[0] to clean ones, by this pipeline's sampler and guidance.
   /// \param x [B,C,h,w], fp32  \param sigmas noise levels of the run, e.g. of `schedule` or its tail
   /// \return [B,C,h,w], fp32, on the network's device

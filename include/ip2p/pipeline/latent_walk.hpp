@@ -1,0 +1,74 @@
+#pragma once
+
+/// \file
+/// Variations of a picture: runs whose start noise lies between those of two seeds.
+
+#include <ATen/ops/cat.h>
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ip2p/pipeline/text_to_image.hpp"
+
+namespace ip2p {
+
+/// Spherical interpolation of Gaussian noise (Shoemake 1985), per row of [B, ...]: norms in between stay those of
+/// noise, which a straight line would not keep. \param share 0 gives `a`, 1 gives `b` \throws Error for shapes that
+/// differ or a share outside [0, 1]
+inline at::Tensor slerp(const at::Tensor& a, const at::Tensor& b, double share) {
+  require(a.sizes() == b.sizes() && a.dim() >= 1, "slerp: expected noise of one shape, found {} and {}",
+          shape_text(a.sizes()), shape_text(b.sizes()));
+  require(share >= 0.0 && share <= 1.0, "slerp: expected a share in [0, 1], found {}", share);
+  const auto x = a.to(at::kDouble).flatten(1);
+  const auto y = b.to(at::kDouble).flatten(1);
+  const auto cosine = x.mul(y).sum(1, true).div(x.norm(2, {1}, true).mul(y.norm(2, {1}, true))).clamp(-1.0, 1.0);
+  const auto angle = cosine.acos();
+  const auto sine = angle.sin();
+  // Where both point the same way the arc is a line.
+  const auto line = sine.abs().lt(1e-6);
+  const auto safe = sine.masked_fill(line, 1.0);
+  const auto from = angle.mul(1.0 - share).sin().div(safe).masked_fill(line, 1.0 - share);
+  const auto to = angle.mul(share).sin().div(safe).masked_fill(line, share);
+  return x.mul(from).add(y.mul(to)).view(a.sizes()).to(a.scalar_type());
+}
+
+/// A walk from one seed to another: `frames` pictures of one prompt whose start noise moves along the arc between those
+/// of the seeds. With a deterministic sampler neighbours look alike.
+/// \param pipeline a `TextToImagePipeline`  \param options its seed is the walk's beginning  \param frames >= 2
+/// \throws Error as the pipeline does
+template <class Pipeline>
+[[nodiscard]] std::vector<Image> latent_walk(Pipeline& pipeline, const std::string& prompt, std::uint64_t to_seed,
+                                             std::int64_t frames, TextToImageOptions options = {}) {
+  require(frames >= 2, "latent_walk: expected at least 2 frames, found {}", frames);
+  const auto shape = pipeline.latent_shape(1, options.width, options.height);
+  const auto from = TorchNoise(options.seed).normal(shape, 0);
+  const auto to = TorchNoise(to_seed).normal(shape, 0);
+  std::vector<Image> images;
+  for (std::int64_t i = 0; i < frames; ++i) {
+    options.latents = slerp(from, to, static_cast<double>(i) / static_cast<double>(frames - 1));
+    images.push_back(pipeline(prompt, options));
+  }
+  return images;
+}
+
+/// Variations of the picture of `options.seed`: `count` pictures whose start noise lies `strength` of the way towards
+/// that of another seed each (seed + 1, seed + 2, ...).
+/// \param strength in [0, 1]: 0 is the picture itself, 1 another one  \throws Error as the pipeline does
+template <class Pipeline>
+[[nodiscard]] std::vector<Image> variations(Pipeline& pipeline, const std::string& prompt, std::int64_t count,
+                                            double strength, TextToImageOptions options = {}) {
+  require(count >= 1, "variations: expected at least 1, found {}", count);
+  const auto shape = pipeline.latent_shape(1, options.width, options.height);
+  const auto origin = TorchNoise(options.seed).normal(shape, 0);
+  std::vector<Image> images;
+  for (std::int64_t i = 1; i <= count; ++i) {
+    const auto other = TorchNoise(options.seed + static_cast<std::uint64_t>(i)).normal(shape, 0);
+    options.latents = slerp(origin, other, strength);
+    images.push_back(pipeline(prompt, options));
+  }
+  return images;
+}
+
+}  // namespace ip2p
