@@ -8,6 +8,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/progress.hpp"
 #include "ip2p/core/random.hpp"
+#include "ip2p/core/shared_noise.hpp"
 #include "ip2p/core/step.hpp"
 #include "ip2p/core/tensor.hpp"
 
@@ -33,14 +34,20 @@
 #include "ip2p/io/webp.hpp"
 #include "ip2p/io/weights.hpp"
 
+#include "ip2p/schedule/align_your_steps_sigmas.hpp"
 #include "ip2p/schedule/any_schedule.hpp"
 #include "ip2p/schedule/concepts.hpp"
 #include "ip2p/schedule/discrete_schedule.hpp"
+#include "ip2p/schedule/edm_sigmas.hpp"
+#include "ip2p/schedule/exponential_sigmas.hpp"
 #include "ip2p/schedule/karras_sigmas.hpp"
+#include "ip2p/schedule/lcm_sigmas.hpp"
 #include "ip2p/schedule/linear_sigmas.hpp"
 #include "ip2p/schedule/log_linear_sigmas.hpp"
+#include "ip2p/schedule/polyexponential_sigmas.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
+#include "ip2p/schedule/spaced_sigmas.hpp"
 
 #include "ip2p/sampling/ancestral_step.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
@@ -128,8 +135,13 @@
 
 #include "ip2p/pipeline/branch_network.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/latent_pipeline.hpp"
+#include "ip2p/pipeline/latent_walk.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/numerics.hpp"
+#include "ip2p/pipeline/sdedit.hpp"
+#include "ip2p/pipeline/text_to_image.hpp"
+#include "ip2p/pipeline/two_pass.hpp"
 
 #include "ip2p/version.hpp"

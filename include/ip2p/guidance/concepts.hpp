@@ -16,6 +16,7 @@
 ///     static_assert(ip2p::GuidancePolicy<FadingGuidance>);           // then: ip2p::testing::check_guidance(...)
 
 #include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <type_traits>
@@ -58,6 +59,17 @@ concept HasWeights = requires(const Policy& guidance, const Step& at) {
   { guidance.weights(at) } -> std::same_as<std::array<double, Policy::branches.size()>>;
 };
 
+template <class Policy>
+concept NamesNeeds = requires {
+  &Policy::needs;
+}
+|| requires(const Policy& p, const Step& at) { p.needs(at); };
+
+template <class Policy>
+concept HasNeeds = requires(const Policy& guidance, const Step& at) {
+  { guidance.needs(at) } -> std::same_as<std::array<bool, Policy::branches.size()>>;
+};
+
 }  // namespace detail
 
 /// How the predictions of a step are combined.
@@ -80,8 +92,17 @@ concept GuidancePolicy = std::copy_constructible<Policy> && detail::HasBranches<
 template <class Policy>
 concept LinearGuidancePolicy = GuidancePolicy<Policy> && detail::HasWeights<Policy>;
 
-/// Stops compilation with one sentence unless `Policy` is a `GuidancePolicy` (and its weights, if any, are of the right
-/// type: a misspelt refinement would cost evaluations silently).
+/// Refinement: guidance that is no weighted sum of its branches, but does not look at all of them on every step.
+///
+///     std::array<bool, K> needs(const Step& at) const;   // one a branch, at least one true
+///
+/// Branches that are not needed are not evaluated; their rows then repeat those of the first one that was.
+/// Law: `combine` does not depend on their rows (up to rounding).
+template <class Policy>
+concept SelectiveGuidancePolicy = GuidancePolicy<Policy> && detail::HasNeeds<Policy>;
+
+/// Stops compilation with one sentence unless `Policy` is a `GuidancePolicy` (and its weights or needs, if any, are of
+/// the right type: a misspelt refinement would cost evaluations silently).
 template <class Policy>
 consteval void require_guidance_policy() {
   static_assert(std::copy_constructible<Policy>,
@@ -97,9 +118,31 @@ consteval void require_guidance_policy() {
                   "ip2p: LinearGuidancePolicy needs `std::array<double, K> weights(const Step&) const`; "
                   "see docs/reference/concepts.md#guidancepolicy");
   }
+  if constexpr (detail::HasBranches<Policy> && detail::NamesNeeds<Policy>) {
+    static_assert(detail::HasNeeds<Policy>,
+                  "ip2p: SelectiveGuidancePolicy needs `std::array<bool, K> needs(const Step&) const`; "
+                  "see docs/reference/concepts.md#guidancepolicy");
+  }
 }
 
 namespace detail {
+
+/// Which branches a step of `guidance` has to evaluate. Throws `Error` for weights that are not finite.
+template <class Policy>
+std::array<bool, Policy::branches.size()> needed_branches(const Policy& guidance, const Step& at) {
+  std::array<bool, Policy::branches.size()> needed;
+  needed.fill(true);
+  if constexpr (LinearGuidancePolicy<Policy>) {
+    const auto weights = guidance.weights(at);
+    for (std::size_t k = 0; k < weights.size(); ++k) {
+      require(std::isfinite(weights[k]), "guidance: expected finite weights, found {} for branch {}", weights[k], k);
+      needed[k] = weights[k] != 0.0;
+    }
+  } else if constexpr (SelectiveGuidancePolicy<Policy>) {
+    needed = guidance.needs(at);
+  }
+  return needed;
+}
 
 /// Views of `stacked` [K*B, ...], one of [B, ...] a branch. Throws `Error` if the rows do not divide into K branches.
 template <std::size_t K>

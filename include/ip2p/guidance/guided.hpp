@@ -3,13 +3,15 @@
 /// \file
 /// A network that predicts branch by branch, and a guidance over it.
 
+#include <ATen/ops/cat.h>
+
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/step.hpp"
@@ -31,9 +33,10 @@ namespace ip2p {
 /// in the second it is a `Denoiser` over e.g. a branch-wise `NetworkDenoiser`, which then combines estimates of x0, as
 /// the released code does. Both agree up to rounding, because guidance weights sum to 1.
 ///
-/// Branches of weight 0 are left out where the guidance is a `LinearGuidancePolicy`; where all are needed its `combine`
-/// does the arithmetic, in the published order, and in the dtype of x whatever that of the predictions. A network that
-/// is expensive to copy is passed through `std::ref`.
+/// Branches of weight 0 are left out where the guidance is a `LinearGuidancePolicy`, those that it does not need where
+/// it is a `SelectiveGuidancePolicy`; where all are needed its `combine` does the arithmetic, in the published order,
+/// and in the dtype of x whatever that of the predictions. A network that is expensive to copy is passed through
+/// `std::ref`.
 template <class Network, class Guidance>
 class Guided {
  public:
@@ -63,35 +66,39 @@ class Guided {
 
   template <class Evaluate>
   at::Tensor evaluate(const at::Tensor& x, const Step& at, Evaluate predict) {
-    const auto all = [&] { return guidance_.combine(checked(predict(Guidance::branches), x, count), at); };
+    const std::array<bool, count> needed = detail::needed_branches(guidance_, at);
+    std::array<Branch, count> active{};
+    std::size_t n = 0;
+    for (std::size_t k = 0; k < count; ++k) {
+      if (needed[k]) active[n++] = Guidance::branches[k];
+    }
+    require(n > 0, "guidance: expected a branch of non-zero weight, found none");
+    const at::Tensor stacked = checked(predict(std::span<const Branch>(active.data(), n)), x, n);
+    if (n == count) return guidance_.combine(stacked, at);
+
+    const std::int64_t batch = x.size(0);
+    std::int64_t row = 0;
     if constexpr (LinearGuidancePolicy<Guidance>) {
       const std::array<double, count> weights = guidance_.weights(at);
-      std::array<Branch, count> active{};
-      std::array<double, count> active_weights{};
-      std::size_t n = 0;
-      for (std::size_t k = 0; k < count; ++k) {
-        require(std::isfinite(weights[k]), "guidance: expected finite weights, found {} for branch {}", weights[k], k);
-        if (weights[k] == 0.0) continue;
-        active[n] = Guidance::branches[k];
-        active_weights[n++] = weights[k];
-      }
-      require(n > 0, "guidance: expected weights that sum to 1, found all zero");
-      if (n == count) return all();
-
-      const at::Tensor stacked = checked(predict(std::span<const Branch>(active.data(), n)), x, n);
-      const std::int64_t batch = x.size(0);
       at::Tensor sum;
-      for (std::size_t k = 0; k < n; ++k) {
-        const at::Tensor part = stacked.narrow(0, static_cast<std::int64_t>(k) * batch, batch);
-        if (k == 0) {
-          sum = active_weights[k] == 1.0 ? part : part.mul(active_weights[k]);
+      for (std::size_t k = 0; k < count; ++k) {
+        if (!needed[k]) continue;
+        const at::Tensor part = stacked.narrow(0, row, batch);
+        row += batch;
+        if (sum.defined()) {
+          sum = sum.add(part, weights[k]);
         } else {
-          sum = sum.add(part, active_weights[k]);
+          sum = weights[k] == 1.0 ? part : part.mul(weights[k]);
         }
       }
       return sum;
     } else {
-      return all();
+      std::vector<at::Tensor> parts;
+      for (std::size_t k = 0; k < count; ++k) {
+        parts.push_back(stacked.narrow(0, needed[k] ? row : 0, batch));
+        if (needed[k]) row += batch;
+      }
+      return guidance_.combine(at::cat(parts), at);
     }
   }
 

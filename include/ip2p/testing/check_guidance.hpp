@@ -17,7 +17,7 @@
 namespace ip2p::testing {
 
 /// Throws `Error` that names the first law which `guidance` breaks: those of `GuidancePolicy` that hold at any scale,
-/// and those of `LinearGuidancePolicy` where it is one.
+/// and those of `LinearGuidancePolicy` and `SelectiveGuidancePolicy` where it is one.
 template <class Guidance>
 void check_guidance(const Guidance& guidance) {
   require_guidance_policy<Guidance>();
@@ -55,6 +55,15 @@ void check_guidance(const Guidance& guidance) {
     expect_law(close(result, at::cat(singles), 1e-9), role, "a batch equals its samples combined one by one", "step {}",
                index);
 
+    if constexpr (SelectiveGuidancePolicy<Guidance>) {
+      const auto needed = guidance.needs(at);
+      at::Tensor changed = stacked.clone();
+      for (std::int64_t k = 0; k < rows; ++k) {
+        if (!needed[static_cast<std::size_t>(k)]) changed.narrow(0, 2 * k, 2).copy_(others.narrow(0, 2 * k, 2));
+      }
+      expect_law(close(guidance.combine(changed, at), result, 1e-9), "SelectiveGuidancePolicy",
+                 "combine does not depend on branches that it does not need", "step {}", index);
+    }
     if constexpr (LinearGuidancePolicy<Guidance>) {
       constexpr auto linear = "LinearGuidancePolicy";
       const std::array<double, count> weights = guidance.weights(at);

@@ -1,0 +1,52 @@
+#pragma once
+
+/// \file
+/// Guidance in a limited interval of noise levels.
+
+#include <array>
+#include <limits>
+
+#include "ip2p/guidance/concepts.hpp"
+
+namespace ip2p {
+
+/// Kynkaanniemi et al. 2024, "Applying guidance in a limited interval": `base` while sigma_low < sigma <= sigma_high,
+/// the fully conditioned prediction alone outside (the other branches are not evaluated there). At high noise guidance
+/// narrows what a run can become, at low noise it has little effect left.
+///
+/// Linear where `base` is. Throws `Error` unless sigma_low < sigma_high.
+template <class Base>
+struct LimitedInterval {
+  static constexpr auto branches = Base::branches;
+
+  Base base;
+  double sigma_low = 0.0;                                       ///< Noise level, exclusive.
+  double sigma_high = std::numeric_limits<double>::infinity();  ///< Noise level, inclusive.
+
+  /// Whether the base guides the step.
+  [[nodiscard]] bool guides(const Step& at) const {
+    require(sigma_low < sigma_high, "LimitedInterval: expected sigma_low < sigma_high, found {} and {}", sigma_low,
+            sigma_high);
+    return at.sigma > sigma_low && at.sigma <= sigma_high;
+  }
+
+  /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at) const {
+    return guides(at) ? base.combine(stacked, at) : detail::split_branches<branches.size()>(stacked)[0];
+  }
+
+  [[nodiscard]] std::array<double, branches.size()> weights(const Step& at) const requires LinearGuidancePolicy<Base> {
+    if (guides(at)) return base.weights(at);
+    return {1.0};
+  }
+
+  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const requires(!LinearGuidancePolicy<Base>) {
+    if (guides(at)) return detail::needed_branches(base, at);
+    return {true};
+  }
+};
+
+template <class Base>
+LimitedInterval(Base, double, double) -> LimitedInterval<Base>;
+
+}  // namespace ip2p

@@ -1,0 +1,62 @@
+#pragma once
+
+/// \file
+/// Guidance whose result keeps the spread of the conditioned prediction.
+
+#include <ATen/ops/std.h>
+#include <ATen/ops/where.h>
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "ip2p/guidance/concepts.hpp"
+
+namespace ip2p {
+
+/// Lin et al. 2023, "Common diffusion noise schedules and sample steps are flawed", section 3.4: large scales widen the
+/// values of the combined prediction, which overexposes pictures. Per sample, over all axes but the batch,
+/// e = phi e_base std(e_full) / std(e_base) + (1 - phi) e_base,
+/// with the unbiased standard deviation, as diffusers' `rescale_noise_cfg`.
+///
+/// It acts on what the network answers to `Guided`. Inside a denoiser (`NetworkDenoiser(Guided(...))`, as pipelines
+/// build it) that is the raw prediction of noise or v, as in diffusers; over a denoiser (`Guided(NetworkDenoiser...)`)
+/// it would be the estimates of x0, whose spreads stand in another relation: not the published method.
+///
+/// Not linear: all branches that the base needs are evaluated, and always the fully conditioned one. Where a combined
+/// prediction has no spread it stays as it is. Throws `Error` unless 0 <= phi <= 1.
+template <class Base>
+struct Rescaled {
+  static constexpr auto branches = Base::branches;
+
+  Base base;
+  double phi = 0.7;  ///< Share of the rescaled prediction; the paper's 0.7.
+
+  /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at) const {
+    require(phi >= 0.0 && phi <= 1.0, "Rescaled: phi: expected 0 ... 1, found {}", phi);
+    const at::Tensor full = detail::split_branches<branches.size()>(stacked)[0];
+    const at::Tensor combined = base.combine(stacked, at);
+    const at::Tensor own = deviation(combined);
+    const at::Tensor factor = at::where(own > 0, deviation(full) / own, 1.0);
+    return (combined * factor * phi).add(combined, 1.0 - phi);
+  }
+
+  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const {
+    auto needed = detail::needed_branches(base, at);
+    needed[0] = true;
+    return needed;
+  }
+
+ private:
+  static at::Tensor deviation(const at::Tensor& x) {
+    std::vector<std::int64_t> axes;
+    for (std::int64_t axis = 1; axis < x.dim(); ++axis) axes.push_back(axis);
+    return at::std(x, axes, /*unbiased=*/true, /*keepdim=*/true);
+  }
+};
+
+template <class Base>
+Rescaled(Base, double) -> Rescaled<Base>;
+
+}  // namespace ip2p

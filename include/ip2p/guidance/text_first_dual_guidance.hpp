@@ -1,0 +1,36 @@
+#pragma once
+
+/// \file
+/// Guidance along the text first, then along the image.
+
+#include <array>
+
+#include "ip2p/guidance/concepts.hpp"
+
+namespace ip2p {
+
+/// The two conditionings of Brooks et al. 2023 in the other order (equation 3 there takes the image first):
+/// e = e_null + s_T (e_text - e_null) + s_I (e_full - e_text),
+/// where e_full sees text and image, e_text the text and a zero image, e_null neither.
+/// Branches whose weight is zero need not be evaluated: e_null for s_T = 1, e_text for s_T = s_I, e_full for s_I = 0.
+struct TextFirstDualGuidance {
+  static constexpr std::array<Branch, 3> branches{
+      Branch{.text = true, .image = true}, Branch{.text = true, .image = false}, Branch{.text = false, .image = false}};
+
+  double image_scale = 1.5;  ///< s_I.
+  double text_scale = 7.5;   ///< s_T.
+
+  /// `stacked` [3B,C,h,w] in the order of `branches` -> [B,C,h,w].
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const {
+    const auto [full, text, null] = detail::split_branches<3>(stacked);
+    return null.add(text.sub(null), text_scale).add(full.sub(text), image_scale);
+  }
+
+  [[nodiscard]] std::array<double, 3> weights(const Step& /*at*/) const {
+    return {image_scale, text_scale - image_scale, 1.0 - text_scale};
+  }
+};
+
+static_assert(LinearGuidancePolicy<TextFirstDualGuidance>);
+
+}  // namespace ip2p
