@@ -57,6 +57,7 @@ class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, Sampl
 
   /// One picture for each prompt.
   [[nodiscard]] PipelineResult run(std::span<const std::string> prompts, const TextToImageOptions& options = {}) {
+    require(!prompts.empty(), "prompts: expected at least one, found none");
     TorchNoise noise(seeds_for(prompts.size(), options.seed, options.seeds));
     PipelineResult result;
     const auto schedule = default_schedule(options.numerics, this->scheduler);

@@ -1,0 +1,205 @@
+#pragma once
+
+/// \file
+/// DDIM inversion: the noise from which a deterministic run leads back to a photograph.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/stack.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/guidance/no_guidance.hpp"
+#include "ip2p/io/psnr.hpp"
+#include "ip2p/pipeline/latent_pipeline.hpp"
+#include "ip2p/sampling/ddim.hpp"
+#include "ip2p/schedule/linear_sigmas.hpp"
+
+namespace ip2p {
+
+/// Numbers of `invert`; the defaults are the published ones.
+struct InversionOptions {
+  std::int64_t steps = 50;  ///< Of the run there, and of the run back; 1 to 999.
+  /// Takes the photograph for noise-free, as diffusers' schedulers do by default; published is to take it for a picture
+  /// at the noise level of timestep 0.
+  bool set_alpha_to_one = false;
+  std::optional<std::int64_t> resolution = {};  ///< Long side in pixels; see `edit_size`.
+  Numerics numerics = Numerics::released;       ///< How photographs are prepared and pictures rounded.
+  /// Progress and cancellation of the inversion, whose steps rise in noise: `sigma` < `sigma_next`.
+  RunHooks hooks = {};
+};
+
+/// Photographs as deterministic runs that lead back to them.
+///
+/// Latents are in the convention of all samplers here, x = sqrt(1 + sigma^2) times the variance-preserving latents of
+/// the papers; the photographs' own latents are in both x0 times `scaling_factor()`.
+struct Inversion {
+  std::vector<std::string> prompts;  ///< One per photograph.
+  /// Noise levels of the run back, S + 1, strictly decreasing; the last is that of the photograph (see
+  /// `InversionOptions::set_alpha_to_one`).
+  std::vector<double> levels;
+  at::Tensor trajectory;      ///< [S+1,B,C,h,w], fp32: at levels[i]; from the start of the run back to the photograph.
+  at::Tensor reconstruction;  ///< [B,C,h,w], fp32, times `scaling_factor()`: what the run back gives, unguided.
+  std::vector<Image> images;  ///< The reconstruction as pictures; empty where latents were inverted.
+
+  std::vector<double> latent_mse;  ///< Of `reconstruction` to the photograph's latents, one per photograph.
+  std::vector<double> psnr;        ///< Of `images` to the photographs, in dB; empty where latents were inverted.
+  std::vector<double> codec_psnr;  ///< Of the codec's round trip to the photographs: what `psnr` can reach at best.
+
+  [[nodiscard]] std::int64_t steps() const { return static_cast<std::int64_t>(levels.size()) - 1; }
+
+  /// The photographs' latents [B,C,h,w], times `scaling_factor()`.
+  [[nodiscard]] at::Tensor clean() const {
+    return trajectory.select(0, trajectory.size(0) - 1).div(std::sqrt(1.0 + levels.back() * levels.back()));
+  }
+
+  /// Noise levels as samplers take them: the last is 0, and `Ddim::final_sigma` is levels.back().
+  [[nodiscard]] std::vector<double> sigmas() const {
+    auto result = levels;
+    result.back() = 0.0;
+    return result;
+  }
+};
+
+/// The timesteps that inversion was published with, for a model trained with `scheduler.noise`: 1, 1 + N/S, ... (leading
+/// spacing and an offset of 1, whatever the model's own configuration says).
+inline LinearSigmas inversion_schedule(const SchedulerConfig& scheduler) {
+  auto schedule = LinearSigmas::from_config(scheduler);
+  schedule.spacing = TimestepSpacing::leading;
+  schedule.steps_offset = 1;
+  return schedule;
+}
+
+namespace detail {
+
+/// Mean squared difference of each sample of [B,C,h,w].
+inline std::vector<double> mse_by_sample(const at::Tensor& a, const at::Tensor& b) {
+  std::vector<double> result;
+  const auto squares = a.sub(b).square();
+  for (std::int64_t i = 0; i < a.size(0); ++i) result.push_back(squares[i].mean().template item<double>());
+  return result;
+}
+
+/// One step of deterministic DDIM from noise level `from` to `to`, up or down.
+/// \param output prediction of the network for `x` scaled to `from`
+inline at::Tensor ddim_step(const at::Tensor& x, const at::Tensor& output, const AnyPrediction& prediction, double from,
+                            double to) {
+  if (from == 0.0) {
+    // Without noise, noise and v are the same; an estimate of x0 says nothing about the direction.
+    require(prediction.type != PredictionType::sample,
+            "inversion: expected a model that predicts noise or v where the photograph is taken for noise-free, found "
+            "one that predicts x0");
+    return x.add(output, to);
+  }
+  const auto [c_in, c_skip, c_out] = prediction.preconditioning(from);
+  return euler_step(x, x.mul(c_skip).add(output, c_out), from, to);
+}
+
+/// The run back: deterministic DDIM from inversion.levels[0] to latents times `scaling_factor()`.
+/// \param start [B,C,h,w] at inversion.levels[0]
+template <class Pipeline, GuidancePolicy Guidance, AttentionPolicy Attention = PlainAttention>
+at::Tensor run_back(Pipeline& pipeline, const at::Tensor& start, const Inversion& inversion, Conditioning conditioning,
+                    const Guidance& guidance, const RunHooks& hooks, const Attention& attention = {}) {
+  const at::NoGradGuard no_grad;
+  const auto schedule = inversion_schedule(pipeline.scheduler);
+  const auto sigmas = inversion.sigmas();
+  return with_memory_advice([&] {
+    BranchNetwork network(pipeline.unet(), std::move(conditioning), attention);
+    network.prepare(schedule, sigmas);
+    NetworkDenoiser denoiser(Guided(std::ref(network), guidance), schedule, AnyPrediction{pipeline.scheduler.prediction});
+    CounterNoise unused(0);
+    return Ddim{.final_sigma = inversion.levels.back()}.sample(denoiser, start.to(pipeline.unet().device()), sigmas,
+                                                               unused, hooks);
+  });
+}
+
+}  // namespace detail
+
+/// Inverts latents: DDIM run from the photograph to noise under its prompt alone (no guidance), and the run back.
+///
+/// The step from level a to b > a moves by the network's answer to the latents at a, told the timestep of b, which it
+/// will be told on the way back. Reference: google/prompt-to-prompt `NullInversion.next_step`; diffusers'
+/// `DDIMInverseScheduler` takes the same steps (its defaults differ: `set_alpha_to_one`, `steps_offset`, clipping).
+///
+/// \param pipeline a `TextToImagePipeline`; its sampler and guidance play no part
+/// \param clean [B,C,h,w], times `scaling_factor()`  \param prompts one per photograph: what is seen on it
+/// \throws Error for options out of range and values that are not finite; Cancelled
+template <class Pipeline>
+[[nodiscard]] Inversion invert(Pipeline& pipeline, const at::Tensor& clean, std::span<const std::string> prompts,
+                               const InversionOptions& options = {}) {
+  const at::NoGradGuard no_grad;
+  const auto channels = pipeline.codec().latent_channels();
+  require(clean.dim() == 4 && clean.size(1) == channels, "invert: expected latents [B,{},h,w], found {}", channels,
+          shape_text(clean.sizes()));
+  require(static_cast<std::int64_t>(prompts.size()) == clean.size(0),
+          "invert: expected one prompt for each of {} photographs, found {}", clean.size(0), prompts.size());
+  require(pipeline.unet().in_channels() == channels, "invert: expected a UNet with {} input channels, found {}", channels,
+          pipeline.unet().in_channels());
+
+  const auto schedule = inversion_schedule(pipeline.scheduler);
+  const AnyPrediction prediction{pipeline.scheduler.prediction};
+  Inversion result;
+  result.prompts.assign(prompts.begin(), prompts.end());
+  result.levels = schedule.sigmas(options.steps);
+  if (!options.set_alpha_to_one) result.levels.back() = schedule.training.sigma_min();
+
+  const auto text = pipeline.encode_text(prompts);
+  BranchNetwork network(pipeline.unet(), text);
+  const auto photo = clean.to(pipeline.unet().device(), at::kFloat);
+  auto x = photo.mul(std::sqrt(1.0 + result.levels.back() * result.levels.back()));
+  std::vector<at::Tensor> visited(result.levels.size());
+  visited.back() = x;
+  with_memory_advice([&] {
+    for (std::size_t i = visited.size() - 1; i > 0; --i) {
+      const double from = result.levels[i];
+      const double to = result.levels[i - 1];
+      const Step at{.index = options.steps - static_cast<std::int64_t>(i),
+                    .count = options.steps,
+                    .sigma = from,
+                    .sigma_next = to};
+      options.hooks.check(at);
+      const auto scaled = x.div(std::sqrt(1.0 + from * from));
+      const auto output = network(scaled, schedule.sigma_to_t(to), at, NoGuidance::branches).to(at::kFloat);
+      x = options.hooks.finish(at, detail::ddim_step(x, output, prediction, from, to));
+      visited[i - 1] = x;
+    }
+  });
+  result.trajectory = at::stack(visited);
+  result.reconstruction = detail::run_back(pipeline, x, result, text, NoGuidance{}, {.stop = options.hooks.stop});
+  result.latent_mse = detail::mse_by_sample(result.reconstruction, photo);
+  return result;
+}
+
+/// Inverts photographs: prepares and encodes them (the mean of the codec's posterior), inverts the latents, and measures
+/// the reconstruction in pictures too.
+template <class Pipeline>
+[[nodiscard]] Inversion invert(Pipeline& pipeline, std::span<const Image> photos, std::span<const std::string> prompts,
+                               const InversionOptions& options = {}) {
+  const auto pictures = prepare_photos(photos, options.resolution, options.numerics);
+  const auto clean = pipeline.encode_images(pictures).to(at::kFloat).mul(pipeline.codec().scaling_factor());
+  auto result = invert(pipeline, clean, prompts, options);
+  result.images = pipeline.decode(result.reconstruction, options.numerics);
+  const auto prepared = tensor_to_images(pictures, Numerics::diffusers);
+  const auto round_trip = pipeline.decode(clean, options.numerics);
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    result.psnr.push_back(psnr(result.images[i], prepared[i]));
+    result.codec_psnr.push_back(psnr(round_trip[i], prepared[i]));
+  }
+  return result;
+}
+
+/// Inverts one photograph.
+template <class Pipeline>
+[[nodiscard]] Inversion invert(Pipeline& pipeline, const Image& photo, const std::string& prompt,
+                               const InversionOptions& options = {}) {
+  return invert(pipeline, std::span(&photo, 1), std::span(&prompt, 1), options);
+}
+
+}  // namespace ip2p

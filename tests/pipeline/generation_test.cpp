@@ -1,0 +1,249 @@
+#include <ATen/ops/equal.h>
+#include <ATen/ops/randn.h>
+
+#include <string>
+#include <vector>
+
+#include "ip2p/core/shared_noise.hpp"
+#include "ip2p/pipeline/inpaint.hpp"
+#include "ip2p/pipeline/latent_walk.hpp"
+#include "ip2p/pipeline/sdedit.hpp"
+#include "ip2p/pipeline/text_to_image.hpp"
+#include "ip2p/pipeline/two_pass.hpp"
+#include "ip2p/sampling/any_sampler.hpp"
+#include "pipeline/tiny_models.hpp"
+#include "support/catch.hpp"
+#include "support/reference.hpp"
+
+// Expected values: diffusers' pipelines on the folder tiny-ip2p, by tests/parity/make_generation_fixtures.py.
+
+namespace {
+
+using namespace ip2p;
+using namespace ip2p::testing;
+
+const TextToImageOptions quick{.steps = 3, .seed = 5, .width = 64, .height = 64};
+
+/// One case of the fixture: what the reference was given and what it returned.
+struct Case {
+  explicit Case(nlohmann::json settings_) : settings(std::move(settings_)), name(settings.at("name")) {
+    prompts = settings.at("prompts").get<std::vector<std::string>>();
+  }
+  [[nodiscard]] at::Tensor tensor(const std::string& key) const {
+    static const auto file = SafetensorsFile::open(fixture("pipeline/fixtures/generation-expected.safetensors"));
+    return file.tensor(name + "." + key);
+  }
+  /// Largest difference of the latents, relative to their deviation.
+  [[nodiscard]] double difference(const at::Tensor& found) const {
+    return max_difference(found, tensor("latents")) / deviation(tensor("latents"));
+  }
+  nlohmann::json settings;
+  std::string name;
+  std::vector<std::string> prompts;
+};
+
+std::vector<Case> cases(const std::string& kind) {
+  std::vector<Case> found;
+  for (const auto& entry : read_json(fixture("pipeline/fixtures/generation-cases.json"))) {
+    if (entry.at("kind") == kind) found.emplace_back(entry);
+  }
+  return found;
+}
+
+SchedulerConfig tiny_scheduler() { return {.steps_offset = 1}; }
+
+bool same_outside(const Image& a, const Image& b, const Image& mask) {
+  for (std::size_t i = 0; i < a.pixels.size(); ++i) {
+    if (mask.pixels[i] == 0 && a.pixels[i] != b.pixels[i]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("Text to image equals StableDiffusionPipeline", "[pipeline][parity]") {
+  const auto files = tiny_files();
+  std::size_t compared = 0;
+  for (const auto& c : cases("text")) {
+    INFO(c.name);
+    TextToImagePipeline generate{load<ClipTextEncoder>(files),
+                                 load<KlAutoencoder>(files),
+                                 tiny_unet(4),
+                                 AnySampler::named(c.settings.at("sampler").get<std::string>()),
+                                 TextGuidance{7.5},
+                                 tiny_scheduler()};
+    const auto result = generate.run(c.prompts, {.steps = c.settings.at("steps"),
+                                                 .seed = c.settings.at("seed"),
+                                                 .negative_prompt = c.settings.value("negative", ""),
+                                                 .width = c.settings.at("size")[0],
+                                                 .height = c.settings.at("size")[1],
+                                                 .numerics = Numerics::diffusers});
+    CHECK(c.difference(result.latents) < 2e-4);
+    CHECK(result.images.front().width == c.settings.at("size")[0]);
+    ++compared;
+  }
+  CHECK(compared == 2);
+}
+
+TEST_CASE("SDEdit equals StableDiffusionImg2ImgPipeline", "[pipeline][parity]") {
+  const auto files = tiny_files();
+  std::size_t compared = 0;
+  for (const auto& c : cases("image")) {
+    INFO(c.name);
+    TextToImagePipeline pipeline{load<ClipTextEncoder>(files),
+                                 load<KlAutoencoder>(files),
+                                 tiny_unet(4),
+                                 AnySampler::named(c.settings.at("sampler").get<std::string>()),
+                                 TextGuidance{7.5},
+                                 tiny_scheduler()};
+    const std::vector<Image> photos{from_tensor(c.tensor("photo"))};
+    const auto result = sdedit(pipeline, photos, c.prompts,
+                               {.strength = c.settings.at("strength"),
+                                .steps = c.settings.at("steps"),
+                                .seed = c.settings.at("seed"),
+                                .numerics = Numerics::diffusers});
+    CHECK(c.difference(result.latents) < 2e-4);
+    ++compared;
+  }
+  CHECK(compared == 2);
+}
+
+TEST_CASE("Inpainting equals StableDiffusionInpaintPipeline with 4 and with 9 channels", "[pipeline][parity]") {
+  const auto files = tiny_files();
+  std::size_t compared = 0;
+  for (const auto& c : cases("inpaint")) {
+    INFO(c.name);
+    InpaintPipeline pipeline{load<ClipTextEncoder>(files),
+                             load<KlAutoencoder>(files),
+                             tiny_unet(c.settings.at("channels")),
+                             AnySampler::named(c.settings.at("sampler").get<std::string>()),
+                             TextGuidance{7.5},
+                             tiny_scheduler()};
+    const InpaintOptions options{.strength = c.settings.at("strength"), .steps = c.settings.at("steps")};
+    const std::vector<Image> photo{from_tensor(c.tensor("photo"))};
+    const auto mask = mask_tensor(from_tensor(c.tensor("mask")), std::nullopt, Numerics::diffusers);
+    TorchNoise noise(c.settings.at("seed").get<std::uint64_t>());
+    const auto latents = pipeline.sample(prepare_photos(photo, std::nullopt, Numerics::diffusers), mask, c.prompts,
+                                         options, default_schedule(Numerics::diffusers, tiny_scheduler()), noise);
+    CHECK(c.difference(latents) < 2e-4);
+    ++compared;
+  }
+  CHECK(compared == 4);
+}
+
+TEST_CASE("Text to image is a function of its arguments, a batch equals its pictures", "[pipeline]") {
+  auto generate = tiny_text_to_image();
+  const std::vector<std::string> prompts{"a boat", "a red balloon"};
+  const auto both = generate.run(prompts, quick);
+  auto second = quick;
+  second.seed = quick.seed + 1;
+  CHECK(max_difference(both.latents.narrow(0, 1, 1), generate.run({&prompts[1], 1}, second).latents) <
+        1e-4 * deviation(both.latents));
+  CHECK(generate("a boat", quick) == generate("a boat", quick));
+  CHECK_FALSE(generate("a boat", quick) == generate("a boat", second));
+  auto negative = quick;
+  negative.negative_prompt = "grey";
+  CHECK_FALSE(generate("a boat", quick) == generate("a boat", negative));
+}
+
+TEST_CASE("Text to image refuses models and sizes that do not fit", "[pipeline]") {
+  const auto files = tiny_files();
+  const auto text = load<ClipTextEncoder>(files);
+  const auto codec = load<KlAutoencoder>(files);
+  CHECK_THROWS_WITH((TextToImagePipeline{text, codec, tiny_unet(8)}),
+                    Contains("expected a UNet with 4 input channels, found 8") && Contains("use EditPipeline"));
+  CHECK_THROWS_WITH((TextToImagePipeline{text, codec, tiny_unet(9)}), Contains("use InpaintPipeline"));
+  CHECK_THROWS_WITH((InpaintPipeline{text, codec, tiny_unet(8)}), Contains("4 input channels, or 9"));
+  auto generate = tiny_text_to_image();
+  auto options = quick;
+  options.width = 60;
+  CHECK_THROWS_WITH(generate("a boat", options), Contains("size: expected positive multiples of 8, found 60x64"));
+  options = quick;
+  options.latents = at::randn({1, 4, 8, 7});
+  CHECK_THROWS_WITH(generate("a boat", options), Contains("latents: expected [1, 4, 8, 8], found [1, 4, 8, 7]"));
+  CHECK_THROWS_WITH(generate.run({}, quick), Contains("prompts: expected at least one"));
+}
+
+TEST_CASE("SDEdit keeps more of the photograph at less strength", "[pipeline]") {
+  auto pipeline = tiny_text_to_image(Euler{});
+  const auto photo = tiny_photo();
+  const auto clean =
+      pipeline.encode_images(prepare_photos({&photo, 1}, 64, Numerics::released)) * pipeline.codec().scaling_factor();
+  const auto distance = [&](double strength) {
+    const std::vector<std::string> prompts{"a boat"};
+    const auto result = sdedit(pipeline, {&photo, 1}, prompts,
+                               {.strength = strength, .steps = 10, .resolution = 64, .posterior_sample = false});
+    return max_difference(result.latents, clean);
+  };
+  CHECK(distance(0.1) < distance(0.5));
+  CHECK(distance(0.5) < distance(1.0));
+  CHECK(steps_for_strength(0.65, 10) == 6);
+  CHECK(steps_for_strength(1.0, 7) == 7);
+  CHECK_THROWS_WITH(steps_for_strength(0.05, 10),
+                    Contains("strength: expected at least 1 of 10 steps to run, found 0"));
+  CHECK_THROWS_WITH(steps_for_strength(1.5, 10), Contains("strength: expected a value in [0, 1], found 1.5"));
+  const std::vector<std::string> three(3, "a boat");
+  const std::vector<Image> two(2, photo);
+  CHECK_THROWS_WITH(sdedit(pipeline, two, three, {}), Contains("one photograph for all prompts or one each"));
+}
+
+TEST_CASE("A masked edit leaves everything outside the mask as it was", "[pipeline]") {
+  const auto files = tiny_files();
+  EditPipeline edit{load<ClipTextEncoder>(files), load<KlAutoencoder>(files), load<UNet>(files)};
+  const auto photo = tiny_photo();
+  const auto mask = tiny_mask();
+  const auto result = masked_edit(edit, photo, mask, "make it snowy", {.steps = 4, .resolution = 64});
+  CHECK(same_outside(result, photo, mask));
+  CHECK_FALSE(result == photo);
+  CHECK_THROWS_WITH(masked_edit(edit, photo, tiny_mask(32, 32), "make it snowy", {}),
+                    Contains("mask: expected the photograph's size 64x64, found 32x32"));
+}
+
+TEST_CASE("Inpainting pastes the photograph's own pixels outside the mask", "[pipeline]") {
+  const auto files = tiny_files();
+  InpaintPipeline pipeline{load<ClipTextEncoder>(files), load<KlAutoencoder>(files), tiny_unet(4)};
+  const auto photo = tiny_photo();
+  const auto mask = tiny_mask();
+  InpaintOptions options{.steps = 4, .resolution = 64};
+  const auto pasted = pipeline(photo, mask, "a cat", options);
+  CHECK(same_outside(pasted, photo, mask));
+  CHECK_FALSE(pasted == photo);
+  options.paste = false;
+  CHECK_FALSE(same_outside(pipeline(photo, mask, "a cat", options), photo, mask));
+}
+
+TEST_CASE("Two passes draw at the larger size", "[pipeline]") {
+  auto generate = tiny_text_to_image();
+  const auto large = two_pass(generate, "a boat", quick, {.factor = 1.5, .steps = 4});
+  CHECK((large.width == 96 && large.height == 96));
+  CHECK_THROWS_WITH(two_pass(generate, "a boat", quick, {.factor = 1.0}), Contains("expected a factor in (1, 8]"));
+}
+
+TEST_CASE("A latent walk begins and ends at the pictures of its seeds", "[pipeline]") {
+  auto generate = tiny_text_to_image(Euler{});
+  const auto frames = latent_walk(generate, "a boat", 9, 3, quick);
+  REQUIRE(frames.size() == 3);
+  CHECK(frames.front() == generate("a boat", quick));
+  auto other = quick;
+  other.seed = 9;
+  CHECK(frames.back() == generate("a boat", other));
+  CHECK_FALSE(frames[1] == frames[0]);
+  CHECK(variations(generate, "a boat", 1, 0.0, quick).front() == frames.front());
+
+  const auto a = TorchNoise(1).normal({2, 4, 16, 16}, 0);
+  const auto b = TorchNoise(2).normal({2, 4, 16, 16}, 0);
+  // Halfway along the arc between independent noises the norm is still that of noise; halfway along the line it is not.
+  CHECK(deviation(slerp(a, b, 0.5)) == Approx(1.0).margin(0.05));
+  CHECK(max_difference(slerp(a, a, 0.3), a) < 1e-6);
+  CHECK_THROWS_WITH(slerp(a, b, 1.2), Contains("slerp: expected a share in [0, 1]"));
+}
+
+TEST_CASE("Shared noise repeats each draw within its group", "[core]") {
+  SharedNoise shared(CounterNoise(3), 2);
+  const auto rows = shared.normal({4, 2, 2}, 1);
+  const auto drawn = CounterNoise(3).normal({2, 2, 2}, 1);
+  CHECK(at::equal(rows[0], drawn[0]));
+  CHECK(at::equal(rows[1], drawn[0]));
+  CHECK(at::equal(rows[3], drawn[1]));
+  CHECK_THROWS_WITH(shared.normal({3, 2}, 0), Contains("expected rows in groups of 2, found 3"));
+}
