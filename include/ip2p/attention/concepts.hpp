@@ -7,7 +7,13 @@
 /// queries and keys are used and what is done to the values. Every Prompt-to-Prompt edit is linear in the attention
 /// map, so it can be written on the value side and no policy has to build a map.
 ///
-/// Laws: an edit that changes nothing equals `PlainAttention`; sites that an edit does not want stay untouched; pure.
+/// Laws (`ip2p::testing::check_attention`):
+///  1. the result has the shape and dtype of q; arguments are not changed; equal arguments give equal bits;
+///  2. sites that an edit does not want have the bits of `PlainAttention`;
+///  3. a batch of groups (a source and the images edited after it) equals the groups one by one;
+///  4. a policy that says `uniform_over_branches` gives each branch what it gives that branch alone;
+///  5. linear in the values, whatever their width: so `Observed` learns the map, by values that pick its columns. A
+///     policy that adds something of its own to the result is none the worse, but cannot be observed.
 ///
 /// Skeleton:
 /// \code
@@ -47,9 +53,8 @@ struct AttentionSite {
 namespace detail {
 
 template <class Attention>
-concept SaysUniform = requires {
-  requires std::same_as<std::remove_cvref_t<decltype(Attention::uniform_over_branches)>, bool>;
-};
+concept SaysUniform = std::same_as < std::remove_cvref_t<decltype(Attention::uniform_over_branches)>,
+bool > ;
 
 }  // namespace detail
 

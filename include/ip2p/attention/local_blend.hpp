@@ -1,0 +1,129 @@
+#pragma once
+
+/// \file
+/// Prompt-to-Prompt's local blend: an edit stays where its words look.
+
+#include <ATen/ops/max_pool2d.h>
+#include <ATen/ops/upsample_nearest2d.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "ip2p/attention/observed.hpp"
+#include "ip2p/core/progress.hpp"
+
+namespace ip2p {
+
+/// Options of `LocalBlend`; the defaults are google/prompt-to-prompt's.
+struct LocalBlendOptions {
+  /// Positions of the words where an edit may happen, one list for each image of a group, the source's first.
+  std::vector<std::vector<std::int64_t>> words;
+  /// Positions of words where it may not, likewise; empty: none.
+  std::vector<std::vector<std::int64_t>> subtract = {};
+  double threshold = 0.3;             ///< Of the map's largest value: more than that is inside.
+  double subtract_threshold = 0.3;    ///< The same for `subtract`.
+  double start_blend = 0.2;           ///< Share of the run, from its start, in which nothing is blended.
+  std::int64_t max_tokens = 32 * 32;  ///< Larger maps (in pixels) are not recorded.
+};
+
+/// Keeps the source's latents wherever neither the source's nor the edited image's words look (Hertz et al. 2022,
+/// section 3.2; `LocalBlend` of google/prompt-to-prompt). A recorder: it sees the maps through `Observed` and acts
+/// through `RunHooks::revise`.
+///
+///     auto blend = std::make_shared<ip2p::LocalBlend>(ip2p::LocalBlendOptions{.words = {{2}, {2}}});
+///     ip2p::Observed attention(ip2p::PromptToPrompt{swap}, blend);
+///     hooks.revise = [blend](const ip2p::Step& at, const at::Tensor& x) { return blend->revise(at, x); };
+///
+/// The mask of an image: maps of the layers at a quarter of the latents' sides (16x16 for 512 pixels), summed over its
+/// words, mean over heads, layers and all steps so far; largest value of each 3x3 neighbourhood; nearest size of the
+/// latents; divided by its largest value; above the threshold. An edited image's mask is united with its source's.
+/// Where `subtract` words look (made likewise, but without the neighbourhood) the source is kept too.
+///
+/// A step that was revised already begins a new run with empty sums.
+class LocalBlend {
+ public:
+  /// Throws `Error` for lists that are empty or of another number than the images of a group.
+  explicit LocalBlend(LocalBlendOptions options) : options_(std::move(options)) {
+    require(!options_.words.empty(), "LocalBlend: words: expected one list for each image of a group, found none");
+    for (std::size_t i = 0; i < options_.words.size(); ++i) {
+      require(!options_.words[i].empty(), "LocalBlend: words[{}]: expected token positions, found none", i);
+    }
+    require(options_.subtract.empty() || options_.subtract.size() == options_.words.size(),
+            "LocalBlend: subtract: expected {} lists or none, found {}", options_.words.size(),
+            options_.subtract.size());
+  }
+
+  [[nodiscard]] bool wants(const AttentionSite& site) const { return site.height * site.width <= options_.max_tokens; }
+
+  /// [images, T, 1 or 2]: the words, and the subtracted ones.
+  [[nodiscard]] at::Tensor columns(std::int64_t images, std::int64_t tokens) const {
+    const auto group = static_cast<std::int64_t>(options_.words.size());
+    require(images % group == 0, "LocalBlend: expected groups of {} images, found {} images", group, images);
+    at::Tensor result = at::zeros({group, tokens, options_.subtract.empty() ? 1 : 2});
+    auto value = result.accessor<float, 3>();
+    const auto mark = [&](const std::vector<std::vector<std::int64_t>>& lists, std::int64_t column) {
+      for (std::size_t i = 0; i < lists.size(); ++i) {
+        for (const auto position : lists[i]) {
+          require(position >= 0 && position < tokens, "LocalBlend: token: expected 0 ... {}, found {}", tokens - 1,
+                  position);
+          value[static_cast<std::int64_t>(i)][position][column] = 1.0F;
+        }
+      }
+    };
+    mark(options_.words, 0);
+    mark(options_.subtract, 1);
+    return result.repeat({images / group, 1, 1});
+  }
+
+  void record(const AttentionSite& site, const at::Tensor& sums) {
+    if (site.step.index <= revised_ || site.step.index < recorded_) clear();
+    recorded_ = site.step.index;
+    maps_.add(site, sums);
+  }
+
+  /// The latents [B,C,h,w] after a step, with the source's put back outside the mask; unchanged in the first part of
+  /// the run. Throws `Error` where no maps of the wanted size were recorded.
+  [[nodiscard]] at::Tensor revise(const Step& at, const at::Tensor& latents) {
+    revised_ = at.index;
+    if (at.index + 1 <= static_cast<std::int64_t>(options_.start_blend * static_cast<double>(at.count))) return latents;
+    const auto inside = mask(latents.size(2), latents.size(3)).to(latents.device());
+    const auto images = latents.unflatten(0, {-1, static_cast<std::int64_t>(options_.words.size())});
+    const auto source = images.narrow(1, 0, 1).expand_as(images).flatten(0, 1);
+    return at::where(inside, latents, source);
+  }
+
+  /// Where edits may happen, from the maps recorded so far: bool [images, 1, height, width] for latents of that size.
+  [[nodiscard]] at::Tensor mask(std::int64_t height, std::int64_t width) const {
+    // Two halvings by convolutions of stride 2, each rounding up.
+    const auto maps = maps_.mean("LocalBlend", (height + 3) / 4, (width + 3) / 4);
+    const auto above = [&](at::Tensor map, double threshold) {
+      map = at::upsample_nearest2d(map, {height, width});
+      map = map / map.amax({2, 3}, true);
+      const auto own = (map > threshold).unflatten(0, {-1, static_cast<std::int64_t>(options_.words.size())});
+      return own.logical_or(own.narrow(1, 0, 1)).flatten(0, 1);
+    };
+    auto result = above(at::max_pool2d(maps.narrow(1, 0, 1), {3, 3}, {1, 1}, {1, 1}), options_.threshold);
+    if (!options_.subtract.empty()) {
+      result = result.logical_and(above(maps.narrow(1, 1, 1), options_.subtract_threshold).logical_not());
+    }
+    return result;
+  }
+
+  /// Forgets what was recorded.
+  void clear() {
+    maps_.clear();
+    revised_ = recorded_ = -1;
+  }
+
+ private:
+  LocalBlendOptions options_;
+  detail::RecordedMaps maps_;
+  std::int64_t revised_ = -1;
+  std::int64_t recorded_ = -1;
+};
+static_assert(AttentionRecorder<LocalBlend>);
+
+}  // namespace ip2p

@@ -1,0 +1,130 @@
+#pragma once
+
+/// \file
+/// What an attention policy looks at, for those who record it.
+
+#include <ATen/ops/arange.h>
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/attention/concepts.hpp"
+#include "ip2p/core/error.hpp"
+
+namespace ip2p {
+
+/// Records sums of columns of text cross-attention maps.
+///
+///     bool wants(const AttentionSite& site) const;                            // asked for cross-attention only
+///     at::Tensor columns(std::int64_t images, std::int64_t tokens) const;     // [images or 1, T, c]
+///     void record(const AttentionSite& site, const at::Tensor& sums);         // [images, N, c], fp32
+///
+/// `sums` is the map [N,T] of the branch that sees the text, times the columns, as mean over the heads.
+template <class Recorder>
+concept AttentionRecorder = requires(Recorder& recorder, const AttentionSite& site, const at::Tensor& t,
+                                     std::int64_t n) {
+  { recorder.wants(site) } -> std::convertible_to<bool>;
+  { recorder.columns(n, n) } -> std::convertible_to<at::Tensor>;
+  recorder.record(site, t);
+};
+
+/// `base`, watched by a recorder. Results are the base's, bit for bit.
+///
+/// A map times columns is what attention gives for values that are these columns, and that goes for an edited map too
+/// where the policy is linear in the values. So the recorder learns the maps that are in use, edits included, and no
+/// policy need offer them. A policy is a value that is copied about; what is recorded therefore lies behind a pointer
+/// that the caller keeps. Several recorders: `Observed(Observed(base, one), other)`.
+template <AttentionPolicy Base, AttentionRecorder Recorder>
+class Observed {
+ public:
+  static constexpr bool uniform_over_branches = ip2p::uniform_over_branches<Base>();
+
+  Observed(Base base, std::shared_ptr<Recorder> recorder) : base_(std::move(base)), recorder_(std::move(recorder)) {
+    require(recorder_ != nullptr, "Observed: expected a recorder, found none");
+  }
+
+  /// q [B,heads,N,d], k and v [B,heads,M,d] -> [B,heads,N,d].
+  at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
+                        const at::Tensor& v) const {
+    if (site.cross && recorder_->wants(site)) observe(site, q, k);
+    return base_(site, q, k, v);
+  }
+
+  [[nodiscard]] const Base& base() const { return base_; }
+
+ private:
+  void observe(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k) const {
+    const auto count = std::max<std::int64_t>(1, static_cast<std::int64_t>(site.branches.size()));
+    const auto text = std::ranges::find(site.branches, true, &Branch::text);
+    if (text == site.branches.end() && !site.branches.empty()) return;
+    const auto block = text - site.branches.begin();
+    const auto images = q.size(0) / count;
+    const at::Tensor columns = recorder_->columns(images, k.size(2));
+    // 16-bit maps would be summed with their rounding.
+    const auto values = columns.to(q.device(), at::kFloat)
+                            .expand({images, -1, -1})
+                            .repeat({count, 1, 1})
+                            .unsqueeze(1)
+                            .expand({-1, q.size(1), -1, -1});
+    const at::Tensor sums = base_(site, q.to(at::kFloat), k.to(at::kFloat), values);
+    recorder_->record(site, sums.narrow(0, block * images, images).mean(1));
+  }
+
+  Base base_;
+  std::shared_ptr<Recorder> recorder_;
+};
+
+namespace detail {
+
+/// Sums of recorded columns over layers and steps, apart by the size of the maps.
+class RecordedMaps {
+ public:
+  /// \param sums [images, height * width, c]
+  void add(const AttentionSite& site, const at::Tensor& sums) {
+    const auto map = sums.transpose(1, 2).unflatten(2, {site.height, site.width});
+    auto& [sum, count] = by_size_[{site.height, site.width}];
+    require(!sum.defined() || sum.sizes() == map.sizes(),
+            "recorded maps: expected {} as before, found {}: clear() them before another run",
+            sum.defined() ? shape_text(sum.sizes()) : "", shape_text(map.sizes()));
+    sum = sum.defined() ? sum.add(map) : map.clone();
+    ++count;
+  }
+
+  /// Mean of the maps of this size over layers and steps, [images, c, height, width]. Throws `Error` where none was
+  /// recorded.
+  [[nodiscard]] at::Tensor mean(std::string_view who, std::int64_t height, std::int64_t width) const {
+    const auto found = by_size_.find({height, width});
+    if (found == by_size_.end()) {
+      std::vector<std::string> sizes;
+      for (const auto& [size, maps] : by_size_) sizes.push_back(fmt::format("{}x{}", size.first, size.second));
+      fail("{}: expected cross-attention layers with maps of {}x{}, found {}", who, height, width,
+           sizes.empty() ? "none recorded" : fmt::format("{}", fmt::join(sizes, ", ")));
+    }
+    return found->second.sum / found->second.count;
+  }
+
+  [[nodiscard]] std::vector<std::pair<std::int64_t, std::int64_t>> sizes() const {
+    std::vector<std::pair<std::int64_t, std::int64_t>> result;
+    for (const auto& [size, maps] : by_size_) result.push_back(size);
+    return result;
+  }
+
+  void clear() { by_size_.clear(); }
+
+ private:
+  struct Maps {
+    at::Tensor sum;
+    std::int64_t count = 0;
+  };
+  std::map<std::pair<std::int64_t, std::int64_t>, Maps> by_size_;
+};
+
+}  // namespace detail
+
+}  // namespace ip2p

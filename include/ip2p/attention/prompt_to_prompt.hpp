@@ -1,0 +1,104 @@
+#pragma once
+
+/// \file
+/// Prompt-to-Prompt: one edit of text cross-attention, with self-attention held to the source for a part of the run.
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/stack.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "ip2p/attention/groups.hpp"
+#include "ip2p/attention/token_edit.hpp"
+#include "ip2p/attention/windows.hpp"
+
+namespace ip2p {
+
+/// Hertz et al. 2022, as google/prompt-to-prompt does it: on the rows of the branches that see the text,
+/// cross-attention of every size takes `edit`'s maps for the words whose window is open, and self-attention of small
+/// maps takes the source's queries and keys. The other branches, other steps and other sites are `PlainAttention`.
+///
+/// The rows of each branch are groups of edit.destinations() + 1 images, the source first. Throws `Error` where they do
+/// not divide into groups or the edit speaks of another number of tokens than the context has.
+template <TokenEdit Edit>
+struct PromptToPrompt {
+  Edit edit;
+  TokenWindows cross = {};                       ///< When words take their maps from the source.
+  StepWindow self = {.begin = 0.0, .end = 0.4};  ///< When self-attention does.
+  std::int64_t max_tokens = 32 * 32;             ///< Larger self-attention maps (in pixels) are left alone.
+
+  /// q [B,heads,N,d], k and v [B,heads,M,d] -> [B,heads,N,d].
+  at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
+                        const at::Tensor& v) const {
+    const std::int64_t group = edit.destinations() + 1;
+    if (!site.cross && (q.size(2) > max_tokens || !self.contains(site.step.index, site.step.count))) {
+      return PlainAttention{}(site, q, k, v);
+    }
+    detail::require_groups("PromptToPrompt", site, q.size(0), group);
+    if (!site.cross) {
+      return detail::on_text_rows(site, q, k, v, [&](const AttentionSite&, const auto&... rows) {
+        return detail::attend_from_source(rows..., group);
+      });
+    }
+    const TokenWeights weights = group_weights(k.size(2), site.step);
+    const bool from_source = any(weights.from_source.narrow(0, 1, group - 1));
+    const bool own = any(weights.own.narrow(0, 1, group - 1));
+    if (!from_source && !any(weights.own.ne(1.0))) return PlainAttention{}(site, q, k, v);
+    return detail::on_text_rows(site, q, k, v, [&](const AttentionSite&, const auto&... rows) {
+      return edited(weights, from_source, own, rows...);
+    });
+  }
+
+ private:
+  static bool any(const at::Tensor& x) { return x.any().template item<bool>(); }
+
+  /// Cross-attention of whole groups. \param weights of all images, [g,T,T] and [g,T]
+  static at::Tensor edited(const TokenWeights& weights, bool from_source, bool own, const at::Tensor& q,
+                           const at::Tensor& k, const at::Tensor& v) {
+    const auto group = weights.own.size(0);
+    const auto dtype = v.scalar_type();
+    const auto wide = c10::promoteTypes(dtype, at::kFloat);  // a third of a token is no bf16
+    const auto values = detail::split_groups(v, group).to(wide);
+    const auto own_values = (values * weights.own.to(v.device(), wide).view({group, 1, -1, 1})).flatten(0, 1).to(dtype);
+    if (!from_source) return at::scaled_dot_product_attention(q, k, own_values);
+
+    const auto source_values =
+        at::matmul(weights.from_source.to(v.device(), wide).unsqueeze(1), values).flatten(0, 1).to(dtype);
+    const auto result = detail::attend_from_source(q, k, source_values, group);
+    if (!own) return result;
+
+    const auto destinations = [&](const at::Tensor& x) {
+      return detail::split_groups(x, group).narrow(1, 1, group - 1).flatten(0, 1);
+    };
+    const auto second = at::scaled_dot_product_attention(destinations(q), destinations(k), destinations(own_values));
+    const auto sum = detail::split_groups(destinations(result) + second, group - 1);
+    return at::cat({detail::split_groups(result, group).narrow(1, 0, 1), sum}, 1).flatten(0, 1);
+  }
+
+  /// The weights of a whole group: the source's map as it is, whether asked as source's or own; then each destination's
+  /// inside the windows, its own map outside.
+  [[nodiscard]] TokenWeights group_weights(std::int64_t tokens, const Step& at) const {
+    std::vector<at::Tensor> from_source{at::eye(tokens)};
+    std::vector<at::Tensor> own{at::ones({tokens})};
+    for (std::int64_t i = 0; i < edit.destinations(); ++i) {
+      const TokenWeights one = edit.weights(i, at);
+      require(
+          one.from_source.sizes() == at::IntArrayRef({tokens, tokens}) && one.own.sizes() == at::IntArrayRef(tokens),
+          "PromptToPrompt: edit: expected weights [{0}, {0}] and [{0}], found {1} and {2}", tokens,
+          shape_text(one.from_source.sizes()), shape_text(one.own.sizes()));
+      const auto open = cross.weights(i, tokens, at);
+      from_source.push_back(one.from_source * open);
+      own.push_back(1.0 - open + open * one.own);
+    }
+    return {at::stack(from_source), at::stack(own)};
+  }
+};
+
+template <class Edit>
+PromptToPrompt(Edit, TokenWindows = {}, StepWindow = {}, std::int64_t = 0) -> PromptToPrompt<Edit>;
+
+}  // namespace ip2p

@@ -1,0 +1,77 @@
+#pragma once
+
+/// \file
+/// For which steps of a run an attention edit holds, over all words or word by word.
+
+#include <ATen/ops/full.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/attention/prompt_tokens.hpp"
+#include "ip2p/core/step.hpp"
+
+namespace ip2p {
+
+/// Steps from `begin` to before `end`, as shares of a run, with google/prompt-to-prompt's rounding: int(begin * count)
+/// <= index < int(end * count) in double precision.
+struct StepWindow {
+  double begin = 0.0;
+  double end = 1.0;
+
+  [[nodiscard]] bool contains(std::int64_t index, std::int64_t count) const {
+    const auto edge = [&](double share) { return static_cast<std::int64_t>(share * static_cast<double>(count)); };
+    return edge(begin) <= index && index < edge(end);
+  }
+};
+
+/// When the words of the edited prompts take their maps from the source: one window for all, and others by word (the
+/// dictionary `cross_replace_steps` there, which counts one step more than the run has).
+struct TokenWindows {
+  struct Word {
+    std::int64_t destination;          ///< Edited image of the group, from 0.
+    std::vector<std::int64_t> tokens;  ///< Positions in its prompt.
+    StepWindow window;                 ///< In place of the common one.
+  };
+
+  StepWindow common = {.begin = 0.0, .end = 0.8};
+  std::vector<Word> words = {};  ///< Of several for one token the last counts.
+
+  /// [tokens]: 1 where the token takes the source's map on this step, else 0. Throws `Error` for a position outside.
+  [[nodiscard]] at::Tensor weights(std::int64_t destination, std::int64_t tokens, const Step& at) const {
+    const auto on = [&](const StepWindow& window) { return window.contains(at.index, at.count + 1) ? 1.0F : 0.0F; };
+    at::Tensor result = at::full({tokens}, on(common));
+    auto value = result.accessor<float, 1>();
+    for (const auto& word : words) {
+      if (word.destination != destination) continue;
+      for (const auto position : word.tokens) {
+        require(position >= 0 && position < tokens, "windows: token: expected 0 ... {}, found {}", tokens - 1,
+                position);
+        value[position] = on(word.window);
+      }
+    }
+    return result;
+  }
+};
+
+/// Windows by word for edited prompts. Throws `Error` for a word that none of them has.
+inline TokenWindows word_windows(std::span<const PromptTokens> edited, StepWindow common,
+                                 const std::vector<std::pair<std::string, StepWindow>>& words) {
+  TokenWindows result{.common = common};
+  for (const auto& [word, window] : words) {
+    bool found = false;
+    for (std::size_t i = 0; i < edited.size(); ++i) {
+      auto tokens = edited[i].find(word);
+      if (tokens.empty()) continue;
+      found = true;
+      result.words.push_back({static_cast<std::int64_t>(i), std::move(tokens), window});
+    }
+    require(found, "windows: expected words of the edited prompts, found '{}'", word);
+  }
+  return result;
+}
+
+}  // namespace ip2p

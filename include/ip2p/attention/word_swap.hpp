@@ -1,0 +1,37 @@
+#pragma once
+
+/// \file
+/// Prompt-to-Prompt's word swap.
+
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "ip2p/attention/token_alignment.hpp"
+#include "ip2p/attention/token_edit.hpp"
+
+namespace ip2p {
+
+/// Words become others at their places ("a cat" -> "a dog"): the map of each word is that of the word which stood
+/// there, A_s M (Hertz et al. 2022, section 3.2; `AttentionReplace` of google/prompt-to-prompt).
+struct WordSwap {
+  at::Tensor alignment;  ///< M [D,T,T] for D edited prompts, see `swap_alignment`.
+
+  /// Throws `Error` for prompts of another number of words than the source's.
+  static WordSwap between(const PromptTokens& source, std::span<const PromptTokens> edited) {
+    std::vector<at::Tensor> matrices;
+    for (const auto& prompt : edited) matrices.push_back(swap_alignment(source, prompt));
+    return {at::stack(matrices)};
+  }
+
+  [[nodiscard]] std::int64_t destinations() const { return alignment.size(0); }
+  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*at*/) const {
+    return {alignment[destination], at::zeros({alignment.size(1)})};
+  }
+};
+static_assert(TokenEdit<WordSwap>);
+
+}  // namespace ip2p
