@@ -115,11 +115,19 @@ class LatentPipeline {
   [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
                                    const Schedule& schedule, Noise& noise, const RunHooks& hooks = {},
                                    const Attention& attention = {}) {
+    return denoise(x, sigmas, std::move(conditioning), schedule, noise, hooks, attention, guidance);
+  }
+
+  /// The same with a guidance of the run's own.
+  template <SchedulePolicy Schedule, NoiseSource Noise, AttentionPolicy Attention, GuidancePolicy OwnGuidance>
+  [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
+                                   const Schedule& schedule, Noise& noise, const RunHooks& hooks,
+                                   const Attention& attention, const OwnGuidance& own) {
     const at::NoGradGuard no_grad;
     return with_memory_advice([&] {
       BranchNetwork<Network, Attention> network(unet_, std::move(conditioning), attention);
       network.prepare(schedule, sigmas);
-      NetworkDenoiser denoiser(Guided(std::ref(network), guidance), schedule, AnyPrediction{scheduler.prediction});
+      NetworkDenoiser denoiser(Guided(std::ref(network), own), schedule, AnyPrediction{scheduler.prediction});
       return sampler.sample(denoiser, x.to(unet_.device(), at::kFloat), sigmas, noise, hooks);
     });
   }

@@ -1,0 +1,141 @@
+#pragma once
+
+/// \file
+/// Image pairs for one pair of captions: the middle of InstructPix2Pix's data engine (Brooks et al. 2023,
+/// section 3.1.2).
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randint.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/attention/self_replace.hpp"
+#include "ip2p/core/shared_noise.hpp"
+#include "ip2p/data/sample_random.hpp"
+#include "ip2p/guidance/per_image_text_guidance.hpp"
+#include "ip2p/pipeline/latent_pipeline.hpp"
+#include "ip2p/sampling/euler_ancestral.hpp"
+
+namespace ip2p {
+
+/// What one pair is drawn with.
+struct PairSample {
+  std::uint64_t seed = 0;   ///< Of the pair's noise.
+  double share = 0.5;       ///< Part of the run in which both images have one self-attention (p of the paper).
+  double text_scale = 7.5;  ///< Classifier-free guidance scale of both images.
+  friend bool operator==(const PairSample&, const PairSample&) = default;
+};
+
+/// Ranges that pairs are drawn from. The defaults are those of the paper.
+struct PairRanges {
+  double share_from = 0.1, share_to = 0.9;
+  double text_scale_from = 7.5, text_scale_to = 15.0;
+};
+
+/// Samples `first` ... `first + count - 1` of prompt `prompt`: each a function of (seed, prompt, sample) alone, so that
+/// machines, batches and restarts agree.
+inline std::vector<PairSample> pair_samples(std::uint64_t seed, std::uint64_t prompt, std::int64_t first,
+                                            std::int64_t count, const PairRanges& ranges = {}) {
+  std::vector<PairSample> samples;
+  for (std::int64_t i = first; i < first + count; ++i) {
+    SampleRandom random(seed, prompt, static_cast<std::uint64_t>(i));
+    PairSample sample;
+    // 32 bits, as in the released file names.
+    sample.seed = static_cast<std::uint64_t>(random.below(std::int64_t{1} << 32));
+    sample.share = random.uniform(ranges.share_from, ranges.share_to);
+    sample.text_scale = random.uniform(ranges.text_scale_from, ranges.text_scale_to);
+    samples.push_back(sample);
+  }
+  return samples;
+}
+
+/// The chain of the released program: a seed starts torch's CPU stream, whose first two uniforms are the share and the
+/// scale and whose next 32-bit number is the following seed. The noise itself came from another device's stream there.
+/// \param seed that the program was started with
+inline std::vector<PairSample> released_pair_samples(std::uint64_t seed, std::int64_t count,
+                                                     const PairRanges& ranges = {}) {
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  std::vector<PairSample> samples;
+  while (static_cast<std::int64_t>(samples.size()) < count) {
+    const auto next =
+        static_cast<std::uint64_t>(at::randint(std::int64_t{1} << 32, {}, generator, at::kLong).item<std::int64_t>());
+    const auto same = [&](const PairSample& known) { return known.seed == next; };
+    if (std::any_of(samples.begin(), samples.end(), same)) continue;
+    generator = at::make_generator<at::CPUGeneratorImpl>(next);
+    const auto uniform = [&](double from, double to) {
+      return from + at::rand({}, generator, at::kFloat).item<double>() * (to - from);
+    };
+    PairSample sample{.seed = next};
+    sample.share = uniform(ranges.share_from, ranges.share_to);
+    sample.text_scale = uniform(ranges.text_scale_from, ranges.text_scale_to);
+    samples.push_back(sample);
+  }
+  return samples;
+}
+
+/// Numbers that all pairs of a run share. The defaults are those of the paper.
+struct PairOptions {
+  std::int64_t steps = 100;
+  std::int64_t width = 512, height = 512;
+  Numerics numerics = Numerics::released;
+  RunHooks hooks = {};
+};
+
+/// Pairs of images that show one scene before and after an edit.
+///
+/// Both images of a pair have the start noise and the ancestral noise in common, and during the first `share` of the
+/// steps the self-attention of the first (`SelfReplace`). Samples are run as one batch; a pair does not depend on its
+/// neighbours.
+template <class Pipeline>
+class PairGenerator {
+ public:
+  /// \param pipeline a `TextToImagePipeline`, which must outlive the generator; its guidance is not used
+  explicit PairGenerator(Pipeline& pipeline, PairOptions options = {})
+      : pipeline_(pipeline), options_(std::move(options)) {}
+
+  /// Latents of S pairs, [2S,C,h,w]: rows 2i and 2i + 1 are pair i before and after.
+  /// \throws Error for no samples and as the pipeline does; Cancelled
+  [[nodiscard]] at::Tensor latents(const std::string& caption, const std::string& edited,
+                                   std::span<const PairSample> samples) {
+    require(!samples.empty(), "PairGenerator: expected at least one sample, found none");
+    std::vector<std::string> prompts;
+    std::vector<std::uint64_t> seeds;
+    PerImageTextGuidance guidance;
+    SelfReplace attention;
+    for (const auto& sample : samples) {
+      seeds.push_back(sample.seed);
+      attention.shares.push_back(sample.share);
+      for (const auto& prompt : {caption, edited}) {
+        prompts.push_back(prompt);
+        guidance.text_scales.push_back(sample.text_scale);
+      }
+    }
+    SharedNoise noise(CounterNoise(seeds), 2);
+    const auto schedule = default_schedule(options_.numerics, pipeline_.scheduler);
+    const auto sigmas = schedule.sigmas(options_.steps);
+    const auto shape =
+        pipeline_.latent_shape(static_cast<std::int64_t>(prompts.size()), options_.width, options_.height);
+    const auto start = noise.normal(shape, 0).mul(initial_sigma(schedule, sigmas));
+    return pipeline_.denoise(start, sigmas, pipeline_.encode_text(prompts), schedule, noise, options_.hooks, attention,
+                             guidance);
+  }
+
+  /// Pictures of S pairs, before and after in turn. \throws Error as `latents` does
+  [[nodiscard]] std::vector<Image> operator()(const std::string& caption, const std::string& edited,
+                                              std::span<const PairSample> samples) {
+    return pipeline_.decode(latents(caption, edited, samples), options_.numerics);
+  }
+
+ private:
+  Pipeline& pipeline_;
+  PairOptions options_;
+};
+
+}  // namespace ip2p

@@ -1,0 +1,97 @@
+#include "ip2p/pipeline/pair_generator.hpp"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "pipeline/tiny_models.hpp"
+#include "support/catch.hpp"
+#include "support/reference.hpp"
+
+namespace {
+
+using namespace ip2p;
+using namespace ip2p::testing;
+
+const PairOptions quick{.steps = 6, .width = 64, .height = 64};
+const std::string before = "a red balloon";
+const std::string after = "a blue balloon at night";
+
+}  // namespace
+
+TEST_CASE("A pair is a function of its sample, whatever its neighbours", "[pipeline]") {
+  auto pipeline = tiny_text_to_image();
+  PairGenerator generate(pipeline, quick);
+  const auto samples = pair_samples(1, 7, 0, 3);
+  const auto all = generate.latents(before, after, samples);
+  CHECK(all.size(0) == 6);
+  for (std::int64_t i = 0; i < 3; ++i) {
+    const auto alone = generate.latents(before, after, {&samples[static_cast<std::size_t>(i)], 1});
+    CHECK(max_difference(alone, all.narrow(0, 2 * i, 2)) < 2e-4 * deviation(all));
+  }
+  CHECK(generate(before, after, {samples.data(), 1}).size() == 2);
+  CHECK_THROWS_WITH(generate.latents(before, after, {}), Contains("expected at least one sample"));
+}
+
+TEST_CASE("Equal captions give equal images, and sharing attention keeps images of a pair together", "[pipeline]") {
+  auto pipeline = tiny_text_to_image();
+  PairGenerator generate(pipeline, quick);
+  const auto apart = [&](const std::string& edited, double share) {
+    const PairSample sample{.seed = 11, .share = share, .text_scale = 4.0};
+    const auto pair = generate.latents(before, edited, {&sample, 1});
+    return max_difference(pair.narrow(0, 0, 1), pair.narrow(0, 1, 1));
+  };
+  // One caption: the noise is shared, so nothing tells the images of the pair apart.
+  CHECK(apart(before, 0.0) < 1e-4);
+  CHECK(apart(after, 0.0) > 0.1);
+  // Sharing changes the second image; the first is what it is alone.
+  const PairSample free{.seed = 11, .share = 0.0, .text_scale = 4.0};
+  const PairSample tied{.seed = 11, .share = 0.9, .text_scale = 4.0};
+  const auto a = generate.latents(before, after, {&free, 1});
+  const auto b = generate.latents(before, after, {&tied, 1});
+  CHECK(max_difference(a.narrow(0, 0, 1), b.narrow(0, 0, 1)) < 2e-4 * deviation(a));
+  CHECK(max_difference(a.narrow(0, 1, 1), b.narrow(0, 1, 1)) > 1e-2 * deviation(a));
+}
+
+TEST_CASE("The images of a pair are those of text to image with shared noise", "[pipeline]") {
+  auto pipeline = tiny_text_to_image();
+  pipeline.guidance = {.text_scale = 6.0};
+  PairGenerator generate(pipeline, quick);
+  const PairSample sample{.seed = 3, .share = 0.0, .text_scale = 6.0};
+  const auto pair = generate.latents(before, after, {&sample, 1});
+  const std::vector<std::string> prompts{before, after};
+  SharedNoise noise(CounterNoise(std::vector<std::uint64_t>{3}), 2);
+  const auto alone = pipeline.sample(prompts, {.steps = 6, .width = 64, .height = 64}, LogLinearSigmas{}, noise);
+  CHECK(max_difference(pair, alone) < 2e-4 * deviation(alone));
+}
+
+TEST_CASE("Pair samples are functions of seed, prompt and number, within their ranges", "[pipeline]") {
+  const auto ten = pair_samples(5, 2, 0, 10);
+  const auto tail = pair_samples(5, 2, 6, 4);
+  CHECK(std::equal(tail.begin(), tail.end(), ten.begin() + 6));
+  CHECK_FALSE(pair_samples(5, 3, 0, 1).front() == ten.front());
+  CHECK_FALSE(pair_samples(6, 2, 0, 1).front() == ten.front());
+  double shares = 0.0;
+  for (const auto& sample : pair_samples(5, 2, 0, 400)) {
+    CHECK((sample.share >= 0.1 && sample.share < 0.9));
+    CHECK((sample.text_scale >= 7.5 && sample.text_scale < 15.0));
+    CHECK(sample.seed < (std::uint64_t{1} << 32));
+    shares += sample.share / 400;
+  }
+  CHECK(shares == Approx(0.5).margin(0.05));  // four standard errors of the mean of 400 uniforms
+}
+
+TEST_CASE("The released chain of seeds follows torch's CPU stream", "[pipeline][parity]") {
+  // torch.manual_seed(42); seed = torch.randint(1 << 32, ()).item(); torch.manual_seed(seed);
+  // .1 + torch.rand(()).item() * .8; 7.5 + torch.rand(()).item() * 7.5; and so on
+  // (tests/parity/make_generation_fixtures.py).
+  const auto expected = read_json(fixture("pipeline/fixtures/released-seeds.json"));
+  const auto samples = released_pair_samples(expected.at("start"), 5);
+  REQUIRE(expected.at("pairs").size() == 5);
+  for (std::size_t i = 0; i < 5; ++i) {
+    const auto& pair = expected.at("pairs")[i];
+    CHECK(samples[i].seed == pair.at("seed").get<std::uint64_t>());
+    CHECK(samples[i].share == Approx(pair.at("p2p_threshold").get<double>()).epsilon(1e-12));
+    CHECK(samples[i].text_scale == Approx(pair.at("cfg_scale").get<double>()).epsilon(1e-12));
+  }
+}
