@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/attention/plain.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/guidance/concepts.hpp"
 #include "ip2p/sampling/concepts.hpp"
@@ -90,7 +91,20 @@ class GuidanceArchetype {
   }
 };
 
+/// Minimal `AttentionPolicy`: says nothing of branches, no default constructor, no assignment.
+class AttentionArchetype {
+ public:
+  explicit AttentionArchetype(int /*unused*/) {}
+  AttentionArchetype(const AttentionArchetype&) = default;
+  AttentionArchetype& operator=(const AttentionArchetype&) = delete;
+  at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
+                        const at::Tensor& v) const {
+    return PlainAttention{}(site, q, k, v);
+  }
+};
+
 static_assert(NoiseSource<NoiseArchetype> && Denoiser<DenoiserArchetype&> && SchedulePolicy<ScheduleArchetype> &&
-              SamplerPolicy<SamplerArchetype> && GuidancePolicy<GuidanceArchetype>);
+              SamplerPolicy<SamplerArchetype> && GuidancePolicy<GuidanceArchetype> &&
+              AttentionPolicy<AttentionArchetype>);
 
 }  // namespace ip2p::testing
