@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes tests/pipeline/fixtures/generation-{cases.json,expected.safetensors} with diffusers' text-to-image,
-image-to-image and inpainting pipelines, and released-seeds.json with torch's CPU stream.
+image-to-image and inpainting pipelines, released-seeds.json with torch's CPU stream, and the UNet tiny-sd.
 
     $(tests/parity/venv.sh) tests/parity/make_generation_fixtures.py
 
@@ -21,6 +21,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from make_model_fixtures import make_unet, save_half
 from safetensors.torch import save_file
 
 FIXTURES = Path(__file__).resolve().parents[1] / "pipeline" / "fixtures"
@@ -83,6 +84,8 @@ def released_seeds(start, count):
 
 def main():
     torch.set_num_threads(1)
+    # A text-to-image UNet of the same text width, for the programs' tests.
+    save_half(make_unet(4, (8, 8, 16, 16), 1, 2, 32, False, seed=91), FIXTURES / "tiny-sd" / "unet")
     (FIXTURES / "released-seeds.json").write_text(json.dumps(released_seeds(42, 5), indent=2) + "\n")
     base = StableDiffusionInstructPix2PixPipeline.from_pretrained(
         str(FIXTURES / "tiny-ip2p"), torch_dtype=torch.float32, safety_checker=None

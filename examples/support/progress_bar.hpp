@@ -16,7 +16,7 @@
 
 #include "ip2p/core/step.hpp"
 
-namespace edit_image {
+namespace example {
 
 /// "0:07", "12:34" or "1:02:03".
 inline std::string clock_text(double seconds) {
@@ -84,4 +84,4 @@ class ProgressBar {
   Clock::time_point begin_, first_;
 };
 
-}  // namespace edit_image
+}  // namespace example

@@ -17,7 +17,7 @@
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 
-namespace edit_image {
+namespace example {
 
 /// A text encoder that stays in memory or is loaded for each call; satisfies `ip2p::TextEncoder`.
 class AnyTextEncoder {
@@ -95,4 +95,4 @@ class AnyCodec {
   Codec codec_;
 };
 
-}  // namespace edit_image
+}  // namespace example

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <thread>
 
-namespace edit_image {
+namespace example {
 
 /// Turns SIGINT and SIGTERM into a requested stop; a second one ends the process at once, with status 130.
 ///
@@ -50,4 +50,4 @@ class Interrupt {
   std::jthread watcher_;  // Last, so that it is joined before what it uses goes.
 };
 
-}  // namespace edit_image
+}  // namespace example

@@ -1,0 +1,140 @@
+#pragma once
+
+/// \file
+/// What the command lines of the programs have in common: checks of values, the options of model and run.
+
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "ip2p/pipeline/numerics.hpp"
+#include "ip2p/sampling/any_sampler.hpp"
+#include "ip2p/version.hpp"
+
+namespace example {
+
+/// Empty for a finite number, else what is wrong with it.
+inline std::string finite_number(const std::string& text) {
+  double value = 0;
+  if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value)) {
+    return fmt::format("expected a finite number, found '{}'", text);
+  }
+  return {};
+}
+
+/// CLI11 would read -1 as the largest number.
+inline std::string whole_number(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (problem != std::errc() || end != text.data() + text.size()) {
+    return fmt::format("expected a whole number from 0 to 2^64 - 1, found '{}'", text);
+  }
+  return {};
+}
+
+inline std::string device_name(const std::string& text) {
+  const bool numbered = text.starts_with("cuda:") && text.size() > 5 && text.size() < 8 &&
+                        text.find_first_not_of("0123456789", 5) == std::string::npos;
+  return text == "auto" || text == "cpu" || text == "cuda" || numbered
+             ? std::string()
+             : fmt::format("expected auto, cpu, cuda or cuda:N, found '{}'", text);
+}
+
+inline std::string picture_name(const std::string& text) {
+  auto extension = std::filesystem::path(text).extension().string();
+  for (auto& c : extension) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+  for (const char* known : {".png", ".jpg", ".jpeg", ".webp"}) {
+    if (extension == known) return {};
+  }
+  return fmt::format("expected a name that ends in .png, .jpg, .jpeg or .webp, found '{}'", text);
+}
+
+template <class Names>
+CLI::IsMember one_of(const Names& names) {
+  return CLI::IsMember(std::vector<std::string>(names.begin(), names.end()));
+}
+
+inline bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
+  std::error_code ignored;
+  return !a.empty() && !b.empty() &&
+         (std::filesystem::weakly_canonical(a, ignored) == std::filesystem::weakly_canonical(b, ignored));
+}
+
+/// Which model, where, and how it is held in memory.
+struct ModelOptions {
+  std::filesystem::path model, tokenizer;
+  std::string dtype = "auto", device = "auto", variant, prediction_type;
+  int threads = 0;
+  bool low_memory = false, no_ema = false;
+};
+
+/// How pictures are drawn.
+struct RunOptions {
+  std::filesystem::path out;
+  std::string negative_prompt, schedule, numerics = "released";
+  std::uint64_t seed = 42;
+  std::optional<std::string> sampler;
+  std::optional<std::int64_t> steps;
+  std::optional<double> text_scale;
+  int quality = 95;
+
+  [[nodiscard]] ip2p::Numerics numerics_policy() const {
+    return numerics == "released" ? ip2p::Numerics::released : ip2p::Numerics::diffusers;
+  }
+};
+
+/// What every program's command line begins with.
+inline void add_common(CLI::App& app) {
+  app.set_version_flag("--version", std::string(ip2p::version));
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as a script's "$@" expects
+  app.footer(
+      "Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C. Nothing is written unless "
+      "the run succeeds.");
+}
+
+inline void add_model(CLI::App& app, ModelOptions& o) {
+  app.add_option("--model", o.model, "model: a diffusers folder, or a .safetensors checkpoint")->required();
+  app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->check(device_name);
+  app.add_option("--dtype", o.dtype, "auto: bf16 where the hardware has it, else fp32")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
+  app.add_flag("--low-memory", o.low_memory,
+               "load text encoder and codec only while they work, tile the codec, keep weights in 16 bits");
+  app.add_option("--threads", o.threads, "CPU threads (default: all)")->check(CLI::Range(1, 1024));
+  app.add_flag("--no-ema", o.no_ema, "single file: take the raw weights although it holds averaged ones");
+  app.add_option("--variant", o.variant, "folder: take *.VARIANT.safetensors, e.g. fp16");
+  app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
+  app.add_option("--prediction-type", o.prediction_type, "single file: what the model predicts")
+      ->check(CLI::IsMember({"epsilon", "v_prediction"}));
+}
+
+/// \param steps, text_scale, sampler defaults that the help names
+inline void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
+                    const std::string& sampler) {
+  app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(picture_name);
+  app.add_option("--steps", o.steps, "steps of the sampler (default: " + steps + ")")->check(CLI::Range(1, 10000));
+  app.add_option("--text-scale", o.text_scale,
+                 "how much the text counts; advised 5 to 10 (default: " + text_scale + ")")
+      ->check(finite_number);
+  app.add_option("--negative-prompt", o.negative_prompt, "what to steer away from");
+  app.add_option("--seed", o.seed, "seed of the noise, as torch's CPU generator uses it")
+      ->capture_default_str()
+      ->check(whole_number);
+  app.add_option("--sampler", o.sampler, "solver (default: " + sampler + ")")->check(one_of(ip2p::AnySampler::names()));
+  app.add_option("--schedule", o.schedule, "noise levels (default: log-linear; linear with --numerics diffusers)")
+      ->check(one_of(ip2p::AnySchedule::names()));
+  app.add_option("--numerics", o.numerics, "the published program to agree with")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"released", "diffusers"}));
+  app.add_option("--quality", o.quality, "of JPEG and WebP pictures")->capture_default_str()->check(CLI::Range(1, 100));
+}
+
+}  // namespace example

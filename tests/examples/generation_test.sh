@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# The programs over Stable Diffusion models from outside: each writes its picture, and refuses what it cannot do. With
+# seeded models of some 100 kB.
+#
+#   bash tests/examples/generation_test.sh PROGRAMS_DIR SOURCE_DIR
+set -uo pipefail
+programs=$(realpath -- "$1")
+source=$(realpath -- "$2")
+fixtures=$source/tests/pipeline/fixtures
+export OMP_NUM_THREADS=1
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+failures=0
+
+cp -r "$fixtures/tiny-ip2p" sd && rm -r sd/unet && cp -r "$fixtures/tiny-sd/unet" sd/unet
+# A mask of 64x64 pixels whose right half is white.
+base64 -d > mask.png <<'PNG'
+iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PMQEAAAwCIPuX3iJ4+UEDkrEbi4CAgICAgICAgICAgICAgICAgICAgICAgICA
+gICAgICAgICAgICAgICAgICAgIBA8zoN6VphhhbcAAAAAElFTkSuQmCC
+PNG
+
+fail() {
+  echo "FAILED: $*"
+  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
+  failures=$((failures + 1))
+}
+
+# run STATUS PROGRAM ARGUMENTS...: runs the program and checks its exit status.
+run() {
+  local status=$1 program=$2
+  shift 2
+  "$programs/$program" "$@" > stdout 2> stderr < /dev/null
+  local found=$?
+  [ $found -eq "$status" ] || fail "expected status $status, found $found: $program $*"
+}
+
+# draws WIDTH HEIGHT PICTURE PROGRAM ARGUMENTS...: the program writes a PNG of that size and prints its path last.
+draws() {
+  local width=$1 height=$2 picture=$3 program=$4
+  shift 4
+  run 0 "$program" --out "$picture" --device cpu --dtype fp32 "$@"
+  [ "$(tail -n 1 stdout)" = "$picture" ] || fail "expected the picture's path as the last line: $program"
+  local size
+  size=$(od -An -tu1 -j16 -N8 "$picture" 2> /dev/null | awk '{print $3 * 256 + $4, $7 * 256 + $8}')
+  [ "$size" = "$width $height" ] || fail "expected a picture of $width x $height, found '$size': $program"
+}
+
+# refuses STATUS TEXT PROGRAM ARGUMENTS...: fails with TEXT on standard error, and writes nothing.
+refuses() {
+  local status=$1 text=$2 program=$3
+  shift 3
+  rm -f never.png
+  run "$status" "$program" --out never.png --device cpu --dtype fp32 "$@"
+  grep -qF -- "$text" stderr || fail "expected the error '$text': $program $*"
+  [ ! -e never.png ] || fail "expected no picture: $program $*"
+}
+
+differ() { cmp -s "$1" "$2" && fail "expected $1 and $2 to differ"; }
+same() { cmp -s "$1" "$2" || fail "expected $1 and $2 to be equal"; }
+
+for program in text_to_image sdedit prompt_to_prompt invert_and_edit inpaint; do
+  run 0 $program --help
+  grep -q -- "--model" stdout || fail "expected the options in the help of $program"
+  run 2 $program --out a.png
+done
+
+echo "== text_to_image"
+draws 64 64 photo.png text_to_image --model sd --prompt "a hill" --steps 2 --width 64 --height 64
+text=(--model sd --prompt "a boat" --steps 2 --width 64 --height 72)
+draws 64 72 boat.png text_to_image "${text[@]}"
+draws 64 72 again.png text_to_image "${text[@]}"
+same boat.png again.png
+draws 64 72 other.png text_to_image "${text[@]}" --seed 7
+differ boat.png other.png
+for sampler in dpm++-2m heun ddim lcm; do
+  draws 64 72 sampler.png text_to_image "${text[@]}" --sampler $sampler --schedule karras
+  differ boat.png sampler.png
+done
+draws 136 72 two.png text_to_image "${text[@]}" --count 2
+draws 96 104 large.png text_to_image "${text[@]}" --enlarge 1.5
+draws 208 72 walk.png text_to_image "${text[@]}" --walk-to 9 --frames 3
+refuses 1 "size: expected positive multiples of 8" text_to_image "${text[@]}" --width 65
+refuses 2 "excludes" text_to_image "${text[@]}" --count 2 --enlarge 2
+refuses 1 "this is an InstructPix2Pix model" text_to_image "${text[@]}" --model "$fixtures/tiny-ip2p"
+
+echo "== sdedit"
+draws 64 64 redrawn.png sdedit --model sd --image photo.png --prompt "a harbour" --steps 4 --resolution 64
+draws 208 64 row.png sdedit --model sd --image photo.png --prompt "a harbour" --steps 4 --resolution 64 \
+  --strength 0.3 --strength 0.9
+refuses 1 "strength: expected at least 1 of 4 steps" sdedit --model sd --image photo.png --prompt "a harbour" --steps 4 \
+  --resolution 64 --strength 0.1
+
+echo "== prompt_to_prompt"
+swap=(--model sd --prompt "a red boat" --edited "a blue boat" --steps 3 --width 64 --height 64)
+draws 136 64 swap.png prompt_to_prompt "${swap[@]}"
+draws 208 64 three.png prompt_to_prompt "${swap[@]}" --edited "a dark boat"
+draws 280 64 maps.png prompt_to_prompt "${swap[@]}" --heat-map boat --blend boat --blend boat --weight blue 2
+draws 208 64 refined.png prompt_to_prompt "${swap[@]}" --edited "a red boat at night" --edit refine
+refuses 1 "--weight: expected a word of an edited prompt, found 'green'" prompt_to_prompt "${swap[@]}" --weight green 2
+refuses 1 "--heat-map: expected a word of the prompts" prompt_to_prompt "${swap[@]}" --heat-map green
+refuses 1 "--blend: expected one word for --prompt" prompt_to_prompt "${swap[@]}" --blend boat
+
+echo "== invert_and_edit"
+draws 208 64 inverted.png invert_and_edit --model sd --image photo.png --prompt "a red boat" --edited "a blue boat" \
+  --steps 3 --inner-steps 2 --resolution 64
+grep -q "inversion: reconstruction .* dB to the photograph" stdout || fail "expected the reconstruction's error"
+grep -q "null-text optimisation: latent error" stdout || fail "expected the error under guidance"
+
+echo "== inpaint"
+hole=(--image photo.png --mask mask.png --prompt "a cat" --steps 3 --resolution 64)
+draws 64 64 filled.png inpaint --model sd "${hole[@]}"
+draws 64 64 edited.png inpaint --model "$fixtures/tiny-ip2p" "${hole[@]}"
+differ filled.png edited.png
+refuses 1 "mask: expected the photograph's size 64x64" inpaint --model sd "${hole[@]}" --mask boat.png
+
+[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+echo "all passed"
