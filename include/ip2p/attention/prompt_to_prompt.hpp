@@ -24,8 +24,10 @@ namespace ip2p {
 ///
 /// The rows of each branch are groups of edit.destinations() + 1 images, the source first. Throws `Error` where they do
 /// not divide into groups or the edit speaks of another number of tokens than the context has.
-template <TokenEdit Edit>
+template <class Edit>
 struct PromptToPrompt {
+  static_assert((require_token_edit<Edit>(), true));
+
   Edit edit;
   TokenWindows cross = {};                       ///< When words take their maps from the source.
   StepWindow self = {.begin = 0.0, .end = 0.4};  ///< When self-attention does.

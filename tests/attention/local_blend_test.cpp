@@ -1,0 +1,161 @@
+#include "ip2p/attention/local_blend.hpp"
+
+#include <ATen/ops/full.h>
+
+#include "attention/explicit_maps.hpp"
+#include "ip2p/attention/prompt_to_prompt.hpp"
+#include "ip2p/attention/self_replace.hpp"
+#include "ip2p/attention/word_swap.hpp"
+
+using namespace ip2p;
+
+namespace {
+
+/// Records nothing but how often it was asked, for any number of images.
+struct Counter {
+  std::int64_t records = 0;
+  bool wants(const AttentionSite&) const { return true; }
+  at::Tensor columns(std::int64_t, std::int64_t tokens) const { return at::eye(tokens).unsqueeze(0); }
+  void record(const AttentionSite&, const at::Tensor&) { ++records; }
+};
+static_assert(AttentionRecorder<Counter>);
+static_assert(uniform_over_branches<Observed<SelfReplace, Counter>>());
+
+WordSwap golden_swap() {
+  const auto fixture = testing::golden("attention/fixtures/alignment.json");
+  const auto& swaps = fixture["swaps"];
+  return WordSwap::between(
+      testing::golden_prompt(swaps[0]["source"]),
+      std::vector{testing::golden_prompt(swaps[0]["edited"]), testing::golden_prompt(swaps[1]["edited"])});
+}
+
+const LocalBlendOptions words{.words = {{5}, {5, 6}, {5}}};
+const LocalBlendOptions with_subtract{.words = words.words, .subtract = {{8}, {9, 10}, {8}}};
+
+AttentionSite cross_site(std::int64_t side, const Step& step, const std::vector<Branch>& branches = {}) {
+  return {.cross = true, .height = side, .width = side, .step = step, .branches = branches};
+}
+
+/// Sums as `Observed` hands them over: image i looks at pixel i * 5 alone, of 4x4.
+at::Tensor spots(std::int64_t images) {
+  at::Tensor sums = at::zeros({images, 16, 1});
+  for (std::int64_t i = 0; i < images; ++i) sums[i][i * 5] = 1.0F;
+  return sums;
+}
+
+}  // namespace
+
+TEST_CASE("Observed keeps the laws of attention and gives its base's bits", "[attention]") {
+  const auto counter = std::make_shared<Counter>();
+  const auto edits = [](const AttentionSite& site) { return !site.cross && site.step.progress() < 0.5; };
+  testing::check_attention(Observed(SelfReplace{}, counter), {.group = 2, .edits = edits});
+  testing::check_attention(Observed(Observed(PromptToPrompt{golden_swap()}, counter), counter), {.group = 3});
+  REQUIRE(counter->records > 0);
+  const auto input = testing::attention_input(cross_site(4, {}), 3, 77);
+  const PromptToPrompt base{golden_swap()};
+  CHECK(Observed(base, counter)(cross_site(4, {}), input.q, input.k, input.v)
+            .equal(base(cross_site(4, {}), input.q, input.k, input.v)));
+  CHECK_THROWS_WITH(Observed(base, std::shared_ptr<Counter>{}), "Observed: expected a recorder, found none");
+}
+
+TEST_CASE("LocalBlend makes the published masks from the maps of a run", "[attention]") {
+  const auto fixture = SafetensorsFile::open(testing::fixture("attention/fixtures/blend.safetensors"));
+  // The second branch's queries are the first's backwards: its maps must not count.
+  const std::vector<Branch> branches{{false, true}, {true, true}};
+  const auto both = [](const at::Tensor& x) { return at::cat({x.flip({2}), x}); };
+  const auto blend = std::make_shared<LocalBlend>(words);
+  const auto without = std::make_shared<LocalBlend>(with_subtract);
+  const Observed attend(
+      Observed(PromptToPrompt<WordSwap>{.edit = golden_swap(), .cross = {.common = {0.0, 0.4}}}, blend), without);
+  const auto latents = fixture.tensor("latents");
+  // A first run leaves nothing behind for the second.
+  for (int run = 0; run < 2; ++run) {
+    at::Tensor last;
+    for (std::int64_t i = 0; i < 4; ++i) {
+      const Step step{.index = i, .count = 4};
+      for (std::int64_t layer = 0; layer < 3; ++layer) {
+        const auto q = both(fixture.tensor(fmt::format("q.{}.{}", i, layer)));
+        const auto k = both(fixture.tensor(fmt::format("k.{}", layer)));
+        (void)attend(cross_site(layer == 1 ? 4 : 8, step, branches), q, k, k);
+      }
+      INFO("run " << run << ", step " << i);
+      CHECK(blend->mask(32, 32).squeeze(1).equal(fixture.tensor(fmt::format("mask.{}", i)).to(at::kBool)));
+      CHECK(without->mask(32, 32).squeeze(1).equal(fixture.tensor(fmt::format("without.{}", i)).to(at::kBool)));
+      last = blend->revise(step, latents);
+      (void)without->revise(step, latents);
+    }
+    CHECK(testing::largest_difference(last, fixture.tensor("blended")) < 1e-6);
+  }
+}
+
+TEST_CASE("LocalBlend puts the source back outside the words of source and edited image", "[attention]") {
+  LocalBlend blend(LocalBlendOptions{.words = {{1}, {1}}, .start_blend = 0.2});
+  const at::Tensor latents = CounterNoise(3).normal({4, 2, 16, 16}, 0);
+  for (std::int64_t i = 0; i < 10; ++i) {
+    const Step step{.index = i, .count = 10};
+    blend.record(cross_site(4, step), spots(4));
+    const auto revised = blend.revise(step, latents);
+    if (i < 2) {  // a fifth of ten steps
+      CHECK(revised.equal(latents));
+      continue;
+    }
+    for (std::int64_t group = 0; group < 2; ++group) {
+      const auto source = latents[2 * group];
+      CHECK(revised[2 * group].equal(source));
+      // Pixels 5 i of a 4x4 map, with their neighbours, in latents of 16x16.
+      at::Tensor inside = at::zeros({4, 4}, at::kBool);
+      for (const auto pixel : {10 * group, 10 * group + 5}) {
+        for (std::int64_t y = 0; y < 4; ++y) {
+          for (std::int64_t x = 0; x < 4; ++x) {
+            if (std::abs(y - pixel / 4) <= 1 && std::abs(x - pixel % 4) <= 1) inside[y][x] = true;
+          }
+        }
+      }
+      REQUIRE(inside.any().item<bool>());
+      REQUIRE_FALSE(inside.all().item<bool>());
+      inside = inside.repeat_interleave(4, 0).repeat_interleave(4, 1);
+      CHECK(revised[2 * group + 1].equal(at::where(inside, latents[2 * group + 1], source)));
+    }
+  }
+}
+
+TEST_CASE("LocalBlend forgets a run that was broken off", "[attention]") {
+  LocalBlend blend(LocalBlendOptions{.words = {{1}}, .start_blend = 0.0});
+  const auto mask_after = [&](const at::Tensor& sums, std::int64_t index) {
+    blend.record(cross_site(4, {.index = index, .count = 3}), sums);
+    return blend.mask(16, 16);
+  };
+  const auto spot = spots(1);
+  const auto alone = mask_after(spot, 0);
+  (void)mask_after(at::full({1, 16, 1}, 5.0), 1);
+  // Never revised: the lower step is a new run all the same.
+  CHECK(mask_after(spot, 0).equal(alone));
+  (void)mask_after(at::full({1, 16, 1}, 5.0), 2);
+  blend.clear();
+  CHECK(mask_after(spot, 2).equal(alone));
+}
+
+TEST_CASE("LocalBlend takes maps of a quarter of the latents' sides, rounded up", "[attention]") {
+  LocalBlend blend(LocalBlendOptions{.words = {{1}}});
+  const Step step{.index = 5, .count = 10};
+  AttentionSite site{.cross = true, .height = 5, .width = 3, .step = step};
+  blend.record(site, at::full({1, 15, 1}, 0.5));
+  CHECK(blend.mask(17, 12).sizes() == at::IntArrayRef({1, 1, 17, 12}));
+  CHECK(blend.mask(20, 10).all().item<bool>());
+  CHECK_THROWS_WITH(blend.mask(16, 12), "LocalBlend: expected cross-attention layers with maps of 4x3, found 5x3");
+  CHECK_THROWS_WITH(LocalBlend(words).mask(16, 16),
+                    "LocalBlend: expected cross-attention layers with maps of 4x4, found none recorded");
+  CHECK(blend.wants(cross_site(32, step)));
+  CHECK_FALSE(blend.wants(cross_site(33, step)));
+}
+
+TEST_CASE("LocalBlend refuses lists that do not fit", "[attention]") {
+  CHECK_THROWS_WITH(LocalBlend({.words = {}}),
+                    "LocalBlend: words: expected one list for each image of a group, found none");
+  CHECK_THROWS_WITH(LocalBlend({.words = {{1}, {}}}), "LocalBlend: words[1]: expected token positions, found none");
+  CHECK_THROWS_WITH(LocalBlend({.words = {{1}, {1}}, .subtract = {{1}}}),
+                    "LocalBlend: subtract: expected 2 lists or none, found 1");
+  CHECK_THROWS_WITH(LocalBlend({.words = {{77}}}).columns(1, 77), "LocalBlend: token: expected 0 ... 76, found 77");
+  CHECK_THROWS_WITH(LocalBlend({.words = {{1}, {1}}}).columns(3, 77),
+                    "LocalBlend: expected groups of 2 images, found 3 images");
+}
