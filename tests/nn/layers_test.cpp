@@ -81,6 +81,19 @@ TEST_CASE("A frozen enlargement by phases equals enlarging, then convolving", "[
   CHECK(at::equal(upsample(x, 10, 14), doubled));
 }
 
+TEST_CASE("A frozen enlargement serves a doubling after another size", "[nn]") {
+  const at::NoGradGuard no_grad;
+  const auto layer = std::make_shared<ip2p::Upsample>(16);
+  auto& upsample = *layer;
+  ip2p::initialise(upsample, 3);
+  const auto x = at::randn({2, 16, 5, 7});
+  const auto doubled = upsample(x, 10, 14);
+  upsample.freeze();
+  upsample.conv->freeze();
+  upsample(x, 9, 13);  // the convolution takes its inference form here
+  CHECK(distance(upsample(x, 10, 14), doubled) < 1e-5);
+}
+
 TEST_CASE("A frozen model moves to another dtype and back", "[nn]") {
   const at::NoGradGuard no_grad;
   ip2p::UNet unet(small_unet());

@@ -73,9 +73,8 @@ struct Upsample : torch::nn::Module, Freezable {
 
   /// \param height, width size of the result: twice the input, or one less where the matching skip was odd.
   at::Tensor operator()(const at::Tensor& x, std::int64_t height, std::int64_t width) const {
-    if (!frozen_ || height != 2 * x.size(2) || width != 2 * x.size(3)) {
-      return (*conv)(at::upsample_nearest2d(x, at::IntArrayRef{height, width}));
-    }
+    const auto enlarged = [&] { return at::upsample_nearest2d(x, at::IntArrayRef{height, width}); };
+    if (!frozen_ || height != 2 * x.size(2) || width != 2 * x.size(3)) return (*conv)(enlarged());
     if (!phases_) phases_ = collapse();
     const auto all = (*phases_)(x);  // [B, 4*C, h+1, w+1]: phase-major channels
     const auto channels = all.size(1) / 4;
@@ -89,6 +88,7 @@ struct Upsample : torch::nn::Module, Freezable {
                        .narrow(3, column, x.size(3)));
       }
     }
+    if (!conv->loras.empty()) conv->add_loras(y, enlarged());
     return detail::probed(conv.get(), y);
   }
 
@@ -109,13 +109,14 @@ struct Upsample : torch::nn::Module, Freezable {
       const auto tap = [&](std::int64_t i) { return w.narrow(axis, i, 1); };
       return phase == 0 ? at::cat({tap(0), tap(1) + tap(2)}, axis) : at::cat({tap(0) + tap(1), tap(2)}, axis);
     };
-    const auto taps = conv->weight.to(at::kFloat);
+    const auto weight = conv->plain_weight();  // its form may have been chosen by a map of another size
+    const auto taps = weight.to(at::kFloat);
     std::vector<at::Tensor> phases;
     for (std::int64_t row = 0; row < 2; ++row) {
       for (std::int64_t column = 0; column < 2; ++column) phases.push_back(merge(merge(taps, 2, row), 3, column));
     }
     auto result = std::make_shared<Conv2d>(taps.size(1), 4 * taps.size(0), 2, 1, 1);
-    result->weight.set_data(at::cat(phases, 0).to(conv->weight.options()));
+    result->weight.set_data(at::cat(phases, 0).to(weight.options()));
     result->bias.set_data(conv->bias.repeat({4}));
     result->weight.set_requires_grad(false);
     result->bias.set_requires_grad(false);

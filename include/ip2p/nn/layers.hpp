@@ -16,9 +16,11 @@
 #include <torch/nn/module.h>
 
 #include <optional>
+#include <vector>
 
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/nn/finite_probe.hpp"
+#include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/packed_conv.hpp"
 
 namespace ip2p {
@@ -39,7 +41,7 @@ inline std::optional<at::Tensor> bias_for(const at::Tensor& x, const at::Tensor&
 
 /// y = x W^T + b over the last axis; W [out, in] (or [out, in, 1, 1] where the published file stores a 1x1
 /// convolution).
-struct Linear : torch::nn::Module {
+struct Linear : torch::nn::Module, LoraHost {
   /// \param conv_shape keeps the weight in the file's 1x1 convolution shape; the arithmetic is the same.
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
     weight = register_parameter("weight", conv_shape ? at::empty({out, in, 1, 1}) : at::empty({out, in}));
@@ -49,8 +51,12 @@ struct Linear : torch::nn::Module {
   /// \param x [..., in]  \return [..., out]
   at::Tensor operator()(const at::Tensor& x) const {
     const auto w = detail::weight_for(x, weight);
-    return detail::probed(this, at::linear(x, w.dim() == 4 ? w.flatten(1) : w, detail::bias_for(x, bias)));
+    auto y = at::linear(x, w.dim() == 4 ? w.flatten(1) : w, detail::bias_for(x, bias));
+    for (const auto& lora : loras) lora->add_linear(y, x);
+    return detail::probed(this, y);
   }
+
+  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
 
   at::Tensor weight, bias;
 };
@@ -67,7 +73,7 @@ struct Freezable {
 };
 
 /// Two-dimensional convolution with square kernel, stride and zero padding; W [out, in, k, k].
-struct Conv2d : torch::nn::Module, Freezable {
+struct Conv2d : torch::nn::Module, Freezable, LoraHost {
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
          bool with_bias = true)
       : stride(stride_), padding(padding_) {
@@ -79,9 +85,17 @@ struct Conv2d : torch::nn::Module, Freezable {
   at::Tensor operator()(const at::Tensor& x) const {
     const auto offset = detail::bias_for(x, bias);
     if (frozen_ && !settled_) settle(x);
-    return detail::probed(this, packed_.defined()
-                                    ? detail::conv_with_packed(x, packed_, offset, stride, padding)
-                                    : at::conv2d(x, detail::weight_for(x, weight), offset, stride, padding));
+    // No gradient passes through the packed form: where one is asked for, the weight is unpacked for the call.
+    const bool packed = packed_.defined() && !(at::GradMode::is_enabled() && x.requires_grad());
+    auto y = packed ? detail::conv_with_packed(x, packed_, offset, stride, padding)
+                    : at::conv2d(x, detail::weight_for(x, plain_weight()), offset, stride, padding);
+    add_loras(y, x);
+    return detail::probed(this, y);
+  }
+
+  /// Adds to this layer's result y what its side paths make of x.
+  void add_loras(at::Tensor& y, const at::Tensor& x) const {
+    for (const auto& lora : loras) lora->add_conv(y, x, stride, padding);
   }
 
   void freeze() override { frozen_ = true; }
@@ -90,6 +104,13 @@ struct Conv2d : torch::nn::Module, Freezable {
     if (packed_.defined()) weight.set_data(packed_.to_dense());
     packed_ = at::Tensor();
     frozen_ = settled_ = false;
+  }
+
+  /// The weight [out, in, k, k] whatever its form: unpacked for the caller where it is packed.
+  [[nodiscard]] at::Tensor plain_weight() const { return packed_.defined() ? packed_.to_dense() : weight; }
+
+  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override {
+    return (packed_.defined() ? packed_ : weight).sizes().vec();
   }
 
   at::Tensor weight, bias;

@@ -24,12 +24,17 @@ class ModelHandle {
   /// The module itself, with parameters under the names of nn/state.hpp.
   [[nodiscard]] Module& module() const { return *module_; }
 
-  /// Moves and converts the weights in place. \param dtype fp32, bf16 or fp16
+  /// Moves and converts the weights, and what `apply_lora` added, in place. \param dtype fp32, bf16 or fp16
   void to(at::Device device, at::ScalarType dtype) {
     const bool frozen = !first().requires_grad();
     thaw();
     arithmetic_.reset();
     module_->to(device, dtype);
+    for (const auto& layer : module_->modules()) {
+      if (const auto* host = dynamic_cast<LoraHost*>(layer.get())) {
+        for (const auto& lora : host->loras) lora->to(device, dtype);
+      }
+    }
     if (frozen) freeze();
   }
 

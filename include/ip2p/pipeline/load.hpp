@@ -3,6 +3,7 @@
 /// \file
 /// Models from files, and codecs and text encoders that are in memory only while they work.
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -58,6 +59,8 @@ Model load(const ModelFiles& files, const LoadOptions& options = {}) {
 
 /// A text encoder or codec that is loaded for each call and dropped after it, so that its weights and the UNet's are
 /// never in memory together. Satisfies the concept that `Model` satisfies.
+///
+/// `prepare(model)`, where given, follows each loading: the place for LoRAs and textual inversions.
 template <class Model>
 class OnDemand {
  private:
@@ -66,18 +69,19 @@ class OnDemand {
   }
 
  public:
-  explicit OnDemand(ModelFiles files, LoadOptions options = {}) : files_(std::move(files)), options_(options) {}
+  explicit OnDemand(ModelFiles files, LoadOptions options = {}, std::function<void(Model&)> prepare = {})
+      : files_(std::move(files)), options_(options), prepare_(std::move(prepare)) {}
 
   [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const requires TextEncoder<Model> {
-    return load<Model>(files_, options_).encode(prompts);
+    return loaded().encode(prompts);
   }
 
   [[nodiscard]] at::Tensor encode(const at::Tensor& images) const requires ImageCodec<Model> {
-    return load<Model>(files_, options_).encode(images);
+    return loaded().encode(images);
   }
 
   [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const requires ImageCodec<Model> {
-    return load<Model>(files_, options_).decode(latents);
+    return loaded().decode(latents);
   }
 
   [[nodiscard]] double scaling_factor() const { return config().scaling_factor; }
@@ -98,8 +102,15 @@ class OnDemand {
   }
 
  private:
+  [[nodiscard]] Model loaded() const {
+    auto model = load<Model>(files_, options_);
+    if (prepare_) prepare_(model);
+    return model;
+  }
+
   ModelFiles files_;
   LoadOptions options_;
+  std::function<void(Model&)> prepare_;
 };
 
 }  // namespace ip2p

@@ -123,6 +123,39 @@ class BpeTokenizer {
     return {std::find_if_not(words.begin(), end, is_blank), end};
   }
 
+  /// Adds `count` tokens under the next free ids. In a text, `word` stands for all of them in order and "word_1",
+  /// "word_2", ... for the second, the third, ... alone; other texts keep their ids.
+  ///
+  /// As transformers' `add_tokens`: the word is found in normalised text (in any case) wherever it stands, also inside
+  /// a longer word. \return the first id  \throws Error for a word that is empty, begins or ends with white space, or
+  /// is one token
+  ///   already
+  std::int64_t add_token(std::string_view word, std::int64_t count = 1) {
+    require(count >= 1, "token '{}': expected at least 1 id, found {}", word, count);
+    const auto raw = detail::decode_utf8(word, InvalidUtf8::error);
+    require(!raw.empty() && !detail::is_white_space(raw.front()) && !detail::is_white_space(raw.back()),
+            "token '{}': expected a word without white space around it, found {}", word,
+            raw.empty() ? "an empty text" : "white space");
+    std::vector<std::string> names{detail::encode_utf8(normalize(raw))};
+    for (std::int64_t i = 1; i < count; ++i) names.push_back(fmt::format("{}_{}", names[0], i));
+    for (const auto& name : names) {
+      const bool known = vocabulary_.ids.contains(name) || vocabulary_.ids.contains(name + std::string(word_end));
+      require(!known, "token '{}': expected a word that is no token yet, found that '{}' is one; choose another word",
+              word, name);
+    }
+    const auto first = vocabulary_size();
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto& name = names[static_cast<std::size_t>(i)];
+      vocabulary_.tokens.push_back(name);
+      vocabulary_.ids.emplace(name, first + i);
+      vocabulary_.added.push_back({.content = detail::decode_utf8(name, InvalidUtf8::error),
+                                   .id = first + i,
+                                   .count = i == 0 ? count : 1,
+                                   .normalized = true});
+    }
+    return first;
+  }
+
   [[nodiscard]] std::int64_t max_length() const { return max_length_; }
   [[nodiscard]] std::int64_t vocabulary_size() const { return static_cast<std::int64_t>(vocabulary_.tokens.size()); }
   [[nodiscard]] std::int64_t bos() const { return vocabulary_.bos; }
@@ -202,7 +235,7 @@ class BpeTokenizer {
         continue;
       }
       if (i > begin) rest(text.substr(begin, i - begin));
-      ids.push_back(found->id);
+      for (std::int64_t k = 0; k < found->count; ++k) ids.push_back(found->id + k);
       i += found->content.size();
       begin = i;
     }

@@ -14,6 +14,7 @@
 #include "ip2p/text/bpe_tokenizer.hpp"
 #include "ip2p/text/clip_text_model.hpp"
 #include "ip2p/text/concepts.hpp"
+#include "ip2p/text/textual_inversion.hpp"
 
 namespace ip2p {
 
@@ -47,6 +48,26 @@ class ClipTextEncoder {
   [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const {
     require(!prompts.empty(), "ClipTextEncoder: prompts: expected at least one, found none");
     return model_(ids(prompts));
+  }
+
+  /// From now on `embedding.word` in a prompt stands for the embedding's vectors, and "word_1", "word_2", ... for its
+  /// second, third, ... vector alone. Other prompts are encoded as before.
+  ///
+  /// The model is shared with copies of this encoder, the word is not: add embeddings before copying.
+  /// \throws Error for a width that is not the model's, for more vectors than a prompt has room for, and for a word
+  ///   that is one token already; nothing changes then
+  void add_embedding(const TextualInversion& embedding) {
+    const auto& vectors = embedding.vectors;
+    const auto room = tokenizer_.max_length() - 2;
+    require(vectors.defined() && vectors.dim() == 2 && vectors.size(0) >= 1 && vectors.size(0) <= room,
+            "embedding '{}': expected 1 to {} vectors [n, {}], found {}", embedding.word, room,
+            model_.config().hidden_size, vectors.defined() ? shape_text(vectors.sizes()) : "none");
+    require(vectors.size(1) == model_.config().hidden_size,
+            "embedding '{}': expected vectors of width {}{}, found {}{}", embedding.word, model_.config().hidden_size,
+            detail::width_owner(model_.config().hidden_size), vectors.size(1), detail::width_owner(vectors.size(1)));
+    auto tokenizer = tokenizer_;
+    model_.add_rows(tokenizer.add_token(embedding.word, vectors.size(0)), vectors);
+    tokenizer_ = std::move(tokenizer);
   }
 
   [[nodiscard]] const BpeTokenizer& tokenizer() const { return tokenizer_; }

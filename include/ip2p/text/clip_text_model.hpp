@@ -3,7 +3,9 @@
 /// \file
 /// CLIP's text transformer (transformers `CLIPTextModel`): token ids to a sequence of vectors.
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/sigmoid.h>
@@ -129,6 +131,7 @@ struct ClipTextModule : torch::nn::Module {
   std::shared_ptr<Embedding> token_embedding, position_embedding;
   std::vector<std::shared_ptr<ClipTextLayer>> layers;
   std::shared_ptr<LayerNorm> final_layer_norm;
+  std::int64_t added_end = 0;  ///< One past the last id that `ClipTextModel::add_rows` gave vectors to.
 };
 
 }  // namespace detail
@@ -157,6 +160,27 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
                  .to(dtype());
     for (const auto& layer : module_->layers) x = (*layer)(x);
     return (*module_->final_layer_norm)(x);
+  }
+
+  /// Gives the tokens first, first + 1, ... vectors of their own; the table grows where it must (it is copied once).
+  /// \param vectors [n, hidden_size]; converted to the table's dtype
+  /// \throws Error for another width, and for tokens that have vectors from an earlier call
+  void add_rows(std::int64_t first, const at::Tensor& vectors) {
+    const at::NoGradGuard no_grad;
+    require(vectors.dim() == 2 && vectors.size(0) > 0 && vectors.size(1) == config().hidden_size,
+            "ClipTextModel: vectors: expected [n, {}], found {}", config().hidden_size, shape_text(vectors.sizes()));
+    require(
+        first >= module_->added_end && first <= config().vocab_size,
+        "ClipTextModel: tokens: expected them to begin at {} to {}, found {}: another text encoder that shares this "
+        "model has added some",
+        module_->added_end, config().vocab_size, first);
+    const auto end = first + vectors.size(0);
+    auto table = module_->token_embedding->weight;
+    std::vector<at::Tensor> rows{table.detach().narrow(0, 0, first), vectors.to(table.options())};
+    if (end < config().vocab_size) rows.push_back(table.detach().narrow(0, end, config().vocab_size - end));
+    table.set_data(at::cat(rows, 0));
+    module_->config.vocab_size = table.size(0);
+    module_->added_end = end;
   }
 };
 

@@ -27,6 +27,7 @@ namespace ip2p::detail {
 struct AddedToken {
   std::u32string content;
   std::int64_t id = 0;
+  std::int64_t count = 1;   ///< The token stands for the ids from `id` on, so many.
   bool normalized = false;  ///< Searched for after NFC and lower case (true) or in the text as written (false).
 };
 

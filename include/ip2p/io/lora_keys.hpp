@@ -1,0 +1,167 @@
+#pragma once
+
+/// \file
+/// Names of the tensors in LoRA files, as kohya's scripts, LyCORIS, diffusers (old and new) and PEFT write them.
+///
+/// Every name is brought to one form: the component, and the layer's diffusers or transformers name with "_" for ".",
+/// which kohya's scripts use and which is still unique. Blocks under LDM names keep them until the number of layers a
+/// block is known (`lora_module_in`).
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "ip2p/io/ldm_keys.hpp"
+
+namespace ip2p {
+
+/// What a tensor is to its adapter: y += scale * (alpha / rank) * up(mid(down(x))).
+enum class LoraPart { down, up, mid, alpha };
+
+namespace detail {
+
+/// What the name of a tensor says.
+struct LoraKey {
+  std::string component;  ///< "unet" or "text_encoder".
+  std::string base;       ///< The name as it stands in the file, without the part.
+  std::string module;     ///< The layer, e.g. "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q".
+  LoraPart part = LoraPart::down;
+};
+
+/// The kind of adapter that `name` belongs to, where it is one that is not a plain LoRA; else empty.
+inline std::string_view foreign_adapter(std::string_view name) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 17> kinds{{
+      {".dora_scale", "DoRA"},
+      {".lora_magnitude_vector", "DoRA"},
+      {".hada_", "LoHa"},
+      {".lokr_", "LoKr"},
+      {".oft_", "OFT"},
+      {".boft_", "BOFT"},
+      {".glora_", "GLoRA"},
+      {".a1.weight", "GLoRA"},
+      {".b1.weight", "GLoRA"},
+      {".on_input", "(IA)^3"},
+      {".diff", "a full difference of weights"},
+      {".diff_b", "a full difference of weights"},
+      {".w_norm", "a difference of norms"},
+      {".b_norm", "a difference of norms"},
+      {".lora_B.bias", "a LoRA with biases"},
+      {".lora_up.bias", "a LoRA with biases"},
+      {".lora.up.bias", "a LoRA with biases"},
+  }};
+  for (const auto& [part, kind] : kinds) {
+    const auto at = name.find(part);
+    if (at == std::string_view::npos) continue;
+    const auto rest = name.substr(at + part.size());
+    if (part.ends_with('_') || rest.empty() || rest.starts_with('.')) return kind;
+  }
+  return {};
+}
+
+/// `text` with every `from` replaced by `to`.
+inline std::string replace_all(std::string text, std::string_view from, std::string_view to) {
+  for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+    text.replace(at, from.size(), to);
+  }
+  return text;
+}
+
+/// Reads the name of a tensor; nothing where no known writer would have given it to a LoRA of this library's models.
+inline std::optional<LoraKey> parse_lora_key(const std::string& name) {
+  static constexpr std::array<std::pair<std::string_view, LoraPart>, 14> endings{{
+      {".lora_down.weight", LoraPart::down},
+      {".lora_up.weight", LoraPart::up},
+      {".lora_mid.weight", LoraPart::mid},
+      {".alpha", LoraPart::alpha},
+      {".lora_A.weight", LoraPart::down},
+      {".lora_B.weight", LoraPart::up},
+      {".lora_A.default.weight", LoraPart::down},
+      {".lora_B.default.weight", LoraPart::up},
+      {".lora.down.weight", LoraPart::down},
+      {".lora.up.weight", LoraPart::up},
+      {".lora_linear_layer.down.weight", LoraPart::down},
+      {".lora_linear_layer.up.weight", LoraPart::up},
+      {"_lora.down.weight", LoraPart::down},
+      {"_lora.up.weight", LoraPart::up},
+  }};
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> prefixes{{
+      {"lora_unet_", "unet"},
+      {"lora_te_", "text_encoder"},
+      {"lora_te1_", "text_encoder"},
+      {"unet.", "unet"},
+      {"text_encoder.", "text_encoder"},
+      {"base_model.model.", ""},
+  }};
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 7> bare{{
+      {"down_blocks.", "unet"},
+      {"mid_block.", "unet"},
+      {"up_blocks.", "unet"},
+      {"conv_in.", "unet"},
+      {"conv_out.", "unet"},
+      {"time_embedding.", "unet"},
+      {"text_model.", "text_encoder"},
+  }};
+  const auto ending = std::find_if(endings.begin(), endings.end(),
+                                   [&](const auto& candidate) { return name.ends_with(candidate.first); });
+  if (ending == endings.end()) return std::nullopt;
+  LoraKey key{.component = {},
+              .base = name.substr(0, name.size() - ending->first.size()),
+              .module = {},
+              .part = ending->second};
+  if (key.base.ends_with("_lora")) key.base.resize(key.base.size() - 5);  // "...to_q_lora.alpha"
+  std::string module = key.base;
+  for (const auto& [prefix, component] : prefixes) {
+    if (replace_start(module, prefix, "")) {
+      key.component = component;
+      break;
+    }
+  }
+  for (const auto& [start, component] : bare) {
+    if (key.component.empty() && (module + ".").starts_with(start)) key.component = component;
+  }
+  if (key.component.empty()) return std::nullopt;
+
+  module = replace_all(replace_all(module, ".processor.", "."), ".", "_");
+  if (key.component == "unet") {
+    if (module.ends_with("_to_out")) module += "_0";
+  } else {
+    constexpr std::string_view old = "self_attn_to_";
+    if (const auto at = module.find(old); at != std::string::npos) {
+      module = module.substr(0, at) + "self_attn_" + module.substr(at + old.size()) + "_proj";
+    }
+    if (!module.starts_with("text_model_")) module.insert(0, "text_model_");
+  }
+  key.module = module;
+  return key;
+}
+
+/// `module` of a `LoraKey` under diffusers' block names. \param layers_per_block of the UNet, see `ldm_unet_key`
+inline std::string lora_module_in(const std::string& module, std::int64_t layers_per_block) {
+  std::string dotted = module;
+  if (module == "time_embed_0" || module == "time_embed_2" || module == "out_0" || module == "out_2") {
+    dotted[module.size() - 2] = '.';
+  } else {
+    constexpr std::array<std::string_view, 3> blocks{"input_blocks_", "middle_block_", "output_blocks_"};
+    const auto block = std::find_if(blocks.begin(), blocks.end(), [&](auto name) { return module.starts_with(name); });
+    if (block == blocks.end()) return module;
+    // "input_blocks_4_1_proj_in" -> "input_blocks.4.1.proj_in": one number in the middle, two elsewhere.
+    auto at = block->size() - 1;
+    for (int numbers = module.starts_with("middle") ? 1 : 2; numbers >= 0 && at < module.size(); --numbers) {
+      dotted[at] = '.';
+      at = std::min(module.find('_', at + 1), module.size());
+    }
+    for (const std::string_view layers : {".in_layers_", ".out_layers_", ".emb_layers_"}) {
+      if (const auto found = dotted.find(layers); found != std::string::npos) dotted[found + layers.size() - 1] = '.';
+    }
+  }
+  auto name = ldm_unet_key(dotted + ".", layers_per_block);
+  name.pop_back();
+  return replace_all(name, ".", "_");
+}
+
+}  // namespace detail
+}  // namespace ip2p

@@ -1,0 +1,90 @@
+#pragma once
+
+/// \file
+/// A LoRA that is on its models: its scale, its tensors, its removal.
+
+#include <ATen/ops/scalar_tensor.h>
+
+#include <cmath>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/lora_keys.hpp"
+#include "ip2p/nn/lora.hpp"
+
+namespace ip2p {
+
+/// A LoRA on its models. Copies refer to the same one; it stays on when the last copy goes. Not while a model
+/// evaluates.
+class AppliedLora {
+ public:
+  /// One adapter: the layer's name with component ("unet.down_blocks.0....to_q") and its two tensors.
+  struct Adapter {
+    std::string name;
+    std::weak_ptr<LoraHost> host;
+    std::shared_ptr<LoraPath> path;
+  };
+
+  AppliedLora(std::shared_ptr<double> scale, std::vector<Adapter> adapters, std::vector<std::string> unmatched)
+      : scale_(std::move(scale)), adapters_(std::move(adapters)), unmatched_(std::move(unmatched)) {}
+
+  [[nodiscard]] double scale() const { return *scale_; }
+
+  /// Holds from the next evaluation on; 0 switches the LoRA off without removing it.
+  /// \throws Error unless `scale` is finite
+  void set_scale(double scale) {
+    require(std::isfinite(scale), "LoRA: scale: expected a finite number, found {}", scale);
+    *scale_ = scale;
+  }
+
+  /// Takes the LoRA off its models, which then give the bits that they gave before. A second call does nothing.
+  void remove() {
+    for (const auto& adapter : adapters_) {
+      if (const auto host = adapter.host.lock()) std::erase(host->loras, adapter.path);
+    }
+  }
+
+  /// Number of changed layers; the blocks of a fused projection count one by one.
+  [[nodiscard]] std::size_t layers() const { return adapters_.size(); }
+
+  /// Names of the file's tensors that belong to no layer of the models.
+  [[nodiscard]] const std::vector<std::string>& unmatched() const { return unmatched_; }
+
+  /// The tensors in use, in the dtype of the model's arithmetic, as "<layer>.lora_down.weight" and
+  /// "<layer>.lora_up.weight". They are leaves: ask them for gradients to train the LoRA on a model that was loaded
+  /// with `LoadOptions::inference` false and whose own weights ask for none.
+  [[nodiscard]] std::map<std::string, at::Tensor> tensors() const {
+    std::map<std::string, at::Tensor> named;
+    for (const auto& adapter : adapters_) {
+      named.emplace(adapter.name + ".lora_down.weight", adapter.path->down);
+      named.emplace(adapter.name + ".lora_up.weight", adapter.path->up);
+    }
+    return named;
+  }
+
+  /// The LoRA as kohya's scripts name and scale it, to be written with `write_safetensors`; the scale is not part of
+  /// it.
+  [[nodiscard]] std::map<std::string, at::Tensor> state() const {
+    std::map<std::string, at::Tensor> named;
+    for (const auto& adapter : adapters_) {
+      auto base = "lora_" + detail::replace_all(adapter.name, ".", "_");
+      detail::replace_start(base, "lora_text_encoder_", "lora_te_");
+      const auto& path = *adapter.path;
+      named.emplace(base + ".lora_down.weight", path.down.detach());
+      named.emplace(base + ".lora_up.weight", path.up.detach());
+      named.emplace(base + ".alpha", at::scalar_tensor(path.strength * static_cast<double>(path.down.size(0))));
+    }
+    return named;
+  }
+
+ private:
+  std::shared_ptr<double> scale_;
+  std::vector<Adapter> adapters_;
+  std::vector<std::string> unmatched_;
+};
+
+}  // namespace ip2p

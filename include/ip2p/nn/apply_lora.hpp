@@ -1,0 +1,220 @@
+#pragma once
+
+/// \file
+/// LoRA files on models: side paths are hung on the layers, so that nothing of the model changes and removal is exact.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensordot.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/lora_file.hpp"
+#include "ip2p/io/nearest_names.hpp"
+#include "ip2p/nn/applied_lora.hpp"
+#include "ip2p/nn/model.hpp"
+#include "ip2p/nn/state.hpp"
+
+namespace ip2p {
+
+/// What happens to tensors of a LoRA file that belong to no layer of the model.
+enum class UnmatchedLora {
+  refuse,  ///< `Error` that lists them with the nearest names; nothing is applied.
+  report,  ///< The rest is applied; `AppliedLora::unmatched()` names them.
+};
+
+/// Options of `apply_lora`.
+struct LoraOptions {
+  double scale = 1;  ///< Factor of the whole change; any finite number, may be changed later.
+  UnmatchedLora unmatched = UnmatchedLora::refuse;
+};
+
+namespace detail {
+
+/// A layer, or the row block of a fused one, that an adapter can change.
+struct LoraTarget {
+  std::string name;  ///< With component, as the published files have it.
+  std::shared_ptr<LoraHost> host;
+  std::int64_t first_row = 0;
+  std::vector<std::int64_t> shape;  ///< [rows, in] or [rows, in, k, k]
+};
+
+/// Every layer of a model by the name that `LoraLayer::module` has for it.
+inline std::map<std::string, LoraTarget> lora_targets(torch::nn::Module& module, const std::string& component) {
+  std::map<std::string, LoraTarget> targets;
+  for (const auto& item : module.named_modules()) {
+    const auto host = std::dynamic_pointer_cast<LoraHost>(item.value());
+    if (!host) continue;
+    auto shape = host->weight_shape();
+    const auto names = file_names(item.key() + ".");
+    shape[0] /= static_cast<std::int64_t>(names.size());
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const auto name = names[i].substr(0, names[i].size() - 1);
+      targets.emplace(replace_all(name, ".", "_"),
+                      LoraTarget{component + "." + name, host, static_cast<std::int64_t>(i) * shape[0], shape});
+    }
+  }
+  return targets;
+}
+
+/// What `apply_lora` needs of a model handle.
+struct LoraModel {
+  std::string component;
+  std::map<std::string, LoraTarget> targets;
+  std::int64_t layers_per_block = 2;
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+};
+
+template <class Model>
+LoraModel lora_model(const Model& model) {
+  LoraModel result{.component = Model::component,
+                   .targets = lora_targets(model.module(), Model::component),
+                   .device = model.device(),
+                   .dtype = model.dtype()};
+  if constexpr (requires { model.config().layers_per_block; }) {
+    result.layers_per_block = model.config().layers_per_block;
+  }
+  return result;
+}
+
+/// \throws Error naming the tensor, unless the adapter's tensors have the shapes that the target's weight asks for
+inline void require_lora_fits(const LoraLayer& layer, const LoraTarget& target, const std::string& where) {
+  auto in = target.shape;
+  in[0] = layer.rank;
+  auto found = layer.down.shape;
+  if (layer.mid) found = {found[0], found[1], layer.mid->shape[2], layer.mid->shape[3]};
+  constexpr std::string_view advice = "; this LoRA was made for another model";
+  require(same_up_to_ones(in, found), "{}: tensor '{}': expected {} for {}, found {}{}", where,
+          printable(layer.down_name), shape_text(in), target.name, shape_text(found), advice);
+  require(layer.up.shape[0] == target.shape[0], "{}: tensor '{}': expected [{}, {}] for {}, found {}{}", where,
+          printable(layer.up_name), target.shape[0], layer.rank, target.name, shape_text(layer.up.shape), advice);
+}
+
+/// The side path of one adapter, its tensors in the rank of the target's weight.
+inline std::shared_ptr<LoraPath> make_lora_path(const LoraLayer& layer, const LoraTarget& target,
+                                                const LoraModel& model, std::shared_ptr<const double> scale) {
+  auto down = layer.down.read();
+  if (layer.mid) {
+    // mid o down is one convolution of rank channels: sum_j mid[i,j,:,:] down[j,c].
+    const auto mid = layer.mid->read().to(at::kFloat);
+    down = at::tensordot(mid, down.to(at::kFloat).flatten(1), {1}, {0}).permute({0, 3, 1, 2});
+  }
+  auto shape = target.shape;
+  shape[0] = layer.rank;
+  std::vector<std::int64_t> ones(shape.size(), 1);
+  ones[0] = target.shape[0];
+  ones[1] = layer.rank;
+  const auto place = [&](const at::Tensor& tensor, const std::vector<std::int64_t>& sizes) {
+    // A copy of its own: the file's memory may be shared or mapped.
+    const auto options = at::TensorOptions().device(model.device).dtype(model.dtype);
+    return at::empty(sizes, options).copy_(tensor.reshape(sizes));
+  };
+  return std::make_shared<LoraPath>(LoraPath{.down = place(down, shape),
+                                             .up = place(layer.up.read(), ones),
+                                             .first_row = target.first_row,
+                                             .strength = layer.strength,
+                                             .scale = std::move(scale)});
+}
+
+/// The report of what belongs to no layer: at most `shown` lines.
+inline std::string unmatched_report(const LoraFile& file, const std::vector<const LoraLayer*>& layers,
+                                    const std::vector<LoraModel>& models) {
+  constexpr std::size_t shown = 12;
+  auto report = fmt::format("{}: {} of its {} adapters and {} other tensors belong to no layer of this model",
+                            file.where(), layers.size(), file.layers().size(), file.unrecognised().size());
+  std::size_t lines = 0;
+  for (const auto* layer : layers) {
+    if (lines++ == shown) break;
+    const auto model =
+        std::find_if(models.begin(), models.end(), [&](const LoraModel& m) { return m.component == layer->component; });
+    report += fmt::format("\n  {} ({} tensors)", printable(layer->name), layer->tensors.size());
+    if (model == models.end()) {
+      report += fmt::format(": for the component '{}', which was not given", layer->component);
+      continue;
+    }
+    std::vector<std::string> names;
+    for (const auto& [name, target] : model->targets) names.push_back(target.name);
+    report += nearest_names_clause(layer->component + "." + layer->module, names, 1);
+  }
+  for (const auto& name : file.unrecognised()) {
+    if (lines++ >= shown) break;
+    report += fmt::format("\n  {}: no name that a LoRA has", printable(name));
+  }
+  const auto total = layers.size() + file.unrecognised().size();
+  return total > shown ? report + fmt::format("\n  and {} more", total - shown) : report;
+}
+
+inline AppliedLora apply_lora_to(const std::vector<LoraModel>& models, const LoraFile& file,
+                                 const LoraOptions& options) {
+  const at::NoGradGuard no_grad;
+  require(std::isfinite(options.scale), "LoRA: scale: expected a finite number, found {}", options.scale);
+  std::vector<std::string> unmatched = file.unrecognised();
+  std::vector<const LoraLayer*> homeless;
+  struct Match {
+    const LoraLayer* layer;
+    const LoraTarget* target;
+    const LoraModel* model;
+  };
+  std::vector<Match> matches;
+  std::map<const LoraTarget*, const LoraLayer*> taken;
+  for (const auto& layer : file.layers()) {
+    const LoraTarget* target = nullptr;
+    for (const auto& model : models) {
+      if (model.component != layer.component) continue;
+      const auto found = model.targets.find(lora_module_in(layer.module, model.layers_per_block));
+      if (found == model.targets.end()) continue;
+      target = &found->second;
+      matches.push_back({&layer, target, &model});
+    }
+    if (target == nullptr) {
+      homeless.push_back(&layer);
+      unmatched.insert(unmatched.end(), layer.tensors.begin(), layer.tensors.end());
+      continue;
+    }
+    const auto [other, fresh] = taken.emplace(target, &layer);
+    require(fresh, "{}: expected one adapter for {}, found '{}' and '{}'", file.where(), target->name,
+            printable(other->second->name), printable(layer.name));
+    require_lora_fits(layer, *target, file.where());
+  }
+  if (!unmatched.empty() && options.unmatched == UnmatchedLora::refuse) {
+    throw Error(unmatched_report(file, homeless, models));
+  }
+
+  const auto scale = std::make_shared<double>(options.scale);
+  std::vector<AppliedLora::Adapter> adapters;
+  for (const auto& [layer, target, model] : matches) {
+    adapters.push_back({target->name, target->host, make_lora_path(*layer, *target, *model, scale)});
+  }
+  // Everything has been read and found to fit.
+  for (const auto& adapter : adapters) adapter.host.lock()->loras.push_back(adapter.path);
+  return AppliedLora(scale, std::move(adapters), std::move(unmatched));
+}
+
+}  // namespace detail
+
+/// Puts a LoRA on one model (`UNet` or `ClipTextModel`), or changes nothing. Several add up.
+///
+/// The weights stay as they are, in 16 bits, packed or mapped; each changed layer costs two small products more.
+/// \throws Error naming the tensor: shapes of another model, numbers that are not finite, and, unless `options` say
+///   otherwise, tensors that belong to no layer (those of another component too: see `LoraFile::part`)
+template <class Model>
+AppliedLora apply_lora(const Model& model, const LoraFile& file, const LoraOptions& options = {}) {
+  return detail::apply_lora_to({detail::lora_model(model)}, file, options);
+}
+
+/// The same for a file that changes the UNet and the text model.
+template <class First, class Second>
+requires requires { Second::component; }
+AppliedLora apply_lora(const First& unet, const Second& text_model, const LoraFile& file,
+                       const LoraOptions& options = {}) {
+  return detail::apply_lora_to({detail::lora_model(unet), detail::lora_model(text_model)}, file, options);
+}
+
+}  // namespace ip2p

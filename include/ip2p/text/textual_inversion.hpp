@@ -1,0 +1,63 @@
+#pragma once
+
+/// \file
+/// Textual inversions (Gal et al. 2022): vectors of a text encoder's input that were learned for a new word.
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/io/printable.hpp"
+#include "ip2p/io/safetensors.hpp"
+
+namespace ip2p {
+
+namespace detail {
+
+/// " (Stable Diffusion 1)" for the width of a text encoder that is known, else empty.
+inline std::string_view width_owner(std::int64_t width) {
+  return width == 768    ? " (Stable Diffusion 1)"
+         : width == 1024 ? " (Stable Diffusion 2)"
+         : width == 1280 ? " (Stable Diffusion XL)"
+                         : "";
+}
+
+}  // namespace detail
+
+/// A word and its vectors; see `ClipTextEncoder::add_embedding`.
+struct TextualInversion {
+  std::string word;    ///< As prompts write it, in any case.
+  at::Tensor vectors;  ///< [n, width], fp32.
+
+  /// Reads a safetensors file in the form of diffusers ({"<word>": [n, width] or [width]}) or of the web UI by
+  /// AUTOMATIC1111 ({"emb_params": [n, width]}, the word being the name of the file).
+  ///
+  /// \param word takes the place of the file's own  \throws Error for pickles (.pt, .bin), other tensors or shapes, and
+  ///   numbers that are not finite
+  static TextualInversion open(const std::filesystem::path& path, std::string word = {}) {
+    const auto file = SafetensorsFile::open(path, {.check_finite = true});
+    const auto where = path.string();
+    require(!file.contains("clip_g"),
+            "{}: expected an embedding for Stable Diffusion 1 or 2, found one for Stable "
+            "Diffusion XL (tensor 'clip_g')",
+            where);
+    const bool web_ui = file.contains("emb_params");
+    require(web_ui || file.tensors().size() == 1,
+            "{}: expected an embedding: one tensor under the name of its word, or 'emb_params'; found {} tensors{}",
+            where, file.tensors().size(),
+            file.tensors().empty() ? "" : ", '" + detail::printable(file.tensors().begin()->first) + "' first");
+    const std::string name = web_ui ? "emb_params" : file.tensors().begin()->first;
+    auto vectors = file.tensor(name);
+    if (vectors.dim() == 1) vectors = vectors.unsqueeze(0);
+    require(vectors.is_floating_point() && vectors.dim() == 2 && vectors.numel() > 0,
+            "{}: tensor '{}': expected floating-point vectors [n, width], found {} {}", where, detail::printable(name),
+            at::toString(vectors.scalar_type()), shape_text(vectors.sizes()));
+    if (word.empty()) word = web_ui ? path.stem().string() : name;
+    return {.word = std::move(word), .vectors = vectors.to(at::kFloat)};
+  }
+};
+
+}  // namespace ip2p
