@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the golden values of noise, schedules, samplers and guidance from torch, k-diffusion and diffusers.
 
-Usage: make_sampling_fixtures.py     (needs requirements.txt, and k-diffusion 0.1.1.post1 installed without dependencies)
+Usage: $(tests/parity/venv.sh) make_sampling_fixtures.py
 
 tests/core/fixtures/noise.json          torch.randn streams, diffusers' randn_tensor with a list of generators, and
                                         Philox4x32-10 with Box and Muller's transform, written here from the paper
@@ -9,50 +9,16 @@ tests/schedule/fixtures/schedules.json  k-diffusion's and diffusers' noise level
 tests/sampling/fixtures/runs.json       whole runs, step by step, over a network in closed form
 """
 
-import importlib.util
-import json
 import math
-import sys
-import types
-from pathlib import Path
 
 import numpy as np
 import torch
-
-TESTS = Path(__file__).parent.parent
-torch.set_num_threads(1)
-
-
-def import_k_diffusion():
-    """sampling and external alone; what the package's other modules would import is replaced while they load."""
-    stubs = ("torchdiffeq", "torchsde", "torchvision", "torchvision.transforms")
-    stubs = [name for name in stubs if name not in sys.modules and importlib.util.find_spec(name.split(".")[0]) is None]
-    root = types.ModuleType("k_diffusion")
-    root.__path__ = list(importlib.util.find_spec("k_diffusion").submodule_search_locations)
-    sys.modules["k_diffusion"] = root
-    for name in stubs:
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].odeint = sys.modules[name].transforms = sys.modules[name].functional = None
-    modules = importlib.import_module("k_diffusion.sampling"), importlib.import_module("k_diffusion.external")
-    for name in stubs:
-        del sys.modules[name]
-    return modules
-
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler
+from diffusers.schedulers.scheduling_utils import AysSchedules
+from diffusers.utils.torch_utils import randn_tensor
+from references import SD, TESTS, import_k_diffusion, network, released_alphas, values, write
 
 ks, ke = import_k_diffusion()
-from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler  # noqa: E402
-from diffusers.utils.torch_utils import randn_tensor  # noqa: E402
-
-
-def values(tensor):
-    """fp32 values with nine digits, which give the same bits back."""
-    return [float(f"{v:.9g}") for v in torch.as_tensor(tensor).flatten().tolist()]
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, separators=(",", ":")).replace("},{", "},\n{") + "\n")
-    print(path, path.stat().st_size)
 
 
 # ---------------------------------------------------------------------------------------------------------------- noise
@@ -107,14 +73,7 @@ def noise_fixture():
 
 # ------------------------------------------------------------------------------------------------------------- schedules
 
-SD = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 STEPS = (1, 2, 3, 7, 20, 50, 100)
-
-
-def released_alphas():
-    """As latent diffusion registers them: betas and products in double, stored fp32."""
-    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=np.float64) ** 2
-    return torch.tensor(np.cumprod(1 - betas), dtype=torch.float32)
 
 
 def schedule_fixture():
@@ -125,7 +84,18 @@ def schedule_fixture():
     ends = discrete.sigma_min.double(), discrete.sigma_max.double()
     karras = [{"n": n, "rho": rho, "sigmas": values(ks.get_sigmas_karras(n, *ends, rho))}
               for n in STEPS for rho in (7.0, 3.0)]
+    between = [{"n": n, "min": low, "max": high, "rho": rho, "name": name, "sigmas": values(levels(low, high, rho, n))}
+               for n in (1, 2, 12) for low, high, rho in ((0.05, 11.0, 7.0), (ends[0].item(), ends[1].item(), 2.0))
+               for name, levels in (("karras", lambda low, high, rho, n: ks.get_sigmas_karras(n, low, high, rho)),
+                                    ("exponential", lambda low, high, rho, n: ks.get_sigmas_exponential(n, low, high)),
+                                    ("polyexponential",
+                                     lambda low, high, rho, n: ks.get_sigmas_polyexponential(n, low, high, rho)))]
     torch.set_default_dtype(torch.float32)
+    table = [*AysSchedules["StableDiffusionSigmas"][:-1], 0.029]  # the authors' last level, where diffusers has 0
+    tables = [{"n": 10, "sigmas": AysSchedules["StableDiffusionSigmas"]}]
+    for n in (1, 2, 7, 15, 40):
+        places = np.interp(np.linspace(0, 1, n + 1), np.linspace(0, 1, len(table)), np.log(table))
+        tables.append({"n": n, "sigmas": [*values(torch.tensor(np.exp(places))[:-1]), 0.0]})
     probes = torch.tensor([0.01, 0.0291675, 0.03, 0.1, 0.5, 1.0, 2.5, 7.0, 14.0, 14.6146, 20.0])
     times = torch.tensor([0.0, 0.25, 1.0, 10.5, 500.0, 777.77, 998.5, 999.0])
     maps = {"sigmas": values(probes), "t": values(discrete.sigma_to_t(probes)),
@@ -147,18 +117,43 @@ def schedule_fixture():
                 diffusers.append({"config": config, "n": n, "sigmas": values(reference.sigmas),
                                   "timesteps": values(reference.timesteps),
                                   "initial": float(reference.init_noise_sigma)})
+    for more in ({"timestep_spacing": "leading"}, {"timestep_spacing": "trailing"}):
+        config = {**SD, **more, "rescale_betas_zero_snr": True}
+        reference = EulerDiscreteScheduler(**config)
+        reference.set_timesteps(20)
+        diffusers.append({"config": config, "n": 20, "sigmas": values(reference.sigmas),
+                          "timesteps": values(reference.timesteps), "initial": float(reference.init_noise_sigma)})
+
+    # Schedulers over variance-preserving latents: their levels are those of the timesteps they visit.
+    preserving = []
+    for scheduler, name, more, counts in (
+            (DDIMScheduler, "ddim", {"timestep_spacing": "leading", "steps_offset": 1}, (1, 2, 7, 50)),
+            (DDIMScheduler, "ddim", {"timestep_spacing": "leading"}, (20,)),
+            (DDIMScheduler, "ddim", {"timestep_spacing": "trailing"}, (1, 7, 50)),
+            (DDIMScheduler, "ddim", {"timestep_spacing": "linspace"}, (2, 10, 28)),  # 999 / (n - 1) is whole
+            (DDIMScheduler, "ddim", {"timestep_spacing": "leading", "rescale_betas_zero_snr": True}, (20,)),
+            (DDIMScheduler, "ddim", {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True}, (20,)),
+            (LCMScheduler, "lcm", {}, (1, 2, 3, 4, 6, 7, 8, 50)),
+            (LCMScheduler, "lcm", {"original_inference_steps": 30}, (4,))):
+        config = {**SD, **more}
+        for n in counts:
+            reference = scheduler(**config)
+            reference.set_timesteps(n)
+            alphas = reference.alphas_cumprod.double()[reference.timesteps]
+            levels = ((1 - alphas) / alphas).sqrt()
+            # With zero terminal SNR the first level is infinite: null, here and for the start.
+            sigmas = [None if math.isinf(level) else level for level in (*values(levels), 0.0)]
+            preserving.append({"scheduler": name, "config": config, "n": n, "sigmas": sigmas,
+                               "timesteps": values(reference.timesteps),
+                               "initial": sigmas[0] and (reference.init_noise_sigma / alphas[0].sqrt()).item()})
     write(TESTS / "schedule/fixtures/schedules.json",
-          {"log_linear": log_linear, "karras": karras, "maps": maps, "diffusers": diffusers})
+          {"log_linear": log_linear, "karras": karras, "between": between, "tables": tables, "maps": maps,
+           "diffusers": diffusers, "preserving": preserving})
 
 
 # ------------------------------------------------------------------------------------------------------------------ runs
 
 SHAPE = (2, 4, 3, 2)
-
-
-def network(x, t, shift=0.0):
-    """The closed form that the tests repeat: some function of x and of the timestep."""
-    return 0.8 * torch.tanh(1.3 * x) + 0.05 * torch.sin(torch.as_tensor(t, dtype=torch.float32) * 0.01 + shift)
 
 
 def k_network(x, t, shift=0.0):

@@ -1,6 +1,8 @@
 #include "ip2p/sampling/denoiser.hpp"
 
+#include "ip2p/schedule/edm_sigmas.hpp"
 #include "ip2p/schedule/log_linear_sigmas.hpp"
+#include "ip2p/testing/denoisers.hpp"
 #include "support/golden.hpp"
 
 using namespace ip2p;
@@ -37,6 +39,41 @@ TEST_CASE("The predictions of one image and one noise denoise to that image", "[
     REQUIRE(estimate(AnyPrediction{PredictionType::v_prediction}, v) < 1e-12);
     REQUIRE(estimate(AnyPrediction{PredictionType::sample}, x0) < 1e-12);
   }
+}
+
+TEST_CASE("A network of Karras et al. denoises through EdmPrediction and EdmSigmas", "[sampling]") {
+  const double d = 0.5;
+  const at::Tensor x0 = CounterNoise(1).normal({2, 4, 3, 3}, 0).to(at::kDouble).mul(d);
+  const at::Tensor noise = CounterNoise(2).normal({2, 4, 3, 3}, 0).to(at::kDouble);
+  for (const double sigma : {0.002, 0.3, 1.0, 80.0}) {
+    const Step at{.index = 0, .count = 1, .sigma = sigma, .sigma_next = 0.0};
+    const at::Tensor x = x0.add(noise, sigma);
+    const double variance = sigma * sigma + d * d;
+    // Equation (8): the target of the training, here answered by the network.
+    const at::Tensor target = x0.sub(x, d * d / variance).mul(std::sqrt(variance) / (sigma * d));
+    NetworkDenoiser denoiser(
+        [&](const at::Tensor& scaled, double t) {
+          REQUIRE(testing::largest_difference(scaled, x.div(std::sqrt(variance))) < 1e-12);
+          REQUIRE(t == Approx(std::log(sigma) / 4.0).margin(1e-12));
+          return target;
+        },
+        EdmSigmas{}, EdmPrediction{.sigma_data = d});
+    REQUIRE(testing::largest_difference(denoiser(x, at), x0) < 1e-12);
+  }
+}
+
+TEST_CASE("An EDM network that answers 0 is the denoiser of normally distributed data", "[sampling]") {
+  NetworkDenoiser denoiser([](const at::Tensor& x, double) { return x.mul(0.0); }, EdmSigmas{},
+                           EdmPrediction{.sigma_data = 0.7});
+  const at::Tensor x = CounterNoise(1).normal({1, 4, 3, 3}, 0).to(at::kDouble);
+  const testing::GaussianDenoiser exact{.mean = 0.0, .deviation = 0.7};
+  REQUIRE(testing::largest_difference(denoiser(x, middle), exact(x, middle)) < 1e-15);
+}
+
+TEST_CASE("EdmPrediction refuses a deviation that is not positive", "[sampling]") {
+  REQUIRE_THROWS_WITH(EdmPrediction{.sigma_data = 0.0}.preconditioning(1.0),
+                      "EdmPrediction: expected sigma_data > 0, found 0");
+  REQUIRE_THROWS_WITH(EdmPrediction{.sigma_data = NAN}.preconditioning(1.0), Contains("found nan"));
 }
 
 TEST_CASE("NetworkDenoiser tells the network the fractional timestep and the step", "[sampling]") {

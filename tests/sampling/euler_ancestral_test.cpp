@@ -1,23 +1,11 @@
 #include "ip2p/sampling/euler_ancestral.hpp"
 
+#include "ip2p/sampling/euler.hpp"
 #include "ip2p/testing/check_sampler.hpp"
+#include "sampling/counting.hpp"
 #include "sampling/golden_runs.hpp"
 
 using namespace ip2p;
-
-namespace {
-
-/// Counts what is drawn.
-struct CountingNoise {
-  CounterNoise noise{1};
-  std::vector<std::int64_t> draws;
-  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
-    draws.push_back(draw);
-    return noise.normal(shape, draw);
-  }
-};
-
-}  // namespace
 
 TEST_CASE("EulerAncestral keeps the laws of a sampler", "[sampling]") {
   testing::check_sampler(EulerAncestral{});
@@ -31,8 +19,8 @@ TEST_CASE("EulerAncestral with torch's noise equals k-diffusion step by step", "
         const EulerAncestral sampler{.eta = run["eta"].template get<double>(),
                                      .s_noise = run["s_noise"].template get<double>()};
         REQUIRE(testing::run_difference(sampler, LogLinearSigmas{}, prediction, sigmas,
-                                        run["seed"].template get<std::uint64_t>(), run["states"], shape) <
-                testing::k_diffusion_rounding);
+                                        run["seed"].template get<std::uint64_t>(), run["states"],
+                                        shape) < testing::k_diffusion_rounding);
       });
   REQUIRE(count == 10);
 }
@@ -42,7 +30,7 @@ TEST_CASE("EulerAncestral equals diffusers' EulerAncestralDiscreteScheduler step
 }
 
 TEST_CASE("EulerAncestral reaches sigma 0 without adding noise", "[sampling]") {
-  CountingNoise noise;
+  testing::CountingNoise noise;
   const auto sigmas = testing::test_sigmas(4);
   const at::Tensor x = CounterNoise(2).normal({1, 4, 2, 2}, 0).mul(sigmas.front());
   (void)EulerAncestral{}.sample(testing::GaussianDenoiser{}, x, sigmas, noise);
@@ -50,7 +38,7 @@ TEST_CASE("EulerAncestral reaches sigma 0 without adding noise", "[sampling]") {
 }
 
 TEST_CASE("EulerAncestral with eta 0 is Euler and draws nothing", "[sampling]") {
-  CountingNoise noise;
+  testing::CountingNoise noise;
   const auto sigmas = testing::test_sigmas(5);
   const at::Tensor x = CounterNoise(2).normal({1, 4, 2, 2}, 0).mul(sigmas.front());
   const at::Tensor ancestral = EulerAncestral{.eta = 0.0}.sample(testing::GaussianDenoiser{}, x, sigmas, noise);
@@ -68,21 +56,14 @@ TEST_CASE("An ancestral step keeps the total variance of its noise level", "[sam
 }
 
 TEST_CASE("EulerAncestral reproduces mean and variance of normally distributed data", "[sampling]") {
-  const auto sigmas = testing::test_sigmas(60);
-  CounterNoise noise(3);
-  const at::Tensor start = CounterNoise(4).normal({1, 4, 128, 128}, 0).mul(sigmas.front());
-  const at::Tensor result =
-      EulerAncestral{}.sample(testing::GaussianDenoiser{.mean = 0.4, .deviation = 0.7}, start, sigmas, noise);
+  const auto [mean, deviation] = testing::moments(EulerAncestral{}, testing::test_sigmas(60));
   // 65,536 values: the standard error of the mean is .003; Euler's own bias in 60 steps is larger for the deviation.
-  REQUIRE(result.mean().item<double>() == Approx(0.4).margin(0.015));
-  REQUIRE(result.std().item<double>() == Approx(0.7).epsilon(0.06));
+  REQUIRE(mean == Approx(0.4).margin(0.015));
+  REQUIRE(deviation == Approx(0.7).epsilon(0.06));
 }
 
 TEST_CASE("EulerAncestral refuses parameters out of range", "[sampling]") {
-  CounterNoise noise(1);
-  const auto sigmas = testing::test_sigmas(2);
-  const at::Tensor x = noise.normal({1, 4, 2, 2}, 0);
-  const auto run = [&](EulerAncestral sampler) { return sampler.sample(testing::GaussianDenoiser{}, x, sigmas, noise); };
-  REQUIRE_THROWS_WITH(run({.eta = -0.1}), Catch::Matchers::Contains("expected eta >= 0, found -0.1"));
-  REQUIRE_THROWS_WITH(run({.s_noise = NAN}), Catch::Matchers::Contains("expected s_noise >= 0, found nan"));
+  using Catch::Matchers::Contains;
+  REQUIRE_THROWS_WITH(testing::run_twice(EulerAncestral{.eta = -0.1}), Contains("expected eta >= 0, found -0.1"));
+  REQUIRE_THROWS_WITH(testing::run_twice(EulerAncestral{.s_noise = NAN}), Contains("expected s_noise >= 0, found nan"));
 }

@@ -9,10 +9,14 @@ TEST_CASE("AnySchedule behaves as the schedule of that name", "[schedule]") {
   for (const std::string_view name : AnySchedule::names()) {
     const auto schedule = AnySchedule::named(name);
     REQUIRE(schedule.name() == name);
-    testing::check_schedule(schedule);
+    testing::check_schedule(schedule, {1, 2, 3, 10, 50});
   }
   REQUIRE(AnySchedule::named("log-linear").sigmas(20) == LogLinearSigmas{}.sigmas(20));
   REQUIRE(AnySchedule::named("karras").sigmas(20) == KarrasSigmas{}.sigmas(20));
+  REQUIRE(AnySchedule::named("exponential").sigmas(20) == ExponentialSigmas{}.sigmas(20));
+  REQUIRE(AnySchedule::named("polyexponential").sigmas(20) == PolyexponentialSigmas{}.sigmas(20));
+  REQUIRE(AnySchedule::named("align-your-steps").sigmas(20) == AlignYourStepsSigmas{}.sigmas(20));
+  REQUIRE(AnySchedule::named("lcm").sigmas(4) == LcmSigmas{}.sigmas(4));
   const SchedulerConfig config{.spacing = TimestepSpacing::leading, .steps_offset = 1};
   const auto linear = AnySchedule::named("linear", config);
   REQUIRE(linear.sigmas(20) == LinearSigmas::from_config(config).sigmas(20));
@@ -21,6 +25,8 @@ TEST_CASE("AnySchedule behaves as the schedule of that name", "[schedule]") {
 }
 
 TEST_CASE("AnySchedule lists the names it knows", "[schedule]") {
-  REQUIRE_THROWS_WITH(AnySchedule::named("carras"),
-                      "schedule: expected one of log-linear, karras, linear, found \"carras\"");
+  REQUIRE_THROWS_WITH(
+      AnySchedule::named("carras"),
+      "schedule: expected one of log-linear, karras, linear, exponential, polyexponential, align-your-steps, "
+      "lcm, found \"carras\"");
 }

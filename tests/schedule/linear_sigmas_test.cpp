@@ -2,7 +2,7 @@
 
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/testing/check_schedule.hpp"
-#include "support/golden.hpp"
+#include "schedule/preserving.hpp"
 
 using namespace ip2p;
 
@@ -14,7 +14,7 @@ TEST_CASE("LinearSigmas keeps the laws of a schedule", "[schedule]") {
 
 TEST_CASE("LinearSigmas agrees with diffusers' Euler schedulers over their configurations", "[schedule]") {
   const auto fixture = testing::golden("schedule/fixtures/schedules.json")["diffusers"];
-  REQUIRE(fixture.size() == 66);
+  REQUIRE(fixture.size() == 68);
   for (const auto& entry : fixture) {
     INFO(entry["config"] << ", " << entry["n"] << " steps");
     const auto schedule = LinearSigmas::from_config(scheduler_config_from_json(entry["config"], "fixture"));
@@ -26,6 +26,18 @@ TEST_CASE("LinearSigmas agrees with diffusers' Euler schedulers over their confi
             (rescaled ? 1e-3 : 1e-6));
     REQUIRE(testing::relative_difference(schedule.timesteps(n), entry["timesteps"].get<std::vector<double>>()) < 1e-7);
     REQUIRE(initial_sigma(schedule, sigmas) == Approx(entry["initial"].get<double>()).epsilon(rescaled ? 1e-3 : 1e-6));
+  }
+}
+
+TEST_CASE("LinearSigmas with a start of unit variance agrees with diffusers' DDIMScheduler", "[schedule]") {
+  testing::require_preserving("ddim", 13, [](const nlohmann::json& /*json*/, const SchedulerConfig& config) {
+    LinearSigmas schedule = LinearSigmas::from_config(config);
+    schedule.unit_variance_start = true;
+    return schedule;
+  });
+  for (const auto spacing : {TimestepSpacing::linspace, TimestepSpacing::leading, TimestepSpacing::trailing}) {
+    const LinearSigmas schedule{.spacing = spacing, .unit_variance_start = true};
+    REQUIRE(initial_sigma(schedule, {3.0, 0.0}) == Approx(std::sqrt(10.0)));
   }
 }
 

@@ -25,9 +25,10 @@ inline nlohmann::json golden(std::string_view name) {
   return nlohmann::json::parse(stream);
 }
 
-/// An fp32 tensor of `shape` from a flat list of numbers.
-inline at::Tensor golden_tensor(const nlohmann::json& values, at::IntArrayRef shape) {
-  return at::tensor(at::ArrayRef<float>(values.get<std::vector<float>>())).reshape(shape);
+/// A tensor of `shape` from a flat list of numbers.
+inline at::Tensor golden_tensor(const nlohmann::json& values, at::IntArrayRef shape,
+                                at::ScalarType dtype = at::kFloat) {
+  return at::tensor(at::ArrayRef<double>(values.get<std::vector<double>>()), at::kDouble).reshape(shape).to(dtype);
 }
 
 /// Largest |found - expected| / |expected| of two lists; zeros must be equal.

@@ -169,7 +169,8 @@ TEST_CASE("check_schedule names the broken law", "[testing]") {
          "strictly decreasing");
   broken([](std::int64_t) { return std::vector<double>{2.0, 1.0}; }, 1.0, "the last noise level is 0");
   broken([](std::int64_t) { return std::vector<double>{NAN, 0.0}; }, 1.0, "finite noise levels");
-  broken([](std::int64_t n) { return testing::test_sigmas(n); }, -1.0, "timesteps are finite and not negative");
+  broken([](std::int64_t n) { return testing::test_sigmas(n); }, NAN, "timesteps are finite");
+  broken([](std::int64_t n) { return testing::test_sigmas(n); }, -1.0, "timesteps do not rise where sigma falls");
   broken([](std::int64_t n) { return testing::test_sigmas(n < 1 ? 1 : n); }, 1.0, "fewer than one step is refused");
 }
 

@@ -7,6 +7,8 @@
 
 #include <array>
 #include <concepts>
+#include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -14,10 +16,32 @@
 #include <vector>
 
 #include "ip2p/sampling/concepts.hpp"
+#include "ip2p/sampling/ddim.hpp"
+#include "ip2p/sampling/ddpm.hpp"
+#include "ip2p/sampling/dpm2.hpp"
+#include "ip2p/sampling/dpm2_ancestral.hpp"
+#include "ip2p/sampling/dpmpp_2m.hpp"
+#include "ip2p/sampling/dpmpp_2m_sde.hpp"
+#include "ip2p/sampling/dpmpp_2s_ancestral.hpp"
+#include "ip2p/sampling/dpmpp_3m_sde.hpp"
 #include "ip2p/sampling/euler.hpp"
 #include "ip2p/sampling/euler_ancestral.hpp"
+#include "ip2p/sampling/heun.hpp"
+#include "ip2p/sampling/lcm.hpp"
+#include "ip2p/sampling/lms.hpp"
+#include "ip2p/sampling/unipc.hpp"
 
 namespace ip2p {
+
+namespace detail {
+
+/// Any noise source, by reference.
+struct NoiseReference {
+  std::function<at::Tensor(at::IntArrayRef shape, std::int64_t draw)> draw_normal;
+  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) { return draw_normal(shape, draw); }
+};
+
+}  // namespace detail
 
 /// One of `Samplers`, itself a `SamplerPolicy`. Each alternative has a `static constexpr std::string_view name` and a
 /// default constructor; a program adds its own by naming a longer list.
@@ -48,7 +72,14 @@ class AnySamplerOf {
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {
-    return std::visit([&](const auto& sampler) { return sampler.sample(denoiser, std::move(x), sigmas, rng, hooks); },
+    require_denoiser<Denoiser>();
+    require_noise_source<Noise>();
+    // Behind plain functions, so that the samplers are compiled once and not for each denoiser and noise source.
+    const std::function<at::Tensor(const at::Tensor&, const Step&)> evaluate =
+        [&](const at::Tensor& latents, const Step& at) -> at::Tensor { return denoiser(latents, at); };
+    detail::NoiseReference noise{
+        [&](at::IntArrayRef shape, std::int64_t draw) -> at::Tensor { return rng.normal(shape, draw); }};
+    return std::visit([&](const auto& sampler) { return sampler.sample(evaluate, std::move(x), sigmas, noise, hooks); },
                       sampler_);
   }
 
@@ -56,8 +87,9 @@ class AnySamplerOf {
   std::variant<Samplers...> sampler_;
 };
 
-/// The samplers that ship, by name: euler-ancestral (published), euler.
-using AnySampler = AnySamplerOf<EulerAncestral, Euler>;
+/// The samplers that ship, by name; the first is the published one.
+using AnySampler = AnySamplerOf<EulerAncestral, Euler, Heun, Dpm2, Dpm2Ancestral, Lms, DpmPlusPlus2M,
+                                DpmPlusPlus2SAncestral, DpmPlusPlus2MSde, DpmPlusPlus3MSde, UniPc, Ddim, Ddpm, Lcm>;
 
 static_assert(SamplerPolicy<AnySampler>);
 

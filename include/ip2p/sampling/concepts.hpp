@@ -27,6 +27,7 @@
 #include <concepts>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -79,7 +80,8 @@ concept Denoiser = detail::Denoises<std::remove_reference_t<Callable>>;
 /// Laws (`ip2p::testing::check_sampler`):
 ///  1. exact for a point mass: with the denoiser that always answers c, the result is c;
 ///  2. equal noise sources give equal bits, and the argument x is not changed in place;
-///  3. `hooks.finish` ends each step, in order: the run goes on from what it returns; a requested stop throws `Cancelled` before the next evaluation;
+///  3. `hooks.finish` ends each step, in order: the run goes on from what it returns; a requested stop throws
+///  `Cancelled` before the next evaluation;
 ///  4. noise levels that are not finite, not strictly decreasing or do not end with 0 throw `Error`;
 ///  5. a batch equals its samples run one by one, when the noise source does.
 template <class Policy>
@@ -123,6 +125,11 @@ inline void require_run(const at::Tensor& x, std::span<const double> sigmas) {
   require_sigmas(sigmas);
 }
 
+/// Throws `Error` unless the parameter `name` of `sampler` is finite and at least 0.
+inline void require_not_negative(std::string_view sampler, std::string_view name, double value) {
+  require(std::isfinite(value) && value >= 0.0, "{}: expected {} >= 0, found {}", sampler, name, value);
+}
+
 /// The steps of a run over `sigmas`: step i goes from sigmas[i] to sigmas[i + 1].
 inline std::vector<Step> steps_of(std::span<const double> sigmas) {
   std::vector<Step> steps;
@@ -150,11 +157,21 @@ at::Tensor step_noise(Noise& rng, const at::Tensor& x, const Step& at) {
   return rng.normal(x.sizes(), at.index + 1).to(x.options());
 }
 
+/// The same step with its evaluation at another noise level: what a sampler that evaluates more than once a step tells
+/// the denoiser.
+inline Step evaluated_at(Step at, double sigma) {
+  at.sigma = sigma;
+  return at;
+}
+
+/// dx/dsigma = (x - x0) / sigma, the right-hand side of the probability-flow ODE (Karras et al. 2022).
+inline at::Tensor slope(const at::Tensor& x, const at::Tensor& x0, double sigma) { return x.sub(x0).div(sigma); }
+
 /// x + (x - x0) / sigma * (to - sigma): the straight line from (sigma, x) through (0, x0), at noise level `to`. At `to`
 /// 0 it is x0 itself, without the rounding of the formula.
 inline at::Tensor euler_step(const at::Tensor& x, const at::Tensor& x0, double sigma, double to) {
   if (to == 0.0) return x0;
-  return x.add(x.sub(x0).div(sigma), to - sigma);
+  return x.add(slope(x, x0, sigma), to - sigma);
 }
 
 }  // namespace ip2p

@@ -56,6 +56,21 @@ struct SamplePrediction {
   }
 };
 
+/// The network of Karras et al. 2022, eq. 7, whose input and target have unit variance: c_skip = d^2 / (sigma^2 + d^2),
+/// c_out = sigma d / sqrt(sigma^2 + d^2), c_in = 1 / sqrt(sigma^2 + d^2) with d = `sigma_data`. Its schedule is
+/// `EdmSigmas`, which tells it c_noise.
+struct EdmPrediction {
+  double sigma_data = 0.5;  ///< Standard deviation of the training data, > 0.
+
+  [[nodiscard]] Preconditioning preconditioning(double sigma) const {
+    require(std::isfinite(sigma_data) && sigma_data > 0.0, "EdmPrediction: expected sigma_data > 0, found {}",
+            sigma_data);
+    const double variance = sigma * sigma + sigma_data * sigma_data;
+    const double scale = 1.0 / std::sqrt(variance);
+    return {.c_in = scale, .c_skip = sigma_data * sigma_data / variance, .c_out = sigma * sigma_data * scale};
+  }
+};
+
 /// What the model's configuration says that it predicts, chosen at run time.
 struct AnyPrediction {
   PredictionType type = PredictionType::epsilon;
@@ -74,11 +89,12 @@ struct AnyPrediction {
 };
 
 static_assert(PredictionPolicy<EpsPrediction> && PredictionPolicy<VPrediction> && PredictionPolicy<SamplePrediction> &&
-              PredictionPolicy<AnyPrediction>);
+              PredictionPolicy<EdmPrediction> && PredictionPolicy<AnyPrediction>);
 
 /// A `Denoiser` over a network.
 ///
-/// `Network` is a callable in one of two forms; x is already multiplied by c_in, t is the (fractional) timestep:
+/// `Network` is a callable in one of two forms; x is already multiplied by c_in, t is what `sigma_to_t` says, the
+/// (fractional) timestep:
 ///
 ///     at::Tensor network(const at::Tensor& x, double t, const Step& at);   // x [B,C,h,w] -> prediction [B,C,h,w]
 ///     at::Tensor network(const at::Tensor& x, double t);

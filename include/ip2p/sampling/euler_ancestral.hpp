@@ -3,29 +3,13 @@
 /// \file
 /// Euler's method with ancestral noise, the sampler of the published InstructPix2Pix results.
 
-#include <algorithm>
-#include <cmath>
 #include <span>
 #include <string_view>
 
+#include "ip2p/sampling/ancestral_step.hpp"
 #include "ip2p/sampling/concepts.hpp"
 
 namespace ip2p {
-
-/// How an ancestral step from one noise level to a lower one divides into a deterministic part and fresh noise.
-struct AncestralStep {
-  double down;  ///< Noise level that the deterministic part goes to.
-  double up;    ///< Standard deviation of the noise added there; down^2 + up^2 = sigma_next^2.
-};
-
-/// k-diffusion's `get_ancestral_step`: up = min(s', eta sqrt(s'^2 (s^2 - s'^2) / s^2)), down = sqrt(s'^2 - up^2).
-/// eta 1 is the posterior variance of DDPM, 0 is deterministic.
-inline AncestralStep ancestral_step(double sigma, double sigma_next, double eta) {
-  const double s2 = sigma * sigma;
-  const double next2 = sigma_next * sigma_next;
-  const double up = std::min(sigma_next, eta * std::sqrt(next2 * (s2 - next2) / s2));
-  return {.down = std::sqrt(std::max(0.0, next2 - up * up)), .up = up};
-}
 
 /// A Euler step to `down`, then noise of deviation `up`; no noise in the step that reaches 0.
 ///
@@ -45,8 +29,8 @@ struct EulerAncestral {
     require_denoiser<Denoiser>();
     require_noise_source<Noise>();
     require_run(x, sigmas);
-    require(std::isfinite(eta) && eta >= 0.0, "EulerAncestral: expected eta >= 0, found {}", eta);
-    require(std::isfinite(s_noise) && s_noise >= 0.0, "EulerAncestral: expected s_noise >= 0, found {}", s_noise);
+    require_not_negative("EulerAncestral", "eta", eta);
+    require_not_negative("EulerAncestral", "s_noise", s_noise);
     for (const Step& at : steps_of(sigmas)) {
       hooks.check(at);
       const at::Tensor x0 = denoise(denoiser, x, at);

@@ -14,10 +14,14 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/schedule/align_your_steps_sigmas.hpp"
 #include "ip2p/schedule/concepts.hpp"
+#include "ip2p/schedule/exponential_sigmas.hpp"
 #include "ip2p/schedule/karras_sigmas.hpp"
+#include "ip2p/schedule/lcm_sigmas.hpp"
 #include "ip2p/schedule/linear_sigmas.hpp"
 #include "ip2p/schedule/log_linear_sigmas.hpp"
+#include "ip2p/schedule/polyexponential_sigmas.hpp"
 
 namespace ip2p {
 
@@ -63,8 +67,9 @@ class AnyScheduleOf {
   std::variant<Schedules...> schedule_;
 };
 
-/// The schedules that ship, by name: log-linear (released), karras, linear (diffusers).
-using AnySchedule = AnyScheduleOf<LogLinearSigmas, KarrasSigmas, LinearSigmas>;
+/// The schedules that ship, by name; the first is the released program's, `LinearSigmas` is diffusers'.
+using AnySchedule = AnyScheduleOf<LogLinearSigmas, KarrasSigmas, LinearSigmas, ExponentialSigmas, PolyexponentialSigmas,
+                                  AlignYourStepsSigmas, LcmSigmas>;
 
 static_assert(SchedulePolicy<AnySchedule>);
 

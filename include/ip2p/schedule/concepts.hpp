@@ -53,7 +53,8 @@ inline void require_steps(std::int64_t n) { require(n >= 1, "steps: expected at 
 ///
 /// Laws (`ip2p::testing::check_schedule`):
 ///  1. `sigmas(n)` has n + 1 finite values, strictly decreasing, the last exactly 0;
-///  2. `sigma_to_t` is finite and not negative, and does not rise where sigma falls;
+///  2. `sigma_to_t` is finite at the levels of a run above 0, and does not rise where sigma falls (it may be negative:
+///     networks trained as in Karras et al. 2022 are told ln(sigma) / 4);
 ///  3. `sigmas(n)` with n < 1 throws `Error`; equal calls give equal bits.
 template <class Policy>
 concept SchedulePolicy = std::copy_constructible<Policy> && detail::HasSigmas<Policy> && detail::HasSigmaToT<Policy>;

@@ -5,41 +5,49 @@
 
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "ip2p/schedule/concepts.hpp"
 #include "ip2p/schedule/discrete_schedule.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
+#include "ip2p/schedule/spaced_sigmas.hpp"
 
 namespace ip2p {
 
-/// Equation (5): sigma_i = (s_max^(1/rho) + i/(n-1) (s_min^(1/rho) - s_max^(1/rho)))^rho between the ends of the
-/// training's range, then 0. Larger rho places more steps at low noise; the paper uses 7.
+namespace detail {
+
+/// Equation (5) between the ends of `range`, then 0. Throws `Error` that names `schedule` for n < 1 or rho <= 0.
+inline std::vector<double> karras_sigmas(std::string_view schedule, std::int64_t n, SigmaRange range, double rho) {
+  require(std::isfinite(rho) && rho > 0.0, "{}: expected rho > 0, found {}", schedule, rho);
+  const double from = std::pow(range.max, 1.0 / rho);
+  const double to = std::pow(range.min, 1.0 / rho);
+  return spaced_sigmas(schedule, n, [&](double share) { return std::pow(from + share * (to - from), rho); });
+}
+
+}  // namespace detail
+
+/// Equation (5): sigma_i = (s_max^(1/rho) + i/(n-1) (s_min^(1/rho) - s_max^(1/rho)))^rho, then 0. Larger rho places
+/// more steps at low noise; the paper uses 7.
+///
+/// Reference: k-diffusion `get_sigmas_karras`.
 struct KarrasSigmas {
   static constexpr std::string_view name = "karras";
 
-  DiscreteSchedule training{};  ///< Noise levels that the model was trained on; their ends are s_min and s_max.
-  double rho = 7.0;             ///< > 0.
+  DiscreteSchedule training{};        ///< Noise levels that the model was trained on.
+  double rho = 7.0;                   ///< > 0.
+  std::optional<double> sigma_min{};  ///< s_min, > 0; absent: the lowest that the model was trained on.
+  std::optional<double> sigma_max{};  ///< s_max; absent: the highest that the model was trained on.
 
   static KarrasSigmas from_config(const SchedulerConfig& config) {
     return {.training = DiscreteSchedule(config.noise)};
   }
 
-  /// n + 1 noise levels. Throws `Error` for n < 1 or rho <= 0.
+  /// n + 1 noise levels. Throws `Error` for n < 1, rho <= 0 or ends out of range.
   [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
-    detail::require_steps(n);
-    require(std::isfinite(rho) && rho > 0.0, "KarrasSigmas: expected rho > 0, found {}", rho);
-    const double from = std::pow(training.sigma_max(), 1.0 / rho);
-    const double to = std::pow(training.sigma_min(), 1.0 / rho);
-    std::vector<double> levels;
-    levels.reserve(static_cast<std::size_t>(n) + 1);
-    for (std::int64_t i = 0; i < n; ++i) {
-      const double share = n == 1 ? 0.0 : static_cast<double>(i) / static_cast<double>(n - 1);
-      levels.push_back(std::pow(from + share * (to - from), rho));
-    }
-    levels.push_back(0.0);
-    return levels;
+    return detail::karras_sigmas("KarrasSigmas", n, detail::sigma_range("KarrasSigmas", training, sigma_min, sigma_max),
+                                 rho);
   }
 
   /// Fractional timestep of a noise level, linear in log sigma.

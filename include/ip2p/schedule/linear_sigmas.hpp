@@ -18,13 +18,17 @@ namespace ip2p {
 /// Noise levels at chosen training timesteps, linear in sigma (not in its logarithm) between the trained ones, then 0.
 ///
 /// Reference: diffusers `EulerDiscreteScheduler` and `EulerAncestralDiscreteScheduler`, including that one step of
-/// `linspace` spacing is timestep 0, and that `leading` scales unit-variance noise by sqrt(sigma_0^2 + 1).
+/// `linspace` spacing is timestep 0, and that `leading` scales unit-variance noise by sqrt(sigma_0^2 + 1). Its
+/// `DDIMScheduler` and `DDPMScheduler` visit the same timesteps, with `linspace` rounded to whole ones.
 struct LinearSigmas {
   static constexpr std::string_view name = "linear";
 
   DiscreteSchedule training{TrainingNoise{.single_precision = true}};  ///< Noise levels that the model was trained on.
   TimestepSpacing spacing = TimestepSpacing::linspace;                 ///< Which timesteps a run visits.
   std::int64_t steps_offset = 0;                                       ///< Added to the timesteps of `leading`, >= 0.
+  /// Start every run at sqrt(sigma_0^2 + 1) times unit-variance noise, as diffusers' DDIM, DDPM and multistep
+  /// schedulers do; without it only `leading` does.
+  bool unit_variance_start = false;
 
   /// As diffusers would run the model, hence with the training noise in its precision.
   static LinearSigmas from_config(const SchedulerConfig& config) {
@@ -88,12 +92,12 @@ struct LinearSigmas {
     return static_cast<double>(low) + std::clamp((sigma - trained[low]) / (trained[low + 1] - trained[low]), 0.0, 1.0);
   }
 
-  /// The factor of unit-variance start noise: the first noise level, or sqrt(level^2 + 1) for `leading`, whose first
-  /// timestep is not the noisiest one.
+  /// The factor of unit-variance start noise: the first noise level, or sqrt(level^2 + 1) with `unit_variance_start`
+  /// and for `leading`, whose first timestep is not the noisiest one.
   [[nodiscard]] double initial_sigma(const std::vector<double>& sigmas) const {
     require(!sigmas.empty(), "sigmas: expected at least one value, found none");
     const double first = sigmas.front();
-    return spacing == TimestepSpacing::leading ? std::sqrt(first * first + 1.0) : first;
+    return unit_variance_start || spacing == TimestepSpacing::leading ? std::sqrt(first * first + 1.0) : first;
   }
 };
 

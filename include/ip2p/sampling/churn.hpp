@@ -1,0 +1,45 @@
+#pragma once
+
+/// \file
+/// The stochastic part of Karras et al., "Elucidating the design space of diffusion-based generative models", 2022.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <string_view>
+
+#include "ip2p/sampling/concepts.hpp"
+
+namespace ip2p {
+
+/// The noise of algorithm 2: before a step, fresh noise raises the latents to a higher noise level. The defaults add
+/// nothing and draw nothing; section 4 of the paper gives values per data set.
+///
+/// Reference: k-diffusion `sample_euler`, `sample_heun`, `sample_dpm_2`.
+struct Churn {
+  double s_churn = 0.0;  ///< Amount over the whole run, >= 0; a step raises its level by at most sqrt(2).
+  double s_tmin = 0.0;   ///< Lowest noise level that is raised, >= 0.
+  double s_tmax = std::numeric_limits<double>::infinity();  ///< Highest noise level that is raised.
+  double s_noise = 1.0;                                     ///< Factor of the added noise, >= 0.
+
+  /// Throws `Error` that names `sampler` for parameters out of range.
+  void check(std::string_view sampler) const {
+    require_not_negative(sampler, "s_churn", s_churn);
+    require_not_negative(sampler, "s_tmin", s_tmin);
+    require(s_tmax >= s_tmin, "{}: expected s_tmax >= s_tmin, found {} and {}", sampler, s_tmax, s_tmin);
+    require_not_negative(sampler, "s_noise", s_noise);
+  }
+
+  /// Replaces x at noise level at.sigma by x at the returned level, at.sigma or higher; noise is draw at.index + 1.
+  template <class Noise>
+  double raise(at::Tensor& x, const Step& at, Noise& rng) const {
+    if (s_churn == 0.0 || at.sigma < s_tmin || at.sigma > s_tmax) return at.sigma;
+    const double raised =
+        at.sigma * (1.0 + std::min(s_churn / static_cast<double>(at.count), std::numbers::sqrt2 - 1.0));
+    x = x.add(step_noise(rng, x, at), s_noise * std::sqrt(raised * raised - at.sigma * at.sigma));
+    return raised;
+  }
+};
+
+}  // namespace ip2p

@@ -1,0 +1,60 @@
+#pragma once
+
+/// \file
+/// Denoising diffusion implicit models.
+
+#include <cmath>
+#include <span>
+#include <string_view>
+
+#include "ip2p/sampling/ancestral_step.hpp"
+#include "ip2p/sampling/concepts.hpp"
+
+namespace ip2p {
+
+/// Song et al., "Denoising diffusion implicit models", 2021, equation (12). In latents scaled by sqrt(1 + sigma^2) it
+/// is a Euler step with eta times the ancestral noise: eta 0 is deterministic, 1 the posterior variance of DDPM.
+///
+/// Some published configurations (`set_alpha_to_one: false`, Stable Diffusion's) end not at 0 but at the noise level of
+/// timestep 0, and decode what is then the variance-preserving latent x / sqrt(1 + sigma^2): that is `final_sigma` =
+/// the model's `sigma_min()`. The result is then not noise-free, and for a point mass it is not exact.
+///
+/// Reference: diffusers `DDIMScheduler` over `LinearSigmas` with `unit_variance_start` and spacing `leading` or
+/// `trailing`. With `linspace` that scheduler steps to another noise level than the next that it evaluates; this one
+/// does not.
+struct Ddim {
+  static constexpr std::string_view name = "ddim";
+
+  double eta = 0.0;          ///< Share of ancestral noise, 0 to 1.
+  double final_sigma = 0.0;  ///< Where the last step ends, from 0 to the noise level that it starts at.
+
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0 (or as `final_sigma` says); step i adds draw i
+  /// + 1 of `rng`. Throws `Error` for unsound noise levels or parameters or a denoiser that answers another shape or
+  /// dtype, `Cancelled` when a stop is requested.
+  template <class Denoiser, class Noise>
+  at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
+                    const RunHooks& hooks = {}) const {
+    require_denoiser<Denoiser>();
+    require_noise_source<Noise>();
+    require_run(x, sigmas);
+    require(eta >= 0.0 && eta <= 1.0, "Ddim: expected eta from 0 to 1, found {}", eta);
+    const double last = sigmas[sigmas.size() - 2];
+    require(final_sigma >= 0.0 && final_sigma <= last,
+            "Ddim: expected final_sigma from 0 to the last noise level {}, found {}", last, final_sigma);
+    for (const Step& at : steps_of(sigmas)) {
+      hooks.check(at);
+      const at::Tensor x0 = denoise(denoiser, x, at);
+      const double to = at.sigma_next > 0.0 ? at.sigma_next : final_sigma;
+      const auto [down, up] = ancestral_step(at.sigma, to, eta);
+      x = euler_step(x, x0, at.sigma, down);
+      if (up > 0.0) x = x.add(step_noise(rng, x, at), up);
+      if (at.sigma_next == 0.0 && to > 0.0) x = x.div(std::sqrt(1.0 + to * to));
+      x = hooks.finish(at, x);
+    }
+    return x;
+  }
+};
+
+static_assert(SamplerPolicy<Ddim>);
+
+}  // namespace ip2p

@@ -1,0 +1,61 @@
+#pragma once
+
+/// \file
+/// Denoising diffusion probabilistic models.
+
+#include <cmath>
+#include <span>
+#include <string_view>
+
+#include "ip2p/sampling/ancestral_step.hpp"
+#include "ip2p/sampling/concepts.hpp"
+
+namespace ip2p {
+
+/// The variance of the noise that `Ddpm` adds (section 3.2 of the paper).
+enum class DdpmVariance {
+  fixed_small,  ///< That of the posterior when x0 is known: optimal for data that is one point.
+  fixed_large   ///< beta_t, that of the forward step: optimal for normally distributed data of variance 1.
+};
+
+/// Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 2: the posterior mean, then noise of one of
+/// two variances; none in the step that reaches 0. With `fixed_small` it is `EulerAncestral` with eta 1.
+///
+/// Reference: diffusers `DDPMScheduler` over `LinearSigmas` with `unit_variance_start`. That scheduler adds noise in
+/// its last step, too, where the last timestep is not 0 and the variance is large; this one, as the paper, does not.
+struct Ddpm {
+  static constexpr std::string_view name = "ddpm";
+
+  DdpmVariance variance = DdpmVariance::fixed_small;
+
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws
+  /// `Error` for unsound noise levels or a denoiser that answers another shape or dtype, `Cancelled` when a stop is
+  /// requested.
+  template <class Denoiser, class Noise>
+  at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
+                    const RunHooks& hooks = {}) const {
+    require_denoiser<Denoiser>();
+    require_noise_source<Noise>();
+    require_run(x, sigmas);
+    for (const Step& at : steps_of(sigmas)) {
+      hooks.check(at);
+      const at::Tensor x0 = denoise(denoiser, x, at);
+      const auto [down, small] = ancestral_step(at.sigma, at.sigma_next, 1.0);
+      x = euler_step(x, x0, at.sigma, down);
+      const double up = variance == DdpmVariance::fixed_small ? small : large(at.sigma, at.sigma_next);
+      if (at.sigma_next > 0.0) x = x.add(step_noise(rng, x, at), up);
+      x = hooks.finish(at, x);
+    }
+    return x;
+  }
+
+ private:
+  /// beta = 1 - alpha_bar / alpha_bar' = (s^2 - s'^2) / (1 + s^2), as a deviation in latents scaled by sqrt(1 + s'^2).
+  static double large(double sigma, double next) {
+    return std::sqrt((sigma * sigma - next * next) * (1.0 + next * next) / (1.0 + sigma * sigma));
+  }
+};
+
+static_assert(SamplerPolicy<Ddpm>);
+
+}  // namespace ip2p

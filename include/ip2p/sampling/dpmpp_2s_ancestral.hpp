@@ -1,0 +1,56 @@
+#pragma once
+
+/// \file
+/// DPM-Solver++(2S) with ancestral noise.
+
+#include <cmath>
+#include <span>
+#include <string_view>
+
+#include "ip2p/sampling/ancestral_step.hpp"
+#include "ip2p/sampling/concepts.hpp"
+
+namespace ip2p {
+
+/// Lu et al., "DPM-Solver++", 2022, algorithm 1 with the intermediate level at the geometric mean: a Euler step there,
+/// then the whole step towards the estimate found there. Two evaluations a step, one in the step that reaches 0. As in
+/// the other ancestral samplers the deterministic part goes to the lower level `down`, and noise of deviation `up` is
+/// added; eta 0 is the algorithm of the paper, of order 2.
+///
+/// Reference: k-diffusion `sample_dpmpp_2s_ancestral`; with eta 0 diffusers `DPMSolverSinglestepScheduler` (order 2).
+struct DpmPlusPlus2SAncestral {
+  static constexpr std::string_view name = "dpm++-2s-ancestral";
+
+  double eta = 1.0;      ///< Share of ancestral noise, >= 0.
+  double s_noise = 1.0;  ///< Factor of the added noise, >= 0.
+
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws
+  /// `Error` for unsound noise levels or parameters or a denoiser that answers another shape or dtype, `Cancelled` when
+  /// a stop is requested.
+  template <class Denoiser, class Noise>
+  at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
+                    const RunHooks& hooks = {}) const {
+    require_denoiser<Denoiser>();
+    require_noise_source<Noise>();
+    require_run(x, sigmas);
+    require_not_negative("DpmPlusPlus2SAncestral", "eta", eta);
+    require_not_negative("DpmPlusPlus2SAncestral", "s_noise", s_noise);
+    for (const Step& at : steps_of(sigmas)) {
+      hooks.check(at);
+      at::Tensor x0 = denoise(denoiser, x, at);
+      const auto [down, up] = ancestral_step(at.sigma, at.sigma_next, eta);
+      if (down > 0.0) {
+        const double middle = std::sqrt(at.sigma * down);
+        x0 = denoise(denoiser, euler_step(x, x0, at.sigma, middle), evaluated_at(at, middle));
+      }
+      x = euler_step(x, x0, at.sigma, down);
+      if (up > 0.0) x = x.add(step_noise(rng, x, at), s_noise * up);
+      x = hooks.finish(at, x);
+    }
+    return x;
+  }
+};
+
+static_assert(SamplerPolicy<DpmPlusPlus2SAncestral>);
+
+}  // namespace ip2p

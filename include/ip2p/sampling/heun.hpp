@@ -1,0 +1,50 @@
+#pragma once
+
+/// \file
+/// Heun's method on the probability-flow ODE.
+
+#include <span>
+#include <string_view>
+
+#include "ip2p/sampling/churn.hpp"
+#include "ip2p/sampling/concepts.hpp"
+
+namespace ip2p {
+
+/// Karras et al. 2022, algorithm 2: a Euler step, then again with the mean of the slopes at both ends. Two evaluations
+/// a step, one in the step that reaches 0; noise only where `churn` asks for it. Order 2.
+///
+/// Reference: k-diffusion `sample_heun`, diffusers `HeunDiscreteScheduler`.
+struct Heun {
+  static constexpr std::string_view name = "heun";
+
+  Churn churn{};  ///< Noise added before each step; none by default.
+
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for unsound noise levels or
+  /// parameters or a denoiser that answers another shape or dtype, `Cancelled` when a stop is requested.
+  template <class Denoiser, class Noise>
+  at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
+                    const RunHooks& hooks = {}) const {
+    require_denoiser<Denoiser>();
+    require_noise_source<Noise>();
+    require_run(x, sigmas);
+    churn.check("Heun");
+    for (const Step& at : steps_of(sigmas)) {
+      hooks.check(at);
+      const double raised = churn.raise(x, at, rng);
+      const at::Tensor x0 = denoise(denoiser, x, evaluated_at(at, raised));
+      at::Tensor next = euler_step(x, x0, raised, at.sigma_next);
+      if (at.sigma_next > 0.0) {
+        const at::Tensor x0_next = denoise(denoiser, next, evaluated_at(at, at.sigma_next));
+        const at::Tensor slopes = slope(x, x0, raised).add(slope(next, x0_next, at.sigma_next));
+        next = x.add(slopes, 0.5 * (at.sigma_next - raised));
+      }
+      x = hooks.finish(at, next);
+    }
+    return x;
+  }
+};
+
+static_assert(SamplerPolicy<Heun>);
+
+}  // namespace ip2p

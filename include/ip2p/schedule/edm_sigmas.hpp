@@ -1,0 +1,39 @@
+#pragma once
+
+/// \file
+/// The schedule of networks trained as in Karras et al. 2022.
+
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "ip2p/schedule/concepts.hpp"
+#include "ip2p/schedule/karras_sigmas.hpp"
+
+namespace ip2p {
+
+/// Equation (5) between noise levels of one's choice, for networks that are told c_noise = ln(sigma) / 4 in place of a
+/// timestep (table 1 of the paper); `EdmPrediction` is the other half.
+struct EdmSigmas {
+  static constexpr std::string_view name = "edm";
+
+  double sigma_min = 0.002;  ///< > 0.
+  double sigma_max = 80.0;   ///< > sigma_min.
+  double rho = 7.0;          ///< > 0.
+
+  /// n + 1 noise levels. Throws `Error` for n < 1 or parameters out of range.
+  [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
+    return detail::karras_sigmas("EdmSigmas", n, detail::checked_range("EdmSigmas", {sigma_min, sigma_max}), rho);
+  }
+
+  /// c_noise, negative below sigma 1. Throws `Error` unless sigma is finite and positive.
+  [[nodiscard]] double sigma_to_t(double sigma) const {
+    require(std::isfinite(sigma) && sigma > 0.0, "sigma: expected a finite value > 0, found {}", sigma);
+    return std::log(sigma) / 4.0;
+  }
+};
+
+static_assert(SchedulePolicy<EdmSigmas>);
+
+}  // namespace ip2p

@@ -1,0 +1,45 @@
+#pragma once
+
+/// \file
+/// Noise levels that fall by one factor.
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "ip2p/schedule/concepts.hpp"
+#include "ip2p/schedule/discrete_schedule.hpp"
+#include "ip2p/schedule/polyexponential_sigmas.hpp"
+#include "ip2p/schedule/scheduler_config.hpp"
+#include "ip2p/schedule/spaced_sigmas.hpp"
+
+namespace ip2p {
+
+/// Evenly spaced in log sigma from s_max to s_min, then 0.
+///
+/// Reference: k-diffusion `get_sigmas_exponential`; diffusers' `use_exponential_sigmas`.
+struct ExponentialSigmas {
+  static constexpr std::string_view name = "exponential";
+
+  DiscreteSchedule training{};        ///< Noise levels that the model was trained on.
+  std::optional<double> sigma_min{};  ///< s_min, > 0; absent: the lowest that the model was trained on.
+  std::optional<double> sigma_max{};  ///< s_max; absent: the highest that the model was trained on.
+
+  static ExponentialSigmas from_config(const SchedulerConfig& config) {
+    return {.training = DiscreteSchedule(config.noise)};
+  }
+
+  /// n + 1 noise levels. Throws `Error` for n < 1 or ends out of range.
+  [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
+    return detail::polyexponential_sigmas(
+        "ExponentialSigmas", n, detail::sigma_range("ExponentialSigmas", training, sigma_min, sigma_max), 1.0);
+  }
+
+  /// Fractional timestep of a noise level, linear in log sigma.
+  [[nodiscard]] double sigma_to_t(double sigma) const { return training.sigma_to_t(sigma); }
+};
+
+static_assert(SchedulePolicy<ExponentialSigmas>);
+
+}  // namespace ip2p

@@ -1,0 +1,61 @@
+#pragma once
+
+/// \file
+/// A polynomial in log sigma.
+
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "ip2p/schedule/concepts.hpp"
+#include "ip2p/schedule/discrete_schedule.hpp"
+#include "ip2p/schedule/scheduler_config.hpp"
+#include "ip2p/schedule/spaced_sigmas.hpp"
+
+namespace ip2p {
+
+namespace detail {
+
+/// log sigma = log s_min + (1 - i/(n-1))^rho (log s_max - log s_min), then 0. Throws `Error` that names `schedule` for
+/// n < 1 or rho <= 0.
+inline std::vector<double> polyexponential_sigmas(std::string_view schedule, std::int64_t n, SigmaRange range,
+                                                  double rho) {
+  require(std::isfinite(rho) && rho > 0.0, "{}: expected rho > 0, found {}", schedule, rho);
+  const double low = std::log(range.min);
+  const double length = std::log(range.max) - low;
+  return spaced_sigmas(schedule, n, [&](double share) { return std::exp(low + std::pow(1.0 - share, rho) * length); });
+}
+
+}  // namespace detail
+
+/// log sigma = log s_min + (1 - i/(n-1))^rho (log s_max - log s_min), then 0. Larger rho places more steps at low
+/// noise; 1, the default of the reference, is `ExponentialSigmas`.
+///
+/// Reference: k-diffusion `get_sigmas_polyexponential`.
+struct PolyexponentialSigmas {
+  static constexpr std::string_view name = "polyexponential";
+
+  DiscreteSchedule training{};        ///< Noise levels that the model was trained on.
+  double rho = 1.0;                   ///< > 0.
+  std::optional<double> sigma_min{};  ///< s_min, > 0; absent: the lowest that the model was trained on.
+  std::optional<double> sigma_max{};  ///< s_max; absent: the highest that the model was trained on.
+
+  static PolyexponentialSigmas from_config(const SchedulerConfig& config) {
+    return {.training = DiscreteSchedule(config.noise)};
+  }
+
+  /// n + 1 noise levels. Throws `Error` for n < 1, rho <= 0, ends out of range or a rho with which levels coincide.
+  [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
+    return detail::polyexponential_sigmas(
+        "PolyexponentialSigmas", n, detail::sigma_range("PolyexponentialSigmas", training, sigma_min, sigma_max), rho);
+  }
+
+  /// Fractional timestep of a noise level, linear in log sigma.
+  [[nodiscard]] double sigma_to_t(double sigma) const { return training.sigma_to_t(sigma); }
+};
+
+static_assert(SchedulePolicy<PolyexponentialSigmas>);
+
+}  // namespace ip2p
