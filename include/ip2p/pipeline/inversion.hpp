@@ -68,9 +68,9 @@ struct Inversion {
   }
 };
 
-/// The timesteps that inversion was published with, for a model trained with `scheduler.noise`: 1, 1 + N/S, ... (leading
-/// spacing and an offset of 1, whatever the model's own configuration says).
-inline LinearSigmas inversion_schedule(const SchedulerConfig& scheduler) {
+/// The timesteps that inversion was published with, for a model trained with `scheduler.noise`: 1, 1 + N/S, ...
+/// (leading spacing and an offset of 1, whatever the model's own configuration says).
+inline LinearSigmas ddim_schedule(const SchedulerConfig& scheduler) {
   auto schedule = LinearSigmas::from_config(scheduler);
   schedule.spacing = TimestepSpacing::leading;
   schedule.steps_offset = 1;
@@ -108,12 +108,13 @@ template <class Pipeline, GuidancePolicy Guidance, AttentionPolicy Attention = P
 at::Tensor run_back(Pipeline& pipeline, const at::Tensor& start, const Inversion& inversion, Conditioning conditioning,
                     const Guidance& guidance, const RunHooks& hooks, const Attention& attention = {}) {
   const at::NoGradGuard no_grad;
-  const auto schedule = inversion_schedule(pipeline.scheduler);
+  const auto schedule = ddim_schedule(pipeline.scheduler);
   const auto sigmas = inversion.sigmas();
   return with_memory_advice([&] {
     BranchNetwork network(pipeline.unet(), std::move(conditioning), attention);
     network.prepare(schedule, sigmas);
-    NetworkDenoiser denoiser(Guided(std::ref(network), guidance), schedule, AnyPrediction{pipeline.scheduler.prediction});
+    NetworkDenoiser denoiser(Guided(std::ref(network), guidance), schedule,
+                             AnyPrediction{pipeline.scheduler.prediction});
     CounterNoise unused(0);
     return Ddim{.final_sigma = inversion.levels.back()}.sample(denoiser, start.to(pipeline.unet().device()), sigmas,
                                                                unused, hooks);
@@ -140,10 +141,10 @@ template <class Pipeline>
           shape_text(clean.sizes()));
   require(static_cast<std::int64_t>(prompts.size()) == clean.size(0),
           "invert: expected one prompt for each of {} photographs, found {}", clean.size(0), prompts.size());
-  require(pipeline.unet().in_channels() == channels, "invert: expected a UNet with {} input channels, found {}", channels,
-          pipeline.unet().in_channels());
+  require(pipeline.unet().in_channels() == channels, "invert: expected a UNet with {} input channels, found {}",
+          channels, pipeline.unet().in_channels());
 
-  const auto schedule = inversion_schedule(pipeline.scheduler);
+  const auto schedule = ddim_schedule(pipeline.scheduler);
   const AnyPrediction prediction{pipeline.scheduler.prediction};
   Inversion result;
   result.prompts.assign(prompts.begin(), prompts.end());
@@ -177,8 +178,8 @@ template <class Pipeline>
   return result;
 }
 
-/// Inverts photographs: prepares and encodes them (the mean of the codec's posterior), inverts the latents, and measures
-/// the reconstruction in pictures too.
+/// Inverts photographs: prepares and encodes them (the mean of the codec's posterior), inverts the latents, and
+/// measures the reconstruction in pictures too.
 template <class Pipeline>
 [[nodiscard]] Inversion invert(Pipeline& pipeline, std::span<const Image> photos, std::span<const std::string> prompts,
                                const InversionOptions& options = {}) {

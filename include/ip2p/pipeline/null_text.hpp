@@ -1,0 +1,181 @@
+#pragma once
+
+/// \file
+/// Null-text optimisation (Mokady et al. 2023): a photograph's inversion made to hold under guidance.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/stack.h>
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/guidance/concepts.hpp"
+#include "ip2p/pipeline/inversion.hpp"
+#include "ip2p/train/adamw.hpp"
+
+namespace ip2p {
+
+/// Numbers of `null_text`; the defaults are the published ones.
+struct NullTextOptions {
+  std::int64_t inner_steps = 10;     ///< Updates at each step of the run, >= 1.
+  double learning_rate = 1e-2;       ///< Times (1 - i / 100) at step i.
+  double tolerance = 1e-5;           ///< A step is done when its loss falls below this ...
+  double tolerance_growth = 2e-5;    ///< ... plus this times i.
+  std::string negative_prompt = {};  ///< Where the first step begins; each further one begins where the last ended.
+  RunHooks hooks = {};  ///< Progress and cancellation: latents of the guided run, for each photograph in turn.
+};
+
+/// Null texts under which the guided run follows an inversion.
+struct NullText {
+  at::Tensor texts;                ///< [S,B,tokens,D], fp32, for `Conditioning::null_text`.
+  at::Tensor reconstruction;       ///< [B,C,h,w], fp32, times `scaling_factor()`: what the guided run back gives.
+  std::vector<double> latent_mse;  ///< Of `reconstruction` to the photograph's latents, one per photograph.
+  /// [B,S,inner_steps], fp64: the loss before each update, in variance-preserving latents as published; NaN where a
+  /// step was done earlier.
+  at::Tensor losses;
+};
+
+namespace detail {
+
+/// Null-text optimisation of one photograph of an inversion.
+template <class Network, GuidancePolicy Guidance>
+class NullTextRun {
+ public:
+  NullTextRun(const Network& unet, const Guidance& guidance, AnyPrediction prediction, const LinearSigmas& schedule,
+              const Inversion& inversion, const NullTextOptions& options)
+      : unet_(unet),
+        guidance_(guidance),
+        prediction_(prediction),
+        schedule_(schedule),
+        inversion_(inversion),
+        options_(options) {}
+
+  /// \param text, null_text [1,tokens,D]  \param losses [S,inner_steps], filled
+  /// \return null texts [S,1,tokens,D] and the latents [1,C,h,w] that the run ends with
+  std::pair<at::Tensor, at::Tensor> operator()(std::int64_t photo, const at::Tensor& text, at::Tensor null_text,
+                                               at::Tensor losses) const {
+    std::vector<at::Tensor> found;
+    auto x = inversion_.trajectory[0].narrow(0, photo, 1);
+    for (const Step& at : steps_of(inversion_.levels)) {
+      options_.hooks.check(at);
+      const auto input = x.div(std::sqrt(1.0 + at.sigma * at.sigma));
+      const auto times =
+          no_gradients([&] { return unet_.project_time(at::full({1}, schedule_.sigma_to_t(at.sigma), at::kFloat)); });
+      const auto predict = [&](const at::Tensor& context) {
+        return unet_(input, times, unet_.project_context(context), PlainAttention{}, at).to(input.device(), at::kFloat);
+      };
+      const auto with_text = no_gradients([&] { return predict(text); });
+      // The texts' share of each step is the same for every null text, so it is computed once.
+      const auto arrive = [&](const at::Tensor& without_text) {
+        std::vector<at::Tensor> stacked;
+        for (const auto& branch : Guidance::branches) stacked.push_back(branch.text ? with_text : without_text);
+        return ddim_step(x, guidance_.combine(at::cat(stacked), at), prediction_, at.sigma, at.sigma_next);
+      };
+      const auto wanted = inversion_.trajectory[at.index + 1].narrow(0, photo, 1);
+      null_text = optimise(at, std::move(null_text), losses[at.index], [&](const at::Tensor& candidate) {
+        return arrive(predict(candidate)).sub(wanted).square().mean().div(1.0 + at.sigma_next * at.sigma_next);
+      });
+      found.push_back(null_text);
+      x = options_.hooks.finish(at, no_gradients([&] { return arrive(predict(null_text)); }));
+    }
+    const double last = inversion_.levels.back();
+    return {at::stack(found), x.div(std::sqrt(1.0 + last * last))};
+  }
+
+ private:
+  template <class Body>
+  static auto no_gradients(Body&& body) {
+    const at::NoGradGuard no_grad;
+    return body();
+  }
+
+  /// Adam on the null text of step `at`. \param losses [inner_steps], filled
+  template <class Loss>
+  at::Tensor optimise(const Step& at, at::Tensor null_text, at::Tensor losses, Loss&& loss_of) const {
+    const at::AutoGradMode gradients(true);
+    null_text = null_text.detach().clone().set_requires_grad(true);
+    const auto i = static_cast<double>(at.index);
+    AdamW adam({null_text}, {.weight_decay = 0.0});
+    for (std::int64_t j = 0; j < options_.inner_steps; ++j) {
+      const auto loss = loss_of(null_text);
+      require(loss.requires_grad(),
+              "null_text: expected a network through which gradients reach the text, found one without gradients");
+      const double value = loss.template item<double>();
+      require(std::isfinite(value), "null_text: step {} of {}: expected a finite loss, found {}", at.index + 1,
+              at.count, value);
+      adam.zero_gradients();
+      loss.backward({}, false, false, at::TensorList(null_text));  // the weights' gradients are not computed
+      adam.step(options_.learning_rate * (1.0 - i / 100.0));
+      losses[j].fill_(value);
+      if (value < options_.tolerance + i * options_.tolerance_growth) break;
+    }
+    return null_text.detach();
+  }
+
+  const Network& unet_;
+  const Guidance& guidance_;
+  AnyPrediction prediction_;
+  const LinearSigmas& schedule_;
+  const Inversion& inversion_;
+  const NullTextOptions& options_;
+};
+
+}  // namespace detail
+
+/// Optimises, step by step, the embedding that stands for the empty text, so that the run back under the pipeline's
+/// guidance stays on the inversion's trajectory. The network's weights stay as they are and need no gradients; a model
+/// loaded for inference serves. Memory is that of one evaluation with all its activations kept.
+///
+/// Reference: google/prompt-to-prompt `NullInversion.null_optimization`. Photographs are optimised one after another.
+///
+/// \param pipeline that of `invert`, with the guidance that the edit will use (published: `TextGuidance{7.5}`)
+/// \throws Error for options out of range, a guidance without a branch without text and losses that are not finite;
+///   Cancelled
+template <class Pipeline>
+[[nodiscard]] NullText null_text(Pipeline& pipeline, const Inversion& inversion, const NullTextOptions& options = {}) {
+  using Guidance = std::remove_cvref_t<decltype(pipeline.guidance)>;
+  constexpr bool has_null_branch = [] {
+    for (const auto& branch : Guidance::branches) {
+      if (!branch.text) return true;
+    }
+    return false;
+  }();
+  static_assert(has_null_branch,
+                "ip2p: null_text needs a pipeline whose guidance has a branch without text, e.g. TextGuidance");
+  require(options.inner_steps >= 1, "null_text: expected inner_steps >= 1, found {}", options.inner_steps);
+  require(inversion.steps() <= 100,
+          "null_text: expected an inversion of at most 100 steps (the learning rate falls by 1 "
+          "% a step), found {}",
+          inversion.steps());
+  const auto photos = inversion.trajectory.size(1);
+  const auto given = pipeline.encode_text(inversion.prompts, options.negative_prompt);
+  const auto schedule = ddim_schedule(pipeline.scheduler);
+  const AnyPrediction prediction{pipeline.scheduler.prediction};
+  const detail::NullTextRun run(pipeline.unet(), pipeline.guidance, prediction, schedule, inversion, options);
+
+  NullText result;
+  result.losses =
+      at::full({photos, inversion.steps(), options.inner_steps}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+  std::vector<at::Tensor> texts, latents;
+  with_memory_advice([&] {
+    for (std::int64_t b = 0; b < photos; ++b) {
+      auto [found, clean] =
+          run(b, given.text.narrow(0, b, 1), given.null_text.narrow(0, b, 1).to(at::kFloat), result.losses[b]);
+      texts.push_back(std::move(found));
+      latents.push_back(std::move(clean));
+    }
+  });
+  result.texts = at::cat(texts, 1);
+  result.reconstruction = at::cat(latents);
+  result.latent_mse = detail::mse_by_sample(result.reconstruction, inversion.clean());
+  return result;
+}
+
+}  // namespace ip2p

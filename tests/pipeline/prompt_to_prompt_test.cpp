@@ -1,0 +1,219 @@
+#include "ip2p/pipeline/prompt_to_prompt.hpp"
+
+#include <ATen/ops/equal.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ip2p/attention/prompt_to_prompt.hpp"
+#include "ip2p/attention/refine.hpp"
+#include "ip2p/attention/reweight.hpp"
+#include "ip2p/attention/word_swap.hpp"
+#include "ip2p/pipeline/null_text.hpp"
+#include "ip2p/sampling/ddim.hpp"
+#include "pipeline/tiny_models.hpp"
+#include "support/catch.hpp"
+#include "support/reference.hpp"
+
+// Expected values: Prompt-to-Prompt with attention maps that are computed in full, stored and edited, over diffusers'
+// models and DDIM scheduler, by tests/parity/make_inversion_fixtures.py.
+
+namespace {
+
+using namespace ip2p;
+using namespace ip2p::testing;
+
+/// An edit chosen at run time, so that the network is compiled once for all of them.
+struct AnyEdit {
+  template <TokenEdit Edit>
+  explicit AnyEdit(Edit edit)
+      : count(edit.destinations()), of([edit](std::int64_t i, const Step& at) { return edit.weights(i, at); }) {}
+  [[nodiscard]] std::int64_t destinations() const { return count; }
+  [[nodiscard]] TokenWeights weights(std::int64_t i, const Step& at) const { return of(i, at); }
+  std::int64_t count;
+  std::function<TokenWeights(std::int64_t, const Step&)> of;
+};
+
+/// The published sampler.
+auto tiny_ddim(double eta = 0.0) {
+  return tiny_text_to_image(Ddim{.eta = eta, .final_sigma = ddim_schedule({}).training.sigma_min()});
+}
+
+std::vector<PromptTokens> tokens_of(const std::vector<std::string>& prompts) {
+  static const auto encoder = load<ClipTextEncoder>(tiny_files());
+  std::vector<PromptTokens> result;
+  for (const auto& one : prompts) result.push_back(prompt_tokens(encoder.tokenizer(), one));
+  return result;
+}
+
+PromptToPrompt<AnyEdit> swap(const std::vector<std::string>& prompts) {
+  const auto tokens = tokens_of(prompts);
+  return {AnyEdit(WordSwap::between(tokens[0], std::span(tokens).subspan(1)))};
+}
+
+/// One case of the fixture: what the reference was given and what it returned.
+struct Case {
+  explicit Case(nlohmann::json settings_) : settings(std::move(settings_)), name(settings.at("name")) {
+    prompts = settings.at("prompts").get<std::vector<std::string>>();
+    tokens = tokens_of(prompts);
+    options.steps = settings.at("steps");
+    options.width = 24 * 8;
+    options.height = 16 * 8;
+    if (settings.contains("seed")) options.seed = settings.at("seed").get<std::uint64_t>();
+    if (!settings.contains("blend")) return;
+    LocalBlendOptions blend{.words = {}, .threshold = settings.at("threshold").get<double>()};
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      blend.words.push_back(tokens[i].tokens_of(settings.at("blend")[i].get<std::string>()));
+    }
+    options.blend = std::make_shared<LocalBlend>(blend);
+  }
+
+  [[nodiscard]] PromptToPrompt<AnyEdit> attention() const {
+    const auto edited = std::span(tokens).subspan(1);
+    const auto window = [&](const std::string& key, StepWindow otherwise) -> StepWindow {
+      return settings.contains(key) ? StepWindow{settings[key][0], settings[key][1]} : otherwise;
+    };
+    std::vector<std::pair<std::string, StepWindow>> words;
+    const auto by_word = settings.value("word_windows", nlohmann::json::object());
+    for (const auto& [word, share] : by_word.items()) {
+      words.push_back({word, {share[0], share[1]}});
+    }
+    PromptToPrompt<AnyEdit> result{edit(edited), word_windows(edited, window("cross", {0.0, 0.8}), words)};
+    result.self = window("self", result.self);
+    result.max_tokens = settings.value("max_tokens", result.max_tokens);
+    return result;
+  }
+
+  [[nodiscard]] at::Tensor tensor(const std::string& key) const {
+    static const auto file = SafetensorsFile::open(fixture("pipeline/fixtures/prompt-to-prompt-expected.safetensors"));
+    return file.tensor(name + "." + key);
+  }
+
+  /// Largest difference of the latents, relative to their deviation.
+  [[nodiscard]] double difference(const at::Tensor& found) const {
+    return max_difference(found, tensor("latents")) / deviation(tensor("latents"));
+  }
+
+  nlohmann::json settings;
+  std::string name;
+  std::vector<std::string> prompts;
+  std::vector<PromptTokens> tokens;
+  PromptToPromptOptions options;
+
+ private:
+  [[nodiscard]] AnyEdit edit(std::span<const PromptTokens> edited) const {
+    const auto kind = settings.at("edit").get<std::string>();
+    if (kind == "swap") return AnyEdit(WordSwap::between(tokens[0], edited));
+    const auto refine = Refine::between(tokens[0], edited);
+    if (kind == "refine") return AnyEdit(refine);
+    std::vector<std::pair<std::string, double>> scales;
+    for (const auto& [word, scale] : settings.at("scales").items()) scales.emplace_back(word, scale);
+    if (kind == "reweight") return AnyEdit(Reweight{equalizer(edited[0], scales)});
+    REQUIRE(kind == "refine,reweight");
+    return AnyEdit(Reweight{equalizer(edited[0], scales), refine});
+  }
+};
+
+std::vector<Case> cases(bool of_photographs) {
+  std::vector<Case> result;
+  for (const auto& entry : read_json(fixture("pipeline/fixtures/prompt-to-prompt-cases.json"))) {
+    if (entry.contains("inner") == of_photographs) result.emplace_back(entry);
+  }
+  REQUIRE(!result.empty());
+  return result;
+}
+
+const std::vector<std::string> cat_and_dog{"a cat on the grass", "a dog on the grass"};
+const PromptToPromptOptions quick{.steps = 3, .seed = 7, .width = 64, .height = 64};
+
+}  // namespace
+
+TEST_CASE("prompt_to_prompt equals edits of explicit attention maps", "[pipeline][parity]") {
+  auto pipeline = tiny_ddim();
+  for (const auto& c : cases(false)) {
+    INFO(c.name);
+    const auto found = prompt_to_prompt(pipeline, c.prompts, c.attention(), c.options);
+    CHECK(c.difference(found.latents) < 1e-4);
+    CHECK(found.images.size() == c.prompts.size());
+  }
+}
+
+TEST_CASE("prompt_to_prompt on a photograph equals edits of explicit attention maps over its inversion",
+          "[pipeline][parity]") {
+  auto pipeline = tiny_text_to_image();  // its sampler plays no part
+  for (const auto& c : cases(true)) {
+    INFO(c.name);
+    const auto inversion = invert(pipeline, from_tensor(c.tensor("photos")[0]), c.prompts[0],
+                                  {.steps = c.options.steps, .numerics = Numerics::diffusers});
+    const auto found = prompt_to_prompt(pipeline, inversion, c.tensor("texts"), c.prompts, c.attention());
+    CHECK(c.difference(found.latents) < 5e-4);  // a difference in the start grows 170 times on the way
+
+    const auto texts = null_text(pipeline, inversion, {.inner_steps = c.settings.at("inner")}).texts;
+    const auto own = prompt_to_prompt(pipeline, inversion, texts, c.prompts, c.attention());
+    CHECK(c.difference(own.latents) < 1e-3);
+    CHECK(found.images.size() == c.prompts.size());
+  }
+}
+
+TEST_CASE("The source of a group is the picture of its prompt alone, and a second run gives the same bits",
+          "[pipeline]") {
+  auto pipeline = tiny_ddim();
+  auto options = quick;
+  const auto tokens = tokens_of(cat_and_dog);
+  options.blend = std::make_shared<LocalBlend>(
+      LocalBlendOptions{.words = {tokens[0].tokens_of("cat"), tokens[1].tokens_of("dog")}, .threshold = 0.9});
+  std::int64_t revised = 0;
+  options.hooks.revise = [&](const Step& at, const at::Tensor& latents) {
+    revised += at.index + 1;
+    return latents;
+  };
+  const auto first = prompt_to_prompt(pipeline, cat_and_dog, swap(cat_and_dog), options);
+  CHECK(revised == 1 + 2 + 3);
+  CHECK(at::equal(prompt_to_prompt(pipeline, cat_and_dog, swap(cat_and_dog), options).latents, first.latents));
+
+  TorchNoise noise(quick.seed);
+  const auto alone = pipeline.sample({cat_and_dog.data(), 1}, {.steps = 3, .width = 64, .height = 64},
+                                     ddim_schedule(pipeline.scheduler), noise);
+  CHECK(max_difference(first.latents.narrow(0, 0, 1), alone) < 1e-4 * deviation(alone));
+  CHECK(max_difference(first.latents[0], first.latents[1]) > 0.01);
+
+  auto given = quick;
+  given.blend = options.blend;
+  given.latents = TorchNoise(quick.seed).normal({1, 4, 8, 8}, 0);
+  CHECK(at::equal(prompt_to_prompt(pipeline, cat_and_dog, swap(cat_and_dog), given).latents, first.latents));
+}
+
+TEST_CASE("A stochastic sampler disturbs all pictures of a group alike", "[pipeline]") {
+  auto pipeline = tiny_ddim(1.0);
+  const std::vector<std::string> twice(2, "a cat on the grass");
+  const auto result = prompt_to_prompt(pipeline, twice, swap(twice), quick);
+  CHECK(max_difference(result.latents[0], result.latents[1]) < 1e-4 * deviation(result.latents));
+}
+
+TEST_CASE("prompt_to_prompt says what it cannot take", "[pipeline]") {
+  auto pipeline = tiny_ddim();
+  const auto attention = swap(cat_and_dog);
+  const std::span source(cat_and_dog.data(), 1);
+  CHECK_THROWS_WITH(prompt_to_prompt(pipeline, source, attention, quick),
+                    "prompt_to_prompt: expected the source's prompt and at least one edited prompt, found 1");
+  auto options = quick;
+  options.latents = at::zeros({2, 4, 8, 8});
+  CHECK_THROWS_WITH(prompt_to_prompt(pipeline, cat_and_dog, attention, options),
+                    "latents: expected [1, 4, 8, 8], found [2, 4, 8, 8]");
+
+  const auto clean = at::randn({1, 4, 8, 8}) * 0.3;
+  const auto inversion = invert(pipeline, clean, source, {.steps = 2});
+  CHECK(prompt_to_prompt(pipeline, inversion, {}, cat_and_dog, attention).images.size() == 2);
+  CHECK_THROWS_WITH(prompt_to_prompt(pipeline, inversion, {}, std::vector<std::string>{"a dog", "a cat"}, attention),
+                    Contains("expected the inversion's prompt 'a cat on the grass'") && Contains("with 'a dog'"));
+  CHECK_THROWS_WITH(prompt_to_prompt(pipeline, inversion, at::zeros({3, 1, 77, 32}), cat_and_dog, attention),
+                    "prompt_to_prompt: null texts: expected [2,1,tokens,D] for an inversion of 2 steps, found [3, 1, "
+                    "77, 32]");
+  const auto two = invert(pipeline, clean.expand({2, -1, -1, -1}), cat_and_dog, {.steps = 1});
+  CHECK_THROWS_WITH(prompt_to_prompt(pipeline, two, {}, cat_and_dog, attention),
+                    "prompt_to_prompt: expected the inversion of one photograph, found 2");
+}
