@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws docs/images/sampler-orders.svg and prints the table of docs/explanation/sampler-orders.md. Needs matplotlib.
 
-Usage: build/tests/tests_tensor "[orders]" | scripts/plot_sampler_orders.py docs/images/sampler-orders.svg
+Usage: build/release/tests/tests_tensor "[orders]" | scripts/plot_sampler_orders.py docs/images/sampler-orders.svg
 """
 
 import math
@@ -26,13 +26,14 @@ for label, grids in errors.items():
     slopes = [f"{math.log2(grids[g][256] / grids[g][512]):.2f}" for g in ("1", "2")]
     print(f"| {label} | {' | '.join(slopes)} | {grids['1'][32]:.1e} | {grids['2'][32]:.1e} |")
 
-figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharey=True)
+figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
 for axis, grading, title in zip(axes, ("1", "2"), ("even in log sigma", "graded: small first steps")):
     for i, (label, grids) in enumerate(errors.items()):
-        axis.loglog(*zip(*sorted(grids[grading].items())), "-o", ms=3, lw=1, ls=("-", "--")[i // 10], label=label)
+        axis.loglog(*zip(*sorted(grids[grading].items())), marker="o", ms=3, lw=1, ls=("-", "--")[i // 10],
+                    label=label)
     axis.set(title=title, xlabel="steps from sigma 2 to 0.2")
     axis.grid(True, which="major", alpha=0.3)
 axes[0].set_ylabel("largest error at sigma 0.2")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
-figure.subplots_adjust(left=0.07, right=0.76, wspace=0.05)
-figure.savefig(sys.argv[1], metadata={"Date": None})
+figure.subplots_adjust(left=0.07, right=0.73, wspace=0.05)
+figure.savefig(sys.argv[1], metadata={"Date": None, "Creator": None})

@@ -2,6 +2,7 @@
 
 // Denoisers and noise sources that write down how they are asked.
 
+#include <cmath>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -52,12 +53,12 @@ void run_twice(const Sampler& sampler) {
   (void)questions_of(sampler, test_sigmas(2));
 }
 
-/// Mean and deviation of 65,536 values sampled in n steps from data N(mean, deviation^2).
+/// Mean and deviation of 65,536 values that `sampler` makes over `sigmas` from data N(mean, deviation^2).
 template <class Sampler, class Denoiser = GaussianDenoiser>
 std::pair<double, double> moments(const Sampler& sampler, const std::vector<double>& sigmas,
                                   Denoiser denoiser = {.mean = 0.4, .deviation = 0.7}) {
   CounterNoise noise(3);
-  // The start has the variance of the data too, which at 14.6 is no small matter to a test of moments.
+  // Noisy data has the variance of the data too.
   const double spread = std::sqrt(sigmas.front() * sigmas.front() + denoiser.deviation * denoiser.deviation);
   const at::Tensor start = CounterNoise(4).normal({1, 4, 128, 128}, 0).mul(spread).add(denoiser.mean);
   const at::Tensor result = sampler.sample(denoiser, start, sigmas, noise);
