@@ -68,9 +68,23 @@ inline bool same_file(const std::filesystem::path& a, const std::filesystem::pat
          (std::filesystem::weakly_canonical(a, ignored) == std::filesystem::weakly_canonical(b, ignored));
 }
 
-/// Which model, where, and how it is held in memory.
+/// A LoRA file and how much it counts.
+struct LoraChoice {
+  std::filesystem::path file;
+  double scale = 1;
+};
+
+/// From "FILE" or "FILE:SCALE".
+inline LoraChoice lora_choice(const std::string& text) {
+  const auto colon = text.rfind(':');
+  if (colon == text.npos || !finite_number(text.substr(colon + 1)).empty()) return {text};
+  return {text.substr(0, colon), std::stod(text.substr(colon + 1))};
+}
+
+/// Which model, with what added to it, where, and how it is held in memory.
 struct ModelOptions {
   std::filesystem::path model, tokenizer;
+  std::vector<std::string> loras, embeddings;
   std::string dtype = "auto", device = "auto", variant, prediction_type;
   int threads = 0;
   bool low_memory = false, no_ema = false;
@@ -102,6 +116,11 @@ inline void add_common(CLI::App& app) {
 
 inline void add_model(CLI::App& app, ModelOptions& o) {
   app.add_option("--model", o.model, "model: a diffusers folder, or a .safetensors checkpoint")->required();
+  const auto repeated = [&](const char* name, std::vector<std::string>& values, const char* help) {
+    app.add_option(name, values, help)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  };
+  repeated("--lora", o.loras, "LoRA to add, FILE or FILE:SCALE; may be given several times");
+  repeated("--embedding", o.embeddings, "textual inversion whose word prompts may use; may be given several times");
   app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->check(device_name);
   app.add_option("--dtype", o.dtype, "auto: bf16 where the hardware has it, else fp32")
       ->capture_default_str()

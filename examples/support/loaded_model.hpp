@@ -4,6 +4,7 @@
 /// What a model folder turns out to hold, chosen at run time: at the edge of a program, and only there.
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,9 +23,15 @@ namespace example {
 /// A text encoder that stays in memory or is loaded for each call; satisfies `ip2p::TextEncoder`.
 class AnyTextEncoder {
  public:
-  AnyTextEncoder(const ip2p::ModelFiles& files, const ip2p::LoadOptions& options, bool on_demand)
-      : encoder_(on_demand ? Encoder(ip2p::OnDemand<ip2p::ClipTextEncoder>(files, options))
-                           : Encoder(ip2p::load<ip2p::ClipTextEncoder>(files, options))) {}
+  /// \param prepare called after each loading, for what is added to the model
+  AnyTextEncoder(const ip2p::ModelFiles& files, const ip2p::LoadOptions& options, bool on_demand,
+                 const std::function<void(ip2p::ClipTextEncoder&)>& prepare)
+      : encoder_(ip2p::OnDemand<ip2p::ClipTextEncoder>(files, options, prepare)) {
+    if (on_demand) return;
+    auto loaded = ip2p::load<ip2p::ClipTextEncoder>(files, options);
+    prepare(loaded);
+    encoder_ = std::move(loaded);
+  }
 
   [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const {
     return std::visit([&](const auto& encoder) -> at::Tensor { return encoder.encode(prompts); }, encoder_);

@@ -27,11 +27,14 @@
 #include "command_line.hpp"
 #include "interrupt.hpp"
 #include "ip2p/core/progress.hpp"
+#include "ip2p/io/lora_file.hpp"
 #include "ip2p/io/model_files.hpp"
+#include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/bpe_tokenizer.hpp"
+#include "ip2p/text/textual_inversion.hpp"
 #include "loaded_model.hpp"
 #include "progress_bar.hpp"
 
@@ -43,6 +46,21 @@ inline double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+/// What --lora and --embedding add to a model.
+struct Additions {
+  struct Lora {
+    ip2p::LoraFile file;
+    double scale;
+  };
+  std::vector<Lora> loras;
+  std::vector<ip2p::TextualInversion> embeddings;
+
+  template <class Model>
+  void apply_loras(const Model& model) const {
+    for (const auto& lora : loras) ip2p::apply_lora(model, lora.file.part(Model::component), {.scale = lora.scale});
+  }
+};
+
 /// A model's files, read as the options say.
 struct OpenedModel {
   ip2p::ModelFiles files;
@@ -50,14 +68,43 @@ struct OpenedModel {
   ip2p::BpeTokenizer tokenizer;
   ip2p::LoadOptions load;
   bool low_memory;
+  Additions additions;
 
-  [[nodiscard]] AnyTextEncoder text_encoder() const { return {files, load, low_memory}; }
+  [[nodiscard]] AnyTextEncoder text_encoder() const {
+    return {files, load, low_memory, [additions = additions](ip2p::ClipTextEncoder& encoder) {
+              additions.apply_loras(encoder.model());
+              for (const auto& embedding : additions.embeddings) encoder.add_embedding(embedding);
+            }};
+  }
   [[nodiscard]] AnyCodec codec() const { return {files, load, low_memory}; }
   template <class Model>
   [[nodiscard]] Model network() const {
-    return ip2p::load<Model>(files, load);
+    auto network = ip2p::load<Model>(files, load);
+    additions.apply_loras(network);
+    return network;
   }
 };
+
+/// Reads the files of --lora and --embedding and says what they hold; words become tokens of `tokenizer`.
+inline Additions read_additions(const ModelOptions& o, ip2p::BpeTokenizer& tokenizer) {
+  Additions additions;
+  for (const auto& text : o.loras) {
+    const auto choice = lora_choice(text);
+    additions.loras.push_back({ip2p::LoraFile::open(choice.file), choice.scale});
+    const auto& file = additions.loras.back().file;
+    fmt::print("LoRA: {}, scale {:g}, changes {} layers of the UNet and {} of the text encoder\n", file.where(),
+               choice.scale, file.part("unet").layers().size(), file.part("text_encoder").layers().size());
+  }
+  for (const auto& path : o.embeddings) {
+    auto embedding = ip2p::TextualInversion::open(path);
+    const auto count = embedding.vectors.size(0);
+    tokenizer.add_token(embedding.word, count);
+    fmt::print("embedding: {}, stands in prompts as \"{}\", {} vector{}\n", path, embedding.word, count,
+               count == 1 ? "" : "s");
+    additions.embeddings.push_back(std::move(embedding));
+  }
+  return additions;
+}
 
 /// \param inference false keeps weights through which gradients can pass
 inline OpenedModel open_model(const ModelOptions& o, bool inference = true) {
@@ -86,7 +133,8 @@ inline OpenedModel open_model(const ModelOptions& o, bool inference = true) {
              : dtype == at::kHalf ? "fp16"
                                   : "bf16",
              device.str());
-  return {std::move(files), scheduler, std::move(tokenizer), load, o.low_memory};
+  auto additions = read_additions(o, tokenizer);
+  return {std::move(files), scheduler, std::move(tokenizer), load, o.low_memory, std::move(additions)};
 }
 
 /// The schedule that was asked for, or the default one.

@@ -59,11 +59,11 @@ good=(--model "$model" --image photo.png --prompt "make it snowy" --steps 4 --re
 echo "== help and usage"
 run 0 --help
 for option in --model --image --prompt --out --steps --image-scale --text-scale --seed --resolution --sampler --schedule \
-  --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory; do
+  --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory --lora --embedding; do
   says "$option"
 done
 run 0 --version
-refuses 2 "--model is required"
+refuses 2 "is required"
 refuses 2 "--prompt is required" --model "$model" --image photo.png --out out/a.png
 refuses 2 "--nonsense" "${good[@]}" --out out/a.png --nonsense
 refuses 2 "Value 0 not in range" "${good[@]}" --out out/a.png --steps 0
@@ -168,6 +168,28 @@ refuses 1 "expected a tensor 'latents', found" "${good[@]}" --out out/a.png \
   --latents "$model/vae/diffusion_pytorch_model.safetensors"
 refuses 2 "would overwrite the input of --latents" "${good[@]}" --out out/a.png --latents start.safetensors \
   --save-latents start.safetensors
+
+echo "== LoRAs and embeddings"
+lora=$source/tests/nn/fixtures/lora-kohya.safetensors
+embedding=$source/tests/text/fixtures/embedding-cat-toy.safetensors
+run 0 "${good[@]}" --out lora.png --lora "$lora:0.5" --lora "$source/tests/nn/fixtures/lora-peft.safetensors"
+says "lora-kohya.safetensors, scale 0.5, changes 26 layers of the UNet and 6 of the text encoder"
+says "lora-peft.safetensors, scale 1, changes 15 layers of the UNet and 6 of the text encoder"
+differ first.png lora.png
+run 0 "${good[@]}" --out lora-off.png --lora "$lora:0"
+same first.png lora-off.png
+run 0 "${good[@]}" --out small-lora.png --low-memory --lora "$lora" --embedding "$embedding"
+differ small.png small-lora.png
+run 0 "${good[@]}" --out word.png --embedding "$embedding" --prompt "make it <cat-toy>"
+says 'embedding-cat-toy.safetensors, stands in prompts as "<cat-toy>", 3 vectors'
+says "prompt: 5 tokens"
+differ first.png word.png
+run 0 "${good[@]}" --out unused.png --embedding "$embedding"
+same first.png unused.png
+refuses 1 "expected a word that is no token yet" "${good[@]}" --out out/a.png --embedding "$embedding" \
+  --embedding "$embedding"
+refuses 1 "cannot open 'missing.safetensors'" "${good[@]}" --out out/a.png --lora missing.safetensors:2
+refuses 1 "this LoRA was made for another model" "${good[@]}" --out out/a.png --lora "$lora" --model four
 
 echo "== Ctrl-C"
 rm -rf out && mkdir out
