@@ -1,5 +1,5 @@
-// expect-error: ip2p: AttentionPolicy needs `Tensor operator\(\)\(const AttentionSite&, .*; see
-// docs/reference/concepts.md#attentionpolicy expect-lines: 15
+// expect-error: ip2p: AttentionPolicy needs `Tensor operator\(\)\(const AttentionSite&, .*; see docs/reference/concepts.md#attentionpolicy
+// expect-lines: 15
 #include <ip2p/attention/concepts.hpp>
 
 struct Sharpened {

@@ -1,5 +1,5 @@
-// expect-error: ip2p: NoiseSource needs `at::Tensor normal\(at::IntArrayRef shape, std::int64_t draw\)`; see
-// docs/reference/concepts.md#noisesource expect-lines: 15
+// expect-error: ip2p: NoiseSource needs `at::Tensor normal\(at::IntArrayRef shape, std::int64_t draw\)`; see docs/reference/concepts.md#noisesource
+// expect-lines: 15
 #include <ip2p/core/random.hpp>
 
 struct White {

@@ -1,5 +1,5 @@
-// expect-error: ip2p: GuidancePolicy needs `static constexpr std::array<Branch, K> branches`; see
-// docs/reference/concepts.md#guidancepolicy expect-lines: 20
+// expect-error: ip2p: GuidancePolicy needs `static constexpr std::array<Branch, K> branches`; see docs/reference/concepts.md#guidancepolicy
+// expect-lines: 20
 #include <ip2p/guidance/dual_guidance.hpp>
 
 struct Fading {

@@ -1,5 +1,5 @@
-// expect-error: ip2p: LinearGuidancePolicy needs `std::array<double, K> weights\(const Step&\) const`; see
-// docs/reference/concepts.md#guidancepolicy expect-lines: 15
+// expect-error: ip2p: LinearGuidancePolicy needs `std::array<double, K> weights\(const Step&\) const`; see docs/reference/concepts.md#guidancepolicy
+// expect-lines: 15
 #include <ip2p/guidance/dual_guidance.hpp>
 
 struct Fading {

@@ -1,5 +1,5 @@
-// expect-error: ip2p: SchedulePolicy needs `double sigma_to_t\(double sigma\) const`; see
-// docs/reference/concepts.md#schedulepolicy expect-lines: 15
+// expect-error: ip2p: SchedulePolicy needs `double sigma_to_t\(double sigma\) const`; see docs/reference/concepts.md#schedulepolicy
+// expect-lines: 15
 #include "ip2p/schedule/concepts.hpp"
 
 struct Mine {

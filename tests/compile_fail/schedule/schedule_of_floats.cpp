@@ -1,5 +1,5 @@
-// expect-error: ip2p: SchedulePolicy needs `std::vector<double> sigmas\(std::int64_t n\) const`; see
-// docs/reference/concepts.md#schedulepolicy expect-lines: 15
+// expect-error: ip2p: SchedulePolicy needs `std::vector<double> sigmas\(std::int64_t n\) const`; see docs/reference/concepts.md#schedulepolicy
+// expect-lines: 15
 #include <ip2p/schedule/concepts.hpp>
 
 struct Halving {

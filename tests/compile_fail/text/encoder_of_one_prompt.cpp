@@ -1,5 +1,5 @@
-// expect-error: ip2p: TextEncoder needs `Tensor encode\(std::span<const std::string>\) const`; see
-// docs/reference/concepts.md#textencoder expect-lines: 15
+// expect-error: ip2p: TextEncoder needs `Tensor encode\(std::span<const std::string>\) const`; see docs/reference/concepts.md#textencoder
+// expect-lines: 15
 #include <ip2p/text/concepts.hpp>
 
 struct OneByOne {

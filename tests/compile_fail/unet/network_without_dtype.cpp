@@ -1,5 +1,5 @@
-// expect-error: ip2p: DenoisingNetwork needs `project_time\(Tensor\)`, .*; see
-// docs/reference/concepts.md#denoisingnetwork expect-lines: 15
+// expect-error: ip2p: DenoisingNetwork needs `project_time\(Tensor\)`, .*; see docs/reference/concepts.md#denoisingnetwork
+// expect-lines: 15
 #include <ip2p/unet/concepts.hpp>
 
 struct Linear {
