@@ -87,7 +87,7 @@ struct ModelOptions {
   std::vector<std::string> loras, embeddings;
   std::string dtype = "auto", device = "auto", variant, prediction_type;
   int threads = 0;
-  bool low_memory = false, no_ema = false;
+  bool low_memory = false, no_ema = false, partial_loras = false;
 };
 
 /// How pictures are drawn.
@@ -120,6 +120,7 @@ inline void add_model(CLI::App& app, ModelOptions& o) {
     app.add_option(name, values, help)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   };
   repeated("--lora", o.loras, "LoRA to add, FILE or FILE:SCALE; may be given several times");
+  app.add_flag("--lora-partial", o.partial_loras, "leave out what a LoRA has for layers that the model lacks");
   repeated("--embedding", o.embeddings, "textual inversion whose word prompts may use; may be given several times");
   app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->check(device_name);
   app.add_option("--dtype", o.dtype, "auto: bf16 where the hardware has it, else fp32")

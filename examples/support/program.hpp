@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
@@ -54,10 +55,19 @@ struct Additions {
   };
   std::vector<Lora> loras;
   std::vector<ip2p::TextualInversion> embeddings;
+  bool partial;  ///< --lora-partial
 
   template <class Model>
   void apply_loras(const Model& model) const {
-    for (const auto& lora : loras) ip2p::apply_lora(model, lora.file.part(Model::component), {.scale = lora.scale});
+    for (const auto& [file, scale] : loras) {
+      const auto unmatched = partial ? ip2p::UnmatchedLora::report : ip2p::UnmatchedLora::refuse;
+      auto left =
+          ip2p::apply_lora(model, file.part(Model::component), {.scale = scale, .unmatched = unmatched}).unmatched();
+      std::erase_if(left, [&](const auto& name) { return std::ranges::count(file.unrecognised(), name) > 0; });
+      if (left.empty()) continue;
+      fmt::print(stderr, "warning: {}: {} tensors belong to no layer of the {}: {}\n", file.where(), left.size(),
+                 Model::component, ip2p::detail::name_list(left, 6));
+    }
   }
 };
 
@@ -87,13 +97,19 @@ struct OpenedModel {
 
 /// Reads the files of --lora and --embedding and says what they hold; words become tokens of `tokenizer`.
 inline Additions read_additions(const ModelOptions& o, ip2p::BpeTokenizer& tokenizer) {
-  Additions additions;
+  Additions additions{.loras = {}, .embeddings = {}, .partial = o.partial_loras};
   for (const auto& text : o.loras) {
     const auto choice = lora_choice(text);
     additions.loras.push_back({ip2p::LoraFile::open(choice.file), choice.scale});
     const auto& file = additions.loras.back().file;
     fmt::print("LoRA: {}, scale {:g}, changes {} layers of the UNet and {} of the text encoder\n", file.where(),
                choice.scale, file.part("unet").layers().size(), file.part("text_encoder").layers().size());
+    if (const auto& unknown = file.unrecognised(); !unknown.empty()) {
+      const auto problem = fmt::format("{}: {} tensors have names that no LoRA for this program has: {}", file.where(),
+                                       unknown.size(), ip2p::detail::name_list(unknown, 6));
+      ip2p::require(o.partial_loras, "{}; --lora-partial leaves them out", problem);
+      fmt::print(stderr, "warning: {}\n", problem);
+    }
   }
   for (const auto& path : o.embeddings) {
     auto embedding = ip2p::TextualInversion::open(path);

@@ -189,6 +189,17 @@ same first.png unused.png
 refuses 1 "expected a word that is no token yet" "${good[@]}" --out out/a.png --embedding "$embedding" \
   --embedding "$embedding"
 refuses 1 "cannot open 'missing.safetensors'" "${good[@]}" --out out/a.png --lora missing.safetensors:2
+# A copy whose layer mid_block.resnets.1 is called resnets.7: the same length, so that the header stays right.
+LC_ALL=C sed 's/mid_block_resnets_1/mid_block_resnets_7/g' "$lora" > odd-lora.safetensors
+refuses 1 "lora_unet_mid_block_resnets_7_conv2 (3 tensors); nearest: 'unet.mid_block.resnets.0.conv2'" "${good[@]}" \
+  --out out/a.png --lora odd-lora.safetensors
+run 0 "${good[@]}" --out partial.png --lora odd-lora.safetensors --lora-partial
+says "warning: odd-lora.safetensors: 3 tensors belong to no layer of the unet: 'lora_unet_mid_block_resnets_7_conv2.alpha'"
+LC_ALL=C sed 's/lora_unet_mid_block_resnets_1/lora_uneT_mid_block_resnets_1/g' "$lora" > odd-lora.safetensors
+refuses 1 "3 tensors have names that no LoRA for this program has: 'lora_uneT_mid_block_resnets_1_conv2.alpha'" \
+  "${good[@]}" --out out/a.png --lora odd-lora.safetensors
+run 0 "${good[@]}" --out partial.png --lora odd-lora.safetensors --lora-partial
+says "warning: odd-lora.safetensors: 3 tensors have names"
 refuses 1 "this LoRA was made for another model" "${good[@]}" --out out/a.png --lora "$lora" --model four
 
 echo "== Ctrl-C"
