@@ -3,6 +3,7 @@
 # Defines
 #   ip2p::libtorch   LibTorch, with CUDA where it can be used
 #   ip2p::webp       libwebp with IP2P_HAS_WEBP, or nothing where it is absent
+#   ip2p::gloo       the headers of Gloo with IP2P_HAS_GLOO, or nothing where they are absent; its code is in LibTorch
 # and finds fmt, nlohmann_json, PNG, JPEG and Threads.
 #
 # Reads
@@ -38,6 +39,18 @@ if(NOT TARGET ip2p::webp)
       INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_WEBP=1
       INTERFACE_INCLUDE_DIRECTORIES "${IP2P_WEBP_INCLUDE_DIR}"
       INTERFACE_LINK_LIBRARIES "${IP2P_WEBPDEMUX_LIBRARY};${IP2P_WEBP_LIBRARY}")
+  endif()
+endif()
+
+if(NOT TARGET ip2p::gloo)
+  find_path(IP2P_GLOO_INCLUDE_DIR gloo/rendezvous/store.h)
+  mark_as_advanced(IP2P_GLOO_INCLUDE_DIR)
+  add_library(ip2p::gloo INTERFACE IMPORTED)
+  if(IP2P_GLOO_INCLUDE_DIR)
+    set_target_properties(ip2p::gloo PROPERTIES
+      # c10d's header shows its Gloo part only where the second is defined, whoever includes it first.
+      INTERFACE_COMPILE_DEFINITIONS "IP2P_HAS_GLOO=1;USE_C10D_GLOO=1"
+      INTERFACE_INCLUDE_DIRECTORIES "${IP2P_GLOO_INCLUDE_DIR}")
   endif()
 endif()
 

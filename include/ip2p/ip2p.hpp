@@ -154,9 +154,7 @@
 #include "ip2p/parallel/concepts.hpp"
 #include "ip2p/parallel/environment.hpp"
 #include "ip2p/parallel/gradient_reducer.hpp"
-#include "ip2p/parallel/launch.hpp"
 #include "ip2p/parallel/no_communicator.hpp"
-#include "ip2p/parallel/process_group.hpp"
 
 #include "ip2p/train/adamw.hpp"
 #include "ip2p/train/agreement.hpp"
@@ -172,6 +170,7 @@
 #include "ip2p/train/parameters.hpp"
 #include "ip2p/train/sharded_loss.hpp"
 #include "ip2p/train/trainer.hpp"
+#include "ip2p/train/training_loss.hpp"
 #include "ip2p/train/training_run.hpp"
 #include "ip2p/train/zero_branches.hpp"
 

@@ -13,8 +13,10 @@ FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "attention", "filte
            "vision", "language", "data", "parallel", "train", "pipeline", "evaluate", "testing", "kernels"]
 TENSOR_TIER = FOLDERS[:FOLDERS.index("filter") + 1]
 
-# Headers that applications ask for by name: the conformance kit, and forward declarations.
-OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp")
+# Headers that applications ask for by name: the conformance kit, forward declarations, and those that bring c10d, which
+# every other application would compile for nothing.
+OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", "ip2p/parallel/process_group.hpp",
+                    "ip2p/parallel/launch.hpp")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 

@@ -42,6 +42,19 @@ TEST_CASE("AdamW makes the updates of torch.optim.AdamW", "[train]") {
   require_values(untouched, {4.0});  // no gradient: not even weight decay
 }
 
+TEST_CASE("AdamW reads a gradient by its places, not by its order in memory", "[train]") {
+  // What `torch::autograd::grad` returns for the weight of a linear layer is a transposed view.
+  const auto gradient = at::tensor({0.1, -0.2, 0.3, 1.0, -0.5, -0.25}).to(at::kFloat).view({3, 2}).t();
+  auto viewed = leaf(at::zeros({2, 3}));
+  auto copied = leaf(at::zeros({2, 3}));
+  viewed.mutable_grad() = gradient;
+  copied.mutable_grad() = gradient.contiguous();
+  AdamW({viewed}).step(0.01);
+  AdamW({copied}).step(0.01);
+  CHECK(viewed.equal(copied));
+  CHECK(viewed.sign().equal(-gradient.sign()));  // the first update is the rate against the gradient's sign
+}
+
 TEST_CASE("clip_gradients scales to the joint norm of torch.nn.utils.clip_grad_norm_", "[train]") {
   auto weights = leaf(at::zeros({2, 3}));
   auto bias = leaf(at::zeros({2}));

@@ -247,9 +247,12 @@ TEST_CASE("A resumed run ends with the bits of one that was not interrupted", "[
   {
     auto first = trainer(interrupted, pairs, scratch / "parts");
     std::stop_source stop;
-    CHECK_FALSE(first.run(7, [&](const TrainingProgress& progress) {
-      if (progress.step == 3) stop.request_stop();
-    }, stop.get_token()));
+    CHECK_FALSE(first.run(
+        7,
+        [&](const TrainingProgress& progress) {
+          if (progress.step == 3) stop.request_stop();
+        },
+        stop.get_token()));
     CHECK(first.step() == 3);
   }
   const auto later = tiny_unet(1234);  // other weights, which the checkpoint replaces
@@ -296,7 +299,10 @@ TEST_CASE("Threads that share an update give the gradient of one", "[train]") {
   const auto value = loss(0);
   value.backward();
   std::vector<at::Tensor> expected;
-  for (const auto& parameter : parameters.tensors) expected.push_back(parameter.grad().clone());
+  for (auto& parameter : parameters.tensors) {
+    expected.push_back(parameter.grad().clone());
+    parameter.mutable_grad().reset();
+  }
 
   const ShardedLoss shared(std::cref(loss), parameters, 2);
   const auto mean = shared(0);
@@ -306,12 +312,42 @@ TEST_CASE("Threads that share an update give the gradient of one", "[train]") {
     INFO(parameters.names[i]);
     CHECK(at::allclose(parameters.tensors[i].grad(), expected[i], 1e-3, 1e-5));
   }
+  shared(0);  // adds, as a second backward pass would
+  CHECK(at::allclose(parameters.tensors[0].grad(), 2 * expected[0], 1e-3, 1e-5));
 
   auto trained = trainer(unet, pairs, {}, 2);
   double first = 0, last = 0;
   trained.run(15, [&](const TrainingProgress& progress) { (progress.step == 1 ? first : last) = progress.loss; });
   CHECK(last < first);
   CHECK_THROWS_WITH(ShardedLoss(std::cref(loss), parameters, 0), Catch::Contains("at least 1"));
+}
+
+TEST_CASE("A batch in parts, one after another, makes the update of the whole batch", "[train]") {
+  FewPairs pairs;
+  const auto weights_after = [&](std::int64_t accumulate, std::int64_t shards) {
+    const auto unet = tiny_unet();
+    TrainingOptions options;
+    options.accumulate = accumulate;
+    options.adamw.eps = 1e-3;  // gradients that are nothing but rounding must not make a step
+    Trainer run(unet, encode, pairs, NoDropout{}, ConstantRate{1e-2}, prediction(), options, std::nullopt, shards);
+    run.run(3);
+    std::vector<at::Tensor> weights;
+    for (const auto& tensor : run.training().parameters().tensors) weights.push_back(tensor.detach().flatten());
+    return at::cat(weights);
+  };
+  const auto whole = weights_after(1, 1);
+  CHECK(at::allclose(weights_after(2, 1), whole, 0, 1e-5));
+  CHECK(at::allclose(weights_after(2, 2), whole, 0, 1e-5));
+
+  auto weight = at::full({3}, 2.0).set_requires_grad(true);
+  TrainingOptions options;
+  options.accumulate = 2;
+  TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options);
+  CHECK_THROWS_WITH(run.advance([&](std::int64_t) { return weight.sum(); }),
+                    Catch::Contains("batch in 2 parts") && Catch::Contains("the step alone"));
+  options.accumulate = 0;
+  CHECK_THROWS_WITH(TrainingRun(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options),
+                    Catch::Contains("at least 1 part, found 0"));
 }
 
 TEST_CASE("A loss that is not finite leaves weights and averages alone, and a row of them ends the run", "[train]") {

@@ -6,10 +6,11 @@
 ///
 ///     TEST_CASE("FadingGuidance keeps the laws") { ip2p::testing::check_guidance(FadingGuidance{}); }
 
-#include "ip2p/testing/archetypes.hpp"       // IWYU pragma: export
-#include "ip2p/testing/check_attention.hpp"  // IWYU pragma: export
-#include "ip2p/testing/check_guidance.hpp"   // IWYU pragma: export
-#include "ip2p/testing/check_noise.hpp"      // IWYU pragma: export
-#include "ip2p/testing/check_sampler.hpp"    // IWYU pragma: export
-#include "ip2p/testing/check_schedule.hpp"   // IWYU pragma: export
-#include "ip2p/testing/denoisers.hpp"        // IWYU pragma: export
+#include "ip2p/testing/archetypes.hpp"          // IWYU pragma: export
+#include "ip2p/testing/check_attention.hpp"     // IWYU pragma: export
+#include "ip2p/testing/check_communicator.hpp"  // IWYU pragma: export
+#include "ip2p/testing/check_guidance.hpp"      // IWYU pragma: export
+#include "ip2p/testing/check_noise.hpp"         // IWYU pragma: export
+#include "ip2p/testing/check_sampler.hpp"       // IWYU pragma: export
+#include "ip2p/testing/check_schedule.hpp"      // IWYU pragma: export
+#include "ip2p/testing/denoisers.hpp"           // IWYU pragma: export

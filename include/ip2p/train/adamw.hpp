@@ -7,6 +7,7 @@
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
@@ -48,8 +49,10 @@ class AdamW {
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> values, gradients, first, second, steps;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      const auto& gradient = parameters_[i].grad();
+      auto gradient = parameters_[i].grad();
       if (!gradient.defined()) continue;
+      // The fused operator walks all of them in the order of memory, and asks nobody whether it is the same.
+      if (gradient.strides() != parameters_[i].strides()) gradient = at::empty_like(parameters_[i]).copy_(gradient);
       values.push_back(parameters_[i]);
       gradients.push_back(gradient);
       first.push_back(first_[i]);
@@ -76,14 +79,30 @@ class AdamW {
   AdamWOptions options_;
 };
 
-/// Scales the gradients of `parameters` so that their joint L2 norm is at most `limit` (no limit when <= 0).
-/// \return the norm before scaling
-inline double clip_gradients(const std::vector<at::Tensor>& parameters, double limit) {
-  const at::NoGradGuard no_grad;
+namespace detail {
+
+inline std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& parameters) {
   std::vector<at::Tensor> gradients;
   for (const auto& parameter : parameters) {
     if (parameter.grad().defined()) gradients.push_back(parameter.grad());
   }
+  return gradients;
+}
+
+}  // namespace detail
+
+/// Multiplies the gradients of `parameters` by `factor`.
+inline void scale_gradients(const std::vector<at::Tensor>& parameters, double factor) {
+  const at::NoGradGuard no_grad;
+  const auto gradients = detail::gradients_of(parameters);
+  if (!gradients.empty()) at::_foreach_mul_(gradients, factor);
+}
+
+/// Scales the gradients of `parameters` so that their joint L2 norm is at most `limit` (no limit when <= 0).
+/// \return the norm before scaling
+inline double clip_gradients(const std::vector<at::Tensor>& parameters, double limit) {
+  const at::NoGradGuard no_grad;
+  const auto gradients = detail::gradients_of(parameters);
   if (gradients.empty()) return 0.0;
   const double norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients))).item<double>();
   if (limit > 0 && norm > limit) at::_foreach_mul_(gradients, limit / norm);

@@ -3,11 +3,10 @@
 /// \file
 /// One update's gradients computed by several threads, each with its own part of the batch.
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <concepts>
 #include <cstdint>
 #include <exception>
 #include <thread>
@@ -16,6 +15,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/train/parameters.hpp"
+#include "ip2p/train/training_loss.hpp"
 
 namespace ip2p {
 
@@ -25,8 +25,9 @@ namespace ip2p {
 ///
 /// Shards are numbered by the caller's count and summed in that order, so that the result does not depend on timing.
 template <class Loss>
-  requires std::invocable<const Loss&, std::int64_t, std::int64_t, std::int64_t>
 class ShardedLoss {
+  static_assert(LossByParts<const Loss&>, "ip2p: ShardedLoss needs a loss that is called as loss(step, part, parts)");
+
  public:
   /// \param loss called as loss(step, shard, shards) from several threads at once; returns the shard's mean loss
   /// \param shards equal parts of the batch, >= 1, one thread each
@@ -35,16 +36,17 @@ class ShardedLoss {
     require(shards >= 1, "training shards: expected at least 1, found {}", shards);
   }
 
-  /// Leaves the mean gradient in the parameters and returns the mean loss, a scalar without a graph. Throws what a shard
-  /// threw; gradients are undefined then.
-  at::Tensor operator()(std::int64_t step) const {
+  /// Adds the mean gradient to those of the parameters, as a backward pass does, and returns the mean loss, a scalar
+  /// without a graph. Throws what a shard threw; gradients are undefined then.
+  /// \param part of `parts` equal parts of the batch, where threads share what one of several processes computes
+  at::Tensor operator()(std::int64_t step, std::int64_t part = 0, std::int64_t parts = 1) const {
     const auto count = static_cast<std::size_t>(shards_);
     std::vector<at::Tensor> losses(count);
     std::vector<std::vector<at::Tensor>> gradients(count);
     std::vector<std::exception_ptr> failures(count);
     const auto work = [&](std::size_t shard) {
       try {
-        const auto loss = loss_(step, static_cast<std::int64_t>(shard), shards_);
+        const auto loss = loss_(step, part * shards_ + static_cast<std::int64_t>(shard), parts * shards_);
         gradients[shard] = torch::autograd::grad({loss}, parameters_.tensors, {}, {}, false, /*allow_unused=*/true);
         losses[shard] = loss.detach();
       } catch (...) {
@@ -73,7 +75,10 @@ class ShardedLoss {
         if (!parts[i].defined()) continue;
         sum = sum.defined() ? sum.add_(parts[i]) : parts[i];
       }
-      if (sum.defined()) parameters_.tensors[i].mutable_grad() = shards_ == 1 ? sum : sum.mul_(share);
+      if (!sum.defined()) continue;
+      if (shards_ > 1) sum.mul_(share);
+      auto& gradient = parameters_.tensors[i].mutable_grad();
+      gradient = gradient.defined() ? gradient.add_(sum) : sum;
     }
     auto total = losses[0].clone();
     for (std::size_t shard = 1; shard < count; ++shard) total.add_(losses[shard]);

@@ -20,28 +20,29 @@ namespace ip2p {
 /// Trains a UNet, and a text model with it where one is given, to predict noise under InstructPix2Pix's conditioning.
 ///
 /// \code
-/// ip2p::Trainer trainer(unet, encode, pairs, ip2p::ConditioningDropout{}, ip2p::ConstantRate{1e-4}, prediction, options);
+/// ip2p::Trainer trainer(unet, encode, pairs, ip2p::ConditioningDropout{}, ip2p::ConstantRate{1e-4}, loss, options);
 /// trainer.resume();
 /// trainer.run(10'000);
 /// \endcode
 template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDropout,
-          LearningRatePolicy Rate = ConstantRate>
+          LearningRatePolicy Rate = ConstantRate, Communicator Processes = NoCommunicator>
 class Trainer {
  public:
   using Loss = DiffusionLoss<Source, Dropout>;
 
   /// \param encode instructions to context; must keep its graph when `text_model` is trained
   /// \param pairs kept by reference  \param text_model trained jointly when given
-  /// \param shards threads that share an update; see `ShardedLoss`
+  /// \param shards threads that share the part of an update that this process computes; see `ShardedLoss`
+  /// \param processes those that share an update; see `TrainingRun`
   Trainer(UNet unet, typename Loss::Encode encode, Source& pairs, Dropout dropout, Rate rate,
           DiffusionLossOptions prediction, TrainingOptions options,
           std::optional<ClipTextModel> text_model = std::nullopt, std::int64_t shards = 1,
-          const DiscreteSchedule& schedule = DiscreteSchedule())
+          const DiscreteSchedule& schedule = DiscreteSchedule(), Processes processes = {})
       : unet_(std::move(unet)),
         text_model_(std::move(text_model)),
         parameters_(collect(unet_, text_model_)),
         loss_(unet_, std::move(encode), pairs, std::move(dropout), prediction, schedule),
-        run_(parameters_, std::move(rate), std::move(options)),
+        run_(parameters_, std::move(rate), std::move(options), std::move(processes)),
         shards_(shards) {}
 
   /// Continues from the newest valid checkpoint; see `TrainingRun::resume`.
@@ -50,7 +51,7 @@ class Trainer {
   /// Trains until `steps` updates are made in all; see `TrainingRun::run`.
   bool run(std::int64_t steps, const std::function<void(const TrainingProgress&)>& on_step = {},
            std::stop_token stop = {}) {
-    if (shards_ == 1) return run_.run(steps, [&](std::int64_t step) { return loss_(step); }, on_step, stop);
+    if (shards_ == 1) return run_.run(steps, loss_, on_step, stop);
     const ShardedLoss sharded(std::cref(loss_), parameters_, shards_);
     return run_.run(steps, sharded, on_step, stop);
   }
@@ -69,7 +70,7 @@ class Trainer {
   }
 
   [[nodiscard]] const Loss& loss() const { return loss_; }
-  [[nodiscard]] TrainingRun<Rate>& training() { return run_; }
+  [[nodiscard]] TrainingRun<Rate, Processes>& training() { return run_; }
   [[nodiscard]] std::int64_t step() const { return run_.step(); }
 
  private:
@@ -84,7 +85,7 @@ class Trainer {
   std::optional<ClipTextModel> text_model_;
   Parameters parameters_;
   Loss loss_;
-  TrainingRun<Rate> run_;
+  TrainingRun<Rate, Processes> run_;
   std::int64_t shards_;
 };
 

@@ -1,0 +1,83 @@
+#pragma once
+
+/// \file
+/// What the processes of a training run must agree on before they change anything.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/parallel/concepts.hpp"
+#include "ip2p/train/parameters.hpp"
+
+namespace ip2p::detail {
+
+/// One number of each process, in the order of their ranks.
+template <class Number, Communicator Processes>
+std::vector<Number> from_all(Number mine, const Processes& processes) {
+  if (processes.size() == 1) return {mine};
+  const at::NoGradGuard no_grad;
+  const auto numbers = at::zeros({processes.size()}, c10::CppTypeToScalarType<Number>::value);
+  auto* data = numbers.template data_ptr<Number>();
+  data[processes.rank()] = mine;
+  processes.all_reduce(numbers);
+  return {data, data + processes.size()};
+}
+
+/// Whether any process says so.
+template <Communicator Processes>
+bool any_of_all(bool mine, const Processes& processes) {
+  for (const double other : from_all(mine ? 1.0 : 0.0, processes)) {
+    if (other != 0.0) return true;
+  }
+  return false;
+}
+
+/// A number that stands for names and shapes (FNV-1a).
+inline std::int64_t fingerprint(const Parameters& parameters) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto add = [&](const std::string& text) {
+    for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3u;
+  };
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    add(parameters.names[i]);
+    add(shape_text(parameters.tensors[i].sizes()));
+  }
+  return static_cast<std::int64_t>(hash);
+}
+
+/// Gives every process the weights of rank 0. Throws `Error` on every process when names or shapes differ.
+template <Communicator Processes>
+Parameters with_weights_of_first(Parameters parameters, const Processes& processes) {
+  if (processes.size() == 1) return parameters;
+  const auto prints = from_all(fingerprint(parameters), processes);
+  for (std::size_t rank = 1; rank < prints.size(); ++rank) {
+    require(prints[rank] == prints[0],
+            "training: expected the same parameters on every process, found others on rank {} "
+            "than on rank 0",
+            rank);
+  }
+  for (const auto& tensor : parameters.tensors) processes.broadcast(tensor.detach(), 0);
+  return parameters;
+}
+
+/// Mean of the processes' losses; `bad` receives the ranks whose loss is not finite.
+template <Communicator Processes>
+double mean_loss(double mine, const Processes& processes, std::vector<std::int64_t>& bad) {
+  const auto losses = from_all(mine, processes);
+  double sum = 0.0;
+  bad.clear();
+  for (std::size_t rank = 0; rank < losses.size(); ++rank) {
+    sum += losses[rank];
+    if (!std::isfinite(losses[rank])) bad.push_back(static_cast<std::int64_t>(rank));
+  }
+  return sum / static_cast<double>(losses.size());
+}
+
+}  // namespace ip2p::detail

@@ -1,0 +1,247 @@
+// One of several processes that work together. tests/parallel/processes_test.sh starts them and looks at what they did.
+//
+//   processes SCENARIO TIMEOUT_SECONDS [ARGUMENTS]
+//
+// Exit status 0: as expected; 1: not; 3: an Error, printed, where a scenario wants one.
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/sin.h>
+#include <ATen/ops/stack.h>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ip2p/nn/initialise.hpp"
+#include "ip2p/parallel/launch.hpp"
+#include "ip2p/testing/check_communicator.hpp"
+#include "ip2p/train/trainer.hpp"
+
+using namespace ip2p;
+
+namespace {
+
+/// Prints one line that says who speaks.
+template <class... Args>
+void say(const ProcessGroup& group, fmt::format_string<Args...> format, Args&&... args) {
+  std::puts(
+      fmt::format("rank {} of {}: {}", group.rank(), group.size(), fmt::format(format, std::forward<Args>(args)...))
+          .c_str());
+  std::fflush(stdout);
+}
+
+UNet tiny_unet(std::uint64_t seed) {
+  UNetConfig config;
+  config.in_channels = 8;
+  config.block_out_channels = {8, 16};
+  config.cross_attention = {false, true};
+  config.layers_per_block = 1;
+  config.cross_attention_dim = 6;
+  config.heads = {1, 2};
+  config.transformer_layers = {1, 1};
+  config.norm_num_groups = 4;
+  UNet unet(config);
+  initialise(unet.module(), seed);
+  return unet;
+}
+
+/// Eleven pairs, so that epochs end within batches.
+struct Pairs {
+  std::int64_t size() const { return 11; }
+  EditPair get(std::int64_t i, SampleRandom& random) {
+    const auto noise = CounterNoise(99, static_cast<std::uint32_t>(i)).normal({1, 4, 8, 8}, 0)[0];
+    return {noise, at::full({4, 8, 8}, -2.0), noise * 0.5, random.uniform() < 0.5 ? "make it red" : "make it blue"};
+  }
+};
+
+at::Tensor encode(std::span<const std::string> prompts) {
+  std::vector<at::Tensor> rows;
+  for (const auto& prompt : prompts) {
+    rows.push_back(at::sin(at::arange(18, at::kFloat) * (1.0 + static_cast<double>(prompt.size()))).view({3, 6}));
+  }
+  return at::stack(rows);
+}
+
+constexpr std::uint64_t first_seed = 3;
+
+/// Trains until `steps` updates are made in all, from the checkpoint in `folder` where there is one.
+int train(const ProcessGroup& group, const std::string& folder, std::int64_t steps, std::int64_t accumulate,
+          std::int64_t shards) {
+  // Other weights on every process: those of rank 0 must win.
+  const auto unet = tiny_unet(first_seed + static_cast<std::uint64_t>(group.rank()));
+  Pairs pairs;
+  DiffusionLossOptions prediction;
+  prediction.batch = 8;
+  prediction.seed = 11;
+  TrainingOptions options;
+  options.folder = group.rank() == 0 ? folder : folder + "/not-for-this-process";
+  options.clip_norm = 1.0;
+  options.accumulate = accumulate;
+  Trainer trainer(unet, encode, pairs, ConditioningDropout{.2, .2, .2}, ConstantRate{2e-4}, prediction, options,
+                  std::nullopt, shards, DiscreteSchedule(), group);
+  const bool resumed = trainer.resume();
+  const auto from = trainer.step();
+  trainer.run(steps);
+  for (const auto& [name, tensor] : trainer.training().snapshot().tensors) {
+    const auto of_first = tensor.clone();
+    group.broadcast(of_first, 0);
+    require(of_first.equal(tensor), "rank {}: {}: expected the bits of rank 0", group.rank(), name);
+  }
+  require(group.rank() == 0 || !std::filesystem::exists(options.folder), "expected rank 0 alone to write, found {}",
+          options.folder.string());
+  say(group, "{} from step {} to {}, last loss {:.6f}, the bits of rank 0 everywhere", resumed ? "resumed" : "trained",
+      from, trainer.step(), trainer.training().curve().points().back().loss);
+  return 0;
+}
+
+/// Whether two folders of `train` hold the same run: losses within 2e-5 of each other (the file has six digits) and
+/// weights and averages within `tolerance`; everything bit for bit where that is 0.
+int compare(const std::string& one, const std::string& other, double tolerance) {
+  const auto a = CheckpointFolder(one).load_newest();
+  const auto b = CheckpointFolder(other).load_newest();
+  require(a && b && a->step == b->step, "expected a checkpoint of one step in {} and {}", one, other);
+  const auto start = tiny_unet(first_seed);
+  double apart = 0.0, moved = 0.0;
+  for (const auto& [name, tensor] : a->tensors) {
+    const bool weight = name.starts_with("weights/");
+    if (tolerance > 0 && !weight && !name.starts_with("average/")) continue;
+    apart = std::max(apart, (tensor - b->tensors.at(name)).abs().max().item<double>());
+  }
+  for (const auto& item : start.module().named_parameters()) {
+    moved = std::max(moved, (a->tensors.at("weights/unet." + item.key()) - item.value()).abs().max().item<double>());
+  }
+  const auto losses = LossCurve::read(one + "/loss.csv");
+  const auto others = LossCurve::read(other + "/loss.csv");
+  require(losses.size() == static_cast<std::size_t>(a->step) && others.size() == losses.size(),
+          "expected {} losses, found {} and {}", a->step, losses.size(), others.size());
+  double loss_apart = 0.0;
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    loss_apart = std::max(loss_apart, std::abs(losses[i].loss - others[i].loss) / losses[i].loss);
+  }
+  std::puts(fmt::format("{} updates: weights moved by up to {:.1e}; apart {:.1e}, losses {:.1e}", a->step, moved, apart,
+                        loss_apart)
+                .c_str());
+  return moved > 5e-4 && apart <= tolerance && loss_apart <= (tolerance > 0 ? 2e-5 : 0.0) ? 0 : 1;
+}
+
+/// One trained number, with `at_step(step, loss)` in the way of each loss.
+template <class AtStep>
+void train_a_number(const ProcessGroup& group, at::Tensor weight, TrainingOptions options, AtStep&& at_step) {
+  TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options, group);
+  run.run(
+      6,
+      [&](std::int64_t step, std::int64_t part, std::int64_t parts) {
+        return at_step(step, (weight - static_cast<double>(part)).square().sum());
+      },
+      [&](const TrainingProgress& progress) { say(group, "step {}", progress.step); });
+}
+
+/// The loss of the last rank is not a number from the third update on.
+int not_a_number(const ProcessGroup& group) {
+  const auto weight = at::full({4}, 2.0).set_requires_grad(true);
+  at::Tensor before;
+  TrainingOptions options;
+  options.largest_bad_streak = 2;
+  try {
+    train_a_number(group, weight, options, [&](std::int64_t step, const at::Tensor& loss) {
+      if (step == 2) before = weight.detach().clone();
+      return step >= 2 && group.rank() == group.size() - 1 ? loss * std::numeric_limits<double>::quiet_NaN() : loss;
+    });
+  } catch (const Error& error) {
+    require(before.defined() && weight.detach().equal(before), "expected the weights to be left alone");
+    say(group, "{}", error.what());
+    return 3;
+  }
+  return 1;
+}
+
+/// The last rank is gone (`signal`) in its third update, before its loss or in its backward pass.
+int vanish(const ProcessGroup& group, int signal, bool in_backward) {
+  const auto weight = at::full({4}, 2.0).set_requires_grad(true);
+  auto last_sign = std::chrono::steady_clock::now();
+  try {
+    train_a_number(group, weight, {}, [&](std::int64_t step, const at::Tensor& loss) {
+      last_sign = std::chrono::steady_clock::now();
+      if (step == 2 && group.rank() == group.size() - 1) {
+        if (!in_backward) std::raise(signal);
+        loss.register_hook([signal](const at::Tensor&) { std::raise(signal); });
+      }
+      return loss;
+    });
+  } catch (const Error& error) {
+    say(group, "after {:.1f} s: {}",
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - last_sign).count(), error.what());
+    return 3;
+  }
+  return 1;
+}
+
+/// Two processes that both say they are rank 1.
+int twice() {
+  c10d::HashStore store;
+  const auto come = [&](std::int64_t rank) {
+    const ProcessPlace place{.rank = rank, .size = 3, .address = "here", .port = 1};
+    try {
+      ip2p::detail::meet(store, place, std::chrono::seconds(4));
+      std::puts("met");
+    } catch (const Error& error) {
+      std::puts(error.what());
+    }
+  };
+  const std::jthread zero([&] { come(0); });
+  const std::jthread one([&] { come(1); });
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  come(1);
+  return 0;
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const auto& scenario = arguments.at(0);
+  if (scenario == "compare") return compare(arguments.at(1), arguments.at(2), std::stod(arguments.at(3)));
+  if (scenario == "twice") return twice();
+  const LaunchOptions options{.timeout = std::chrono::milliseconds(std::stol(arguments.at(1)) * 1000)};
+  if (scenario == "alone") {
+    try {
+      launch(options);
+    } catch (const Error& error) {
+      std::puts(error.what());
+      return 3;
+    }
+    return 1;
+  }
+  const auto group = launch(options);
+  if (scenario == "laws") {
+    testing::check_communicator(group);
+    say(group, "local rank {}: the laws hold", group.local_rank());
+    return 0;
+  }
+  if (scenario == "train") {
+    return train(group, arguments.at(2), std::stol(arguments.at(3)), std::stol(arguments.at(4)),
+                 std::stol(arguments.at(5)));
+  }
+  if (scenario == "nan") return not_a_number(group);
+  if (scenario == "killed") return vanish(group, SIGKILL, arguments.at(2) == "backward");
+  if (scenario == "stopped") return vanish(group, SIGSTOP, arguments.at(2) == "backward");
+  fail("scenario: expected one of those above, found '{}'", scenario);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(std::vector<std::string>(argv + 1, argv + argc));
+  } catch (const std::exception& error) {
+    std::puts(fmt::format("unexpected: {}", error.what()).c_str());
+    return 1;
+  }
+}
