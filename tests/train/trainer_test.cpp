@@ -130,7 +130,8 @@ TEST_CASE("What is wanted follows the prediction type, over the same noisy input
   const auto velocity = batch_of(PredictionType::v_prediction);
   CHECK(epsilon.input.equal(sample.input));
   CHECK(epsilon.input.equal(velocity.input));
-  const auto& alphas = DiscreteSchedule().alphas_cumprod();
+  const DiscreteSchedule schedule;
+  const auto& alphas = schedule.alphas_cumprod();
   for (std::int64_t b = 0; b < 4; ++b) {
     const double alpha = alphas[static_cast<std::size_t>(epsilon.timesteps[b].item<float>())];
     const double a = std::sqrt(alpha), s = std::sqrt(1 - alpha);
