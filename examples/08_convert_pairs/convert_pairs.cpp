@@ -1,0 +1,84 @@
+// Packs a training set of image pairs, in the layout in which InstructPix2Pix's is published, into tar files with an
+// index: fewer and larger files, read in any order. WebDataset reads them too.
+//
+//   convert_pairs --folder clip-filtered-dataset --out shards
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "ip2p/data/pair_folder.hpp"
+#include "ip2p/data/pair_shards.hpp"
+#include "ip2p/data/write_pair_shards.hpp"
+#include "support/program.hpp"
+
+namespace {
+
+struct Options {
+  std::filesystem::path folder, out;
+  std::string split = "all";
+  ip2p::PairFolderOptions read;
+  ip2p::PairShardsOptions write;
+  double max_mebibytes = 1024;
+  bool trust = false;
+};
+
+int run(Options o, const example::Interrupt& interrupt) {
+  const std::map<std::string, ip2p::PairSplit> splits{{"train", ip2p::PairSplit::train},
+                                                      {"validation", ip2p::PairSplit::validation},
+                                                      {"test", ip2p::PairSplit::test},
+                                                      {"all", ip2p::PairSplit::all}};
+  o.read.split = splits.at(o.split);
+  const auto folder = ip2p::PairFolder::open(o.folder, o.read);
+  fmt::print("{}: {} prompts, split {}\n", o.folder.string(), folder.size(), o.split);
+  o.write.max_bytes = static_cast<std::uint64_t>(o.max_mebibytes * (1 << 20));
+  o.write.decode = !o.trust;
+  o.write.stop = interrupt.token();
+  example::ProgressBar bar(stderr);
+  o.write.on_pair = [&bar](std::int64_t done, std::int64_t count) { bar({.index = done - 1, .count = count}); };
+  try {
+    const auto report = ip2p::write_pair_shards(folder, o.out, o.write);
+    for (const auto& pair : report.skipped) fmt::print("skipped {}: {}\n", pair.path, pair.reason);
+    const auto shards = ip2p::PairShards::open(o.out);
+    fmt::print("{} pairs of {} prompts in {} shards ({} written, {} kept); {} pairs skipped\n{}\n", shards.pairs(),
+               shards.size(), report.written + report.kept, report.written, report.kept, report.skipped.size(),
+               o.out.string());
+    return 0;
+  } catch (const ip2p::Cancelled& cancelled) {
+    fmt::print(stderr, "\nconvert_pairs: {}; finished shards are kept, the same command goes on\n", cancelled.what());
+    return 130;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Packs a training set of image pairs into tar files with an index."};
+  Options o;
+  example::add_common(app);
+  app.footer(
+      "Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C; then the same command goes on.");
+  app.add_option("--folder", o.folder, "seeds.json and a folder for each prompt")->required();
+  app.add_option("--out", o.out, "folder of the shards; made where it is missing")->required();
+  app.add_option("--split", o.split, "prompts to take: 90, 5 and 5 % in the published order")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"train", "validation", "test", "all"}));
+  app.add_flag("--scan", o.read.scan, "list the folder instead of reading seeds.json");
+  app.add_option("--shard-size", o.max_mebibytes, "most MiB a shard")
+      ->capture_default_str()
+      ->check(CLI::Range(0.001, 1048576.0));
+  app.add_option("--shard-count", o.write.max_count, "most pairs a shard")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
+  app.add_option("--largest-damage", o.write.largest_damage, "damaged pairs that may be skipped")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1'000'000'000}));
+  app.add_flag("--trust", o.trust, "do not decode the pictures to see that they are whole");
+  return example::run_program("convert_pairs", app, argc, argv,
+                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+}

@@ -1,0 +1,180 @@
+#pragma once
+
+/// \file
+/// The training set of InstructPix2Pix as it is published: a folder a prompt, pictures beside it, seeds.json above.
+
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/data/picture_pairs.hpp"
+#include "ip2p/data/sample_random.hpp"
+#include "ip2p/data/seed_list.hpp"
+#include "ip2p/io/image.hpp"
+
+namespace ip2p {
+
+/// Which prompts of the set.
+enum class PairSplit { train, validation, test, all };
+
+/// First and end of a split of `count` prompts: .9, .05 and .05 of them, cut at floor(share * count) in double
+/// (`edit_dataset.py`).
+inline std::pair<std::int64_t, std::int64_t> split_range(PairSplit split, std::int64_t count) {
+  const auto cut = [count](double share) {
+    return static_cast<std::int64_t>(std::floor(share * static_cast<double>(count)));
+  };
+  switch (split) {
+    case PairSplit::train:
+      return {0, cut(0.9)};
+    case PairSplit::validation:
+      return {cut(0.9), cut(0.9 + 0.05)};
+    case PairSplit::test:
+      return {cut(0.9 + 0.05), count};
+    case PairSplit::all:
+      break;
+  }
+  return {0, count};
+}
+
+/// Settings of `PairFolder`.
+struct PairFolderOptions {
+  PairSplit split = PairSplit::train;
+  /// List the folder where seeds.json would be read; for sets that are not finished, or parts of one.
+  bool scan = false;
+  /// Damaged pairs and prompts that are passed over before the set is given up.
+  std::int64_t largest_damage = 100;
+};
+
+/// The published layout: seeds.json, and for each prompt `{prompt}/prompt.json`, `{prompt}/{seed}_0.jpg` (before) and
+/// `{prompt}/{seed}_1.jpg` (after). Satisfies `NamedPictureSource`.
+///
+/// Files are read when they are asked for. What is missing or damaged is noted, and the next sound pair takes its
+/// place: the prompt's other seeds in their order, then the prompts that follow. So the pair is a function of the index
+/// and of the number drawn, whatever was read before. A value; copies share the list of damage.
+class PairFolder {
+ public:
+  /// \throws Error without a seeds.json (unless `options.scan`) or when it is malformed
+  static PairFolder open(const std::filesystem::path& path, const PairFolderOptions& options = {}) {
+    std::error_code ignored;
+    require(std::filesystem::is_directory(path, ignored), "pair folder: '{}' is no folder", path.string());
+    const auto list = path / "seeds.json";
+    require(options.scan || std::filesystem::exists(list, ignored),
+            R"(pair folder '{}': expected seeds.json, [["0000000", ["seed", ...]], ...], beside the prompts' folders, )"
+            "found none; PairFolderOptions::scan lists the folder instead",
+            path.string());
+    PairFolder folder;
+    folder.path_ = path;
+    folder.options_ = options;
+    auto all = options.scan ? detail::scan_seeds(path) : detail::read_seed_list(list);
+    const auto [first, end] = split_range(options.split, static_cast<std::int64_t>(all.size()));
+    folder.prompts_.assign(std::move_iterator(all.begin() + first), std::move_iterator(all.begin() + end));
+    return folder;
+  }
+
+  /// Prompts of the split; may be 0 for a small set.
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(prompts_.size()); }
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] const std::vector<PromptSeeds>& prompts() const { return prompts_; }
+
+  /// Draws one number. \param i from 0 to size() - 1
+  [[nodiscard]] PairChoice choose(std::int64_t i, SampleRandom& random) const {
+    require(i >= 0 && i < size(), "pair folder '{}': expected a prompt below {}, found {}", path_.string(), size(), i);
+    return {i, random.uniform()};
+  }
+
+  /// "prompt/seed"; "prompt/" for a prompt without seeds.
+  [[nodiscard]] std::string id(const PairChoice& choice) const {
+    const auto& entry = prompts_.at(static_cast<std::size_t>(choice.prompt));
+    return entry.prompt + "/" + (entry.seeds.empty() ? std::string() : entry.seeds[choice.of(entry.seeds.size())]);
+  }
+
+  /// The chosen pair or the next sound one.
+  /// \throws Error when more than `largest_damage` places are damaged, and when none is sound
+  [[nodiscard]] PairPictures read(const PairChoice& choice) const {
+    for (std::int64_t k = 0; k < size(); ++k) {
+      const auto& entry = prompts_[static_cast<std::size_t>((choice.prompt + k) % size())];
+      const auto count = entry.seeds.size();
+      PairWords words;
+      try {
+        require(count > 0, "expected a seed in the list, found none");
+        words = words_of(entry.prompt);
+      } catch (const Error& error) {
+        note((path_ / entry.prompt / "prompt.json").string(), error.what());
+        continue;
+      }
+      for (std::size_t v = 0; v < count; ++v) {
+        const auto& seed = entry.seeds[(choice.of(count) + v) % count];
+        try {
+          return decode_pair(files(entry.prompt, seed, words));
+        } catch (const Error& error) {
+          note((path_ / entry.prompt / seed).string(), error.what());
+        }
+      }
+    }
+    fail("pair folder '{}': expected a sound pair, found none among {} prompts", path_.string(), size());
+  }
+
+  [[nodiscard]] PairPictures get(std::int64_t i, SampleRandom& random) const { return read(choose(i, random)); }
+
+  /// One pair as it is stored. \throws Error when a file is missing, is no picture or holds no words
+  [[nodiscard]] PairFiles files(const std::string& prompt, const std::string& seed) const {
+    return files(prompt, seed, words_of(prompt));
+  }
+
+  /// What was passed over so far, sorted by path.
+  [[nodiscard]] std::vector<SkippedPair> damage() const {
+    const std::scoped_lock lock(damage_->mutex);
+    std::vector<SkippedPair> list;
+    for (const auto& [path, reason] : damage_->reasons) list.push_back({path, reason});
+    return list;
+  }
+
+ private:
+  struct Damage {
+    std::mutex mutex;
+    std::map<std::string, std::string> reasons;
+  };
+
+  PairFolder() = default;
+
+  [[nodiscard]] PairWords words_of(const std::string& prompt) const {
+    const auto path = path_ / prompt / "prompt.json";
+    std::ifstream file(path, std::ios::binary);
+    require(file.good(), "{}: cannot open", path.string());
+    const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    return parse_pair_words(text, path.string());
+  }
+
+  [[nodiscard]] PairFiles files(const std::string& prompt, const std::string& seed, PairWords words) const {
+    const auto picture = [&](const char* which) {
+      const auto path = path_ / prompt / (seed + which);
+      return PictureFile{path.string(), detail::read_picture_file(path, {})};
+    };
+    return {picture("_0.jpg"), picture("_1.jpg"), std::move(words), prompt + "/" + seed};
+  }
+
+  void note(const std::string& path, const std::string& reason) const {
+    const std::scoped_lock lock(damage_->mutex);
+    damage_->reasons.emplace(path, reason);
+    require(static_cast<std::int64_t>(damage_->reasons.size()) <= options_.largest_damage,
+            "pair folder '{}': expected at most {} damaged places, found {}, the last: {}", path_.string(),
+            options_.largest_damage, damage_->reasons.size(), reason);
+  }
+
+  std::filesystem::path path_;
+  PairFolderOptions options_;
+  std::vector<PromptSeeds> prompts_;
+  std::shared_ptr<Damage> damage_ = std::make_shared<Damage>();
+};
+static_assert(NamedPictureSource<const PairFolder>);
+
+}  // namespace ip2p

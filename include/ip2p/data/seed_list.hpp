@@ -1,0 +1,113 @@
+#pragma once
+
+/// \file
+/// The list of a published training set: which pairs each prompt has.
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/printable.hpp"
+
+namespace ip2p {
+
+/// A prompt's folder and the seeds of its pairs.
+struct PromptSeeds {
+  std::string prompt;
+  std::vector<std::string> seeds;
+
+  friend bool operator==(const PromptSeeds&, const PromptSeeds&) = default;
+};
+
+namespace detail {
+
+/// Names become parts of paths and of keys in tar files: letters, digits and '-', at most 40.
+inline bool is_pair_name(std::string_view name) {
+  return !name.empty() && name.size() <= 40 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-';
+  });
+}
+
+/// Prompts by name and seeds as text, as the generator of the set sorts them; refuses a name that comes twice.
+inline void sort_prompts(std::vector<PromptSeeds>& prompts, const std::string& where) {
+  for (auto& entry : prompts) {
+    std::sort(entry.seeds.begin(), entry.seeds.end());
+    const auto twice = std::adjacent_find(entry.seeds.begin(), entry.seeds.end());
+    require(twice == entry.seeds.end(), "{}: expected each seed of prompt '{}' once, found another '{}'", where,
+            entry.prompt, twice == entry.seeds.end() ? "" : *twice);
+  }
+  std::sort(prompts.begin(), prompts.end(), [](const auto& a, const auto& b) { return a.prompt < b.prompt; });
+  const auto twice = std::adjacent_find(prompts.begin(), prompts.end(),
+                                        [](const auto& a, const auto& b) { return a.prompt == b.prompt; });
+  require(twice == prompts.end(), "{}: expected each prompt once, found another '{}'", where,
+          twice == prompts.end() ? "" : twice->prompt);
+}
+
+/// The list in seeds.json: [["0000000", ["seed", ...]], ...], seeds as texts or numbers.
+inline std::vector<PromptSeeds> read_seed_list(const std::filesystem::path& path) {
+  const auto where = path.string();
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), "cannot open '{}'", where);
+  std::vector<PromptSeeds> prompts;
+  try {
+    const auto json = nlohmann::json::parse(file);
+    require(json.is_array(), R"({}: expected [["prompt", ["seed", ...]], ...], found {})", where, json.type_name());
+    for (const auto& entry : json) {
+      if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_array()) {
+        fail(R"({}: entry {}: expected ["prompt", ["seed", ...]], found {})", where, prompts.size(),
+             printable(entry.dump()));
+      }
+      PromptSeeds prompt{entry[0].get<std::string>(), {}};
+      for (const auto& seed : entry[1]) {
+        prompt.seeds.push_back(seed.is_string() ? seed.get<std::string>() : seed.dump());
+        if (!is_pair_name(prompt.seeds.back())) {
+          fail("{}: entry {}: expected letters and digits as a seed, found '{}'", where, prompts.size(),
+               printable(prompt.seeds.back()));
+        }
+      }
+      if (!is_pair_name(prompt.prompt)) {
+        fail("{}: entry {}: expected letters and digits as a prompt's folder, found '{}'", where, prompts.size(),
+             printable(prompt.prompt));
+      }
+      prompts.push_back(std::move(prompt));
+    }
+  } catch (const nlohmann::json::exception& error) {
+    fail("{}: expected JSON: {}", where, error.what());
+  }
+  sort_prompts(prompts, where);
+  return prompts;
+}
+
+/// The list that seeds.json would hold: folders with pictures `{seed}_0.jpg` or `{seed}_1.jpg`, others left out.
+inline std::vector<PromptSeeds> scan_seeds(const std::filesystem::path& folder) {
+  std::vector<PromptSeeds> prompts;
+  try {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      const auto prompt = entry.path().filename().string();
+      if (!entry.is_directory() || !is_pair_name(prompt)) continue;
+      std::set<std::string> seeds;
+      for (const auto& file : std::filesystem::directory_iterator(entry.path())) {
+        const auto name = file.path().filename().string();
+        if (!name.ends_with("_0.jpg") && !name.ends_with("_1.jpg")) continue;
+        const auto seed = name.substr(0, name.size() - 6);
+        if (is_pair_name(seed)) seeds.insert(seed);
+      }
+      if (!seeds.empty()) prompts.push_back({prompt, {seeds.begin(), seeds.end()}});
+    }
+  } catch (const std::filesystem::filesystem_error& error) {
+    fail("cannot list '{}': {}", folder.string(), error.what());
+  }
+  sort_prompts(prompts, folder.string());
+  return prompts;
+}
+
+}  // namespace detail
+
+}  // namespace ip2p

@@ -1,0 +1,144 @@
+#pragma once
+
+/// \file
+/// The index of pair shards: which tar files there are, what they hold and where.
+
+#include <zlib.h>  // linked with libpng, which is made of it
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/data/picture_pairs.hpp"
+#include "ip2p/data/seed_list.hpp"
+#include "ip2p/data/ustar.hpp"
+#include "ip2p/io/printable.hpp"
+
+namespace ip2p {
+
+namespace detail {
+
+inline constexpr const char* shard_index_name = "shards.json";
+
+/// The three entries of a pair: `{prompt}_{seed}.before.jpg` and so on, in this order.
+inline constexpr std::array<const char*, 3> shard_parts{"before.jpg", "after.jpg", "json"};
+
+/// CRC-32 of `bytes`, continued from `start`.
+inline std::uint32_t crc32_of(std::span<const std::byte> bytes, std::uint32_t start = 0) {
+  return static_cast<std::uint32_t>(::crc32_z(start, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+}
+
+/// Where the entries of one pair are and what they hold.
+struct ShardPair {
+  std::string prompt, seed;
+  std::uint64_t offset = 0;  ///< Of the first header; the entries follow one another.
+  std::array<std::uint64_t, 3> sizes{};
+  std::array<std::uint32_t, 3> checksums{};
+
+  [[nodiscard]] std::string entry(std::size_t part) const {
+    return fmt::format("{}_{}.{}", prompt, seed, shard_parts[part]);
+  }
+  /// Bytes of headers, contents and padding.
+  [[nodiscard]] std::uint64_t span() const {
+    return 3 * tar_block + tar_padded(sizes[0]) + tar_padded(sizes[1]) + tar_padded(sizes[2]);
+  }
+};
+
+/// What the index says of one shard.
+struct ShardInfo {
+  std::string name;  ///< Of the tar file, beside the index.
+  std::uint64_t bytes = 0;
+  std::uint32_t checksum = 0;       ///< CRC-32 of the whole file.
+  std::int64_t first = 0, end = 0;  ///< Pairs of the source that it covers, skipped ones included.
+  std::vector<ShardPair> pairs;
+  std::vector<SkippedPair> skipped;
+};
+
+inline nlohmann::json shard_json(const ShardInfo& shard) {
+  auto json = nlohmann::json{{"name", shard.name},   {"count", shard.pairs.size()},
+                             {"bytes", shard.bytes}, {"crc32", fmt::format("{:08x}", shard.checksum)},
+                             {"first", shard.first}, {"end", shard.end}};
+  auto& pairs = json["pairs"] = nlohmann::json::array();
+  for (const auto& pair : shard.pairs) pairs.push_back({pair.prompt, pair.seed, pair.sizes, pair.checksums});
+  auto& skipped = json["skipped"] = nlohmann::json::array();
+  for (const auto& pair : shard.skipped) skipped.push_back({{"path", pair.path}, {"reason", pair.reason}});
+  return json;
+}
+
+/// \throws Error or nlohmann's exception for what `shard_json` cannot have written
+inline ShardInfo shard_from_json(const nlohmann::json& json, const std::string& where) {
+  ShardInfo shard;
+  shard.name = json.at("name").get<std::string>();
+  require(!shard.name.empty() && std::filesystem::path(shard.name).filename() == shard.name && shard.name != "..",
+          "{}: expected the name of a file beside the index, found '{}'", where, printable(shard.name));
+  shard.bytes = json.at("bytes").get<std::uint64_t>();
+  shard.checksum = static_cast<std::uint32_t>(std::stoul(json.at("crc32").get<std::string>(), nullptr, 16));
+  shard.first = json.at("first").get<std::int64_t>();
+  shard.end = json.at("end").get<std::int64_t>();
+  std::uint64_t offset = 0;
+  for (const auto& entry : json.at("pairs")) {
+    ShardPair pair{entry.at(0).get<std::string>(), entry.at(1).get<std::string>(), offset,
+                   entry.at(2).get<std::array<std::uint64_t, 3>>(), entry.at(3).get<std::array<std::uint32_t, 3>>()};
+    if (!is_pair_name(pair.prompt) || !is_pair_name(pair.seed)) {
+      fail("{}: {}: expected names of letters and digits, found '{}' and '{}'", where, shard.name,
+           printable(pair.prompt), printable(pair.seed));
+    }
+    for (const auto size : pair.sizes) {
+      require(size < (std::uint64_t{1} << 33), "{}: {}: expected entries below 8 GiB, found {}", where, shard.name,
+              size);
+    }
+    offset += pair.span();
+    shard.pairs.push_back(std::move(pair));
+  }
+  require(shard.pairs.size() == json.at("count").get<std::size_t>() && shard.bytes == offset + tar_end,
+          "{}: {}: expected {} pairs in {} bytes, found {} in {}", where, shard.name,
+          json.at("count").get<std::size_t>(), shard.bytes, shard.pairs.size(), offset + tar_end);
+  for (const auto& entry : json.at("skipped")) {
+    shard.skipped.push_back({entry.at("path").get<std::string>(), entry.at("reason").get<std::string>()});
+  }
+  return shard;
+}
+
+/// Parses `path` and hands the JSON to `use`; every fault is an `Error` that names the file.
+template <class Use>
+auto with_json_file(const std::filesystem::path& path, Use&& use) {
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), "cannot open '{}'", path.string());
+  try {
+    return use(nlohmann::json::parse(file));
+  } catch (const nlohmann::json::exception& error) {
+    fail("{}: is no index of pair shards: {}", path.string(), error.what());
+  } catch (const std::logic_error& error) {  // of std::stoul
+    fail("{}: is no index of pair shards: crc32: {}", path.string(), error.what());
+  }
+}
+
+/// The index of a finished conversion and the mark of what it was made from.
+struct ShardIndex {
+  std::string source;
+  std::vector<ShardInfo> shards;
+
+  static ShardIndex read(const std::filesystem::path& path) {
+    return with_json_file(path, [&](const nlohmann::json& json) {
+      require(json.at("format") == "ip2p pair shards" && json.at("version") == 1,
+              "{}: expected pair shards of version 1, found {} of version {}", path.string(), json.at("format").dump(),
+              json.at("version").dump());
+      ShardIndex index{json.at("source").get<std::string>(), {}};
+      for (const auto& shard : json.at("shards")) index.shards.push_back(shard_from_json(shard, path.string()));
+      return index;
+    });
+  }
+};
+
+}  // namespace detail
+
+}  // namespace ip2p
