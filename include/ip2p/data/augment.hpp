@@ -1,0 +1,95 @@
+#pragma once
+
+/// \file
+/// Random size, crop and mirroring of a pair of pictures, the same for both (`edit_dataset.py` of InstructPix2Pix).
+
+#include <ATen/ops/flip.h>
+
+#include <cstdint>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/data/picture_pairs.hpp"
+#include "ip2p/data/sample_random.hpp"
+#include "ip2p/io/image.hpp"
+#include "ip2p/io/resample.hpp"
+
+namespace ip2p {
+
+/// Two pictures as a network sees them: float [3,crop,crop] in [-1,1].
+struct PreparedPair {
+  at::Tensor before, after;
+};
+
+/// What was drawn for one pair.
+struct PairDraws {
+  std::int64_t side = 0;           ///< Shorter side after resizing.
+  std::int64_t top = 0, left = 0;  ///< Corner of the crop in the resized picture.
+  bool mirrored = false;
+
+  friend bool operator==(const PairDraws&, const PairDraws&) = default;
+};
+
+/// Resizes the shorter side to a random whole number of pixels (Lanczos), cuts a random square, mirrors half of the
+/// time.
+struct PairAugmentation {
+  std::int64_t smallest = 256, largest = 288;  ///< Shorter side (the paper); the released configuration has 256, 256.
+  std::int64_t crop = 256;                     ///< Side of the square, at most `smallest`.
+  double mirror = 0.5;                         ///< Share of pairs that are mirrored left to right.
+
+  /// \throws Error unless 1 <= crop <= smallest <= largest and mirror is a share
+  void validate() const {
+    require(crop >= 1 && crop <= smallest && smallest <= largest,
+            "pair augmentation: expected 1 <= crop <= smallest <= largest, found crop {}, smallest {}, largest {}",
+            crop, smallest, largest);
+    require(mirror >= 0 && mirror <= 1, "pair augmentation: expected a share of mirrored pairs from 0 to 1, found {}",
+            mirror);
+  }
+
+  /// Size of a picture whose shorter side becomes `side`: the longer one is cut to whole pixels, as torchvision has it.
+  [[nodiscard]] static Size resized(std::int64_t width, std::int64_t height, std::int64_t side) {
+    return width <= height ? Size{side, side * height / width} : Size{side * width / height, side};
+  }
+
+  /// Always four numbers, so that what is drawn next does not depend on the settings.
+  [[nodiscard]] PairDraws draw(std::int64_t width, std::int64_t height, SampleRandom& random) const {
+    validate();
+    PairDraws draws;
+    draws.side = smallest + random.below(largest - smallest + 1);
+    const auto size = resized(width, height, draws.side);
+    draws.top = random.below(size.height - crop + 1);
+    draws.left = random.below(size.width - crop + 1);
+    draws.mirrored = random.uniform() < mirror;
+    return draws;
+  }
+
+  /// One picture as drawn. \return float [3,crop,crop], 2 x / 255 - 1
+  [[nodiscard]] at::Tensor apply(const Image& picture, const PairDraws& draws) const {
+    const auto size = resized(picture.width, picture.height, draws.side);
+    require(draws.top >= 0 && draws.left >= 0 && draws.top + crop <= size.height && draws.left + crop <= size.width,
+            "pair augmentation: expected a crop inside {}x{}, found {}x{} at left {}, top {}", size.width, size.height,
+            crop, crop, draws.left, draws.top);
+    const auto pixels = to_tensor(resize(picture, size.width, size.height, Filter::lanczos));
+    const auto square = pixels.narrow(1, draws.top, crop).narrow(2, draws.left, crop);
+    const auto values = square.to(at::kFloat).mul(2.0).div(255.0).sub(1.0);
+    return draws.mirrored ? at::flip(values, {2}) : values.contiguous();
+  }
+
+  /// Both pictures of a pair, which have one size, by the same draws.
+  [[nodiscard]] PreparedPair operator()(const PairPictures& pair, SampleRandom& random) const {
+    require(pair.before.width == pair.after.width && pair.before.height == pair.after.height,
+            "pair '{}': expected pictures of one size, found {}x{} and {}x{}", pair.id, pair.before.width,
+            pair.before.height, pair.after.width, pair.after.height);
+    const auto draws = draw(pair.before.width, pair.before.height, random);
+    return {apply(pair.before, draws), apply(pair.after, draws)};
+  }
+};
+
+/// The middle of a picture whose shorter side was made `side`. \return float [3,side,side] in [-1,1]
+inline at::Tensor centre_crop(const Image& picture, std::int64_t side, bool mirrored = false) {
+  const auto size = PairAugmentation::resized(picture.width, picture.height, side);
+  const PairDraws draws{side, (size.height - side) / 2, (size.width - side) / 2, mirrored};
+  return PairAugmentation{side, side, side}.apply(picture, draws);
+}
+
+}  // namespace ip2p

@@ -1,0 +1,84 @@
+#pragma once
+
+/// \file
+/// Training pairs from pictures: prepared at random and encoded when they are asked for.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/stack.h>
+
+#include <concepts>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/data/augment.hpp"
+#include "ip2p/data/edit_pairs.hpp"
+#include "ip2p/data/picture_pairs.hpp"
+#include "ip2p/data/sample_random.hpp"
+
+namespace ip2p {
+
+/// An image codec that gives the posterior over latents, as `KlAutoencoder` does: images [B,3,H,W] in [-1,1] to mean
+/// and log variance, each [B,C,h,w].
+template <class Codec>
+concept PosteriorCodec = requires(const Codec& codec, const at::Tensor& images) {
+  { codec.encode_moments(images).mean } -> std::convertible_to<at::Tensor>;
+  { codec.encode_moments(images).logvar } -> std::convertible_to<at::Tensor>;
+};
+
+namespace detail {
+
+/// Both pictures of a pair to what training needs of them, fp32 on the CPU. May be called from several threads; the
+/// codec's first call is made alone, because the layers of a frozen model choose their form in it.
+template <PosteriorCodec Codec>
+class PairEncoder {
+ public:
+  explicit PairEncoder(Codec codec) : codec_(std::move(codec)) {}
+
+  EditPair operator()(const PreparedPair& pair, std::string instruction) const {
+    const at::NoGradGuard no_grad;
+    const auto images = at::stack({pair.before, pair.after});
+    std::optional<decltype(codec_.encode_moments(images))> moments;
+    std::call_once(first_, [&] { moments.emplace(codec_.encode_moments(images)); });
+    if (!moments) moments.emplace(codec_.encode_moments(images));
+    const auto own = [](const at::Tensor& batch, std::int64_t n) {
+      return batch.select(0, n).to(at::kCPU, at::kFloat).clone(at::MemoryFormat::Contiguous);
+    };
+    return {own(moments->mean, 1), own(moments->logvar, 1), own(moments->mean, 0), std::move(instruction)};
+  }
+
+ private:
+  Codec codec_;
+  mutable std::once_flag first_;
+};
+
+}  // namespace detail
+
+/// A `PairSource` over pictures: one pair of the prompt at random, size, crop and mirroring at random, then the codec.
+/// The released recipe. `get` may be called from several threads.
+template <PictureSource Source, PosteriorCodec Codec>
+class EncodedPairs {
+ public:
+  /// \param pictures kept by reference
+  EncodedPairs(Source& pictures, Codec codec, PairAugmentation augmentation = {})
+      : pictures_(&pictures), encode_(std::move(codec)), augmentation_(augmentation) {
+    augmentation_.validate();
+  }
+
+  [[nodiscard]] std::int64_t size() const { return pictures_->size(); }
+
+  [[nodiscard]] EditPair get(std::int64_t i, SampleRandom& random) const {
+    PairPictures pictures = pictures_->get(i, random);
+    return encode_(augmentation_(pictures, random), std::move(pictures.instruction));
+  }
+
+ private:
+  Source* pictures_;
+  detail::PairEncoder<Codec> encode_;
+  PairAugmentation augmentation_;
+};
+
+}  // namespace ip2p

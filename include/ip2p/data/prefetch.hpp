@@ -1,0 +1,111 @@
+#pragma once
+
+/// \file
+/// Values that are made ahead of their use, by threads of their own.
+
+#include <ATen/Parallel.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+
+namespace ip2p {
+
+/// Settings of `Prefetch`.
+struct PrefetchOptions {
+  std::int64_t workers = 2;  ///< Threads; 0 makes each value when it is asked for.
+  std::int64_t ahead = 4;    ///< Values that may be finished or in the making but not yet taken.
+};
+
+/// The values make(first), make(first + 1), ... in this order, whatever the number of workers.
+///
+/// \code
+/// ip2p::Prefetch<ip2p::NoisyBatch> batches([&](std::int64_t step) { return loss.batch(step); }, run.step());
+/// run.run(10'000, [&](std::int64_t) { return loss.loss(batches.get()); });
+/// \endcode
+template <class Value>
+class Prefetch {
+ public:
+  /// \param make a function of the number alone, called from several threads, each with one thread of LibTorch
+  explicit Prefetch(std::function<Value(std::int64_t)> make, std::int64_t first = 0, PrefetchOptions options = {})
+      : make_(std::move(make)), options_(options), next_(first), claimed_(first) {
+    require(options.workers >= 0 && options.ahead >= 1,
+            "prefetch: expected 0 or more workers and 1 or more values ahead, found {} and {}", options.workers,
+            options.ahead);
+    for (std::int64_t i = 0; i < options.workers; ++i) workers_.emplace_back([this] { work(); });
+  }
+  Prefetch(const Prefetch&) = delete;
+  Prefetch& operator=(const Prefetch&) = delete;
+
+  /// Waits for the values in the making; those not taken are dropped.
+  ~Prefetch() {
+    {
+      const std::scoped_lock lock(mutex_);
+      stopping_ = true;
+    }
+    room_.notify_all();
+  }
+
+  /// Number of the value that `get` gives next.
+  [[nodiscard]] std::int64_t next() const { return next_; }
+
+  /// The next value; for one thread. Throws what its making threw, and goes on with the value after it.
+  [[nodiscard]] Value get() {
+    if (options_.workers == 0) return make_(next_++);
+    std::unique_lock lock(mutex_);
+    made_.wait(lock, [this] { return done_.contains(next_); });
+    auto result = std::move(done_.extract(next_).mapped());
+    ++next_;
+    lock.unlock();
+    room_.notify_all();
+    if (result.failure) std::rethrow_exception(result.failure);
+    return std::move(*result.value);
+  }
+
+ private:
+  struct Result {
+    std::optional<Value> value;
+    std::exception_ptr failure;
+  };
+
+  void work() {
+    at::set_num_threads(1);
+    std::unique_lock lock(mutex_);
+    while (true) {
+      room_.wait(lock, [this] { return stopping_ || claimed_ - next_ < options_.ahead; });
+      if (stopping_) return;
+      const auto number = claimed_++;
+      lock.unlock();
+      Result result;
+      try {
+        result.value = make_(number);
+      } catch (...) {
+        result.failure = std::current_exception();
+      }
+      lock.lock();
+      done_.emplace(number, std::move(result));
+      made_.notify_one();
+    }
+  }
+
+  std::function<Value(std::int64_t)> make_;
+  PrefetchOptions options_;
+  std::int64_t next_;     // to be taken; written by the taker alone, under the lock
+  std::int64_t claimed_;  // to be begun
+  bool stopping_ = false;
+  std::map<std::int64_t, Result> done_;
+  std::mutex mutex_;
+  std::condition_variable made_, room_;
+  std::vector<std::jthread> workers_;  // Last, so that they are joined before what they use goes.
+};
+
+}  // namespace ip2p
