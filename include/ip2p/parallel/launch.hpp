@@ -6,22 +6,15 @@
 #include "ip2p/parallel/environment.hpp"
 #include "ip2p/parallel/process_group.hpp"
 
-// The headers of c10d's back ends show nothing without these.
+// The header of c10d's Gloo shows nothing without this.
 #if defined(IP2P_HAS_GLOO) && !defined(USE_C10D_GLOO)
 #define USE_C10D_GLOO
-#endif
-#if defined(IP2P_HAS_NCCL) && !defined(USE_C10D_NCCL)
-#define USE_C10D_NCCL
 #endif
 
 #ifdef IP2P_HAS_GLOO
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
-#endif
-#ifdef IP2P_HAS_NCCL
-#include <c10/cuda/CUDAFunctions.h>
-#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
 #include <chrono>
@@ -124,21 +117,11 @@ inline ProcessGroup launch(const ProcessPlace& place, [[maybe_unused]] const Lau
     } else {
       gloo_options = Gloo::Options::create_default(options.timeout);
     }
-    group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO,
-                      c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", store), rank, size,
-                                                std::move(gloo_options)));
+    const auto gloo = c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", store), rank, size,
+                                                std::move(gloo_options));
+    group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
+    group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::GLOO, gloo);  // through host memory
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
-#ifdef IP2P_HAS_NCCL
-    if (c10::cuda::device_count() > 0) {
-      c10::cuda::set_device(static_cast<c10::DeviceIndex>(place.local_rank % c10::cuda::device_count()));
-      auto nccl_options = c10d::ProcessGroupNCCL::Options::create();
-      nccl_options->timeout = options.timeout;
-      group->setBackend(
-          c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL,
-          c10::make_intrusive<c10d::ProcessGroupNCCL>(c10::make_intrusive<c10d::PrefixStore>("nccl", store), rank, size,
-                                                      std::move(nccl_options)));
-    }
-#endif
     group->setGroupName("ip2p");
     return {std::move(group), store, place.local_rank, options.timeout};
   } catch (const Error&) {
