@@ -52,10 +52,10 @@ inline std::string weights_checksum(const Weights& weights) {
 
 /// Settings of `CachedPairs`.
 struct CachedPairsOptions {
-  std::filesystem::path folder;  ///< Made where it is missing. One file a pair: `{folder}/{id}.safetensors`.
-  std::string codec;             ///< Which codec the entries belong to: `weights_checksum` of its weights.
-  std::int64_t crop = 256;       ///< Side of the centre crop, to which the shorter side is resized.
-  double mirror = 0.5;           ///< Share of pairs that are given mirrored.
+  std::filesystem::path folder{};  ///< Made where it is missing. One file a pair: `{folder}/{id}.safetensors`.
+  std::string codec{};             ///< Which codec the entries belong to: `weights_checksum` of its weights.
+  std::int64_t crop = 256;         ///< Side of the centre crop, to which the shorter side is resized.
+  double mirror = 0.5;             ///< Share of pairs that are given mirrored.
 };
 
 /// A `PairSource` that reads latents where it can and encodes pictures where it must. There is no random size or crop:

@@ -1,5 +1,5 @@
 // expect-error: ip2p: GuidancePolicy needs `Tensor combine\(const Tensor& stacked, const Step&\) const`; see docs/reference/concepts.md#guidancepolicy
-// expect-lines: 30
+// expect-lines: 36
 #include <ip2p/guidance/dual_guidance.hpp>
 #include <ip2p/guidance/guided.hpp>
 

@@ -1,5 +1,5 @@
 // expect-error: ip2p: Denoiser needs `at::Tensor operator\(\)\(const at::Tensor& x, const Step& at\)`; see docs/reference/concepts.md#denoiser
-// expect-lines: 15
+// expect-lines: 17
 #include <ip2p/sampling/euler.hpp>
 
 struct OfSigma {

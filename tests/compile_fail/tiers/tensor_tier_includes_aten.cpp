@@ -1,4 +1,5 @@
-// expect-error: _sobol_engine_ff_.* redeclared as different kind of entity The guard that tests/headers compiles the tensor tier with refuses ATen's whole operator set.
+// expect-error: _sobol_engine_ff_.* redeclared as different kind of entity
+// The guard that tests/headers compiles the tensor tier with refuses ATen's whole operator set.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/exp.h>
 
