@@ -222,6 +222,13 @@ int run(const std::vector<std::string>& arguments) {
   const auto group = launch(options);
   if (scenario == "laws") {
     testing::check_communicator(group);
+    try {
+      group.broadcast(at::full({1}, 0.0), group.size());
+      return 1;
+    } catch (const Error& error) {
+      const auto expected = fmt::format("expected a root from 0 to {}, found {}", group.size() - 1, group.size());
+      if (std::string(error.what()).find(expected) == std::string::npos) return 1;
+    }
     say(group, "local rank {}: the laws hold", group.local_rank());
     return 0;
   }
