@@ -8,9 +8,9 @@
 #include <cstdint>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/data/picture_pairs.hpp"
-#include "ip2p/data/sample_random.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
 

@@ -19,11 +19,11 @@
 #include <utility>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/data/augment.hpp"
 #include "ip2p/data/encoded_pairs.hpp"
 #include "ip2p/data/picture_pairs.hpp"
-#include "ip2p/data/sample_random.hpp"
 #include "ip2p/data/shard_index.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"

@@ -13,11 +13,11 @@
 #include <string>
 #include <utility>
 
+#include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/data/augment.hpp"
 #include "ip2p/data/edit_pairs.hpp"
 #include "ip2p/data/picture_pairs.hpp"
-#include "ip2p/data/sample_random.hpp"
 
 namespace ip2p {
 

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/sample_random.hpp"
 #include "ip2p/data/picture_pairs.hpp"
-#include "ip2p/data/sample_random.hpp"
 #include "ip2p/data/seed_list.hpp"
 #include "ip2p/io/image.hpp"
 

@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/sample_random.hpp"
 #include "ip2p/data/picture_pairs.hpp"
-#include "ip2p/data/sample_random.hpp"
 #include "ip2p/data/shard_index.hpp"
 #include "ip2p/data/ustar.hpp"
 #include "ip2p/io/safetensors.hpp"

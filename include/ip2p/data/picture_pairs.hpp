@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
-#include "ip2p/data/sample_random.hpp"
+#include "ip2p/core/sample_random.hpp"
 #include "ip2p/io/image.hpp"
 
 namespace ip2p {

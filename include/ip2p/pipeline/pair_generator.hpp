@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "ip2p/attention/self_replace.hpp"
+#include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/shared_noise.hpp"
-#include "ip2p/data/sample_random.hpp"
 #include "ip2p/guidance/per_image_text_guidance.hpp"
 #include "ip2p/pipeline/latent_pipeline.hpp"
 #include "ip2p/sampling/euler_ancestral.hpp"
