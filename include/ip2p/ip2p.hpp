@@ -117,6 +117,8 @@
 #include "ip2p/nn/transformer.hpp"
 
 #include "ip2p/text/bpe_tokenizer.hpp"
+#include "ip2p/text/byte_alphabet.hpp"
+#include "ip2p/text/byte_pair_vocabulary.hpp"
 #include "ip2p/text/byte_pairs.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/text/clip_text_model.hpp"
@@ -136,6 +138,8 @@
 #include "ip2p/unet/concepts.hpp"
 #include "ip2p/unet/config.hpp"
 #include "ip2p/unet/unet.hpp"
+
+#include "ip2p/language/gpt2_tokenizer.hpp"
 
 #include "ip2p/data/augment.hpp"
 #include "ip2p/data/cached_pairs.hpp"

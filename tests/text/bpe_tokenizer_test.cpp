@@ -14,13 +14,18 @@
 #include <nlohmann/json.hpp>
 
 #include "support/catch.hpp"
+#include "support/ids_hash.hpp"
 #include "support/paths.hpp"
 
 namespace {
 
 using ip2p::BpeTokenizer;
 using ip2p::testing::fixture;
+using ip2p::testing::IdsHash;
+using ip2p::testing::random_texts;
+using ip2p::testing::read_lines;
 using ip2p::testing::ScratchDir;
+using ip2p::testing::utf8;
 using nlohmann::json;
 
 std::filesystem::path clip_folder() { return ip2p::testing::tests_root().parent_path() / "models" / "clip-tokenizer"; }
@@ -35,42 +40,12 @@ json read_json(const std::filesystem::path& path) {
   return json::parse(stream);
 }
 
-std::vector<std::string> read_lines(const std::filesystem::path& path) {
-  std::ifstream stream(path);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(stream, line);) {
-    if (!line.starts_with("# ")) lines.push_back(line);
-  }
-  return lines;
-}
-
-/// The hash of make_tokenizer_fixtures.py: FNV-1a over 32-bit little-endian values, the count first.
-struct IdsHash {
-  std::uint64_t value = 0xCBF29CE484222325ULL;
-  void add(std::int64_t number) {
-    for (int shift = 0; shift < 32; shift += 8) {
-      value = (value ^ static_cast<std::uint64_t>((number >> shift) & 0xFF)) * 0x100000001B3ULL;
-    }
-  }
-  void add(const std::vector<std::int64_t>& ids) {
-    add(static_cast<std::int64_t>(ids.size()));
-    for (const auto id : ids) add(id);
-  }
-  [[nodiscard]] std::string text() const { return fmt::format("{:016x}", value); }
-};
-
 std::vector<std::int64_t> framed(const std::vector<std::int64_t>& all, const BpeTokenizer& tokenizer) {
   std::vector<std::int64_t> ids{tokenizer.bos()};
   ids.insert(ids.end(), all.begin(), all.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(all.size(), 75)));
   ids.push_back(tokenizer.eos());
   ids.resize(77, tokenizer.pad());
   return ids;
-}
-
-std::string utf8(char32_t c) {
-  std::string out;
-  ip2p::detail::append_utf8(out, c);
-  return out;
 }
 
 /// A copy of CLIP's folder in which one file can be spoilt.
@@ -140,33 +115,12 @@ TEST_CASE("BpeTokenizer treats every Unicode code point as CLIPTokenizer does", 
 }
 
 TEST_CASE("BpeTokenizer equals CLIPTokenizer on random texts", "[text]") {
-  constexpr std::pair<std::uint64_t, std::uint64_t> pools[] = {
-      {0x20, 0x7E},     {0x41, 0x5A},       {0x300, 0x36F},     {0xC0, 0x24F},      {0x370, 0x3FF},
-      {0x1100, 0x11FF}, {0xAC00, 0xD7A3},   {0x1E00, 0x1FFF},   {0x2000, 0x206F},   {0x590, 0x74F},
-      {0x900, 0xDFF},   {0xF00, 0xFFF},     {0x1F1E6, 0x1F1FF}, {0x1F300, 0x1F6FF}, {0xF900, 0xFAFF},
-      {0x3040, 0x30FF}, {0x1D160, 0x1D1FF}, {0x1000, 0x1AFF},   {0x0, 0xD7FF},      {0xE000, 0x10FFFF}};
-  constexpr const char* phrases[] = {"<|endoftext|>", "<|STARTOFTEXT|>", "'s", "'LL", "  ", "!!", "the", "</w>"};
-  std::uint64_t state = 1;
-  const auto draw = [&](std::uint64_t n) {
-    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    return (state >> 33) % n;
-  };
   const auto golden = read_lines(fixture("text/fixtures/random_texts.txt"));
   REQUIRE(golden.size() == 40);
+  const auto texts = random_texts(4000);
   for (std::size_t block = 0; block < golden.size(); ++block) {
     IdsHash hash;
-    for (int i = 0; i < 100; ++i) {
-      std::string text;
-      for (auto left = 1 + draw(24); left > 0; --left) {
-        const auto pool = draw(std::size(pools) + 1);
-        if (pool == std::size(pools)) {
-          text += phrases[draw(std::size(phrases))];
-        } else {
-          text += utf8(static_cast<char32_t>(pools[pool].first + draw(pools[pool].second - pools[pool].first + 1)));
-        }
-      }
-      hash.add(clip().tokenize(text));
-    }
+    for (std::size_t i = 0; i < 100; ++i) hash.add(clip().tokenize(texts[100 * block + i]));
     CAPTURE(block);
     CHECK(hash.text() == golden[block]);
   }
@@ -193,7 +147,8 @@ TEST_CASE("BpeTokenizer equals CLIPTokenizer on the 700 human triplets", "[text]
 
 TEST_CASE("BpeTokenizer replaces ill-formed UTF-8 as Python does, or refuses it", "[text]") {
   const auto strict = BpeTokenizer::open(clip_folder(), {.invalid_utf8 = ip2p::InvalidUtf8::error});
-  for (const auto& row : read_json(fixture("text/fixtures/hard_texts.json"))["ill_formed"]) {
+  const auto golden_ill_formed = read_json(fixture("text/fixtures/hard_texts.json"));
+  for (const auto& row : golden_ill_formed["ill_formed"]) {
     const auto hex = row["bytes"].get<std::string>();
     CAPTURE(hex);
     std::string text;
@@ -281,7 +236,8 @@ TEST_CASE("BpeTokenizer opens every layout of tokenizer folder", "[text]") {
     write(dir / "tokenizer_config.json", R"({"pad_token":"!"})");
     const auto tokenizer = BpeTokenizer::open(dir.path());
     // The configuration that transformers saves from an SD 2 folder.
-    for (const auto& row : read_json(fixture("text/fixtures/hard_texts.json"))["texts"]) {
+    const auto golden_texts = read_json(fixture("text/fixtures/hard_texts.json"));
+    for (const auto& row : golden_texts["texts"]) {
       if (!row.contains("sd2")) continue;
       auto expected = row["sd2"].get<std::vector<std::int64_t>>();
       expected.resize(77, expected.back());

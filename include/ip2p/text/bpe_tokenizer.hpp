@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/text/byte_alphabet.hpp"
 #include "ip2p/text/clip_vocabulary.hpp"
 #include "ip2p/text/unicode.hpp"
 
@@ -101,7 +102,7 @@ class BpeTokenizer {
       require(id >= 0 && id < vocabulary_size(), "token id: expected 0 .. {}, found {}", vocabulary_size() - 1, id);
       for (const char32_t c :
            detail::decode_utf8(vocabulary_.tokens[static_cast<std::size_t>(id)], InvalidUtf8::replace)) {
-        const int byte = c < byte_of().size() ? byte_of()[c] : -1;
+        const int byte = detail::byte_of_character(c);
         if (byte >= 0) {
           bytes += static_cast<char>(byte);
         } else {
@@ -172,7 +173,7 @@ class BpeTokenizer {
     require(max_length_ >= 2, "max_length: expected at least 2, found {}", max_length_);
     for (unsigned byte = 0; byte < 256; ++byte) {
       std::string name;
-      detail::append_utf8(name, character_of(byte));
+      detail::append_utf8(name, detail::character_of_byte(byte));
       const auto find = [&](const std::string& token) {
         const auto found = vocabulary_.ids.find(token);
         return found == vocabulary_.ids.end() ? vocabulary_.unknown : found->second;
@@ -180,26 +181,6 @@ class BpeTokenizer {
       inner_[byte] = find(name);
       last_[byte] = find(name + std::string(word_end));
     }
-  }
-
-  /// The byte alphabet of GPT-2: printable Latin-1 stands for itself, the other 68 bytes for U+0100 onwards.
-  static char32_t character_of(unsigned byte) {
-    const auto printable = [](unsigned b) { return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b != 0xAD); };
-    if (printable(byte)) return byte;
-    char32_t index = 0;
-    for (unsigned b = 0; b < byte; ++b) index += printable(b) ? 0 : 1;
-    return 0x100 + index;
-  }
-
-  /// The byte of each character of that alphabet, -1 for others.
-  static const std::array<int, 0x144>& byte_of() {
-    static const auto table = [] {
-      std::array<int, 0x144> bytes;
-      bytes.fill(-1);
-      for (unsigned byte = 0; byte < 256; ++byte) bytes[character_of(byte)] = static_cast<int>(byte);
-      return bytes;
-    }();
-    return table;
   }
 
   /// Order as in the reference: NFC, white space to one blank, lower case. (The blanks only separate words, so runs of
