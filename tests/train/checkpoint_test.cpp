@@ -102,7 +102,8 @@ TEST_CASE("LossCurve reads back what it wrote, and forgets what came after a che
   const ScratchDir scratch;
   {
     LossCurve curve(scratch / "loss.csv");
-    for (std::int64_t i = 1; i <= 5; ++i) curve.add({i, 1.0 / static_cast<double>(i), 1e-3, 0.5 * static_cast<double>(i)});
+    for (std::int64_t i = 1; i <= 5; ++i)
+      curve.add({i, 1.0 / static_cast<double>(i), 1e-3, 0.5 * static_cast<double>(i)});
     curve.flush();
     curve.add({6, 9.0, 1e-3, 3.0});  // never flushed: lost in a crash
   }

@@ -37,6 +37,14 @@ inline std::filesystem::path write_target(const std::filesystem::path& path) {
   return target;
 }
 
+/// Makes the entries of a folder durable. Some file systems refuse to open or sync a folder, which is no failure.
+inline void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  static_cast<void>(::fsync(descriptor));
+  ::close(descriptor);
+}
+
 }  // namespace detail
 
 /// A file that replaces `path` in one step when `commit()` is called, and leaves no trace when it is not.
@@ -89,12 +97,7 @@ class AtomicFile {
     if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) give_up(errno, "close");
     if (::rename(temporary_.c_str(), target_.c_str()) != 0) give_up(errno, "rename");
     temporary_.clear();
-    // The rename itself lives in the folder; some file systems refuse to open or sync a folder, which is no failure.
-    const int folder = ::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder >= 0) {
-      static_cast<void>(::fsync(folder));
-      ::close(folder);
-    }
+    detail::sync_folder(folder_);  // the rename itself lives there
   }
 
  private:
@@ -139,6 +142,21 @@ class AtomicFile {
   std::filesystem::path temporary_;
   int descriptor_ = -1;
 };
+
+/// Removes temporary files beside `path` that processes which were killed while they wrote to it left behind. Only for
+/// the one process that writes to it.
+inline void remove_temporaries_of(const std::filesystem::path& path) {
+  const auto start = "." + path.filename().string().substr(0, 200) + ".";
+  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  std::error_code code;
+  for (std::filesystem::directory_iterator entry(folder, code), end; !code && entry != end; entry.increment(code)) {
+    const auto name = entry->path().filename().string();
+    std::error_code ignored;
+    if (name.starts_with(start) && name.ends_with(".tmp") && name.size() == start.size() + 20) {
+      std::filesystem::remove(entry->path(), ignored);
+    }
+  }
+}
 
 /// Writes the concatenation of `parts` to `path` as one `AtomicFile`. Throws `Error`; the old file is untouched then.
 inline void write_file_atomically(const std::filesystem::path& path,

@@ -3,23 +3,30 @@
 /// \file
 /// Checkpoints of training runs: complete or absent, verified before use, the last few kept.
 
+#include <fcntl.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <span>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/weights.hpp"
 
 namespace ip2p {
 
@@ -32,76 +39,129 @@ struct Checkpoint {
 
 namespace detail {
 
+inline constexpr std::uint64_t fnv_start = 0xcbf29ce484222325u;
+
+/// One more word into an FNV-1a hash.
+constexpr std::uint64_t fnv(std::uint64_t hash, std::uint64_t word) { return (hash ^ word) * 0x100000001b3u; }
+
 /// FNV-1a over 64-bit words of a file (the last padded with zeros), as 16 hex digits. Guards against truncation and
-/// bit rot, not against intent.
+/// bit rot, not against intent. Throws `Error` when the file cannot be read.
 inline std::string file_checksum(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  std::uint64_t hash = 0xcbf29ce484222325u;
+  std::uint64_t hash = fnv_start;
   std::vector<std::uint64_t> words(1 << 16);
   while (file) {
     std::memset(words.data(), 0, words.size() * 8);
     file.read(reinterpret_cast<char*>(words.data()), static_cast<std::streamsize>(words.size() * 8));
     const auto got = static_cast<std::size_t>(file.gcount());
-    for (std::size_t i = 0; i < (got + 7) / 8; ++i) hash = (hash ^ words[i]) * 0x100000001b3u;
+    for (std::size_t i = 0; i < (got + 7) / 8; ++i) hash = fnv(hash, words[i]);
   }
+  require(file.eof() && !file.bad(), "cannot read '{}'", path.string());
+  return fmt::format("{:016x}", hash);
+}
+
+/// The same over the bytes of a text.
+inline std::string text_checksum(const std::string& text) {
+  std::uint64_t hash = fnv_start;
+  for (const char byte : text) hash = fnv(hash, static_cast<unsigned char>(byte));
   return fmt::format("{:016x}", hash);
 }
 
 inline constexpr const char* checkpoint_tensors = "tensors.safetensors";
 inline constexpr const char* checkpoint_manifest = "manifest.json";
+inline constexpr std::int64_t checkpoint_version = 1;
+
+/// Throws `Error` unless the file holds `tensors`, bit for bit.
+template <class Tensors>
+void require_written(const std::filesystem::path& path, const Tensors& tensors) {
+  const auto file = SafetensorsFile::open(path);
+  const auto values = [](const auto& tensor) {
+    if constexpr (requires { tensor.read(); }) {
+      return tensor.read();
+    } else {
+      return tensor;
+    }
+  };
+  for (const auto& [name, tensor] : tensors) {
+    const at::Tensor wanted = values(tensor).detach().cpu().contiguous();
+    const auto found = file.tensor(name);
+    require(found.nbytes() == wanted.nbytes() &&
+                (wanted.nbytes() == 0 || std::memcmp(found.data_ptr(), wanted.data_ptr(), wanted.nbytes()) == 0),
+            "'{}': tensor '{}': expected to read back what was written, found other bits", path.string(), name);
+  }
+}
 
 }  // namespace detail
 
-/// A folder of checkpoints "step_N". A checkpoint is written to "step_N.tmp", every file made durable, its manifest
-/// last, and then renamed, so that a kill at any moment leaves the older ones intact.
+/// A folder of checkpoints "step_N". A checkpoint is written to "step_N.tmp", every file made durable and read back,
+/// its manifest last, and then renamed, so that a kill at any moment leaves the older ones intact and nothing
+/// unfinished under a checkpoint's name. One run writes to a folder at a time.
 class CheckpointFolder {
  public:
-  /// \param keep newest checkpoints that stay on disk, >= 1
+  /// \param keep newest checkpoints that stay on disk, >= 1; one more needs room while it is written
   explicit CheckpointFolder(std::filesystem::path folder, std::size_t keep = 2)
       : folder_(std::move(folder)), keep_(keep) {
     require(keep >= 1, "checkpoints to keep: expected at least 1, found {}", keep);
   }
 
-  /// Writes one checkpoint and removes those that are older than the last `keep`. Throws `Error` on I/O failure; older
-  /// checkpoints are untouched then.
-  void save(const Checkpoint& checkpoint) const {
+  /// Writes one checkpoint and removes those that are older than the last `keep`. Throws `Error` on I/O failure, and
+  /// when the folder holds a later checkpoint; what was there is untouched then, and nothing is added.
+  void save(const Checkpoint& checkpoint) const { save(checkpoint, checkpoint.tensors); }
+
+  /// The same with other tensors than the checkpoint's own: a map, or `Weights`, which are read one at a time, twice.
+  template <class Tensors>
+  void save(const Checkpoint& checkpoint, const Tensors& tensors) const {
     namespace fs = std::filesystem;
-    const auto target = folder_ / fmt::format("step_{}", checkpoint.step);
+    const auto target = path_of(checkpoint.step);
     const auto temporary = fs::path(target.string() + ".tmp");
+    const auto clear_up = [&] {
+      std::error_code ignored;
+      fs::remove_all(temporary, ignored);
+    };
+    const auto give_up = [&](const char* why) {
+      clear_up();
+      fail("cannot write checkpoint '{}': {}", target.string(), why);
+    };
     try {
-      fs::create_directories(folder_);
-      fs::remove_all(temporary);
+      if (fs::create_directories(folder_)) detail::sync_folder(folder_.parent_path());
+      const auto before = steps();
+      require(before.empty() || before.back() <= checkpoint.step,
+              "expected no later one in the folder, found step_{}; resume from it, or choose another folder",
+              before.empty() ? 0 : before.back());
+      remove_unfinished();
       fs::create_directory(temporary);
-      write_safetensors(temporary / detail::checkpoint_tensors, checkpoint.tensors);
-      nlohmann::json manifest{{"version", 1}, {"step", checkpoint.step}, {"state", checkpoint.state}};
-      manifest["files"][detail::checkpoint_tensors] = {
-          {"bytes", fs::file_size(temporary / detail::checkpoint_tensors)},
-          {"checksum", detail::file_checksum(temporary / detail::checkpoint_tensors)}};
-      const auto text = manifest.dump(2);
-      write_file_atomically(temporary / detail::checkpoint_manifest, std::as_bytes(std::span(text)));
-      fs::remove_all(target);
-      fs::rename(temporary, target);
+      write(temporary, checkpoint, tensors);
+      publish(temporary, target);
+    } catch (const Error& error) {
+      give_up(error.what());
     } catch (const fs::filesystem_error& error) {
-      fail("cannot write checkpoint '{}': {}", target.string(), error.what());
+      give_up(error.what());
+    } catch (...) {
+      clear_up();
+      throw;
     }
     const auto all = steps();
-    for (std::size_t i = 0; i + keep_ < all.size(); ++i) {
-      std::error_code ignored;
-      fs::remove_all(folder_ / fmt::format("step_{}", all[i]), ignored);
-    }
+    for (std::size_t i = 0; i + keep_ < all.size(); ++i) remove(path_of(all[i]));
   }
 
-  /// The newest checkpoint that verifies, or nothing. \param skipped if given, receives one line for each newer one
-  /// that did not verify, saying why
+  /// The newest checkpoint that verifies, or nothing where there is none.
+  /// \param skipped if given, receives one line for each newer one that did not verify, saying why
+  /// \throws Error when there are checkpoints and none of them verifies
   [[nodiscard]] std::optional<Checkpoint> load_newest(std::vector<std::string>* skipped = nullptr) const {
-    auto all = steps();
+    const auto all = steps();
+    std::string reasons;
     for (auto step = all.rbegin(); step != all.rend(); ++step) {
       try {
-        return load(folder_ / fmt::format("step_{}", *step));
+        return load(path_of(*step));
       } catch (const Error& error) {
         if (skipped != nullptr) skipped->push_back(error.what());
+        reasons += fmt::format("\n  {}", error.what());
       }
     }
+    require(all.empty(),
+            "checkpoints in '{}': expected one that verifies, found none among {}; move them away to start "
+            "from the beginning{}",
+            folder_.string(), all.size(), reasons);
     return std::nullopt;
   }
 
@@ -111,7 +171,15 @@ class CheckpointFolder {
     require(file.good(), "checkpoint '{}': no {}", path.string(), detail::checkpoint_manifest);
     Checkpoint checkpoint;
     try {
-      const auto manifest = nlohmann::json::parse(file);
+      auto manifest = nlohmann::json::parse(file);
+      const auto version = manifest.at("version").get<std::int64_t>();
+      require(version == detail::checkpoint_version, "checkpoint '{}': {}: expected version {}, found {}",
+              path.string(), detail::checkpoint_manifest, detail::checkpoint_version, version);
+      const auto stated = manifest.at("checksum").get<std::string>();
+      manifest.erase("checksum");
+      const auto own = detail::text_checksum(manifest.dump());
+      require(own == stated, "checkpoint '{}': {}: expected checksum {}, found {}", path.string(),
+              detail::checkpoint_manifest, stated, own);
       for (const auto& [name, expected] : manifest.at("files").items()) {
         std::error_code problem;
         const auto bytes = std::filesystem::file_size(path / name, problem);
@@ -133,20 +201,102 @@ class CheckpointFolder {
     return checkpoint;
   }
 
-  /// Steps of the complete checkpoints, ascending.
+  /// Steps of the complete checkpoints, ascending. Throws `Error` when the folder is there and cannot be listed.
   [[nodiscard]] std::vector<std::int64_t> steps() const {
     std::vector<std::int64_t> result;
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored)) {
-      const auto name = entry.path().filename().string();
-      if (!name.starts_with("step_") || name.find_first_not_of("0123456789", 5) != std::string::npos) continue;
-      if (name.size() > 5 && name.size() < 24) result.push_back(std::stoll(name.substr(5)));
+    for (const auto& name : names()) {
+      if (const auto step = step_of(name)) result.push_back(*step);
     }
     std::sort(result.begin(), result.end());
     return result;
   }
 
+  /// Gives those after `step` the name "step_N.damaged": a run that goes on from there passes by them again.
+  void set_aside_after(std::int64_t step) const {
+    namespace fs = std::filesystem;
+    for (const auto later : steps()) {
+      if (later <= step) continue;
+      const auto aside = fs::path(path_of(later).string() + ".damaged");
+      std::error_code ignored;
+      fs::remove_all(aside, ignored);
+      fs::rename(path_of(later), aside, ignored);
+    }
+  }
+
  private:
+  [[nodiscard]] std::filesystem::path path_of(std::int64_t step) const {
+    return folder_ / fmt::format("step_{}", step);
+  }
+
+  /// Names of what is in the folder. Nothing there is one thing, and nothing to be seen is another.
+  [[nodiscard]] std::vector<std::string> names() const {
+    std::vector<std::string> result;
+    std::error_code code;
+    for (std::filesystem::directory_iterator entry(folder_, code), end; !code && entry != end; entry.increment(code)) {
+      result.push_back(entry->path().filename().string());
+    }
+    require(!code || code == std::errc::no_such_file_or_directory, "cannot list '{}': {}", folder_.string(),
+            code.message());
+    return result;
+  }
+
+  /// 12 for "step_12".
+  static std::optional<std::int64_t> step_of(const std::string& name) {
+    if (!name.starts_with("step_") || name.size() < 6 || name.size() > 23) return std::nullopt;
+    if (name.find_first_not_of("0123456789", 5) != std::string::npos) return std::nullopt;
+    return std::stoll(name.substr(5));
+  }
+
+  template <class Tensors>
+  static void write(const std::filesystem::path& temporary, const Checkpoint& checkpoint, const Tensors& values) {
+    const auto tensors = temporary / detail::checkpoint_tensors;
+    write_safetensors(tensors, values);
+    detail::require_written(tensors, values);
+    nlohmann::json manifest{
+        {"version", detail::checkpoint_version}, {"step", checkpoint.step}, {"state", checkpoint.state}};
+    manifest["files"][detail::checkpoint_tensors] = {{"bytes", std::filesystem::file_size(tensors)},
+                                                     {"checksum", detail::file_checksum(tensors)}};
+    // A manifest holds counters of the run, and nothing else would notice a digit that changed.
+    manifest["checksum"] = detail::text_checksum(manifest.dump());
+    const auto text = manifest.dump(2);
+    const auto path = temporary / detail::checkpoint_manifest;
+    write_file_atomically(path, std::as_bytes(std::span(text)));
+    std::ifstream written(path, std::ios::binary);
+    require(std::string(std::istreambuf_iterator<char>(written), {}) == text,
+            "'{}': expected to read back what was written, found other bits", path.string());
+  }
+
+  /// Puts a finished checkpoint in its place; one of the same step that is there changes places with it and goes.
+  void publish(const std::filesystem::path& temporary, const std::filesystem::path& target) const {
+    namespace fs = std::filesystem;
+    if (!fs::exists(target)) {
+      fs::rename(temporary, target);
+    } else if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
+      std::error_code ignored;
+      fs::remove_all(temporary, ignored);
+    } else {  // not every file system can exchange
+      remove(target);
+      fs::rename(temporary, target);
+    }
+    detail::sync_folder(folder_);
+  }
+
+  /// Removes a checkpoint; its name goes first, so that a kill leaves no half of one.
+  static void remove(const std::filesystem::path& path) {
+    const auto temporary = std::filesystem::path(path.string() + ".tmp");
+    std::error_code problem;
+    std::filesystem::rename(path, temporary, problem);
+    std::filesystem::remove_all(problem ? path : temporary, problem);
+  }
+
+  /// Removes what killed writers left behind.
+  void remove_unfinished() const {
+    for (const auto& name : names()) {
+      if (name.ends_with(".tmp") && step_of(name.substr(0, name.size() - 4)))
+        std::filesystem::remove_all(folder_ / name);
+    }
+  }
+
   std::filesystem::path folder_;
   std::size_t keep_;
 };

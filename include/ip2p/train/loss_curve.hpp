@@ -9,12 +9,16 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/atomic_file.hpp"
 
 namespace ip2p {
 
@@ -27,14 +31,16 @@ struct LossPoint {
 };
 
 /// Points in memory and, with a path, as CSV with the columns step, loss, learning_rate, seconds. Points reach the file
-/// at `flush()`, which a run calls together with its checkpoint, so that both tell the same story after a crash.
+/// at `flush()`, which a run calls before its checkpoint: after a crash the file may know more than the checkpoint,
+/// which `truncate()` forgets, and never less.
 class LossCurve {
  public:
   /// \param path file to write; empty keeps the points in memory only. An existing file is read.
   explicit LossCurve(std::filesystem::path path = {}) : path_(std::move(path)) {
     if (path_.empty() || !std::filesystem::exists(path_)) return;
-    points_ = read(path_);
-    written_ = points_.size();
+    bool whole = false;
+    points_ = read(path_, &whole);
+    written_ = whole ? points_.size() : 0;
   }
 
   void add(const LossPoint& point) { points_.push_back(point); }
@@ -49,29 +55,43 @@ class LossCurve {
   /// Writes what is not in the file yet. Throws `Error` on I/O failure.
   void flush() {
     if (path_.empty()) return;
-    if (path_.has_parent_path()) std::filesystem::create_directories(path_.parent_path());
-    std::ofstream file(path_, written_ == 0 ? std::ios::trunc : std::ios::app);
-    if (written_ == 0) file << "step,loss,learning_rate,seconds\n";
-    for (; written_ < points_.size(); ++written_) {
-      const auto& point = points_[written_];
-      file << fmt::format("{},{:.6g},{:.6g},{:.3f}\n", point.step, point.loss, point.rate, point.seconds);
+    std::error_code problem;
+    if (path_.has_parent_path()) std::filesystem::create_directories(path_.parent_path(), problem);
+    require(!problem, "cannot write '{}': {}", path_.string(), problem.message());
+    const auto first = std::exchange(written_, 0);  // after a failure halfway the next call writes everything anew
+    std::string text = first == 0 ? fmt::format("{}\n", columns) : std::string();
+    for (std::size_t i = first; i < points_.size(); ++i) {
+      const auto& point = points_[i];
+      text += fmt::format("{},{:.6g},{:.6g},{:.3f}\n", point.step, point.loss, point.rate, point.seconds);
     }
-    file.flush();
-    require(file.good(), "cannot write '{}'", path_.string());
+    if (first == 0) {
+      remove_temporaries_of(path_);
+      write_file_atomically(path_, std::as_bytes(std::span(text)));
+    } else {
+      std::ofstream file(path_, std::ios::app);
+      file << text << std::flush;
+      require(file.good(), "cannot write '{}'", path_.string());
+    }
+    written_ = points_.size();
   }
 
   [[nodiscard]] const std::vector<LossPoint>& points() const { return points_; }
 
-  /// Reads a file that `flush()` wrote. Throws `Error` for a line of another form.
-  static std::vector<LossPoint> read(const std::filesystem::path& path) {
+  /// Reads a file that `flush()` wrote. A last line without an end, left by a crash, is passed over.
+  /// \param whole if given, receives whether there was none  \throws Error for a line of another form
+  static std::vector<LossPoint> read(const std::filesystem::path& path, bool* whole = nullptr) {
     std::ifstream file(path);
     require(file.good(), "cannot open '{}'", path.string());
     std::vector<LossPoint> points;
     std::string line;
-    std::getline(file, line);
-    require(line == "step,loss,learning_rate,seconds", "{}: expected the header of a loss curve, found '{}'",
-            path.string(), line);
-    while (std::getline(file, line)) {
+    const auto next = [&] { return std::getline(file, line) && !file.eof(); };
+    if (next()) {
+      require(line == columns, "{}: expected the header of a loss curve, found '{}'", path.string(), line);
+    } else {
+      require(columns.starts_with(line), "{}: expected the header of a loss curve, found '{}'", path.string(), line);
+      line = columns;  // so that what is left counts as torn
+    }
+    while (next()) {
       std::istringstream fields(line);
       LossPoint point;
       char comma[3]{};
@@ -80,10 +100,13 @@ class LossCurve {
               points.size() + 2, line);
       points.push_back(point);
     }
+    if (whole != nullptr) *whole = line.empty();
     return points;
   }
 
  private:
+  static constexpr std::string_view columns = "step,loss,learning_rate,seconds";
+
   std::filesystem::path path_;
   std::vector<LossPoint> points_;
   std::size_t written_ = 0;
