@@ -134,7 +134,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
   ip2p::TrainingOptions options;
   options.folder = settings.work / "vae";
   options.clip_norm = 1.0;
-  options.adamw.weight_decay = 0.0;
+  options.optimiser.weight_decay = 0.0;
   options.ema_decay = 0.998;
   ip2p::TrainingRun run(parameters, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.05}, options);
   std::vector<std::string> skipped;
@@ -143,9 +143,8 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
 
   const auto measure = [&] {
     const at::NoGradGuard no_grad;
-    run.average().swap();
-    const auto decoded = codec.decode(codec.encode(held_out)).clamp(-1, 1);
-    run.average().swap();
+    at::Tensor decoded;
+    run.with_average([&] { decoded = codec.decode(codec.encode(held_out)).clamp(-1, 1); });
     const auto errors = (decoded - held_out).square().mean({1, 2, 3});
     fmt::print("held-out photographs: round trip {:.2f} dB\n", (10 * at::log10(4.0 / errors)).mean().item<double>());
     const auto sheet = at::cat({at::cat(held_out.unbind(0), 2), at::cat(decoded.unbind(0), 2)}, 1);
@@ -167,7 +166,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
   if (!complete) return;
 
   // The scaling factor that makes latents of training pictures, edited and not, unit variance.
-  run.average().swap();
+  run.swap_average();
   const at::NoGradGuard no_grad;
   double square = 0.0;
   double mean = 0.0;
@@ -314,23 +313,18 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   ip2p::EditPipeline pipeline{encoder, codec, unet, ip2p::Euler{}, ip2p::DualGuidance{1.0, 1.0},
                               ip2p::SchedulerConfig{.prediction = prediction.prediction}};
   Report report;
-  const auto with_average = [&](auto&& use) {
-    run.average().swap();
-    use();
-    run.average().swap();
-  };
   const bool complete = run.run(
       wanted.steps, loss,
       [&](const ip2p::TrainingProgress& progress) {
         report(progress);
         if (progress.step % 500 == 0 || progress.step == 200) {
-          with_average([&] { measure(pipeline, squares, options.folder, progress.step); });
-          with_average([&] { write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture); });
+          run.with_average([&] { measure(pipeline, squares, options.folder, progress.step); });
+          run.with_average([&] { write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture); });
         }
       },
       report.stop.get_token());
   ip2p::plot_loss(options.folder / "loss.png", run.curve().points());
-  run.average().swap();
+  run.swap_average();
   write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture);
   fmt::print("{} at step {}: wrote {}\n", complete ? "complete" : "stopped", run.step(),
              (settings.work / "model").string());

@@ -1,12 +1,8 @@
-#include <ATen/Parallel.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 
-#include <barrier>
-#include <exception>
 #include <map>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "ip2p/parallel/environment.hpp"
@@ -14,74 +10,15 @@
 #include "ip2p/testing/check_communicator.hpp"
 #include "ip2p/train/training_run.hpp"
 #include "support/catch.hpp"
+#include "support/threads.hpp"
 
 using namespace ip2p;
+using ip2p::testing::as_processes;
 using ip2p::testing::check_communicator;
+using ip2p::testing::Defect;
+using ip2p::testing::Threads;
 
 namespace {
-
-/// What threads that play processes share.
-struct Room {
-  explicit Room(std::int64_t size) : meeting(size), slots(static_cast<std::size_t>(size)) {}
-  std::barrier<> meeting;
-  std::vector<at::Tensor> slots;
-};
-
-enum class Defect { none, forgets_last, keeps_own, other_ranks };
-
-/// A communicator between threads: every call is a meeting.
-struct Threads {
-  std::int64_t rank_ = 0, size_ = 1;
-  Room* room = nullptr;
-  Defect defect = Defect::none;
-
-  std::int64_t rank() const { return defect == Defect::other_ranks ? rank_ + 1 : rank_; }
-  std::int64_t size() const { return size_; }
-  void broadcast(const at::Tensor& tensor, std::int64_t root) const {
-    post(tensor);
-    if (defect != Defect::keeps_own) tensor.copy_(room->slots[static_cast<std::size_t>(root)]);
-    barrier();
-  }
-  void all_reduce(const at::Tensor& tensor) const {
-    post(tensor);
-    tensor.zero_();
-    const auto last = size_ - (defect == Defect::forgets_last ? 1 : 0);
-    for (std::int64_t other = 0; other < last; ++other) tensor.add_(room->slots[static_cast<std::size_t>(other)]);
-    barrier();
-  }
-  void barrier() const { room->meeting.arrive_and_wait(); }
-
- private:
-  void post(const at::Tensor& tensor) const {
-    room->slots[static_cast<std::size_t>(rank_)] = tensor.clone();
-    barrier();
-  }
-};
-static_assert(Communicator<Threads> && Communicator<NoCommunicator>);
-
-/// Calls `work(threads)` once a rank and rethrows what the lowest rank threw.
-template <class Work>
-void as_processes(std::int64_t size, Defect defect, Work&& work) {
-  Room room(size);
-  std::vector<std::exception_ptr> failures(static_cast<std::size_t>(size));
-  {
-    std::vector<std::jthread> threads;
-    for (std::int64_t rank = 0; rank < size; ++rank) {
-      threads.emplace_back([&, rank] {
-        at::set_num_threads(1);
-        try {
-          work(Threads{rank, size, &room, defect});
-        } catch (...) {
-          failures[static_cast<std::size_t>(rank)] = std::current_exception();
-          room.meeting.arrive_and_drop();
-        }
-      });
-    }
-  }
-  for (const auto& failure : failures) {
-    if (failure) std::rethrow_exception(failure);
-  }
-}
 
 using Variables = std::map<std::string, std::string>;
 
@@ -126,7 +63,7 @@ TEST_CASE("Processes start from the weights of rank 0 and make the update of the
   const auto train = [](const auto& processes, double start) {
     auto weight = at::full({2}, start).set_requires_grad(true);
     TrainingOptions options;
-    options.adamw.weight_decay = 0.0;
+    options.optimiser.weight_decay = 0.0;
     TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options, processes);
     std::vector<double> losses;
     run.run(

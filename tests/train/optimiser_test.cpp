@@ -7,7 +7,7 @@
 
 #include "ip2p/train/dropout.hpp"
 #include "ip2p/train/ema.hpp"
-#include "ip2p/train/learning_rate.hpp"
+#include "ip2p/train/gradients.hpp"
 #include "support/catch.hpp"
 
 using namespace ip2p;
@@ -102,15 +102,4 @@ TEST_CASE("ConditioningDropout cuts u into text, both and image as the released 
   CHECK(no_text.drop(0.0) == Dropped{true, true});
   CHECK(no_text.drop(0.1) == Dropped{false, false});
   CHECK(NoDropout{}.drop(0.0) == Dropped{});
-}
-
-TEST_CASE("WarmupCosine rises linearly, peaks, and ends at its share", "[train]") {
-  const WarmupCosine rate{1.0, 10, 110, 0.1};
-  CHECK(rate(0) == Approx(0.1));
-  CHECK(rate(9) == Approx(1.0));
-  CHECK(rate(10) == Approx(1.0));
-  CHECK(rate(60) == Approx(0.1 + 0.9 * 0.5));
-  CHECK(rate(110) == Approx(0.1));
-  CHECK(rate(100000) == Approx(0.1));
-  CHECK(ConstantRate{}(12345) == 1e-4);
 }

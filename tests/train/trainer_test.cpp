@@ -329,7 +329,7 @@ TEST_CASE("A batch in parts, one after another, makes the update of the whole ba
     const auto unet = tiny_unet();
     TrainingOptions options;
     options.accumulate = accumulate;
-    options.adamw.eps = 1e-3;  // gradients that are nothing but rounding must not make a step
+    options.optimiser.eps = 1e-3;  // gradients that are nothing but rounding must not make a step
     Trainer run(unet, encode, pairs, NoDropout{}, ConstantRate{1e-2}, prediction(), options, std::nullopt, shards);
     run.run(3);
     std::vector<at::Tensor> weights;

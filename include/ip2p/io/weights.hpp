@@ -4,6 +4,7 @@
 /// Named weights of one model component, read on demand.
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <string>
@@ -33,6 +34,15 @@ inline Weights weights_of(const SafetensorsFile& file) {
     weights.emplace(name, WeightEntry{info.shape, info.dtype, [file, name = name] { return file.tensor(name); }});
   }
   return weights;
+}
+
+/// Writes `weights` as the other `write_safetensors` does; each entry is read when it is its turn, and let go after it.
+/// \throws Error also when an entry reads a tensor of another shape or dtype than it says
+inline void write_safetensors(const std::filesystem::path& path, const Weights& weights,
+                              const std::map<std::string, std::string>& metadata = {}) {
+  std::vector<detail::SafetensorsItem> items;
+  for (const auto& [name, entry] : weights) items.push_back({name, entry.dtype, entry.shape, entry.read});
+  detail::write_safetensors_items(path, items, metadata);
 }
 
 /// Number of elements of all entries together.

@@ -6,6 +6,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -16,37 +17,53 @@ namespace ip2p {
 
 namespace detail {
 
-/// Replaces the gradients that `parameters` hold by their mean over the processes. Small ones travel together, up to
-/// 25 MB at a time. Every process must hold gradients of the same parameters, of one dtype and on one device.
+/// `tensors` in the same order, in parts of about 25 MB, so that small ones travel together.
+inline std::vector<std::vector<at::Tensor>> in_parts(const std::vector<at::Tensor>& tensors) {
+  constexpr std::size_t largest = 25 * 1024 * 1024;
+  std::vector<std::vector<at::Tensor>> parts;
+  std::size_t bytes = largest;
+  for (const auto& tensor : tensors) {
+    if (bytes >= largest) {
+      parts.emplace_back();
+      bytes = 0;
+    }
+    parts.back().push_back(tensor);
+    bytes += tensor.nbytes();
+  }
+  return parts;
+}
+
+/// All elements of `tensors` in one row.
+inline at::Tensor flatten_all(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> rows;
+  for (const auto& tensor : tensors) rows.push_back(tensor.detach().reshape({-1}));
+  return at::cat(rows);
+}
+
+/// Gives `tensors` the elements of such a row.
+inline void unflatten_into(const std::vector<at::Tensor>& tensors, const at::Tensor& row) {
+  std::int64_t place = 0;
+  for (const auto& tensor : tensors) {
+    tensor.detach().copy_(row.narrow(0, place, tensor.numel()).view(tensor.sizes()));
+    place += tensor.numel();
+  }
+}
+
+/// Replaces the gradients that `parameters` hold by their mean over the processes. Every process must hold gradients of
+/// the same parameters, of one dtype and on one device.
 template <Communicator Processes>
 void average_gradients(const std::vector<at::Tensor>& parameters, const Processes& processes) {
   if (processes.size() == 1) return;
-  constexpr std::int64_t largest = 25 * 1024 * 1024 / 4;  // elements of fp32
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients, flat;
-  std::int64_t elements = 0;
-  const auto send = [&] {
-    if (gradients.empty()) return;
-    const auto sum = at::cat(flat);
-    processes.all_reduce(sum);
-    sum.div_(processes.size());
-    std::int64_t place = 0;
-    for (auto& gradient : gradients) {
-      gradient.copy_(sum.narrow(0, place, gradient.numel()).view(gradient.sizes()));
-      place += gradient.numel();
-    }
-    gradients.clear();
-    flat.clear();
-    elements = 0;
-  };
+  std::vector<at::Tensor> gradients;
   for (const auto& parameter : parameters) {
-    if (!parameter.grad().defined()) continue;
-    gradients.push_back(parameter.grad());
-    flat.push_back(parameter.grad().reshape({-1}));
-    elements += parameter.numel();
-    if (elements >= largest) send();
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
   }
-  send();
+  for (const auto& part : in_parts(gradients)) {
+    const auto sum = flatten_all(part);
+    processes.all_reduce(sum);
+    unflatten_into(part, sum.div_(processes.size()));
+  }
 }
 
 }  // namespace detail

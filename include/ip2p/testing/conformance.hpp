@@ -11,6 +11,7 @@
 #include "ip2p/testing/check_communicator.hpp"  // IWYU pragma: export
 #include "ip2p/testing/check_guidance.hpp"      // IWYU pragma: export
 #include "ip2p/testing/check_noise.hpp"         // IWYU pragma: export
+#include "ip2p/testing/check_optimiser.hpp"     // IWYU pragma: export
 #include "ip2p/testing/check_sampler.hpp"       // IWYU pragma: export
 #include "ip2p/testing/check_schedule.hpp"      // IWYU pragma: export
 #include "ip2p/testing/denoisers.hpp"           // IWYU pragma: export

@@ -4,21 +4,18 @@
 /// AdamW over many tensors in one fused operator.
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/_foreach_mul.h>
-#include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 
-#include <cmath>
-#include <cstdint>
+#include <cstddef>
+#include <utility>
 #include <vector>
 
-#include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/train/gradients.hpp"
+#include "ip2p/train/optimiser.hpp"
 
 namespace ip2p {
 
@@ -30,11 +27,14 @@ struct AdamWOptions {
   double weight_decay = 0.01;
 };
 
-/// AdamW (Loshchilov and Hutter 2019) with the state of every tensor kept here.
+/// AdamW (Loshchilov and Hutter 2019) with the state of every tensor kept here: running means of gradients and of their
+/// squares, and the number of updates.
 class AdamW {
  public:
+  using Options = AdamWOptions;
+
   /// \param parameters leaves that ask for gradients; kept by reference to their storage
-  explicit AdamW(std::vector<at::Tensor> parameters, AdamWOptions options = {})
+  explicit AdamW(std::vector<at::Tensor> parameters, const AdamWOptions& options = {})
       : parameters_(std::move(parameters)), options_(options) {
     for (const auto& parameter : parameters_) {
       first_.push_back(at::zeros_like(parameter));
@@ -65,48 +65,16 @@ class AdamW {
                       options_.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
   }
 
-  void zero_gradients() {
-    for (auto& parameter : parameters_) parameter.mutable_grad().reset();
-  }
+  void zero_gradients() { drop_gradients(parameters_); }
 
-  /// Running means of gradients and of their squares, and update counts, one per parameter; part of a checkpoint.
-  [[nodiscard]] const std::vector<at::Tensor>& first_moments() const { return first_; }
-  [[nodiscard]] const std::vector<at::Tensor>& second_moments() const { return second_; }
-  [[nodiscard]] const std::vector<at::Tensor>& update_counts() const { return steps_; }
+  [[nodiscard]] std::vector<OptimiserState> state() const {
+    return {{"first_moment", first_}, {"second_moment", second_}, {"updates", steps_}};
+  }
 
  private:
   std::vector<at::Tensor> parameters_, first_, second_, steps_;
   AdamWOptions options_;
 };
-
-namespace detail {
-
-inline std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& parameters) {
-  std::vector<at::Tensor> gradients;
-  for (const auto& parameter : parameters) {
-    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
-  }
-  return gradients;
-}
-
-}  // namespace detail
-
-/// Multiplies the gradients of `parameters` by `factor`.
-inline void scale_gradients(const std::vector<at::Tensor>& parameters, double factor) {
-  const at::NoGradGuard no_grad;
-  const auto gradients = detail::gradients_of(parameters);
-  if (!gradients.empty()) at::_foreach_mul_(gradients, factor);
-}
-
-/// Scales the gradients of `parameters` so that their joint L2 norm is at most `limit` (no limit when <= 0).
-/// \return the norm before scaling
-inline double clip_gradients(const std::vector<at::Tensor>& parameters, double limit) {
-  const at::NoGradGuard no_grad;
-  const auto gradients = detail::gradients_of(parameters);
-  if (gradients.empty()) return 0.0;
-  const double norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients))).item<double>();
-  if (limit > 0 && norm > limit) at::_foreach_mul_(gradients, limit / norm);
-  return norm;
-}
+static_assert(OptimiserPolicy<AdamW>);
 
 }  // namespace ip2p

@@ -4,11 +4,14 @@
 /// What the processes of a training run must agree on before they change anything.
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
@@ -37,6 +40,41 @@ bool any_of_all(bool mine, const Processes& processes) {
     if (other != 0.0) return true;
   }
   return false;
+}
+
+/// The numbers of rank 0, on every process; all bring as many.
+template <Communicator Processes>
+std::vector<double> of_first(std::vector<double> numbers, const Processes& processes) {
+  if (processes.size() == 1) return numbers;
+  const auto count = static_cast<std::int64_t>(numbers.size());
+  const auto row = at::from_blob(numbers.data(), {count}, at::kDouble).clone();
+  processes.broadcast(row, 0);
+  const auto* data = row.template const_data_ptr<double>();
+  return {data, data + count};
+}
+
+/// Runs `work` on rank 0, and `meanwhile` on the others. Where `work` throws, so do all: rank 0 what it threw, the
+/// others that it could not `purpose`.
+template <Communicator Processes, class Work, class Meanwhile>
+void on_first(const Processes& processes, const char* purpose, Work&& work, Meanwhile&& meanwhile) {
+  std::exception_ptr problem;
+  if (processes.rank() > 0) {
+    meanwhile();
+  } else {
+    try {
+      work();
+    } catch (...) {
+      problem = std::current_exception();
+    }
+  }
+  const bool failed = any_of_all(problem != nullptr, processes);
+  if (problem) std::rethrow_exception(problem);
+  require(!failed, "training: rank 0 could not {}; its own message says why", purpose);
+}
+
+template <Communicator Processes, class Work>
+void on_first(const Processes& processes, const char* purpose, Work&& work) {
+  on_first(processes, purpose, std::forward<Work>(work), [] {});
 }
 
 /// A number that stands for names and shapes (FNV-1a).

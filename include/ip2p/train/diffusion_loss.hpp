@@ -4,7 +4,6 @@
 /// The loss of latent diffusion for instructed edits: tell the noise and the target apart.
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/index_select.h>
@@ -27,6 +26,7 @@
 #include "ip2p/schedule/discrete_schedule.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/train/dropout.hpp"
+#include "ip2p/train/precision.hpp"
 #include "ip2p/unet/unet.hpp"
 
 namespace ip2p {
@@ -143,33 +143,6 @@ class DiffusionLoss {
   }
 
  private:
-  /// Autocast for the time of one forward pass.
-  class Autocast {
-   public:
-    Autocast(at::DeviceType device, at::ScalarType dtype) : device_(device), active_(dtype != at::kFloat) {
-      if (!active_) return;
-      was_enabled_ = at::autocast::is_autocast_enabled(device);
-      old_ = at::autocast::get_autocast_dtype(device);
-      at::autocast::set_autocast_enabled(device, true);
-      at::autocast::set_autocast_dtype(device, dtype);
-      at::autocast::increment_nesting();
-    }
-    ~Autocast() {
-      if (!active_) return;
-      if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-      at::autocast::set_autocast_enabled(device_, was_enabled_);
-      at::autocast::set_autocast_dtype(device_, old_);
-    }
-    Autocast(const Autocast&) = delete;
-    Autocast& operator=(const Autocast&) = delete;
-
-   private:
-    at::DeviceType device_;
-    bool active_;
-    bool was_enabled_ = false;
-    at::ScalarType old_ = at::kFloat;
-  };
-
   /// Pairs of `count` samples of the run from the n-th on.
   [[nodiscard]] std::vector<std::int64_t> indices(std::int64_t n, std::int64_t count) const {
     const std::int64_t size = source_->size();

@@ -36,6 +36,7 @@ class ExponentialAverage {
   void update() {
     const at::NoGradGuard no_grad;
     ++updates_;
+    if (average_.empty()) return;
     at::_foreach_lerp_(average_, parameters_, 1.0 - decay_at(updates_));
   }
 

@@ -8,38 +8,158 @@
 #include <concepts>
 #include <cstdint>
 #include <numbers>
+#include <string_view>
 
 namespace ip2p {
 
 /// Something that gives the learning rate of update `step` (0-based).
 ///
-/// Laws: pure; positive and finite for every step >= 0.
+/// Laws: pure; finite and not negative for every step >= 0.
 template <class Rate>
 concept LearningRatePolicy = requires(const Rate& rate, std::int64_t step) {
   { rate(step) } -> std::convertible_to<double>;
 };
 
+/// What programs let their users say about any learning rate; see `AnyLearningRate`.
+struct LearningRateSettings {
+  double peak = 1e-4;           ///< Largest rate, >= 0.
+  std::int64_t warmup = 0;      ///< Updates of the linear rise, >= 0.
+  std::int64_t steps = 10'000;  ///< Updates in all.
+};
+
+namespace detail {
+
+/// Share of the rise that update `step` has reached: 0 at the first, 1 after `warmup`.
+inline double warmup_share(std::int64_t step, std::int64_t warmup) {
+  return step < warmup ? static_cast<double>(step) / static_cast<double>(warmup) : 1.0;
+}
+
+/// Share of the updates between `warmup` and `steps` that are made; goes on beyond 1.
+inline double progress_after(std::int64_t step, std::int64_t warmup, std::int64_t steps) {
+  return static_cast<double>(step - warmup) / static_cast<double>(std::max<std::int64_t>(1, steps - warmup));
+}
+
+}  // namespace detail
+
 /// The same rate always: what InstructPix2Pix trains with (1e-4, no warm-up).
 struct ConstantRate {
-  double rate = 1e-4;  ///< > 0
+  static constexpr std::string_view name = "constant";
+  double rate = 1e-4;  ///< >= 0
 
+  static ConstantRate from_settings(const LearningRateSettings& settings) { return {settings.peak}; }
   double operator()(std::int64_t) const { return rate; }
 };
 static_assert(LearningRatePolicy<ConstantRate>);
 
-/// Rises linearly to `peak`, then falls along half a cosine to `final_share * peak` (Loshchilov and Hutter 2017, one
-/// period); stays there after `steps`.
+/// Rises linearly from 0 to `peak` and stays: `get_constant_schedule_with_warmup` of transformers and diffusers, whose
+/// functions the next four are too.
+struct WarmupConstant {
+  static constexpr std::string_view name = "constant-with-warmup";
+  double peak = 1e-4;         ///< >= 0
+  std::int64_t warmup = 500;  ///< Updates of the rise, >= 0; the first has rate 0.
+
+  static WarmupConstant from_settings(const LearningRateSettings& settings) { return {settings.peak, settings.warmup}; }
+  double operator()(std::int64_t step) const { return peak * detail::warmup_share(step, warmup); }
+};
+static_assert(LearningRatePolicy<WarmupConstant>);
+
+/// Rises linearly from 0 to `peak`, then falls linearly to 0: `get_linear_schedule_with_warmup`.
+struct LinearDecay {
+  static constexpr std::string_view name = "linear";
+  double peak = 1e-4;           ///< >= 0
+  std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
+  std::int64_t steps = 10'000;  ///< Updates in all; 0 afterwards.
+
+  static LinearDecay from_settings(const LearningRateSettings& settings) {
+    return {settings.peak, settings.warmup, settings.steps};
+  }
+  double operator()(std::int64_t step) const {
+    if (step < warmup) return peak * detail::warmup_share(step, warmup);
+    const auto span = static_cast<double>(std::max<std::int64_t>(1, steps - warmup));
+    return peak * std::max(0.0, static_cast<double>(steps - step) / span);
+  }
+};
+static_assert(LearningRatePolicy<LinearDecay>);
+
+/// Rises linearly from 0 to `peak`, then follows (1 + cos) / 2: `get_cosine_schedule_with_warmup`.
+struct CosineDecay {
+  static constexpr std::string_view name = "cosine";
+  double peak = 1e-4;           ///< >= 0
+  std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
+  std::int64_t steps = 10'000;  ///< Updates in all; the cosine goes on afterwards.
+  double cycles = 0.5;          ///< Periods of the cosine within them; 0.5 ends at 0.
+
+  static CosineDecay from_settings(const LearningRateSettings& settings) {
+    return {settings.peak, settings.warmup, settings.steps};
+  }
+  double operator()(std::int64_t step) const {
+    if (step < warmup) return peak * detail::warmup_share(step, warmup);
+    const double angle = 2.0 * std::numbers::pi * cycles * detail::progress_after(step, warmup, steps);
+    return peak * std::max(0.0, 0.5 * (1.0 + std::cos(angle)));
+  }
+};
+static_assert(LearningRatePolicy<CosineDecay>);
+
+/// Rises linearly from 0 to `peak`, then falls along half a cosine several times, each time from `peak`:
+/// `get_cosine_with_hard_restarts_schedule_with_warmup`.
+struct CosineRestarts {
+  static constexpr std::string_view name = "cosine-with-restarts";
+  double peak = 1e-4;           ///< >= 0
+  std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
+  std::int64_t steps = 10'000;  ///< Updates in all; 0 afterwards.
+  std::int64_t cycles = 1;      ///< Falls, >= 1.
+
+  static CosineRestarts from_settings(const LearningRateSettings& settings) {
+    return {settings.peak, settings.warmup, settings.steps};
+  }
+  double operator()(std::int64_t step) const {
+    if (step < warmup) return peak * detail::warmup_share(step, warmup);
+    const double progress = detail::progress_after(step, warmup, steps);
+    if (progress >= 1.0) return 0.0;
+    const double angle = std::numbers::pi * std::fmod(static_cast<double>(cycles) * progress, 1.0);
+    return peak * std::max(0.0, 0.5 * (1.0 + std::cos(angle)));
+  }
+};
+static_assert(LearningRatePolicy<CosineRestarts>);
+
+/// Rises linearly from 0 to `peak`, then falls to `final_rate` with a power of the share that is left:
+/// `get_polynomial_decay_schedule_with_warmup`.
+struct PolynomialDecay {
+  static constexpr std::string_view name = "polynomial";
+  double peak = 1e-4;           ///< > final_rate
+  std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
+  std::int64_t steps = 10'000;  ///< Updates in all; `final_rate` afterwards.
+  double final_rate = 1e-7;     ///< >= 0
+  double power = 1.0;           ///< > 0
+
+  static PolynomialDecay from_settings(const LearningRateSettings& settings) {
+    return {settings.peak, settings.warmup, settings.steps};
+  }
+  double operator()(std::int64_t step) const {
+    if (step < warmup) return peak * detail::warmup_share(step, warmup);
+    if (step > steps) return final_rate;
+    const double left = 1.0 - detail::progress_after(step, warmup, steps);
+    return (peak - final_rate) * std::pow(left, power) + final_rate;
+  }
+};
+static_assert(LearningRatePolicy<PolynomialDecay>);
+
+/// Rises linearly to `peak`, the first update included, then falls along half a cosine to `final_share * peak`
+/// (Loshchilov and Hutter 2017, one period); stays there after `steps`.
 struct WarmupCosine {
+  static constexpr std::string_view name = "warmup-cosine";
   double peak = 1e-3;           ///< > 0
   std::int64_t warmup = 100;    ///< Updates of the linear rise, >= 0.
   std::int64_t steps = 10'000;  ///< Updates in all, > warmup.
   double final_share = 0.05;    ///< Rate at the end, as a share of `peak`, in (0, 1].
 
+  static WarmupCosine from_settings(const LearningRateSettings& settings) {
+    return {settings.peak, settings.warmup, settings.steps};
+  }
   double operator()(std::int64_t step) const {
     if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
-    const double progress = std::min(
-        1.0, static_cast<double>(step - warmup) / static_cast<double>(std::max<std::int64_t>(1, steps - warmup)));
-    const double fall = 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
+    const double fall =
+        0.5 * (1.0 + std::cos(std::numbers::pi * std::min(1.0, detail::progress_after(step, warmup, steps))));
     return peak * (final_share + (1.0 - final_share) * fall);
   }
 };

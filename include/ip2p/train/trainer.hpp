@@ -25,7 +25,7 @@ namespace ip2p {
 /// trainer.run(10'000);
 /// \endcode
 template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDropout,
-          LearningRatePolicy Rate = ConstantRate, Communicator Processes = NoCommunicator>
+          LearningRatePolicy Rate = ConstantRate, Communicator Processes = NoCommunicator, class Optimiser = AdamW>
 class Trainer {
  public:
   using Loss = DiffusionLoss<Source, Dropout>;
@@ -33,16 +33,17 @@ class Trainer {
   /// \param encode instructions to context; must keep its graph when `text_model` is trained
   /// \param pairs kept by reference  \param text_model trained jointly when given
   /// \param shards threads that share the part of an update that this process computes; see `ShardedLoss`
+  /// \param options also say which optimiser; with a forward pass in fp16 (`prediction.compute`) the loss is scaled
   /// \param processes those that share an update; see `TrainingRun`
   Trainer(UNet unet, typename Loss::Encode encode, Source& pairs, Dropout dropout, Rate rate,
-          DiffusionLossOptions prediction, TrainingOptions options,
+          DiffusionLossOptions prediction, TrainingOptionsOf<Optimiser> options,
           std::optional<ClipTextModel> text_model = std::nullopt, std::int64_t shards = 1,
           const DiscreteSchedule& schedule = DiscreteSchedule(), Processes processes = {})
       : unet_(std::move(unet)),
         text_model_(std::move(text_model)),
         parameters_(collect(unet_, text_model_)),
         loss_(unet_, std::move(encode), pairs, std::move(dropout), prediction, schedule),
-        run_(parameters_, std::move(rate), std::move(options), std::move(processes)),
+        run_(parameters_, std::move(rate), with_scaler(std::move(options), prediction.compute), std::move(processes)),
         shards_(shards) {}
 
   /// Continues from the newest valid checkpoint; see `TrainingRun::resume`.
@@ -56,21 +57,14 @@ class Trainer {
     return run_.run(steps, sharded, on_step, stop);
   }
 
-  /// Calls `use` while the averaged weights are in place of the trained ones.
+  /// Calls `use` while the averaged weights are in place of the trained ones; see `TrainingRun::with_average`.
   template <class Use>
   void with_average(Use&& use) {
-    run_.average().swap();
-    try {
-      use();
-    } catch (...) {
-      run_.average().swap();
-      throw;
-    }
-    run_.average().swap();
+    run_.with_average(std::forward<Use>(use));
   }
 
   [[nodiscard]] const Loss& loss() const { return loss_; }
-  [[nodiscard]] TrainingRun<Rate, Processes>& training() { return run_; }
+  [[nodiscard]] TrainingRun<Rate, Processes, Optimiser>& training() { return run_; }
   [[nodiscard]] std::int64_t step() const { return run_.step(); }
 
  private:
@@ -81,11 +75,16 @@ class Trainer {
     return parameters;
   }
 
+  static TrainingOptionsOf<Optimiser> with_scaler(TrainingOptionsOf<Optimiser> options, at::ScalarType compute) {
+    if (compute == at::kHalf && !options.loss_scaler) options.loss_scaler.emplace();
+    return options;
+  }
+
   UNet unet_;
   std::optional<ClipTextModel> text_model_;
   Parameters parameters_;
   Loss loss_;
-  TrainingRun<Rate, Processes> run_;
+  TrainingRun<Rate, Processes, Optimiser> run_;
   std::int64_t shards_;
 };
 

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The loop around any loss: backward pass, AdamW, moving average, loss curve, checkpoints, exact resumption, on one
-/// process or many.
+/// The loop around any loss: backward pass, optimiser, moving average, loss curve, checkpoints, exact resumption, on
+/// one process or many.
 
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
@@ -14,6 +14,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <utility>
@@ -22,36 +23,22 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/parallel/gradient_reducer.hpp"
 #include "ip2p/parallel/no_communicator.hpp"
-#include "ip2p/train/adamw.hpp"
 #include "ip2p/train/agreement.hpp"
 #include "ip2p/train/checkpoint.hpp"
+#include "ip2p/train/checkpoint_writer.hpp"
 #include "ip2p/train/ema.hpp"
+#include "ip2p/train/gradients.hpp"
 #include "ip2p/train/learning_rate.hpp"
 #include "ip2p/train/loss_curve.hpp"
 #include "ip2p/train/parameters.hpp"
+#include "ip2p/train/precision.hpp"
+#include "ip2p/train/run_counters.hpp"
+#include "ip2p/train/run_tensors.hpp"
+#include "ip2p/train/sharded_optimiser.hpp"
 #include "ip2p/train/training_loss.hpp"
+#include "ip2p/train/training_options.hpp"
 
 namespace ip2p {
-
-/// Settings of a `TrainingRun`.
-struct TrainingOptions {
-  std::filesystem::path folder;         ///< Checkpoints and loss curve; empty keeps everything in memory.
-  std::int64_t checkpoint_every = 500;  ///< Updates between checkpoints.
-  std::size_t keep = 2;                 ///< Checkpoints that stay on disk.
-  AdamWOptions adamw{};
-  double ema_decay = 0.9999;
-  double clip_norm = 0.0;                ///< Largest gradient norm; 0 does not clip (InstructPix2Pix).
-  std::int64_t largest_bad_streak = 10;  ///< Updates in a row with a loss that is not finite before the run gives up.
-  std::int64_t accumulate = 1;           ///< Parts of a process's share of the batch, computed one after another.
-};
-
-/// What an update reports.
-struct TrainingProgress {
-  std::int64_t step = 0;  ///< Updates made, this one included.
-  double loss = 0.0;      ///< Of the whole batch, on every process.
-  double rate = 0.0;      ///< Learning rate used.
-  double seconds = 0.0;   ///< Wall time of the run so far, earlier sessions included.
-};
 
 /// Minimises a loss that is a function of the update's number. When that function draws its batch and noise from
 /// (seed, step) alone, an interrupted run that is resumed ends with the same bits as one that was not (on a CPU, with
@@ -59,99 +46,154 @@ struct TrainingProgress {
 ///
 /// With several processes each computes its part of the same batch, so that their number changes nothing but the order
 /// of additions. All start with the weights of rank 0, which alone writes checkpoints and the loss curve; all resume
-/// from what rank 0 read. Every process makes the same calls; callbacks run on all of them.
-template <LearningRatePolicy Rate = ConstantRate, Communicator Processes = NoCommunicator>
+/// from what rank 0 read. Every process makes the same calls; callbacks run on all of them. With
+/// `TrainingOptions::shard_state` they divide the optimiser's state and the averages among them; checkpoints are the
+/// same and fit any number of processes, with or without it.
+template <LearningRatePolicy Rate = ConstantRate, Communicator Processes = NoCommunicator, class Optimiser = AdamW>
 class TrainingRun {
  public:
-  TrainingRun(Parameters parameters, Rate rate, TrainingOptions options, Processes processes = {})
+  TrainingRun(Parameters parameters, Rate rate, TrainingOptionsOf<Optimiser> options, Processes processes = {})
       : processes_(std::move(processes)),
         parameters_(detail::with_weights_of_first(std::move(parameters), processes_)),
         rate_(std::move(rate)),
         options_(std::move(options)),
-        adamw_(parameters_.tensors, options_.adamw),
-        average_(parameters_.tensors, options_.ema_decay),
+        optimiser_(ParameterShards(parameters_.tensors, processes_, options_.shard_state), options_.optimiser),
+        average_(optimiser_.shards().own(), options_.ema_decay),
         gradients_(parameters_.tensors, processes_),
-        curve_(writes() ? options_.folder / "loss.csv" : std::filesystem::path()) {
+        curve_(writes() ? options_.folder / "loss.csv" : std::filesystem::path()),
+        writer_([folder = options_.folder, keep = options_.keep](const Checkpoint& checkpoint) {
+          CheckpointFolder(folder, keep).save(checkpoint);
+        }) {
     require(parameters_.size() > 0, "training: expected parameters to train, found none");
     require(options_.checkpoint_every > 0, "checkpoint interval: expected at least 1 update, found {}",
             options_.checkpoint_every);
+    require(options_.keep > 0, "checkpoints to keep: expected at least 1, found {}", options_.keep);
     require(options_.accumulate > 0, "training: expected to accumulate at least 1 part, found {}", options_.accumulate);
+    if (options_.loss_scaler) scaler_.emplace(*options_.loss_scaler);
   }
 
   [[nodiscard]] const Processes& processes() const { return processes_; }
   [[nodiscard]] std::int64_t step() const { return step_; }
   [[nodiscard]] const Parameters& parameters() const { return parameters_; }
-  [[nodiscard]] ExponentialAverage& average() { return average_; }
   [[nodiscard]] const LossCurve& curve() const { return curve_; }
 
-  /// Continues from the newest checkpoint of `options.folder` that verifies; false if there is none.
-  /// \param skipped receives, on rank 0, a line for each newer checkpoint that did not verify
-  /// \throws Error when the checkpoint belongs to other parameters
-  bool resume(std::vector<std::string>* skipped = nullptr) {
-    bool found = false;
-    std::exception_ptr problem;
-    if (writes()) {
-      try {
-        const auto checkpoint = CheckpointFolder(options_.folder, options_.keep).load_newest(skipped);
-        if (checkpoint) restore(*checkpoint);
-        found = checkpoint.has_value();
-      } catch (...) {
-        problem = std::current_exception();
-      }
-    }
-    const bool failed = detail::any_of_all(problem != nullptr, processes_);
-    if (problem) std::rethrow_exception(problem);
-    require(!failed, "training: rank 0 could not resume from its checkpoint; its own message says why");
-    if (!detail::any_of_all(found, processes_)) return false;
-    if (processes_.size() > 1) take_state_of_first();
-    curve_.truncate(step_);
-    return true;
+  /// This process's share of the averages, and of the optimiser's state: everything, where processes do not divide it.
+  [[nodiscard]] const ExponentialAverage& average() const { return average_; }
+  [[nodiscard]] const ShardedOptimiser<Optimiser, Processes>& optimiser() const { return optimiser_; }
+
+  /// Exchanges weights and averages; calling it twice restores both. Every process calls it: where the averages are
+  /// divided each knows only its share, and the weights in their place come from their owners.
+  void swap_average() {
+    average_.swap();
+    optimiser_.shards().publish();
   }
 
-  /// The whole state, as a checkpoint holds it; tensors are shared with the run.
+  /// Calls `use` while the averaged weights are in place of the trained ones, on every process.
+  template <class Use>
+  void with_average(Use&& use) {
+    swap_average();
+    try {
+      use();
+    } catch (...) {
+      swap_average();
+      throw;
+    }
+    swap_average();
+  }
+
+  /// Continues from the newest checkpoint of `options.folder` that verifies; false if there is none. Newer ones that
+  /// did not verify are renamed to "step_N.damaged".
+  /// \param skipped receives, on rank 0, a line for each of these
+  /// \throws Error when the checkpoint belongs to other parameters, and when there are checkpoints and none verifies
+  bool resume(std::vector<std::string>* skipped = nullptr) {
+    const auto mine = tensors();
+    Checkpoint checkpoint;
+    std::optional<RunCounters> counters;  // of rank 0, where it found a checkpoint
+    detail::on_first(processes_, "resume from its checkpoint", [&] {
+      if (!writes()) return;
+      writer_.wait();
+      const CheckpointFolder folder(options_.folder, options_.keep);
+      auto newest = folder.load_newest(skipped);
+      if (!newest) return;
+      checkpoint = std::move(*newest);
+      mine.verify(checkpoint);
+      counters = RunCounters::of(checkpoint);
+      folder.set_aside_after(checkpoint.step);
+    });
+    const bool found = detail::any_of_all(counters.has_value(), processes_);
+    if (found) {
+      mine.receive(checkpoint);
+      set(RunCounters::from_numbers(detail::of_first(counters.value_or(RunCounters{}).numbers(), processes_)));
+    }
+    saved_step_ = found ? step_ : -1;
+    curve_.truncate(step_);  // a run that was killed before its first checkpoint may have left a curve, too
+    return found;
+  }
+
+  /// The whole state, as a checkpoint holds it; tensors are shared with the run where this process holds them. Called
+  /// by every process, and large on each of them, where they divide the state.
   [[nodiscard]] Checkpoint snapshot() const {
-    Checkpoint checkpoint{step_, {}, {{"ema_updates", average_.updates()}, {"seconds", seconds_}}};
-    for_each_tensor(
-        [&](const std::string& name, const at::Tensor& tensor) { checkpoint.tensors.emplace(name, tensor.detach()); });
+    Checkpoint checkpoint{step_, {}, counters().state()};
+    tensors().for_each(
+        [&](const std::string& name, const at::Tensor& values) { checkpoint.tensors.emplace(name, values); });
     return checkpoint;
   }
 
-  /// Takes over a state made by `snapshot()`. Throws `Error` when names or shapes differ; nothing is changed then.
+  /// Takes over a state made by `snapshot()`, which every process is given. Throws `Error` when names or shapes differ;
+  /// nothing is changed then.
   void restore(const Checkpoint& checkpoint) {
-    std::size_t expected = 0;
-    for_each_tensor([&](const std::string& name, const at::Tensor& tensor) {
-      ++expected;
-      const auto found = checkpoint.tensors.find(name);
-      require(found != checkpoint.tensors.end(), "checkpoint of step {}: no tensor '{}'", checkpoint.step, name);
-      require(found->second.sizes() == tensor.sizes(), "checkpoint of step {}: tensor '{}': expected {}, found {}",
-              checkpoint.step, name, shape_text(tensor.sizes()), shape_text(found->second.sizes()));
-    });
-    require(checkpoint.tensors.size() == expected, "checkpoint of step {}: expected {} tensors, found {}",
-            checkpoint.step, expected, checkpoint.tensors.size());
-    const at::NoGradGuard no_grad;
-    for_each_tensor(
-        [&](const std::string& name, const at::Tensor& tensor) { tensor.detach().copy_(checkpoint.tensors.at(name)); });
-    step_ = checkpoint.step;
-    average_.set_updates(checkpoint.state.at("ema_updates").get<std::int64_t>());
-    seconds_ = checkpoint.state.at("seconds").get<double>();
+    const auto mine = tensors();
+    mine.verify(checkpoint);
+    const auto counters = RunCounters::of(checkpoint);
+    mine.take(checkpoint);
+    set(counters);
+    saved_step_ = -1;
   }
 
-  /// Writes a checkpoint now (nothing without a folder, and on other processes than the first).
+  /// Writes a checkpoint, or begins to where `options.asynchronous` (nothing without a folder on rank 0, which writes
+  /// it). Every process calls it, and where they divide the state rank 0 collects it, one tensor at a time. Throws
+  /// `Error` on all if this one, or one begun before, could not be written.
   void save() {
-    if (!writes()) return;
-    CheckpointFolder(options_.folder, options_.keep).save(snapshot());
-    curve_.flush();
+    const auto mine = tensors();
+    Checkpoint checkpoint{step_, {}, counters().state()};
+    constexpr auto purpose = "write its checkpoint";
+    if (options_.asynchronous) {
+      finish_saving();  // so that there is one copy at a time
+      mine.for_each([&](const std::string& name, const at::Tensor& values) {
+        if (writes()) checkpoint.tensors.emplace(name, detail::host_copy(values));
+      });
+      detail::on_first(processes_, purpose, [&] {
+        if (!writes()) return;
+        curve_.flush();
+        writer_.begin(std::move(checkpoint));
+      });
+    } else {
+      const auto lend = [&] {
+        mine.lend_to_first([&](const Weights& entries) {
+          if (!writes()) return;
+          curve_.flush();
+          CheckpointFolder(options_.folder, options_.keep).save(checkpoint, entries);
+        });
+      };
+      detail::on_first(processes_, purpose, lend, lend);
+    }
+    saved_step_ = step_;
   }
+
+  /// Returns, on every process, when the last checkpoint is on the disk. Throws `Error` if it could not be written.
+  void finish_saving() { ask_writer(&CheckpointWriter::wait); }
 
   /// One update. A loss that is not finite, on whichever process, leaves weights and averages untouched on all of them
-  /// and counts as a bad update.
+  /// and counts as a bad update. With a `LossScaler`, so do gradients that are not finite; they count as bad where the
+  /// scale has fallen below 1, since before that they are what it learns from.
   /// \param loss called with the update's number (0-based) and, where it can be, with a part and the number of parts
-  /// \throws Error after `largest_bad_streak` bad updates in a row, and when a batch shall be split but `loss` cannot
+  /// \throws Error after `largest_bad_streak` bad updates in a row, when a batch shall be split but `loss` cannot, and
+  ///   when a loss shall be scaled that comes without its graph
   template <TrainingLoss Loss>
   TrainingProgress advance(Loss&& loss) {
     const auto start = std::chrono::steady_clock::now();
     const double rate = rate_(step_);
-    adamw_.zero_gradients();
+    optimiser_.zero_gradients();
     const auto accumulate = options_.accumulate;
     const auto parts = processes_.size() * accumulate;
     const auto first = processes_.rank() * accumulate;
@@ -160,93 +202,137 @@ class TrainingRun {
     double mine = 0.0;
     for (std::int64_t part = first; part < first + accumulate; ++part) {
       last = detail::loss_of_part(loss, step_, part, parts);
+      require(!scaler_ || last.requires_grad(),
+              "training: expected a loss with its graph where it is scaled, found one that adds gradients itself");
       mine += last.detach().template item<double>() / static_cast<double>(accumulate);
-      if (part + 1 < first + accumulate && last.requires_grad() && std::isfinite(mine)) last.backward();
+      if (part + 1 < first + accumulate && last.requires_grad() && std::isfinite(mine)) scaled(last).backward();
     }
     std::vector<std::int64_t> bad;
     const double number = detail::mean_loss(mine, processes_, bad);
+    TrainingProgress progress{step_ + 1, number, rate, 0.0, !bad.empty(), scaler_ ? scaler_->scale() : 1.0, overflows_};
     if (bad.empty()) {
-      bad_streak_ = 0;
       if (last.requires_grad()) {
-        gradients_.backward(last);
+        gradients_.backward(scaled(last));
       } else {
         gradients_.average();
       }
-      if (accumulate > 1) scale_gradients(parameters_.tensors, 1.0 / static_cast<double>(accumulate));
-      if (options_.clip_norm > 0) clip_gradients(parameters_.tensors, options_.clip_norm);
-      adamw_.step(rate);
-      average_.update();
-    } else {
-      ++bad_streak_;
-      require(bad_streak_ < options_.largest_bad_streak,
-              "training: the loss was not finite {} times in a row, last at step {}{}", bad_streak_, step_,
-              processes_.size() == 1 ? std::string() : fmt::format(" on rank {}", fmt::join(bad, ", ")));
+      // All processes hold the same bits of the gradients here, and so say the same.
+      progress.skipped = scaler_ && !scaler_->unscale(parameters_.tensors);
+      if (!progress.skipped) update(rate);
+      if (progress.skipped) progress.overflows = ++overflows_;
     }
+    if (scaler_) scaler_->update(!progress.skipped);
+    count_streak(progress, bad);
     ++step_;
     seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const TrainingProgress progress{step_, number, rate, seconds_};
+    progress.seconds = seconds_;
     curve_.add({progress.step, progress.loss, progress.rate, progress.seconds});
     return progress;
   }
 
   /// Updates until `steps` are made or a stop is requested, of whichever process, with a checkpoint every
-  /// `checkpoint_every` and at the end.
+  /// `checkpoint_every` and at the end, which is on the disk when this returns.
   /// \param on_step called after each update  \return whether all steps were made
   template <TrainingLoss Loss>
   bool run(std::int64_t steps, Loss&& loss, const std::function<void(const TrainingProgress&)>& on_step = {},
            std::stop_token stop = {}) {
-    while (step_ < steps) {
-      if (detail::any_of_all(stop.stop_requested(), processes_)) {
-        save();
-        return false;
-      }
+    bool stopped = false;
+    while (step_ < steps && !stopped) {
+      ask_writer(&CheckpointWriter::check);
+      stopped = detail::any_of_all(stop.stop_requested(), processes_);
+      if (stopped) break;
       const auto progress = advance(loss);
       if (on_step) on_step(progress);
-      if (step_ % options_.checkpoint_every == 0 || step_ == steps) save();
+      if (step_ % options_.checkpoint_every == 0) save();
     }
-    return true;
+    if (step_ > 0 && saved_step_ != step_) save();
+    finish_saving();
+    return !stopped;
   }
 
  private:
+  /// On every process; a checkpoint that turns out to be lost is due again.
+  void ask_writer(void (CheckpointWriter::*question)()) {
+    try {
+      detail::on_first(processes_, "write its checkpoint", [&] { (writer_.*question)(); });
+    } catch (...) {
+      saved_step_ = -1;
+      throw;
+    }
+  }
+
   /// Whether this process reads and writes the folder.
   [[nodiscard]] bool writes() const { return processes_.rank() == 0 && !options_.folder.empty(); }
 
-  /// Everything that a checkpoint restores, as rank 0 has it.
-  void take_state_of_first() {
-    const auto counters = at::zeros({3}, at::kDouble);
-    auto* data = counters.template data_ptr<double>();
-    data[0] = static_cast<double>(step_);
-    data[1] = static_cast<double>(average_.updates());
-    data[2] = seconds_;
-    processes_.broadcast(counters, 0);
-    step_ = static_cast<std::int64_t>(data[0]);
-    average_.set_updates(static_cast<std::int64_t>(data[1]));
-    seconds_ = data[2];
-    for_each_tensor([&](const std::string&, const at::Tensor& tensor) { processes_.broadcast(tensor.detach(), 0); });
-  }
-
-  template <class Visit>
-  void for_each_tensor(Visit&& visit) const {
+  /// All tensors of a checkpoint, and where they are. Collective.
+  [[nodiscard]] RunTensors<Processes> tensors() const {
+    const auto& shards = optimiser_.shards();
+    const auto kinds = optimiser_.state();
+    std::vector<RunTensor> list;
+    std::size_t own = 0;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const auto& name = parameters_.names[i];
-      visit("weights/" + name, parameters_.tensors[i]);
-      visit("average/" + name, average_.average()[i]);
-      visit("first_moment/" + name, adamw_.first_moments()[i]);
-      visit("second_moment/" + name, adamw_.second_moments()[i]);
-      visit("updates/" + name, adamw_.update_counts()[i]);
+      list.push_back({"weights/" + name, everyone, parameters_.tensors[i].detach()});
+      list.push_back({"average/" + name, shards.owner(i), shards.mine(i) ? average_.average()[own++] : at::Tensor()});
+      for (const auto& kind : kinds) list.push_back({kind.name + "/" + name, shards.owner(i), kind.tensors[i]});
     }
+    return {processes_, std::move(list)};
+  }
+
+  [[nodiscard]] RunCounters counters() const {
+    RunCounters counters{step_, average_.updates(), seconds_, 0.0, 0, overflows_};
+    if (scaler_) {
+      counters.loss_scale = scaler_->scale();
+      counters.good_updates = scaler_->good_updates();
+    }
+    return counters;
+  }
+
+  void set(const RunCounters& counters) {
+    step_ = counters.step;
+    average_.set_updates(counters.ema_updates);
+    seconds_ = counters.seconds;
+    overflows_ = counters.overflows;
+    if (scaler_ && counters.loss_scale > 0.0) scaler_->set(counters.loss_scale, counters.good_updates);
+  }
+
+  [[nodiscard]] at::Tensor scaled(const at::Tensor& loss) const { return scaler_ ? scaler_->scaled(loss) : loss; }
+
+  /// New weights from gradients that are complete.
+  void update(double rate) {
+    if (options_.accumulate > 1) scale_gradients(parameters_.tensors, 1.0 / static_cast<double>(options_.accumulate));
+    if (options_.clip_norm > 0) clip_gradients(parameters_.tensors, options_.clip_norm);
+    optimiser_.step(rate);
+    average_.update();
+  }
+
+  /// \param bad ranks whose loss was not finite
+  void count_streak(const TrainingProgress& progress, const std::vector<std::int64_t>& bad) {
+    if (!progress.skipped) bad_streak_ = 0;
+    if (!bad.empty() || (progress.skipped && progress.scale < 1.0)) ++bad_streak_;
+    if (!progress.skipped || bad_streak_ < options_.largest_bad_streak) return;
+    if (bad.empty()) {
+      fail("training: gradients or loss were not finite {} times in a row, last at step {} with a loss scale of {}",
+           bad_streak_, step_, progress.scale);
+    }
+    fail("training: the loss was not finite {} times in a row, last at step {}{}", bad_streak_, step_,
+         processes_.size() == 1 ? std::string() : fmt::format(" on rank {}", fmt::join(bad, ", ")));
   }
 
   Processes processes_;
   Parameters parameters_;
   Rate rate_;
-  TrainingOptions options_;
-  AdamW adamw_;
+  TrainingOptionsOf<Optimiser> options_;
+  ShardedOptimiser<Optimiser, Processes> optimiser_;
   ExponentialAverage average_;
   GradientReducer<Processes> gradients_;
+  std::optional<LossScaler> scaler_;
   LossCurve curve_;
+  CheckpointWriter writer_;
+  std::int64_t saved_step_ = -1;
   std::int64_t step_ = 0;
   std::int64_t bad_streak_ = 0;
+  std::int64_t overflows_ = 0;
   double seconds_ = 0.0;
 };
 

@@ -1,0 +1,154 @@
+#pragma once
+
+/// \file
+/// The laws of `OptimiserPolicy`.
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/random.hpp"
+#include "ip2p/testing/law.hpp"
+#include "ip2p/train/optimiser.hpp"
+
+namespace ip2p::testing {
+
+/// A matrix, a vector, a convolution and a number, and gradients for them that are functions of the update's number.
+class OptimiserModel {
+ public:
+  OptimiserModel() {
+    std::uint32_t sample = 0;
+    for (const auto& shape : shapes()) {
+      parameters.push_back(CounterNoise(5, sample++).normal(with_batch(shape), 0)[0].clone().set_requires_grad(true));
+    }
+  }
+
+  /// Gives every parameter of `which` its gradient of update `n`, and takes those of the others away.
+  void backward(std::int64_t n, const std::vector<std::size_t>& which) {
+    for (auto& parameter : parameters) parameter.mutable_grad().reset();
+    for (const auto i : which) {
+      parameters[i].mutable_grad() =
+          CounterNoise(6, static_cast<std::uint32_t>(i)).normal(with_batch(parameters[i].sizes().vec()), n)[0].clone();
+    }
+  }
+
+  [[nodiscard]] std::vector<at::Tensor> values() const {
+    std::vector<at::Tensor> copies;
+    for (const auto& parameter : parameters) copies.push_back(parameter.detach().clone());
+    return copies;
+  }
+
+  std::vector<at::Tensor> parameters;
+
+ private:
+  static std::vector<std::vector<std::int64_t>> shapes() { return {{4, 3}, {5}, {2, 3, 3, 3}, {}}; }
+  static std::vector<std::int64_t> with_batch(std::vector<std::int64_t> shape) {
+    shape.insert(shape.begin(), 1);
+    return shape;
+  }
+};
+
+/// All tensors of a state, one list after another.
+inline std::vector<at::Tensor> all_tensors(const std::vector<OptimiserState>& kinds) {
+  std::vector<at::Tensor> tensors;
+  for (const auto& kind : kinds) {
+    for (const auto& tensor : kind.tensors) tensors.push_back(tensor);
+  }
+  return tensors;
+}
+
+/// Throws `Error` that names the first law of `OptimiserPolicy` which `Optimiser` breaks with these options.
+template <class Optimiser>
+void check_optimiser(const typename Optimiser::Options& options = {}) {
+  require_optimiser_policy<Optimiser>();
+  constexpr auto role = "OptimiserPolicy";
+  constexpr double rate = 0.01;
+  const std::vector<std::size_t> every{0, 1, 2, 3};
+  const auto same = [](const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+    if (a.size() != b.size()) return false;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      if (a[i].defined() != b[i].defined() || (a[i].defined() && !same_bits(a[i], b[i]))) return false;
+    }
+    return true;
+  };
+
+  OptimiserModel model;
+  Optimiser optimiser(model.parameters, options);
+  const auto kinds = optimiser.state();
+  std::set<std::string> seen;
+  for (const auto& [name, tensors] : kinds) {
+    expect_law(tensors.size() == every.size(), role, "state() has one tensor a parameter, or an undefined one",
+               "{} of '{}' for {} parameters", tensors.size(), name, every.size());
+    expect_law(!name.empty() && name.find('/') == std::string::npos && name != "weights" && name != "average" &&
+                   seen.insert(name).second,
+               role, "names differ, hold no '/', and are not \"weights\" or \"average\"", "'{}'", name);
+  }
+  const auto of_none = Optimiser({}, options).state();
+  for (std::size_t i = 0; i < std::max(kinds.size(), of_none.size()); ++i) {
+    expect_law(kinds.size() == of_none.size() && kinds[i].name == of_none[i].name, role,
+               "state() names the same kinds for any parameters", "other names without parameters");
+  }
+
+  const auto start = model.values();
+  model.backward(0, every);
+  optimiser.step(rate);
+  auto before = model.values();
+  expect_law(!same(start, before), role, "a step from gradients changes parameters", "all as they were");
+  std::vector<at::Tensor> state_before;
+  for (const auto& tensor : all_tensors(kinds)) {
+    state_before.push_back(tensor.defined() ? tensor.clone() : tensor);
+  }
+  optimiser.zero_gradients();
+  for (const auto& parameter : model.parameters) {
+    expect_law(!parameter.grad().defined(), role, "after zero_gradients() no parameter has a gradient", "one has");
+  }
+  optimiser.step(rate);
+  expect_law(same(before, model.values()) && same(state_before, all_tensors(optimiser.state())), role,
+             "a parameter without a gradient stays as it is, and so does its state", "a step without gradients");
+
+  // Another model takes over weights and state; the tensors of `kinds`, taken before the first step, must be the live
+  // ones.
+  OptimiserModel other;
+  Optimiser successor(other.parameters, options);
+  {
+    const at::NoGradGuard no_grad;
+    for (std::size_t i = 0; i < every.size(); ++i) other.parameters[i].copy_(model.parameters[i]);
+    const auto to = all_tensors(successor.state()), from = all_tensors(kinds);
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      expect_law(to[i].defined() == from[i].defined() && (!to[i].defined() || to[i].sizes() == from[i].sizes()), role,
+                 "tensors exist and have their shapes from construction on", "tensor {}", i);
+      if (to[i].defined()) to[i].copy_(from[i]);
+    }
+  }
+  for (std::int64_t n = 1; n < 4; ++n) {
+    // In the second of these updates two parameters have no gradient.
+    const auto which = n == 2 ? std::vector<std::size_t>{1, 2} : every;
+    model.backward(n, which);
+    optimiser.step(rate);
+    other.backward(n, which);
+    successor.step(rate);
+  }
+  expect_law(same(model.values(), other.values()), role,
+             "with weights and state copied into another one, both go on with the same bits", "other weights");
+
+  // The same updates, each parameter with an optimiser of its own.
+  OptimiserModel apart;
+  std::deque<Optimiser> own;  // nothing has to move
+  for (const auto& parameter : apart.parameters) own.emplace_back(std::vector<at::Tensor>{parameter}, options);
+  for (std::int64_t n = 0; n < 4; ++n) {
+    apart.backward(n, n == 2 ? std::vector<std::size_t>{1, 2} : every);
+    for (auto& one : own) one.step(rate);
+  }
+  expect_law(same(model.values(), apart.values()), role,
+             "the update of a parameter depends on its own value, gradient and state and on the rate alone",
+             "other bits beside others than alone");
+}
+
+}  // namespace ip2p::testing

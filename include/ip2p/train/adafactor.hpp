@@ -1,0 +1,187 @@
+#pragma once
+
+/// \file
+/// Adafactor: second moments as the product of a row and a column.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_clamp_min.h>
+#include <ATen/ops/_foreach_lerp.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_foreach_rsqrt.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/train/gradients.hpp"
+#include "ip2p/train/optimiser.hpp"
+
+namespace ip2p {
+
+/// Constants of Adafactor. The defaults are PyTorch's.
+struct AdafactorOptions {
+  double beta2_decay = -0.8;     ///< The second moments' decay at update t is 1 - t^beta2_decay; <= 0.
+  std::optional<double> eps1{};  ///< Least root of a second moment, >= 0; where not given, the epsilon of the dtype.
+  double eps2 = 1e-3;         ///< Updates are relative to the root mean square of their parameter, at least this; >= 0.
+  double threshold = 1.0;     ///< Largest root mean square of an update before its scaling (the paper's d), >= 1.
+  double weight_decay = 0.0;  ///< Decoupled, times the learning rate; >= 0.
+};
+
+/// Adafactor (Shazeer and Stern 2018) without momentum, as `torch.optim.Adafactor` has it: the learning rate is the
+/// largest relative step, `rate(t) = min(rate, 1 / sqrt(t))`, and so is usually 1e-2 rather than 1e-4.
+///
+/// Of a tensor with two dimensions or more, only the means of the squared gradient along the last dimension and along
+/// the one before it are kept: almost nothing for the matrix of a linear layer, two thirds of the weights for 3x3
+/// convolutions.
+class Adafactor {
+ public:
+  using Options = AdafactorOptions;
+
+  /// \param parameters leaves that ask for gradients, of one device; kept by reference to their storage
+  /// \throws Error for options outside of their ranges
+  explicit Adafactor(std::vector<at::Tensor> parameters, const AdafactorOptions& options = {})
+      : parameters_(std::move(parameters)), options_(options) {
+    require(options.beta2_decay <= 0.0, "Adafactor: beta2_decay: expected at most 0, found {}", options.beta2_decay);
+    require(options.eps1.value_or(0.0) >= 0.0, "Adafactor: eps1: expected at least 0, found {}", *options.eps1);
+    require(options.eps2 >= 0.0, "Adafactor: eps2: expected at least 0, found {}", options.eps2);
+    require(options.threshold >= 1.0, "Adafactor: threshold: expected at least 1, found {}", options.threshold);
+    require(options.weight_decay >= 0.0, "Adafactor: weight_decay: expected at least 0, found {}",
+            options.weight_decay);
+    for (const auto& parameter : parameters_) {
+      const bool factored = parameter.dim() > 1;
+      auto rows = parameter.sizes().vec(), columns = rows;
+      if (factored) {
+        rows.back() = 1;
+        columns[columns.size() - 2] = 1;
+      }
+      rows_.push_back(factored ? at::zeros(rows, parameter.options()) : at::Tensor());
+      columns_.push_back(factored ? at::zeros(columns, parameter.options()) : at::Tensor());
+      whole_.push_back(factored ? at::Tensor() : at::zeros_like(parameter));
+      steps_.push_back(at::zeros({}, at::kFloat));  // on the CPU, where it is read
+    }
+  }
+
+  /// One update from the gradients that the parameters hold; parameters without a gradient stay as they are.
+  /// \param rate largest relative step of this update
+  void step(double rate) {
+    const at::NoGradGuard no_grad;
+    // Together they need fewer kernels and waits; all at once they would need a copy of all weights.
+    constexpr std::int64_t together = std::int64_t{1} << 25;
+    std::vector<std::size_t> group;
+    std::int64_t elements = 0;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      if (!parameters_[i].grad().defined() || parameters_[i].numel() == 0) continue;
+      group.push_back(i);
+      elements += parameters_[i].numel();
+      if (elements < together) continue;
+      update(group, rate);
+      group.clear();
+      elements = 0;
+    }
+    if (!group.empty()) update(group, rate);
+  }
+
+  void zero_gradients() { drop_gradients(parameters_); }
+
+  [[nodiscard]] std::vector<OptimiserState> state() const {
+    return {{"row_moment", rows_}, {"column_moment", columns_}, {"second_moment", whole_}, {"updates", steps_}};
+  }
+
+ private:
+  static double epsilon(at::ScalarType dtype) {
+    switch (dtype) {
+      case at::kDouble:
+        return std::numeric_limits<double>::epsilon();
+      case at::kHalf:
+        return std::numeric_limits<c10::Half>::epsilon();
+      case at::kBFloat16:
+        return std::numeric_limits<c10::BFloat16>::epsilon();
+      default:
+        return std::numeric_limits<float>::epsilon();
+    }
+  }
+
+  /// Root mean square of each tensor; one wait for all of them.
+  static std::vector<double> root_mean_squares(const std::vector<at::Tensor>& tensors) {
+    const auto norms = at::stack(at::_foreach_norm(tensors)).to(at::kCPU, at::kDouble);
+    std::vector<double> result;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      result.push_back(norms.const_data_ptr<double>()[i] / std::sqrt(static_cast<double>(tensors[i].numel())));
+    }
+    return result;
+  }
+
+  /// Mean of the squares along `dim`, which stays with size 1.
+  static at::Tensor mean_square(const at::Tensor& tensor, std::int64_t dim) {
+    return at::linalg_vector_norm(tensor, 2, at::IntArrayRef(dim), /*keepdim=*/true).square_().div_(tensor.size(dim));
+  }
+
+  void update(const std::vector<std::size_t>& group, double rate) {
+    std::vector<at::Tensor> values, gradients, moments, means;
+    std::vector<at::Scalar> shares;
+    std::vector<double> relative;
+    for (const auto i : group) {
+      const auto gradient = parameters_[i].grad();
+      values.push_back(parameters_[i]);
+      gradients.push_back(gradient);
+      const double t = steps_[i].add_(1.0).item<double>();
+      const double share = std::pow(t, options_.beta2_decay);
+      relative.push_back(std::min(rate, 1.0 / std::sqrt(t)));
+      const auto meet = [&](const at::Tensor& moment, at::Tensor mean) {
+        moments.push_back(moment);
+        means.push_back(std::move(mean));
+        shares.emplace_back(share);
+      };
+      if (rows_[i].defined()) {
+        meet(rows_[i], mean_square(gradient, -1));
+        meet(columns_[i], mean_square(gradient, -2));
+      } else {
+        meet(whole_[i], at::mul(gradient, gradient));
+      }
+    }
+    at::_foreach_lerp_(moments, means, shares);
+    means.clear();
+
+    const auto sizes = root_mean_squares(values);
+    if (options_.weight_decay != 0.0) at::_foreach_mul_(values, 1.0 - rate * options_.weight_decay);
+    const double eps1 = options_.eps1.value_or(epsilon(values.front().scalar_type()));
+    std::vector<at::Tensor> updates;
+    for (const auto i : group) {
+      updates.push_back(
+          rows_[i].defined()
+              ? at::mul(rows_[i], columns_[i]).div_(rows_[i].mean({-2}, /*keepdim=*/true).clamp_min_(eps1))
+              : whole_[i].clone());
+    }
+    at::_foreach_clamp_min_(updates, eps1 * eps1);  // the root comes next
+    at::_foreach_rsqrt_(updates);
+    at::_foreach_mul_(updates, gradients);
+    const auto spreads = root_mean_squares(updates);
+    std::vector<at::Scalar> factors;
+    for (std::size_t k = 0; k < group.size(); ++k) {
+      const double step = std::max(options_.eps2, sizes[k]) * relative[k];
+      factors.emplace_back(-step / std::max(1.0, spreads[k] / options_.threshold));
+    }
+    at::_foreach_mul_(updates, factors);
+    at::_foreach_add_(values, updates);
+  }
+
+  std::vector<at::Tensor> parameters_, rows_, columns_, whole_, steps_;
+  AdafactorOptions options_;
+};
+static_assert(OptimiserPolicy<Adafactor>);
+
+}  // namespace ip2p

@@ -1,0 +1,64 @@
+#pragma once
+
+/// \file
+/// The numbers of a training run that checkpoints hold beside its tensors.
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/train/checkpoint.hpp"
+
+namespace ip2p {
+
+/// Where a run stands.
+struct RunCounters {
+  std::int64_t step = 0;          ///< Updates made.
+  std::int64_t ema_updates = 0;   ///< Those that reached the averages.
+  double seconds = 0.0;           ///< Wall time.
+  double loss_scale = 0.0;        ///< Of the `LossScaler`; 0 where there is none.
+  std::int64_t good_updates = 0;  ///< Its count.
+  std::int64_t overflows = 0;     ///< Updates that were left out for their gradients.
+
+  /// `Checkpoint::state`; the step has a place of its own.
+  [[nodiscard]] nlohmann::json state() const {
+    nlohmann::json state{{"ema_updates", ema_updates}, {"seconds", seconds}};
+    if (loss_scale > 0.0) {
+      state["loss_scaler"] = {{"scale", loss_scale}, {"good_updates", good_updates}, {"overflows", overflows}};
+    }
+    return state;
+  }
+
+  /// Throws `Error` where the state lacks a number.
+  static RunCounters of(const Checkpoint& checkpoint) {
+    try {
+      RunCounters counters;
+      counters.step = checkpoint.step;
+      counters.ema_updates = checkpoint.state.at("ema_updates").get<std::int64_t>();
+      counters.seconds = checkpoint.state.at("seconds").get<double>();
+      if (const auto scaler = checkpoint.state.find("loss_scaler"); scaler != checkpoint.state.end()) {
+        counters.loss_scale = scaler->at("scale").get<double>();
+        counters.good_updates = scaler->at("good_updates").get<std::int64_t>();
+        counters.overflows = scaler->at("overflows").get<std::int64_t>();
+      }
+      return counters;
+    } catch (const nlohmann::json::exception& error) {
+      fail("checkpoint of step {}: {}", checkpoint.step, error.what());
+    }
+  }
+
+  /// As processes send them; `from_numbers` is the way back.
+  [[nodiscard]] std::vector<double> numbers() const {
+    const auto number = [](std::int64_t count) { return static_cast<double>(count); };
+    return {number(step), number(ema_updates), seconds, loss_scale, number(good_updates), number(overflows)};
+  }
+
+  static RunCounters from_numbers(const std::vector<double>& numbers) {
+    const auto count = [&](std::size_t i) { return static_cast<std::int64_t>(numbers.at(i)); };
+    return {count(0), count(1), numbers.at(2), numbers.at(3), count(4), count(5)};
+  }
+};
+
+}  // namespace ip2p

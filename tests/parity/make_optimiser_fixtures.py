@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Writes tests/train/fixtures/{adafactor,loss_scaler,learning_rates}.json: torch.optim.Adafactor, torch.amp.GradScaler
+and the schedules of diffusers.optimization.
+
+    make_optimiser_fixtures.py [FOLDER]
+"""
+import json
+import pathlib
+import sys
+
+import torch
+from diffusers import optimization
+
+
+def numbers(tensor):
+    return [float(f"{x:.9g}") for x in tensor.detach().flatten().tolist()]
+
+
+def adafactor():
+    """A linear layer, a bias, a convolution, a number, and a matrix that has no gradient in the third update. Gradients
+    grow, so that updates are clipped, and the second convolution filter's are too small for the least moment."""
+    cases = {
+        "defaults": dict(),
+        "all_options": dict(beta2_decay=-0.5, eps=(1e-4, 1e-2), d=1.5, weight_decay=0.1),
+    }
+    shapes = {"matrix": [5, 7], "bias": [6], "conv": [4, 3, 3, 3], "number": [], "sometimes": [2, 3]}
+    found = {}
+    for case, options in cases.items():
+        generator = torch.Generator().manual_seed(20)
+        parameters = {name: torch.randn(shape, generator=generator).mul_(0.3).requires_grad_() for name, shape in shapes.items()}
+        start = {name: numbers(value) for name, value in parameters.items()}
+        optimiser = torch.optim.Adafactor(parameters.values(), lr=0.01, **options)
+        updates = []
+        for step in range(5):
+            rate = 0.02 * (step + 1)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            gradients = {}
+            for name, value in parameters.items():
+                value.grad = torch.randn(value.shape, generator=generator) * 0.1 * 3.0**step
+                if name == "conv":
+                    value.grad[1] *= 1e-9
+                if name == "sometimes" and step == 2:
+                    value.grad = None
+                    continue
+                gradients[name] = numbers(value.grad)
+            optimiser.step()
+            updates.append({"rate": rate, "gradients": gradients,
+                            "weights": {name: numbers(value) for name, value in parameters.items()}})
+        state = {name: {key: numbers(tensor) for key, tensor in optimiser.state[value].items()}
+                 for name, value in parameters.items()}
+        found[case] = {"start": start, "updates": updates, "state": state}
+    return {"shapes": shapes, "cases": found}
+
+
+def loss_scaler():
+    """Scale, good updates and weight along a run whose gradient overflows now and then, and PyTorch's defaults."""
+    defaults = torch.amp.GradScaler("cpu")
+    defaults.scale(torch.ones(()))  # made at first use
+    state = defaults.state_dict()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, growth_interval=3)
+    weight = torch.tensor([1.0, -2.0], requires_grad=True)
+    optimiser = torch.optim.AdamW([weight], lr=0.125)
+    # Of the gradient: 1e36 times any of these scales is beyond fp32.
+    factors = [1e36, 1e36, 1.0, 2.0, -1.0, 0.5, 1e36, 3.0, 1e36, 1.0, 1.0, 1.0, -2.0, 1.0, 1.0, 4.0]
+    updates = []
+    for factor in factors:
+        optimiser.zero_grad()
+        used = scaler.get_scale()
+        scaler.scale((weight * torch.tensor([1.0, 0.5])).sum() * factor).backward()
+        before = weight.detach().clone()
+        scaler.step(optimiser)
+        scaler.update()
+        after = scaler.state_dict()
+        updates.append({"factor": factor, "scale": used, "skipped": bool(torch.equal(before, weight.detach())),
+                        "next_scale": after["scale"], "good_updates": after["_growth_tracker"],
+                        "weight": numbers(weight)})
+    return {"defaults": {key: state[key] for key in ("scale", "growth_factor", "backoff_factor", "growth_interval")},
+            "growth_interval": 3, "rate": 0.125, "updates": updates}
+
+
+def learning_rates():
+    peak = 3e-4
+
+    def values(make, count):
+        optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak)
+        schedule = make(optimiser)
+        found = []
+        for _ in range(count):
+            found.append(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            schedule.step()
+        return found
+
+    warmup, steps, count = 5, 30, 36
+    return {
+        "peak": peak, "warmup": warmup, "steps": steps,
+        "constant": values(lambda o: optimization.get_constant_schedule(o), count),
+        "constant-with-warmup": values(lambda o: optimization.get_constant_schedule_with_warmup(o, warmup), count),
+        "linear": values(lambda o: optimization.get_linear_schedule_with_warmup(o, warmup, steps), count),
+        "linear without warmup": values(lambda o: optimization.get_linear_schedule_with_warmup(o, 0, steps), count),
+        "cosine": values(lambda o: optimization.get_cosine_schedule_with_warmup(o, warmup, steps), count),
+        "cosine of 1.5 cycles": values(
+            lambda o: optimization.get_cosine_schedule_with_warmup(o, warmup, steps, 1.5), count),
+        "cosine-with-restarts": values(
+            lambda o: optimization.get_cosine_with_hard_restarts_schedule_with_warmup(o, warmup, steps), count),
+        "three restarts": values(
+            lambda o: optimization.get_cosine_with_hard_restarts_schedule_with_warmup(o, warmup, steps, 3), count),
+        "polynomial": values(
+            lambda o: optimization.get_polynomial_decay_schedule_with_warmup(o, warmup, steps), count),
+        "cubic": values(
+            lambda o: optimization.get_polynomial_decay_schedule_with_warmup(o, warmup, steps, 1e-5, 3.0), count),
+    }
+
+
+def main():
+    tests = pathlib.Path(__file__).resolve().parent.parent
+    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else tests / "train" / "fixtures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for make in (adafactor, loss_scaler, learning_rates):
+        (folder / f"{make.__name__}.json").write_text(json.dumps(make(), separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+#include "ip2p/train/learning_rate.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ip2p/train/any_learning_rate.hpp"
+#include "support/catch.hpp"
+#include "support/golden.hpp"
+
+using namespace ip2p;
+using ip2p::testing::golden;
+using ip2p::testing::relative_difference;
+
+// Golden values: tests/parity/make_optimiser_fixtures.py.
+TEST_CASE("Learning rates are those of diffusers' schedules", "[train]") {
+  const auto fixture = golden("train/fixtures/learning_rates.json");
+  const double peak = fixture["peak"];
+  const std::int64_t warmup = fixture["warmup"], steps = fixture["steps"];
+  const LearningRateSettings settings{peak, warmup, steps};
+  std::map<std::string, AnyLearningRate> rates{
+      {"linear without warmup", LinearDecay{peak, 0, steps}},
+      {"cosine of 1.5 cycles", CosineDecay{peak, warmup, steps, 1.5}},
+      {"three restarts", CosineRestarts{peak, warmup, steps, 3}},
+      {"cubic", PolynomialDecay{peak, warmup, steps, 1e-5, 3.0}},
+  };
+  for (const auto name :
+       {"constant", "constant-with-warmup", "linear", "cosine", "cosine-with-restarts", "polynomial"}) {
+    rates.emplace(name, AnyLearningRate::named(name, settings));
+    CHECK(rates.at(name).name() == name);
+  }
+  for (const auto& [name, rate] : rates) {
+    INFO(name);
+    const auto expected = fixture.at(name).get<std::vector<double>>();
+    REQUIRE(expected.size() == 36);
+    // Absolute: the cosine's last values are differences of nearly equal numbers.
+    for (std::size_t step = 0; step < expected.size(); ++step) {
+      CHECK(rate(static_cast<std::int64_t>(step)) == Approx(expected[step]).epsilon(1e-12).margin(1e-18));
+    }
+  }
+}
+
+TEST_CASE("WarmupCosine rises linearly, peaks, and ends at its share", "[train]") {
+  const WarmupCosine rate{1.0, 10, 110, 0.1};
+  CHECK(rate(0) == Approx(0.1));
+  CHECK(rate(9) == Approx(1.0));
+  CHECK(rate(10) == Approx(1.0));
+  CHECK(rate(60) == Approx(0.1 + 0.9 * 0.5));
+  CHECK(rate(110) == Approx(0.1));
+  CHECK(rate(100000) == Approx(0.1));
+  CHECK(ConstantRate{}(12345) == 1e-4);
+}
+
+TEST_CASE("No learning rate falls below 0 or stops being a number, whatever the settings", "[train]") {
+  for (const auto name : AnyLearningRate::names()) {
+    for (const LearningRateSettings& settings :
+         {LearningRateSettings{1e-3, 0, 20}, LearningRateSettings{1e-3, 5, 5}, LearningRateSettings{1e-3, 0, 1}}) {
+      const auto rate = AnyLearningRate::named(name, settings);
+      for (std::int64_t step = 0; step < 60; ++step) {
+        INFO(name << " of " << settings.steps << " at " << step);
+        CHECK(std::isfinite(rate(step)));
+        CHECK(rate(step) >= 0.0);
+        CHECK(rate(step) <= 1e-3 * (1.0 + 1e-12));
+      }
+    }
+  }
+}
+
+TEST_CASE("A learning rate of an unknown name is refused with the names that are known", "[train]") {
+  CHECK_THROWS_WITH(AnyLearningRate::named("cosin"),
+                    Catch::Contains("learning rate: expected one of constant, constant-with-warmup, linear") &&
+                        Catch::Contains("found \"cosin\""));
+}

@@ -1,0 +1,231 @@
+#include "ip2p/train/precision.hpp"
+
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mse_loss.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/tensor.h>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "ip2p/core/random.hpp"
+#include "ip2p/train/training_run.hpp"
+#include "support/catch.hpp"
+#include "support/golden.hpp"
+#include "support/paths.hpp"
+#include "support/threads.hpp"
+
+using namespace ip2p;
+using ip2p::testing::golden;
+using ip2p::testing::golden_tensor;
+using ip2p::testing::ScratchDir;
+
+namespace {
+
+/// w . (1, 0.5) * factor: the loss of the fixture.
+struct Line {
+  at::Tensor weight;
+  std::vector<double> factors;
+
+  at::Tensor operator()(std::int64_t step, std::int64_t, std::int64_t) const {
+    return (weight * at::tensor({1.0F, 0.5F})).sum() * factors.at(static_cast<std::size_t>(step));
+  }
+};
+
+at::Tensor start() { return at::tensor({1.0F, -2.0F}).set_requires_grad(true); }
+
+TrainingOptions scaled_options(std::int64_t growth_interval = 3) {
+  TrainingOptions options;
+  options.loss_scaler = LossScalerOptions{.growth_interval = growth_interval};
+  return options;
+}
+
+/// A linear layer and a convolution of which fp16 autocast computes the products.
+struct Small {
+  at::Tensor matrix = CounterNoise(1).normal({1, 6, 5}, 0)[0].clone().set_requires_grad(true);
+  at::Tensor filter = CounterNoise(2).normal({1, 3, 2, 3, 3}, 0)[0].clone().set_requires_grad(true);
+
+  [[nodiscard]] Parameters parameters() const { return {{"matrix", "filter"}, {matrix, filter}}; }
+
+  at::Tensor operator()(std::int64_t step, std::int64_t part, std::int64_t parts) const {
+    const std::int64_t count = 4 / parts;
+    const CounterNoise noise(3, static_cast<std::uint32_t>(part * count));
+    const Autocast autocast(at::kCPU, at::kHalf);
+    const auto rows = at::linear(noise.normal({count, 5}, 2 * step), matrix);
+    const auto maps = at::conv2d(noise.normal({count, 2, 6, 6}, 2 * step + 1), filter);
+    return rows.to(at::kFloat).square().mean() + maps.to(at::kFloat).square().mean();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("Autocast computes products in 16 bits, the rest in fp32, and leaves no trace", "[train]") {
+  const auto x = at::ones({2, 3});
+  const auto weight = at::ones({4, 3}).set_requires_grad(true);
+  for (const auto dtype : {at::kBFloat16, at::kHalf}) {
+    const Autocast outer(at::kCPU, dtype);
+    CHECK(at::linear(x, weight).scalar_type() == dtype);
+    CHECK(at::mse_loss(at::linear(x, weight), at::ones({2, 4})).scalar_type() == at::kFloat);
+    {
+      const Autocast inner(at::kCPU, at::kFloat);  // does nothing
+      CHECK(at::linear(x, weight).scalar_type() == dtype);
+    }
+    CHECK(weight.scalar_type() == at::kFloat);
+  }
+  CHECK(at::linear(x, weight).scalar_type() == at::kFloat);
+  CHECK_FALSE(at::autocast::is_autocast_enabled(at::kCPU));
+}
+
+// Golden values: tests/parity/make_optimiser_fixtures.py.
+TEST_CASE("A scaled run makes the updates of torch.amp.GradScaler and leaves out the same ones", "[train]") {
+  const auto fixture = golden("train/fixtures/loss_scaler.json");
+  const LossScalerOptions defaults;
+  CHECK(defaults.initial_scale == fixture["defaults"]["scale"].get<double>());
+  CHECK(defaults.growth_factor == fixture["defaults"]["growth_factor"].get<double>());
+  CHECK(defaults.backoff_factor == fixture["defaults"]["backoff_factor"].get<double>());
+  CHECK(defaults.growth_interval == fixture["defaults"]["growth_interval"].get<std::int64_t>());
+
+  Line line{start(), {}};
+  for (const auto& update : fixture["updates"]) line.factors.push_back(update["factor"]);
+  auto options = scaled_options(fixture["growth_interval"]);
+  TrainingRun run(Parameters{{"weight"}, {line.weight}}, ConstantRate{fixture["rate"].get<double>()}, options);
+  std::int64_t overflows = 0;
+  for (const auto& update : fixture["updates"]) {
+    const auto before = run.snapshot();
+    std::map<std::string, at::Tensor> copies;
+    for (const auto& [name, tensor] : before.tensors) copies.emplace(name, tensor.clone());
+    const auto progress = run.advance(line);
+    INFO("update " << progress.step);
+    CHECK(progress.scale == update["scale"].get<double>());
+    CHECK(progress.skipped == update["skipped"].get<bool>());
+    overflows += progress.skipped ? 1 : 0;
+    CHECK(progress.overflows == overflows);
+    const auto after = run.snapshot();
+    CHECK(after.state["loss_scaler"]["scale"] == update["next_scale"]);
+    CHECK(after.state["loss_scaler"]["good_updates"] == update["good_updates"]);
+    const auto expected = golden_tensor(update["weight"], {2});
+    CHECK(((line.weight.detach() - expected).abs() <= 3e-6 * expected.abs()).all().item<bool>());
+    for (const auto& [name, tensor] : after.tensors) {
+      if (progress.skipped) CHECK(tensor.equal(copies.at(name)));  // weights, averages, moments, counts
+    }
+    CHECK(after.state["ema_updates"].get<std::int64_t>() == progress.step - overflows);
+  }
+  CHECK(overflows == 4);
+}
+
+TEST_CASE("fp16 gradients that overflow lower the scale until they fit, and then training goes on", "[train]") {
+  const Small small;
+  const auto matrix = small.matrix.detach().clone();
+  TrainingOptions options = scaled_options(2000);
+  options.loss_scaler->initial_scale = 16777216.0;  // 2^24
+  TrainingRun run(small.parameters(), ConstantRate{1e-2}, options);
+  std::vector<double> losses;
+  std::int64_t first_good = 0;
+  run.run(40, small, [&](const TrainingProgress& progress) {
+    if (first_good == 0 && !progress.skipped) first_good = progress.step;
+    if (first_good == 0) CHECK(small.matrix.equal(matrix));
+    losses.push_back(progress.loss);
+  });
+  CHECK(first_good > 1);  // the first overflowed
+  CHECK(first_good < 20);
+  CHECK(small.matrix.grad().scalar_type() == at::kFloat);
+  CHECK(losses.back() < 0.9 * losses.front());
+  CHECK(run.snapshot().state["loss_scaler"]["overflows"] == first_good - 1);
+}
+
+TEST_CASE("A scaled run that is resumed ends with the bits, the scale and the count of one that was not", "[train]") {
+  const ScratchDir scratch;
+  const auto train = [&](const std::string& folder, std::initializer_list<std::int64_t> ends) {
+    Checkpoint last;
+    for (const auto end : ends) {
+      const Small small;
+      auto options = scaled_options(4);
+      options.folder = scratch / folder;
+      options.loss_scaler->initial_scale = 16777216.0;
+      TrainingRun run(small.parameters(), ConstantRate{1e-2}, options);
+      run.resume();
+      run.run(end, small);
+      last = run.snapshot();
+    }
+    return last;
+  };
+  const auto whole = train("whole", {25});
+  const auto parts = train("parts", {3, 14, 25});
+  CHECK(whole.state["loss_scaler"] == parts.state["loss_scaler"]);
+  CHECK(whole.state["loss_scaler"]["overflows"].get<int>() > 2);
+  for (const auto& [name, tensor] : whole.tensors) {
+    INFO(name);
+    CHECK(tensor.equal(parts.tensors.at(name)));
+  }
+  // A run without a scaler reads the checkpoint, and one with a scaler reads that of a run without.
+  const Small small;
+  TrainingOptions plain;
+  plain.folder = scratch / "parts";
+  TrainingRun run(small.parameters(), ConstantRate{1e-2}, plain);
+  REQUIRE(run.resume());
+  CHECK_FALSE(run.snapshot().state.contains("loss_scaler"));
+  TrainingRun scaled(small.parameters(), ConstantRate{1e-2}, scaled_options());
+  scaled.restore(run.snapshot());
+  CHECK(scaled.snapshot().state["loss_scaler"]["scale"] == 65536.0);
+}
+
+TEST_CASE("Processes leave out the same updates", "[train]") {
+  ip2p::testing::as_processes(2, ip2p::testing::Defect::none, [](const ip2p::testing::Threads& threads) {
+    // The second process's gradient alone overflows in update 1.
+    const auto weight = start();
+    TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, scaled_options(), threads);
+    const auto progress = run.advance(
+        [&](std::int64_t, std::int64_t part, std::int64_t) { return weight.sum() * (part == 1 ? 1e36 : 1.0); });
+    require(progress.skipped && progress.overflows == 1, "expected both to leave out the update");
+    require(weight.equal(start()), "expected the weights to be left alone");
+    const auto next = run.advance([&](std::int64_t, std::int64_t, std::int64_t) { return weight.sum(); });
+    require(!next.skipped && next.scale == 32768.0, "expected half the scale, found {}", next.scale);
+  });
+}
+
+TEST_CASE("A loss that is not finite lowers the scale too, and gradients that never are end the run", "[train]") {
+  const auto weight = start();
+  auto options = scaled_options();
+  options.largest_bad_streak = 3;
+  TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options);
+  const auto nothing = std::numeric_limits<double>::quiet_NaN();
+  const auto bad_loss = [&](std::int64_t) { return weight.sum() * nothing; };
+  CHECK(run.advance(bad_loss).skipped);
+  const auto progress = run.advance(bad_loss);
+  CHECK(progress.scale == 32768.0);
+  CHECK(progress.overflows == 0);
+  CHECK_THROWS_WITH(run.advance(bad_loss), Catch::Contains("the loss was not finite 3 times in a row"));
+
+  // The loss is 0 and its gradient infinite.
+  TrainingRun other(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options);
+  const auto bad_gradient = [&](std::int64_t) { return (weight - weight.detach()).abs().sqrt().sum(); };
+  std::int64_t updates = 0;
+  const auto until_it_gives_up = [&] {
+    for (; updates < 100; ++updates) other.advance(bad_gradient);
+  };
+  CHECK_THROWS_WITH(until_it_gives_up(), Catch::Contains("gradients or loss were not finite 3 times in a row") &&
+                                             Catch::Contains("loss scale of 0.125"));
+  CHECK(updates == 19);  // 17 scales from 2^16 to 1 and two below it came before
+  CHECK(weight.equal(start()));
+}
+
+TEST_CASE("A loss scaler refuses what it cannot serve", "[train]") {
+  const auto weight = start();
+  TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, scaled_options());
+  CHECK_THROWS_WITH(run.advance([&](std::int64_t) { return weight.detach().sum(); }),
+                    Catch::Contains("a loss with its graph where it is scaled"));
+  const auto narrow = weight.detach().to(at::kHalf).set_requires_grad(true);
+  narrow.mutable_grad() = narrow.detach().clone();
+  CHECK_THROWS_WITH(LossScaler().unscale({narrow}),
+                    Catch::Contains("expected gradients in fp32") && Catch::Contains("found Half"));
+  CHECK(LossScaler().unscale({weight}));  // no gradient: nothing overflows
+
+  const auto refuse = [](const LossScalerOptions& options) { LossScaler{options}; };
+  CHECK_THROWS_WITH(refuse({.initial_scale = 0.0}), Catch::Contains("initial scale: expected a positive number"));
+  CHECK_THROWS_WITH(refuse({.growth_factor = 1.0}), Catch::Contains("growth factor: expected more than 1, found 1"));
+  CHECK_THROWS_WITH(refuse({.backoff_factor = 1.0}), Catch::Contains("backoff factor: expected a number between"));
+  CHECK_THROWS_WITH(refuse({.growth_interval = 0}), Catch::Contains("growth interval: expected at least 1, found 0"));
+}
