@@ -3,11 +3,14 @@
 /// \file
 /// One stage of the UNet: residual blocks with transformers between them.
 
+#include <ATen/ops/cat.h>
+
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "ip2p/nn/blocks.hpp"
+#include "ip2p/nn/checkpointed.hpp"
 #include "ip2p/nn/transformer.hpp"
 #include "ip2p/unet/config.hpp"
 
@@ -22,6 +25,11 @@ struct UNetPass {
   AttentionSite site;
   at::Tensor rows;  ///< See `UNet`; undefined where, and from where on, the rows of x are those of the text.
 };
+
+/// `x` followed by the channels that the down path left, if it left any.
+inline at::Tensor with_skip(const at::Tensor& x, const at::Tensor& skip) {
+  return skip.defined() ? at::cat({x, skip}, 1) : x;
+}
 
 /// A stage of either path or the middle. Residual block i takes `inputs[i]` channels; `transformers` of them exist.
 struct UNetStage : torch::nn::Module {
@@ -50,6 +58,32 @@ struct UNetStage : torch::nn::Module {
     auto h = (*resnets[i])(x, *pass.time++);
     if (i < attentions.size()) h = (*attentions[i])(h, pass.text, pass.attend, pass.site, pass.rows);
     return h;
+  }
+
+  /// The same for [x, skip], keeping only what goes in; see `checkpointed`.
+  /// \param stage kept until the backward pass is over
+  template <AttentionPolicy Attention>
+  static at::Tensor checkpointed_layer(const std::shared_ptr<UNetStage>& stage, std::size_t i, const at::Tensor& x,
+                                       const at::Tensor& skip, UNetPass<Attention>& pass) {
+    const auto* transformer = i < stage->attentions.size() ? stage->attentions[i].get() : nullptr;
+    const auto blocks = transformer == nullptr ? 0 : transformer->blocks.size();
+    std::vector<at::Tensor> inputs{x, *pass.time++};
+    for (std::size_t b = 0; b < blocks; ++b, ++pass.text) {
+      inputs.insert(inputs.end(), {pass.text->keys, pass.text->values});
+    }
+    if (skip.defined()) inputs.push_back(skip);
+    const auto segment = [stage, i, blocks, has_skip = skip.defined(), attend = pass.attend, site = pass.site,
+                          branches =
+                              std::vector(pass.site.branches.begin(), pass.site.branches.end())](at::TensorList in) {
+      auto again_at = site;
+      again_at.branches = branches;
+      std::vector<KeysValues> texts;
+      for (std::size_t b = 0; b < blocks; ++b) texts.push_back({in[2 + 2 * b], in[3 + 2 * b]});
+      UNetPass<Attention> again{&in[1], texts.data(), attend, again_at, {}};
+      return stage->layer(i, with_skip(in[0], has_skip ? in.back() : at::Tensor()), again);
+    };
+    pass.site.layer += static_cast<std::int64_t>(blocks);
+    return checkpointed(segment, inputs, segment_weights({stage->resnets[i].get(), transformer}));
   }
 
   void add_downsampler(std::int64_t channels) {

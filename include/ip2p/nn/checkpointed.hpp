@@ -1,0 +1,180 @@
+#pragma once
+
+/// \file
+/// Gradient checkpointing: a segment of a network keeps its inputs alone and is evaluated again in the backward pass
+/// (Chen et al. 2016).
+
+#include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/Generator.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/custom_class.h>
+#include <torch/nn/module.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <initializer_list>
+#include <iterator>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/lora.hpp"
+
+namespace ip2p {
+
+/// Part of a network as a function of tensors. It is called twice, the second time while gradients are computed, so it
+/// must own what it needs.
+using Segment = std::function<at::Tensor(at::TensorList)>;
+
+namespace detail {
+
+/// What a segment finds around it besides its inputs: autocast and the state of the default generators.
+class Surroundings {
+ public:
+  explicit Surroundings(at::Device device)
+      : device_(device),
+        autocast_(at::autocast::is_autocast_enabled(device.type())),
+        autocast_dtype_(at::autocast::get_autocast_dtype(device.type())) {
+    for (auto generator : generators()) {
+      const std::scoped_lock lock(generator.mutex());
+      states_.push_back(generator.get_state());
+    }
+  }
+
+  /// Calls `work` as if it stood where this object was made.
+  template <class Work>
+  at::Tensor recreate(Work&& work) const {
+    const Surroundings now(device_);
+    apply();
+    at::autocast::increment_nesting();
+    const auto restore = [&] {
+      if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+      now.apply();
+    };
+    try {
+      auto result = work();
+      restore();
+      return result;
+    } catch (...) {
+      restore();
+      throw;
+    }
+  }
+
+ private:
+  [[nodiscard]] std::vector<at::Generator> generators() const {
+    std::vector<at::Generator> all{at::globalContext().defaultGenerator(at::kCPU)};
+    if (!device_.is_cpu()) all.push_back(at::globalContext().defaultGenerator(device_));
+    return all;
+  }
+
+  void apply() const {
+    at::autocast::set_autocast_enabled(device_.type(), autocast_);
+    at::autocast::set_autocast_dtype(device_.type(), autocast_dtype_);
+    auto all = generators();
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const std::scoped_lock lock(all[i].mutex());
+      all[i].set_state(states_[i]);
+    }
+  }
+
+  at::Device device_;
+  bool autocast_;
+  at::ScalarType autocast_dtype_;
+  std::vector<at::Tensor> states_;
+};
+
+/// What the graph's node keeps that is no tensor of its own.
+struct CheckpointedSegment : torch::CustomClassHolder {
+  Segment segment;
+  std::vector<at::Tensor> weights;
+  std::vector<bool> differentiable;  ///< Of the inputs.
+  Surroundings surroundings;
+
+  CheckpointedSegment(Segment segment_, at::TensorList weights_, at::TensorList inputs)
+      : segment(std::move(segment_)), weights(weights_.vec()), surroundings(inputs.front().device()) {
+    for (const auto& input : inputs) differentiable.push_back(input.requires_grad());
+  }
+};
+
+struct CheckpointFunction : torch::autograd::Function<CheckpointFunction> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context,
+                            const c10::intrusive_ptr<CheckpointedSegment>& held, at::TensorList inputs,
+                            at::TensorList /* weights: they are here to become parents of the result */) {
+    context->save_for_backward(inputs.vec());
+    context->saved_data["held"] = c10::IValue::make_capsule(held);
+    return held->segment(inputs);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradient) {
+    const auto held =
+        c10::static_intrusive_pointer_cast<CheckpointedSegment>(context->saved_data.at("held").toCapsule());
+    auto inputs = context->get_saved_variables();
+    torch::autograd::variable_list wanted;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      inputs[i] = inputs[i].detach().requires_grad_(held->differentiable[i]);
+      if (held->differentiable[i]) wanted.push_back(inputs[i]);
+    }
+    wanted.insert(wanted.end(), held->weights.begin(), held->weights.end());
+    at::Tensor output;
+    {
+      const at::AutoGradMode with_graph(true);
+      output = held->surroundings.recreate([&] { return held->segment(inputs); });
+    }
+    const auto found = torch::autograd::grad({output}, wanted, gradient, /*retain_graph=*/false,
+                                             /*create_graph=*/false, /*allow_unused=*/true);
+    torch::autograd::variable_list result{at::Tensor()};  // for `held`
+    std::size_t next = 0;
+    for (const bool differentiable : held->differentiable) {
+      result.push_back(differentiable ? found[next++] : at::Tensor());
+    }
+    result.insert(result.end(), found.begin() + static_cast<std::ptrdiff_t>(next), found.end());
+    return result;
+  }
+};
+
+}  // namespace detail
+
+/// segment(inputs), whose backward pass evaluates the segment again instead of having kept what lies between. Autocast
+/// and the default random generators are then as they were. The same gradients, but for the order of additions where a
+/// tensor is used inside and outside. Where nothing asks for a gradient it is a plain call.
+///
+/// \param inputs at least one tensor, the segment's arguments
+/// \param weights leaves that the segment uses besides; those that ask for no gradient are constants to it
+inline at::Tensor checkpointed(Segment segment, at::TensorList inputs, at::TensorList weights) {
+  const auto asks = [](const at::Tensor& tensor) { return tensor.requires_grad(); };
+  std::vector<at::Tensor> trained;
+  std::copy_if(weights.begin(), weights.end(), std::back_inserter(trained), asks);
+  const bool any = !trained.empty() || std::any_of(inputs.begin(), inputs.end(), asks);
+  if (!at::GradMode::is_enabled() || !any) return segment(inputs);
+  const auto held = c10::make_intrusive<detail::CheckpointedSegment>(std::move(segment), trained, inputs);
+  return detail::CheckpointFunction::apply(held, inputs, at::TensorList(trained));
+}
+
+namespace detail {
+
+/// Weights of modules, and of the side paths that `apply_lora` hung on their layers.
+inline std::vector<at::Tensor> segment_weights(std::initializer_list<const torch::nn::Module*> modules) {
+  std::vector<at::Tensor> weights;
+  for (const auto* module : modules) {
+    if (module == nullptr) continue;
+    const auto own = module->parameters();
+    weights.insert(weights.end(), own.begin(), own.end());
+    for (const auto& layer : module->modules(/*include_self=*/false)) {
+      const auto* host = dynamic_cast<const LoraHost*>(layer.get());
+      if (host == nullptr) continue;
+      for (const auto& lora : host->loras) weights.insert(weights.end(), {lora->down, lora->up});
+    }
+  }
+  return weights;
+}
+
+}  // namespace detail
+
+}  // namespace ip2p
