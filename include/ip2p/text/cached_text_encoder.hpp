@@ -1,0 +1,138 @@
+#pragma once
+
+/// \file
+/// A text encoder that remembers: what training needs while the encoder is frozen.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/stack.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/io/safetensors.hpp"
+#include "ip2p/text/concepts.hpp"
+
+namespace ip2p {
+
+/// Settings of `CachedTextEncoder`.
+struct CachedTextOptions {
+  std::size_t most_bytes = std::size_t{1} << 30;  ///< Kept in memory; those used longest ago go first.
+  std::filesystem::path folder{};  ///< Kept on disk too, one file a prompt; made where it is missing. Empty: not.
+  std::string encoder{};           ///< Which encoder the files belong to, e.g. `weights_checksum`; with a folder.
+};
+
+/// Encodes each prompt once. Rows are fp32 on the CPU as the encoder gave them; without gradients. A file counts when
+/// prompt and encoder are those it was made for, and is written again otherwise. `encode` may be called from several
+/// threads. Copies share what is remembered.
+template <TextEncoder Encoder>
+class CachedTextEncoder {
+ public:
+  /// \throws Error for a folder without a name of the encoder
+  explicit CachedTextEncoder(Encoder encoder, CachedTextOptions options = {})
+      : memory_(std::make_shared<Memory>(std::move(encoder), std::move(options))) {
+    const auto& chosen = memory_->options;
+    require(chosen.folder.empty() || !chosen.encoder.empty(),
+            "cached text: expected the encoder's checksum with the folder '{}', found none", chosen.folder.string());
+  }
+
+  /// \return [B, tokens, width], fp32 on the CPU
+  [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const {
+    require(!prompts.empty(), "cached text: prompts: expected at least one, found none");
+    const std::scoped_lock lock(memory_->mutex);
+    const at::NoGradGuard no_grad;
+    std::vector<at::Tensor> rows;
+    rows.reserve(prompts.size());
+    for (const auto& prompt : prompts) rows.push_back(memory_->row(prompt));
+    return at::stack(rows);
+  }
+
+  /// Prompts that the encoder itself was asked for.
+  [[nodiscard]] std::int64_t made() const { return memory_->made; }
+
+ private:
+  struct Memory {
+    Memory(Encoder encoder_, CachedTextOptions options_) : encoder(std::move(encoder_)), options(std::move(options_)) {}
+
+    at::Tensor row(const std::string& prompt) {
+      if (const auto found = places.find(prompt); found != places.end()) {
+        order.splice(order.begin(), order, found->second);
+        return found->second->second;
+      }
+      auto tensor = load(prompt);
+      if (!tensor) {
+        tensor = encoder.encode(std::span(&prompt, 1)).select(0, 0).to(at::kCPU, at::kFloat).clone();
+        ++made;
+        save(prompt, *tensor);
+      }
+      order.emplace_front(prompt, *tensor);
+      places.emplace(order.front().first, order.begin());
+      bytes += tensor->nbytes();
+      while (bytes > options.most_bytes && order.size() > 1) {
+        bytes -= order.back().second.nbytes();
+        places.erase(order.back().first);
+        order.pop_back();
+      }
+      return *tensor;
+    }
+
+    [[nodiscard]] std::filesystem::path path_of(const std::string& prompt) const {
+      const auto hash = std::hash<std::string>{}(prompt);
+      return options.folder / fmt::format("{:02x}", hash & 0xff) / fmt::format("{:016x}.safetensors", hash);
+    }
+
+    /// Nothing where the file is missing, damaged or another prompt's or encoder's.
+    [[nodiscard]] std::optional<at::Tensor> load(const std::string& prompt) const {
+      std::error_code ignored;
+      if (options.folder.empty() || !std::filesystem::exists(path_of(prompt), ignored)) return {};
+      try {
+        const auto file = SafetensorsFile::open(path_of(prompt));
+        const auto says = [&](const char* name, const std::string& expected) {
+          const auto found = file.metadata().find(name);
+          return found != file.metadata().end() && found->second == expected;
+        };
+        if (!says("prompt", prompt) || !says("encoder", options.encoder)) return {};
+        return file.tensor("context").clone();
+      } catch (const Error&) {
+        return {};
+      }
+    }
+
+    void save(const std::string& prompt, const at::Tensor& context) const {
+      if (options.folder.empty()) return;
+      const auto path = path_of(prompt);
+      std::error_code problem;
+      std::filesystem::create_directories(path.parent_path(), problem);
+      require(!problem, "cannot create the folder '{}': {}", path.parent_path().string(), problem.message());
+      write_safetensors(path, {{"context", context}}, {{"prompt", prompt}, {"encoder", options.encoder}});
+    }
+
+    using Row = std::pair<std::string, at::Tensor>;
+
+    Encoder encoder;
+    CachedTextOptions options;
+    std::mutex mutex;
+    std::list<Row> order;  // used last first
+    std::unordered_map<std::string_view, typename std::list<Row>::iterator> places;
+    std::size_t bytes = 0;
+    std::int64_t made = 0;
+  };
+
+  std::shared_ptr<Memory> memory_;
+};
+
+}  // namespace ip2p
