@@ -1,6 +1,19 @@
 #!/usr/bin/env python3
-"""Prints the golden values of tests/train/optimiser_test.cpp: torch.optim.AdamW and torch.nn.utils.clip_grad_norm_."""
+"""Prints the golden values of tests/train/optimiser_test.cpp (torch.optim.AdamW, torch.nn.utils.clip_grad_norm_) and
+loss_weight_test.cpp (diffusers' compute_snr)."""
 import torch
+
+
+def loss_weights() -> None:
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import compute_snr
+
+    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    timesteps = torch.tensor([0, 100, 400, 700, 999])
+    snr = compute_snr(scheduler, timesteps)
+    smaller = torch.stack([snr, 5.0 * torch.ones_like(timesteps)], dim=1).min(dim=1)[0]
+    for t, epsilon, velocity in zip(timesteps.tolist(), (smaller / snr).tolist(), (smaller / (snr + 1)).tolist()):
+        print(f"    {{{t}, {epsilon:.9g}, {velocity:.9g}}},")
 
 
 def main() -> None:
@@ -22,6 +35,7 @@ def main() -> None:
     norm = torch.nn.utils.clip_grad_norm_([weights, bias], 1.0)
     print("norm", f"{norm.item():.9g}")
     print("clipped", [f"{x:.9g}" for x in torch.cat([weights.grad.flatten(), bias.grad]).tolist()])
+    loss_weights()
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 /// \file
 /// The loss of latent diffusion for instructed edits: tell the noise and the target apart.
 
+#include <ATen/core/Reduction.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/index_select.h>
+#include <ATen/ops/mean.h>
 #include <ATen/ops/mse_loss.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -26,6 +29,7 @@
 #include "ip2p/schedule/discrete_schedule.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/train/dropout.hpp"
+#include "ip2p/train/loss_weight.hpp"
 #include "ip2p/train/precision.hpp"
 #include "ip2p/unet/unet.hpp"
 
@@ -45,6 +49,7 @@ struct NoisyBatch {
   at::Tensor input;      ///< [B,2C,h,w]: noisy target and condition.
   at::Tensor wanted;     ///< [B,C,h,w]: what shall be predicted.
   at::Tensor timesteps;  ///< [B], fp32.
+  at::Tensor weights;    ///< [B], fp32: of each sample's squared error; undefined where all count alike.
   std::vector<std::string> instructions;  ///< "" where dropped.
 };
 
@@ -53,7 +58,8 @@ struct NoisyBatch {
 /// t ~ U{0 ... N-1}.
 ///
 /// Everything random - order, phrasing, dropout, timestep, noise - is a function of (seed, step, sample).
-template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDropout>
+template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDropout,
+          LossWeightPolicy Weight = UniformWeight>
 class DiffusionLoss {
  public:
   /// Instructions to context, [U,T,D]; keeps its graph when the text encoder is trained too.
@@ -61,12 +67,13 @@ class DiffusionLoss {
 
   /// \param source kept by reference
   DiffusionLoss(UNet unet, Encode encode, Source& source, Dropout dropout = {}, DiffusionLossOptions options = {},
-                  const DiscreteSchedule& schedule = DiscreteSchedule())
+                const DiscreteSchedule& schedule = DiscreteSchedule(), Weight weight = {})
       : unet_(std::move(unet)),
         encode_(std::move(encode)),
         source_(&source),
         dropout_(std::move(dropout)),
         options_(options),
+        weight_(std::move(weight)),
         alphas_(schedule.alphas_cumprod()) {
     require(options_.batch > 0, "training batch: expected at least 1, found {}", options_.batch);
   }
@@ -81,7 +88,7 @@ class DiffusionLoss {
     const std::int64_t first = shard * count;
     const auto order = indices(step * options_.batch + first, count);
     std::vector<at::Tensor> means, logvars, conditions;
-    std::vector<float> timesteps, signal, spread;
+    std::vector<float> timesteps, signal, spread, weights;
     NoisyBatch result;
     for (std::int64_t b = first; b < first + count; ++b) {
       SampleRandom random(options_.seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(b));
@@ -96,6 +103,7 @@ class DiffusionLoss {
       const double alpha = alphas_[static_cast<std::size_t>(t)];
       signal.push_back(static_cast<float>(std::sqrt(alpha)));
       spread.push_back(static_cast<float>(std::sqrt(1.0 - alpha)));
+      weights.push_back(static_cast<float>(weight_(alpha / (1.0 - alpha), options_.prediction)));
     }
     const auto column = [](const std::vector<float>& values) { return at::tensor(values).view({-1, 1, 1, 1}); };
     const auto mean = at::stack(means);
@@ -112,6 +120,7 @@ class DiffusionLoss {
       case PredictionType::sample: result.wanted = target; break;
     }
     result.timesteps = at::tensor(timesteps);
+    if constexpr (!std::same_as<Weight, UniformWeight>) result.weights = at::tensor(weights);
     return result;
   }
 
@@ -139,7 +148,10 @@ class DiffusionLoss {
     const auto contexts = encode_(unique);
     const auto context = at::index_select(contexts, 0, at::tensor(rows).to(contexts.device()));
     const auto predicted = unet_(batch.input.to(device), batch.timesteps.to(device), context);
-    return at::mse_loss(predicted.to(at::kFloat), batch.wanted.to(device));
+    const auto wanted = batch.wanted.to(device);
+    if (!batch.weights.defined()) return at::mse_loss(predicted.to(at::kFloat), wanted);
+    const auto errors = at::mse_loss(predicted.to(at::kFloat), wanted, at::Reduction::None).mean({1, 2, 3});
+    return (errors * batch.weights.to(device)).mean();
   }
 
  private:
@@ -163,6 +175,7 @@ class DiffusionLoss {
   Source* source_;
   Dropout dropout_;
   DiffusionLossOptions options_;
+  Weight weight_;
   std::vector<double> alphas_;
 };
 
