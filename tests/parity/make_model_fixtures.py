@@ -65,7 +65,7 @@ def randomise(model, seed, gains=()):
             value = noise * 0.03
         elif name.endswith("bias"):
             value = noise * 0.1
-        elif p.dim() == 1:
+        elif p.dim() < 2:
             value = 1 + 0.2 * noise
         else:
             fan_in = p[0].numel()

@@ -175,20 +175,13 @@ inline nlohmann::json clip_text_config(const Weights& text, bool open_clip, cons
           {"eos_token_id", tokens[0] - 1}};
 }
 
-/// An OpenCLIP text tower under CLIPTextModel's names: in_proj is cut into query, key and value, and the last layer is
-/// left out, because Stable Diffusion 2 was trained on the output of the layer before it.
-inline ModelComponent open_clip_text(const Weights& stored, const std::string& where) {
-  const auto layers = count_ldm(stored, "transformer.resblocks.", ".ln_1.weight");
-  require(layers > 1, "{}: an OpenCLIP text tower of {} layers, expected 2 or more", where, layers);
-  // ViT-H has 24 layers; a file that was already cut to 23 is complete.
-  const bool cut = layers == 23 && ldm_shape(stored, "ln_final.weight", 1, where)[0] == 1024;
-  const auto unused = cut ? std::string("-") : fmt::format("transformer.resblocks.{}.", layers - 1);
-  ModelComponent result;
+/// A transformer of OpenCLIP under the names of CLIPTextModel: in_proj is cut into query, key and value.
+inline Weights open_clip_tower(const Weights& stored, const std::string& where) {
+  Weights result;
   for (const auto& [name, entry] : stored) {
-    if (name.starts_with(unused)) continue;
     const auto in_proj = name.find(".attn.in_proj_");
     if (in_proj == std::string::npos) {
-      if (auto target = open_clip_key(name); !target.empty()) result.weights.emplace(std::move(target), entry);
+      if (auto target = open_clip_key(name); !target.empty()) result.emplace(std::move(target), entry);
       continue;
     }
     const auto block = split_key(name);
@@ -197,10 +190,26 @@ inline ModelComponent open_clip_text(const Weights& stored, const std::string& w
     require(block.size() > 2 && rows % 3 == 0, "{}: tensor '{}' has the shape {}, expected three equal blocks of rows",
             where, name, shape_text(entry.shape));
     for (int i = 0; i < 3; ++i) {
-      result.weights.emplace(fmt::format("text_model.encoder.layers.{}.self_attn.{}_proj.{}", block[2], "qkv"[i], kind),
-                             rows_of(entry, i * (rows / 3), rows / 3, name));
+      result.emplace(fmt::format("text_model.encoder.layers.{}.self_attn.{}_proj.{}", block[2], "qkv"[i], kind),
+                     rows_of(entry, i * (rows / 3), rows / 3, name));
     }
   }
+  return result;
+}
+
+/// An OpenCLIP text tower under CLIPTextModel's names, without the last layer, because Stable Diffusion 2 was trained
+/// on the output of the layer before it.
+inline ModelComponent open_clip_text(const Weights& stored, const std::string& where) {
+  const auto layers = count_ldm(stored, "transformer.resblocks.", ".ln_1.weight");
+  require(layers > 1, "{}: an OpenCLIP text tower of {} layers, expected 2 or more", where, layers);
+  // ViT-H has 24 layers; a file that was already cut to 23 is complete.
+  const bool cut = layers == 23 && ldm_shape(stored, "ln_final.weight", 1, where)[0] == 1024;
+  Weights used = stored;
+  if (!cut) {
+    const auto last = fmt::format("transformer.resblocks.{}.", layers - 1);
+    std::erase_if(used, [&](const auto& item) { return item.first.starts_with(last); });
+  }
+  ModelComponent result{.config = {}, .weights = open_clip_tower(used, where), .source = {}};
   result.config = clip_text_config(result.weights, true, where);
   return result;
 }

@@ -18,6 +18,7 @@
 #include "ip2p/io/ldm_checkpoint.hpp"
 #include "ip2p/io/model_folder.hpp"
 #include "ip2p/io/nearest_names.hpp"
+#include "ip2p/io/open_clip.hpp"
 #include "ip2p/io/taesd_files.hpp"
 #include "ip2p/io/weights.hpp"
 
@@ -53,11 +54,13 @@ struct TokenizerFiles {
 
 /// A model on disk, of which only headers and JSON files have been read.
 ///
-/// Components are "unet", "vae", "text_encoder" and "scheduler"; their weights always have the names of diffusers and
-/// transformers, their configurations the form of config.json, wherever they come from. Understands
+/// Components are "unet", "vae", "text_encoder", "scheduler" and "clip" (both towers of a CLIP); their weights always
+/// have the names of diffusers and transformers, their configurations the form of config.json, wherever they come from.
+/// Understands
 /// - a diffusers folder (whole, fp16 variants, sharded), and the folder of a single component;
 /// - a folder with `taesd_encoder.safetensors` and `taesd_decoder.safetensors`;
-/// - a single-file checkpoint of Stable Diffusion 1.x or 2.x, of any number of input channels, or a part of one.
+/// - a single-file checkpoint of Stable Diffusion 1.x or 2.x, of any number of input channels, or a part of one;
+/// - a CLIP: the folder of a transformers CLIPModel (which also gives a "text_encoder"), or an OpenCLIP checkpoint.
 /// A regular value; copies share the open files.
 class ModelFiles {
  public:
@@ -112,9 +115,11 @@ class ModelFiles {
     if (!options_.tokenizer.empty()) {
       places = {options_.tokenizer, options_.tokenizer / "tokenizer"};
     } else if (folder_) {
-      places = {path_ / "tokenizer", path_.parent_path() / "tokenizer"};
+      // The folder of a CLIP holds them beside config.json.
+      places = {path_ / "tokenizer", path_, path_.parent_path() / "tokenizer"};
     } else {
       places = {path_.parent_path() / "tokenizer"};
+      if (has("clip")) places.push_back(path_.parent_path());
     }
     for (const auto& place : places) {
       // transformers 5 saves tokenizer.json alone.
@@ -251,6 +256,17 @@ inline void ModelFiles::open_folder() {
   if (std::filesystem::exists(path_ / "config.json")) {
     kind_ = "folder of one component";
     const auto config = detail::read_json_file(path_ / "config.json");
+    if (detail::text_at(config, "model_type") == "clip") {
+      kind_ = "folder of a CLIP";
+      auto [stored, file] = detail::folder_weights(path_, options_.variant, options_.weights);
+      const auto source = file.filename().string();
+      components_["clip"] = {.config = config, .weights = detail::without_position_ids(stored), .source = source};
+      components_["clip"].config["_class_name"] = "CLIPModel";
+      components_["text_encoder"] = {
+          .config = clip_text_section(config), .weights = detail::clip_text_weights(stored), .source = source};
+      components_["text_encoder"].config["_class_name"] = "CLIPTextModel";
+      return;
+    }
     std::string class_name = detail::text_at(config, "_class_name");
     if (class_name.empty() && detail::text_at(config, "model_type").starts_with("clip")) class_name = "CLIPTextModel";
     const char* name = class_name == "UNet2DConditionModel"      ? "unet"
@@ -292,6 +308,14 @@ inline void ModelFiles::open_single_file() {
     return item.first.starts_with("conditioner.embedders.") || item.first.starts_with("control_model.");
   });
   if (foreign) fail_undetected(all);
+  if (all.contains("visual.conv1.weight")) {
+    kind_ = "OpenCLIP checkpoint";
+    open_clip_ = true;
+    const auto beside = path_.parent_path() / "open_clip_config.json";
+    const auto described = std::filesystem::exists(beside) ? detail::read_json_file(beside) : nlohmann::json::object();
+    components_.emplace("clip", detail::open_clip_model(all, described.value("model_cfg", described), where));
+    return;
+  }
 
   kind_ = "single-file checkpoint";
   if (unet_prefix != "-") {
@@ -350,6 +374,7 @@ inline void ModelFiles::fail_undetected(const Weights& all) const {
       {".lora_down.", "a LoRA, which is no model of its own"},
       {".lora_A.", "a LoRA, which is no model of its own"},
       {"encoder.layers.", "a component in diffusers' layout, which needs the config.json beside it: open its folder"},
+      {"vision_model.", "a CLIP in transformers' layout, which needs the config.json beside it: open its folder"},
       {"down_blocks.", "a component in diffusers' layout, which needs the config.json beside it: open its folder"},
       {"string_to_param", "a textual inversion"},
   };

@@ -81,7 +81,7 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
   for (const auto& item : parameters) {
     const auto names = detail::file_names(item.key());
     auto expected = item.value().sizes().vec();
-    expected[0] /= static_cast<std::int64_t>(names.size());
+    if (names.size() > 1) expected[0] /= static_cast<std::int64_t>(names.size());
     for (const auto& name : names) {
       const auto found = weights.find(name);
       unexpected.erase(name);
@@ -115,7 +115,7 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
     const auto names = detail::file_names(item.key());
     std::vector<at::Tensor> blocks;
     auto shape = item.value().sizes().vec();
-    shape[0] /= static_cast<std::int64_t>(names.size());
+    if (names.size() > 1) shape[0] /= static_cast<std::int64_t>(names.size());
     for (const auto& name : names) blocks.push_back(weights.at(name).read().to(dtype).reshape(shape));
     item.value().set_data(blocks.size() == 1 ? blocks[0] : at::cat(blocks, 0));
   }
@@ -126,6 +126,10 @@ inline std::map<std::string, at::Tensor> state_of(const torch::nn::Module& modul
   std::map<std::string, at::Tensor> state;
   for (const auto& item : module.named_parameters()) {
     const auto names = detail::file_names(item.key());
+    if (names.size() == 1) {
+      state.emplace(names[0], item.value().detach());
+      continue;
+    }
     const auto blocks = item.value().detach().chunk(static_cast<std::int64_t>(names.size()), 0);
     for (std::size_t i = 0; i < names.size(); ++i) state.emplace(names[i], blocks[i]);
   }

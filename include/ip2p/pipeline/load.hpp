@@ -7,7 +7,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <type_traits>
 #include <utility>
 
 #include "ip2p/codec/concepts.hpp"
@@ -44,14 +43,15 @@ Model load_module(const ModelFiles& files, const LoadOptions& options) {
 
 }  // namespace detail
 
-/// Loads one component: `UNet`, `KlAutoencoder`, `TinyAutoencoder`, `ClipTextModel`, or `ClipTextEncoder` (with the
-/// model's tokenizer). \throws Error naming file, component and the tensors that do not fit; nothing half-loaded.
+/// Loads one component: `UNet`, `KlAutoencoder`, `TinyAutoencoder`, `ClipTextModel`, `ClipModel`, or, with the model's
+/// tokenizer, `ClipTextEncoder` and `Clip`. \throws Error naming file, component and the tensors that do not fit;
+/// nothing half-loaded.
 template <class Model>
 Model load(const ModelFiles& files, const LoadOptions& options = {}) {
-  if constexpr (std::is_same_v<Model, ClipTextEncoder>) {
+  if constexpr (requires { typename Model::Network; }) {
     const auto at = files.tokenizer();
-    return ClipTextEncoder(BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens),
-                           detail::load_module<ClipTextModel>(files, options));
+    return Model(BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens),
+                 detail::load_module<typename Model::Network>(files, options));
   } else {
     return detail::load_module<Model>(files, options);
   }

@@ -9,6 +9,7 @@
 #include "ip2p/testing/archetypes.hpp"          // IWYU pragma: export
 #include "ip2p/testing/check_attention.hpp"     // IWYU pragma: export
 #include "ip2p/testing/check_communicator.hpp"  // IWYU pragma: export
+#include "ip2p/testing/check_filter.hpp"        // IWYU pragma: export
 #include "ip2p/testing/check_guidance.hpp"      // IWYU pragma: export
 #include "ip2p/testing/check_noise.hpp"         // IWYU pragma: export
 #include "ip2p/testing/check_optimiser.hpp"     // IWYU pragma: export

@@ -22,6 +22,8 @@ namespace ip2p {
 /// Diffusion does. Ask `tokenizer().encode(prompt)` for what was cut from a long prompt.
 class ClipTextEncoder {
  public:
+  using Network = ClipTextModel;  ///< What `load<ClipTextEncoder>` loads beside the tokenizer.
+
   /// \throws Error when the tokenizer can give ids or lengths that the model has no embedding for
   ClipTextEncoder(BpeTokenizer tokenizer, ClipTextModel model)
       : tokenizer_(std::move(tokenizer)), model_(std::move(model)) {

@@ -6,9 +6,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
-#include <ATen/ops/sigmoid.h>
 
 #include <cstdint>
 #include <memory>
@@ -18,6 +15,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/nn/clip_layer.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
 
@@ -80,36 +78,6 @@ struct ClipTextConfig {
 
 namespace detail {
 
-struct ClipTextLayer : torch::nn::Module {
-  explicit ClipTextLayer(const ClipTextConfig& config)
-      : heads(config.num_attention_heads), quick(config.hidden_act == "quick_gelu") {
-    const auto width = config.hidden_size;
-    auto attention = register_module("self_attn", std::make_shared<torch::nn::Module>());
-    qkv_proj = attention->register_module("qkv_proj", std::make_shared<Linear>(width, 3 * width));
-    out_proj = attention->register_module("out_proj", std::make_shared<Linear>(width, width));
-    layer_norm1 = register_module("layer_norm1", std::make_shared<LayerNorm>(width));
-    auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
-    fc1 = mlp->register_module("fc1", std::make_shared<Linear>(width, config.intermediate_size));
-    fc2 = mlp->register_module("fc2", std::make_shared<Linear>(config.intermediate_size, width));
-    layer_norm2 = register_module("layer_norm2", std::make_shared<LayerNorm>(width));
-  }
-
-  at::Tensor operator()(const at::Tensor& x) const {
-    // [B,T,3C] -> three views [B,heads,T,d]; causal, as CLIP was trained, and without a padding mask.
-    const auto qkv =
-        (*qkv_proj)((*layer_norm1)(x)).unflatten(-1, {3, heads, x.size(2) / heads}).permute({2, 0, 3, 1, 4});
-    const auto mixed = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, true);
-    const auto y = x + (*out_proj)(mixed.transpose(1, 2).flatten(2));
-    const auto hidden = (*fc1)((*layer_norm2)(y));
-    return y + (*fc2)(quick ? hidden * at::sigmoid(1.702 * hidden) : at::gelu(hidden));
-  }
-
-  std::shared_ptr<Linear> qkv_proj, out_proj, fc1, fc2;
-  std::shared_ptr<LayerNorm> layer_norm1, layer_norm2;
-  std::int64_t heads;
-  bool quick;
-};
-
 struct ClipTextModule : torch::nn::Module {
   explicit ClipTextModule(ClipTextConfig config_) : config(std::move(config_)) {
     config.validate("ClipTextConfig");
@@ -122,14 +90,17 @@ struct ClipTextModule : torch::nn::Module {
     auto list = model->register_module("encoder", std::make_shared<torch::nn::Module>())
                     ->register_module("layers", std::make_shared<torch::nn::Module>());
     for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-      layers.push_back(list->register_module(std::to_string(i), std::make_shared<ClipTextLayer>(config)));
+      layers.push_back(list->register_module(
+          std::to_string(i),
+          std::make_shared<ClipLayer>(config.hidden_size, config.intermediate_size, config.num_attention_heads,
+                                      config.hidden_act == "quick_gelu", /*causal=*/true)));
     }
     final_layer_norm = model->register_module("final_layer_norm", std::make_shared<LayerNorm>(config.hidden_size));
   }
 
   ClipTextConfig config;
   std::shared_ptr<Embedding> token_embedding, position_embedding;
-  std::vector<std::shared_ptr<ClipTextLayer>> layers;
+  std::vector<std::shared_ptr<ClipLayer>> layers;
   std::shared_ptr<LayerNorm> final_layer_norm;
   std::int64_t added_end = 0;  ///< One past the last id that `ClipTextModel::add_rows` gave vectors to.
 };

@@ -1,0 +1,64 @@
+#pragma once
+
+/// \file
+/// How sure a mean is: percentile bootstrap (Efron 1979).
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/sample_random.hpp"
+
+namespace ip2p {
+
+/// Settings of `bootstrap_mean`.
+struct BootstrapOptions {
+  double confidence = 0.95;
+  std::int64_t resamples = 9999;
+  std::uint64_t seed = 0;
+};
+
+/// A mean and the interval that it lies in with the wanted confidence.
+struct ConfidenceInterval {
+  double mean = 0.0, low = 0.0, high = 0.0;
+};
+
+/// The value below which a share of `values` lies, linear between neighbours. \param values sorted, not empty
+inline double quantile(std::span<const double> values, double share) {
+  require(!values.empty() && share >= 0.0 && share <= 1.0,
+          "quantile: expected values and a share of 0 to 1, found {} values and {}", values.size(), share);
+  const double place = share * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<std::size_t>(place);
+  const auto above = std::min(below + 1, values.size() - 1);
+  return values[below] + (values[above] - values[below]) * (place - static_cast<double>(below));
+}
+
+/// Mean of `values` with the percentile interval of the means of resamples; a function of the values, their order and
+/// the seed. For the difference of two methods on the same pictures, give their differences.
+/// \throws Error for no values, a confidence outside (0, 1), or no resamples
+inline ConfidenceInterval bootstrap_mean(std::span<const double> values, const BootstrapOptions& options = {}) {
+  require(!values.empty(), "bootstrap: expected at least one value, found none");
+  require(options.confidence > 0.0 && options.confidence < 1.0,
+          "bootstrap: expected a confidence between 0 and 1, found {}", options.confidence);
+  require(options.resamples >= 1, "bootstrap: expected at least one resample, found {}", options.resamples);
+  const auto count = static_cast<std::int64_t>(values.size());
+  std::vector<double> means;
+  means.reserve(static_cast<std::size_t>(options.resamples));
+  for (std::int64_t resample = 0; resample < options.resamples; ++resample) {
+    SampleRandom random(options.seed, static_cast<std::uint64_t>(resample), 0);
+    double sum = 0.0;
+    for (std::int64_t i = 0; i < count; ++i) sum += values[static_cast<std::size_t>(random.below(count))];
+    means.push_back(sum / static_cast<double>(count));
+  }
+  std::sort(means.begin(), means.end());
+  double sum = 0.0;
+  for (const double value : values) sum += value;
+  const double tail = (1.0 - options.confidence) / 2;
+  return {sum / static_cast<double>(count), quantile(means, tail), quantile(means, 1.0 - tail)};
+}
+
+}  // namespace ip2p

@@ -1,0 +1,164 @@
+#pragma once
+
+/// \file
+/// Learned perceptual image patch similarity, version 0.1 (Zhang et al. 2018), over AlexNet or VGG-16.
+
+#include <ATen/ops/max_pool2d.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/tensor.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/weights.hpp"
+#include "ip2p/nn/layers.hpp"
+#include "ip2p/nn/model.hpp"
+#include "ip2p/nn/state.hpp"
+
+namespace ip2p {
+
+/// The network whose features are compared.
+enum class LpipsNetwork { alexnet, vgg16 };
+
+namespace detail {
+
+struct LpipsModule : torch::nn::Module {
+  struct Step {
+    std::shared_ptr<Conv2d> conv;  ///< A pooling where there is none.
+    bool compared = false;         ///< Whether the features after it count.
+  };
+
+  explicit LpipsModule(LpipsNetwork network) : vgg(network == LpipsNetwork::vgg16) {
+    auto net = register_module("net", std::make_shared<torch::nn::Module>());
+    std::int64_t place = 0;  // in torchvision's list of layers, by which the weights are named
+    std::int64_t channels = 3;
+    std::shared_ptr<torch::nn::Module> slice;
+    const auto open = [&](int number) {
+      slice = net->register_module("slice" + std::to_string(number), std::make_shared<torch::nn::Module>());
+    };
+    const auto conv = [&](std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
+      steps.push_back({slice->register_module(std::to_string(place),
+                                              std::make_shared<Conv2d>(channels, out, kernel, stride, padding))});
+      channels = out;
+      place += 2;  // the activation stands between
+    };
+    const auto pool = [&] {
+      steps.push_back({});
+      ++place;
+    };
+    const auto close = [&] {
+      steps.back().compared = true;
+      widths.push_back(channels);
+    };
+    if (vgg) {
+      const std::array<std::pair<std::int64_t, int>, 5> levels{{{64, 2}, {128, 2}, {256, 3}, {512, 3}, {512, 3}}};
+      for (std::size_t level = 0; level < levels.size(); ++level) {
+        open(static_cast<int>(level) + 1);
+        if (level > 0) pool();
+        for (int i = 0; i < levels[level].second; ++i) conv(levels[level].first, 3, 1, 1);
+        close();
+      }
+    } else {
+      open(1);
+      conv(64, 11, 4, 2);
+      close();
+      open(2);
+      pool();
+      conv(192, 5, 1, 2);
+      close();
+      open(3);
+      pool();
+      conv(384, 3, 1, 1);
+      close();
+      for (const int number : {4, 5}) {
+        open(number);
+        conv(256, 3, 1, 1);
+        close();
+      }
+    }
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      auto lin = register_module("lin" + std::to_string(i), std::make_shared<torch::nn::Module>());
+      auto model = lin->register_module("model", std::make_shared<torch::nn::Module>());
+      weights.push_back(model->register_module("1", std::make_shared<Conv2d>(widths[i], 1, 1, 1, 0, false)));
+    }
+  }
+
+  /// \param images [B, 3, H, W], scaled  \return the compared features
+  [[nodiscard]] std::vector<at::Tensor> features(at::Tensor x) const {
+    std::vector<at::Tensor> found;
+    for (const auto& step : steps) {
+      x = step.conv ? at::relu((*step.conv)(x)) : at::max_pool2d(x, {vgg ? 2 : 3, vgg ? 2 : 3}, {2, 2});
+      if (step.compared) found.push_back(x);
+    }
+    return found;
+  }
+
+  bool vgg;
+  std::vector<Step> steps;
+  std::vector<std::int64_t> widths;
+  std::vector<std::shared_ptr<Conv2d>> weights;  ///< One a level, [1, channels, 1, 1].
+};
+
+}  // namespace detail
+
+/// The perceptual distance of pictures, 0 for equal ones.
+///
+/// Weights are read from safetensors with the names of the lpips package: save `lpips.LPIPS(net="alex").state_dict()`.
+class Lpips : public ModelHandle<detail::LpipsModule> {
+ public:
+  /// Weights are uninitialised: load them.
+  explicit Lpips(LpipsNetwork network = LpipsNetwork::alexnet)
+      : ModelHandle(std::make_shared<detail::LpipsModule>(network)) {}
+
+  /// \throws Error as `SafetensorsFile::open` and `load_weights` do
+  static Lpips open(const std::filesystem::path& file, LpipsNetwork network = LpipsNetwork::alexnet) {
+    Lpips lpips(network);
+    auto weights = weights_of(SafetensorsFile::open(file));
+    // The package stores its list of linear layers and its constants too.
+    std::erase_if(weights, [](const auto& item) {
+      return item.first.starts_with("lins.") || item.first.starts_with("scaling_layer.");
+    });
+    load_weights(lpips.module(), weights, file.string() + " (lpips)");
+    lpips.freeze();
+    return lpips;
+  }
+
+  /// \param a, b [B, 3, H, W] in [-1, 1]  \return [B]  \throws Error for unlike shapes and below 35x35 pixels (AlexNet)
+  ///   or 16x16 (VGG), where no features are left
+  [[nodiscard]] at::Tensor operator()(const at::Tensor& a, const at::Tensor& b) const {
+    const std::int64_t least = module_->vgg ? 16 : 35;
+    require(a.dim() == 4 && a.size(1) == 3 && a.sizes() == b.sizes() && a.size(2) >= least && a.size(3) >= least,
+            "lpips: expected two of one shape [B, 3, H, W] of at least {0}x{0} pixels, found {1} and {2}", least,
+            shape_text(a.sizes()), shape_text(b.sizes()));
+    const auto first = module_->features(scaled(a)), second = module_->features(scaled(b));
+    at::Tensor total;
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      const auto difference = (unit(first[i]) - unit(second[i])).pow(2);
+      const auto level = (*module_->weights[i])(difference).mean({1, 2, 3});
+      total = total.defined() ? total + level : level;
+    }
+    return total;
+  }
+
+ private:
+  [[nodiscard]] at::Tensor scaled(const at::Tensor& images) const {
+    const auto channels = [&](std::array<float, 3> values) {
+      return at::tensor(at::ArrayRef<float>(values), at::kFloat).view({3, 1, 1}).to(device(), dtype());
+    };
+    return (images.to(device(), dtype()) - channels({-0.030F, -0.088F, -0.188F})) / channels({0.458F, 0.448F, 0.450F});
+  }
+
+  static at::Tensor unit(const at::Tensor& features) {
+    return features / (features.pow(2).sum(1, true).sqrt() + 1e-10);
+  }
+};
+
+}  // namespace ip2p

@@ -1,0 +1,123 @@
+#pragma once
+
+/// \file
+/// What filters judge: two pictures, their captions, and features that are computed when a test asks for them.
+
+#include <ATen/ops/stack.h>
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/filter/similarity.hpp"
+#include "ip2p/io/image_types.hpp"
+
+namespace ip2p {
+
+/// Something that puts pictures and texts into one space; shipped: `Clip`.
+///
+///     at::Tensor image_features(std::span<const Image> pictures) const;    // [B, D], unit rows
+///     at::Tensor text_features(std::span<const std::string> texts) const;  // [B, D], unit rows
+template <class Embedder>
+concept ImageTextEmbedder = requires(const Embedder& embedder, std::span<const Image> pictures,
+                                     std::span<const std::string> texts) {
+  { embedder.image_features(pictures) } -> std::convertible_to<at::Tensor>;
+  { embedder.text_features(texts) } -> std::convertible_to<at::Tensor>;
+};
+
+/// Rows of features that are computed at the first call, once for all copies.
+class LazyFeatures {
+ public:
+  /// \param compute gives [2, D]: before, after
+  explicit LazyFeatures(std::function<at::Tensor()> compute) : state_(std::make_shared<State>()) {
+    state_->compute = std::move(compute);
+  }
+
+  /// \throws Error unless there are two rows
+  [[nodiscard]] const at::Tensor& operator()() const {
+    if (!state_->value.defined()) {
+      const auto value = state_->compute();
+      require(value.defined() && value.dim() == 2 && value.size(0) == 2,
+              "features of a pair: expected [2, D], found {}",
+              value.defined() ? shape_text(value.sizes()) : "no tensor");
+      state_->value = value;
+    }
+    return state_->value;
+  }
+
+ private:
+  struct State {
+    std::function<at::Tensor()> compute;
+    at::Tensor value;
+  };
+  std::shared_ptr<State> state_;
+};
+
+/// The features of a pair of pictures and of its two captions, each computed at most once, when first asked for. Copies
+/// share them; one thread at a time.
+class PairFeatures {
+ public:
+  PairFeatures(LazyFeatures pictures, LazyFeatures captions)
+      : pictures_(std::move(pictures)), captions_(std::move(captions)) {}
+
+  /// Cosine of the two pictures (clip_sim_image of the published set). Needs no captions.
+  [[nodiscard]] double images() const {
+    return feature_similarity(row(pictures_, 0), row(pictures_, 1)).item<double>();
+  }
+
+  /// Cosines of each picture with its caption: before, after (clip_sim_0, clip_sim_1).
+  [[nodiscard]] std::array<double, 2> captions() const {
+    const auto both = feature_similarity(pictures_(), captions_());
+    return {both[0].item<double>(), both[1].item<double>()};
+  }
+
+  /// `directional_similarity` of the pair (clip_sim_dir).
+  [[nodiscard]] double direction() const {
+    return directional_similarity(row(pictures_, 0), row(pictures_, 1), row(captions_, 0), row(captions_, 1))
+        .item<double>();
+  }
+
+ private:
+  static at::Tensor row(const LazyFeatures& features, std::int64_t which) { return features().narrow(0, which, 1); }
+
+  LazyFeatures pictures_, captions_;
+};
+
+/// A pair of pictures that a filter keeps or rejects.
+struct CandidatePair {
+  Image before, after;
+  std::string input, output;  ///< Captions of the two.
+  PairFeatures features;
+};
+
+/// Pairs of one prompt, with features of `embedder` (which must outlive them); those of the captions are computed once
+/// for all. \param pictures before and after in turn, as `PairGenerator` gives them
+/// \throws Error for an odd number of pictures
+template <ImageTextEmbedder Embedder>
+std::vector<CandidatePair> candidate_pairs(const Embedder& embedder, std::vector<Image> pictures,
+                                           const std::string& input, const std::string& output) {
+  require(pictures.size() % 2 == 0, "candidate pairs: expected pictures before and after in turn, found {} pictures",
+          pictures.size());
+  const LazyFeatures captions([&embedder, texts = std::vector<std::string>{input, output}] {
+    return at::Tensor(embedder.text_features(texts));
+  });
+  std::vector<CandidatePair> pairs;
+  for (std::size_t i = 0; i < pictures.size(); i += 2) {
+    // The pictures live in the pair and here: their features are computed later, if at all.
+    auto both = std::make_shared<std::vector<Image>>(std::vector<Image>{pictures[i], pictures[i + 1]});
+    LazyFeatures images([&embedder, both] { return at::Tensor(embedder.image_features(*both)); });
+    pairs.push_back(
+        {std::move(pictures[i]), std::move(pictures[i + 1]), input, output, PairFeatures(std::move(images), captions)});
+  }
+  return pairs;
+}
+
+}  // namespace ip2p

@@ -1,0 +1,65 @@
+#pragma once
+
+/// \file
+/// The pairs of one prompt that go into the set, and why the others do not.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/filter/concepts.hpp"
+
+namespace ip2p {
+
+/// What became of pairs; sums over prompts.
+struct FilterCounts {
+  std::int64_t judged = 0;
+  std::int64_t kept = 0;
+  std::int64_t surplus = 0;                      ///< Passed the filter, but others of the prompt were better.
+  std::map<std::string, std::int64_t> rejected;  ///< By the verdict's reason.
+
+  FilterCounts& operator+=(const FilterCounts& other) {
+    judged += other.judged;
+    kept += other.kept;
+    surplus += other.surplus;
+    for (const auto& [reason, count] : other.rejected) rejected[reason] += count;
+    return *this;
+  }
+  friend bool operator==(const FilterCounts&, const FilterCounts&) = default;
+};
+
+/// Which pairs of a prompt were kept.
+struct PairSelection {
+  std::vector<std::size_t> kept;  ///< Their places, the best direction first.
+  FilterCounts counts;
+};
+
+/// Judges the pairs of one prompt; of those that `filter` keeps, the `most` of the greatest directional similarity stay
+/// (4 in InstructPix2Pix), of equal ones the first.
+template <class Filter>
+PairSelection keep_best(std::span<const CandidatePair> pairs, const Filter& filter, std::size_t most = 4) {
+  require_pair_filter<Filter>();
+  PairSelection selection;
+  std::vector<std::pair<double, std::size_t>> passed;
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const Verdict verdict = filter(pairs[i]);
+    ++selection.counts.judged;
+    if (verdict.kept()) {
+      passed.emplace_back(pairs[i].features.direction(), i);
+    } else {
+      ++selection.counts.rejected[std::string(verdict.reason)];
+    }
+  }
+  std::stable_sort(passed.begin(), passed.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  for (std::size_t k = 0; k < std::min(most, passed.size()); ++k) selection.kept.push_back(passed[k].second);
+  selection.counts.kept = static_cast<std::int64_t>(selection.kept.size());
+  selection.counts.surplus = static_cast<std::int64_t>(passed.size()) - selection.counts.kept;
+  return selection;
+}
+
+}  // namespace ip2p

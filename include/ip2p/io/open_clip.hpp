@@ -1,0 +1,134 @@
+#pragma once
+
+/// \file
+/// A whole CLIP from an OpenCLIP checkpoint, under the names and with the configuration of transformers' CLIPModel.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/ldm_checkpoint.hpp"
+#include "ip2p/io/weights.hpp"
+
+namespace ip2p {
+
+/// The text tower's section of a CLIPModel's config.json, older writers' `text_config_dict` applied.
+inline nlohmann::json clip_text_section(const nlohmann::json& config) {
+  auto section = config.value("text_config", nlohmann::json::object());
+  if (const auto older = config.find("text_config_dict"); older != config.end() && older->is_object()) {
+    section.merge_patch(*older);
+  }
+  return section;
+}
+
+namespace detail {
+
+/// Without `position_ids`, which older writers store as integers.
+inline Weights without_position_ids(Weights stored) {
+  std::erase_if(stored, [](const auto& item) { return item.first.ends_with("embeddings.position_ids"); });
+  return stored;
+}
+
+/// `entry` [R, C] as [C, R]: OpenCLIP multiplies projections from the right.
+inline WeightEntry transposed(const WeightEntry& entry, const std::string& name) {
+  require(entry.shape.size() == 2, "tensor '{}': expected a matrix, found {}", name, shape_text(entry.shape));
+  WeightEntry result = entry;
+  std::swap(result.shape[0], result.shape[1]);
+  result.read = [read = entry.read] { return read().t().contiguous(); };
+  return result;
+}
+
+/// Channels of a head in OpenCLIP's vision towers, by width; 64 but for the largest.
+inline std::int64_t open_clip_head_width(std::int64_t width) {
+  switch (width) {
+    case 1280:  // ViT-H
+      return 80;
+    case 1408:  // ViT-g
+      return 88;
+    case 1664:  // ViT-bigG
+      return 104;
+    default:
+      return 64;
+  }
+}
+
+/// Both towers of an OpenCLIP file whose images go through a vision transformer.
+///
+/// \param model the `model_cfg` of open_clip_config.json, or an empty object; then heads are those of the published
+///   towers of that width and the activation is the exact gelu, which is OpenCLIP's default (models that were trained
+///   with quick_gelu need an override)
+inline ModelComponent open_clip_model(const Weights& all, const nlohmann::json& model, const std::string& where) {
+  constexpr std::string_view visual = "visual.";
+  Weights text, image;
+  for (const auto& [name, entry] : all) {
+    if (name.starts_with(visual)) {
+      image.emplace(name.substr(visual.size()), entry);
+    } else {
+      text.emplace(name, entry);
+    }
+  }
+  const auto& projection = ldm_shape(all, "text_projection", 2, where);
+  ModelComponent result{.config = {}, .weights = open_clip_tower(text, where), .source = {}};
+  auto& weights = result.weights;
+  auto text_config = clip_text_config(weights, true, where);
+  weights.emplace("text_projection.weight", transposed(all.at("text_projection"), "text_projection"));
+  if (const auto scale = all.find("logit_scale"); scale != all.end()) weights.emplace("logit_scale", scale->second);
+
+  const auto width = ldm_shape(image, "class_embedding", 1, where)[0];
+  const auto patch = ldm_shape(image, "conv1.weight", 4, where)[2];
+  const auto positions = ldm_shape(image, "positional_embedding", 2, where)[0];
+  const auto side = static_cast<std::int64_t>(std::lround(std::sqrt(static_cast<double>(positions - 1))));
+  require(side * side == positions - 1, "{}: 'visual.positional_embedding': expected a square and one, found {} rows",
+          where, positions);
+  const auto layers = count_ldm(image, "transformer.resblocks.", ".ln_1.weight");
+  require(layers > 0, "{}: lacks the tensor 'visual.transformer.resblocks.0.ln_1.weight'", where);
+  const auto intermediate = ldm_shape(image, "transformer.resblocks.0.mlp.c_fc.weight", 2, where)[0];
+  const auto move = [&](const std::string& from, const std::string& to) {
+    if (auto node = image.extract(from)) weights.emplace("vision_model." + to, node.mapped());
+  };
+  if (const auto found = image.extract("proj")) {
+    weights.emplace("visual_projection.weight", transposed(found.mapped(), "visual.proj"));
+  }
+  move("class_embedding", "embeddings.class_embedding");
+  move("conv1.weight", "embeddings.patch_embedding.weight");
+  for (const std::string kind : {"weight", "bias"}) {
+    move("ln_pre." + kind, "pre_layrnorm." + kind);  // transformers' spelling
+    move("ln_post." + kind, "post_layernorm." + kind);
+  }
+  constexpr std::string_view tower = "text_model.";
+  for (auto& [name, entry] : open_clip_tower(image, where)) {
+    weights.emplace(name.starts_with(tower) ? "vision_model." + name.substr(tower.size()) : "visual." + name, entry);
+  }
+
+  const auto section = [&](const char* key) { return model.value(key, nlohmann::json::object()); };
+  const auto heads = [&](std::int64_t channels, std::int64_t each) {
+    return std::max<std::int64_t>(channels / each, 1);
+  };
+  const char* activation = model.value("quick_gelu", false) ? "quick_gelu" : "gelu";
+  text_config["hidden_act"] = activation;
+  text_config["num_attention_heads"] = section("text_cfg").value("heads", text_config.at("num_attention_heads"));
+  // The file says nothing of the end token; 2 stands for "the largest id of a text", which is how OpenCLIP finds it.
+  text_config["eos_token_id"] = 2;
+  result.config = {
+      {"_class_name", "CLIPModel"},
+      {"model_type", "clip"},
+      {"projection_dim", projection[1]},
+      {"text_config", text_config},
+      {"vision_config",
+       {{"hidden_size", width},
+        {"intermediate_size", intermediate},
+        {"num_hidden_layers", layers},
+        {"num_attention_heads", heads(width, section("vision_cfg").value("head_width", open_clip_head_width(width)))},
+        {"image_size", patch * side},
+        {"patch_size", patch},
+        {"hidden_act", activation}}}};
+  return result;
+}
+
+}  // namespace detail
+}  // namespace ip2p

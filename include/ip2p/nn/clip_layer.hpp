@@ -1,0 +1,49 @@
+#pragma once
+
+/// \file
+/// The transformer layer that both towers of CLIP are made of.
+
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/sigmoid.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "ip2p/nn/layers.hpp"
+
+namespace ip2p::detail {
+
+/// x += attention(norm1 x); x += mlp(norm2 x), under the names of transformers' `CLIPEncoderLayer`.
+struct ClipLayer : torch::nn::Module {
+  /// \param quick_ x sigmoid(1.702 x) in place of the exact gelu  \param causal_ tokens see those before them only
+  ClipLayer(std::int64_t width, std::int64_t intermediate, std::int64_t heads_, bool quick_, bool causal_)
+      : heads(heads_), quick(quick_), causal(causal_) {
+    auto attention = register_module("self_attn", std::make_shared<torch::nn::Module>());
+    qkv_proj = attention->register_module("qkv_proj", std::make_shared<Linear>(width, 3 * width));
+    out_proj = attention->register_module("out_proj", std::make_shared<Linear>(width, width));
+    layer_norm1 = register_module("layer_norm1", std::make_shared<LayerNorm>(width));
+    auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
+    fc1 = mlp->register_module("fc1", std::make_shared<Linear>(width, intermediate));
+    fc2 = mlp->register_module("fc2", std::make_shared<Linear>(intermediate, width));
+    layer_norm2 = register_module("layer_norm2", std::make_shared<LayerNorm>(width));
+  }
+
+  /// \param x [B, T, C]  \return [B, T, C]
+  at::Tensor operator()(const at::Tensor& x) const {
+    // [B,T,3C] -> three views [B,heads,T,d]; without a padding mask, as CLIP was trained.
+    const auto qkv =
+        (*qkv_proj)((*layer_norm1)(x)).unflatten(-1, {3, heads, x.size(2) / heads}).permute({2, 0, 3, 1, 4});
+    const auto mixed = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, causal);
+    const auto y = x + (*out_proj)(mixed.transpose(1, 2).flatten(2));
+    const auto hidden = (*fc1)((*layer_norm2)(y));
+    return y + (*fc2)(quick ? hidden * at::sigmoid(1.702 * hidden) : at::gelu(hidden));
+  }
+
+  std::shared_ptr<Linear> qkv_proj, out_proj, fc1, fc2;
+  std::shared_ptr<LayerNorm> layer_norm1, layer_norm2;
+  std::int64_t heads;
+  bool quick, causal;
+};
+
+}  // namespace ip2p::detail

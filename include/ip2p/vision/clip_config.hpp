@@ -1,0 +1,119 @@
+#pragma once
+
+/// \file
+/// Shape of a CLIP: config.json of transformers' CLIPModel.
+
+#include <cmath>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/open_clip.hpp"
+#include "ip2p/text/clip_text_model.hpp"
+
+namespace ip2p {
+
+/// Shape of the image tower. The default is OpenAI's ViT-L/14.
+struct ClipVisionConfig {
+  std::int64_t hidden_size = 1024;
+  std::int64_t intermediate_size = 4096;
+  std::int64_t num_hidden_layers = 24;
+  std::int64_t num_attention_heads = 16;
+  std::int64_t image_size = 224;  ///< Side of the square input in pixels.
+  std::int64_t patch_size = 14;
+  std::string hidden_act = "quick_gelu";  ///< "quick_gelu" (OpenAI) or "gelu" (OpenCLIP).
+
+  /// Tokens of a picture: its patches and the class token.
+  [[nodiscard]] std::int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size) + 1; }
+
+  /// \throws Error for sizes that are not positive or do not divide, and for another activation
+  void validate(const std::string& where) const {
+    require(hidden_size > 0 && intermediate_size > 0 && num_hidden_layers > 0 && num_attention_heads > 0 &&
+                hidden_size % num_attention_heads == 0,
+            "{}: expected positive sizes and hidden_size {} to be a multiple of num_attention_heads {}", where,
+            hidden_size, num_attention_heads);
+    require(patch_size > 0 && image_size >= patch_size && image_size % patch_size == 0,
+            "{}: image_size: expected a multiple of patch_size {}, found {}", where, patch_size, image_size);
+    require(hidden_act == "quick_gelu" || hidden_act == "gelu", "{}: hidden_act: expected quick_gelu or gelu, found {}",
+            where, hidden_act);
+  }
+};
+
+/// Shape of a `ClipModel`. The default is OpenAI's ViT-L/14.
+struct ClipConfig {
+  ClipTextConfig text{};
+  ClipVisionConfig vision{};
+  std::int64_t projection_dim = 768;  ///< Width of the space that pictures and texts share.
+  /// The token whose state stands for the text: its first place; 2 means the place of the largest id, as in files that
+  /// were written before transformers had the right number.
+  std::int64_t eos_token_id = 49407;
+
+  /// Reads transformers' config.json; what it leaves out has transformers' values (those of ViT-B/32).
+  /// \param where named in errors  \throws Error for missing or unknown values
+  static ClipConfig from_json(const nlohmann::json& json, const std::string& where) {
+    try {
+      nlohmann::json text{{"hidden_size", 512},
+                          {"intermediate_size", 2048},
+                          {"num_hidden_layers", 12},
+                          {"num_attention_heads", 8},
+                          {"eos_token_id", 49407}};
+      text.merge_patch(clip_text_section(json));
+      auto vision = json.value("vision_config", nlohmann::json::object());
+      if (const auto older = json.find("vision_config_dict"); older != json.end() && older->is_object()) {
+        vision.merge_patch(*older);
+      }
+      ClipConfig config;
+      config.text = ClipTextConfig::from_json(text, where + ", text_config");
+      config.vision = {.hidden_size = vision.value("hidden_size", std::int64_t{768}),
+                       .intermediate_size = vision.value("intermediate_size", std::int64_t{3072}),
+                       .num_hidden_layers = vision.value("num_hidden_layers", std::int64_t{12}),
+                       .num_attention_heads = vision.value("num_attention_heads", std::int64_t{12}),
+                       .image_size = vision.value("image_size", std::int64_t{224}),
+                       .patch_size = vision.value("patch_size", std::int64_t{32}),
+                       .hidden_act = vision.value("hidden_act", std::string("quick_gelu"))};
+      for (const auto& [tower, section] : {std::pair{"text_config", text}, std::pair{"vision_config", vision}}) {
+        const double eps = section.value("layer_norm_eps", 1e-5);
+        require(eps == 1e-5, "{}: {}: layer_norm_eps: expected 1e-5, found {:g}", where, tower, eps);
+      }
+      config.projection_dim = json.value("projection_dim", std::int64_t{512});
+      config.eos_token_id = text.at("eos_token_id").get<std::int64_t>();
+      config.validate(where);
+      return config;
+    } catch (const nlohmann::json::exception& error) {
+      fail("{}: expected the config.json of a CLIPModel, found: {}", where, error.what());
+    }
+  }
+
+  /// The same fields in transformers' form; `from_json(to_json())` is the identity.
+  [[nodiscard]] nlohmann::json to_json() const {
+    auto text_json = text.to_json();
+    text_json["eos_token_id"] = eos_token_id;
+    text_json["projection_dim"] = projection_dim;
+    return {{"architectures", {"CLIPModel"}},
+            {"model_type", "clip"},
+            {"projection_dim", projection_dim},
+            {"logit_scale_init_value", std::log(1.0 / 0.07)},
+            {"text_config", text_json},
+            {"vision_config",
+             {{"model_type", "clip_vision_model"},
+              {"hidden_size", vision.hidden_size},
+              {"intermediate_size", vision.intermediate_size},
+              {"num_hidden_layers", vision.num_hidden_layers},
+              {"num_attention_heads", vision.num_attention_heads},
+              {"image_size", vision.image_size},
+              {"patch_size", vision.patch_size},
+              {"hidden_act", vision.hidden_act},
+              {"projection_dim", projection_dim},
+              {"layer_norm_eps", 1e-5}}}};
+  }
+
+  /// \throws Error where a tower's shape is not sound or the projection is empty
+  void validate(const std::string& where) const {
+    text.validate(where + ", text_config");
+    vision.validate(where + ", vision_config");
+    require(projection_dim > 0, "{}: projection_dim: expected a positive width, found {}", where, projection_dim);
+  }
+};
+
+}  // namespace ip2p
