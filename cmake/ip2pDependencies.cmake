@@ -3,6 +3,7 @@
 # Defines
 #   ip2p::libtorch   LibTorch, with CUDA where it can be used
 #   ip2p::webp       libwebp with IP2P_HAS_WEBP, or nothing where it is absent
+#   ip2p::curl       libcurl with IP2P_HAS_CURL, or nothing where it is absent
 #   ip2p::gloo       the headers of Gloo with IP2P_HAS_GLOO, or nothing where they are absent; its code is in LibTorch
 # and finds fmt, nlohmann_json, PNG, JPEG and Threads.
 #
@@ -39,6 +40,22 @@ if(NOT TARGET ip2p::webp)
       INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_WEBP=1
       INTERFACE_INCLUDE_DIRECTORIES "${IP2P_WEBP_INCLUDE_DIR}"
       INTERFACE_LINK_LIBRARIES "${IP2P_WEBPDEMUX_LIBRARY};${IP2P_WEBP_LIBRARY}")
+  endif()
+endif()
+
+if(NOT TARGET ip2p::curl)
+  find_path(IP2P_CURL_INCLUDE_DIR curl/curl.h)
+  find_library(IP2P_CURL_LIBRARY curl)
+  mark_as_advanced(IP2P_CURL_INCLUDE_DIR IP2P_CURL_LIBRARY)
+  add_library(ip2p::curl INTERFACE IMPORTED)
+  if(IP2P_CURL_INCLUDE_DIR AND IP2P_CURL_LIBRARY)
+    set_target_properties(ip2p::curl PROPERTIES
+      INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_CURL=1
+      INTERFACE_INCLUDE_DIRECTORIES "${IP2P_CURL_INCLUDE_DIR}"
+      INTERFACE_LINK_LIBRARIES "${IP2P_CURL_LIBRARY}")
+  else()
+    # The header alone, without the library, must not be taken for a libcurl.
+    set_target_properties(ip2p::curl PROPERTIES INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_CURL=0)
   endif()
 endif()
 

@@ -1,0 +1,145 @@
+#pragma once
+
+/// \file
+/// HTTP through libcurl, where it is installed.
+///
+/// `IP2P_HAS_CURL` is 1 if requests can be sent. The build sets it to match what is linked; without a build that does,
+/// it follows the presence of the header.
+
+#ifndef IP2P_HAS_CURL
+#if __has_include(<curl/curl.h>)
+#define IP2P_HAS_CURL 1
+#else
+#define IP2P_HAS_CURL 0
+#endif
+#endif
+
+#if IP2P_HAS_CURL
+#include <curl/curl.h>
+#endif
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/language/http.hpp"
+
+namespace ip2p {
+
+/// Sends requests with libcurl: certificates are checked, redirections are not followed, answers are at most 16 MiB.
+/// Without libcurl in the build, `post` throws `Error`.
+struct CurlTransport {
+  HttpResponse post(const HttpRequest& request) const;
+};
+static_assert(HttpTransport<CurlTransport>);
+
+#if IP2P_HAS_CURL
+
+namespace detail {
+
+struct CurlAnswer {
+  static constexpr std::size_t largest = std::size_t{16} << 20;
+  std::string body;
+  bool too_large = false;
+
+  static std::size_t take(char* data, std::size_t size, std::size_t count, void* self) {
+    auto& answer = *static_cast<CurlAnswer*>(self);
+    answer.too_large = answer.body.size() + size * count > largest;
+    if (answer.too_large) return 0;
+    answer.body.append(data, size * count);
+    return size * count;
+  }
+};
+
+inline int curl_should_stop(void* token, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return static_cast<const std::stop_token*>(token)->stop_requested() ? 1 : 0;
+}
+
+inline void init_curl() {
+  static const auto code = curl_global_init(CURL_GLOBAL_DEFAULT);
+  require(code == CURLE_OK, "libcurl cannot be started: {}", curl_easy_strerror(code));
+}
+
+}  // namespace detail
+
+inline HttpResponse CurlTransport::post(const HttpRequest& request) const {
+  detail::init_curl();
+  const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> handle(curl_easy_init(), &curl_easy_cleanup);
+  require(handle != nullptr, "libcurl cannot be started");
+  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(nullptr, &curl_slist_free_all);
+  const auto add_header = [&](const std::string& line) {
+    auto* list = curl_slist_append(headers.get(), line.c_str());
+    require(list != nullptr, "libcurl has no memory left");
+    static_cast<void>(headers.release());
+    headers.reset(list);
+  };
+  add_header("Content-Type: application/json");
+  add_header("Accept: application/json");
+  add_header("Expect:");  // Waiting for leave to send costs a second with servers that do not answer it.
+  if (!request.key.empty()) add_header("Authorization: Bearer " + request.key);
+
+  detail::CurlAnswer answer;
+  auto* curl = handle.get();
+  curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
+  curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+  if (request.url.starts_with("http:")) curl_easy_setopt(curl, CURLOPT_PROXY, "");
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
+  curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+  curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data());
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.connect_seconds * 1000));
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(request.total_seconds * 1000));
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, &detail::CurlAnswer::take);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, &detail::curl_should_stop);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &request.cancel);
+
+  const auto code = curl_easy_perform(curl);
+  switch (code) {
+    case CURLE_OK:
+      break;
+    case CURLE_ABORTED_BY_CALLBACK:
+      throw Cancelled("cancelled while waiting for an answer");
+    case CURLE_OPERATION_TIMEDOUT: {
+      double connected = 0;
+      curl_easy_getinfo(curl, CURLINFO_CONNECT_TIME, &connected);
+      if (connected == 0) throw HttpFailure(fmt::format("not connected within {:g} s", request.connect_seconds));
+      throw HttpFailure(fmt::format("no answer within {:g} s", request.total_seconds));
+    }
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_COULDNT_CONNECT:
+      throw HttpFailure(fmt::format("not reached: {}", curl_easy_strerror(code)));
+    case CURLE_GOT_NOTHING:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_HTTP2:
+    case CURLE_HTTP2_STREAM:
+      throw HttpFailure(fmt::format("the connection was cut: {}", curl_easy_strerror(code)));
+    default:
+      require(!answer.too_large, "expected an answer of at most {} bytes, found a larger one",
+              detail::CurlAnswer::largest);
+      fail("{}", curl_easy_strerror(code));
+  }
+  long status = 0;
+  curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+  curl_off_t wait = 0;
+  curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait);  // Seconds or a date; 0 where there is none.
+  return {static_cast<int>(status), std::move(answer.body), wait > 0 ? static_cast<double>(wait) : -1.0};
+}
+
+#else
+
+inline HttpResponse CurlTransport::post(const HttpRequest&) const {
+  fail("expected a build with libcurl to send requests, found one without");
+}
+
+#endif
+
+}  // namespace ip2p

@@ -1,0 +1,44 @@
+#pragma once
+
+/// \file
+/// Contract of what carries a request to a service, and its requests and answers.
+
+#include <concepts>
+#include <stop_token>
+#include <string>
+
+#include "ip2p/core/error.hpp"
+
+namespace ip2p {
+
+/// A JSON document to be sent.
+struct HttpRequest {
+  std::string url = {};
+  std::string body = {};
+  std::string key = {};         ///< Sent as a bearer token where it is not empty; never part of a message.
+  double connect_seconds = 10;  ///< To reach the server.
+  double total_seconds = 120;   ///< For the whole answer.
+  std::stop_token cancel = {};
+};
+
+/// Whatever the server answered.
+struct HttpResponse {
+  int status = 0;
+  std::string body = {};
+  double retry_after = -1;  ///< Seconds that the server asks to wait, -1 where it says nothing.
+};
+
+/// The answer did not come: the server was not reached, was too slow, or the connection was cut. Another try may help.
+class HttpFailure : public Error {
+ public:
+  using Error::Error;
+};
+
+/// `post(request)` returns any answer, whatever its status. Throws `HttpFailure` where another try may help, `Error`
+/// where none will, `Cancelled` on a requested stop. May be called from several threads.
+template <class Transport>
+concept HttpTransport = requires(const Transport& transport, const HttpRequest& request) {
+  { transport.post(request) } -> std::convertible_to<HttpResponse>;
+};
+
+}  // namespace ip2p

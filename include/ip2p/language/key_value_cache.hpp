@@ -1,0 +1,88 @@
+#pragma once
+
+/// \file
+/// Keys and values of the tokens that a transformer has seen, so that a text is continued token by token.
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p {
+
+/// Memory of a batch of texts that end together: shorter ones have padding before them, which no token sees.
+class KeyValueCache {
+ public:
+  /// \param padding tokens of padding before each text, one number a text  \param capacity most tokens, with padding
+  KeyValueCache(std::int64_t layers, std::int64_t heads, std::int64_t width, std::int64_t capacity,
+                std::vector<std::int64_t> padding, const at::TensorOptions& options)
+      : padding_(std::move(padding)),
+        capacity_(capacity),
+        store_(at::empty({layers, 2, batch(), heads, capacity, width}, options)) {
+    require(!padding_.empty(), "key-value cache: expected at least one text, found none");
+  }
+
+  [[nodiscard]] std::int64_t batch() const { return static_cast<std::int64_t>(padding_.size()); }
+
+  /// Tokens held, padding included.
+  [[nodiscard]] std::int64_t length() const { return length_; }
+  [[nodiscard]] std::int64_t capacity() const { return capacity_; }
+
+  /// Adds keys and values [B, heads, T, d] of the tokens after `length()` for one layer; \return those of all tokens,
+  /// views of the store
+  std::pair<at::Tensor, at::Tensor> write(std::int64_t layer, const at::Tensor& keys, const at::Tensor& values) {
+    const auto count = keys.size(2);
+    const auto put = [&](std::int64_t which, const at::Tensor& rows) {
+      const auto all = store_.select(0, layer).select(0, which);
+      all.narrow(2, length_, count).copy_(rows);
+      return all.narrow(2, 0, length_ + count);
+    };
+    return {put(0, keys), put(1, values)};
+  }
+
+  /// Says that `write` has been called for `count` tokens in every layer.
+  void advance(std::int64_t count) { length_ += count; }
+
+  /// Place of the next `count` tokens in their texts, int64 [B, count]; padding is at 0.
+  [[nodiscard]] at::Tensor positions(std::int64_t count) const {
+    const auto index = at::arange(length_, length_ + count, at::kLong).unsqueeze(0);
+    return (index - shift()).clamp_min(0).to(store_.device());
+  }
+
+  /// Which tokens the next `count` see, bool [B, 1, count, length + count]; undefined where all see all before them.
+  [[nodiscard]] at::Tensor mask(std::int64_t count) const {
+    const bool padded = std::any_of(padding_.begin(), padding_.end(), [](std::int64_t n) { return n > 0; });
+    if (!padded && (count == 1 || length_ == 0)) return {};
+    const auto query = at::arange(length_, length_ + count, at::kLong).view({1, count, 1});
+    const auto key = at::arange(length_ + count, at::kLong).view({1, 1, length_ + count});
+    // Padding sees itself: a row without any key would not be a number, and spoil the values of all.
+    const auto seen = (key <= query) & ((key >= shift().unsqueeze(-1)) | (key == query));
+    return seen.unsqueeze(1).to(store_.device());
+  }
+
+  /// Goes on with the texts `rows` alone, in that order.
+  void keep(const std::vector<std::int64_t>& rows) {
+    std::vector<std::int64_t> padding;
+    for (const auto row : rows) padding.push_back(padding_.at(static_cast<std::size_t>(row)));
+    padding_ = std::move(padding);
+    store_ = store_.index_select(2, at::tensor(at::ArrayRef<std::int64_t>(rows), at::kLong).to(store_.device()));
+  }
+
+ private:
+  [[nodiscard]] at::Tensor shift() const {
+    return at::tensor(at::ArrayRef<std::int64_t>(padding_), at::kLong).unsqueeze(1);
+  }
+
+  std::vector<std::int64_t> padding_;
+  std::int64_t capacity_, length_ = 0;
+  at::Tensor store_;  ///< [layers, 2, B, heads, capacity, d]
+};
+
+}  // namespace ip2p

@@ -1,0 +1,144 @@
+#pragma once
+
+/// \file
+/// A growing file of JSON lines that an interrupted run continues without a trace.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/atomic_file.hpp"
+
+namespace ip2p::detail {
+
+/// A file that is appended to in durable pieces.
+class AppendedFile {
+ public:
+  explicit AppendedFile(std::filesystem::path path) : path_(std::move(path)) {
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    require(descriptor_ >= 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
+  }
+  AppendedFile(const AppendedFile&) = delete;
+  AppendedFile& operator=(const AppendedFile&) = delete;
+  ~AppendedFile() { ::close(descriptor_); }
+
+  [[nodiscard]] std::int64_t size() const {
+    struct stat info {};
+    require(::fstat(descriptor_, &info) == 0, "cannot read '{}': {}", path_.string(), errno_text(errno));
+    return info.st_size;
+  }
+
+  void truncate(std::int64_t size) {
+    require(::ftruncate(descriptor_, size) == 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
+  }
+
+  void append(std::string_view text) {
+    while (!text.empty()) {
+      const auto written = ::write(descriptor_, text.data(), text.size());
+      if (written < 0 && errno == EINTR) continue;
+      require(written > 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
+      text.remove_prefix(static_cast<std::size_t>(written));
+    }
+    while (::fsync(descriptor_) != 0) {
+      if (errno == EINTR) continue;
+      require(errno == EINVAL || errno == ENOTSUP, "cannot write '{}': {}", path_.string(), errno_text(errno));
+      return;  // A file system without fsync.
+    }
+  }
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
+/// FNV-1a over bytes, as 16 hex digits.
+inline std::string text_checksum(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3u;
+  return fmt::format("{:016x}", hash);
+}
+
+/// Output of a run of numbered units, and `<output>.journal` beside it: a line with the run's settings, then one a unit
+/// with the output's length after it, the run's counts so far and a checksum. What a kill left behind the last whole
+/// line is cut off, so that a continued run ends with the same bytes as one that was not interrupted.
+class TripletJournal {
+ public:
+  /// Opens both files and goes on where they end. \param settings what the units' results depend on
+  /// \throws Error when the files belong to a run with other settings, or the output is shorter than the journal says
+  TripletJournal(const std::filesystem::path& output, const nlohmann::json& settings)
+      : where_(output.string() + ".journal"), output_(checked(output)), journal_(where_) {
+    std::ifstream file(where_, std::ios::binary);
+    std::int64_t whole = 0, length = 0;
+    bool headed = false;
+    for (std::string line; std::getline(file, line) && !file.eof();) {
+      const auto record = nlohmann::json::parse(line, nullptr, false);
+      if (!record.is_object() || !record.contains("sum") || record["sum"] != sum_of(record)) break;
+      if (!headed) {
+        require(record.value("settings", nlohmann::json()) == settings,
+                "{}: belongs to a run with other captions, model or settings; choose another name, or delete it and {}",
+                where_, output.string());
+        headed = true;
+      } else {
+        next_ = record.at("unit").get<std::int64_t>() + 1;
+        length = record.at("bytes").get<std::int64_t>();
+        counts_ = record.at("counts");
+      }
+      whole += static_cast<std::int64_t>(line.size()) + 1;
+    }
+    require(headed || output_.size() == 0, "{}: exists, without the journal {} that says how it came about",
+            output.string(), where_);
+    require(output_.size() >= length, "{}: expected at least {} bytes, as {} says, found {}", output.string(), length,
+            where_, output_.size());
+    output_.truncate(length);
+    journal_.truncate(whole);
+    if (!headed) add({{"settings", settings}});
+  }
+
+  /// Units that are done; the number of the one to do next.
+  [[nodiscard]] std::int64_t next() const { return next_; }
+
+  /// Counts as the last unit left them; null before the first.
+  [[nodiscard]] const nlohmann::json& counts() const { return counts_; }
+
+  /// Adds a unit's lines, each with its end, to the output. They count when this returns. \throws Error on I/O failure
+  void finish(std::string_view lines, const nlohmann::json& counts) {
+    output_.append(lines);
+    add({{"unit", next_}, {"bytes", output_.size()}, {"counts", counts}});
+    counts_ = counts;
+    ++next_;
+  }
+
+ private:
+  static std::filesystem::path checked(const std::filesystem::path& output) {
+    const auto folder = output.has_parent_path() ? output.parent_path() : std::filesystem::path(".");
+    require(std::filesystem::is_directory(folder), "cannot write '{}': there is no folder '{}'", output.string(),
+            folder.string());
+    return output;
+  }
+  static std::string sum_of(nlohmann::json record) {
+    record.erase("sum");
+    return text_checksum(record.dump());
+  }
+  void add(nlohmann::json record) {
+    record["sum"] = sum_of(record);
+    journal_.append(record.dump() + "\n");
+  }
+
+  std::string where_;
+  AppendedFile output_, journal_;
+  std::int64_t next_ = 0;
+  nlohmann::json counts_;
+};
+
+}  // namespace ip2p::detail

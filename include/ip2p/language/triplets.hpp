@@ -1,0 +1,241 @@
+#pragma once
+
+/// \file
+/// Triplets of caption, instruction and edited caption: as text for a language model, and as JSON lines.
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/printable.hpp"
+#include "ip2p/text/unicode.hpp"
+
+namespace ip2p {
+
+/// What InstructPix2Pix's language model is taught: how a picture's caption changes under an instruction.
+struct Triplet {
+  std::string caption;      ///< Of the picture before; "input" in the released set.
+  std::string instruction;  ///< "edit" there.
+  std::string edited;       ///< Caption of the picture after; "output" there.
+  std::string url;          ///< Of the picture that the caption is from, or "".
+};
+
+/// The text format of the released set (`prepare_for_gpt.py`).
+struct TripletFormat {
+  std::string after_caption = "\n##\n";
+  std::string after_instruction = "\n%%\n";
+  std::string end = "\nEND";
+
+  [[nodiscard]] std::string prompt(std::string_view caption) const { return std::string(caption) + after_caption; }
+  [[nodiscard]] std::string completion(const Triplet& triplet) const {
+    return triplet.instruction + after_instruction + triplet.edited + end;
+  }
+};
+
+/// Why a sample or a caption gave no triplet.
+enum class TripletRejection {
+  no_delimiter,        ///< Nothing sets instruction and caption apart.
+  several_delimiters,  ///< More than one thing does.
+  empty,               ///< One of both is blank.
+  unchanged,           ///< The edited caption is the caption again.
+  moderated,           ///< The moderation policy withheld it, or the service did.
+};
+
+inline constexpr std::string_view rejection_name(TripletRejection rejection) {
+  switch (rejection) {
+    case TripletRejection::no_delimiter:
+      return "no_delimiter";
+    case TripletRejection::several_delimiters:
+      return "several_delimiters";
+    case TripletRejection::empty:
+      return "empty";
+    case TripletRejection::unchanged:
+      return "unchanged";
+    case TripletRejection::moderated:
+      return "moderated";
+  }
+  return "unknown";
+}
+
+namespace detail {
+
+/// `text` without white space around it.
+inline std::u32string_view stripped(std::u32string_view text) {
+  while (!text.empty() && is_white_space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_white_space(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+inline std::string stripped(std::string_view text) {
+  return encode_utf8(stripped(std::u32string_view(decode_utf8(text, InvalidUtf8::replace))));
+}
+
+/// What the released generator compares: without white space, then ".!?", around it, in lower case.
+inline std::u32string compared(std::string_view text) {
+  const auto points = decode_utf8(text, InvalidUtf8::replace);
+  auto view = stripped(std::u32string_view(points));
+  const auto mark = [](char32_t c) { return c == U'.' || c == U'!' || c == U'?'; };
+  while (!view.empty() && mark(view.front())) view.remove_prefix(1);
+  while (!view.empty() && mark(view.back())) view.remove_suffix(1);
+  return lower(view);
+}
+
+/// Words in lower case, as white space separates them, with how often they occur.
+inline std::map<std::u32string, std::int64_t> word_counts(std::string_view text) {
+  std::map<std::u32string, std::int64_t> counts;
+  std::u32string word;
+  for (const char32_t c : lower(decode_utf8(text, InvalidUtf8::replace)) + U" ") {
+    if (!is_white_space(c)) {
+      word += c;
+    } else if (!word.empty()) {
+      ++counts[word];
+      word.clear();
+    }
+  }
+  return counts;
+}
+
+}  // namespace detail
+
+/// Whether two captions say the same but for white space and ".!?" around them and case.
+inline bool same_caption(std::string_view a, std::string_view b) { return detail::compared(a) == detail::compared(b); }
+
+/// Share of the caption's words that the edited caption has too, in [0, 1]; 1 for a caption without words.
+inline double kept_words(std::string_view caption, std::string_view edited) {
+  const auto before = detail::word_counts(caption);
+  const auto after = detail::word_counts(edited);
+  std::int64_t all = 0, kept = 0;
+  for (const auto& [word, count] : before) {
+    all += count;
+    if (const auto found = after.find(word); found != after.end()) kept += std::min(count, found->second);
+  }
+  return all == 0 ? 1.0 : static_cast<double>(kept) / static_cast<double>(all);
+}
+
+/// What a language model said to `format.prompt(caption)`, as a triplet without URL, or why it is none.
+inline std::pair<std::optional<Triplet>, TripletRejection> parse_triplet(std::string_view caption,
+                                                                         std::string_view completion,
+                                                                         const TripletFormat& format = {}) {
+  const auto at = completion.find(format.after_instruction);
+  if (at == std::string_view::npos) return {std::nullopt, TripletRejection::no_delimiter};
+  // As the released split: delimiters do not overlap.
+  const auto rest = completion.substr(at + format.after_instruction.size());
+  if (rest.find(format.after_instruction) != std::string_view::npos) {
+    return {std::nullopt, TripletRejection::several_delimiters};
+  }
+  Triplet triplet{std::string(caption), std::string(completion.substr(0, at)), std::string(rest), ""};
+  if (detail::stripped(triplet.instruction).empty() || detail::stripped(triplet.edited).empty()) {
+    return {std::nullopt, TripletRejection::empty};
+  }
+  if (same_caption(caption, triplet.edited)) return {std::nullopt, TripletRejection::unchanged};
+  return {std::move(triplet), {}};
+}
+
+/// Keys of a record.
+enum class TripletKeys {
+  released,   ///< input, edit, output: the human-written set.
+  generated,  ///< caption, edit, output: what the released generator writes.
+};
+
+/// One line of JSON, without its end. Ill-formed UTF-8 becomes U+FFFD.
+inline std::string triplet_to_json(const Triplet& triplet, TripletKeys keys = TripletKeys::generated) {
+  nlohmann::ordered_json json;
+  json[keys == TripletKeys::released ? "input" : "caption"] = triplet.caption;
+  json["edit"] = triplet.instruction;
+  json["output"] = triplet.edited;
+  if (!triplet.url.empty()) json["url"] = triplet.url;
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+namespace detail {
+
+/// The text under the first of `keys` that `json` has. Throws `Error` where it has none, and for another type.
+inline std::string text_under(const nlohmann::json& json, std::initializer_list<const char*> keys,
+                              const std::string& where) {
+  for (const char* key : keys) {
+    const auto found = json.find(key);
+    if (found == json.end() || found->is_null()) continue;
+    require(found->is_string(), "{}: \"{}\": expected a text, found {}", where, key, found->type_name());
+    return found->get<std::string>();
+  }
+  fail("{}: expected \"{}\", found none", where,
+       fmt::join(std::vector<std::string>(keys.begin(), keys.end()), "\" or \""));
+}
+
+inline std::string url_under(const nlohmann::json& json, const std::string& where) {
+  return json.contains("url") && !json["url"].is_null() ? text_under(json, {"url"}, where) : std::string();
+}
+
+inline nlohmann::json parse_object(const std::string& line, const std::string& where) {
+  auto json = nlohmann::json::parse(line, nullptr, false);
+  require(json.is_object(), "{}: expected a JSON object, found '{}'", where, printable(line.substr(0, 60)));
+  return json;
+}
+
+/// Calls `use(line, where)` for each line that is not blank; `where` is "file:number".
+template <class Use>
+void for_each_line(const std::filesystem::path& path, Use&& use) {
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), "cannot open '{}'", path.string());
+  std::int64_t number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    if (line.ends_with('\r')) line.pop_back();
+    if (!stripped(line).empty()) use(line, fmt::format("{}:{}", path.string(), number));
+  }
+  require(!file.bad(), "cannot read '{}'", path.string());
+}
+
+}  // namespace detail
+
+/// Reads a record under any of the spellings in use: input or caption; edit or instruction; output or edited_caption.
+/// \throws Error naming `where` for what is missing or no text
+inline Triplet triplet_from_json(const nlohmann::json& json, const std::string& where) {
+  return {detail::text_under(json, {"caption", "input"}, where),
+          detail::text_under(json, {"edit", "instruction"}, where),
+          detail::text_under(json, {"output", "edited_caption", "edited"}, where), detail::url_under(json, where)};
+}
+
+/// Reads a file of JSON lines. \throws Error naming file and line
+inline std::vector<Triplet> read_triplets(const std::filesystem::path& path) {
+  std::vector<Triplet> triplets;
+  detail::for_each_line(path, [&](const std::string& line, const std::string& where) {
+    triplets.push_back(triplet_from_json(detail::parse_object(line, where), where));
+  });
+  return triplets;
+}
+
+/// A caption to make a triplet of.
+struct SourceCaption {
+  std::string caption;
+  std::string url;  ///< Or "".
+};
+
+/// Reads captions: one a line as plain text, or as JSON objects with "caption", "input" or "text" and perhaps "url".
+/// \throws Error naming file and line
+inline std::vector<SourceCaption> read_captions(const std::filesystem::path& path) {
+  std::vector<SourceCaption> captions;
+  detail::for_each_line(path, [&](const std::string& line, const std::string& where) {
+    if (!line.starts_with('{')) {
+      captions.push_back({detail::stripped(line), ""});
+      return;
+    }
+    const auto json = detail::parse_object(line, where);
+    captions.push_back({detail::text_under(json, {"caption", "input", "text"}, where), detail::url_under(json, where)});
+  });
+  return captions;
+}
+
+}  // namespace ip2p
