@@ -56,32 +56,39 @@ inline bool replace_start(std::string& key, std::string_view from, std::string_v
   return true;
 }
 
+/// A name or the start of one in latent diffusion, and in diffusers.
+using KeyPair = std::pair<std::string_view, std::string_view>;
+
+/// UNet layers outside the blocks.
+inline constexpr std::array<KeyPair, 5> ldm_whole{{
+    {"time_embed.0.", "time_embedding.linear_1."},
+    {"time_embed.2.", "time_embedding.linear_2."},
+    {"input_blocks.0.0.", "conv_in."},
+    {"out.0.", "conv_norm_out."},
+    {"out.2.", "conv_out."},
+}};
+
+/// Layers of a UNet's residual block.
+inline constexpr std::array<KeyPair, 6> ldm_residual{{
+    {"in_layers.0.", "norm1."},
+    {"in_layers.2.", "conv1."},
+    {"emb_layers.1.", "time_emb_proj."},
+    {"out_layers.0.", "norm2."},
+    {"out_layers.3.", "conv2."},
+    {"skip_connection.", "conv_shortcut."},
+}};
+
 /// Name of a UNet tensor. \param layers_per_block residual blocks of one resolution on the way down
 inline std::string ldm_unet_key(const std::string& key, std::int64_t layers_per_block) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> whole{{
-      {"time_embed.0.", "time_embedding.linear_1."},
-      {"time_embed.2.", "time_embedding.linear_2."},
-      {"input_blocks.0.0.", "conv_in."},
-      {"out.0.", "conv_norm_out."},
-      {"out.2.", "conv_out."},
-  }};
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> residual{{
-      {"in_layers.0.", "norm1."},
-      {"in_layers.2.", "conv1."},
-      {"emb_layers.1.", "time_emb_proj."},
-      {"out_layers.0.", "norm2."},
-      {"out_layers.3.", "conv2."},
-      {"skip_connection.", "conv_shortcut."},
-  }};
   std::string result = key;
-  for (const auto& [from, to] : whole) {
+  for (const auto& [from, to] : ldm_whole) {
     if (replace_start(result, from, to)) return result;
   }
   const auto parts = split_key(key);
   const auto number = [&](std::size_t i) { return i < parts.size() ? key_number(parts[i]) : std::nullopt; };
   const auto residual_rest = [&](std::size_t first) {
     std::string rest = join_key(parts, first);
-    for (const auto& [from, to] : residual) {
+    for (const auto& [from, to] : ldm_residual) {
       if (replace_start(rest, from, to)) break;
     }
     return rest;
@@ -103,25 +110,27 @@ inline std::string ldm_unet_key(const std::string& key, std::int64_t layers_per_
   return fmt::format("{}attentions.{}.{}", prefix, layer, join_key(parts, 3));
 }
 
+/// Tensors of an autoencoder's attention, those of latent diffusion first.
+inline constexpr std::array<KeyPair, 9> vae_attention{{
+    {"norm.", "group_norm."},
+    {"q.", "to_q."},
+    {"k.", "to_k."},
+    {"v.", "to_v."},
+    {"proj_out.", "to_out.0."},
+    {"query.", "to_q."},
+    {"key.", "to_k."},
+    {"value.", "to_v."},
+    {"proj_attn.", "to_out.0."},
+}};
+
 /// Renames the tensors of the one attention of an autoencoder's middle block, whatever its age: q, k, v, proj_out (LDM)
 /// and query, key, value, proj_attn (diffusers before 0.15) are to_q, to_k, to_v, to_out.0 now.
 inline std::string vae_attention_key(const std::string& key) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 9> names{{
-      {"norm.", "group_norm."},
-      {"q.", "to_q."},
-      {"k.", "to_k."},
-      {"v.", "to_v."},
-      {"proj_out.", "to_out.0."},
-      {"query.", "to_q."},
-      {"key.", "to_k."},
-      {"value.", "to_v."},
-      {"proj_attn.", "to_out.0."},
-  }};
   const auto marker = key.find("mid_block.attentions.0.");
   if (marker == std::string::npos) return key;
   const auto start = marker + std::string_view("mid_block.attentions.0.").size();
   std::string rest = key.substr(start);
-  for (const auto& [from, to] : names) {
+  for (const auto& [from, to] : vae_attention) {
     if (replace_start(rest, from, to)) break;
   }
   return key.substr(0, start) + rest;

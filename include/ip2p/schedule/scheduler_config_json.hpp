@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Reader of scheduler_config.json; kept apart so that only programs that read models include a JSON parser.
+/// Reader and writer of scheduler_config.json; kept apart so that only programs that read models include a JSON parser.
 
 #include <array>
 #include <nlohmann/json.hpp>
@@ -16,6 +16,25 @@
 namespace ip2p {
 
 namespace detail {
+
+inline constexpr std::array beta_schedules{std::pair{std::string_view("linear"), BetaCurve::linear},
+                                           std::pair{std::string_view("scaled_linear"), BetaCurve::scaled_linear},
+                                           std::pair{std::string_view("squaredcos_cap_v2"), BetaCurve::squared_cosine}};
+inline constexpr std::array prediction_types{std::pair{std::string_view("epsilon"), PredictionType::epsilon},
+                                             std::pair{std::string_view("v_prediction"), PredictionType::v_prediction},
+                                             std::pair{std::string_view("sample"), PredictionType::sample}};
+inline constexpr std::array timestep_spacings{std::pair{std::string_view("linspace"), TimestepSpacing::linspace},
+                                              std::pair{std::string_view("leading"), TimestepSpacing::leading},
+                                              std::pair{std::string_view("trailing"), TimestepSpacing::trailing}};
+
+/// The name of `value` among `choices`.
+template <class Value, std::size_t N>
+std::string_view name_of(Value value, const std::array<std::pair<std::string_view, Value>, N>& choices) {
+  for (const auto& [name, meaning] : choices) {
+    if (meaning == value) return name;
+  }
+  return "";
+}
 
 /// Overwrites `value` by json[key] where the key is present and not null; other types throw `Error`.
 template <class Value>
@@ -83,18 +102,9 @@ inline SchedulerConfig scheduler_config_from_json(const nlohmann::json& json, st
   detail::read_field(json, "rescale_betas_zero_snr", config.noise.zero_terminal_snr, where);
   detail::read_field(json, "steps_offset", config.steps_offset, where);
   detail::read_field(json, "use_karras_sigmas", config.use_karras_sigmas, where);
-  detail::read_choice(json, "beta_schedule", config.noise.curve, where,
-                      std::array{std::pair{std::string_view("linear"), BetaCurve::linear},
-                                 std::pair{std::string_view("scaled_linear"), BetaCurve::scaled_linear},
-                                 std::pair{std::string_view("squaredcos_cap_v2"), BetaCurve::squared_cosine}});
-  detail::read_choice(json, "prediction_type", config.prediction, where,
-                      std::array{std::pair{std::string_view("epsilon"), PredictionType::epsilon},
-                                 std::pair{std::string_view("v_prediction"), PredictionType::v_prediction},
-                                 std::pair{std::string_view("sample"), PredictionType::sample}});
-  detail::read_choice(json, "timestep_spacing", config.spacing, where,
-                      std::array{std::pair{std::string_view("linspace"), TimestepSpacing::linspace},
-                                 std::pair{std::string_view("leading"), TimestepSpacing::leading},
-                                 std::pair{std::string_view("trailing"), TimestepSpacing::trailing}});
+  detail::read_choice(json, "beta_schedule", config.noise.curve, where, detail::beta_schedules);
+  detail::read_choice(json, "prediction_type", config.prediction, where, detail::prediction_types);
+  detail::read_choice(json, "timestep_spacing", config.spacing, where, detail::timestep_spacings);
 
   std::string timestep_type = "discrete";
   detail::read_field(json, "timestep_type", timestep_type, where);
@@ -103,6 +113,25 @@ inline SchedulerConfig scheduler_config_from_json(const nlohmann::json& json, st
           config.noise.timesteps);
   require(config.steps_offset >= 0, "{}: steps_offset: expected a number >= 0, found {}", where, config.steps_offset);
   return config;
+}
+
+/// The same as the content of a scheduler_config.json: `scheduler_config_from_json` gives it back, but for
+/// `single_precision`, which is no property of a model. The class is the one with which InstructPix2Pix was published,
+/// or where that one lacks an option, diffusers' Euler.
+inline nlohmann::json scheduler_config_to_json(const SchedulerConfig& config) {
+  const bool plain = config.prediction != PredictionType::sample && !config.use_karras_sigmas;
+  nlohmann::json json{{"_class_name", plain ? "EulerAncestralDiscreteScheduler" : "EulerDiscreteScheduler"},
+                      {"num_train_timesteps", config.noise.timesteps},
+                      {"beta_start", config.noise.beta_start},
+                      {"beta_end", config.noise.beta_end},
+                      {"beta_schedule", detail::name_of(config.noise.curve, detail::beta_schedules)},
+                      {"prediction_type", detail::name_of(config.prediction, detail::prediction_types)},
+                      {"timestep_spacing", detail::name_of(config.spacing, detail::timestep_spacings)},
+                      {"steps_offset", config.steps_offset},
+                      {"rescale_betas_zero_snr", config.noise.zero_terminal_snr}};
+  if (!plain) json["use_karras_sigmas"] = config.use_karras_sigmas;
+  if (!config.noise.betas.empty()) json["trained_betas"] = config.noise.betas;
+  return json;
 }
 
 }  // namespace ip2p
