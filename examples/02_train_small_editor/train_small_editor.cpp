@@ -30,6 +30,7 @@
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/train/zero_branches.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "write_pairs.hpp"
 
 namespace {
 
@@ -371,6 +372,7 @@ int main(int argc, char** argv) {
   EditorSettings editor;
   EvaluationSettings evaluation;
   fs::path edits_out = "edits.png";
+  fs::path pairs_out;
   const auto shared = [&](CLI::App* command) {
     command->add_option("--photographs", settings.photographs, "folder made by scripts/photographs.sh")->required();
     command->add_option("--work", settings.work, "folder of checkpoints and of the model")->capture_default_str();
@@ -403,6 +405,8 @@ int main(int argc, char** argv) {
   measure_model->add_option("--image-scale", evaluation.image_scale)->capture_default_str();
   measure_model->add_option("--text-scale", evaluation.text_scale)->capture_default_str();
   measure_model->add_option("--sampler", evaluation.sampler)->capture_default_str();
+  auto* pairs = shared(app.add_subcommand("pairs", "write computed edits as a training set of pairs"));
+  pairs->add_option("--out", pairs_out, "folder in the published layout")->required();
   auto* edits = shared(app.add_subcommand("edits", "show the computed edits of the held-out photographs"));
   edits->add_option("--out", edits_out)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
@@ -414,6 +418,10 @@ int main(int argc, char** argv) {
     if (*train_codec) train_autoencoder(settings, autoencoder);
     if (*train_unet) train_editor(settings, editor);
     if (*measure_model) evaluate_model(settings, evaluation);
+    if (*pairs) {
+      const auto photographs = ip2p::split_photographs(settings.photographs).training;
+      fmt::print("{} pairs: {}\n", write_pairs(photographs, pairs_out, settings.picture), pairs_out.string());
+    }
     if (*edits) show_edits(settings, edits_out);
   } catch (const std::exception& error) {
     fmt::print(stderr, "error: {}\n", error.what());

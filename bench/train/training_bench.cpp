@@ -1,0 +1,112 @@
+// One update of the editor's training: pairs encoded when they are asked for, or latents that are there already. The
+// model is that of IP2P_BENCH_MODEL. bench/compare_training.py runs this beside diffusers' training step.
+
+#include <ATen/ops/randn.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/data/encoded_pairs.hpp"
+#include "ip2p/pipeline/load.hpp"
+#include "ip2p/text/cached_text_encoder.hpp"
+#include "ip2p/train/diffusion_loss.hpp"
+#include "ip2p/train/training_run.hpp"
+#include "ip2p/unet/unet.hpp"
+#include "support/settings.hpp"
+
+namespace {
+
+using namespace ip2p;
+
+constexpr std::int64_t prompts = 64;
+
+/// Random pictures somewhat larger than the crop.
+struct RandomPictures {
+  explicit RandomPictures(std::int64_t crop) {
+    const auto side = crop + crop / 8;
+    for (auto* picture : {&before, &after}) {
+      *picture = from_tensor(at::randn({3, side, side}).mul_(40).add_(128).clamp_(0, 255).to(at::kByte));
+    }
+  }
+  std::int64_t size() const { return prompts; }
+  PairPictures get(std::int64_t i, SampleRandom&) const {
+    return {before, after, "make it number " + std::to_string(i), "", "", std::to_string(i)};
+  }
+  Image before, after;
+};
+
+/// Latents of such pictures, encoded before.
+struct RandomLatents {
+  RandomLatents(std::int64_t channels, std::int64_t side)
+      : mean(at::randn({channels, side, side})),
+        logvar(at::randn({channels, side, side}).sub_(4)),
+        condition(at::randn({channels, side, side})) {}
+  std::int64_t size() const { return prompts; }
+  EditPair get(std::int64_t i, SampleRandom&) const {
+    return {mean, logvar, condition, "make it number " + std::to_string(i)};
+  }
+  at::Tensor mean, logvar, condition;
+};
+
+template <PairSource Source>
+void measure(benchmark::State& state, const ModelFiles& files, Source& pairs) {
+  const auto unet = load<UNet>(files, {.inference = false});
+  unet.checkpoint_gradients(state.range(3) != 0);
+  const CachedTextEncoder text(load<ClipTextEncoder>(files));
+  DiffusionLossOptions prediction;
+  prediction.batch = state.range(1);
+  prediction.compute = bench::dtype_of(state.range(2));
+  const auto encode = [&](std::span<const std::string> words) { return text.encode(words); };
+  const DiffusionLoss loss(unet, encode, pairs, ConditioningDropout{}, prediction);
+  Parameters parameters;
+  parameters.add(unet.module(), "unet");
+  TrainingRun run(parameters, ConstantRate{}, TrainingOptions{});
+  run.advance(loss);
+  for (auto _ : state) run.advance(loss);
+  state.SetItemsProcessed(state.iterations() * state.range(1));
+  state.SetLabel(bench::dtype_name(state.range(2)));
+  bench::report_peak_memory(state);
+}
+
+template <class Use>
+void with_model(benchmark::State& state, Use&& use) {
+  const char* folder = std::getenv("IP2P_BENCH_MODEL");
+  if (folder == nullptr) {
+    state.SkipWithError("IP2P_BENCH_MODEL names no model folder");
+    return;
+  }
+  use(ModelFiles::open(folder));
+}
+
+void online(benchmark::State& state) {
+  with_model(state, [&](const ModelFiles& files) {
+    const RandomPictures pictures(state.range(0));
+    const PairAugmentation augmentation{
+        .smallest = state.range(0), .largest = state.range(0) + state.range(0) / 8, .crop = state.range(0)};
+    EncodedPairs pairs(pictures, load<KlAutoencoder>(files, {.dtype = bench::dtype_of(state.range(2))}), augmentation);
+    measure(state, files, pairs);
+  });
+}
+
+void cached(benchmark::State& state) {
+  with_model(state, [&](const ModelFiles& files) {
+    const KlAutoencoder codec(KlAutoencoderConfig::from_json(files.config("vae"), "vae"));
+    const RandomLatents pairs(codec.latent_channels(), state.range(0) / codec.downscale());
+    measure(state, files, pairs);
+  });
+}
+
+void settings(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgNames({"pixels", "batch", "dtype", "checkpointing"})
+      ->ArgsProduct({{256}, {1, 2, 8}, {0, 1}, {0, 1}})
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+
+}  // namespace
+
+BENCHMARK(online)->Name("train/online")->Apply(settings);
+BENCHMARK(cached)->Name("train/cached")->Apply(settings);

@@ -1,0 +1,51 @@
+#pragma once
+
+/// \file
+/// Computed edits as a training set in the layout in which InstructPix2Pix's is published.
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "edits.hpp"
+#include "ip2p/data/photographs.hpp"
+#include "ip2p/data/picture_pairs.hpp"
+#include "ip2p/io/image.hpp"
+#include "ip2p/train/export.hpp"
+
+namespace small_editor {
+
+/// Writes one prompt for each training photograph and family, with the family's first phrasing that is the photograph's
+/// turn, and seeds.json last, so that a set with that file is complete.
+/// \param side of the square pictures  \return pairs written
+inline std::int64_t write_pairs(const std::vector<std::filesystem::path>& photographs, const std::filesystem::path& out,
+                                std::int64_t side) {
+  auto seeds = nlohmann::json::array();
+  std::int64_t turn = 0;
+  for (const auto& path : photographs) {
+    const auto before = ip2p::centre_square(ip2p::load_photograph(path, side), side);
+    const auto picture = [](const at::Tensor& rgb) { return ip2p::from_tensor((rgb * 255).round().to(at::kByte)); };
+    for (const auto& family : edit_families()) {
+      const auto texts = family.training_texts();
+      const auto prompt = fmt::format("{:07}", seeds.size());
+      const auto folder = out / prompt;
+      std::filesystem::create_directories(folder);
+      ip2p::write_image(folder / "0_0.jpg", picture(before), 95);
+      ip2p::write_image(folder / "0_1.jpg", picture(family.apply(before)), 95);
+      const auto caption = path.stem().string();
+      ip2p::write_json(
+          folder / "prompt.json",
+          ip2p::pair_words_json({.instruction = std::string(texts[static_cast<std::size_t>(turn) % texts.size()]),
+                                 .input = caption,
+                                 .output = fmt::format("{}, {}", caption, family.name)}));
+      seeds.push_back({prompt, {"0"}});
+    }
+    ++turn;
+  }
+  ip2p::write_json(out / "seeds.json", seeds);
+  return static_cast<std::int64_t>(seeds.size());
+}
+
+}  // namespace small_editor

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# The program train_editor from outside: a small run, its resumption, its refusals, and its model in edit_image.
+#
+#   bash tests/examples/train_editor_test.sh PROGRAMS_DIR SOURCE_DIR
+set -uo pipefail
+programs=$(realpath -- "$1")
+source=$(realpath -- "$2")
+export OMP_NUM_THREADS=1
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+failures=0
+tiny=$source/tests/pipeline/fixtures/tiny-ip2p
+
+fail() {
+  echo "FAILED: $*"
+  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
+  failures=$((failures + 1))
+}
+
+# run STATUS PROGRAM ARGUMENTS...: runs the program and checks its exit status.
+run() {
+  local status=$1 program=$2
+  shift 2
+  "$programs/$program" "$@" > stdout 2> stderr < /dev/null
+  local found=$?
+  [ $found -eq "$status" ] || fail "expected status $status, found $found: $program $*"
+}
+
+# says TEXT: the last run printed TEXT.
+says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
+
+exists() { [ -s "$1" ] || fail "expected the file $1"; }
+
+# A text-to-image model: the editor's folder with a UNet of four input channels.
+cp -r "$tiny" sd && rm -r sd/unet && cp -r "$source/tests/pipeline/fixtures/tiny-sd/unet" sd/unet
+
+# Twenty prompts of a red and a blue picture each.
+head=/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeXBkeFxlZ2P/2wBDARESEhgVGC8aGi9jQjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2P/wAARCAAIAAgDASIAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAAAA
+base64 -d > red.jpg <<< "${head}X/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFQEBAQAAAAAAAAAAAAAAAAAABAb/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCOACqH/9k="
+base64 -d > blue.jpg <<< "${head}b/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFQEBAQAAAAAAAAAAAAAAAAAAAwb/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCXAVAH/9k="
+list=
+for prompt in $(seq -f %07g 0 19); do
+  mkdir -p "set/$prompt"
+  echo '{"edit": "make it blue", "input": "red", "output": "blue"}' > "set/$prompt/prompt.json"
+  cp red.jpg "set/$prompt/5_0.jpg"; cp blue.jpg "set/$prompt/5_1.jpg"
+  list="$list${list:+, }[\"$prompt\", [\"5\"]]"
+done
+echo "[$list]" > set/seeds.json
+cat > small.toml <<'TOML'
+data = "set"
+crop = 32
+resize-smallest = 32
+resize-largest = 36
+batch = 4
+micro-batch = 2
+steps = 6
+checkpoint-every = 3
+log-every = 2
+sample-every = 3
+samples = 2
+sample-steps = 2
+TOML
+
+echo "== usage and errors"
+run 0 train_editor --help
+for option in --config --model --data --out --dry-run --cache --batch --micro-batch --optimiser --loss-weight \
+  --gradient-checkpointing --shard-state --lora-rank --sample-every; do says "$option"; done
+run 2 train_editor --config small.toml --out out
+says "--model is required"
+run 2 train_editor --config small.toml --model sd --out out --optimiser sgd
+run 1 train_editor --config small.toml --model sd --out out --data nowhere
+says "'nowhere' is no folder"
+run 1 train_editor --config small.toml --model nowhere --out out
+says "nowhere"
+run 1 train_editor --config small.toml --model sd --out out --crop 40
+says "crop 40"
+[ ! -e out ] || fail "expected no folder out"
+
+echo "== a dry run"
+run 0 train_editor --config small.toml --model sd --out out --dry-run
+says "18 prompts"
+says "updates: 6 of 4 samples: 1 process x 2 passes x 2"
+says "memory of each process"
+[ ! -e out ] || fail "expected a dry run to write nothing"
+run 0 train_editor --config "$source/examples/09_train_editor/paper.toml" --model sd --data set --out out --dry-run
+says "updates: 10000 of 1024 samples: 1 process x 32 passes x 32"
+
+echo "== a run, whole and in two parts"
+run 0 train_editor --config small.toml --model sd --out whole
+says "step 6 of 6: loss"
+says "images/s"
+for file in checkpoints/loss.csv loss.png samples/step_000003.png samples/step_000006.png model/unet/config.json \
+  model/model_index.json config.toml; do exists "whole/$file"; done
+run 0 train_editor --config small.toml --model sd --out parts --steps 3
+run 0 train_editor --config small.toml --model sd --out parts
+says "resumed at step 3"
+cmp -s whole/model/unet/diffusion_pytorch_model.safetensors parts/model/unet/diffusion_pytorch_model.safetensors ||
+  fail "expected the resumed run's weights to be those of the unbroken one"
+run 0 train_editor --config whole/config.toml --out again
+cmp -s whole/model/unet/diffusion_pytorch_model.safetensors again/model/unet/diffusion_pytorch_model.safetensors ||
+  fail "expected the written configuration to give the same weights"
+
+echo "== its model edits"
+run 0 edit_image --model whole/model --image red.jpg --prompt "make it blue" --out edited.png --steps 2 --resolution 64
+exists edited.png
+
+echo "== a signal"
+"$programs/train_editor" --config small.toml --model sd --out stopped --steps 100000 --sample-every 0 > stdout 2> stderr &
+pid=$!
+for _ in $(seq 300); do grep -q "step 4 of" stdout && break; sleep 0.1; done
+kill -TERM $pid
+wait $pid
+found=$?
+[ $found -eq 0 ] || fail "expected status 0 after SIGTERM, found $found"
+says "the same command goes on"
+exists stopped/model/unet/config.json
+run 0 train_editor --config small.toml --model sd --out stopped --steps 1 --sample-every 0
+says "resumed at step"
+
+echo "== the other choices"
+run 0 train_editor --config small.toml --model "$tiny" --out choices --optimiser adafactor --loss-weight min-snr \
+  --schedule linear --warmup 2 --gradient-checkpointing --dtype bf16 --cache cache --prediction v_prediction
+exists choices/model/unet/config.json
+[ "$(find cache -name '*.safetensors' | wc -l)" -ge 2 ] || fail "expected latents and texts in the cache"
+run 0 train_editor --config small.toml --model "$tiny" --out lora --lora-rank 2
+says "of a LoRA"
+exists lora/lora.safetensors
+run 0 edit_image --model "$tiny" --lora lora/lora.safetensors --image red.jpg --prompt "make it blue" --out lora.png \
+  --steps 2 --resolution 64
+says "LoRA: lora/lora.safetensors"
+
+[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+echo "all passed"
