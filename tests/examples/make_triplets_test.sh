@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# The program make_triplets from outside: usage, training that goes on, generation by a model and by a service.
+#
+#   bash tests/examples/make_triplets_test.sh PROGRAMS_DIR SOURCE_DIR
+set -uo pipefail
+program=$(realpath -- "$1")/make_triplets
+source=$(realpath -- "$2")
+[ -x "$program" ] || { echo "make_triplets_test: $program: expected the program, found none"; exit 1; }
+tiny=$source/tests/language/fixtures/tiny-gpt2
+scratch=$(mktemp -d)
+server=
+cleanup() { [ -n "$server" ] && kill "$server" 2>/dev/null; rm -rf "$scratch"; }
+trap cleanup EXIT
+cd "$scratch" || exit 1
+failures=0
+
+fail() {
+  echo "FAILED: $*"
+  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
+  failures=$((failures + 1))
+}
+
+# run STATUS ARGUMENTS...: runs the program and checks its exit status.
+run() {
+  local status=$1
+  shift
+  "$program" "$@" > stdout 2> stderr < /dev/null
+  local found=$?
+  [ $found -eq "$status" ] || fail "expected status $status, found $found: $*"
+}
+
+# says TEXT: the last run printed TEXT.
+says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
+
+for colour in red blue green black white grey pink brown gold teal red2 blue2 green2 black2 white2 grey2 pink2 brown2 gold2 teal2; do
+  echo "{\"input\": \"a $colour cat\", \"edit\": \"make it a dog\", \"output\": \"a $colour dog\"}"
+done > human.jsonl
+printf 'a silver cat\na bronze cat\na silver cat\n' > captions.txt
+
+echo "== usage and errors"
+run 0 --help
+run 0 train --help
+for option in --data --out --model --tokenizer --layers --lora --longest --epochs --batch --rate --rename --seed; do says "$option"; done
+run 0 generate --help
+for option in --captions --out --model --url --chat --key-variable --tries --batch --blocked-words --seed; do says "$option"; done
+run 2
+run 2 train --data human.jsonl --out model
+run 2 train --data human.jsonl --out model --model "$tiny" --tokenizer "$tiny"
+run 2 generate --captions captions.txt --out out.jsonl
+run 2 generate --captions captions.txt --out out.jsonl --model "$tiny" --chat
+run 1 train --data none.jsonl --out model --model "$tiny"
+says "cannot open 'none.jsonl'"
+run 1 generate --captions captions.txt --out nowhere/out.jsonl --model "$tiny"
+says "nowhere: expected a folder to write into"
+run 1 generate --captions captions.txt --out out.jsonl --model nowhere
+says "nowhere: expected a folder with a tokenizer"
+
+echo "== training from nothing, whole and as a LoRA"
+new="--data human.jsonl --tokenizer $tiny --layers 2 --width 32 --heads 2 --context 64 --batch 6 --rate 5e-3"
+run 0 train $new --out half --epochs 60
+says "18 triplets, 2 held out, 0 longer than 64 tokens left out"
+says "180 updates of 6"
+run 0 measure --data human.jsonl --model half --temperature 0
+says "2 samples of 2 held-out captions"
+says "with exactly one delimiter:                               100.0 % (2)"
+says "make it a dog"
+run 0 train --data human.jsonl --model half --out lora --lora 2 --epochs 1
+grep -q "goes on" stdout && fail "expected a fresh run"
+cmp -s half/model.safetensors lora/model.safetensors && fail "expected other weights after the LoRA"
+for name in config.json vocab.json merges.txt; do [ -s "lora/$name" ] || fail "expected lora/$name"; done
+run 0 train $new --out half --epochs 61
+says "goes on from update 180"
+
+echo "== generation"
+run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 3
+says "duplicate_captions   1"
+cp out.jsonl first.jsonl
+run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 3
+cmp -s out.jsonl first.jsonl || fail "expected the same file again"
+head -n 2 out.jsonl.journal > cut; printf '{"unit":1,"by' >> cut; mv cut out.jsonl.journal
+run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 3
+cmp -s out.jsonl first.jsonl || fail "expected the same file after an interruption"
+run 1 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 4
+says "belongs to a run with other captions, model or settings"
+
+echo "== a service"
+mkfifo input
+python3 "$source/tests/language/misbehaving_server.py" < input > port &
+server=$!
+exec 7> input
+for _ in $(seq 100); do [ -s port ] && break; sleep 0.1; done
+address=http://127.0.0.1:$(cat port)
+run 0 generate --captions captions.txt --out service.jsonl --url "$address/stops/1/v1" --chat --service-model any
+says "2 requests, 0 of them second or later tries"
+[ "$(head -n 1 service.jsonl)" = '{"caption":"a silver cat","edit":"one","output":"two"}' ] || fail "expected a triplet"
+export IP2P_KEY=sk-secret
+run 1 generate --captions captions.txt --out refused.jsonl --url "$address/refused/2/v1" --key-variable IP2P_KEY
+says "HTTP 401: Incorrect API key provided: Bearer [key]"
+grep -q sk-secret stdout stderr && fail "expected the key to stay secret"
+echo two > blocked.txt
+run 0 generate --captions captions.txt --out blocked.jsonl --url "$address/stops/3/v1" --blocked-words blocked.txt
+says "moderated            8"
+says "given_up             2"
+exec 7>&-
+
+[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+echo "all passed"
