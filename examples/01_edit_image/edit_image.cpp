@@ -2,8 +2,6 @@
 //
 //   edit_image --model instruct-pix2pix --image in.jpg --prompt "make it snowy" --out out.png
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/isfinite.h>
 
 #include <algorithm>
@@ -21,6 +19,7 @@
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "options.hpp"
+#include "support/pictures.hpp"
 #include "support/program.hpp"
 
 namespace edit_image {
@@ -57,13 +56,6 @@ std::string describe_guidance(const ip2p::DualGuidance& guidance) {
   return fmt::format("image scale {:g}, text scale {:g}, {} evaluation{} a step{}", guidance.image_scale,
                      guidance.text_scale, evaluations, evaluations == 1 ? "" : "s",
                      evaluations == 1 ? " (both scales are 1: guidance is off)" : "");
-}
-
-/// `before` [1,3,H,W] in [-1,1] and the result, side by side with a white gap.
-ip2p::Image side_by_side(const at::Tensor& before, const ip2p::Image& after) {
-  const auto left = ip2p::to_tensor(ip2p::tensor_to_images(before, ip2p::Numerics::diffusers).front());
-  const auto gap = at::full({3, left.size(1), 8}, 255, left.options());
-  return ip2p::from_tensor(at::cat({left, gap, ip2p::to_tensor(after)}, 2));
 }
 
 int run(Options o, const example::Interrupt& interrupt) {
@@ -125,7 +117,11 @@ int run(Options o, const example::Interrupt& interrupt) {
     });
   }
   if (!o.compare.empty()) {
-    outputs.add(o.compare, [&] { ip2p::write_image(o.compare, side_by_side(before, after), r.quality); });
+    outputs.add(o.compare, [&] {
+      auto pictures = ip2p::tensor_to_images(before, ip2p::Numerics::diffusers);
+      pictures.push_back(after);
+      ip2p::write_image(o.compare, example::side_by_side(pictures), r.quality);
+    });
   }
   outputs.add(r.out, [&] { ip2p::write_image(r.out, after, r.quality); });
   outputs.keep();

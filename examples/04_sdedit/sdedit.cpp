@@ -46,17 +46,18 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   const auto schedule = example::schedule_of(r, model.scheduler);
   const auto before = ip2p::prepare_photos({&photo, 1}, o.resolution, numerics);
   auto pictures = ip2p::tensor_to_images(before, ip2p::Numerics::diffusers);
+  const auto steps = r.steps.value_or(50);
+  ip2p::TorchNoise noise(r.seed);
+  const auto shape = pipeline.latent_shape(1, before.size(3), before.size(2));
+  const auto clean = pipeline.clean_latents(before, noise.normal(shape, steps + 1));
   for (const double strength : o.strengths) {
     example::ProgressBar bar(stderr);
     const ip2p::SdEditOptions options{.strength = strength,
-                                      .steps = r.steps.value_or(50),
+                                      .steps = steps,
                                       .negative_prompt = r.negative_prompt,
                                       .hooks = example::watched(bar, interrupt)};
-    ip2p::TorchNoise noise(r.seed);
-    const auto shape = pipeline.latent_shape(1, before.size(3), before.size(2));
-    const auto clean = pipeline.encode_images(before, noise.normal(shape, options.steps + 1)).to(at::kFloat) *
-                       pipeline.codec().scaling_factor();
-    const auto latents = ip2p::sdedit_latents(pipeline, clean, {&o.prompt, 1}, options, schedule, noise);
+    auto same_noise = noise;  // of every strength
+    const auto latents = ip2p::sdedit_latents(pipeline, clean, {&o.prompt, 1}, options, schedule, same_noise);
     pictures.push_back(pipeline.decode(latents, numerics).front());
   }
   // One strength gives its picture; several give the photograph and all of them side by side.

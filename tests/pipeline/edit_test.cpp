@@ -17,24 +17,19 @@
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/sampling/euler.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "pipeline/tiny_models.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
 namespace {
 
 using namespace ip2p;
-
-ModelFiles tiny() { return ModelFiles::open(ip2p::testing::fixture("pipeline/fixtures/tiny-ip2p")); }
+using ip2p::testing::tiny_files;
+using ip2p::testing::tiny_photo;
 
 auto tiny_pipeline() {
-  const auto model = tiny();
+  const auto model = tiny_files();
   return EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model)};
-}
-
-Image photo(std::int64_t width = 64, std::int64_t height = 64, unsigned stride = 7) {
-  Image image{width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width * height * 3))};
-  for (std::size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = static_cast<std::uint8_t>(i * stride);
-  return image;
 }
 
 const EditOptions quick{.steps = 3, .seed = 5, .resolution = 64};
@@ -83,16 +78,16 @@ struct Overflowing : KlAutoencoder {
 
 TEST_CASE("A second edit with the same pipeline gives the same picture", "[pipeline]") {
   auto edit = tiny_pipeline();
-  const auto first = edit(photo(), "make it snowy", quick);
-  static_cast<void>(edit(photo(64, 64, 3), "turn it into a sketch", quick));
-  CHECK(edit(photo(), "make it snowy", quick) == first);
+  const auto first = edit(tiny_photo(), "make it snowy", quick);
+  static_cast<void>(edit(tiny_photo(64, 64, 3), "turn it into a sketch", quick));
+  CHECK(edit(tiny_photo(), "make it snowy", quick) == first);
   CHECK(first.width == 64);
-  CHECK_FALSE(edit(photo(), "turn it into a sketch", quick) == first);
+  CHECK_FALSE(edit(tiny_photo(), "turn it into a sketch", quick) == first);
 }
 
 TEST_CASE("A batch equals its pictures edited one by one", "[pipeline]") {
   auto edit = tiny_pipeline();
-  const std::vector<Image> photos{photo(), photo(64, 64, 3)};
+  const std::vector<Image> photos{tiny_photo(), tiny_photo(64, 64, 3)};
   const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
   auto options = quick;
   options.seeds = {11, 3};
@@ -108,7 +103,7 @@ TEST_CASE("A batch equals its pictures edited one by one", "[pipeline]") {
   // One photograph, several instructions.
   CHECK(edit.run({&photos[0], 1}, prompts, options).images.size() == 2);
   CHECK_THROWS_WITH(edit.run(photos, std::vector<std::string>(3, "x"), quick), Contains("found 3 and 2"));
-  const std::vector<Image> unequal{photo(), photo(128, 64)};
+  const std::vector<Image> unequal{tiny_photo(), tiny_photo(128, 64)};
   CHECK_THROWS_WITH(edit.run(unequal, prompts, quick), Contains("one size"));
 }
 
@@ -121,7 +116,7 @@ TEST_CASE("Progress is reported each step and a stop is heeded before the next",
     CHECK(at.count == 3);
     CHECK(latents.sizes() == at::IntArrayRef({1, 4, 8, 8}));
   };
-  static_cast<void>(edit(photo(), "x", options));
+  static_cast<void>(edit(tiny_photo(), "x", options));
   CHECK(seen == std::vector<std::int64_t>{0, 1, 2});
 
   std::stop_source stop;
@@ -131,18 +126,18 @@ TEST_CASE("Progress is reported each step and a stop is heeded before the next",
     seen.push_back(at.index);
     stop.request_stop();
   };
-  CHECK_THROWS_AS(edit(photo(), "x", options), Cancelled);
+  CHECK_THROWS_AS(edit(tiny_photo(), "x", options), Cancelled);
   CHECK(seen == std::vector<std::int64_t>{0});
 }
 
 TEST_CASE("Branches of zero weight are not evaluated, and guidance is never switched off silently", "[pipeline]") {
-  const auto model = tiny();
+  const auto model = tiny_files();
   std::int64_t samples = 0;
   EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), Counted(load<UNet>(model), &samples)};
   const auto evaluated = [&](double image_scale, double text_scale) {
     samples = 0;
     edit.guidance = {.image_scale = image_scale, .text_scale = text_scale};
-    const auto result = edit.run(std::vector{photo()}, std::vector<std::string>{"make it snowy"}, quick);
+    const auto result = edit.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick);
     return std::pair(samples, result.latents);
   };
   const auto [full, guided] = evaluated(1.5, 7.5);
@@ -158,12 +153,13 @@ TEST_CASE("Branches of zero weight are not evaluated, and guidance is never swit
 
   EditPipeline plain{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model), EulerAncestral{},
                      NoGuidance{}};
-  CHECK(at::equal(plain.run(std::vector{photo()}, std::vector<std::string>{"make it snowy"}, quick).latents, unguided));
+  CHECK(at::equal(plain.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick).latents,
+                  unguided));
 }
 
 TEST_CASE("Branches with one input share what comes before the first text", "[pipeline]") {
   auto edit = tiny_pipeline();
-  const auto images = edit.prepare(std::vector{photo(), photo(64, 64, 3)}, quick);
+  const auto images = edit.prepare(std::vector{tiny_photo(), tiny_photo(64, 64, 3)}, quick);
   const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
   const LogLinearSigmas schedule;
   auto options = quick;
@@ -198,7 +194,7 @@ TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
   const LogLinearSigmas schedule;
   const auto sigmas = schedule.sigmas(3);
   auto conditioning = edit.encode_text(prompts);
-  conditioning.image = edit.encode_images(edit.prepare(std::vector{photo()}, quick));
+  conditioning.image = edit.encode_images(edit.prepare(std::vector{tiny_photo()}, quick));
   const auto run = [&](const at::Tensor& null_text) {
     TorchNoise noise(1);
     const auto start = noise.normal({1, 4, 8, 8}, 0).mul(sigmas.front());
@@ -218,9 +214,9 @@ TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
 TEST_CASE("A negative prompt takes the empty text's place", "[pipeline]") {
   auto edit = tiny_pipeline();
   auto options = quick;
-  const auto plain = edit(photo(), "make it snowy", options);
+  const auto plain = edit(tiny_photo(), "make it snowy", options);
   options.negative_prompt = "blurry";
-  CHECK_FALSE(edit(photo(), "make it snowy", options) == plain);
+  CHECK_FALSE(edit(tiny_photo(), "make it snowy", options) == plain);
 }
 
 TEST_CASE("Given latents are the start noise, and come back in the shape that was asked for", "[pipeline]") {
@@ -230,9 +226,9 @@ TEST_CASE("Given latents are the start noise, and come back in the shape that wa
   TorchNoise noise(options.seed);
   options.latents = noise.normal({1, 4, 8, 8}, 0);
   EditPipeline euler{edit.text_encoder(), edit.codec(), edit.unet(), Euler{}, DualGuidance{1.0, 1.0}};
-  CHECK(euler(photo(), "x", options) == euler(photo(), "x", quick));
+  CHECK(euler(tiny_photo(), "x", options) == euler(tiny_photo(), "x", quick));
   options.latents = at::zeros({1, 4, 8, 9});
-  CHECK_THROWS_WITH(edit(photo(), "x", options), Contains("latents: expected [1, 4, 8, 8], found [1, 4, 8, 9]"));
+  CHECK_THROWS_WITH(edit(tiny_photo(), "x", options), Contains("latents: expected [1, 4, 8, 8], found [1, 4, 8, 9]"));
 }
 
 TEST_CASE("Sizes and rounding follow the chosen program", "[pipeline]") {
@@ -259,35 +255,35 @@ TEST_CASE("Sizes and rounding follow the chosen program", "[pipeline]") {
 }
 
 TEST_CASE("Models loaded on demand and tiled codecs fit the same pipeline", "[pipeline]") {
-  const auto model = tiny();
+  const auto model = tiny_files();
   auto edit = tiny_pipeline();
   EditPipeline frugal{OnDemand<ClipTextEncoder>(model), Tiled(OnDemand<KlAutoencoder>(model), 8, 2), load<UNet>(model)};
-  CHECK(frugal(photo(), "make it snowy", quick) == edit(photo(), "make it snowy", quick));
+  CHECK(frugal(tiny_photo(), "make it snowy", quick) == edit(tiny_photo(), "make it snowy", quick));
 }
 
 TEST_CASE("Weights kept in 16 bits give nearly the picture of fp32", "[pipeline]") {
-  const auto model = tiny();
+  const auto model = tiny_files();
   const LoadOptions narrow{.dtype = at::kFloat, .storage = at::kHalf};
   auto edit = tiny_pipeline();
   EditPipeline half{OnDemand<ClipTextEncoder>(model, narrow), OnDemand<KlAutoencoder>(model, narrow),
                     load<UNet>(model, narrow)};
-  const auto a = edit.run(std::vector{photo()}, std::vector<std::string>{"make it snowy"}, quick).latents;
-  const auto b = half.run(std::vector{photo()}, std::vector<std::string>{"make it snowy"}, quick).latents;
+  const auto a = edit.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick).latents;
+  const auto b = half.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick).latents;
   CHECK((a - b).abs().max().item<double>() < 0.02 * a.abs().max().item<double>());
 }
 
 TEST_CASE("A codec that overflows in 16 bits goes over to fp32", "[pipeline]") {
-  const auto model = tiny();
+  const auto model = tiny_files();
   EditPipeline edit{load<ClipTextEncoder>(model), Overflowing(load<KlAutoencoder>(model, {.dtype = at::kBFloat16})),
                     load<UNet>(model)};
-  const auto first = edit(photo(), "x", quick);
+  const auto first = edit(tiny_photo(), "x", quick);
   CHECK(edit.codec().dtype() == at::kFloat);
-  CHECK(edit(photo(), "x", quick).width == first.width);
+  CHECK(edit(tiny_photo(), "x", quick).width == first.width);
 }
 
 TEST_CASE("Broken weights are an error that names the first bad layer, not a black picture", "[pipeline]") {
   const at::NoGradGuard no_grad;
-  const auto model = tiny();
+  const auto model = tiny_files();
   const auto damaged = [&](const char* name, torch::nn::Module& module) {
     module.named_parameters()[name].view(-1)[0].fill_(std::numeric_limits<float>::quiet_NaN());
   };
@@ -295,14 +291,14 @@ TEST_CASE("Broken weights are an error that names the first bad layer, not a bla
     auto unet = load<UNet>(model, {.inference = false});
     damaged("mid_block.resnets.1.conv2.bias", unet.module());
     EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), unet};
-    CHECK_THROWS_WITH(edit(photo(), "x", quick),
+    CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick),
                       Contains("step 1 of 3") && Contains("first in unet.mid_block.resnets.1.conv2"));
   }
   {
     auto codec = load<KlAutoencoder>(model, {.inference = false});
     damaged("decoder.mid_block.resnets.0.conv1.bias", codec.module());
     EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model)};
-    CHECK_THROWS_WITH(edit(photo(), "x", quick),
+    CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick),
                       Contains("vae decoder") && Contains("first in vae.decoder.mid_block.resnets.0.conv1"));
   }
   {
@@ -311,7 +307,7 @@ TEST_CASE("Broken weights are an error that names the first bad layer, not a bla
       codec.module().named_parameters()[name].zero_();
     }
     EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model)};
-    CHECK_THROWS_WITH(edit(photo(), "x", quick), Contains("one colour everywhere"));
+    CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick), Contains("one colour everywhere"));
   }
 }
 
@@ -319,13 +315,13 @@ TEST_CASE("Options out of range and models of another kind are refused", "[pipel
   auto edit = tiny_pipeline();
   auto options = quick;
   options.steps = 0;
-  CHECK_THROWS_WITH(edit(photo(), "x", options), Contains("steps: expected at least 1, found 0"));
+  CHECK_THROWS_WITH(edit(tiny_photo(), "x", options), Contains("steps: expected at least 1, found 0"));
   options = quick;
   options.seeds = {1, 2};
-  CHECK_THROWS_WITH(edit(photo(), "x", options), Contains("seeds: expected 1 (one per picture), found 2"));
+  CHECK_THROWS_WITH(edit(tiny_photo(), "x", options), Contains("seeds: expected 1 (one per picture), found 2"));
   CHECK_THROWS_WITH(edit.run({}, {}, quick), Contains("found 0 and 0"));
 
-  const auto model = tiny();
+  const auto model = tiny_files();
   const auto text_to_image = ModelFiles::open(ip2p::testing::fixture("unet/fixtures/sd1-4ch"));
   CHECK_THROWS_WITH((EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(text_to_image)}),
                     Contains("expected a UNet with 8 input channels") && Contains("text-to-image"));

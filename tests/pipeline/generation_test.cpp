@@ -52,6 +52,14 @@ std::vector<Case> cases(const std::string& kind) {
 
 SchedulerConfig tiny_scheduler() { return {.steps_offset = 1}; }
 
+/// The pipeline that `make` gives for the tiny models, with the case's sampler.
+template <class Make>
+auto over_models(const Case& c, std::int64_t channels, Make&& make) {
+  const auto files = tiny_files();
+  return make(load<ClipTextEncoder>(files), load<KlAutoencoder>(files), tiny_unet(channels),
+              AnySampler::named(c.settings.at("sampler").get<std::string>()), TextGuidance{7.5}, tiny_scheduler());
+}
+
 bool same_outside(const Image& a, const Image& b, const Image& mask) {
   for (std::size_t i = 0; i < a.pixels.size(); ++i) {
     if (mask.pixels[i] == 0 && a.pixels[i] != b.pixels[i]) return false;
@@ -62,16 +70,10 @@ bool same_outside(const Image& a, const Image& b, const Image& mask) {
 }  // namespace
 
 TEST_CASE("Text to image equals StableDiffusionPipeline", "[pipeline][parity]") {
-  const auto files = tiny_files();
   std::size_t compared = 0;
   for (const auto& c : cases("text")) {
     INFO(c.name);
-    TextToImagePipeline generate{load<ClipTextEncoder>(files),
-                                 load<KlAutoencoder>(files),
-                                 tiny_unet(4),
-                                 AnySampler::named(c.settings.at("sampler").get<std::string>()),
-                                 TextGuidance{7.5},
-                                 tiny_scheduler()};
+    auto generate = over_models(c, 4, [](auto... parts) { return TextToImagePipeline(parts...); });
     const auto result = generate.run(c.prompts, {.steps = c.settings.at("steps"),
                                                  .seed = c.settings.at("seed"),
                                                  .negative_prompt = c.settings.value("negative", ""),
@@ -86,16 +88,10 @@ TEST_CASE("Text to image equals StableDiffusionPipeline", "[pipeline][parity]") 
 }
 
 TEST_CASE("SDEdit equals StableDiffusionImg2ImgPipeline", "[pipeline][parity]") {
-  const auto files = tiny_files();
   std::size_t compared = 0;
   for (const auto& c : cases("image")) {
     INFO(c.name);
-    TextToImagePipeline pipeline{load<ClipTextEncoder>(files),
-                                 load<KlAutoencoder>(files),
-                                 tiny_unet(4),
-                                 AnySampler::named(c.settings.at("sampler").get<std::string>()),
-                                 TextGuidance{7.5},
-                                 tiny_scheduler()};
+    auto pipeline = over_models(c, 4, [](auto... parts) { return TextToImagePipeline(parts...); });
     const std::vector<Image> photos{from_tensor(c.tensor("photo"))};
     const auto result = sdedit(pipeline, photos, c.prompts,
                                {.strength = c.settings.at("strength"),
@@ -109,16 +105,10 @@ TEST_CASE("SDEdit equals StableDiffusionImg2ImgPipeline", "[pipeline][parity]") 
 }
 
 TEST_CASE("Inpainting equals StableDiffusionInpaintPipeline with 4 and with 9 channels", "[pipeline][parity]") {
-  const auto files = tiny_files();
   std::size_t compared = 0;
   for (const auto& c : cases("inpaint")) {
     INFO(c.name);
-    InpaintPipeline pipeline{load<ClipTextEncoder>(files),
-                             load<KlAutoencoder>(files),
-                             tiny_unet(c.settings.at("channels")),
-                             AnySampler::named(c.settings.at("sampler").get<std::string>()),
-                             TextGuidance{7.5},
-                             tiny_scheduler()};
+    auto pipeline = over_models(c, c.settings.at("channels"), [](auto... parts) { return InpaintPipeline(parts...); });
     const InpaintOptions options{.strength = c.settings.at("strength"), .steps = c.settings.at("steps")};
     const std::vector<Image> photo{from_tensor(c.tensor("photo"))};
     const auto mask = mask_tensor(from_tensor(c.tensor("mask")), std::nullopt, Numerics::diffusers);
@@ -167,8 +157,7 @@ TEST_CASE("Text to image refuses models and sizes that do not fit", "[pipeline]"
 TEST_CASE("SDEdit keeps more of the photograph at less strength", "[pipeline]") {
   auto pipeline = tiny_text_to_image(Euler{});
   const auto photo = tiny_photo();
-  const auto clean =
-      pipeline.encode_images(prepare_photos({&photo, 1}, 64, Numerics::released)) * pipeline.codec().scaling_factor();
+  const auto clean = pipeline.clean_latents(prepare_photos({&photo, 1}, 64, Numerics::released));
   const auto distance = [&](double strength) {
     const std::vector<std::string> prompts{"a boat"};
     const auto result = sdedit(pipeline, {&photo, 1}, prompts,

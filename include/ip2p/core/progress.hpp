@@ -15,10 +15,13 @@ namespace ip2p {
 
 /// Hooks of a sampling run. A default-constructed value changes and observes nothing and never cancels.
 struct RunHooks {
+  /// A change of latents between steps.
+  using Revise = std::function<at::Tensor(const Step&, const at::Tensor& latents)>;
+
   /// Called after each step with the latents it produced, at noise level `step.sigma_next`; the run goes on from what
   /// it returns, of the same shape and dtype. So an edit holds part of the picture in place (LocalBlend, inpainting)
   /// with any sampler.
-  std::function<at::Tensor(const Step&, const at::Tensor& latents)> revise = {};
+  Revise revise = {};
 
   /// Called after each step, and after `revise`, with the latents [B,C,h,w] (sigma-scaled, not decoded).
   std::function<void(const Step&, const at::Tensor& latents)> on_step = {};
@@ -38,17 +41,25 @@ struct RunHooks {
   [[nodiscard]] at::Tensor finish(const Step& step, at::Tensor latents) const {
     if (revise) {
       at::Tensor revised = revise(step, latents);
-      require(revised.defined() && revised.sizes() == latents.sizes() &&
-                  revised.scalar_type() == latents.scalar_type(),
-              "revise: expected latents {} {}, found {}", c10::toString(latents.scalar_type()),
-              shape_text(latents.sizes()),
-              revised.defined() ? fmt::format("{} {}", c10::toString(revised.scalar_type()), shape_text(revised.sizes()))
-                                : "no tensor");
+      require(
+          revised.defined() && revised.sizes() == latents.sizes() && revised.scalar_type() == latents.scalar_type(),
+          "revise: expected latents {} {}, found {}", c10::toString(latents.scalar_type()), shape_text(latents.sizes()),
+          revised.defined() ? fmt::format("{} {}", c10::toString(revised.scalar_type()), shape_text(revised.sizes()))
+                            : "no tensor");
       latents = std::move(revised);
     }
     if (on_step) on_step(step, latents);
     return latents;
   }
 };
+
+/// Both changes in turn; either may be empty.
+inline RunHooks::Revise then(RunHooks::Revise first, RunHooks::Revise second) {
+  if (!first) return second;
+  if (!second) return first;
+  return [first = std::move(first), second = std::move(second)](const Step& at, const at::Tensor& latents) {
+    return second(at, first(at, latents));
+  };
+}
 
 }  // namespace ip2p

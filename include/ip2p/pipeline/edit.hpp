@@ -84,8 +84,20 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, Sampler, Gui
   [[nodiscard]] at::Tensor sample(const at::Tensor& images, std::span<const std::string> instructions,
                                   const EditOptions& options, const Schedule& schedule, Noise& noise,
                                   const Attention& attention = {}) {
+    options.hooks.check({.index = 0, .count = options.steps});
+    return sample_latents(this->encode_images(images), instructions, options, schedule, noise, attention);
+  }
+
+  /// The same for pictures that are encoded already. \param image_latents [B,C,h,w], unscaled
+  template <SchedulePolicy Schedule, NoiseSource Noise, AttentionPolicy Attention = PlainAttention>
+  [[nodiscard]] at::Tensor sample_latents(const at::Tensor& image_latents, std::span<const std::string> instructions,
+                                          const EditOptions& options, const Schedule& schedule, Noise& noise,
+                                          const Attention& attention = {}) {
+    const auto channels = this->codec().latent_channels();
+    require(image_latents.dim() == 4 && image_latents.size(1) == channels,
+            "EditPipeline: image latents: expected [B,{},h,w], found {}", channels, shape_text(image_latents.sizes()));
     const auto sigmas = schedule.sigmas(options.steps);
-    const auto pictures = static_cast<std::size_t>(images.size(0));
+    const auto pictures = static_cast<std::size_t>(image_latents.size(0));
     const auto batch = std::max(pictures, instructions.size());
     require((pictures == 1 || pictures == batch) && (instructions.size() == 1 || instructions.size() == batch),
             "EditPipeline: expected as many instructions as pictures or one for all, found {} and {}",
@@ -94,10 +106,9 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, Sampler, Gui
     for (std::size_t i = 0; i < batch; ++i) prompts.push_back(instructions[instructions.size() == 1 ? 0 : i]);
     auto conditioning = this->encode_text(prompts, options.negative_prompt);
 
-    options.hooks.check({.index = 0, .count = options.steps});
     const auto rows = static_cast<std::int64_t>(batch);
-    conditioning.image = this->encode_images(images).expand({rows, -1, -1, -1});
-    const auto shape = this->latent_shape(rows, images.size(3), images.size(2));
+    conditioning.image = image_latents.expand({rows, -1, -1, -1});
+    const auto shape = conditioning.image.sizes().vec();
     const auto start = options.latents.defined() ? options.latents : noise.normal(shape, 0);
     require(start.sizes() == at::IntArrayRef(shape), "latents: expected {}, found {}", shape_text(shape),
             shape_text(start.sizes()));

@@ -8,7 +8,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,6 +21,13 @@
 #include "ip2p/sampling/euler_ancestral.hpp"
 
 namespace ip2p {
+
+/// \throws Error unless the mask has the photograph's size
+inline void require_mask_fits(const Image& mask, const Image& photo) {
+  require(mask.width == photo.width && mask.height == photo.height,
+          "mask: expected the photograph's size {}x{}, found {}x{}", photo.width, photo.height, mask.width,
+          mask.height);
+}
 
 /// Where to edit: [1,1,H,W] of 1 (edit) and 0 (keep), fp32, from a picture whose bright half means "edit".
 /// \param resolution, numerics those of the photograph, so that both are resized and cropped alike
@@ -41,8 +47,7 @@ inline at::Tensor latent_mask(const at::Tensor& mask, std::int64_t height, std::
 /// Reference: blended latent diffusion (Avrahami et al. 2023), diffusers' inpainting with a text-to-image UNet.
 /// \param mask [1 or B,1,h,w], 1 inside  \param clean [B,C,h,w], times the scaling factor  \param noise of unit
 /// variance
-inline std::function<at::Tensor(const Step&, const at::Tensor&)> hold_outside(at::Tensor mask, at::Tensor clean,
-                                                                              at::Tensor noise) {
+inline RunHooks::Revise hold_outside(at::Tensor mask, at::Tensor clean, at::Tensor noise) {
   require(mask.dim() == 4 && mask.size(1) == 1 && mask.sizes().slice(2) == clean.sizes().slice(2) &&
               noise.sizes() == clean.sizes(),
           "mask: expected [B,1,h,w] for latents {} and noise of their shape, found {} and {}",
@@ -55,21 +60,9 @@ inline std::function<at::Tensor(const Step&, const at::Tensor&)> hold_outside(at
   };
 }
 
-/// Both hooks in turn; either may be empty.
-inline std::function<at::Tensor(const Step&, const at::Tensor&)> then(
-    std::function<at::Tensor(const Step&, const at::Tensor&)> first,
-    std::function<at::Tensor(const Step&, const at::Tensor&)> second) {
-  if (!first) return second;
-  if (!second) return first;
-  return [first = std::move(first), second = std::move(second)](const Step& at, const at::Tensor& x) {
-    return second(at, first(at, x));
-  };
-}
-
 /// `after` where the mask [1,1,H,W] is 1, the prepared photograph `before` [1,3,H,W] where it is 0: the codec's round
 /// trip does not touch what was to be kept.
-inline Image paste_inside(const at::Tensor& mask, const at::Tensor& before, const Image& after,
-                          Numerics numerics = Numerics::released) {
+inline Image paste_inside(const at::Tensor& mask, const at::Tensor& before, const Image& after) {
   const auto edited = images_to_tensor({&after, 1});
   require(edited.sizes() == before.sizes(), "paste_inside: expected a result of {}, found {}",
           shape_text(before.sizes()), shape_text(edited.sizes()));
@@ -82,18 +75,17 @@ inline Image paste_inside(const at::Tensor& mask, const at::Tensor& before, cons
 template <class Pipeline>
 [[nodiscard]] Image masked_edit(Pipeline& pipeline, const Image& photo, const Image& mask,
                                 const std::string& instruction, EditOptions options = {}) {
-  require(mask.width == photo.width && mask.height == photo.height,
-          "mask: expected the photograph's size {}x{}, found {}x{}", photo.width, photo.height, mask.width,
-          mask.height);
+  require_mask_fits(mask, photo);
   const auto schedule = default_schedule(options.numerics, pipeline.scheduler);
   const auto before = pipeline.prepare({&photo, 1}, options);
   const auto where = mask_tensor(mask, options.resolution, options.numerics);
   TorchNoise noise(seeds_for(1, options.seed, options.seeds));
-  const auto clean = pipeline.encode_images(before).to(at::kFloat).mul(pipeline.codec().scaling_factor());
+  const auto image_latents = pipeline.encode_images(before);
+  const auto clean = image_latents.to(at::kFloat).mul(pipeline.codec().scaling_factor());
   if (!options.latents.defined()) options.latents = noise.normal(clean.sizes(), 0);
   options.hooks.revise = then(options.hooks.revise,
                               hold_outside(latent_mask(where, clean.size(2), clean.size(3)), clean, options.latents));
-  const auto latents = pipeline.sample(before, {&instruction, 1}, options, schedule, noise);
+  const auto latents = pipeline.sample_latents(image_latents, {&instruction, 1}, options, schedule, noise);
   return paste_inside(where, before, pipeline.decode(latents, options.numerics).front());
 }
 
@@ -133,9 +125,7 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, Sampler, 
   /// \throws Error for options out of range, a mask of another size, non-finite or constant results; Cancelled
   [[nodiscard]] Image operator()(const Image& photo, const Image& mask, const std::string& prompt,
                                  const InpaintOptions& options = {}) {
-    require(mask.width == photo.width && mask.height == photo.height,
-            "mask: expected the photograph's size {}x{}, found {}x{}", photo.width, photo.height, mask.width,
-            mask.height);
+    require_mask_fits(mask, photo);
     const auto schedule = default_schedule(options.numerics, this->scheduler);
     const auto before = prepare_photos({&photo, 1}, options.resolution, options.numerics);
     const auto where = mask_tensor(mask, options.resolution, options.numerics);
@@ -159,11 +149,8 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, Sampler, 
     const auto tail = std::span(sigmas).last(remaining + 1);
     const auto rows = static_cast<std::int64_t>(prompts.size());
     const auto shape = this->latent_shape(rows, photo.size(3), photo.size(2));
-    const auto scale = this->codec().scaling_factor();
     const auto posterior = [&](const at::Tensor& picture, std::int64_t draw) {
-      return this->encode_images(picture.expand({rows, -1, -1, -1}).contiguous(), noise.normal(shape, draw))
-          .to(at::kFloat)
-          .mul(scale);
+      return this->clean_latents(picture, noise.normal(shape, draw)).expand(shape);
     };
     const bool from_noise = remaining == static_cast<std::size_t>(options.steps);
     const bool holds = this->unet().in_channels() == this->codec().latent_channels();

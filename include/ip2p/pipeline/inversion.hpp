@@ -184,7 +184,7 @@ template <class Pipeline>
 [[nodiscard]] Inversion invert(Pipeline& pipeline, std::span<const Image> photos, std::span<const std::string> prompts,
                                const InversionOptions& options = {}) {
   const auto pictures = prepare_photos(photos, options.resolution, options.numerics);
-  const auto clean = pipeline.encode_images(pictures).to(at::kFloat).mul(pipeline.codec().scaling_factor());
+  const auto clean = pipeline.clean_latents(pictures);
   auto result = invert(pipeline, clean, prompts, options);
   result.images = pipeline.decode(result.reconstruction, options.numerics);
   const auto prepared = tensor_to_images(pictures, Numerics::diffusers);

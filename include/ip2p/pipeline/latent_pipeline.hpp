@@ -107,6 +107,14 @@ class LatentPipeline {
     }
   }
 
+  /// What a run starts from or returns to: latents of pictures as `encode_images` gives them, fp32, times
+  /// `scaling_factor()`. \param noise for a sample of the posterior: [B,C,h,w], or [R,C,h,w] for R samples of one
+  /// picture
+  template <class... Sample>
+  [[nodiscard]] at::Tensor clean_latents(const at::Tensor& pictures, const Sample&... noise) {
+    return encode_images(pictures, noise...).to(at::kFloat).mul(codec_.scaling_factor());
+  }
+
   /// Latents at noise level sigmas[0] to clean ones, by this pipeline's sampler and guidance.
   /// \param x [B,C,h,w], fp32  \param sigmas noise levels of the run, e.g. of `schedule` or its tail
   /// \return [B,C,h,w], fp32, on the network's device

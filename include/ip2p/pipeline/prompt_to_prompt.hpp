@@ -36,10 +36,9 @@ template <AttentionPolicy Attention, class Run>
 at::Tensor with_blend(const Attention& attention, const PromptToPromptOptions& options, Run&& run) {
   if (options.blend == nullptr) return run(attention, options.hooks);
   RunHooks hooks = options.hooks;
-  hooks.revise = [blend = options.blend, then = options.hooks.revise](const Step& at, const at::Tensor& latents) {
-    const auto blended = blend->revise(at, latents);
-    return then ? then(at, blended) : blended;
-  };
+  hooks.revise =
+      then([blend = options.blend](const Step& at, const at::Tensor& latents) { return blend->revise(at, latents); },
+           options.hooks.revise);
   options.blend->clear();
   return run(Observed(attention, options.blend), hooks);
 }

@@ -65,17 +65,13 @@ template <class Pipeline>
   const auto schedule = default_schedule(options.numerics, pipeline.scheduler);
   TorchNoise noise(seeds_for(prompts.size(), options.seed, options.seeds));
   const auto rows = static_cast<std::int64_t>(prompts.size());
-  const auto pictures =
-      prepare_photos(photos, options.resolution, options.numerics).expand({rows, -1, -1, -1}).contiguous();
-  at::Tensor clean;
-  if (options.posterior_sample) {
-    // Drawn first, as the published programs do; its number lies beyond those of the steps.
-    const auto shape = pipeline.latent_shape(rows, pictures.size(3), pictures.size(2));
-    clean = pipeline.encode_images(pictures, noise.normal(shape, options.steps + 1));
-  } else {
-    clean = pipeline.encode_images(pictures);
-  }
-  clean = clean.to(at::kFloat).mul(pipeline.codec().scaling_factor());
+  const auto pictures = prepare_photos(photos, options.resolution, options.numerics);
+  const auto shape = pipeline.latent_shape(rows, pictures.size(3), pictures.size(2));
+  // The posterior's noise is drawn first, as the published programs do; its number lies beyond those of the steps.
+  const auto clean =
+      (options.posterior_sample ? pipeline.clean_latents(pictures, noise.normal(shape, options.steps + 1))
+                                : pipeline.clean_latents(pictures))
+          .expand(shape);
   PipelineResult result;
   result.latents = sdedit_latents(pipeline, clean, prompts, options, schedule, noise).to(at::kCPU);
   result.images = pipeline.decode(result.latents, options.numerics);

@@ -37,8 +37,7 @@ template <class Pipeline>
   const auto small = pipeline(prompt, options);
   const auto large = resize(small, enlarged(small.width), enlarged(small.height), second.filter);
   TorchNoise noise(options.seed);
-  const auto clean =
-      pipeline.encode_images(images_to_tensor({&large, 1})).to(at::kFloat).mul(pipeline.codec().scaling_factor());
+  const auto clean = pipeline.clean_latents(images_to_tensor({&large, 1}));
   const SdEditOptions redraw{.strength = second.strength,
                              .steps = second.steps,
                              .negative_prompt = options.negative_prompt,
