@@ -5,15 +5,13 @@
 //   torchrun --nproc-per-node 8 --no-python train_editor --config paper.toml
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
-#include <map>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -145,7 +143,7 @@ class Training {
     const auto trained = static_cast<double>(parameters_.elements());
     const auto all = static_cast<double>(ip2p::element_count(files_.weights("unet")));
     const double share = o_.shard_state ? static_cast<double>(processes_.size()) : 1.0;
-    const double moments = o_.optimiser == "adamw" ? 8.0 : 0.0;  // Adafactor keeps rows and columns alone
+    const double optimiser = o_.optimiser == "adamw" ? state_bytes<ip2p::AdamW>() : state_bytes<ip2p::Adafactor>();
     fmt::print("model: {}\ncomputes in {} on {}, weights in fp32\n", files_.describe(), dtype_name(), device_.str());
     fmt::print("trains {:.1f} M values{}\n", trained / 1e6, lora_ ? " of a LoRA" : "");
     fmt::print("data: {}, {} prompts, {} an epoch of {} updates\n", o_.data.string(), pictures_.size(),
@@ -156,7 +154,22 @@ class Training {
     fmt::print(
         "memory of each process without activations, codec and text encoder: weights {}, gradients {}, optimiser {}, "
         "averages {}\n",
-        gib(4 * std::max(all, trained)), gib(4 * trained), gib(moments * trained / share), gib(4 * trained / share));
+        gib(4 * all + (dtype_ == at::kFloat ? 0 : 2 * all)), gib(4 * trained), gib(optimiser / share),
+        gib(4 * trained / share));
+  }
+
+  /// Bytes that an optimiser keeps for these parameters; nothing is allocated.
+  template <ip2p::OptimiserPolicy Optimiser>
+  [[nodiscard]] double state_bytes() const {
+    std::vector<at::Tensor> shapes;
+    for (const auto& tensor : parameters_.tensors) {
+      shapes.push_back(at::empty(tensor.sizes(), tensor.options().device(at::kMeta)));
+    }
+    double bytes = 0;
+    for (const auto& kind : Optimiser(shapes, {}).state()) {
+      for (const auto& tensor : kind.tensors) bytes += tensor.defined() ? static_cast<double>(tensor.nbytes()) : 0;
+    }
+    return bytes;
   }
 
   [[nodiscard]] const char* dtype_name() const {
