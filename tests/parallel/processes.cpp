@@ -13,8 +13,10 @@
 
 #include <chrono>
 #include <cmath>
+#include <concepts>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <limits>
 #include <span>
@@ -25,6 +27,7 @@
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/parallel/launch.hpp"
 #include "ip2p/testing/check_communicator.hpp"
+#include "ip2p/train/adafactor.hpp"
 #include "ip2p/train/trainer.hpp"
 
 using namespace ip2p;
@@ -75,18 +78,22 @@ at::Tensor encode(std::span<const std::string> prompts) {
 constexpr std::uint64_t first_seed = 3;
 
 /// Trains until `steps` updates are made in all, from the checkpoint in `folder` where there is one.
+/// \param divided whether the processes divide the optimiser's state and the averages among them
+template <class Optimiser>
 int train(const ProcessGroup& group, const std::string& folder, std::int64_t steps, std::int64_t accumulate,
-          std::int64_t shards) {
+          std::int64_t shards, bool divided) {
   // Other weights on every process: those of rank 0 must win.
   const auto unet = tiny_unet(first_seed + static_cast<std::uint64_t>(group.rank()));
   Pairs pairs;
   DiffusionLossOptions prediction;
   prediction.batch = 8;
   prediction.seed = 11;
-  TrainingOptions options;
+  TrainingOptionsOf<Optimiser> options;
   options.folder = group.rank() == 0 ? folder : folder + "/not-for-this-process";
   options.clip_norm = 1.0;
   options.accumulate = accumulate;
+  options.shard_state = divided;
+  options.asynchronous = accumulate == 1;  // checkpoints are written both ways
   Trainer trainer(unet, encode, pairs, ConditioningDropout{.2, .2, .2}, ConstantRate{2e-4}, prediction, options,
                   std::nullopt, shards, DiscreteSchedule(), group);
   const bool resumed = trainer.resume();
@@ -99,8 +106,52 @@ int train(const ProcessGroup& group, const std::string& folder, std::int64_t ste
   }
   require(group.rank() == 0 || !std::filesystem::exists(options.folder), "expected rank 0 alone to write, found {}",
           options.folder.string());
+  const auto& run = trainer.training();
+  auto snapshot = run.snapshot();
+  for (auto& [name, tensor] : snapshot.tensors) tensor = tensor.clone();
+  trainer.with_average([&] {
+    for (std::size_t i = 0; i < run.parameters().size(); ++i) {
+      const auto& name = run.parameters().names[i];
+      require(run.parameters().tensors[i].equal(snapshot.tensors.at("average/" + name)),
+              "rank {}: {}: expected the average in the weight's place", group.rank(), name);
+    }
+  });
+  std::int64_t bytes = ip2p::detail::bytes_of(run.optimiser().state()), all = 0;
+  for (const auto& tensor : run.average().average()) bytes += static_cast<std::int64_t>(tensor.nbytes());
+  for (const auto& [name, tensor] : snapshot.tensors) {
+    if (!name.starts_with("weights/")) all += static_cast<std::int64_t>(tensor.nbytes());
+  }
+  const double share = static_cast<double>(bytes) / static_cast<double>(all);
+  // Shares are balanced by parameters, to which Adafactor's state is not proportional.
+  const double tolerance = std::same_as<Optimiser, AdamW> ? 0.01 : 0.03;
+  require(std::abs(share - (divided ? 1.0 / static_cast<double>(group.size()) : 1.0)) < tolerance,
+          "rank {}: expected its share of {} bytes of state, found {}", group.rank(), all, bytes);
+  say(group, "holds {} of {} bytes of optimiser state and averages", bytes, all);
   say(group, "{} from step {} to {}, last loss {:.6f}, the bits of rank 0 everywhere", resumed ? "resumed" : "trained",
       from, trainer.step(), trainer.training().curve().points().back().loss);
+  return 0;
+}
+
+/// Trains with checkpoints every two updates. In the first of the starts that a supervisor makes, `victim` dies after
+/// update `at_step`.
+int train_with_restarts(const ProcessGroup& group, const std::string& folder, std::int64_t steps, std::int64_t victim,
+                        std::int64_t at_step) {
+  const auto unet = tiny_unet(first_seed);
+  Pairs pairs;
+  DiffusionLossOptions prediction;
+  prediction.batch = 4;
+  TrainingOptions options;
+  options.folder = folder;
+  options.checkpoint_every = 2;
+  Trainer trainer(unet, encode, pairs, ConditioningDropout{.2, .2, .2}, ConstantRate{2e-4}, prediction, options,
+                  std::nullopt, 1, DiscreteSchedule(), group);
+  const char* restarts = std::getenv("TORCHELASTIC_RESTART_COUNT");
+  const bool first_start = restarts == nullptr || std::string(restarts) == "0";
+  trainer.resume();
+  say(group, "start {} from step {}", restarts == nullptr ? "without number" : restarts, trainer.step());
+  trainer.run(steps, [&](const TrainingProgress& progress) {
+    if (first_start && group.rank() == victim && progress.step == at_step) std::raise(SIGKILL);
+  });
   return 0;
 }
 
@@ -233,8 +284,15 @@ int run(const std::vector<std::string>& arguments) {
     return 0;
   }
   if (scenario == "train") {
-    return train(group, arguments.at(2), std::stol(arguments.at(3)), std::stol(arguments.at(4)),
-                 std::stol(arguments.at(5)));
+    const bool divided = arguments.size() > 6 && arguments[6] == "divided";
+    const bool adafactor = arguments.size() > 7 && arguments[7] == "adafactor";
+    const auto train_with = adafactor ? train<Adafactor> : train<AdamW>;
+    return train_with(group, arguments.at(2), std::stol(arguments.at(3)), std::stol(arguments.at(4)),
+                      std::stol(arguments.at(5)), divided);
+  }
+  if (scenario == "restarts") {
+    return train_with_restarts(group, arguments.at(2), std::stol(arguments.at(3)), std::stol(arguments.at(4)),
+                               std::stol(arguments.at(5)));
   }
   if (scenario == "nan") return not_a_number(group);
   if (scenario == "killed") return vanish(group, SIGKILL, arguments.at(2) == "backward");

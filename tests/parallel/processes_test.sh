@@ -65,6 +65,23 @@ together() {
   rm -f "$work"/*.log
 }
 
+# supervised SIZE ARGUMENTS...: that many processes, and when one of them fails all of them again with the same command,
+# as torchrun does it. Their words stay in $work/START.RANK.log.
+supervised() {
+  local size=$1 restart rank failed
+  shift
+  port=$(free_port)
+  for restart in 0 1 2; do
+    export TORCHELASTIC_RESTART_COUNT=$restart
+    pids=() failed=0
+    for ((rank = 0; rank < size; ++rank)); do start "$size" "$rank" "$@"; done
+    for ((rank = 0; rank < size; ++rank)); do wait "${pids[$rank]}" || failed=1; done
+    for ((rank = 0; rank < size; ++rank)); do mv "$work/$rank.log" "$work/$restart.$rank.log"; done
+    if [ $failed = 0 ]; then return; fi
+  done
+  fail "expected the restarts to end well"
+}
+
 says() { grep -qE "$2" "$work/$1.log" || fail "process $1: expected '$2'"; }
 
 patience=120
@@ -81,6 +98,26 @@ case $scenario in
     together 2 train $patience "$work/2x2" 6 2 1
     together 2 train $patience "$work/2t2" 6 1 2
     for other in 2 4 2x2 2t2; do "$program" compare "$work/1" "$work/$other" 1e-5; done
+    ;;
+
+  divided)  # who keeps which state changes no bit, and a run may go on with another number of processes
+    together 1 train $patience "$work/1" 6 1 1
+    together 2 train $patience "$work/2" 6 1 1
+    together 2 train $patience "$work/2d" 6 1 1 divided
+    together 4 train $patience "$work/4" 6 1 1
+    together 4 train $patience "$work/4d" 6 1 1 divided
+    "$program" compare "$work/2" "$work/2d" 0
+    "$program" compare "$work/4" "$work/4d" 0
+    for other in 2d 4d; do "$program" compare "$work/1" "$work/$other" 1e-5; done
+    together 4 train $patience "$work/moved" 2 1 1 divided
+    together 1 train $patience "$work/moved" 3 1 1 divided
+    together 2 train $patience "$work/moved" 4 2 1 divided  # 2 parts a process: written without a copy
+    together 2 train $patience "$work/moved" 5 1 1
+    together 4 train $patience "$work/moved" 6 1 1 divided
+    "$program" compare "$work/1" "$work/moved" 1e-5
+    together 2 train $patience "$work/f2" 6 1 1 whole adafactor
+    together 2 train $patience "$work/f2d" 6 1 1 divided adafactor
+    "$program" compare "$work/f2" "$work/f2d" 0
     ;;
 
   resumed)
@@ -148,6 +185,33 @@ case $scenario in
     grep -q 'expected each rank once, found rank 1 twice' "$work/words" || fail "expected rank 1 to be refused"
     ;;
 
+  restarted)  # a process is killed, the others say which, and all that are started again end as if nothing had been
+    together 2 restarts $patience "$work/whole" 9 -1 0
+    supervised 2 restarts 10 "$work/one" 9 1 5
+    says 0.0 'unexpected: rank 0 of 2: .*no sign of rank 1\)'
+    # Rank 0 begins the checkpoint of step 4 before it meets rank 1 again, and ends it before it gives up.
+    for rank in 0 1; do says 1.$rank 'start 1 from step 4'; done
+    "$program" compare "$work/whole" "$work/one" 0
+    # Rank 0 may take the checkpoint of step 4 with it that it is writing.
+    supervised 2 restarts 10 "$work/zero" 9 0 5
+    says 0.1 'unexpected: rank 1 of 2: '
+    says 1.0 'start 1 from step [24]'
+    "$program" compare "$work/whole" "$work/zero" 0
+    ;;
+
+  torchrun)  # the same by the real one, where the Python environment of tests/parity/venv.sh is installed
+    python=${IP2P_PARITY_PYTHON:-$(cd "$(dirname "$0")/../.." && pwd)/build/venv/bin/python}
+    if [ ! -x "$python" ]; then
+      echo "skipped torchrun: no $python; tests/parity/venv.sh installs it"
+      exit 77
+    fi
+    together 2 restarts $patience "$work/whole" 9 -1 0
+    "$python" -m torch.distributed.run --no-python --standalone --nproc-per-node=2 --max-restarts=2 \
+      "$program" restarts 10 "$work/run" 9 1 5 >"$work/0.log" 2>"$work/0.err.log" || fail "expected torchrun to end well"
+    for rank in 0 1; do says 0 "rank $rank of 2: start 1 from step [24]"; done
+    "$program" compare "$work/whole" "$work/run" 0
+    ;;
+
   *) fail "no such scenario" ;;
 esac
-cat "$work"/[0-9].log 2>/dev/null || true
+cat "$work"/[0-9]*.log 2>/dev/null || true
