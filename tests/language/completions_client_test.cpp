@@ -15,6 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ip2p/testing/check_language_model.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
@@ -190,6 +191,11 @@ TEST_CASE("CompletionsClient speaks with chat services, and as services differ",
   CHECK(Run("stops").complete({"x"}, {.stop = {"\nEND"}})[0].text == "one\n%%\ntwo");
   CHECK(Run("long").complete({"x"})[0].finish == FinishReason::length);
   CHECK(Run("filtered").complete({"x"})[0].finish == FinishReason::filter);
+}
+
+TEST_CASE("CompletionsClient keeps the laws of language models", "[language]") {
+  const Client client(Run("fine").options);
+  ip2p::testing::check_language_model(client, {"a cat", "dogs", "\u00e9"});
 }
 
 TEST_CASE("CompletionsClient waits as long as it is asked to", "[language]") {

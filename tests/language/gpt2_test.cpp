@@ -18,6 +18,7 @@
 #include "ip2p/language/gpt2_files.hpp"
 #include "ip2p/language/gpt2_language_model.hpp"
 #include "ip2p/language/sampling.hpp"
+#include "ip2p/testing/check_language_model.hpp"
 #include "support/catch.hpp"
 #include "support/reference.hpp"
 
@@ -269,6 +270,11 @@ TEST_CASE("Gpt2LanguageModel samples by seed and sample, whatever stands beside 
   other.seed = 6;
   CHECK(tiny().complete(requests, other)[0].text != together[0].text);
   CHECK(tiny().complete({}, options).empty());
+}
+
+TEST_CASE("Gpt2LanguageModel keeps the laws of language models", "[language]") {
+  ip2p::testing::check_language_model(tiny(), {"A photo of a cat", "x", "A longer caption, by the sea"},
+                                      {.max_tokens = 20, .temperature = 1.2, .seed = 9});
 }
 
 TEST_CASE("Gpt2LanguageModel ends at stop texts, at the end token and at the end of the context", "[language]") {

@@ -2,11 +2,12 @@
 # CompletionsClient and a service that others wrote: `transformers serve` with the tiny GPT-2 must answer the program
 # make_triplets word by word as the model in memory does.
 #
-#   bash tests/parity/service_test.sh PROGRAMS_DIR PYTHON      (PYTHON with transformers[serving])
-# Exit status 77: that python has no such packages.
+#   bash tests/parity/service_test.sh PROGRAMS_DIR [PYTHON]
+# PYTHON has transformers[serving], which tests/parity/venv.sh does not install (pip install fastapi openai uvicorn does);
+# exit status 77 where it has not.
 set -uo pipefail
 program=$(realpath -- "$1")/make_triplets
-python=$2
+python=${2:-${IP2P_PARITY_PYTHON:-$(realpath -- "$(dirname "$0")/../..")/build/venv/bin/python}}
 tiny=$(realpath -- "$(dirname "$0")/../language/fixtures/tiny-gpt2")
 "$python" -c 'import fastapi, openai, transformers, uvicorn' 2>/dev/null || { echo "skipped: no transformers[serving]"; exit 77; }
 scratch=$(mktemp -d)

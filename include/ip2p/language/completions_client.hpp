@@ -248,12 +248,8 @@ class CompletionsClient {
       if (json.contains("usage") && json["usage"].is_object()) {
         result.tokens = json["usage"].value("completion_tokens", std::int64_t{0});
       }
-      auto cut = std::string::npos;  // Some services leave the stop text in.
-      for (const auto& stop : options.stop) cut = std::min(cut, result.text.find(stop));
-      if (cut != std::string::npos) {
-        result.text.resize(cut);
-        result.finish = FinishReason::stop;
-      }
+      // Some services leave the stop text in.
+      if (detail::cut_at_stop(result.text, options.stop)) result.finish = FinishReason::stop;
       return result;
     } catch (const nlohmann::json::exception&) {
       fail("{}: expected an answer with choices[0].{}, found {}", url, options_.chat ? "message.content" : "text",

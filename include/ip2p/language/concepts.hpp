@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <stop_token>
@@ -75,6 +76,21 @@ struct Completion {
   FinishReason finish = FinishReason::stop;
   std::int64_t tokens = 0;  ///< Generated ones, the stop string's included; 0 where a service does not say.
 };
+
+namespace detail {
+
+/// Cuts `text` before the first stop text that does not end within its first `known` bytes; whether there was one.
+inline bool cut_at_stop(std::string& text, const std::vector<std::string>& stops, std::size_t known = 0) {
+  auto cut = std::string::npos;
+  for (const auto& stop : stops) {
+    cut = std::min(cut, text.find(stop, known + 1 > stop.size() ? known + 1 - stop.size() : 0));
+  }
+  if (cut == std::string::npos) return false;
+  text.resize(cut);
+  return true;
+}
+
+}  // namespace detail
 
 /// Something that continues texts: a model in memory, or a service.
 template <class Model>

@@ -85,8 +85,11 @@ class Gpt2LanguageModel {
         auto& text = texts[row];
         const std::span<const float> scores(logits.data_ptr<float>() + row * width, width);
         if (advance(text, scores, options)) {
-          results[text.request] = {detail::encode_utf8(detail::decode_utf8(text.bytes, InvalidUtf8::replace)),
-                                   text.finish, text.tokens};
+          auto& result = results[text.request];
+          result = {detail::encode_utf8(detail::decode_utf8(text.bytes, InvalidUtf8::replace)), text.finish,
+                    text.tokens};
+          // U+FFFD in the place of ill-formed bytes may complete one.
+          if (detail::cut_at_stop(result.text, options.stop)) result.finish = FinishReason::stop;
         } else {
           going.push_back(static_cast<std::int64_t>(row));
           left.push_back(std::move(text));
@@ -149,14 +152,7 @@ class Gpt2LanguageModel {
     const auto& piece = tokenizer_.bytes_of(text.last);
     const auto before = text.bytes.size();
     text.bytes += piece;
-    auto cut = std::string::npos;
-    for (const auto& stop : options.stop) {
-      // Only what ends in the new bytes can be new.
-      const auto from = before + 1 > stop.size() ? before + 1 - stop.size() : 0;
-      cut = std::min(cut, text.bytes.find(stop, from));
-    }
-    if (cut != std::string::npos) {
-      text.bytes.resize(cut);
+    if (detail::cut_at_stop(text.bytes, options.stop, before)) {
       text.finish = FinishReason::stop;
       return true;
     }

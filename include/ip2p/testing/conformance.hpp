@@ -6,13 +6,14 @@
 ///
 ///     TEST_CASE("FadingGuidance keeps the laws") { ip2p::testing::check_guidance(FadingGuidance{}); }
 
-#include "ip2p/testing/archetypes.hpp"          // IWYU pragma: export
-#include "ip2p/testing/check_attention.hpp"     // IWYU pragma: export
-#include "ip2p/testing/check_communicator.hpp"  // IWYU pragma: export
-#include "ip2p/testing/check_filter.hpp"        // IWYU pragma: export
-#include "ip2p/testing/check_guidance.hpp"      // IWYU pragma: export
-#include "ip2p/testing/check_noise.hpp"         // IWYU pragma: export
-#include "ip2p/testing/check_optimiser.hpp"     // IWYU pragma: export
-#include "ip2p/testing/check_sampler.hpp"       // IWYU pragma: export
-#include "ip2p/testing/check_schedule.hpp"      // IWYU pragma: export
-#include "ip2p/testing/denoisers.hpp"           // IWYU pragma: export
+#include "ip2p/testing/archetypes.hpp"            // IWYU pragma: export
+#include "ip2p/testing/check_attention.hpp"       // IWYU pragma: export
+#include "ip2p/testing/check_communicator.hpp"    // IWYU pragma: export
+#include "ip2p/testing/check_filter.hpp"          // IWYU pragma: export
+#include "ip2p/testing/check_guidance.hpp"        // IWYU pragma: export
+#include "ip2p/testing/check_language_model.hpp"  // IWYU pragma: export
+#include "ip2p/testing/check_noise.hpp"           // IWYU pragma: export
+#include "ip2p/testing/check_optimiser.hpp"       // IWYU pragma: export
+#include "ip2p/testing/check_sampler.hpp"         // IWYU pragma: export
+#include "ip2p/testing/check_schedule.hpp"        // IWYU pragma: export
+#include "ip2p/testing/denoisers.hpp"             // IWYU pragma: export

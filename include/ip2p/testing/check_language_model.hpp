@@ -1,0 +1,70 @@
+#pragma once
+
+/// \file
+/// The laws of `LanguageModel`.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ip2p/language/concepts.hpp"
+#include "ip2p/testing/law.hpp"
+
+namespace ip2p::testing {
+
+/// Throws `Error` that names the first law of `LanguageModel` which `model` breaks.
+/// \param prompts at least two, of different lengths, that the model can continue
+/// \param options of the sampling; a model that answers at random whatever the seed is checked with temperature 0
+template <class Model>
+void check_language_model(Model& model, const std::vector<std::string>& prompts, CompletionOptions options = {}) {
+  require_language_model<Model>();
+  constexpr auto role = "LanguageModel";
+  require(prompts.size() >= 2, "check_language_model: expected at least 2 prompts, found {}", prompts.size());
+  std::vector<CompletionRequest> requests;
+  for (const auto& prompt : prompts) requests.push_back({prompt, 3 * requests.size() + 1});
+  const auto ask = [&](std::span<const CompletionRequest> some) {
+    std::vector<Completion> answers = model.complete(some, options);
+    expect_law(answers.size() == some.size(), role, "one completion a request", "{} of {} requests", answers.size(),
+               some.size());
+    return answers;
+  };
+  const auto same = [](const Completion& a, const Completion& b) { return a.text == b.text && a.finish == b.finish; };
+
+  ask({});
+  const auto together = ask(requests);
+  const auto again = ask(requests);
+  std::vector<CompletionRequest> backwards(requests.rbegin(), requests.rend());
+  const auto reversed = ask(backwards);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    expect_law(same(together[i], again[i]), role, "equal calls give equal answers", "request {}", i);
+    expect_law(same(together[i], reversed[requests.size() - 1 - i]), role, "answers in the order of the requests",
+               "request {}", i);
+    const auto alone = ask(std::span(requests).subspan(i, 1));
+    expect_law(same(together[i], alone[0]), role, "a completion does not depend on its neighbours", "request {}", i);
+  }
+
+  // A text that is known to come up must end the completion before it.
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const auto& text = together[i].text;
+    if (text.size() < 2) continue;
+    std::size_t begin = text.size() / 2;  // The start of a character.
+    while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) --begin;
+    options.stop.push_back(text.substr(begin));
+    const auto stopped = ask(std::span(requests).subspan(i, 1));
+    for (const auto& stop : options.stop) {
+      expect_law(stopped[0].text.find(stop) == std::string::npos, role, "a text never holds a stop text", "request {}",
+                 i);
+    }
+    expect_law(together[i].text.starts_with(stopped[0].text), role, "a stop text only shortens", "request {}", i);
+    options.stop.pop_back();
+  }
+
+  options.max_tokens = 0;
+  expect_throws([&] { static_cast<void>(model.complete(std::span<const CompletionRequest>(requests), options)); }, role,
+                "options out of range are refused", "max_tokens 0");
+}
+
+}  // namespace ip2p::testing
