@@ -132,6 +132,9 @@ TEST_CASE("keep_best keeps the best directions and counts every rejection by its
         FilterCounts{
             11, 4, 2, {{"caption similarity before", 1}, {"directional similarity", 2}, {"image similarity", 2}}});
   CHECK(keep_best(std::span<const CandidatePair>(), KeepAll{}).kept.empty());
+
+  const std::vector<CandidatePair> odd{pair_at(0.3, NAN), pair_at(0.3, 3.0), pair_at(0.3, NAN), pair_at(0.3, 0.1)};
+  CHECK(keep_best(odd, KeepAll{}).kept == std::vector<std::size_t>{3, 1, 0, 2});
 }
 
 namespace {

@@ -4,7 +4,10 @@
 #include <memory>
 #include <string>
 
+#include "ip2p/filter/all_of.hpp"
 #include "ip2p/filter/image_similarity.hpp"
+#include "ip2p/filter/keep_best.hpp"
+#include "ip2p/testing/archetypes.hpp"
 #include "support/catch.hpp"
 
 // The kit must notice each broken law.
@@ -66,6 +69,12 @@ TEST_CASE("check_filter accepts a sound filter of a user", "[testing]") {
   check_filter(Sound{});
   check_filter(Stated<FilterCost::image_features>{});
   check_filter(Stated<FilterCost::all_features>{});
+}
+
+TEST_CASE("The library's templates ask filters for no more than the concept promises", "[testing]") {
+  check_filter(testing::FilterArchetype(0));
+  check_filter(AllOf(testing::FilterArchetype(0), AllOf(testing::FilterArchetype(0))));
+  CHECK(keep_best(std::span<const CandidatePair>(), testing::FilterArchetype(0)).kept.empty());
 }
 
 TEST_CASE("check_filter names the broken law", "[testing]") {

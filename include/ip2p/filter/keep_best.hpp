@@ -4,8 +4,10 @@
 /// The pairs of one prompt that go into the set, and why the others do not.
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <span>
 #include <string>
@@ -40,7 +42,7 @@ struct PairSelection {
 };
 
 /// Judges the pairs of one prompt; of those that `filter` keeps, the `most` of the greatest directional similarity stay
-/// (4 in InstructPix2Pix), of equal ones the first.
+/// (4 in InstructPix2Pix), of equal ones the first; one that is no number is the least.
 template <class Filter>
 PairSelection keep_best(std::span<const CandidatePair> pairs, const Filter& filter, std::size_t most = 4) {
   require_pair_filter<Filter>();
@@ -50,7 +52,8 @@ PairSelection keep_best(std::span<const CandidatePair> pairs, const Filter& filt
     const Verdict verdict = filter(pairs[i]);
     ++selection.counts.judged;
     if (verdict.kept()) {
-      passed.emplace_back(pairs[i].features.direction(), i);
+      const double direction = pairs[i].features.direction();
+      passed.emplace_back(std::isnan(direction) ? -std::numeric_limits<double>::infinity() : direction, i);
     } else {
       ++selection.counts.rejected[std::string(verdict.reason)];
     }

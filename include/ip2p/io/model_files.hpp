@@ -373,8 +373,8 @@ inline void ModelFiles::fail_undetected(const Weights& all) const {
       {"lora_unet_", "a LoRA, which is no model of its own"},
       {".lora_down.", "a LoRA, which is no model of its own"},
       {".lora_A.", "a LoRA, which is no model of its own"},
-      {"encoder.layers.", "a component in diffusers' layout, which needs the config.json beside it: open its folder"},
       {"vision_model.", "a CLIP in transformers' layout, which needs the config.json beside it: open its folder"},
+      {"encoder.layers.", "a component in diffusers' layout, which needs the config.json beside it: open its folder"},
       {"down_blocks.", "a component in diffusers' layout, which needs the config.json beside it: open its folder"},
       {"string_to_param", "a textual inversion"},
   };

@@ -12,6 +12,7 @@
 
 #include "ip2p/attention/plain.hpp"
 #include "ip2p/core/random.hpp"
+#include "ip2p/filter/concepts.hpp"
 #include "ip2p/guidance/concepts.hpp"
 #include "ip2p/sampling/concepts.hpp"
 #include "ip2p/schedule/concepts.hpp"
@@ -103,8 +104,17 @@ class AttentionArchetype {
   }
 };
 
+/// Minimal `PairFilter`: names no cost, no default constructor, no assignment.
+class FilterArchetype {
+ public:
+  explicit FilterArchetype(int /*unused*/) {}
+  FilterArchetype(const FilterArchetype&) = default;
+  FilterArchetype& operator=(const FilterArchetype&) = delete;
+  Verdict operator()(const CandidatePair& pair) const { return at_least("images", pair.features.images(), 0.5); }
+};
+
 static_assert(NoiseSource<NoiseArchetype> && Denoiser<DenoiserArchetype&> && SchedulePolicy<ScheduleArchetype> &&
               SamplerPolicy<SamplerArchetype> && GuidancePolicy<GuidanceArchetype> &&
-              AttentionPolicy<AttentionArchetype>);
+              AttentionPolicy<AttentionArchetype> && PairFilter<FilterArchetype>);
 
 }  // namespace ip2p::testing

@@ -138,8 +138,8 @@ class ClipModel : public ModelHandle<detail::ClipModule> {
     return (*module_->text_projection)(ends);
   }
 
-  /// Factor from cosines to logits, a scalar that keeps its graph.
-  [[nodiscard]] at::Tensor scale() const { return module_->logit_scale.exp(); }
+  /// Factor from cosines to logits, an fp32 scalar that keeps its graph.
+  [[nodiscard]] at::Tensor scale() const { return module_->logit_scale.to(at::kFloat).exp(); }
 };
 
 }  // namespace ip2p

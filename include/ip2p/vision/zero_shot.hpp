@@ -41,7 +41,7 @@ inline at::Tensor class_features(const Clip& clip, std::span<const std::string> 
 /// Share of each class: softmax over the classes of scale * cosine.
 /// \param images [B, D] and \param classes [K, D] unit features  \return [B, K], rows sum to 1
 inline at::Tensor class_probabilities(const Clip& clip, const at::Tensor& images, const at::Tensor& classes) {
-  return at::softmax(clip.model().scale().to(at::kFloat) * images.matmul(classes.t()), 1);
+  return at::softmax(clip.model().scale() * images.matmul(classes.t()), 1);
 }
 
 }  // namespace ip2p
