@@ -82,6 +82,7 @@ int run(Options o, const example::Interrupt& interrupt) {
 
   ip2p::EditPipeline edit{model.text_encoder(), model.codec(), model.network<ip2p::UNet>(), sampler, guidance,
                           model.scheduler};
+  edit.branches_at_once = model.branches_at_once();
   const double load_seconds = example::seconds_since(begin);
 
   ip2p::EditOptions options{.steps = *r.steps,

@@ -42,6 +42,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                                      ip2p::AnySampler::named(r.sampler.value_or("euler-ancestral")),
                                      ip2p::TextGuidance{r.text_scale.value_or(7.5)},
                                      model.scheduler};
+  generate.branches_at_once = model.branches_at_once();
   example::ProgressBar bar(stderr);
   ip2p::TextToImageOptions options{.steps = r.steps.value_or(50),
                                    .seed = r.seed,

@@ -42,6 +42,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                                      ip2p::AnySampler::named(r.sampler.value_or("ddim")),
                                      ip2p::TextGuidance{r.text_scale.value_or(7.5)},
                                      model.scheduler};
+  pipeline.branches_at_once = model.branches_at_once();
   const auto numerics = r.numerics_policy();
   const auto schedule = example::schedule_of(r, model.scheduler);
   const auto before = ip2p::prepare_photos({&photo, 1}, o.resolution, numerics);

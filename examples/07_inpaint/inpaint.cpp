@@ -49,6 +49,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                             sampler,
                             ip2p::DualGuidance{.image_scale = o.image_scale, .text_scale = text_scale},
                             model.scheduler};
+    edit.branches_at_once = model.branches_at_once();
     result = ip2p::masked_edit(edit, photo, mask, o.prompt,
                                {.steps = r.steps.value_or(100),
                                 .seed = r.seed,
@@ -59,6 +60,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   } else {
     ip2p::InpaintPipeline inpaint{model.text_encoder(),           codec,          unet, sampler,
                                   ip2p::TextGuidance{text_scale}, model.scheduler};
+    inpaint.branches_at_once = model.branches_at_once();
     result = inpaint(photo, mask, o.prompt,
                      {.strength = o.strength,
                       .steps = r.steps.value_or(50),

@@ -86,6 +86,9 @@ struct OpenedModel {
               for (const auto& embedding : additions.embeddings) encoder.add_embedding(embedding);
             }};
   }
+  /// How a pipeline over these models evaluates guidance.
+  [[nodiscard]] std::size_t branches_at_once() const { return low_memory ? 1 : 0; }
+
   [[nodiscard]] AnyCodec codec() const { return {files, load, low_memory}; }
   template <class Model>
   [[nodiscard]] Model network() const {

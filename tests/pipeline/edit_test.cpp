@@ -6,6 +6,7 @@
 
 #include <limits>
 #include <map>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -186,6 +187,13 @@ TEST_CASE("Branches with one input share what comes before the first text", "[pi
   CHECK(self.at(0) == 6);
   CHECK(branches.front() == 3);
   CHECK((shared - apart).abs().max().item<double>() < 1e-4 * apart.abs().max().item<double>());
+
+  // Where memory is short they are evaluated one after the other.
+  branches.clear();
+  edit.branches_at_once = 1;
+  const auto alone = run(CountingRows{&self, &cross, &branches});
+  CHECK(std::set<std::size_t>(branches.begin(), branches.end()) == std::set<std::size_t>{1});
+  CHECK((alone - apart).abs().max().item<double>() < 1e-4 * apart.abs().max().item<double>());
 }
 
 TEST_CASE("Each step may have a null text of its own", "[pipeline]") {

@@ -9,6 +9,7 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -72,6 +73,9 @@ class BranchNetwork {
     if (given_.image.defined()) given_.image = given_.image.to(unet_.device(), unet_.dtype());
   }
 
+  /// Evaluates at most so many branches together; 0: all. Fewer take less memory and share less.
+  void evaluate_at_once(std::size_t branches) { most_ = branches; }
+
   /// Projects the timesteps of all `sigmas` above 0 in one batch.
   template <SchedulePolicy Schedule>
   void prepare(const Schedule& schedule, std::span<const double> sigmas) {
@@ -92,6 +96,13 @@ class BranchNetwork {
   /// \return [branches.size() * B,C,h,w] in the model's dtype, branch-major
   /// \throws Error naming the first layer that gave a value that is not finite
   at::Tensor operator()(const at::Tensor& x, double t, const Step& at, std::span<const Branch> branches) {
+    if (most_ > 0 && branches.size() > most_) {
+      std::vector<at::Tensor> parts;
+      for (std::size_t i = 0; i < branches.size(); i += most_) {
+        parts.push_back((*this)(x, t, at, branches.subspan(i, std::min(most_, branches.size() - i))));
+      }
+      return at::cat(parts, 0);
+    }
     auto found = times_.find(t);
     if (found == times_.end()) found = times_.emplace(t, unet_.project_time(at::full({1}, t, at::kFloat))).first;
     const auto& inputs = inputs_for(branches, at);
@@ -179,6 +190,7 @@ class BranchNetwork {
   Attention attention_;
   std::map<double, TimeProjections> times_;
   std::map<std::string, Inputs> inputs_;
+  std::size_t most_ = 0;
   std::int64_t step_ = -1;  ///< Whose null text `inputs_` were made of, where each step has its own.
 };
 

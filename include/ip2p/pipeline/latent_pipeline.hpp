@@ -47,6 +47,8 @@ class LatentPipeline {
   Sampler sampler;            ///< May be replaced between runs.
   Guidance guidance;          ///< May be replaced between runs.
   SchedulerConfig scheduler;  ///< The noise that the model was trained with.
+  /// Most branches of guidance that are evaluated together; 0: all, which is faster. 1 takes the least memory.
+  std::size_t branches_at_once = 0;
 
   LatentPipeline(Encoder text_encoder, Codec codec, Network unet, Sampler sampler_ = {}, Guidance guidance_ = {},
                  SchedulerConfig scheduler_ = {})
@@ -134,6 +136,7 @@ class LatentPipeline {
     const at::NoGradGuard no_grad;
     return with_memory_advice([&] {
       BranchNetwork<Network, Attention> network(unet_, std::move(conditioning), attention);
+      network.evaluate_at_once(branches_at_once);
       network.prepare(schedule, sigmas);
       NetworkDenoiser denoiser(Guided(std::ref(network), own), schedule, AnyPrediction{scheduler.prediction});
       return sampler.sample(denoiser, x.to(unet_.device(), at::kFloat), sigmas, noise, hooks);
