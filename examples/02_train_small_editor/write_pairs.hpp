@@ -39,7 +39,8 @@ inline std::int64_t write_pairs(const std::vector<std::filesystem::path>& photog
           folder / "prompt.json",
           ip2p::pair_words_json({.instruction = std::string(texts[static_cast<std::size_t>(turn) % texts.size()]),
                                  .input = caption,
-                                 .output = fmt::format("{}, {}", caption, family.name)}));
+                                 .output = fmt::format("{}, {}", caption, family.name),
+                                 .url = {}}));
       seeds.push_back({prompt, {"0"}});
     }
     ++turn;

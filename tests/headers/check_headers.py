@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks the order of includes among the library's headers, and that the umbrella names every one of them.
+"""Checks the order of includes among the library's headers, that each includes what it names of the others, and that the
+umbrella names every one of them.
 
     check_headers.py ROOT          prints what is wrong, one line each; exit status 1 if anything is
     check_headers.py ROOT --fix    writes include/ip2p/ip2p.hpp anew
@@ -19,6 +20,61 @@ OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", "ip2p/para
                     "ip2p/parallel/launch.hpp")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+
+
+TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|R"\((?:.|\n)*?\)"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
+# Declarations stand unindented inside namespaces.
+TYPE = re.compile(r"^(?:struct|class|enum class|concept|using) (\w+)", re.MULTILINE)
+FUNCTION = re.compile(r"^(?:\[\[nodiscard\]\] )?(?:inline |constexpr |consteval )*[A-Za-z_][\w:<>,&* ]*?[ &*>](\w+)\(", re.MULTILINE)
+LOCAL = re.compile(r"\b(?:class|struct|typename|using|concept|enum class|auto|auto&|auto\.\.\.|template|Attention) (\w+)")
+NO_NAMES = {"operator", "static_assert", "requires"}
+
+
+def declared_names(text):
+    """(types, functions) that a header declares for others."""
+    code = TEXT.sub('""', text)
+    return set(TYPE.findall(code)), set(FUNCTION.findall(code)) - NO_NAMES
+
+
+def used_names(text):
+    """(types, functions) that a header names, but for those that it introduces itself."""
+    code = TEXT.sub('""', text)
+    code = re.sub(r"^\s*#.*$", "", code, flags=re.MULTILINE)
+    own = set(LOCAL.findall(code))
+    types = set(re.findall(r"(?<![\w:.>])(?:ip2p::|detail::)*([A-Z][a-z]\w*)\b", code)) - own
+    calls = set(re.findall(r"(?:(?<=return )|(?<![\w:.>*&] ))(?<![\w:.>])(?:ip2p::|detail::)*([a-z]\w*)\(", code)) - own
+    members = set(re.findall(r"[\w>&*\]] (\w+)\([^()]*\)(?: const)?(?: override)? [{;]", code))
+    return types, calls - members
+
+
+def missing_includes(texts):
+    """Headers that name what no header that they include declares. \param texts of all headers by name"""
+    own = {header: {name for _, name in INCLUDE.findall(text) if name in texts} for header, text in texts.items()}
+    closure = {}
+
+    def closure_of(header):
+        if header not in closure:
+            closure[header] = {header}
+            for name in own[header]:
+                closure[header] |= closure_of(name)
+        return closure[header]
+
+    places = {}
+    for header, text in texts.items():
+        for names in declared_names(text):
+            for name in names:
+                places.setdefault(name, set()).add(header)
+    found = []
+    for header, text in texts.items():
+        for names in used_names(text):
+            for name in sorted(names & places.keys()):
+                if not places[name] & closure_of(header):
+                    found.append(f"{header}: names {name} without including {' or '.join(sorted(places[name]))}")
+        tensors = re.compile(r"<(?:ATen|torch)/|ip2p/core/tensor.hpp")
+        if "at::Tensor" in TEXT.sub("", text) and not any(tensors.search(texts[name]) for name in closure_of(header)):
+            if header != "ip2p/core/tensor.hpp":
+                found.append(f"{header}: names at::Tensor without including ip2p/core/tensor.hpp")
+    return found
 
 
 def public_headers(root):
@@ -72,7 +128,9 @@ def main():
     umbrella = root / "include/ip2p/ip2p.hpp"
     if sys.argv[2:] == ["--fix"]:
         umbrella.write_text(umbrella_text(headers))
-    found = [problem for header in headers for problem in problems_of(header, (root / "include" / header).read_text())]
+    texts = {header: (root / "include" / header).read_text() for header in headers}
+    found = [problem for header in headers for problem in problems_of(header, texts[header])]
+    found += missing_includes({header: text for header, text in texts.items() if header != "ip2p/ip2p.hpp"})
     present = umbrella.read_text() if umbrella.exists() else ""
     if present != umbrella_text(headers):
         named = {name for _, name in INCLUDE.findall(present)}

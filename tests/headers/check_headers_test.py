@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The checker's own test: each rule broken once must be reported, and a correct header must not."""
-from check_headers import problems_of, umbrella_text
+from check_headers import missing_includes, problems_of, umbrella_text
 
 ONCE = "#pragma once\n"
 CASES = [
@@ -22,6 +22,22 @@ for header, text, expected in CASES:
         assert not found, (header, text, found)
     else:
         assert any(expected in problem for problem in found), (header, text, expected, found)
+
+A = "namespace ip2p {\nstruct Photo {};\ninline int brighten(const Photo& photo) { return 0; }\n}\n"
+USES = [
+    ('#include "ip2p/core/a.hpp"\ninline int f() { return brighten(Photo{}); }\n', []),
+    ('#include "ip2p/core/b.hpp"\ninline int f() { return brighten(Photo{}); }\n', []),  # which includes it
+    ("inline int f() { Photo photo; }\n", ["names Photo"]),
+    ("inline int f() { return brighten(0); }\n", ["names brighten"]),
+    ('inline int f() { return x.brighten(0); }  // Photo\nconst char* text = "Photo";\n', []),
+    ("template <class Photo>\nint f(Photo photo);\n", []),
+    ("at::Tensor f();\n", ["names at::Tensor"]),
+    ("#include <ATen/core/Tensor.h>\nat::Tensor f();\n", []),
+]
+for text, expected in USES:
+    found = missing_includes({"ip2p/core/a.hpp": A, "ip2p/core/b.hpp": '#include "ip2p/core/a.hpp"\n', "ip2p/core/c.hpp": text})
+    assert len(found) == len(expected), (text, expected, found)
+    assert all(part in problem for part, problem in zip(expected, found)), (text, expected, found)
 
 umbrella = umbrella_text(["ip2p/unet/b.hpp", "ip2p/core/a.hpp", "ip2p/testing/c.hpp", "ip2p/ip2p.hpp", "ip2p/version.hpp"])
 assert [line for line in umbrella.splitlines() if line.startswith("#include")] == [
