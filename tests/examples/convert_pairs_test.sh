@@ -3,43 +3,10 @@
 #
 #   bash tests/examples/convert_pairs_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
-program=$(realpath -- "$1")/convert_pairs
-[ -x "$program" ] || { echo "convert_pairs_test: $program: expected the program, found none"; exit 1; }
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-failures=0
+. "$(dirname "$0")/support.sh"
+the_program convert_pairs
 
-fail() {
-  echo "FAILED: $*"
-  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
-  failures=$((failures + 1))
-}
-
-# run STATUS ARGUMENTS...: runs the program and checks its exit status.
-run() {
-  local status=$1
-  shift
-  "$program" "$@" > stdout 2> stderr < /dev/null
-  local found=$?
-  [ $found -eq "$status" ] || fail "expected status $status, found $found: $*"
-}
-
-# says TEXT: the last run printed TEXT.
-says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
-
-# A red and a blue picture of 8x8 pixels; ten prompts with two pairs each.
-head=/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeXBkeFxlZ2P/2wBDARESEhgVGC8aGi9jQjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2P/wAARCAAIAAgDASIAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAAAA
-base64 -d > red.jpg <<< "${head}X/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFQEBAQAAAAAAAAAAAAAAAAAABAb/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCOACqH/9k="
-base64 -d > blue.jpg <<< "${head}b/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFQEBAQAAAAAAAAAAAAAAAAAAAwb/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCXAVAH/9k="
-list=
-for prompt in $(seq -f %07g 0 9); do
-  mkdir -p "set/$prompt"
-  echo '{"edit": "make it blue", "input": "red", "output": "blue"}' > "set/$prompt/prompt.json"
-  for seed in 11 22; do cp red.jpg "set/$prompt/${seed}_0.jpg"; cp blue.jpg "set/$prompt/${seed}_1.jpg"; done
-  list="$list${list:+, }[\"$prompt\", [\"11\", \"22\"]]"
-done
-echo "[$list]" > set/seeds.json
+red_to_blue 10 11 22
 
 echo "== usage and errors"
 run 0 --help
@@ -78,5 +45,4 @@ says "expected at most 0 damaged pairs, found 1"
 run 0 --folder set --out test --split test
 says "2 pairs of 1 prompts in 1 shards"
 
-[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
-echo "all passed"
+report

@@ -3,15 +3,10 @@
 #
 #   bash tests/examples/edit_image_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
-program=$(realpath -- "$1")/edit_image
-[ -x "$program" ] || { echo "edit_image_test: $program: expected the program, found none"; exit 1; }
-source=$(realpath -- "$2")
+. "$(dirname "$0")/support.sh"
+the_program edit_image
 model=$source/tests/pipeline/fixtures/tiny-ip2p
 export OMP_NUM_THREADS=1
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-failures=0
 
 # A made picture of 72x48 pixels: a red disc on a gradient.
 base64 -d > photo.png <<'PNG'
@@ -21,24 +16,6 @@ xCtRs4dpBU2B20Y9RgooWVBIFXN0FuVeT+gfpm1Fcp036rFRjw0SjzExMP2hOurJqqaKp65kVZPthtHi
 D0Z1JJOtnOOleSTqHtNPQYA9OfqWXJZPjqdFky5VbT1mMMTH9mVMST5KsTFfFUsZceeWx2VTQzA0NS21L8yg5VRTMzMDAzUMc99Cs8FtaEQ2auIltWIovv
 hIlTy0sDVo+tqgtGnaSjiQNGh7hHPTbqsVGPjXps1GOjHhv12KjHRj026rHhAgAd5XMLTqHVVQAAAABJRU5ErkJggg==
 PNG
-
-fail() {
-  echo "FAILED: $*"
-  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
-  failures=$((failures + 1))
-}
-
-# run STATUS ARGUMENTS...: runs the program and checks its exit status.
-run() {
-  local status=$1
-  shift
-  "$program" "$@" > stdout 2> stderr < /dev/null
-  local found=$?
-  [ $found -eq "$status" ] || fail "expected status $status, found $found: $*"
-}
-
-# says TEXT: the last run printed TEXT.
-says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
 
 # refuses STATUS TEXT ARGUMENTS...: fails with TEXT on standard error, and writes nothing.
 refuses() {
@@ -230,5 +207,4 @@ else
   echo "skipped: the program script is not here"
 fi
 
-[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
-echo "all passed"
+report

@@ -4,14 +4,9 @@
 #
 #   bash tests/examples/generation_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
-programs=$(realpath -- "$1")
-source=$(realpath -- "$2")
+. "$(dirname "$0")/support.sh"
 fixtures=$source/tests/pipeline/fixtures
 export OMP_NUM_THREADS=1
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-failures=0
 
 cp -r "$fixtures/tiny-ip2p" sd && rm -r sd/unet && cp -r "$fixtures/tiny-sd/unet" sd/unet
 # A mask of 64x64 pixels whose right half is white.
@@ -19,21 +14,6 @@ base64 -d > mask.png <<'PNG'
 iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PMQEAAAwCIPuX3iJ4+UEDkrEbi4CAgICAgICAgICAgICAgICAgICAgICAgICA
 gICAgICAgICAgICAgICAgICAgIBA8zoN6VphhhbcAAAAAElFTkSuQmCC
 PNG
-
-fail() {
-  echo "FAILED: $*"
-  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
-  failures=$((failures + 1))
-}
-
-# run STATUS PROGRAM ARGUMENTS...: runs the program and checks its exit status.
-run() {
-  local status=$1 program=$2
-  shift 2
-  "$programs/$program" "$@" > stdout 2> stderr < /dev/null
-  local found=$?
-  [ $found -eq "$status" ] || fail "expected status $status, found $found: $program $*"
-}
 
 # draws WIDTH HEIGHT PICTURE PROGRAM ARGUMENTS...: the program writes a PNG of that size and prints its path last.
 draws() {
@@ -114,5 +94,4 @@ draws 64 64 edited.png inpaint --model "$fixtures/tiny-ip2p" "${hole[@]}"
 differ filled.png edited.png
 refuses 1 "mask: expected the photograph's size 64x64" inpaint --model sd "${hole[@]}" --mask boat.png
 
-[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
-echo "all passed"
+report

@@ -3,34 +3,12 @@
 #
 #   bash tests/examples/make_triplets_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
-program=$(realpath -- "$1")/make_triplets
-source=$(realpath -- "$2")
-[ -x "$program" ] || { echo "make_triplets_test: $program: expected the program, found none"; exit 1; }
+. "$(dirname "$0")/support.sh"
+the_program make_triplets
 tiny=$source/tests/language/fixtures/tiny-gpt2
-scratch=$(mktemp -d)
 server=
 cleanup() { [ -n "$server" ] && kill "$server" 2>/dev/null; rm -rf "$scratch"; }
 trap cleanup EXIT
-cd "$scratch" || exit 1
-failures=0
-
-fail() {
-  echo "FAILED: $*"
-  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
-  failures=$((failures + 1))
-}
-
-# run STATUS ARGUMENTS...: runs the program and checks its exit status.
-run() {
-  local status=$1
-  shift
-  "$program" "$@" > stdout 2> stderr < /dev/null
-  local found=$?
-  [ $found -eq "$status" ] || fail "expected status $status, found $found: $*"
-}
-
-# says TEXT: the last run printed TEXT.
-says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
 
 for colour in red blue green black white grey pink brown gold teal red2 blue2 green2 black2 white2 grey2 pink2 brown2 gold2 teal2; do
   echo "{\"input\": \"a $colour cat\", \"edit\": \"make it a dog\", \"output\": \"a $colour dog\"}"
@@ -103,5 +81,4 @@ says "moderated            8"
 says "given_up             2"
 exec 7>&-
 
-[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
-echo "all passed"
+report

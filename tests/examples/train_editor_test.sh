@@ -3,50 +3,16 @@
 #
 #   bash tests/examples/train_editor_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
-programs=$(realpath -- "$1")
-source=$(realpath -- "$2")
+. "$(dirname "$0")/support.sh"
 export OMP_NUM_THREADS=1
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch" || exit 1
-failures=0
 tiny=$source/tests/pipeline/fixtures/tiny-ip2p
-
-fail() {
-  echo "FAILED: $*"
-  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
-  failures=$((failures + 1))
-}
-
-# run STATUS PROGRAM ARGUMENTS...: runs the program and checks its exit status.
-run() {
-  local status=$1 program=$2
-  shift 2
-  "$programs/$program" "$@" > stdout 2> stderr < /dev/null
-  local found=$?
-  [ $found -eq "$status" ] || fail "expected status $status, found $found: $program $*"
-}
-
-# says TEXT: the last run printed TEXT.
-says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
 
 exists() { [ -s "$1" ] || fail "expected the file $1"; }
 
 # A text-to-image model: the editor's folder with a UNet of four input channels.
 cp -r "$tiny" sd && rm -r sd/unet && cp -r "$source/tests/pipeline/fixtures/tiny-sd/unet" sd/unet
 
-# Twenty prompts of a red and a blue picture each.
-head=/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeXBkeFxlZ2P/2wBDARESEhgVGC8aGi9jQjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2P/wAARCAAIAAgDASIAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAAAA
-base64 -d > red.jpg <<< "${head}X/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFQEBAQAAAAAAAAAAAAAAAAAABAb/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCOACqH/9k="
-base64 -d > blue.jpg <<< "${head}b/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFQEBAQAAAAAAAAAAAAAAAAAAAwb/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCXAVAH/9k="
-list=
-for prompt in $(seq -f %07g 0 19); do
-  mkdir -p "set/$prompt"
-  echo '{"edit": "make it blue", "input": "red", "output": "blue"}' > "set/$prompt/prompt.json"
-  cp red.jpg "set/$prompt/5_0.jpg"; cp blue.jpg "set/$prompt/5_1.jpg"
-  list="$list${list:+, }[\"$prompt\", [\"5\"]]"
-done
-echo "[$list]" > set/seeds.json
+red_to_blue 20 5
 cat > small.toml <<'TOML'
 data = "set"
 crop = 32
@@ -130,5 +96,4 @@ run 0 edit_image --model "$tiny" --lora lora/lora.safetensors --image red.jpg --
   --steps 2 --resolution 64
 says "LoRA: lora/lora.safetensors"
 
-[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
-echo "all passed"
+report

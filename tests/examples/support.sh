@@ -1,0 +1,61 @@
+# What the tests of the programs have in common; sourced by each with its own arguments: PROGRAMS_DIR SOURCE_DIR. The
+# script goes on in a scratch folder that is removed at its end.
+# shellcheck shell=bash disable=SC2034
+programs=$(realpath -- "$1")
+source=$(realpath -- "$2")
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+failures=0
+
+fail() {
+  echo "FAILED: $*"
+  echo "--- stdout"; cat stdout; echo "--- stderr"; cat stderr; echo "---"
+  failures=$((failures + 1))
+}
+
+# the_program NAME: sets `program`, of which `run STATUS ARGUMENTS...` is about.
+the_program() {
+  program=$programs/$1
+  [ -x "$program" ] || { echo "$1: expected the program $program, found none"; exit 1; }
+  run() { ends "$1" "$program" "${@:2}"; }
+}
+
+# run STATUS PROGRAM ARGUMENTS...: the same for scripts about several programs.
+run() { ends "$1" "$programs/$2" "${@:3}"; }
+
+# ends STATUS COMMAND...: runs the command and checks its exit status.
+ends() {
+  local status=$1
+  shift
+  "$@" > stdout 2> stderr < /dev/null
+  local found=$?
+  [ $found -eq "$status" ] || fail "expected status $status, found $found: $(basename "$1") ${*:2}"
+}
+
+# says TEXT: the last run printed TEXT.
+says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
+
+# A training set of COUNT prompts with a pair for each SEED: a red picture of 8x8 pixels that becomes blue. Leaves the
+# pictures as red.jpg and blue.jpg beside it. Usage: red_to_blue COUNT SEED...
+red_to_blue() {
+  local count=$1 list='' prompt seed quoted head
+  shift
+  head=/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeXBkeFxlZ2P/2wBDARESEhgVGC8aGi9jQjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2P/wAARCAAIAAgDASIAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAAAA
+  base64 -d > red.jpg <<< "${head}X/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFQEBAQAAAAAAAAAAAAAAAAAABAb/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCOACqH/9k="
+  base64 -d > blue.jpg <<< "${head}b/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFQEBAQAAAAAAAAAAAAAAAAAAAwb/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCXAVAH/9k="
+  quoted=$(printf ', "%s"' "$@")
+  for prompt in $(seq -f %07g 0 $((count - 1))); do
+    mkdir -p "set/$prompt"
+    echo '{"edit": "make it blue", "input": "red", "output": "blue"}' > "set/$prompt/prompt.json"
+    for seed in "$@"; do cp red.jpg "set/$prompt/${seed}_0.jpg"; cp blue.jpg "set/$prompt/${seed}_1.jpg"; done
+    list="$list${list:+, }[\"$prompt\", [${quoted:2}]]"
+  done
+  echo "[$list]" > set/seeds.json
+}
+
+# The last line of a script.
+report() {
+  [ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+  echo "all passed"
+}
