@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -11,8 +12,20 @@
 
 namespace ip2p::testing {
 
-/// Root of the tests folder of the source tree, derived from this file's own path.
-inline std::filesystem::path tests_root() { return std::filesystem::path(__FILE__).parent_path().parent_path(); }
+/// Root of the tests folder of the source tree: IP2P_TESTS, which CTest sets, or the nearest one above the working
+/// directory. (A path compiled in would keep clones from sharing compiled files.)
+inline const std::filesystem::path& tests_root() {
+  static const auto root = [] {
+    if (const char* named = std::getenv("IP2P_TESTS")) return std::filesystem::path(named);
+    auto folder = std::filesystem::current_path();
+    while (!std::filesystem::exists(folder / "tests/support/paths.hpp")) {
+      if (folder == folder.parent_path()) throw std::runtime_error("set IP2P_TESTS to the tests folder of the sources");
+      folder = folder.parent_path();
+    }
+    return folder / "tests";
+  }();
+  return root;
+}
 
 /// A committed fixture, by its path below tests/.
 inline std::filesystem::path fixture(std::string_view name) { return tests_root() / name; }
