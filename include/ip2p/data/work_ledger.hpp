@@ -1,0 +1,253 @@
+#pragma once
+
+/// \file
+/// Units of work shared by processes that have nothing but a folder in common.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <filesystem>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+#include <set>
+#include <stop_token>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/data/sealed_record.hpp"
+#include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/printable.hpp"
+
+namespace ip2p {
+
+/// Settings of `WorkLedger`.
+struct WorkLedgerOptions {
+  /// A claim that gave no sign for so long belongs to a process that is gone; signs come four times as often. Longer
+  /// than the file system keeps attributes in its cache (NFS: 60 s).
+  std::chrono::milliseconds lease = std::chrono::minutes(2);
+};
+
+/// What came of asking for a unit.
+enum class Claim {
+  taken,  ///< It is this process's now.
+  done,   ///< It is finished.
+  busy,   ///< A living process works on it.
+};
+
+/// A ledger in a folder that all processes see: `claims/{unit}` while somebody works on a unit, `done/{unit}.json` with
+/// a checksum once it is finished, and the settings that all of them share. Nothing else passes between processes; they
+/// may come and go at any time.
+///
+/// A process that dies leaves a claim that nobody renews, and another takes the unit over after the lease. Ages are
+/// told by the clock of the file system alone. Two processes may, rarely, work on one unit at once (one that was
+/// suspended for longer than the lease): a unit's result must be a function of the unit, and be published in one step.
+class WorkLedger {
+ public:
+  /// \param settings an object: what the results depend on
+  /// \throws Error when the folders cannot be made, and when the ledger belongs to other settings
+  explicit WorkLedger(std::filesystem::path folder, const nlohmann::json& settings = nlohmann::json::object(),
+                      WorkLedgerOptions options = {})
+      : folder_(std::move(folder)), options_(options), name_(process_name()) {
+    require(options_.lease.count() > 0, "work ledger: expected a lease above 0, found {} ms", options_.lease.count());
+    for (const char* part : {"claims", "done"}) {
+      std::error_code problem;
+      std::filesystem::create_directories(folder_ / part, problem);
+      require(!problem, "cannot create the folder '{}': {}", (folder_ / part).string(), problem.message());
+    }
+    agree_on(settings);
+    renewer_ = std::jthread([this](const std::stop_token& stop) { renew(stop); });
+  }
+
+  WorkLedger(const WorkLedger&) = delete;
+  WorkLedger& operator=(const WorkLedger&) = delete;
+
+  /// Gives back what this process has claimed.
+  ~WorkLedger() {
+    renewer_.request_stop();
+    renewer_.join();
+    release();
+  }
+
+  /// Asks for a unit; one at a time. \param unit letters, digits, '-' and '_'
+  /// \throws Error for another name, while a unit is claimed, and on I/O failure
+  [[nodiscard]] Claim claim(const std::string& unit) {
+    require(!unit.empty() && unit.size() <= 100 && unit.find_first_not_of(name_characters) == std::string::npos,
+            "work ledger: expected letters, digits, '-' and '_' as a unit, found '{}'", detail::printable(unit));
+    require(!claimed(), "work ledger: expected one unit at a time, found '{}' claimed", claimed().value_or(""));
+    if (done(unit)) return Claim::done;
+    const auto path = claim_path(unit);
+    if (!create(path) && !(bury(unit) && create(path))) return Claim::busy;
+    {
+      const std::scoped_lock lock(mutex_);
+      claimed_ = unit;
+    }
+    if (!done(unit)) return Claim::taken;
+    release();  // finished between the look and the claim
+    return Claim::done;
+  }
+
+  /// The unit that this process works on.
+  [[nodiscard]] std::optional<std::string> claimed() const {
+    const std::scoped_lock lock(mutex_);
+    return claimed_;
+  }
+
+  /// The claimed unit is finished. \param record what shall be known of it
+  /// \throws Error when none is claimed, and on I/O failure; the claim stays then
+  void finish(const nlohmann::json& record) {
+    const auto unit = claimed();
+    require(unit.has_value(), "work ledger: expected a claimed unit to finish, found none");
+    detail::write_sealed(done_path(*unit), record);
+    release();
+  }
+
+  /// Gives the claimed unit back unfinished; nothing where there is none.
+  void release() {
+    const std::scoped_lock lock(mutex_);
+    if (!claimed_) return;
+    const auto path = claim_path(*claimed_);
+    claimed_.reset();
+    // After a lease without a sign the unit may be another's by now.
+    if (detail::text_of(path) == name_) ::unlink(path.c_str());
+  }
+
+  /// Whether a unit counts as finished; `record` tells whether its record is sound.
+  [[nodiscard]] bool done(const std::string& unit) const {
+    std::error_code ignored;
+    return std::filesystem::exists(done_path(unit), ignored);
+  }
+
+  /// All finished units, from one listing of a folder. \throws Error when it cannot be listed
+  [[nodiscard]] std::set<std::string> finished() const {
+    std::set<std::string> units;
+    std::error_code problem;
+    std::filesystem::directory_iterator entry(folder_ / "done", problem);
+    for (const std::filesystem::directory_iterator end; !problem && entry != end; entry.increment(problem)) {
+      const auto name = entry->path().filename().string();
+      if (name.ends_with(".json") && !name.starts_with('.')) units.insert(name.substr(0, name.size() - 5));
+    }
+    require(!problem, "cannot list '{}': {}", (folder_ / "done").string(), problem.message());
+    return units;
+  }
+
+  /// What `finish` was told; nothing where there is no record, or a damaged one.
+  [[nodiscard]] std::optional<nlohmann::json> record(const std::string& unit) const {
+    return detail::read_sealed(done_path(unit));
+  }
+
+  /// A finished unit is to be done again.
+  void reopen(const std::string& unit) { ::unlink(done_path(unit).c_str()); }
+
+ private:
+  static constexpr const char* name_characters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
+  using Age = std::chrono::nanoseconds;
+
+  /// "machine-1234-89abcdef": for those who look into a claim, and different for every ledger.
+  static std::string process_name() {
+    char host[64] = {};
+    if (::gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
+    std::random_device entropy;
+    return fmt::format("{}-{}-{:08x}", host, ::getpid(), entropy());
+  }
+
+  /// The first process writes the settings, the others compare.
+  void agree_on(const nlohmann::json& settings) const {
+    const auto path = folder_ / "settings.json";
+    if (!detail::read_sealed(path)) detail::write_sealed(path, settings);
+    const auto found = detail::read_sealed(path).value_or(settings);
+    for (const auto* keys : {&settings, &found}) {
+      for (const auto& [key, value] : keys->items()) {
+        const auto wanted = settings.value(key, nlohmann::json()), there = found.value(key, nlohmann::json());
+        require(wanted == there,
+                "{}: belongs to a run with other settings: {}: expected {}, found {}; choose another folder",
+                folder_.string(), key, wanted.dump(), there.dump());
+      }
+    }
+  }
+
+  [[nodiscard]] std::filesystem::path claim_path(const std::string& unit) const { return folder_ / "claims" / unit; }
+  [[nodiscard]] std::filesystem::path done_path(const std::string& unit) const {
+    return folder_ / "done" / (unit + ".json");
+  }
+
+  /// Makes a file with this process's name in it; false where somebody has it.
+  [[nodiscard]] bool create(const std::filesystem::path& path) const {
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor < 0) {
+      const int problem = errno;
+      require(problem == EEXIST, "cannot write '{}': {}", path.string(), detail::errno_text(problem));
+      return false;
+    }
+    const bool written = ::write(descriptor, name_.data(), name_.size()) == static_cast<ssize_t>(name_.size());
+    const int problem = errno;
+    ::close(descriptor);
+    if (!written) ::unlink(path.c_str());
+    require(written, "cannot write '{}': {}", path.string(), detail::errno_text(problem));
+    return true;
+  }
+
+  /// How long ago the file gave its last sign, beside a file that is touched now; nothing where it is gone.
+  [[nodiscard]] std::optional<Age> age_of(const std::filesystem::path& path) const {
+    const auto touched = folder_ / "claims" / ("." + name_ + ".now");
+    if (!create(touched)) static_cast<void>(::utimensat(AT_FDCWD, touched.c_str(), nullptr, 0));
+    const auto now = time_of(touched), then = time_of(path);
+    ::unlink(touched.c_str());
+    if (!now || !then) return {};
+    return *now - *then;
+  }
+
+  /// Opened rather than asked by name, for which NFS looks at the server's attributes.
+  static std::optional<Age> time_of(const std::filesystem::path& path) {
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return {};
+    struct stat info {};
+    const bool told = ::fstat(descriptor, &info) == 0;
+    ::close(descriptor);
+    if (!told) return {};
+    return std::chrono::seconds(info.st_mtim.tv_sec) + std::chrono::nanoseconds(info.st_mtim.tv_nsec);
+  }
+
+  /// Moves the claim of a process that is gone out of the way; false where it is not, or another was quicker.
+  [[nodiscard]] bool bury(const std::string& unit) const {
+    const auto path = claim_path(unit);
+    const auto gone = [&](const std::filesystem::path& claim) {
+      const auto age = age_of(claim);
+      return age && *age > options_.lease;
+    };
+    if (!gone(path)) return false;
+    const auto grave = folder_ / "claims" / fmt::format(".{}.{}", unit, name_);
+    if (::rename(path.c_str(), grave.c_str()) != 0) return false;
+    // Between look and rename another may have buried it and claimed the unit.
+    const bool dead = gone(grave);
+    if (!dead) static_cast<void>(::link(grave.c_str(), path.c_str()));
+    ::unlink(grave.c_str());
+    return dead;
+  }
+
+  void renew(const std::stop_token& stop) {
+    std::unique_lock lock(mutex_);
+    while (!stop.stop_requested()) {
+      wake_.wait_for(lock, stop, options_.lease / 4, [] { return false; });
+      if (claimed_) static_cast<void>(::utimensat(AT_FDCWD, claim_path(*claimed_).c_str(), nullptr, 0));
+    }
+  }
+
+  std::filesystem::path folder_;
+  WorkLedgerOptions options_;
+  std::string name_;
+  mutable std::mutex mutex_;
+  std::condition_variable_any wake_;
+  std::optional<std::string> claimed_;
+  std::jthread renewer_;  // Last, so that it is joined before what it uses goes.
+};
+
+}  // namespace ip2p

@@ -1,0 +1,113 @@
+#pragma once
+
+/// \file
+/// From the published folder layout to what Hugging Face's `datasets` loads as an image folder.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/progress.hpp"
+#include "ip2p/data/pair_folder.hpp"
+#include "ip2p/data/picture_pairs.hpp"
+#include "ip2p/io/atomic_file.hpp"
+
+namespace ip2p {
+
+/// Settings of `write_image_folder`.
+struct ImageFolderOptions {
+  bool decode = true;                 ///< Decode every picture, so that only sound pairs are taken.
+  std::int64_t largest_damage = 100;  ///< Pairs that may be skipped before the conversion gives up.
+  std::function<void(std::int64_t done, std::int64_t count)> on_pair = {};
+  std::stop_token stop = {};  ///< A requested stop ends with `Cancelled`; pictures stay and are kept next time.
+};
+
+/// What a conversion did.
+struct ImageFolderReport {
+  std::int64_t pairs = 0;
+  std::vector<SkippedPair> skipped;  ///< Pairs that were left out, and why.
+};
+
+namespace detail {
+
+/// Copies a picture unless it is there already.
+inline void copy_picture(const PictureFile& picture, const std::filesystem::path& to) {
+  std::error_code absent;
+  if (std::filesystem::file_size(to, absent) == picture.bytes.size() && !absent) return;
+  write_file_atomically(to, picture.bytes);
+}
+
+/// A line of metadata.jsonl; `datasets` makes an image column of each key that ends in `_file_name`.
+inline std::string image_folder_line(const std::string& id, const PairWords& words) {
+  const nlohmann::ordered_json json{{"original_prompt", words.input},
+                                    {"original_image_file_name", id + "_0.jpg"},
+                                    {"edit_prompt", words.instruction},
+                                    {"edited_prompt", words.output},
+                                    {"edited_image_file_name", id + "_1.jpg"}};
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace detail
+
+/// Copies the pairs of `folder` (its split alone), the bytes of their pictures unchanged, to `{out}/{prompt}/` and
+/// writes `{out}/metadata.jsonl` last, with which `datasets` loads them in the columns of the published set:
+/// original_prompt, original_image, edit_prompt, edited_prompt, edited_image. A run that was interrupted goes on where
+/// it stood. Damaged pairs are left out and listed.
+/// \throws Error when more than `largest_damage` pairs are damaged, when there is none, and on I/O failures; Cancelled
+inline ImageFolderReport write_image_folder(const PairFolder& folder, const std::filesystem::path& out,
+                                            const ImageFolderOptions& options = {}) {
+  std::error_code problem;
+  const auto make = [&](const std::filesystem::path& path) {
+    std::filesystem::create_directories(path, problem);
+    require(!problem, "cannot create the folder '{}': {}", path.string(), problem.message());
+  };
+  std::int64_t count = 0, done = 0;
+  for (const auto& entry : folder.prompts()) count += static_cast<std::int64_t>(entry.seeds.size());
+  require(count > 0, "image folder: expected at least one pair in '{}', found none", folder.path().string());
+  make(out);
+  const auto list = out / "metadata.jsonl";
+  remove_temporaries_of(list);
+  AtomicFile file(list);
+  ImageFolderReport report;
+  for (const auto& entry : folder.prompts()) {
+    if (!entry.seeds.empty()) make(out / entry.prompt);
+    for (const auto& seed : entry.seeds) {
+      if (options.stop.stop_requested())
+        throw Cancelled(fmt::format("cancelled before pair {} of {}", done + 1, count));
+      const auto id = entry.prompt + "/" + seed;
+      ++done;
+      PairFiles files;
+      try {
+        files = folder.files(entry.prompt, seed);
+        if (options.decode) static_cast<void>(decode_pair(files));
+      } catch (const Error& error) {
+        report.skipped.push_back({(folder.path() / id).string(), error.what()});
+        require(static_cast<std::int64_t>(report.skipped.size()) <= options.largest_damage,
+                "image folder: expected at most {} damaged pairs, found {}, the last: {}", options.largest_damage,
+                report.skipped.size(), error.what());
+        continue;
+      }
+      detail::copy_picture(files.before, out / (id + "_0.jpg"));
+      detail::copy_picture(files.after, out / (id + "_1.jpg"));
+      const auto line = detail::image_folder_line(id, files.words);
+      file.write(std::as_bytes(std::span(line)));
+      ++report.pairs;
+      if (options.on_pair) options.on_pair(done, count);
+    }
+  }
+  require(report.pairs > 0, "image folder: expected a sound pair in '{}', found none; the first: {}",
+          folder.path().string(), report.skipped.front().reason);
+  file.commit();
+  return report;
+}
+
+}  // namespace ip2p
