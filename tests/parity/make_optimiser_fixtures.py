@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/train/fixtures/{adafactor,loss_scaler,learning_rates}.json: torch.optim.Adafactor, torch.amp.GradScaler
-and the schedules of diffusers.optimization.
+"""Writes tests/train/fixtures/{adafactor,madgrad,loss_scaler,learning_rates}.json: torch.optim.Adafactor, the package
+madgrad, torch.amp.GradScaler and the schedules of diffusers.optimization.
 
     make_optimiser_fixtures.py [FOLDER]
 """
@@ -10,6 +10,7 @@ import sys
 
 import torch
 from diffusers import optimization
+from madgrad import MADGRAD
 
 
 def numbers(tensor):
@@ -49,6 +50,40 @@ def adafactor():
                             "weights": {name: numbers(value) for name, value in parameters.items()}})
         state = {name: {key: numbers(tensor) for key, tensor in optimiser.state[value].items()}
                  for name, value in parameters.items()}
+        found[case] = {"start": start, "updates": updates, "state": state}
+    return {"shapes": shapes, "cases": found}
+
+
+def madgrad():
+    """With Text2LIVE's constants and falling rates; without momentum; with large constants and a rate of 0."""
+    cases = {
+        "text2live": (dict(momentum=0.9, weight_decay=0.01), [2.5e-3 * 0.99**step for step in range(6)]),
+        "no_momentum": (dict(momentum=0.0), [0.01] * 4),
+        "large_constants": (dict(momentum=0.5, weight_decay=0.3, eps=1e-2), [0.02, 0.0, 0.05]),
+    }
+    shapes = {"matrix": [5, 7], "bias": [6], "conv": [4, 3, 3, 3], "number": []}
+    found = {}
+    for case, (options, rates) in cases.items():
+        generator = torch.Generator().manual_seed(30)
+        parameters = {name: torch.randn(shape, generator=generator).mul_(0.3).requires_grad_() for name, shape in shapes.items()}
+        start = {name: numbers(value) for name, value in parameters.items()}
+        optimiser = MADGRAD(parameters.values(), **options)
+        updates = []
+        for rate in rates:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            gradients = {}
+            for name, value in parameters.items():
+                value.grad = torch.randn(value.shape, generator=generator) * 0.1
+                gradients[name] = numbers(value.grad)
+            optimiser.step()
+            updates.append({"rate": rate, "gradients": gradients,
+                            "weights": {name: numbers(value) for name, value in parameters.items()}})
+        state = {name: {key: numbers(tensor) for key, tensor in optimiser.state[value].items()}
+                 for name, value in parameters.items()}
+        for name, kept in state.items():
+            kept["k"] = numbers(optimiser.state["k"])
+            kept.setdefault("x0", start[name])  # which the package keeps only where there is momentum
         found[case] = {"start": start, "updates": updates, "state": state}
     return {"shapes": shapes, "cases": found}
 
@@ -117,7 +152,7 @@ def main():
     tests = pathlib.Path(__file__).resolve().parent.parent
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else tests / "train" / "fixtures"
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (adafactor, loss_scaler, learning_rates):
+    for make in (adafactor, madgrad, loss_scaler, learning_rates):
         (folder / f"{make.__name__}.json").write_text(json.dumps(make(), separators=(",", ":")) + "\n")
 
 

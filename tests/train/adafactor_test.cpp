@@ -2,12 +2,15 @@
 
 #include <ATen/ops/ones.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "ip2p/testing/check_optimiser.hpp"
 #include "ip2p/train/adamw.hpp"
+#include "ip2p/train/exponential_decay.hpp"
+#include "ip2p/train/madgrad.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 
@@ -75,6 +78,8 @@ TEST_CASE("The laws of OptimiserPolicy hold for what ships, and the kit notices 
   CHECK_NOTHROW(check_optimiser<AdamW>({.weight_decay = 0.0}));
   CHECK_NOTHROW(check_optimiser<Adafactor>());
   CHECK_NOTHROW(check_optimiser<Adafactor>({.weight_decay = 0.1}));
+  CHECK_NOTHROW(check_optimiser<Madgrad>());
+  CHECK_NOTHROW(check_optimiser<Madgrad>({.momentum = 0.0, .weight_decay = 0.0}));
   CHECK_NOTHROW(check<Fault::none>());
   CHECK_THROWS_WITH(check<Fault::hides_state>(), Catch::Contains("both go on with the same bits"));
   CHECK_THROWS_WITH(check<Fault::forgets_a_gradient>(), Catch::Contains("no parameter has a gradient"));
@@ -84,53 +89,90 @@ TEST_CASE("The laws of OptimiserPolicy hold for what ships, and the kit notices 
 }
 
 // Golden values: tests/parity/make_optimiser_fixtures.py.
-TEST_CASE("Adafactor makes the updates of torch.optim.Adafactor", "[train]") {
-  const auto fixture = golden("train/fixtures/adafactor.json");
-  const auto compare = [](const at::Tensor& found, const at::Tensor& expected) {
-    const auto apart = (found.detach() - expected).abs() / (expected.abs() + 1e-3);
-    return apart.max().item<double>();
-  };
-  for (const auto& [name, options] : std::map<std::string, AdafactorOptions>{
-           {"defaults", {}},
-           {"all_options", {.beta2_decay = -0.5, .eps1 = 1e-4, .eps2 = 1e-2, .threshold = 1.5, .weight_decay = 0.1}}}) {
-    INFO(name);
-    const auto& known = fixture["cases"][name];
-    std::vector<std::string> names;
-    std::vector<at::Tensor> parameters;
-    const auto shape = [&](const std::string& of) { return fixture["shapes"][of].get<std::vector<std::int64_t>>(); };
-    for (const auto& item : fixture["shapes"].items()) {
-      names.push_back(item.key());
-      parameters.push_back(golden_tensor(known["start"][item.key()], shape(item.key())).set_requires_grad(true));
-    }
-    Adafactor optimiser(parameters, options);
-    for (const auto& update : known["updates"]) {
-      for (std::size_t i = 0; i < names.size(); ++i) {
-        const auto& gradients = update["gradients"];
-        if (gradients.contains(names[i])) {
-          parameters[i].mutable_grad() = golden_tensor(gradients[names[i]], shape(names[i]));
-        } else {
-          parameters[i].mutable_grad().reset();
-        }
-      }
-      optimiser.step(update["rate"].get<double>());
-      for (std::size_t i = 0; i < names.size(); ++i) {
-        INFO(names[i]);
-        CHECK(compare(parameters[i], golden_tensor(update["weights"][names[i]], shape(names[i]))) < 1e-6);
+namespace {
+
+/// Makes the updates of one case of a fixture and compares weights after each, and states at the end.
+/// \param names of the fixture's states by ours  \param weights_apart allowed in units of |expected| + 1e-3
+template <class Optimiser>
+void follow(const nlohmann::json& fixture, const std::string& name, const typename Optimiser::Options& options,
+            const std::map<std::string, std::string>& reference, double weights_apart, double states_apart) {
+  INFO(name);
+  const auto& known = fixture["cases"][name];
+  std::vector<std::string> names;
+  std::vector<at::Tensor> parameters;
+  const auto shape = [&](const std::string& of) { return fixture["shapes"][of].get<std::vector<std::int64_t>>(); };
+  for (const auto& item : fixture["shapes"].items()) {
+    names.push_back(item.key());
+    parameters.push_back(golden_tensor(known["start"][item.key()], shape(item.key())).set_requires_grad(true));
+  }
+  Optimiser optimiser(parameters, options);
+  for (const auto& update : known["updates"]) {
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const auto& gradients = update["gradients"];
+      if (gradients.contains(names[i])) {
+        parameters[i].mutable_grad() = golden_tensor(gradients[names[i]], shape(names[i]));
+      } else {
+        parameters[i].mutable_grad().reset();
       }
     }
-    const std::map<std::string, std::string> reference{
-        {"row_moment", "row_var"}, {"column_moment", "col_var"}, {"second_moment", "variance"}, {"updates", "step"}};
-    for (const auto& kind : optimiser.state()) {
-      for (std::size_t i = 0; i < names.size(); ++i) {
-        INFO(kind.name << " of " << names[i]);
-        const auto& states = known["state"][names[i]];
-        REQUIRE(kind.tensors[i].defined() == states.contains(reference.at(kind.name)));
-        if (!kind.tensors[i].defined()) continue;
-        const auto expected = golden_tensor(states[reference.at(kind.name)], kind.tensors[i].sizes());
-        CHECK(((kind.tensors[i] - expected).abs() <= 2e-6 * expected.abs()).all().item<bool>());
-      }
+    optimiser.step(update["rate"].get<double>());
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      INFO(names[i]);
+      const at::Tensor expected = golden_tensor(update["weights"][names[i]], shape(names[i]));
+      const at::Tensor apart = (parameters[i].detach() - expected).abs() / (expected.abs() + 1e-3);
+      CHECK(apart.max().item<double>() < weights_apart);
     }
   }
+  for (const auto& kind : optimiser.state()) {
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      INFO(kind.name << " of " << names[i]);
+      const auto& states = known["state"][names[i]];
+      REQUIRE(kind.tensors[i].defined() == states.contains(reference.at(kind.name)));
+      const at::Tensor& state = kind.tensors[i];
+      if (!state.defined()) continue;
+      const at::Tensor expected = golden_tensor(states[reference.at(kind.name)], state.sizes());
+      CHECK(((state - expected).abs() <= states_apart * expected.abs()).all().item<bool>());
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Adafactor makes the updates of torch.optim.Adafactor", "[train]") {
+  const auto fixture = golden("train/fixtures/adafactor.json");
+  const std::map<std::string, std::string> reference{
+      {"row_moment", "row_var"}, {"column_moment", "col_var"}, {"second_moment", "variance"}, {"updates", "step"}};
+  follow<Adafactor>(fixture, "defaults", {}, reference, 1e-6, 2e-6);
+  follow<Adafactor>(fixture, "all_options",
+                    {.beta2_decay = -0.5, .eps1 = 1e-4, .eps2 = 1e-2, .threshold = 1.5, .weight_decay = 0.1}, reference,
+                    1e-6, 2e-6);
+}
+
+TEST_CASE("Madgrad makes the updates of the authors' package", "[train]") {
+  const auto fixture = golden("train/fixtures/madgrad.json");
+  const std::map<std::string, std::string> reference{
+      {"start", "x0"}, {"gradient_sum", "s"}, {"square_sum", "grad_sum_sq"}, {"updates", "k"}};
+  follow<Madgrad>(fixture, "text2live", {}, reference, 1e-6, 2e-6);
+  // The package computes the start anew from the weights, which costs it roundings.
+  follow<Madgrad>(fixture, "no_momentum", {.momentum = 0.0, .weight_decay = 0.0}, reference, 2e-5, 2e-6);
+  follow<Madgrad>(fixture, "large_constants", {.momentum = 0.5, .weight_decay = 0.3, .eps = 1e-2}, reference, 1e-6,
+                  2e-6);
+
+  const auto leaf = at::ones({2}).set_requires_grad(true);
+  const auto refuse = [&](const MadgradOptions& options) { Madgrad({leaf}, options); };
+  CHECK_THROWS_WITH(refuse({.momentum = 1.0}), Catch::Contains("momentum: expected a value in [0, 1), found 1"));
+  CHECK_THROWS_WITH(refuse({.weight_decay = -1.0}), Catch::Contains("weight_decay: expected at least 0, found -1"));
+  CHECK_THROWS_WITH(refuse({.eps = 0.0}), Catch::Contains("eps: expected more than 0, found 0"));
+}
+
+TEST_CASE("ExponentialDecay shrinks by one factor down to its least rate", "[train]") {
+  const ExponentialDecay rate;
+  double expected = 0.0025;
+  for (std::int64_t step = 0; step < 700; ++step) {
+    CHECK(rate(step) == Approx(expected).epsilon(1e-12));
+    expected = std::max(1e-5, 0.99 * expected);
+  }
+  CHECK(rate(699) == 1e-5);
 }
 
 TEST_CASE("Adafactor keeps a row and a column of a matrix, and refuses options outside of their ranges", "[train]") {

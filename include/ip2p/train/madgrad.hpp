@@ -1,0 +1,89 @@
+#pragma once
+
+/// \file
+/// MADGRAD: dual averaging with the cube root of squared gradients.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/addcdiv.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <cmath>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/train/gradients.hpp"
+#include "ip2p/train/optimiser.hpp"
+
+namespace ip2p {
+
+/// Constants of MADGRAD. The defaults are those of Text2LIVE; the authors' package has no weight decay by default.
+struct MadgradOptions {
+  double momentum = 0.9;       ///< Share of the weights that an update keeps, in [0, 1).
+  double weight_decay = 0.01;  ///< Times the weights, added to the gradient; >= 0.
+  double eps = 1e-6;           ///< Added to the root and to the learning rate, > 0.
+};
+
+/// MADGRAD (Defazio and Jelassi 2021) with the arithmetic of the authors' package `madgrad`: weights are a moving
+/// average of start - sum / (cube root of squares + eps), with gradients and their squares summed with weights that
+/// grow as the root of the number of updates.
+///
+/// That number is counted for each parameter, where the package counts calls: the two differ for a parameter that has
+/// had no gradient in some of them.
+class Madgrad {
+ public:
+  using Options = MadgradOptions;
+
+  /// \param parameters leaves that ask for gradients; kept by reference to their storage
+  /// \throws Error for options outside of their ranges
+  explicit Madgrad(std::vector<at::Tensor> parameters, const MadgradOptions& options = {})
+      : parameters_(std::move(parameters)), options_(options) {
+    require(options.momentum >= 0.0 && options.momentum < 1.0,
+            "Madgrad: momentum: expected a value in [0, 1), found {}", options.momentum);
+    require(options.weight_decay >= 0.0, "Madgrad: weight_decay: expected at least 0, found {}", options.weight_decay);
+    require(options.eps > 0.0, "Madgrad: eps: expected more than 0, found {}", options.eps);
+    for (const auto& parameter : parameters_) {
+      start_.push_back(at::zeros_like(parameter));
+      sums_.push_back(at::zeros_like(parameter));
+      squares_.push_back(at::zeros_like(parameter));
+      steps_.push_back(at::zeros({}, at::kFloat));  // on the CPU, where it is read
+    }
+  }
+
+  /// One update from the gradients that the parameters hold; parameters without a gradient stay as they are.
+  /// \param rate learning rate of this update
+  void step(double rate) {
+    const at::NoGradGuard no_grad;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      if (!parameters_[i].grad().defined()) continue;
+      const auto& values = parameters_[i];
+      const double updates = steps_[i].item<double>();
+      // What training starts from may have been loaded after this was made.
+      if (updates == 0.0) start_[i].copy_(values);
+      steps_[i].add_(1.0);
+      auto gradient = values.grad();
+      if (options_.weight_decay != 0.0) gradient = gradient.add(values, options_.weight_decay);
+      const double weight = (rate == 0.0 ? 0.0 : rate + options_.eps) * std::sqrt(updates + 1.0);
+      squares_[i].addcmul_(gradient, gradient, weight);
+      sums_[i].add_(gradient, weight);
+      const auto goal = at::addcdiv(start_[i], sums_[i], squares_[i].pow(1.0 / 3.0).add_(options_.eps), -1);
+      values.mul_(options_.momentum).add_(goal, 1.0 - options_.momentum);
+    }
+  }
+
+  void zero_gradients() { drop_gradients(parameters_); }
+
+  [[nodiscard]] std::vector<OptimiserState> state() const {
+    return {{"start", start_}, {"gradient_sum", sums_}, {"square_sum", squares_}, {"updates", steps_}};
+  }
+
+ private:
+  std::vector<at::Tensor> parameters_, start_, sums_, squares_, steps_;
+  MadgradOptions options_;
+};
+static_assert(OptimiserPolicy<Madgrad>);
+
+}  // namespace ip2p
