@@ -11,7 +11,7 @@ import sys
 
 # A folder may include itself and those before it. Everything up to `filter` is the tensor tier.
 FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "attention", "filter", "nn", "text", "codec", "unet",
-           "vision", "language", "data", "parallel", "train", "pipeline", "evaluate", "testing", "kernels"]
+           "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing", "kernels"]
 TENSOR_TIER = FOLDERS[:FOLDERS.index("filter") + 1]
 
 # Headers that applications ask for by name: the conformance kit, forward declarations, and those that bring c10d, which

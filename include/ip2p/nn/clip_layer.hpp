@@ -31,10 +31,17 @@ struct ClipLayer : torch::nn::Module {
 
   /// \param x [B, T, C]  \return [B, T, C]
   at::Tensor operator()(const at::Tensor& x) const {
-    // [B,T,3C] -> three views [B,heads,T,d]; without a padding mask, as CLIP was trained.
-    const auto qkv =
-        (*qkv_proj)((*layer_norm1)(x)).unflatten(-1, {3, heads, x.size(2) / heads}).permute({2, 0, 3, 1, 4});
-    const auto mixed = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, causal);
+    const auto qkv = queries_keys_values(x);
+    return after_attention(x, at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, causal));
+  }
+
+  /// What attention is made of, without a padding mask, as CLIP was trained. \return [3, B, heads, T, d], a view
+  [[nodiscard]] at::Tensor queries_keys_values(const at::Tensor& x) const {
+    return (*qkv_proj)((*layer_norm1)(x)).unflatten(-1, {3, heads, x.size(2) / heads}).permute({2, 0, 3, 1, 4});
+  }
+
+  /// The rest of the layer. \param mixed values as attention mixed them, [B, heads, T, d]
+  [[nodiscard]] at::Tensor after_attention(const at::Tensor& x, const at::Tensor& mixed) const {
     const auto y = x + (*out_proj)(mixed.transpose(1, 2).flatten(2));
     const auto hidden = (*fc1)((*layer_norm2)(y));
     return y + (*fc2)(quick ? hidden * at::sigmoid(1.702 * hidden) : at::gelu(hidden));

@@ -9,8 +9,10 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/upsample_bicubic2d.h>
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -49,15 +51,34 @@ struct ClipVisionTower : torch::nn::Module {
     post_layernorm = register_module("post_layernorm", std::make_shared<LayerNorm>(width));
   }
 
-  /// \param pixels [B, 3, S, S]  \return [B, hidden_size]
-  at::Tensor operator()(const at::Tensor& pixels) const {
-    const auto patches = (*patch_embedding)(pixels).flatten(2).transpose(1, 2);
-    const auto token = class_embedding.to(patches.scalar_type()).expand({patches.size(0), 1, -1});
-    auto x = at::cat({token, patches}, 1) + position_embedding->weight.to(patches.scalar_type());
+  /// Tokens as they enter the last layer, the class token first.
+  /// \param pixels [B, 3, H, W], H and W at least one patch; what is left over of a patch is not seen
+  /// \return [B, 1 + patches, hidden_size]
+  [[nodiscard]] at::Tensor before_last(const at::Tensor& pixels) const {
+    const auto patches = (*patch_embedding)(pixels);
+    const auto dtype = patches.scalar_type();
+    const auto token = class_embedding.to(dtype).expand({patches.size(0), 1, -1});
+    auto x =
+        at::cat({token, patches.flatten(2).transpose(1, 2)}, 1) + positions(patches.size(2), patches.size(3)).to(dtype);
     x = (*pre_layrnorm)(x);
-    for (const auto& layer : layers) x = (*layer)(x);
-    return (*post_layernorm)(x.select(1, 0));
+    for (std::size_t i = 0; i + 1 < layers.size(); ++i) x = (*layers[i])(x);
+    return x;
   }
+
+  /// Position embeddings of h rows of w patches: those of the square that the model was trained on, or between them by
+  /// bicubic interpolation, with the scales of DINO (Caron et al. 2021). \return [1 + h w, hidden_size]
+  [[nodiscard]] at::Tensor positions(std::int64_t h, std::int64_t w) const {
+    const auto& weight = position_embedding->weight;
+    const auto side = std::llround(std::sqrt(static_cast<double>(weight.size(0) - 1)));
+    if (h == side && w == side) return weight;
+    const auto scale = [&](std::int64_t n) { return (static_cast<double>(n) + 0.1) / static_cast<double>(side); };
+    const auto square = weight.narrow(0, 1, side * side).t().reshape({1, weight.size(1), side, side});
+    const auto map = at::upsample_bicubic2d(square.to(at::kFloat), {h, w}, false, scale(h), scale(w));
+    return at::cat({weight.narrow(0, 0, 1), map[0].flatten(1).t().to(weight.scalar_type())});
+  }
+
+  /// \param last tokens after the last layer  \return [B, hidden_size]
+  [[nodiscard]] at::Tensor class_state(const at::Tensor& last) const { return (*post_layernorm)(last.select(1, 0)); }
 
   std::shared_ptr<torch::nn::Module> embeddings;
   at::Tensor class_embedding;
@@ -118,7 +139,27 @@ class ClipModel : public ModelHandle<detail::ClipModule> {
     const auto side = config().vision.image_size;
     require(pixels.dim() == 4 && pixels.size(1) == 3 && pixels.size(2) == side && pixels.size(3) == side,
             "ClipModel: pixels: expected [B, 3, {0}, {0}], found {1}", side, shape_text(pixels.sizes()));
-    return (*module_->visual_projection)((*module_->vision)(pixels.to(device(), dtype())));
+    return project_tokens(image_tokens(pixels));
+  }
+
+  /// Pictures of any size of at least one patch as the tokens that enter the last layer.
+  /// \param pixels [B, 3, H, W], normalised  \return [B, 1 + patches, hidden_size]  \throws Error for another shape
+  [[nodiscard]] at::Tensor image_tokens(const at::Tensor& pixels) const {
+    const auto patch = config().vision.patch_size;
+    require(pixels.dim() == 4 && pixels.size(1) == 3 && pixels.size(2) >= patch && pixels.size(3) >= patch,
+            "ClipModel: pixels: expected [B, 3, H, W] of at least {0}x{0}, found {1}", patch,
+            shape_text(pixels.sizes()));
+    return module_->vision->before_last(pixels.to(device(), dtype()));
+  }
+
+  /// The last layer and the projection. \param tokens of `image_tokens`  \return [B, projection_dim]
+  [[nodiscard]] at::Tensor project_tokens(const at::Tensor& tokens) const {
+    return project_last((*module_->vision->layers.back())(tokens));
+  }
+
+  /// The projection alone. \param last tokens after the last layer  \return [B, projection_dim]
+  [[nodiscard]] at::Tensor project_last(const at::Tensor& last) const {
+    return (*module_->visual_projection)(module_->vision->class_state(last));
   }
 
   /// \param ids [B, T] int64, each row with its end token

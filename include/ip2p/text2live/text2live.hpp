@@ -1,0 +1,222 @@
+#pragma once
+
+/// \file
+/// Text2LIVE: text-driven layered image editing (Bar-Tal et al. 2022), a baseline that trains a layer on one picture.
+
+#include <ATen/core/grad_mode.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/sample_random.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/image.hpp"
+#include "ip2p/io/resample.hpp"
+#include "ip2p/parallel/no_communicator.hpp"
+#include "ip2p/text2live/clip_guide.hpp"
+#include "ip2p/text2live/edit_layer.hpp"
+#include "ip2p/text2live/generator.hpp"
+#include "ip2p/text2live/objective.hpp"
+#include "ip2p/text2live/picture_crops.hpp"
+#include "ip2p/train/exponential_decay.hpp"
+#include "ip2p/train/madgrad.hpp"
+#include "ip2p/train/parameters.hpp"
+#include "ip2p/train/training_run.hpp"
+#include "ip2p/vision/clip.hpp"
+
+namespace ip2p {
+
+/// Numbers of one edit. The defaults are the published ones.
+struct Text2LiveOptions {
+  std::int64_t steps = 1000;      ///< Updates, >= 1.
+  std::uint64_t seed = 42;        ///< Of the network's weights, the examples and the views.
+  std::int64_t whole_every = 75;  ///< Updates from one that sees the whole picture, too, to the next; >= 1.
+  EditLayerConfig network{};
+  Text2LiveWeights weights{};
+  PictureCrops crops{};
+  ClipViews views{};
+  std::filesystem::path folder{};       ///< Checkpoints and loss curve; empty keeps everything in memory.
+  std::int64_t checkpoint_every = 100;  ///< Updates between checkpoints, >= 1.
+
+  /// \throws Error for values out of their ranges
+  void validate() const {
+    require(steps >= 1, "Text2Live: steps: expected at least 1, found {}", steps);
+    require(whole_every >= 1, "Text2Live: whole_every: expected at least 1, found {}", whole_every);
+    network.validate();
+    weights.validate();
+    crops.validate();
+    views.validate();
+  }
+};
+
+/// What a run tells, and what stops it.
+struct Text2LiveHooks {
+  std::function<void(const TrainingProgress&)> on_step{};  ///< After each update.
+  std::int64_t picture_every = 0;                          ///< Updates between calls of `on_picture`; 0: never.
+  std::function<void(std::int64_t, const EditLayer&)> on_picture{};  ///< With the updates made, and the layer by now.
+  std::stop_token stop{};                                            ///< Checked before each update.
+};
+
+/// One edit of one picture. An update is a function of the seed, its number and the weights alone, so that a run that
+/// is resumed ends with the bits of one that was not interrupted (on a CPU, with the same number of threads).
+///
+/// \code
+/// ip2p::Text2Live<> edit(clip, picture, {.edited = "a golden horse", .source = "a horse", .region = "horse"});
+/// edit.run();
+/// ip2p::write_image("golden.png", edit.edited());
+/// \endcode
+template <OptimiserPolicy Optimiser = Madgrad, LearningRatePolicy Rate = ExponentialDecay>
+class Text2Live {
+ public:
+  /// \param clip with weights in fp32; its device is where all is computed
+  /// \param picture at the size of the result, usually 512 pixels along its shorter side
+  /// \throws Error for options out of range, empty texts, and a picture too small for the network's scales
+  Text2Live(Clip clip, Image picture, Text2LiveTexts texts, Text2LiveOptions options = {}, Rate rate = {},
+            const typename Optimiser::Options& optimiser = {})
+      : options_((options.validate(), std::move(options))),
+        picture_(std::move(picture)),
+        texts_(std::move(texts)),
+        objective_(ClipGuide(std::move(clip)), texts_, options_.weights, options_.views),
+        whole_(unit_picture(picture_).to(objective_.guide().device())),
+        network_(options_.network),
+        run_(parameters(), std::move(rate), training(optimiser)) {
+    const auto least = options_.network.shortest_side();
+    const auto found = options_.crops.shortest_side(size_of(whole_));
+    require(found >= least,
+            "Text2Live: picture: expected a shorter side whose smallest crop has at least {} pixels for {} scales, "
+            "found {} pixels of {}x{}",
+            least, options_.network.scales, found, picture_.width, picture_.height);
+  }
+
+  Text2Live(const Text2Live&) = delete;
+  Text2Live& operator=(const Text2Live&) = delete;
+
+  [[nodiscard]] std::int64_t step() const { return run_.step(); }
+  [[nodiscard]] const EditLayerNetwork& network() const { return network_; }
+  [[nodiscard]] const Text2LiveObjective& objective() const { return objective_; }
+
+  /// The losses of update `step` (0-based), with the graph to the network's weights.
+  [[nodiscard]] Text2LiveTerms terms(std::int64_t step) const {
+    SampleRandom random(options_.seed, static_cast<std::uint64_t>(step), 0);
+    const auto drawn = options_.crops.draw(size_of(whole_), random);
+    std::vector<at::Tensor> pictures{PictureCrops::apply(picture_, drawn).to(whole_.device())};
+    if (step % options_.whole_every == 0) pictures.push_back(whole_);
+    std::vector<EditLayer> layers;
+    std::vector<Size> sizes;
+    for (const auto& picture : pictures) {
+      layers.push_back(network_(picture));
+      sizes.push_back(size_of(picture));
+    }
+    return objective_(pictures, layers, objective_.draw(sizes, random), step);
+  }
+
+  /// Continues from the newest checkpoint of `options.folder` that verifies; false if there is none.
+  /// \throws Error where the folder belongs to another edit, and where checkpoints are there and none verifies
+  bool resume() {
+    const auto path = options_.folder / description_name;
+    if (options_.folder.empty() || !std::filesystem::exists(path)) return false;
+    nlohmann::json found;
+    try {
+      std::ifstream file(path);
+      found = nlohmann::json::parse(file);
+    } catch (const nlohmann::json::exception& error) {
+      fail("Text2Live: '{}': expected the description of an edit, found: {}", path.string(), error.what());
+    }
+    const auto own = description();
+    for (const auto& [name, value] : own.items()) {
+      require(found.contains(name) && found[name] == value,
+              "Text2Live: '{}': {}: expected {}, found {}; the folder belongs to another edit", path.string(), name,
+              value.dump(), found.contains(name) ? found[name].dump() : "nothing");
+    }
+    return run_.resume();
+  }
+
+  /// The updates that are left. \return whether all were made; false after a requested stop, which leaves a checkpoint
+  /// \throws Error where the folder holds checkpoints and `resume()` was not called, when a checkpoint cannot be
+  /// written,
+  ///   and after ten losses in a row that are no numbers
+  bool run(const Text2LiveHooks& hooks = {}) {
+    if (!options_.folder.empty()) {
+      require(
+          step() > 0 || CheckpointFolder(options_.folder).steps().empty(),
+          "Text2Live: '{}': expected no checkpoints of another run, found some; resume it, or choose another folder",
+          options_.folder.string());
+      std::filesystem::create_directories(options_.folder);
+      const auto text = description().dump(2) + "\n";
+      write_file_atomically(options_.folder / description_name, std::as_bytes(std::span(text)));
+    }
+    const auto on_step = [&](const TrainingProgress& progress) {
+      if (hooks.on_step) hooks.on_step(progress);
+      if (hooks.on_picture && hooks.picture_every > 0 && progress.step % hooks.picture_every == 0) {
+        hooks.on_picture(progress.step, layer());
+      }
+    };
+    return run_.run(
+        options_.steps, [this](std::int64_t at) { return terms(at).total; }, on_step, hooks.stop);
+  }
+
+  /// The layer of the whole picture, as it is by now; no graph.
+  [[nodiscard]] EditLayer layer() const {
+    const at::NoGradGuard no_grad;
+    return network_(whole_);
+  }
+
+  /// The picture with its layer.
+  [[nodiscard]] Image edited() const { return picture_of(layer().over(whole_)); }
+
+  /// The picture that is edited, [1, 3, H, W] in [0, 1].
+  [[nodiscard]] const at::Tensor& picture() const { return whole_; }
+
+ private:
+  static constexpr const char* description_name = "text2live.json";
+
+  Parameters parameters() {
+    network_.initialise(options_.seed);
+    network_.to(whole_.device(), at::kFloat);
+    return Parameters{}.add(network_.module(), "layer");
+  }
+
+  TrainingOptionsOf<Optimiser> training(const typename Optimiser::Options& optimiser) const {
+    TrainingOptionsOf<Optimiser> training;
+    training.folder = options_.folder;
+    training.checkpoint_every = options_.checkpoint_every;
+    training.optimiser = optimiser;
+    training.ema_decay = 0.0;  // the last weights are the result
+    return training;
+  }
+
+  /// What tells this edit from another.
+  [[nodiscard]] nlohmann::json description() const {
+    const auto& w = options_.weights;
+    const auto& n = options_.network;
+    return {{"picture", detail::text_checksum({picture_.pixels.begin(), picture_.pixels.end()})},
+            {"size", {picture_.width, picture_.height}},
+            {"texts", {texts_.edited, texts_.source, texts_.layer, texts_.region}},
+            {"seed", options_.seed},
+            {"network", {n.scales, n.channels, n.skip_channels}},
+            {"views", options_.views.count},
+            {"whole_every", options_.whole_every},
+            {"weights", {w.structure, w.composition, w.screen, w.sparsity, w.alpha_l1, w.alpha_l0, w.bootstrap}},
+            {"bootstrap_steps", w.bootstrap_steps}};
+  }
+
+  Text2LiveOptions options_;
+  Image picture_;
+  Text2LiveTexts texts_;
+  Text2LiveObjective objective_;
+  at::Tensor whole_;
+  EditLayerNetwork network_;
+  TrainingRun<Rate, NoCommunicator, Optimiser> run_;
+};
+
+}  // namespace ip2p
