@@ -1,0 +1,152 @@
+// Edits a photograph by a layer of colours with an opacity, trained on that photograph alone (Text2LIVE).
+//
+//   text2live --clip clip-vit-base-patch32 --image horse.jpg --source "a horse" --prompt "a golden horse"
+//     --region horse --out golden.png --run golden-run --every 100
+
+#include <ATen/Parallel.h>
+
+#include <array>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "ip2p/core/device.hpp"
+#include "ip2p/data/augment.hpp"
+#include "ip2p/io/image.hpp"
+#include "ip2p/io/model_files.hpp"
+#include "ip2p/io/resample.hpp"
+#include "ip2p/pipeline/load.hpp"
+#include "ip2p/text2live/text2live.hpp"
+#include "ip2p/vision/clip.hpp"
+#include "support/pictures.hpp"
+#include "support/program.hpp"
+
+namespace {
+
+struct Options {
+  std::filesystem::path image, clip, tokenizer, out, compare;
+  ip2p::Text2LiveTexts texts;
+  ip2p::Text2LiveOptions edit;
+  std::int64_t size = 512, every = 0;
+  bool resume = false;
+  std::string device = "auto";
+  int threads = 0, quality = 95;
+};
+
+/// The photograph with its shorter side made `side`.
+ip2p::Image scaled(const ip2p::Image& photo, std::int64_t side) {
+  const auto size = ip2p::PairAugmentation::resized(photo.width, photo.height, side);
+  return ip2p::resize(photo, size.width, size.height, ip2p::Filter::bilinear);
+}
+
+/// "golden.png" -> "golden_100.png"
+std::filesystem::path numbered(const std::filesystem::path& path, std::int64_t step) {
+  return path.parent_path() / fmt::format("{}_{}{}", path.stem().string(), step, path.extension().string());
+}
+
+int run(const Options& o, const example::Interrupt& interrupt) {
+  if (o.threads > 0) at::set_num_threads(o.threads);
+  example::check_folders({&o.out, &o.compare});
+  const auto photo = scaled(ip2p::read_image(o.image), o.size);
+  const auto files = ip2p::ModelFiles::open(o.clip, {.tokenizer = o.tokenizer});
+  const auto device = ip2p::parse_device(o.device);
+  const auto clip = ip2p::load<ip2p::Clip>(files, {.device = device});
+  fmt::print("CLIP: {}\ncomputes in fp32 on {}, {}x{} pixels\n", files.describe(), device.str(), photo.width,
+             photo.height);
+  for (const auto& [name, text] : {std::pair{"prompt", o.texts.edited}, std::pair{"source", o.texts.source},
+                                   std::pair{"layer", o.texts.layer}, std::pair{"region", o.texts.region}}) {
+    if (!text.empty()) example::report_prompt(clip.tokenizer(), name, text);
+  }
+
+  ip2p::Text2Live<> edit(clip, photo, o.texts, o.edit);
+  if (o.resume && edit.resume()) fmt::print("resumed at step {}\n", edit.step());
+  const auto write = [&](const std::filesystem::path& path, const ip2p::EditLayer& layer) {
+    ip2p::write_image(path, ip2p::picture_of(layer.over(edit.picture())), o.quality);
+  };
+  double loss = 0;
+  bool finished = true;
+  {
+    example::ProgressBar bar(stderr);
+    const ip2p::Text2LiveHooks hooks{
+        .on_step =
+            [&](const ip2p::TrainingProgress& at) {
+              loss = at.loss;
+              bar({.index = at.step - 1, .count = o.edit.steps});
+            },
+        .picture_every = o.every,
+        .on_picture = [&](std::int64_t step, const ip2p::EditLayer& layer) { write(numbered(o.out, step), layer); },
+        .stop = interrupt.token()};
+    finished = edit.run(hooks);
+  }
+  if (!finished) {
+    fmt::print(stderr, "text2live: stopped after step {} of {}{}\n", edit.step(), o.edit.steps,
+               o.edit.folder.empty() ? "; nothing was written" : "; the same command with --resume goes on");
+    return 130;
+  }
+  const auto layer = edit.layer();
+  example::Outputs outputs;
+  outputs.add(o.out, [&] { write(o.out, layer); });
+  if (!o.compare.empty()) {
+    const std::array pictures{photo, ip2p::picture_of(layer.over(edit.picture())),
+                              ip2p::picture_of(layer.on_green_screen()), ip2p::picture_of(layer.alpha)};
+    outputs.add(o.compare, [&] { ip2p::write_image(o.compare, example::side_by_side(pictures), o.quality); });
+  }
+  outputs.keep();
+  fmt::print("last loss: {:.4f}, mean opacity {:.3f}\n", loss, layer.alpha.mean().item<double>());
+  example::report_memory(device);
+  fmt::print("{}\n", o.out.string());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Edits a photograph by a layer that is trained on it, guided by CLIP (Text2LIVE)."};
+  Options o;
+  example::add_common(app);
+  app.footer("Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C.");
+  app.add_option("--image", o.image, "photograph (PNG, JPEG, WebP)")->required();
+  app.add_option("--clip", o.clip, "CLIP: a transformers folder or an OpenCLIP checkpoint")->required();
+  app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, where the CLIP has none");
+  app.add_option("--prompt", o.texts.edited, "what the edited picture shows")->required();
+  app.add_option("--source", o.texts.source, "what the photograph shows")->required();
+  app.add_option("--layer", o.texts.layer, "what the layer alone shows (default: the prompt)");
+  app.add_option("--region", o.texts.region, "where the edit belongs, as a word for what is there");
+  app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(example::picture_name);
+  app.add_option("--compare", o.compare, "photograph, result, layer and opacity side by side")
+      ->check(example::picture_name);
+  app.add_option("--steps", o.edit.steps, "updates of the layer")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--seed", o.edit.seed)->capture_default_str()->check(example::whole_number);
+  app.add_option("--size", o.size, "shorter side in pixels")->capture_default_str()->check(CLI::Range(16, 4096));
+  auto* folder = app.add_option("--run", o.edit.folder, "folder for checkpoints and loss curve");
+  app.add_flag("--resume", o.resume, "go on from the checkpoint in --run, if there is one")->needs(folder);
+  app.add_option("--checkpoint-every", o.edit.checkpoint_every, "updates")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--every", o.every, "write the picture every so many updates, too, as NAME_STEP beside --out")
+      ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--views", o.edit.views.count, "views of a picture that CLIP judges in an update")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 256));
+  app.add_option("--bootstrap-steps", o.edit.weights.bootstrap_steps, "updates in which --region counts")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1'000'000));
+  app.add_option("--scales", o.edit.network.scales, "halvings in the network; fewer for pictures under 190 pixels")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 16));
+  app.add_option("--channels", o.edit.network.channels, "width of the network")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--quality", o.quality, "of JPEG and WebP pictures")->capture_default_str()->check(CLI::Range(1, 100));
+  app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->check(example::device_name);
+  app.add_option("--threads", o.threads, "CPU threads (default: all)")->check(CLI::Range(1, 1024));
+  return example::run_program("text2live", app, argc, argv,
+                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+}

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# The program text2live from outside, with a seeded CLIP of some 100 kB: its pictures, resumption, messages.
+#
+#   bash tests/examples/text2live_test.sh PROGRAMS_DIR SOURCE_DIR
+set -uo pipefail
+. "$(dirname "$0")/support.sh"
+the_program text2live
+export OMP_NUM_THREADS=1
+
+# A CLIP folder as transformers saves it, with its tokenizer.
+mkdir clip
+cp "$source"/tests/vision/fixtures/tiny-clip/* "$source"/tests/pipeline/fixtures/tiny-ip2p/tokenizer/* clip
+# Blue in the middle of red, 64x48 pixels.
+python3 - <<'PY' > photo.png
+import struct, sys, zlib
+rows = b"".join(b"\0" + b"".join(b"\x20\x40\xe0" if 16 <= x < 44 and 12 <= y < 36 else b"\xd0\x30\x20" for x in range(64))
+                for y in range(48))
+chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+sys.stdout.buffer.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0)) +
+                        chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+PY
+
+good=(--clip clip --image photo.png --prompt "a golden box" --source "a box" --region box --size 48 --scales 3
+  --channels 8 --views 3 --device cpu)
+
+# refuses STATUS TEXT ARGUMENTS...: fails with TEXT on standard error, and writes nothing.
+refuses() {
+  local status=$1 text=$2
+  shift 2
+  rm -rf out
+  mkdir out
+  run "$status" "$@"
+  grep -qF -- "$text" stderr || fail "expected the error '$text': $*"
+  [ -z "$(ls out)" ] || fail "expected no output, found $(ls out): $*"
+}
+
+# size_of PICTURE: width and height of a PNG.
+size_of() { od -An -tu1 -j16 -N8 "$1" | awk '{print $3 * 256 + $4, $7 * 256 + $8}'; }
+
+echo "== help and usage"
+run 0 --help
+for option in --image --clip --prompt --source --layer --region --out --compare --steps --seed --run --resume --every \
+  --size --views --scales --device; do
+  says "$option"
+done
+refuses 2 "is required"
+refuses 2 "--resume requires --run" "${good[@]}" --out out/a.png --resume
+refuses 2 "Value 0 not in range" "${good[@]}" --out out/a.png --steps 0
+refuses 1 "no such file" "${good[@]}" --out out/a.png --image none.png
+refuses 1 "at least 129 pixels for 7 scales" "${good[@]}" --out out/a.png --scales 7
+refuses 1 "source: expected what the picture shows" "${good[@]}" --out out/a.png --source ""
+refuses 1 "expected a folder to write into" "${good[@]}" --out none/a.png
+
+echo "== an edit, its parts and what it was on the way"
+run 0 "${good[@]}" --out a.png --steps 6 --every 2 --compare row.png
+[ "$(tail -n 1 stdout)" = a.png ] || fail "expected the picture's path as the last line"
+says "mean opacity"
+for picture in a.png a_2.png a_4.png a_6.png; do
+  [ "$(size_of $picture)" = "64 48" ] || fail "expected $picture of 64 x 48"
+done
+[ "$(size_of row.png)" = "280 48" ] || fail "expected four pictures side by side"
+cmp -s a.png a_6.png || fail "expected the last picture on the way to be the result"
+cmp -s a.png a_2.png && fail "expected the edit to go on after its second step"
+
+echo "== the same seed, another one, and a run in two parts"
+run 0 "${good[@]}" --out b.png --steps 6
+cmp -s a.png b.png || fail "expected the same bits from the same seed"
+run 0 "${good[@]}" --out c.png --steps 6 --seed 7
+cmp -s a.png c.png && fail "expected another picture from another seed"
+run 0 "${good[@]}" --out d.png --steps 4 --run run --resume
+run 0 "${good[@]}" --out d.png --steps 6 --run run --resume
+says "resumed at step 4"
+cmp -s a.png d.png || fail "expected the bits of a run in one part"
+refuses 1 "resume it, or choose another folder" "${good[@]}" --out out/a.png --steps 6 --run run
+refuses 1 "seed: expected 7, found 42" "${good[@]}" --out out/a.png --steps 6 --run run --resume --seed 7
+
+report
