@@ -118,6 +118,32 @@ TEST_CASE("A noisy batch holds sqrt(a) z + sqrt(1-a) n beside the unscaled condi
   CHECK(noise.std().item<double>() == Approx(1).margin(0.1));
 }
 
+TEST_CASE("A UNet without an image input is trained on noisy latents alone, from captions", "[train]") {
+  struct Captioned : FewPairs {
+    EditPair get(std::int64_t i, SampleRandom& random) {
+      auto pair = FewPairs::get(i, random);
+      pair.condition = at::Tensor();
+      return pair;
+    }
+  };
+  Captioned captions;
+  FewPairs pairs;
+  UNet text_to_image(tiny_config(4));
+  initialise(text_to_image.module(), 3);
+  const DiffusionLoss plain(text_to_image, encode, captions, NoDropout{}, prediction());
+  const DiffusionLoss conditioned(tiny_unet(), encode, pairs, NoDropout{}, prediction());
+  const auto batch = plain.batch(3);
+  CHECK(batch.input.equal(conditioned.batch(3).input.narrow(1, 0, 4)));
+  CHECK(batch.wanted.equal(conditioned.batch(3).wanted));
+
+  TrainingOptions options;
+  options.clip_norm = 1.0;
+  Trainer run(text_to_image, encode, captions, NoDropout{}, ConstantRate{3e-3}, prediction(), options);
+  const double first = plain(0).item<double>();
+  run.run(30);
+  CHECK(plain(0).item<double>() < 0.8 * first);
+}
+
 TEST_CASE("What is wanted follows the prediction type, over the same noisy input", "[train]") {
   FewPairs pairs;
   const auto batch_of = [&](PredictionType type) {

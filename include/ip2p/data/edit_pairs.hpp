@@ -16,11 +16,12 @@
 
 namespace ip2p {
 
-/// One example: what the picture was, what it shall become, and the words. Latents are unscaled, [C,h,w], fp32.
+/// One example: what the picture was, what it shall become, and the words. Latents are unscaled, [C,h,w], fp32. For
+/// text to image there is no picture before, and the words are the caption.
 struct EditPair {
   at::Tensor target_mean;    ///< Posterior mean of the edited picture.
   at::Tensor target_logvar;  ///< Its log variance; the training target is a sample of this posterior.
-  at::Tensor condition;      ///< Posterior mode of the original picture.
+  at::Tensor condition;      ///< Posterior mode of the original picture; undefined for text to image.
   std::string instruction;
 };
 

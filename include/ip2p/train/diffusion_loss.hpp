@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The loss of latent diffusion for instructed edits: tell the noise and the target apart.
+/// The loss of latent diffusion, for instructed edits and for text to image: tell the noise and the target apart.
 
 #include <ATen/core/Reduction.h>
 #include <ATen/core/grad_mode.h>
@@ -39,14 +39,14 @@ namespace ip2p {
 struct DiffusionLossOptions {
   std::int64_t batch = 32;
   std::uint64_t seed = 0;
-  double scaling_factor = 0.18215;           ///< Of the target latents; the condition stays unscaled.
+  double scaling_factor = 0.18215;                      ///< Of the target latents; the condition stays unscaled.
   PredictionType prediction = PredictionType::epsilon;  ///< What the network is asked for.
-  at::ScalarType compute = at::kFloat;       ///< kBFloat16 autocasts convolutions and products.
+  at::ScalarType compute = at::kFloat;                  ///< kBFloat16 autocasts convolutions and products.
 };
 
 /// One batch as the network sees it.
 struct NoisyBatch {
-  at::Tensor input;      ///< [B,2C,h,w]: noisy target and condition.
+  at::Tensor input;      ///< [B,2C,h,w]: noisy target and condition; [B,C,h,w] without a condition.
   at::Tensor wanted;     ///< [B,C,h,w]: what shall be predicted.
   at::Tensor timesteps;  ///< [B], fp32.
   at::Tensor weights;    ///< [B], fp32: of each sample's squared error; undefined where all count alike.
@@ -55,7 +55,8 @@ struct NoisyBatch {
 
 /// Mean squared error of the prediction (the noise by default: Ho et al. 2020, eq. 14) under InstructPix2Pix's
 /// conditioning: target = sample of the posterior times the scaling factor, condition = mode of the posterior unscaled,
-/// t ~ U{0 ... N-1}.
+/// t ~ U{0 ... N-1}. A UNet with as many input channels as latents is trained without a condition, from captions: text
+/// to image.
 ///
 /// Everything random - order, phrasing, dropout, timestep, noise - is a function of (seed, step, sample).
 template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDropout,
@@ -78,8 +79,8 @@ class DiffusionLoss {
     require(options_.batch > 0, "training batch: expected at least 1, found {}", options_.batch);
   }
 
-  /// The part `shard` of `shards` equal parts of the batch of update `step`. May be called from several threads when the
-  /// source's `get` may.
+  /// The part `shard` of `shards` equal parts of the batch of update `step`. May be called from several threads when
+  /// the source's `get` may.
   [[nodiscard]] NoisyBatch batch(std::int64_t step, std::int64_t shard = 0, std::int64_t shards = 1) const {
     const at::NoGradGuard no_grad;
     require(shards > 0 && options_.batch % shards == 0, "training batch: expected a multiple of {} shards, found {}",
@@ -87,6 +88,7 @@ class DiffusionLoss {
     const std::int64_t count = options_.batch / shards;
     const std::int64_t first = shard * count;
     const auto order = indices(step * options_.batch + first, count);
+    const bool conditioned = unet_.in_channels() > unet_.config().out_channels;
     std::vector<at::Tensor> means, logvars, conditions;
     std::vector<float> timesteps, signal, spread, weights;
     NoisyBatch result;
@@ -97,7 +99,7 @@ class DiffusionLoss {
       EditPair pair = source_->get(order[static_cast<std::size_t>(b - first)], random);
       means.push_back(pair.target_mean);
       logvars.push_back(pair.target_logvar);
-      conditions.push_back(dropped.image ? at::zeros_like(pair.condition) : pair.condition);
+      if (conditioned) conditions.push_back(dropped.image ? at::zeros_like(pair.condition) : pair.condition);
       result.instructions.push_back(dropped.text ? std::string() : std::move(pair.instruction));
       timesteps.push_back(static_cast<float>(t));
       const double alpha = alphas_[static_cast<std::size_t>(t)];
@@ -108,16 +110,23 @@ class DiffusionLoss {
     const auto column = [](const std::vector<float>& values) { return at::tensor(values).view({-1, 1, 1, 1}); };
     const auto mean = at::stack(means);
     const CounterNoise source(options_.seed, static_cast<std::uint32_t>(first));
-    const auto target = (mean + at::exp(0.5 * at::stack(logvars)) * source.normal(mean.sizes(), 2 * step)) *
-                        options_.scaling_factor;
+    const auto target =
+        (mean + at::exp(0.5 * at::stack(logvars)) * source.normal(mean.sizes(), 2 * step)) * options_.scaling_factor;
     const auto noise = source.normal(mean.sizes(), 2 * step + 1);
     const auto kept = column(signal);
     const auto added = column(spread);
-    result.input = at::cat({target * kept + noise * added, at::stack(conditions)}, 1);
+    result.input = target * kept + noise * added;
+    if (conditioned) result.input = at::cat({result.input, at::stack(conditions)}, 1);
     switch (options_.prediction) {
-      case PredictionType::epsilon: result.wanted = noise; break;
-      case PredictionType::v_prediction: result.wanted = kept * noise - added * target; break;
-      case PredictionType::sample: result.wanted = target; break;
+      case PredictionType::epsilon:
+        result.wanted = noise;
+        break;
+      case PredictionType::v_prediction:
+        result.wanted = kept * noise - added * target;
+        break;
+      case PredictionType::sample:
+        result.wanted = target;
+        break;
     }
     result.timesteps = at::tensor(timesteps);
     if constexpr (!std::same_as<Weight, UniformWeight>) result.weights = at::tensor(weights);
