@@ -3,11 +3,6 @@
 /// \file
 /// A growing file of JSON lines that an interrupted run continues without a trace.
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -18,56 +13,9 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
-#include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/journal_file.hpp"
 
 namespace ip2p::detail {
-
-/// A file that is appended to in durable pieces.
-class AppendedFile {
- public:
-  explicit AppendedFile(std::filesystem::path path) : path_(std::move(path)) {
-    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    require(descriptor_ >= 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
-  }
-  AppendedFile(const AppendedFile&) = delete;
-  AppendedFile& operator=(const AppendedFile&) = delete;
-  ~AppendedFile() { ::close(descriptor_); }
-
-  [[nodiscard]] std::int64_t size() const {
-    struct stat info {};
-    require(::fstat(descriptor_, &info) == 0, "cannot read '{}': {}", path_.string(), errno_text(errno));
-    return info.st_size;
-  }
-
-  void truncate(std::int64_t size) {
-    require(::ftruncate(descriptor_, size) == 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
-  }
-
-  void append(std::string_view text) {
-    while (!text.empty()) {
-      const auto written = ::write(descriptor_, text.data(), text.size());
-      if (written < 0 && errno == EINTR) continue;
-      require(written > 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
-      text.remove_prefix(static_cast<std::size_t>(written));
-    }
-    while (::fsync(descriptor_) != 0) {
-      if (errno == EINTR) continue;
-      require(errno == EINVAL || errno == ENOTSUP, "cannot write '{}': {}", path_.string(), errno_text(errno));
-      return;  // A file system without fsync.
-    }
-  }
-
- private:
-  std::filesystem::path path_;
-  int descriptor_ = -1;
-};
-
-/// FNV-1a over bytes, as 16 hex digits.
-inline std::string text_checksum(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3u;
-  return fmt::format("{:016x}", hash);
-}
 
 /// Output of a run of numbered units, and `<output>.journal` beside it: a line with the run's settings, then one a unit
 /// with the output's length after it, the run's counts so far and a checksum. What a kill left behind the last whole
@@ -82,17 +30,17 @@ class TripletJournal {
     std::int64_t whole = 0, length = 0;
     bool headed = false;
     for (std::string line; std::getline(file, line) && !file.eof();) {
-      const auto record = nlohmann::json::parse(line, nullptr, false);
-      if (!record.is_object() || !record.contains("sum") || record["sum"] != sum_of(record)) break;
+      const auto record = unsealed_line(line);
+      if (!record) break;
       if (!headed) {
-        require(record.value("settings", nlohmann::json()) == settings,
+        require(record->value("settings", nlohmann::json()) == settings,
                 "{}: belongs to a run with other captions, model or settings; choose another name, or delete it and {}",
                 where_, output.string());
         headed = true;
       } else {
-        next_ = record.at("unit").get<std::int64_t>() + 1;
-        length = record.at("bytes").get<std::int64_t>();
-        counts_ = record.at("counts");
+        next_ = record->at("unit").get<std::int64_t>() + 1;
+        length = record->at("bytes").get<std::int64_t>();
+        counts_ = record->at("counts");
       }
       whole += static_cast<std::int64_t>(line.size()) + 1;
     }
@@ -126,14 +74,7 @@ class TripletJournal {
             folder.string());
     return output;
   }
-  static std::string sum_of(nlohmann::json record) {
-    record.erase("sum");
-    return text_checksum(record.dump());
-  }
-  void add(nlohmann::json record) {
-    record["sum"] = sum_of(record);
-    journal_.append(record.dump() + "\n");
-  }
+  void add(const nlohmann::json& record) { journal_.append(sealed_line(record)); }
 
   std::string where_;
   AppendedFile output_, journal_;

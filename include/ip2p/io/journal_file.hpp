@@ -1,0 +1,93 @@
+#pragma once
+
+/// \file
+/// Files that grow by durable pieces, and lines of JSON that show whether they are whole.
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/atomic_file.hpp"
+
+namespace ip2p::detail {
+
+/// A file that is appended to in durable pieces.
+class AppendedFile {
+ public:
+  explicit AppendedFile(std::filesystem::path path) : path_(std::move(path)) {
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    require(descriptor_ >= 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
+  }
+  AppendedFile(const AppendedFile&) = delete;
+  AppendedFile& operator=(const AppendedFile&) = delete;
+  ~AppendedFile() { ::close(descriptor_); }
+
+  [[nodiscard]] std::int64_t size() const {
+    struct stat info {};
+    require(::fstat(descriptor_, &info) == 0, "cannot read '{}': {}", path_.string(), errno_text(errno));
+    return info.st_size;
+  }
+
+  /// Keeps other processes from locking the file while this one has it open. False when one of them has.
+  [[nodiscard]] bool lock() const { return ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
+
+  void truncate(std::int64_t size) {
+    require(::ftruncate(descriptor_, size) == 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
+  }
+
+  void append(std::string_view text) {
+    while (!text.empty()) {
+      const auto written = ::write(descriptor_, text.data(), text.size());
+      if (written < 0 && errno == EINTR) continue;
+      require(written > 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
+      text.remove_prefix(static_cast<std::size_t>(written));
+    }
+    while (::fsync(descriptor_) != 0) {
+      if (errno == EINTR) continue;
+      require(errno == EINVAL || errno == ENOTSUP, "cannot write '{}': {}", path_.string(), errno_text(errno));
+      return;  // A file system without fsync.
+    }
+  }
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
+/// FNV-1a over bytes, as 16 hex digits.
+inline std::string text_checksum(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3u;
+  return fmt::format("{:016x}", hash);
+}
+
+/// A line, with its end, that holds `record` and under "sum" its checksum. \param record an object
+inline std::string sealed_line(nlohmann::json record) {
+  const auto sum = text_checksum(std::string_view(record.dump()));
+  record["sum"] = sum;
+  return record.dump() + "\n";
+}
+
+/// The record of a `sealed_line`, or nothing where it is cut or damaged. \param line without its end
+inline std::optional<nlohmann::json> unsealed_line(std::string_view line) {
+  auto record = nlohmann::json::parse(line, nullptr, false);
+  if (!record.is_object() || !record.contains("sum")) return {};
+  const auto sum = record["sum"];
+  record.erase("sum");
+  if (sum != text_checksum(std::string_view(record.dump()))) return {};
+  return record;
+}
+
+}  // namespace ip2p::detail
