@@ -1,0 +1,134 @@
+#pragma once
+
+/// \file
+/// Scores of single edits on disk: written as they are made, by any number of processes, read together.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/journal_file.hpp"
+
+namespace ip2p {
+
+/// Scores of a picture by the names of what was measured.
+using EditMeasures = std::map<std::string, double>;
+
+namespace detail {
+
+/// The name of a process' journal.
+inline std::string sweep_journal_name(std::int64_t rank) { return fmt::format("samples-{:04}.jsonl", rank); }
+
+/// First line of a journal: what all its samples depend on.
+inline void require_sweep_settings(const nlohmann::json& header, const nlohmann::json& settings,
+                                   const std::string& where) {
+  require(header.contains("settings"), "{}: expected a journal of samples, found another file", where);
+  const auto& found = header.at("settings");
+  for (const auto& [name, value] : settings.items()) {
+    require(found.contains(name) && found.at(name) == value,
+            "{}: belongs to another evaluation: expected {} {}, found {}; choose another folder, or delete it", where,
+            name, value.dump(), found.contains(name) ? found.at(name).dump() : "none");
+  }
+}
+
+}  // namespace detail
+
+/// One process' growing list of scores: a line with the evaluation's settings, then one a sample, each with its own
+/// checksum. A sample counts once `add` returns; what a kill left of a line is cut off when the file is opened again.
+class SweepJournal {
+ public:
+  /// \param folder that exists  \param settings what all samples depend on, an object
+  /// \throws Error when the file belongs to another evaluation, or another process has it open
+  SweepJournal(const std::filesystem::path& folder, std::int64_t rank, const nlohmann::json& settings)
+      : where_((folder / detail::sweep_journal_name(rank)).string()), file_(where_) {
+    require(file_.lock(), "{}: expected to be the only process that writes to it, found another one", where_);
+    std::ifstream lines(where_, std::ios::binary);
+    std::int64_t whole = 0;
+    bool headed = false;
+    for (std::string line; std::getline(lines, line) && !lines.eof();) {
+      if (!headed) {
+        const auto header = detail::unsealed_line(line);
+        require(header.has_value(), "{}: expected a journal of samples, found another file or a damaged one", where_);
+        detail::require_sweep_settings(*header, settings, where_);
+      }
+      headed = true;
+      whole += static_cast<std::int64_t>(line.size()) + 1;
+    }
+    file_.truncate(whole);
+    if (!headed) file_.append(detail::sealed_line({{"settings", settings}}));
+  }
+
+  /// \param point `SweepPoint::key()`  \param edit `PreparedEdit::id`
+  /// \throws Error for scores that are not finite
+  void add(const std::string& point, const std::string& edit, const EditMeasures& scores) {
+    for (const auto& [name, value] : scores) {
+      require(std::isfinite(value), "{}, {}: {}: expected a finite score, found {}", edit, point, name, value);
+    }
+    file_.append(detail::sealed_line({{"point", point}, {"edit", edit}, {"scores", scores}}));
+  }
+
+ private:
+  std::string where_;
+  detail::AppendedFile file_;
+};
+
+/// The samples of all journals of a folder.
+class SweepResults {
+ public:
+  /// Reads what is there, also while other processes write. Lines that are damaged are left out and counted.
+  /// \throws Error when a journal belongs to another evaluation
+  static SweepResults read(const std::filesystem::path& folder, const nlohmann::json& settings) {
+    SweepResults results;
+    std::vector<std::filesystem::path> journals;
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      const auto name = entry.path().filename().string();
+      if (name.starts_with("samples-") && name.ends_with(".jsonl")) journals.push_back(entry.path());
+    }
+    std::sort(journals.begin(), journals.end());
+    for (const auto& path : journals) results.read_journal(path, settings);
+    return results;
+  }
+
+  /// Scores of an edit at a point, or nullptr.
+  [[nodiscard]] const EditMeasures* find(const std::string& point, const std::string& edit) const {
+    const auto found = samples_.find({point, edit});
+    return found == samples_.end() ? nullptr : &found->second;
+  }
+
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(samples_.size()); }
+  [[nodiscard]] std::int64_t damaged() const { return damaged_; }  ///< Lines that were left out.
+
+ private:
+  void read_journal(const std::filesystem::path& path, const nlohmann::json& settings) {
+    std::ifstream lines(path, std::ios::binary);
+    require(lines.good(), "{}: cannot open", path.string());
+    bool headed = false;
+    for (std::string line; std::getline(lines, line) && !lines.eof();) {  // a line without an end is not done
+      const auto record = detail::unsealed_line(line);
+      if (!headed) {
+        require(record.has_value(), "{}: expected a journal of samples, found another file or a damaged one",
+                path.string());
+        detail::require_sweep_settings(*record, settings, path.string());
+        headed = true;
+      } else if (!record) {
+        ++damaged_;
+      } else {
+        samples_.emplace(std::pair(record->at("point").get<std::string>(), record->at("edit").get<std::string>()),
+                         record->at("scores").get<EditMeasures>());
+      }
+    }
+  }
+
+  std::map<std::pair<std::string, std::string>, EditMeasures> samples_;
+  std::int64_t damaged_ = 0;
+};
+
+}  // namespace ip2p

@@ -1,0 +1,132 @@
+#pragma once
+
+/// \file
+/// Curves of a sweep as figures, drawn by gnuplot.
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/evaluate/sweep_table.hpp"
+#include "ip2p/io/atomic_file.hpp"
+
+namespace ip2p {
+
+/// What a figure shows, and the program that draws it.
+struct SweepPlot {
+  std::string x, y;  ///< Scores of the axes, by their names in `SweepRow::scores`.
+  std::string x_label = "CLIP text-image direction similarity", y_label = "CLIP image similarity", title = {};
+  std::string program = "gnuplot";  ///< A name that is looked for in PATH, or a path.
+};
+
+namespace detail {
+
+/// `text` in gnuplot's single quotes, in which only they mean something.
+inline std::string gnuplot_text(std::string_view text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("''") : c == '\n' ? " " : std::string(1, c);
+  return quoted + "'";
+}
+
+/// Runs a program in a folder and waits for it. \return its exit status, or -1 for another end
+/// \throws Error when it cannot be started
+inline int run_program_in(const std::filesystem::path& folder, const std::vector<std::string>& command) {
+  std::vector<char*> arguments;
+  for (const auto& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  pid_t child = 0;
+  const int problem = ::posix_spawnp(&child, arguments.front(), &actions, nullptr, arguments.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  require(problem == 0, "{}: cannot be started: {}", command.front(), errno_text(problem));
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0) require(errno == EINTR, "{}: {}", command.front(), errno_text(errno));
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+}  // namespace detail
+
+/// The figure as a program for gnuplot 5, with its data in it: a line with marks for each curve, intervals along both
+/// axes, and at each mark the value that varies. It writes `name`.svg and `name`.png where it is run.
+/// \throws Error where a row lacks the scores of the axes
+inline std::string sweep_plot_script(std::span<const SweepRow> rows, const SweepPlot& plot, const std::string& name) {
+  require(!rows.empty(), "figure: expected points, found none");
+  const auto text = [](const std::string& words) { return detail::gnuplot_text(words); };
+  std::vector<std::string> curves;
+  std::string data;
+  for (const auto& row : rows) {
+    for (const auto& score : {plot.x, plot.y}) {
+      require(row.scores.contains(score), "figure: expected a score '{}' of every point, found none of {}", score,
+              row.point.key());
+    }
+    if (curves.empty() || curves.back() != row.point.curve) {
+      if (!curves.empty()) data += "EOD\n";
+      curves.push_back(row.point.curve);
+      data += fmt::format("$curve{} << EOD\n", curves.size());
+    }
+    const auto &x = row.scores.at(plot.x), &y = row.scores.at(plot.y);
+    std::string label = row.point.label;
+    for (char& c : label) c = c == '"' || c == '\n' ? ' ' : c;
+    data += fmt::format("{:.8g} {:.8g} {:.8g} {:.8g} {:.8g} {:.8g} \"{}\"\n", x.mean, x.low, x.high, y.mean, y.low,
+                        y.high, label);
+  }
+  data += "EOD\n";
+  std::string drawn;
+  for (std::size_t i = 1; i <= curves.size(); ++i) {
+    drawn += fmt::format(
+        "{}$curve{} using 1:4:2:3:5:6 with xyerrorbars linecolor {} pointtype 0 notitle, \\\n"
+        "     $curve{} using 1:4 with linespoints linecolor {} pointtype {} linewidth 1.5 title {}, \\\n"
+        "     $curve{} using 1:4:7 with labels offset 0.8,0.7 left font ',9' textcolor linetype {} notitle",
+        i == 1 ? "plot " : ", \\\n     ", i, i, i, i, i + 3, text(curves[i - 1]), i, i);
+  }
+  const auto terminal = [&](const char* options, const char* extension) {
+    return fmt::format("set terminal {}\nset output {}\n{}\nset output\n", options, text(name + extension), drawn);
+  };
+  return fmt::format(
+             "# Drawn by: gnuplot {}.gp\nset encoding utf8\nset xlabel {}\nset ylabel {}\n{}set grid\nset key outside "
+             "right top\nset offsets graph 0.05, graph 0.05, graph 0.05, graph 0.05\n",
+             name, text(plot.x_label), text(plot.y_label),
+             plot.title.empty() ? "" : "set title " + text(plot.title) + "\n") +
+         data + terminal("svg noenhanced size 900,600 background 'white' font 'sans,12'", ".svg") +
+         terminal("pngcairo noenhanced size 1350,900 background 'white' font 'sans,12' fontscale 1.5", ".png");
+}
+
+/// Writes `folder`/`name`.gp and has it draw `name`.svg and `name`.png beside it.
+/// \throws Error where the program is absent or fails; the script then stays
+inline void draw_sweep(const std::filesystem::path& folder, const std::string& name, std::span<const SweepRow> rows,
+                       const SweepPlot& plot) {
+  const auto script = sweep_plot_script(rows, plot, name);
+  write_file_atomically(folder / (name + ".gp"), std::as_bytes(std::span(script)));
+  for (const char* extension : {".svg", ".png"}) std::filesystem::remove(folder / (name + extension));
+  int status = 0;
+  try {
+    status = detail::run_program_in(folder, {plot.program, name + ".gp"});
+  } catch (const Error& error) {
+    fail("{}; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}", error.what(),
+         (folder / (name + ".gp")).string());
+  }
+  // Where the program is absent, some systems start a child that ends with 127.
+  require(status != 127, "{}: cannot be started; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}",
+          plot.program, (folder / (name + ".gp")).string());
+  for (const char* extension : {".svg", ".png"}) {
+    const auto drawn = folder / (name + extension);
+    std::error_code ignored;
+    require(status == 0 && std::filesystem::file_size(drawn, ignored) > 0 && !ignored,
+            "{}: expected it to draw {}, found that it ended with status {}", plot.program, drawn.string(), status);
+  }
+}
+
+}  // namespace ip2p
