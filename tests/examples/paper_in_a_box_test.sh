@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# The whole chain at toy size, without network: every stage's artefact is there and loads, and a second run makes
+# nothing again.
+#
+#   bash tests/examples/paper_in_a_box_test.sh PROGRAMS_DIR SOURCE_DIR
+set -uo pipefail
+. "$(dirname "$0")/support.sh"
+export OMP_NUM_THREADS=1
+chain=$source/examples/14_paper_in_a_box/paper_in_a_box.py
+exists() { [ -s "$1" ] || fail "expected the file $1"; }
+
+# Three cut-outs with transparent corners, and four flat photographs.
+mkdir stamps photographs
+python3 - <<'PY'
+import struct, zlib
+def png(path, side, kind, pixel):
+    rows = b"".join(b"\0" + b"".join(bytes(pixel(x, y)) for x in range(side)) for y in range(side))
+    chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    header = struct.pack(">IIBBBBB", side, side, 8, kind, 0, 0, 0)
+    open(path, "wb").write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+inside = lambda x, y: 255 if (x - 15.5) ** 2 + (y - 15.5) ** 2 < 220 else 0
+for name, colour in {"ball": (230, 40, 30), "pea": (40, 200, 40), "plum": (90, 40, 160)}.items():
+    png(f"stamps/{name}.png", 32, 6, lambda x, y: (*colour, inside(x, y)))
+for name, colour in {"sand": (220, 200, 140), "sea": (30, 90, 180), "wall": (120, 110, 100), "lawn": (60, 140, 50)}.items():
+    png(f"photographs/{name}.png", 80, 2, lambda x, y: [min(255, c + (x + 2 * y) // 8) for c in colour])
+PY
+cat > words.json <<'JSON'
+{"objects": [{"phrase": "a ball", "file": "ball.png"}, {"phrase": "a pea", "file": "pea.png"},
+             {"phrase": "a plum", "file": "plum.png"}],
+ "places": [{"phrase": "on sand", "instruction": "put it on sand", "file": "sand.png"},
+            {"phrase": "at sea", "instruction": "put it at sea", "file": "sea.png"}],
+ "looks": [{"phrase": "", "instruction": "make it an ordinary day"},
+           {"phrase": "at night", "instruction": "make it night", "edit": "night"}],
+ "sizes": [{"phrase": "", "instruction": "make it middling", "number": 0.6}],
+ "positions": [{"phrase": "", "instruction": "move it to the middle", "number": 0.5}]}
+JSON
+
+echo "== usage and errors"
+run 0 small_world --help
+for command in scenes clip text-to-image measure-drawings measure-pairs measure-editor; do says "$command"; done
+run 2 small_world
+run 2 small_world scenes --out out
+says "--vocabulary is required"
+material=(--vocabulary words.json --stamps stamps --photographs photographs)
+run 1 small_world scenes "${material[@]}" --stamps photographs --out out
+says "photographs/ball.png: expected a PNG file"
+echo '{"objects": []}' > broken.json
+run 1 small_world scenes "${material[@]}" --vocabulary broken.json --out out
+says 'broken.json: expected a list "objects" of words'
+sed 's/"edit": "night"/"edit": "midnight"/' words.json > broken.json
+run 1 small_world scenes "${material[@]}" --vocabulary broken.json --out out
+says "expected the name of a computed edit, found 'midnight'"
+run 1 small_world scenes "${material[@]}" --objects 1 --places 1 --out out
+says "expected words for at least 5 captions, found 2"
+run 1 small_world scenes "${material[@]}" --side 60 --out out
+says "--side: expected a multiple of 8, found 60"
+[ ! -e out ] || fail "expected no folder out"
+
+echo "== scenes are a function of the seed"
+few=(--training 6 --held-out 2 --pairs 3 --held-out-pairs 2 --triplets 5 --captions 4 --side 32)
+for name in one two; do run 0 small_world scenes "${material[@]}" "${few[@]}" --seed 3 --out $name; done
+says "12 captions"
+diff -r one two > /dev/null || fail "expected the same scenes of the same seed"
+run 0 small_world scenes "${material[@]}" "${few[@]}" --seed 4 --out three
+cmp -s one/training/000000.png three/training/000000.png && fail "expected other scenes of another seed"
+run 1 small_world scenes "${material[@]}" "${few[@]}" --out one
+says "one: expected a new folder, found files"
+[ "$(wc -l < one/training/captions.jsonl)" -eq 6 ] || fail "expected 6 captions"
+python3 - <<'PY' || fail "expected training and held-out captions apart, and pairs that differ in one word"
+import json
+lines = lambda path, key: {json.loads(line)[key] for line in open(path)}
+held = lines("one/held_out/captions.jsonl", "caption")
+assert not held & lines("one/training/captions.jsonl", "caption")
+assert not held & (lines("one/triplets.jsonl", "input") | lines("one/triplets.jsonl", "output"))
+for path, unseen in (("one/pairs/0000000/prompt.json", False), ("one/held_out_pairs/0000000/prompt.json", True)):
+    pair = json.load(open(path))
+    assert pair["input"] != pair["output"]
+    assert (pair["input"] in held) <= unseen
+PY
+
+echo "== the chain"
+run_chain() {
+  local status=$1
+  shift
+  ends "$status" python3 "$chain" box --programs "$programs" --stamps stamps --photographs photographs \
+    --vocabulary words.json --set side=32 --set training=24 --set held_out=2 --set truth_pairs=12 --set held_out_pairs=4 \
+    --set clip_steps=12 --set clip_batch=8 --set language_triplets=60 --set language_epochs=4 --set language_width=32 \
+    --set captions=12 --set image_steps=16 --set image_batch=8 --set "channels=16 32" --set draw_count=4 \
+    --set draw_steps=2 --set samples=1 --set keep=1 --set pair_steps=2 --set filter_image=-1 --set filter_caption=-1 \
+    --set filter_direction=-1 --set editor_steps=12 --set editor_batch=4 --set edit_count=3 --set edit_steps=2 \
+    --set curve_edits=2 --set curve_scales=1,2 --set photographs=1 --set threads=1 "$@"
+}
+run_chain 0
+says "[photograph-edits]"
+for file in scenes/world.json scenes/sheet.png scenes/pairs/seeds.json tokenizers/gpt2/vocab.json clip/clip/model.safetensors \
+  clip/report.json language/model.safetensors used_triplets.jsonl text-to-image/model/model_index.json \
+  measured/drawings/report.json pairs/paper/seeds.json pairs/no-filter/seeds.json pairs/no-self-attention/seeds.json \
+  measured/pairs_no-filter/report.json editors/truth/model/model_index.json measured/truth/sheet.png report.html \
+  results.json; do
+  exists "box/$file"
+done
+if command -v gnuplot > /dev/null; then exists box/curves/curves-small.png; fi
+[ "$(find box/edits -name '*.compare.png' | wc -l)" -ge 2 ] || fail "expected edits of photographs"
+run 0 text_to_image --model box/text-to-image/model --prompt "a photo of a pea at sea" --out pea.png --width 64 \
+  --height 64 --steps 2
+exists pea.png
+grep -q "data:image/png" box/report.html || fail "expected pictures in the report"
+grep -q "Editors" box/report.html || fail "expected the editors in the report"
+
+echo "== once more"
+find box -name '*.safetensors' -newer box/results.json | grep -q . && fail "expected the report last"
+cp box/results.json first.json
+run_chain 0
+says "[clip] done before"
+says "[editor-truth] done before"
+grep "^\[" stdout | grep -qv "done before" && fail "expected every stage to be passed over"
+cmp -s first.json box/results.json || fail "expected the same results"
+run_chain 1 --set clip_steps=13
+says "stage 'clip' was made with other settings"
+run_chain 2 --set clip_step=13
+says "expected one of"
+run_chain 1 --programs nowhere --set seed=2
+says "was made with other settings"
+ends 1 python3 "$chain" other --programs nowhere --stamps stamps --photographs photographs --vocabulary words.json
+says "small_world), found none"
+
+report
