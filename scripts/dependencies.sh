@@ -12,7 +12,7 @@ set -euo pipefail
 torch_version=2.11.0
 packages=(g++ cmake ninja-build ccache pkg-config python3 python3-pip
   libfmt-dev nlohmann-json3-dev libpng-dev libjpeg-dev libwebp-dev libcurl4-openssl-dev libgloo-dev libcli11-dev
-  catch2 libbenchmark-dev)
+  gnuplot-nox catch2 libbenchmark-dev)
 
 # The wheels that libtorch_cpu.so needs at run time on a machine without CUDA, and those that libtorch_cuda.so adds.
 runtime_wheels=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)

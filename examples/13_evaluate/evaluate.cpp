@@ -1,0 +1,232 @@
+// Compares editors as the InstructPix2Pix paper does: directional against image similarity under CLIP, along the scale
+// of each method, with confidence intervals, figures and a report.
+//
+//   evaluate --config examples/13_evaluate/small-editor.toml --images photographs --clip vit-l=clip-vit-large-patch14
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "ip2p/core/device.hpp"
+#include "ip2p/data/pair_folder.hpp"
+#include "ip2p/evaluate/bootstrap.hpp"
+#include "ip2p/evaluate/edit_set.hpp"
+#include "ip2p/evaluate/run_sweep.hpp"
+#include "ip2p/evaluate/sweep.hpp"
+#include "ip2p/evaluate/sweep_journal.hpp"
+#include "ip2p/evaluate/sweep_plot.hpp"
+#include "ip2p/evaluate/sweep_table.hpp"
+#include "ip2p/io/journal_file.hpp"
+#include "ip2p/io/model_files.hpp"
+#include "ip2p/parallel/environment.hpp"
+#include "ip2p/pipeline/load.hpp"
+#include "ip2p/vision/clip.hpp"
+#include "methods.hpp"
+#include "options.hpp"
+#include "report.hpp"
+#include "support/program.hpp"
+
+namespace evaluate {
+namespace {
+
+using ip2p::require;
+
+ip2p::PairSplit split_named(const std::string& name) {
+  if (name == "train") return ip2p::PairSplit::train;
+  if (name == "validation") return ip2p::PairSplit::validation;
+  return name == "test" ? ip2p::PairSplit::test : ip2p::PairSplit::all;
+}
+
+ip2p::EditSet open_edits(const Options& o, ip2p::Numerics numerics) {
+  const ip2p::EditSetOptions options{
+      .resolution = o.resolution, .numerics = numerics, .seed = o.seed, .limit = o.limit};
+  if (!o.pairs.empty()) {
+    return ip2p::EditSet::from_pairs(ip2p::PairFolder::open(o.pairs, {.split = split_named(o.split), .scan = o.scan}),
+                                     options);
+  }
+  require(!o.edits.empty(), "expected --edits or --pairs, found neither");
+  return ip2p::EditSet::from_list(o.edits, o.images.empty() ? o.edits.parent_path() : o.images, options);
+}
+
+/// The points of all curves, each with every setting spelled out and its model by its path.
+std::vector<ip2p::SweepPoint> points_of(const Workshop& shop) {
+  std::vector<ip2p::SweepPoint> points;
+  std::set<std::string> names;
+  for (const auto& text : shop.options.curves) {
+    auto sweep = ip2p::Sweep::parse(text);
+    require(names.insert(sweep.name).second, "--curve: expected each name once, found '{}' twice; add name=...",
+            sweep.name);
+    auto defaults = method_named(sweep.method).defaults;
+    if (defaults.contains("model")) {
+      require(sweep.parameter != "model", "curve '{}': expected one model, found several", sweep.name);
+      const auto path =
+          shop.path_of(sweep.name, sweep.settings.has("model") ? sweep.settings.text("model") : std::string());
+      sweep.settings.set("model", path);
+      // What the model recommends comes before what the papers used.
+      const auto recommended = ip2p::ModelFiles::open(path, {.tokenizer = shop.options.tokenizer}).settings();
+      for (const auto& [name, value] : recommended.items()) {
+        auto setting = name;
+        std::replace(setting.begin(), setting.end(), '_', '-');
+        if (!defaults.contains(setting)) continue;
+        defaults[setting] = value.is_string() ? value.get<std::string>() : fmt::format("{:g}", value.get<double>());
+      }
+    }
+    sweep.complete(defaults);
+    for (auto& point : sweep.points()) points.push_back(std::move(point));
+  }
+  return points;
+}
+
+std::vector<ip2p::ClipMeasure> open_clips(const Options& o, const std::vector<Named>& clips) {
+  const auto device = ip2p::parse_device(o.device);
+  std::vector<ip2p::ClipMeasure> measures;
+  for (const auto& [name, path] : clips) {
+    const auto files = ip2p::ModelFiles::open(path, {.tokenizer = o.clip_tokenizer});
+    // Similarities differ in their third decimal: fp32 whatever the editors compute in.
+    measures.push_back({name, ip2p::load<ip2p::Clip>(files, {.device = device}),
+                        o.range == "correct" ? ip2p::ClipRange::correct : ip2p::ClipRange::compat});
+    fmt::print("CLIP {}: {}\n", name, files.path().string());
+  }
+  return measures;
+}
+
+/// Table, sheet, figures and page. \throws Error where no figure could be drawn, after everything else is written
+void write_report(const Options& o, const std::vector<Named>& clips, const std::vector<ip2p::SweepPoint>& points,
+                  const std::vector<std::string>& ids, const ip2p::EditSet& edits, const ip2p::SweepResults& results,
+                  const ip2p::KeptPictures& kept) {
+  const auto rows = ip2p::sweep_table(points, ids, results, {.confidence = o.confidence, .resamples = o.resamples});
+  ip2p::write_sweep_csv(o.out / "curves.csv", rows);
+  fmt::print("{:<24} {:>10}", "curve", "value");
+  for (const auto& clip : clips) fmt::print("  {:>22} {:>12}", clip.name + " direction", "image");
+  fmt::print("\n");
+  for (const auto& row : rows) {
+    fmt::print("{:<24} {:>10}", row.point.curve, row.point.label);
+    for (const auto& clip : clips) {
+      fmt::print("  {:>22.4f} {:>12.4f}", row.scores.at(clip.name + "/direction").mean,
+                 row.scores.at(clip.name + "/image").mean);
+    }
+    fmt::print("\n");
+  }
+
+  Report report;
+  report.summary = fmt::format(
+      "{} edits at {} pixels, seed {}, numerics {}, pictures to CLIP in the {} range. Means with {:g} % intervals of "
+      "the "
+      "bootstrap over edits ({} resamples).",
+      ids.size(), o.resolution.value_or(512), o.seed, o.numerics, o.range, 100 * o.confidence, o.resamples);
+  for (std::int64_t i = 0; i < kept.edits; ++i) report.shown.push_back(edits.get(i).words);
+  if (kept.edits > 0) ip2p::write_image(o.out / "sheet.png", picture_sheet(points, kept));
+  std::string problem;
+  for (const auto& clip : clips) {
+    report.clips.push_back(clip.name);
+    ip2p::SweepPlot plot{.x = clip.name + "/direction", .y = clip.name + "/image"};
+    plot.title = clip.name;
+    plot.program = o.gnuplot;
+    try {
+      ip2p::draw_sweep(o.out, "curves-" + clip.name, rows, plot);
+      report.figures.push_back("curves-" + clip.name + ".svg");
+    } catch (const ip2p::Error& error) {
+      problem = error.what();
+    }
+  }
+  const auto page = report_page(rows, points, report);
+  ip2p::write_file_atomically(o.out / "report.html", std::as_bytes(std::span(page)));
+  require(problem.empty(), "{}; table and page are written without figures", problem);
+  fmt::print("{}\n", (o.out / "report.html").string());
+}
+
+int run(Options o, const example::Interrupt& interrupt) {
+  if (o.threads > 0) at::set_num_threads(o.threads);
+  const auto place = ip2p::place_in_environment();
+  if (place.size > 1 && (o.device == "auto" || o.device == "cuda") && at::hasCUDA()) {
+    o.device = fmt::format("cuda:{}", place.local_rank);
+  }
+  Workshop shop{o, named_paths(o.models, "--model"), interrupt.token()};
+  const auto clips = named_paths(o.clips, "--clip");
+  const auto edits = open_edits(o, shop.numerics());
+  const auto points = points_of(shop);
+  std::vector<std::string> ids;
+  for (std::int64_t i = 0; i < edits.size(); ++i) ids.push_back(edits.id(i));
+
+  const ip2p::KeptPictures kept{o.out / "pictures", std::min(o.grid, edits.size())};
+  std::error_code problem;
+  std::filesystem::create_directories(kept.folder, problem);
+  require(!problem, "cannot create the folder '{}': {}", kept.folder.string(), problem.message());
+  auto clip_paths = nlohmann::json::object();
+  for (const auto& [name, path] : clips) clip_paths[name] = path.string();
+  const nlohmann::json settings{{"edits", edits.fingerprint()},
+                                {"seed", o.seed},
+                                {"resolution", o.resolution.value_or(512)},
+                                {"numerics", o.numerics},
+                                {"dtype", o.dtype},
+                                {"clips", clip_paths},
+                                {"range", o.range}};
+  const auto before = ip2p::SweepResults::read(o.out, settings);
+  fmt::print("{} points of {} edits: {} samples, {} of them done\n", points.size(), ids.size(),
+             points.size() * ids.size(),
+             static_cast<std::int64_t>(points.size() * ids.size()) - ip2p::missing_samples(points, ids, before));
+  if (before.damaged() > 0) fmt::print(stderr, "warning: {} damaged lines left out\n", before.damaged());
+  std::fflush(stdout);
+
+  ip2p::SweepOptions options{.rank = place.rank, .processes = place.size, .kept = kept, .stop = interrupt.token()};
+  if (!ip2p::open_samples(points, edits, before, options).empty()) {
+    ip2p::SweepJournal journal(o.out, place.rank, settings);
+    std::map<std::string, ip2p::EditMethod> made;
+    for (const auto& point : points) {
+      if (!made.contains(point.method)) made[point.method] = method_named(point.method).make(shop);
+      // A model that cannot be loaded is told before any picture is drawn.
+      if (point.settings.has("model")) static_cast<void>(shop.model(point.settings.text("model")));
+    }
+    const auto measure = ip2p::clip_measures(open_clips(o, clips));
+    example::ProgressBar bar(stderr);
+    options.on_sample = [&bar](std::int64_t done, std::int64_t all) { bar({.index = done - 1, .count = all}); };
+    try {
+      ip2p::run_sweep(points, edits, made, measure, before, journal, options);
+    } catch (const ip2p::Cancelled& cancelled) {
+      fmt::print(stderr, "evaluate: {}; the same command goes on\n", cancelled.what());
+      return 130;
+    }
+  }
+
+  const auto results = ip2p::SweepResults::read(o.out, settings);
+  if (const auto missing = ip2p::missing_samples(points, ids, results); missing > 0) {
+    fmt::print("{} samples are left to other processes; the last one writes the report\n", missing);
+    return 0;
+  }
+  const ip2p::detail::AppendedFile writer(o.out / "report.lock");
+  if (!writer.lock()) {
+    fmt::print("another process writes the report\n");
+    return 0;
+  }
+  write_report(o, clips, points, ids, edits, results, kept);
+  return 0;
+}
+
+}  // namespace
+}  // namespace evaluate
+
+int main(int argc, char** argv) {
+  CLI::App app{"Compares methods of image editing by CLIP's similarities over sweeps of their settings."};
+  evaluate::Options o;
+  example::add_common(app);
+  app.footer(
+      "Methods: instruct, sdedit, prompt-to-prompt, input (the photograph itself), noise. Samples are kept in --out as "
+      "they are made, and the same command goes on where a run ended. torchrun or srun start several processes, which "
+      "share the edits. Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C.");
+  evaluate::add_options(app, o);
+  return example::run_program("evaluate", app, argc, argv,
+                              [&](const example::Interrupt& interrupt) { return evaluate::run(o, interrupt); });
+}

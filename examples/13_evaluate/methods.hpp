@@ -1,0 +1,236 @@
+#pragma once
+
+/// \file
+/// The methods that are compared, by name. A further one is a function that makes an `ip2p::EditMethod` and a row of
+/// `methods()`.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/isfinite.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ip2p/evaluate/run_sweep.hpp"
+#include "ip2p/evaluate/sweep.hpp"
+#include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/inversion.hpp"
+#include "ip2p/pipeline/null_text.hpp"
+#include "ip2p/pipeline/prompt_to_prompt.hpp"
+#include "ip2p/pipeline/sdedit.hpp"
+#include "ip2p/pipeline/text_to_image.hpp"
+#include "ip2p/sampling/any_sampler.hpp"
+#include "ip2p/unet/unet.hpp"
+#include "options.hpp"
+#include "support/program.hpp"
+#include "support/prompt_edit.hpp"
+
+namespace evaluate {
+
+using Editor = ip2p::EditPipeline<example::AnyTextEncoder, example::AnyCodec, ip2p::UNet, ip2p::AnySampler>;
+using Painter = ip2p::TextToImagePipeline<example::AnyTextEncoder, example::AnyCodec, ip2p::UNet, ip2p::AnySampler>;
+
+/// A model of the configuration: an editor or a text-to-image model, whichever its files hold.
+struct Model {
+  example::OpenedModel opened;
+  std::optional<Editor> editor;
+  std::optional<Painter> painter;
+
+  explicit Model(example::OpenedModel files) : opened(std::move(files)) {
+    const auto unet = opened.network<ip2p::UNet>();
+    const auto codec = opened.codec();
+    if (unet.in_channels() == codec.latent_channels()) {
+      painter.emplace(opened.text_encoder(), codec, unet, ip2p::AnySampler(ip2p::Ddim{}), ip2p::TextGuidance{},
+                      opened.scheduler);
+    } else {
+      editor.emplace(opened.text_encoder(), codec, unet, ip2p::AnySampler(ip2p::EulerAncestral{}), ip2p::DualGuidance{},
+                     opened.scheduler);
+    }
+  }
+};
+
+/// What methods are made of.
+struct Workshop {
+  const Options& options;
+  std::vector<Named> models;  ///< --model
+  std::stop_token stop;
+  std::map<std::string, std::shared_ptr<Model>> loaded = {};  ///< By path.
+
+  [[nodiscard]] ip2p::Numerics numerics() const {
+    return options.numerics == "released" ? ip2p::Numerics::released : ip2p::Numerics::diffusers;
+  }
+
+  /// The path of the model with this name, or of the only one where the name is empty.
+  [[nodiscard]] std::string path_of(const std::string& curve, const std::string& name) const {
+    std::vector<std::string> names;
+    for (const auto& model : models) {
+      if (model.name == name || (name.empty() && models.size() == 1)) return model.path.string();
+      names.push_back(model.name);
+    }
+    ip2p::fail("curve '{}': model: expected {}, found '{}'", curve,
+               names.empty() ? std::string("one that --model names") : fmt::format("one of {}", fmt::join(names, ", ")),
+               name);
+  }
+
+  /// The model of that path, loaded when it is first asked for.
+  std::shared_ptr<Model> model(const std::string& path) {
+    auto& found = loaded[path];
+    if (!found) {
+      example::ModelOptions o;
+      o.model = path;
+      o.tokenizer = options.tokenizer;
+      o.device = options.device;
+      o.dtype = options.dtype;
+      o.threads = options.threads;
+      found = std::make_shared<Model>(example::open_model(o));
+    }
+    return found;
+  }
+  Editor& editor(const std::string& path) {
+    const auto found = model(path);
+    ip2p::require(found->editor.has_value(), "{}: expected an InstructPix2Pix model, found a text-to-image model",
+                  path);
+    return *found->editor;
+  }
+  Painter& painter(const std::string& path) {
+    const auto found = model(path);
+    ip2p::require(found->painter.has_value(), "{}: expected a text-to-image model, found an InstructPix2Pix model",
+                  path);
+    return *found->painter;
+  }
+};
+
+/// Latents [1,C,h,w] to a picture that is not clamped, as the released evaluation measures it.
+template <class Pipeline>
+at::Tensor decoded(const Pipeline& pipeline, const at::Tensor& latents) {
+  const at::NoGradGuard no_grad;
+  const auto scaled = latents.to(pipeline.unet().device(), at::kFloat).div(pipeline.codec().scaling_factor());
+  const auto picture = pipeline.codec().decode(scaled).to(at::kCPU, at::kFloat);
+  ip2p::require(at::isfinite(picture).all().template item<bool>(),
+                "vae decoder: expected finite values, found NaN or infinity; --dtype fp32 may help");
+  return picture;
+}
+
+/// InstructPix2Pix.
+inline ip2p::EditMethod instruct(Workshop& shop) {
+  return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
+    auto& editor = shop.editor(s.text("model"));
+    editor.sampler = ip2p::AnySampler::named(s.text("sampler"));
+    editor.guidance = {.image_scale = s.number("image-scale"), .text_scale = s.number("text-scale")};
+    const ip2p::EditOptions options{.steps = s.count("steps"), .hooks = {.stop = shop.stop}};
+    ip2p::TorchNoise noise(edit.seed);
+    const auto schedule = ip2p::default_schedule(shop.numerics(), editor.scheduler);
+    return decoded(editor, editor.sample(edit.photograph, {&edit.words.instruction, 1}, options, schedule, noise));
+  };
+}
+
+/// SDEdit towards the edited caption.
+inline ip2p::EditMethod sdedit(Workshop& shop) {
+  return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
+    auto& painter = shop.painter(s.text("model"));
+    painter.sampler = ip2p::AnySampler::named(s.text("sampler"));
+    painter.guidance = {.text_scale = s.number("text-scale")};
+    const ip2p::SdEditOptions options{
+        .strength = s.number("strength"), .steps = s.count("steps"), .hooks = {.stop = shop.stop}};
+    ip2p::TorchNoise noise(edit.seed);
+    const auto shape = painter.latent_shape(1, edit.photograph.size(3), edit.photograph.size(2));
+    const auto clean = painter.clean_latents(edit.photograph, noise.normal(shape, options.steps + 1));
+    const auto schedule = ip2p::default_schedule(shop.numerics(), painter.scheduler);
+    return decoded(painter, ip2p::sdedit_latents(painter, clean, {&edit.words.output, 1}, options, schedule, noise));
+  };
+}
+
+/// Prompt-to-Prompt from the caption to the edited caption, on the photograph's DDIM inversion.
+inline ip2p::EditMethod prompt_to_prompt(Workshop& shop) {
+  struct Inverted {
+    std::string of;
+    ip2p::Inversion inversion;
+    at::Tensor null_texts;
+  };
+  // Every fraction of an edit starts from the same inversion.
+  return [&shop, last = std::make_shared<Inverted>()](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
+    auto& painter = shop.painter(s.text("model"));
+    painter.guidance = {.text_scale = s.number("text-scale")};
+    const ip2p::RunHooks hooks{.stop = shop.stop};
+    const auto inner = s.text("null-text-steps") == "0" ? 0 : s.count("null-text-steps");
+    const auto of = fmt::format("{} {} {} {} {}", edit.id, s.text("model"), s.text("steps"), inner,
+                                inner > 0 ? s.text("text-scale") : "");
+    if (last->of != of) {
+      last->of.clear();
+      last->inversion = ip2p::invert(painter, painter.clean_latents(edit.photograph), {&edit.words.input, 1},
+                                     {.steps = s.count("steps"), .hooks = hooks});
+      last->null_texts = at::Tensor();
+      if (inner > 0) {
+        last->null_texts = ip2p::null_text(painter, last->inversion, {.inner_steps = inner, .hooks = hooks}).texts;
+      }
+      last->of = of;
+    }
+    example::PromptEditOptions words;
+    words.source = edit.words.input;
+    words.edited = {edit.words.output};
+    words.cross = s.number("fraction");
+    words.self = s.number("self");
+    const auto change = example::prompt_edit(words, shop.model(s.text("model"))->opened.tokenizer);
+    const auto result = ip2p::prompt_to_prompt(painter, last->inversion, last->null_texts, change.prompts,
+                                               change.attention, {.hooks = hooks});
+    return decoded(painter, result.latents.narrow(0, 1, 1));
+  };
+}
+
+/// A row of the table of methods.
+struct MethodKind {
+  std::string_view name;
+  /// Every setting that it reads, and what it is where a curve does not say it; "model" names a --model.
+  std::map<std::string, std::string> defaults;
+  ip2p::EditMethod (*make)(Workshop&);
+};
+
+inline const std::vector<MethodKind>& methods() {
+  static const std::vector<MethodKind> all{
+      {"instruct",
+       {{"model", ""}, {"image-scale", "1.5"}, {"text-scale", "7.5"}, {"steps", "100"}, {"sampler", "euler-ancestral"}},
+       instruct},
+      {"sdedit",
+       {{"model", ""}, {"strength", "0.6"}, {"text-scale", "7.5"}, {"steps", "50"}, {"sampler", "ddim"}},
+       sdedit},
+      {"prompt-to-prompt",
+       {{"model", ""},
+        {"fraction", "0.8"},
+        {"self", "0.4"},
+        {"text-scale", "7.5"},
+        {"steps", "50"},
+        {"null-text-steps", "0"}},
+       prompt_to_prompt},
+      {"input",
+       {},
+       [](Workshop&) -> ip2p::EditMethod {
+         return [](const ip2p::PreparedEdit& edit, const ip2p::EditSettings&) { return edit.photograph; };
+       }},
+      {"noise", {}, [](Workshop&) -> ip2p::EditMethod {
+         return [](const ip2p::PreparedEdit& edit, const ip2p::EditSettings&) {
+           return ip2p::TorchNoise(edit.seed).normal(edit.photograph.sizes(), 0).mul(0.5);
+         };
+       }}};
+  return all;
+}
+
+/// The method of that name. \throws Error that lists the known ones
+inline const MethodKind& method_named(const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const auto& method : methods()) {
+    if (method.name == name) return method;
+    names.push_back(method.name);
+  }
+  ip2p::fail("curve: expected a method among {}, found '{}'", fmt::join(names, ", "), name);
+}
+
+}  // namespace evaluate

@@ -1,0 +1,131 @@
+#pragma once
+
+/// \file
+/// The command line of evaluate.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "support/command_line.hpp"
+
+namespace evaluate {
+
+/// A folder or file with a name of one's own.
+struct Named {
+  std::string name;
+  std::filesystem::path path;
+};
+
+/// Everything that an evaluation depends on; a --config file holds the same names.
+struct Options {
+  std::vector<std::string> curves, models, clips;
+  std::filesystem::path tokenizer, clip_tokenizer, edits, images, pairs, out;
+  std::string split = "test", range = "correct", numerics = "released", device = "auto", dtype = "auto";
+  std::string gnuplot = "gnuplot";
+  std::optional<std::int64_t> resolution;
+  std::int64_t limit = 0, grid = 4, resamples = 9999;
+  std::uint64_t seed = 0;
+  double confidence = 0.95;
+  int threads = 0;
+  bool scan = false;
+};
+
+/// "NAME=PATH"; names may stand in the names of files.
+inline std::string named_path(const std::string& text) {
+  const auto equal = text.find('=');
+  const auto name = text.substr(0, equal);
+  const bool sound =
+      equal != text.npos && equal > 0 && equal + 1 < text.size() &&
+      name.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.") == text.npos;
+  return sound ? std::string()
+               : fmt::format("expected NAME=PATH with a name of letters, digits and -_., found '{}'", text);
+}
+
+/// What `named_path` let pass, each name once.
+inline std::vector<Named> named_paths(const std::vector<std::string>& texts, const char* option) {
+  std::vector<Named> all;
+  for (const auto& text : texts) {
+    const auto equal = text.find('=');
+    const auto name = text.substr(0, equal);
+    for (const auto& other : all) ip2p::require(other.name != name, "{}: expected the name {} once", option, name);
+    all.push_back({name, text.substr(equal + 1)});
+  }
+  return all;
+}
+
+inline void add_options(CLI::App& app, Options& o) {
+  const auto repeated = [](CLI::Option* option) {
+    return option->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  };
+  const auto count = [](std::int64_t least) { return CLI::Range(least, std::int64_t{1'000'000'000}); };
+  app.set_config("--config", "", "file with these options (TOML)");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+
+  auto* what = app.add_option_group("What is compared");
+  repeated(what->add_option("--curve", o.curves,
+                            "METHOD NAME=VALUE...: a method and its settings, of which one may have several values, "
+                            "FIRST:LAST:STEP or A,B,C; may be given several times"))
+      ->required();
+  repeated(what->add_option("--model", o.models,
+                            "NAME=PATH: a diffusers folder or .safetensors file; a curve says model=NAME where there "
+                            "are several; may be given several times"))
+      ->check(named_path);
+  what->add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for models that bring none");
+
+  auto* data = app.add_option_group("Photographs");
+  auto* edits = data->add_option("--edits", o.edits, "JSON lines: file, input, edit, output");
+  data->add_option("--images", o.images, "folder of the files that --edits names (default: where it is)");
+  data->add_option("--pairs", o.pairs, "the published layout instead (seeds.json)")->excludes(edits);
+  data->add_option("--split", o.split, "of --pairs")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"train", "validation", "test", "all"}));
+  data->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
+  data->add_option("--limit", o.limit, "most edits, 0 for all")->capture_default_str()->check(count(0));
+  data->add_option("--resolution", o.resolution, "long side in pixels (default: 512)")->check(CLI::Range(64, 16384));
+  data->add_option("--numerics", o.numerics, "how photographs are prepared and which noise levels are the default")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"released", "diffusers"}));
+  data->add_option("--seed", o.seed, "edit i draws its noise from seed + i")
+      ->capture_default_str()
+      ->check(example::whole_number);
+
+  auto* measures = app.add_option_group("What is measured");
+  repeated(measures->add_option("--clip", o.clips, "NAME=PATH: a CLIP; may be given several times"))
+      ->required()
+      ->check(named_path);
+  measures->add_option("--clip-tokenizer", o.clip_tokenizer,
+                       "folder with vocab.json and merges.txt, where a CLIP brings none");
+  measures
+      ->add_option("--range", o.range,
+                   "pictures to CLIP in [0,1] (correct) or [-1,1] as the released evaluation (compat)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"correct", "compat"}));
+  measures->add_option("--confidence", o.confidence, "of the intervals")
+      ->capture_default_str()
+      ->check(CLI::Range(0.5, 0.9999));
+  measures->add_option("--resamples", o.resamples, "of the bootstrap")->capture_default_str()->check(count(1));
+
+  auto* run = app.add_option_group("The run");
+  run->add_option("--out", o.out, "folder of samples, table, figures and report")->required();
+  run->add_option("--grid", o.grid, "edits whose pictures are kept and shown")->capture_default_str()->check(count(0));
+  run->add_option("--gnuplot", o.gnuplot, "program that draws the figures")->capture_default_str();
+  run->add_option("--device", o.device, "auto, cpu, cuda or cuda:N")
+      ->capture_default_str()
+      ->check(example::device_name);
+  run->add_option("--dtype", o.dtype, "auto: bf16 where the hardware has it, else fp32")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
+  run->add_option("--threads", o.threads, "CPU threads of each process, 0 for all")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+}
+
+}  // namespace evaluate

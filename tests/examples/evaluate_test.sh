@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# The program evaluate from outside: configuration, resumption, several processes, figures and page. With the editor that
+# ships, a seeded text-to-image model and a seeded CLIP.
+#
+#   bash tests/examples/evaluate_test.sh PROGRAMS_DIR SOURCE_DIR
+set -uo pipefail
+. "$(dirname "$0")/support.sh"
+the_program evaluate
+fixtures=$source/tests/pipeline/fixtures
+export OMP_NUM_THREADS=1
+
+cp -r "$fixtures/tiny-ip2p" sd && rm -r sd/unet && cp -r "$fixtures/tiny-sd/unet" sd/unet
+red_to_blue 1 1
+# A red disc on a gradient, 72x48 pixels.
+base64 -d > disc.png <<'PNG'
+iVBORw0KGgoAAAANSUhEUgAAAEgAAAAwCAIAAAA9/qu8AAABbElEQVR42mNkqPjPzMAw/BALA9MfhuEIRj026rFRj416bNRjA+yxsC2eyNydPtuHtsfiN/
+liFXeH+fOQ3+Yh5rHUDYHEKLPb5MvAwHAiYP3Q8FjGulCS1FtsCDwdtHqweyx7TSQZukzXhZ4LWT54PZa3KpZsvUZrIi+GLR6mxT1lDqOVxwqXpVJogv6K
+xCtRs4dpBU2B20Y9RgooWVBIFXN0FuVeT+gfpm1Fcp036rFRjw0SjzExMP2hOurJqqaKp65kVZPthtHifqh5jCZJkYHpT39BPoWeuliQT4kDhm0jmFYxxs
+D0Z1JJOtnOOleSTqHtNPQYA9OfqWXJZPjqdFky5VbT1mMMTH9mVMST5KsTFfFUsZceeWx2VTQzA0NS21L8yg5VRTMzMDAzUMc99Cs8FtaEQ2auIltWIovv
+hIlTy0sDVo+tqgtGnaSjiQNGh7hHPTbqsVGPjXps1GOjHhv12KjHRj026rHhAgAd5XMLTqHVVQAAAABJRU5ErkJggg==
+PNG
+cat > edits.jsonl <<'JSON'
+{"file": "disc.png", "input": "a red disc", "edit": "make it snowy", "output": "a red disc in snow"}
+{"file": "red.jpg", "input": "a red square", "edit": "make it blue", "output": "a blue square"}
+{"file": "blue.jpg", "input": "a blue square", "edit": "make it night", "output": "a blue night"}
+JSON
+cat > both.toml <<TOML
+# Every method, two points each.
+model = ["editor=$source/models/small-editor", "sd=sd"]
+curve = ["instruct model=editor image-scale=1:1.5:0.5 text-scale=2 steps=4 name=editor",
+  "sdedit model=sd strength=0.5,1 steps=2",
+  "prompt-to-prompt model=sd fraction=0,1 steps=2",
+  "input",
+  "noise"]
+edits = "edits.jsonl"
+resolution = 64
+grid = 2
+clip = ["tiny=$source/tests/vision/fixtures/tiny-clip"]
+clip-tokenizer = "$fixtures/tiny-ip2p/tokenizer"
+resamples = 200
+device = "cpu"
+dtype = "fp32"
+TOML
+
+# journal_lines FOLDER: samples and headers that its journals hold.
+journal_lines() { cat "$1"/samples-*.jsonl 2> /dev/null | wc -l; }
+same() { cmp -s "$1" "$2" || fail "expected $1 and $2 to be equal"; }
+is_png() { [ "$(od -An -tx1 -N8 "$1" 2> /dev/null | tr -d ' ')" = 89504e470d0a1a0a ] || fail "expected a PNG: $1"; }
+
+echo "== usage and configuration"
+run 0 --help
+for option in --config --curve --model --clip --edits --images --pairs --limit --resolution --range --seed --grid --out; do
+  says "$option"
+done
+run 2
+run 2 --config both.toml --out out --edits edits.jsonl --pairs set
+run 2 --config both.toml --out out --clip "tiny"
+says "expected NAME=PATH"
+run 2 --config both.toml --out out --range signed
+sed 's/^grid/gird/' both.toml > misspelt.toml
+run 2 --config misspelt.toml --out out
+says "gird"
+run 1 --config both.toml --out out --curve "text2image"
+says "expected a method among instruct, sdedit, prompt-to-prompt, input, noise"
+run 1 --config both.toml --out out --curve "sdedit model=sd scale=1"
+says "curve 'sdedit': sdedit: expected settings among model, sampler, steps, strength, text-scale, found 'scale'"
+run 1 --config both.toml --out out --curve "sdedit strength=0.5"
+says "curve 'sdedit': model: expected one of editor, sd, found ''"
+run 1 --config both.toml --out out --curve "sdedit model=editor"
+says "expected a text-to-image model, found an InstructPix2Pix model"
+run 1 --config both.toml --out out2 --curve "instruct model=sd"
+says "expected an InstructPix2Pix model, found a text-to-image model"
+run 1 --config both.toml --out out --curve "instruct model=editor image-scale=2:1:0.5"
+says "expected FIRST:LAST:STEP"
+run 1 --config both.toml --out out --curve input --curve input
+says "expected each name once, found 'input' twice"
+run 1 --config both.toml --out out --images nowhere
+says "names a photograph that is not there"
+run 1 --config both.toml --out out --clip tiny=nowhere
+says "nowhere"
+rm -rf out out2
+
+echo "== a whole run"
+run 0 --config both.toml --out whole
+says "8 points of 3 edits: 24 samples, 0 of them done"
+says "whole/report.html"
+[ "$(journal_lines whole)" -eq 25 ] || fail "expected a journal of 25 lines, found $(journal_lines whole)"
+# 8 points, 4 scores of the CLIP and SSIM each.
+[ "$(wc -l < whole/curves.csv)" -eq 41 ] || fail "expected a table of 41 lines"
+grep -q '^input,,input,tiny/direction,3,0,0,0$' whole/curves.csv || fail "expected no direction of what is not edited"
+grep -q '^input,,input,ssim,3,1,1,1$' whole/curves.csv || fail "expected the photograph to be like itself"
+[ "$(cut -d, -f6 whole/curves.csv | sort -u | wc -l)" -gt 20 ] || fail "expected different scores"
+cp whole/curves.csv first.csv
+run 0 --config both.toml --out whole
+says "24 samples, 24 of them done"
+same whole/curves.csv first.csv
+[ "$(journal_lines whole)" -eq 25 ] || fail "expected nothing to be drawn again"
+is_png whole/sheet.png
+grep -q 'sheet.png' whole/report.html || fail "expected the sheet on the page"
+grep -q 'a red disc in snow' whole/report.html || fail "expected the words of the edits on the page"
+run 1 --config both.toml --out whole --seed 1
+says "belongs to another evaluation: expected seed 1, found 0"
+run 1 --config both.toml --out whole --range compat
+says 'expected range "compat", found "correct"'
+
+echo "== figures"
+if command -v gnuplot > /dev/null; then
+  is_png whole/curves-tiny.png
+  python3 - whole/curves-tiny.svg <<'PYTHON' || fail "expected a figure with every curve and its labels"
+import sys, xml.etree.ElementTree as tree
+root = tree.parse(sys.argv[1]).getroot()
+assert root.tag.endswith("svg")
+words = {"".join(text.itertext()).strip() for text in root.iter("{http://www.w3.org/2000/svg}text")}
+for word in ("editor", "sdedit", "prompt-to-prompt", "input", "noise", "1.5", "0.5", "CLIP image similarity"):
+    assert word in words, (word, words)
+PYTHON
+  grep -q 'curves-tiny.svg' whole/report.html || fail "expected the figure on the page"
+else
+  echo "gnuplot is absent: figures not checked"
+fi
+run 1 --config both.toml --out whole --gnuplot no-such-program
+says "no-such-program: cannot be started"
+says "table and page are written without figures"
+same whole/curves.csv first.csv
+
+echo "== fewer edits, other curves: what is done counts"
+run 0 --config both.toml --out whole --limit 2 --curve input --curve "instruct name=again model=editor image-scale=1,1.5,2 text-scale=2 steps=4"
+says "4 points of 2 edits: 8 samples, 6 of them done"
+
+echo "== killed and resumed"
+"$program" --config both.toml --out killed > /dev/null 2>&1 &
+pid=$!
+for _ in $(seq 6000); do
+  [ "$(journal_lines killed)" -ge 3 ] && break
+  sleep 0.01
+done
+kill -9 $pid
+wait $pid 2> /dev/null
+lines=$(journal_lines killed)
+{ [ "$lines" -ge 3 ] && [ "$lines" -lt 25 ]; } || fail "expected a run in its middle, found $lines lines"
+printf '{"edit":"1: red.jpg","point":"noi' >> killed/samples-0000.jsonl
+run 0 --config both.toml --out killed
+same killed/curves.csv first.csv
+[ "$(journal_lines killed)" -eq 25 ] || fail "expected each sample once"
+
+echo "== two processes"
+for rank in 0 1; do
+  RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29400 \
+    "$program" --config both.toml --out shared > "rank$rank" 2>&1 &
+done
+wait
+[ "$(journal_lines shared)" -eq 26 ] || fail "expected two journals with 26 lines, found $(journal_lines shared)"
+for rank in 0 1; do
+  [ "$(wc -l < shared/samples-000$rank.jsonl)" -gt 8 ] || fail "expected samples of process $rank: $(cat rank$rank)"
+done
+same shared/curves.csv first.csv
+same shared/sheet.png killed/sheet.png
+
+echo "== the published layout of pairs"
+run 0 --pairs set --split all --curve input --curve noise --out pairs --resolution 64 \
+  --clip "tiny=$source/tests/vision/fixtures/tiny-clip" --clip-tokenizer "$fixtures/tiny-ip2p/tokenizer" --device cpu
+says "2 points of 1 edits: 2 samples"
+
+report
