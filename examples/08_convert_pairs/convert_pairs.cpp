@@ -1,19 +1,23 @@
 // Packs a training set of image pairs, in the layout in which InstructPix2Pix's is published, into tar files with an
-// index: fewer and larger files, read in any order. WebDataset reads them too.
+// index: fewer and larger files, read in any order. WebDataset reads them too. Or copies it into an image folder, which
+// Hugging Face's datasets loads.
 //
 //   convert_pairs --folder clip-filtered-dataset --out shards
+//   convert_pairs --folder clip-filtered-dataset --out images --to imagefolder
 
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/data/pair_shards.hpp"
+#include "ip2p/data/write_image_folder.hpp"
 #include "ip2p/data/write_pair_shards.hpp"
 #include "support/program.hpp"
 
@@ -21,7 +25,7 @@ namespace {
 
 struct Options {
   std::filesystem::path folder, out;
-  std::string split = "all";
+  std::string split = "all", to = "shards";
   ip2p::PairFolderOptions read;
   ip2p::PairShardsOptions write;
   double max_mebibytes = 1024;
@@ -36,21 +40,38 @@ int run(Options o, const example::Interrupt& interrupt) {
   o.read.split = splits.at(o.split);
   const auto folder = ip2p::PairFolder::open(o.folder, o.read);
   fmt::print("{}: {} prompts, split {}\n", o.folder.string(), folder.size(), o.split);
-  o.write.max_bytes = static_cast<std::uint64_t>(o.max_mebibytes * (1 << 20));
-  o.write.decode = !o.trust;
-  o.write.stop = interrupt.token();
   example::ProgressBar bar(stderr);
-  o.write.on_pair = [&bar](std::int64_t done, std::int64_t count) { bar({.index = done - 1, .count = count}); };
+  const auto on_pair = [&bar](std::int64_t done, std::int64_t count) { bar({.index = done - 1, .count = count}); };
+  const auto list = [](const std::vector<ip2p::SkippedPair>& skipped) {
+    for (const auto& pair : skipped) fmt::print("skipped {}: {}\n", pair.path, pair.reason);
+  };
   try {
+    if (o.to == "imagefolder") {
+      // A split by name is what datasets calls it; all of the set is its "train".
+      const auto out = o.split == "all" ? o.out : o.out / o.split;
+      const auto report = ip2p::write_image_folder(folder, out,
+                                                   {.decode = !o.trust,
+                                                    .largest_damage = o.write.largest_damage,
+                                                    .on_pair = on_pair,
+                                                    .stop = interrupt.token()});
+      list(report.skipped);
+      fmt::print("{} pairs of {} prompts; {} pairs skipped\n{}\n", report.pairs, folder.size(), report.skipped.size(),
+                 out.string());
+      return 0;
+    }
+    o.write.max_bytes = static_cast<std::uint64_t>(o.max_mebibytes * (1 << 20));
+    o.write.decode = !o.trust;
+    o.write.stop = interrupt.token();
+    o.write.on_pair = on_pair;
     const auto report = ip2p::write_pair_shards(folder, o.out, o.write);
-    for (const auto& pair : report.skipped) fmt::print("skipped {}: {}\n", pair.path, pair.reason);
+    list(report.skipped);
     const auto shards = ip2p::PairShards::open(o.out);
     fmt::print("{} pairs of {} prompts in {} shards ({} written, {} kept); {} pairs skipped\n{}\n", shards.pairs(),
                shards.size(), report.written + report.kept, report.written, report.kept, report.skipped.size(),
                o.out.string());
     return 0;
   } catch (const ip2p::Cancelled& cancelled) {
-    fmt::print(stderr, "\nconvert_pairs: {}; finished shards are kept, the same command goes on\n", cancelled.what());
+    fmt::print(stderr, "\nconvert_pairs: {}; what is finished is kept, the same command goes on\n", cancelled.what());
     return 130;
   }
 }
@@ -58,13 +79,16 @@ int run(Options o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Packs a training set of image pairs into tar files with an index."};
+  CLI::App app{"Packs a training set of image pairs into tar files with an index, or copies it into an image folder."};
   Options o;
   example::add_common(app);
   app.footer(
       "Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C; then the same command goes on.");
   app.add_option("--folder", o.folder, "seeds.json and a folder for each prompt")->required();
-  app.add_option("--out", o.out, "folder of the shards; made where it is missing")->required();
+  app.add_option("--out", o.out, "folder to write; made where it is missing")->required();
+  app.add_option("--to", o.to, "shards, or imagefolder: what Hugging Face's datasets loads by that name")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"shards", "imagefolder"}));
   app.add_option("--split", o.split, "prompts to take: 90, 5 and 5 % in the published order")
       ->capture_default_str()
       ->check(CLI::IsMember({"train", "validation", "test", "all"}));

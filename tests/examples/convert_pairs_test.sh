@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The program convert_pairs from outside: shards that tar reads, damage that it lists, runs that go on.
+# The program convert_pairs from outside: shards that tar reads, damage that it lists, runs that go on, image folders.
 #
 #   bash tests/examples/convert_pairs_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
@@ -10,7 +10,7 @@ red_to_blue 10 11 22
 
 echo "== usage and errors"
 run 0 --help
-for option in --folder --out --split --scan --shard-size --shard-count --largest-damage --trust; do says "$option"; done
+for option in --folder --out --to --split --scan --shard-size --shard-count --largest-damage --trust; do says "$option"; done
 run 2 --folder set
 says "--out is required"
 run 2 --folder set --out out --split half
@@ -44,5 +44,18 @@ run 1 --folder set --out strict --largest-damage 0
 says "expected at most 0 damaged pairs, found 1"
 run 0 --folder set --out test --split test
 says "2 pairs of 1 prompts in 1 shards"
+
+echo "== an image folder"
+run 0 --folder set --out images --to imagefolder
+says "19 pairs of 10 prompts; 1 pairs skipped"
+says "skipped set/0000003/22: set/0000003/22_1.jpg: no such file"
+[ "$(tail -n 1 stdout)" = images ] || fail "expected the folder as the last line"
+cmp -s images/0000004/22_0.jpg red.jpg && cmp -s images/0000004/22_1.jpg blue.jpg || fail "expected the pictures unchanged"
+[ "$(wc -l < images/metadata.jsonl)" = 19 ] || fail "expected a line for each pair"
+run 0 --folder set --out images --to imagefolder --split test
+[ "$(wc -l < images/test/metadata.jsonl)" = 2 ] || fail "expected the split in a folder of its name"
+run 1 --folder set --out strict --to imagefolder --largest-damage 0
+says "expected at most 0 damaged pairs, found 1"
+run 2 --folder set --out out --to parquet
 
 report
