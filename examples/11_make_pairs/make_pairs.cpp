@@ -1,0 +1,102 @@
+// Draws pairs of pictures for pairs of captions and keeps those that CLIP finds good: the middle of InstructPix2Pix's
+// data engine. Any number of processes, on any number of machines, share one folder and nothing else.
+//
+//   make_pairs --triplets triplets.jsonl --model stable-diffusion-v1-5 --clip clip-vit-large-patch14 --out dataset
+
+#include <ATen/DeviceAccelerator.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "ip2p/data/cached_pairs.hpp"
+#include "ip2p/data/sealed_record.hpp"
+#include "ip2p/language/triplets.hpp"
+#include "ip2p/parallel/environment.hpp"
+#include "ip2p/pipeline/text_to_image.hpp"
+#include "ip2p/unet/unet.hpp"
+#include "ip2p/vision/clip.hpp"
+#include "options.hpp"
+#include "pair_maker.hpp"
+#include "support/program.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using make_pairs::Options;
+
+/// Fails before models are loaded. A folder is made, but not its parents: on a machine where shared storage is not
+/// mounted they are missing.
+void check_folder(const fs::path& folder) {
+  const auto path = folder.has_filename() ? folder : folder.parent_path();  // "set/" as "set"
+  std::error_code problem;
+  if (!fs::is_directory(path, problem)) {
+    ip2p::require(!fs::exists(path, problem), "{}: expected a folder to write into, found a file", path.string());
+    const auto parent = path.has_parent_path() ? path.parent_path() : fs::path(".");
+    ip2p::require(fs::is_directory(parent, problem),
+                  "{}: expected a folder to make '{}' in, found none: is the storage mounted?", parent.string(),
+                  path.filename().string());
+    fs::create_directory(path, problem);
+    ip2p::require(!problem, "cannot create the folder '{}': {}", path.string(), problem.message());
+  }
+  const int code = access(path.c_str(), W_OK | X_OK) == 0 ? 0 : errno;
+  ip2p::require(code == 0, "cannot write into the folder '{}': {}", path.string(), ip2p::detail::errno_text(code));
+}
+
+/// Each process of a machine takes a GPU of its own, as far as there are.
+std::string device_for(const std::string& wanted, const ip2p::ProcessPlace& place) {
+  if ((wanted != "auto" && wanted != "cuda") || !at::hasCUDA()) return wanted;
+  return fmt::format("cuda:{}", place.local_rank % at::accelerator::deviceCount());
+}
+
+/// What the set depends on: the options, and what the files hold, wherever they are.
+nlohmann::json settings_of(const Options& o, const ip2p::ModelFiles& model, const ip2p::ModelFiles& clip) {
+  auto settings = o.settings();
+  settings["triplets"] = ip2p::detail::text_crc32(ip2p::detail::text_of(o.triplets));
+  for (const char* component : {"text_encoder", "unet", "vae"}) {
+    settings[component] = ip2p::weights_checksum(model.weights(component));
+  }
+  settings["clip"] = ip2p::weights_checksum(clip.weights("clip"));
+  return settings;
+}
+
+int run(Options o, const example::Interrupt& interrupt) {
+  check_folder(o.out);
+  if (!o.sheets.empty()) check_folder(o.sheets);
+  const auto triplets = ip2p::read_triplets(o.triplets);
+  ip2p::require(!triplets.empty(), "{}: expected triplets, found none", o.triplets.string());
+  const auto place = ip2p::place_in_environment();
+  o.model.device = device_for(o.model.device, place);
+  const auto model = example::open_model(o.model);
+  // In fp16 some published codecs overflow and go over to fp32 for good: what a process made before would show.
+  auto load = model.load;
+  if (load.dtype == at::kHalf) load.dtype = at::kFloat;
+  ip2p::TextToImagePipeline pipeline{
+      model.text_encoder(),        example::AnyCodec(model.files, load, model.low_memory),
+      model.network<ip2p::UNet>(), ip2p::EulerAncestral{},
+      ip2p::TextGuidance{},        model.scheduler};
+  pipeline.branches_at_once = model.branches_at_once();
+  const auto clip_files = ip2p::ModelFiles::open(o.clip);
+  // Thresholds are compared with cosines, for which 16 bits are coarse.
+  const auto clip = ip2p::load<ip2p::Clip>(clip_files, {.device = model.load.device});
+  make_pairs::PairMaker maker(o, settings_of(o, model.files, clip_files), triplets, pipeline, model.tokenizer, clip,
+                              place, interrupt.token());
+  return maker();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Draws pairs of pictures for pairs of captions and keeps those that CLIP finds good."};
+  Options o;
+  example::add_common(app);
+  make_pairs::add_options(app, o);
+  return example::run_program("make_pairs", app, argc, argv,
+                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+}

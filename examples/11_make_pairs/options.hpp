@@ -1,0 +1,115 @@
+#pragma once
+
+/// \file
+/// Options of make_pairs, and what of them the set depends on.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "ip2p/pipeline/pair_generator.hpp"
+#include "support/command_line.hpp"
+
+namespace make_pairs {
+
+struct Options {
+  example::ModelOptions model;
+  std::filesystem::path triplets, clip, out, sheets;
+  std::int64_t samples = 100, batch = 4, steps = 100, side = 512, sheet_every = 1;
+  std::size_t keep = 4;
+  std::string preset = "paper";
+  bool no_filter = false, no_self_replacement = false;
+  std::optional<double> image;
+  double caption = 0.2, direction = 0.2, change = 0.1, lease = 120;
+  double text_scale_from = 7.5, text_scale_to = 15;
+  std::uint64_t seed = 0;
+
+  /// Least image similarity: .75 in the paper, .7 in the released program.
+  [[nodiscard]] double least_image() const { return image.value_or(preset == "released" ? 0.7 : 0.75); }
+
+  /// A share of 0 is a pair whose pictures have their noise alone in common.
+  [[nodiscard]] ip2p::PairRanges ranges() const {
+    ip2p::PairRanges ranges{.text_scale_from = text_scale_from, .text_scale_to = text_scale_to};
+    if (no_self_replacement) ranges.share_from = ranges.share_to = 0;
+    return ranges;
+  }
+
+  /// What pairs are drawn and kept depends on, but for models and triplets. Batches, devices and threads change
+  /// roundings alone.
+  [[nodiscard]] nlohmann::json settings() const {
+    nlohmann::json json{{"samples", samples},
+                        {"steps", steps},
+                        {"side", side},
+                        {"keep", keep},
+                        {"seed", seed},
+                        {"self_replacement", !no_self_replacement},
+                        {"text_scale", {text_scale_from, text_scale_to}},
+                        {"lora", model.loras},
+                        {"embedding", model.embeddings}};
+    json["filter"] =
+        no_filter ? nlohmann::json("none")
+                  : nlohmann::json{
+                        {"image", least_image()}, {"caption", caption}, {"direction", direction}, {"change", change}};
+    return json;
+  }
+};
+
+inline void add_options(CLI::App& app, Options& o) {
+  app.footer(
+      "Processes that are given the same --out share its prompts, wherever they run, under torchrun, Slurm or by hand; "
+      "each may end at any moment.\n"
+      "Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C; then the same command goes on.");
+  const auto count = CLI::Range(std::int64_t{1}, std::int64_t{1'000'000});
+  app.add_option("--triplets", o.triplets, "JSON lines of caption, instruction and edited caption")->required();
+  app.add_option("--clip", o.clip, "CLIP that judges: a folder, or an OpenCLIP checkpoint")->required();
+  app.add_option("--out", o.out, "folder of the set, in the published layout; made where it is missing")->required();
+  app.add_option("--samples", o.samples, "pairs drawn for a prompt")->capture_default_str()->check(count);
+  app.add_option("--keep", o.keep, "most pairs kept of a prompt")->capture_default_str()->check(count);
+  app.add_option("--steps", o.steps, "of the sampler")->capture_default_str()->check(count);
+  app.add_option("--side", o.side, "of the pictures, a multiple of 8")
+      ->capture_default_str()
+      ->check(CLI::Range(8, 4096));
+  app.add_option("--batch", o.batch, "pairs drawn at once")->capture_default_str()->check(count);
+  for (const auto& [name, number, help] :
+       {std::tuple{"--text-scale-from", &o.text_scale_from, "least guidance scale of a pair"},
+        std::tuple{"--text-scale-to", &o.text_scale_to, "largest; each pair draws its own"}}) {
+    app.add_option(name, *number, help)->capture_default_str()->check(example::finite_number);
+  }
+  app.add_flag("--no-self-replacement", o.no_self_replacement, "do not share self-attention: noise alone in common");
+  auto* none = app.add_flag("--no-filter", o.no_filter, "keep the first pairs as they come; CLIP's numbers are noted");
+  std::vector<CLI::Option*> filters{
+      app.add_option("--preset", o.preset,
+                     "least image similarity: .75 as in the paper or .7 as in the released program")
+          ->capture_default_str()
+          ->check(CLI::IsMember({"paper", "released"}))};
+  filters.push_back(app.add_option("--least-image", o.image, "similarity of the two pictures, instead of the preset's")
+                        ->check(CLI::Range(-1.0, 1.0)));
+  for (const auto& [name, number, help] :
+       {std::tuple{"--least-caption", &o.caption, "similarity of each picture and its caption"},
+        std::tuple{"--least-direction", &o.direction, "directional similarity"}}) {
+    filters.push_back(app.add_option(name, *number, help)->capture_default_str()->check(CLI::Range(-1.0, 1.0)));
+  }
+  filters.push_back(app.add_option("--least-change", o.change, "mean difference of the pictures, in levels of 255")
+                        ->capture_default_str()
+                        ->check(CLI::Range(0.0, 255.0)));
+  for (auto* filter : filters) filter->excludes(none);
+  app.add_option("--sheets", o.sheets,
+                 "folder for pages with all pairs of a prompt, kept and dropped, and their numbers");
+  app.add_option("--sheet-every", o.sheet_every, "a page for every so many prompts")
+      ->capture_default_str()
+      ->check(count);
+  app.add_option("--seed", o.seed)->capture_default_str()->check(example::whole_number);
+  app.add_option("--lease", o.lease, "seconds after which a process that gives no sign is taken for gone")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 86400.0));
+  example::add_model(app, o.model);
+}
+
+}  // namespace make_pairs
