@@ -61,7 +61,7 @@ ip2p::EditSet open_edits(const Options& o, ip2p::Numerics numerics) {
   return ip2p::EditSet::from_list(o.edits, o.images.empty() ? o.edits.parent_path() : o.images, options);
 }
 
-/// The points of all curves, each with every setting spelled out and its model by its path.
+/// The points of all curves, each with every setting spelled out and its model or CLIP by its path.
 std::vector<ip2p::SweepPoint> points_of(const Workshop& shop) {
   std::vector<ip2p::SweepPoint> points;
   std::set<std::string> names;
@@ -70,11 +70,13 @@ std::vector<ip2p::SweepPoint> points_of(const Workshop& shop) {
     require(names.insert(sweep.name).second, "--curve: expected each name once, found '{}' twice; add name=...",
             sweep.name);
     auto defaults = method_named(sweep.method).defaults;
-    if (defaults.contains("model")) {
-      require(sweep.parameter != "model", "curve '{}': expected one model, found several", sweep.name);
+    for (const std::string kind : {"model", "clip"}) {
+      if (!defaults.contains(kind)) continue;
+      require(sweep.parameter != kind, "curve '{}': expected one {}, found several", sweep.name, kind);
       const auto path =
-          shop.path_of(sweep.name, sweep.settings.has("model") ? sweep.settings.text("model") : std::string());
-      sweep.settings.set("model", path);
+          shop.path_of(sweep.name, kind, sweep.settings.has(kind) ? sweep.settings.text(kind) : std::string());
+      sweep.settings.set(kind, path);
+      if (kind != "model") continue;
       // What the model recommends comes before what the papers used.
       const auto recommended = ip2p::ModelFiles::open(path, {.tokenizer = shop.options.tokenizer}).settings();
       for (const auto& [name, value] : recommended.items()) {
@@ -154,8 +156,8 @@ int run(Options o, const example::Interrupt& interrupt) {
   if (place.size > 1 && (o.device == "auto" || o.device == "cuda") && at::hasCUDA()) {
     o.device = fmt::format("cuda:{}", place.local_rank);
   }
-  Workshop shop{o, named_paths(o.models, "--model"), interrupt.token()};
   const auto clips = named_paths(o.clips, "--clip");
+  Workshop shop{o, named_paths(o.models, "--model"), clips, interrupt.token()};
   const auto edits = open_edits(o, shop.numerics());
   const auto points = points_of(shop);
   std::vector<std::string> ids;
@@ -189,6 +191,7 @@ int run(Options o, const example::Interrupt& interrupt) {
       if (!made.contains(point.method)) made[point.method] = method_named(point.method).make(shop);
       // A model that cannot be loaded is told before any picture is drawn.
       if (point.settings.has("model")) static_cast<void>(shop.model(point.settings.text("model")));
+      if (point.settings.has("clip")) static_cast<void>(shop.guide(point.settings.text("clip")));
     }
     const auto measure = ip2p::clip_measures(open_clips(o, clips));
     example::ProgressBar bar(stderr);
@@ -223,7 +226,8 @@ int main(int argc, char** argv) {
   evaluate::Options o;
   example::add_common(app);
   app.footer(
-      "Methods: instruct, sdedit, prompt-to-prompt, input (the photograph itself), noise. Samples are kept in --out as "
+      "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. Samples are kept "
+      "in --out as "
       "they are made, and the same command goes on where a run ended. torchrun or srun start several processes, which "
       "share the edits. Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C.");
   evaluate::add_options(app, o);

@@ -29,7 +29,9 @@
 #include "ip2p/pipeline/sdedit.hpp"
 #include "ip2p/pipeline/text_to_image.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
+#include "ip2p/text2live/text2live.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "ip2p/vision/clip.hpp"
 #include "options.hpp"
 #include "support/program.hpp"
 #include "support/prompt_edit.hpp"
@@ -62,23 +64,27 @@ struct Model {
 struct Workshop {
   const Options& options;
   std::vector<Named> models;  ///< --model
+  std::vector<Named> clips;   ///< --clip
   std::stop_token stop;
   std::map<std::string, std::shared_ptr<Model>> loaded = {};  ///< By path.
+  std::map<std::string, ip2p::Clip> guides = {};              ///< By path.
 
   [[nodiscard]] ip2p::Numerics numerics() const {
     return options.numerics == "released" ? ip2p::Numerics::released : ip2p::Numerics::diffusers;
   }
 
-  /// The path of the model with this name, or of the only one where the name is empty.
-  [[nodiscard]] std::string path_of(const std::string& curve, const std::string& name) const {
+  /// The path of the "model" or "clip" with this name, or of the only one where the name is empty.
+  [[nodiscard]] std::string path_of(const std::string& curve, const std::string& kind, const std::string& name) const {
+    const auto& known = kind == "clip" ? clips : models;
     std::vector<std::string> names;
-    for (const auto& model : models) {
-      if (model.name == name || (name.empty() && models.size() == 1)) return model.path.string();
-      names.push_back(model.name);
+    for (const auto& one : known) {
+      if (one.name == name || (name.empty() && known.size() == 1)) return one.path.string();
+      names.push_back(one.name);
     }
-    ip2p::fail("curve '{}': model: expected {}, found '{}'", curve,
-               names.empty() ? std::string("one that --model names") : fmt::format("one of {}", fmt::join(names, ", ")),
-               name);
+    ip2p::fail(
+        "curve '{}': {}: expected {}, found '{}'", curve, kind,
+        names.empty() ? fmt::format("one that --{} names", kind) : fmt::format("one of {}", fmt::join(names, ", ")),
+        name);
   }
 
   /// The model of that path, loaded when it is first asked for.
@@ -94,6 +100,15 @@ struct Workshop {
       found = std::make_shared<Model>(example::open_model(o));
     }
     return found;
+  }
+  /// The CLIP of that path, in fp32.
+  const ip2p::Clip& guide(const std::string& path) {
+    auto found = guides.find(path);
+    if (found == guides.end()) {
+      const auto files = ip2p::ModelFiles::open(path, {.tokenizer = options.clip_tokenizer});
+      found = guides.emplace(path, ip2p::load<ip2p::Clip>(files, {.device = ip2p::parse_device(options.device)})).first;
+    }
+    return found->second;
   }
   Editor& editor(const std::string& path) {
     const auto found = model(path);
@@ -186,10 +201,26 @@ inline ip2p::EditMethod prompt_to_prompt(Workshop& shop) {
   };
 }
 
+/// Text2LIVE: a layer over the photograph, trained on it from the caption to the edited caption.
+inline ip2p::EditMethod text2live(Workshop& shop) {
+  return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
+    ip2p::Text2LiveOptions options{.steps = s.count("steps"), .seed = edit.seed};
+    options.network.scales = s.count("scales");
+    options.network.channels = s.count("channels");
+    options.views.count = s.count("views");
+    const auto photograph = ip2p::tensor_to_images(edit.photograph, ip2p::Numerics::diffusers).front();
+    ip2p::Text2Live<> layered(shop.guide(s.text("clip")), photograph,
+                              {.edited = edit.words.output, .source = edit.words.input}, options);
+    if (!layered.run({.stop = shop.stop})) throw ip2p::Cancelled("cancelled within an edit");
+    return layered.layer().over(layered.picture()).mul(2).sub(1).to(at::kCPU, at::kFloat);
+  };
+}
+
 /// A row of the table of methods.
 struct MethodKind {
   std::string_view name;
-  /// Every setting that it reads, and what it is where a curve does not say it; "model" names a --model.
+  /// Every setting that it reads, and what it is where a curve does not say it; "model" names a --model, "clip" a
+  /// --clip.
   std::map<std::string, std::string> defaults;
   ip2p::EditMethod (*make)(Workshop&);
 };
@@ -210,6 +241,9 @@ inline const std::vector<MethodKind>& methods() {
         {"steps", "50"},
         {"null-text-steps", "0"}},
        prompt_to_prompt},
+      {"text2live",
+       {{"clip", ""}, {"steps", "1000"}, {"scales", "7"}, {"channels", "128"}, {"views", "16"}},
+       text2live},
       {"input",
        {},
        [](Workshop&) -> ip2p::EditMethod {

@@ -61,7 +61,7 @@ sed 's/^grid/gird/' both.toml > misspelt.toml
 run 2 --config misspelt.toml --out out
 says "gird"
 run 1 --config both.toml --out out --curve "text2image"
-says "expected a method among instruct, sdedit, prompt-to-prompt, input, noise"
+says "expected a method among instruct, sdedit, prompt-to-prompt, text2live, input, noise"
 run 1 --config both.toml --out out --curve "sdedit model=sd scale=1"
 says "curve 'sdedit': sdedit: expected settings among model, sampler, steps, strength, text-scale, found 'scale'"
 run 1 --config both.toml --out out --curve "sdedit strength=0.5"
@@ -70,6 +70,10 @@ run 1 --config both.toml --out out --curve "sdedit model=editor"
 says "expected a text-to-image model, found an InstructPix2Pix model"
 run 1 --config both.toml --out out2 --curve "instruct model=sd"
 says "expected an InstructPix2Pix model, found a text-to-image model"
+run 1 --config both.toml --out out --curve "text2live clip=vit"
+says "curve 'text2live': clip: expected one of tiny, found 'vit'"
+run 1 --config both.toml --out out3 --curve text2live
+says "Text2Live: picture: expected a shorter side whose smallest crop has at least 129 pixels for 7 scales"
 run 1 --config both.toml --out out --curve "instruct model=editor image-scale=2:1:0.5"
 says "expected FIRST:LAST:STEP"
 run 1 --config both.toml --out out --curve input --curve input
@@ -78,7 +82,7 @@ run 1 --config both.toml --out out --images nowhere
 says "names a photograph that is not there"
 run 1 --config both.toml --out out --clip tiny=nowhere
 says "nowhere"
-rm -rf out out2
+rm -rf out out2 out3
 
 echo "== a whole run"
 run 0 --config both.toml --out whole
@@ -126,6 +130,13 @@ same whole/curves.csv first.csv
 echo "== fewer edits, other curves: what is done counts"
 run 0 --config both.toml --out whole --limit 2 --curve input --curve "instruct name=again model=editor image-scale=1,1.5,2 text-scale=2 steps=4"
 says "4 points of 2 edits: 8 samples, 6 of them done"
+
+echo "== a layer that is trained"
+run 0 --config both.toml --out layer --limit 1 --curve "text2live steps=1,3 scales=2 channels=8 views=2"
+says "2 points of 1 edits: 2 samples, 0 of them done"
+[ "$(grep -c '^text2live,.*/direction,1,' layer/curves.csv)" -eq 2 ] || fail "expected the directions of two points"
+[ "$(grep '^text2live,.*/image,1,' layer/curves.csv | cut -d, -f6 | sort -u | wc -l)" -eq 2 ] ||
+  fail "expected more updates to change the picture"
 
 echo "== killed and resumed"
 "$program" --config both.toml --out killed > /dev/null 2>&1 &
