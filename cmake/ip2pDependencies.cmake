@@ -5,6 +5,7 @@
 #   ip2p::webp       libwebp with IP2P_HAS_WEBP, or nothing where it is absent
 #   ip2p::curl       libcurl with IP2P_HAS_CURL, or nothing where it is absent
 #   ip2p::gloo       the headers of Gloo with IP2P_HAS_GLOO, or nothing where they are absent; its code is in LibTorch
+#   ip2p::nccl       the header of NCCL with IP2P_HAS_NCCL where LibTorch is used with a CUDA toolkit, else nothing
 # and finds fmt, nlohmann_json, PNG, JPEG and Threads.
 #
 # Reads
@@ -149,6 +150,18 @@ else()
     # Nothing names a symbol of it: it registers itself when it is loaded.
     set_property(TARGET ip2p::libtorch APPEND PROPERTY INTERFACE_LINK_OPTIONS
       "LINKER:--no-as-needed,${ip2p_libtorch_prefix}/lib/libtorch_cuda.so,--as-needed")
+  endif()
+endif()
+if(NOT TARGET ip2p::nccl)
+  add_library(ip2p::nccl INTERFACE IMPORTED)
+  if(TARGET torch_cuda AND CUDAToolkit_FOUND)
+    find_path(IP2P_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+    mark_as_advanced(IP2P_NCCL_INCLUDE_DIR)
+    if(IP2P_NCCL_INCLUDE_DIR)
+      set_target_properties(ip2p::nccl PROPERTIES
+        INTERFACE_COMPILE_DEFINITIONS "IP2P_HAS_NCCL=1;USE_C10D_NCCL=1"
+        INTERFACE_INCLUDE_DIRECTORIES "${IP2P_NCCL_INCLUDE_DIR}")
+    endif()
   endif()
 endif()
 if(NOT ip2p_FIND_QUIETLY)

@@ -11,10 +11,10 @@ libtorch=$(scripts/dependencies.sh)
 generator=()
 if [ ! -f build/release/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
 
-# Where a compiler process can need 2 GB, memory bounds the jobs as well as cores do.
+# Where a compiler process can need 4 GB, memory bounds the jobs as well as cores do.
 jobs=$(nproc)
 if [ -r /proc/meminfo ]; then
-  by_memory=$(awk '/^MemAvailable:/ { print int($2 / 2000000) }' /proc/meminfo)
+  by_memory=$(awk '/^MemAvailable:/ { print int($2 / 4000000) }' /proc/meminfo)
   [ "$by_memory" -ge "$jobs" ] || jobs=$((by_memory > 1 ? by_memory : 1))
 fi
 

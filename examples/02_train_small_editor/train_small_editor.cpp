@@ -215,34 +215,12 @@ void write_model(const fs::path& folder, const ip2p::UNet& unet, const ip2p::Cli
                  const fs::path& tokenizer, std::int64_t picture) {
   ip2p::save_component(unet, folder);
   ip2p::save_component(text, folder);
-  fs::create_directories(folder / "scheduler");
-  fs::create_directories(folder / "tokenizer");
-  ip2p::write_json(folder / "scheduler" / "scheduler_config.json",
-                   {{"_class_name", "EulerDiscreteScheduler"},
-                    {"num_train_timesteps", 1000},
-                    {"beta_start", 0.00085},
-                    {"beta_end", 0.012},
-                    {"beta_schedule", "scaled_linear"},
-                    {"prediction_type", "sample"}});
-  ip2p::write_json(folder / "model_index.json",
-                   {{"_class_name", "StableDiffusionInstructPix2PixPipeline"},
-                    {"_ip2p_settings",
-                     {{"steps", 6},
-                      {"resolution", picture},
-                      {"image_scale", 1.0},
-                      {"text_scale", 1.0},
-                      {"sampler", "euler"}}},
-                    {"feature_extractor", {nullptr, nullptr}},
-                    {"requires_safety_checker", false},
-                    {"safety_checker", {nullptr, nullptr}},
-                    {"scheduler", {"diffusers", "EulerDiscreteScheduler"}},
-                    {"text_encoder", {"transformers", "CLIPTextModel"}},
-                    {"tokenizer", {"transformers", "CLIPTokenizer"}},
-                    {"unet", {"diffusers", "UNet2DConditionModel"}},
-                    {"vae", {"diffusers", "AutoencoderKL"}}});
-  for (const auto& entry : fs::directory_iterator(tokenizer)) {
-    fs::copy_file(entry.path(), folder / "tokenizer" / entry.path().filename(), fs::copy_options::overwrite_existing);
-  }
+  ip2p::save_model_index(
+      folder, unet.in_channels(),
+      {.scheduler = {.prediction = ip2p::PredictionType::sample},
+       .tokenizer = tokenizer,
+       .settings = {
+           {"steps", 6}, {"resolution", picture}, {"image_scale", 1.0}, {"text_scale", 1.0}, {"sampler", "euler"}}});
 }
 
 /// The decoder without its weights' gradients, and pictures made with the weights as they are.
@@ -253,8 +231,8 @@ void measure(Pipeline& pipeline, std::span<const at::Tensor> squares, const fs::
   options.seed = 1;
   const auto scores = evaluate(pipeline, squares, options);
   const auto total = scores.total();
-  fmt::print("step {}: right edit {} of {}, {:.2f} dB to target (unedited {:.2f}), empty {:.2f} dB\n", step, total.nearest,
-             total.edits, total.psnr_edit, total.psnr_unedited, scores.psnr_empty);
+  fmt::print("step {}: right edit {} of {}, {:.2f} dB to target (unedited {:.2f}), empty {:.2f} dB\n", step,
+             total.nearest, total.edits, total.psnr_edit, total.psnr_unedited, scores.psnr_empty);
   std::fflush(stdout);
   write_sheet(folder / "sheet.png", scores.sheet);
 }
@@ -273,7 +251,8 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   ip2p::initialise(text.module(), settings.seed + 1);
   const ip2p::ClipTextEncoder encoder(ip2p::BpeTokenizer::open(wanted.tokenizer), text);
 
-  CachedEditsOptions coarse_options{settings.picture / 2, settings.picture, 3 * wanted.crops, wanted.unedited, settings.seed};
+  CachedEditsOptions coarse_options{settings.picture / 2, settings.picture, 3 * wanted.crops, wanted.unedited,
+                                    settings.seed};
   CachedEditsOptions fine_options{settings.picture, settings.picture, wanted.crops, wanted.unedited, settings.seed + 1};
   CachedEdits coarse(codec, photographs, coarse_options);
   CachedEdits fine(codec, photographs, fine_options);
@@ -311,7 +290,11 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   };
   const ip2p::ShardedLoss loss(objective, parameters, settings.shards);
 
-  ip2p::EditPipeline pipeline{encoder, codec, unet, ip2p::Euler{}, ip2p::DualGuidance{1.0, 1.0},
+  ip2p::EditPipeline pipeline{encoder,
+                              codec,
+                              unet,
+                              ip2p::Euler{},
+                              ip2p::DualGuidance{1.0, 1.0},
                               ip2p::SchedulerConfig{.prediction = prediction.prediction}};
   Report report;
   const bool complete = run.run(
@@ -320,7 +303,8 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
         report(progress);
         if (progress.step % 500 == 0 || progress.step == 200) {
           run.with_average([&] { measure(pipeline, squares, options.folder, progress.step); });
-          run.with_average([&] { write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture); });
+          run.with_average(
+              [&] { write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture); });
         }
       },
       report.stop.get_token());
@@ -333,8 +317,10 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
 
 void evaluate_model(const Settings& settings, const EvaluationSettings& wanted) {
   const auto files = ip2p::ModelFiles::open(wanted.model);
-  ip2p::EditPipeline pipeline{ip2p::load<ip2p::ClipTextEncoder>(files), ip2p::load<ip2p::KlAutoencoder>(files),
-                              ip2p::load<ip2p::UNet>(files), ip2p::AnySampler::named(wanted.sampler),
+  ip2p::EditPipeline pipeline{ip2p::load<ip2p::ClipTextEncoder>(files),
+                              ip2p::load<ip2p::KlAutoencoder>(files),
+                              ip2p::load<ip2p::UNet>(files),
+                              ip2p::AnySampler::named(wanted.sampler),
                               ip2p::DualGuidance{wanted.image_scale, wanted.text_scale},
                               ip2p::scheduler_config_from_json(files.config("scheduler"), "scheduler")};
   auto squares = held_out_squares(settings);
@@ -387,21 +373,25 @@ int main(int argc, char** argv) {
   train_codec->add_option("--batch", autoencoder.crops, "crops of 64 pixels an update")->capture_default_str();
   train_codec->add_option("--channels", autoencoder.channels, "finest resolution first")->capture_default_str();
   auto* train_unet = shared(app.add_subcommand("editor", "train the text encoder and the UNet"));
-  train_unet->add_option("--tokenizer", editor.tokenizer, "folder with vocab.json and merges.txt")->capture_default_str();
+  train_unet->add_option("--tokenizer", editor.tokenizer, "folder with vocab.json and merges.txt")
+      ->capture_default_str();
   train_unet->add_option("--steps", editor.steps)->capture_default_str();
-  train_unet->add_option("--coarse-steps", editor.coarse_steps, "updates on crops of half the side")->capture_default_str();
+  train_unet->add_option("--coarse-steps", editor.coarse_steps, "updates on crops of half the side")
+      ->capture_default_str();
   train_unet->add_option("--batch", editor.batch, "whole pictures an update")->capture_default_str();
   train_unet->add_option("--rate", editor.rate, "peak learning rate")->capture_default_str();
   train_unet->add_option("--crops", editor.crops, "whole-picture crops kept in memory")->capture_default_str();
   train_unet->add_option("--channels", editor.channels, "of the UNet, finest resolution first")->capture_default_str();
-  train_unet->add_option("--unedited", editor.unedited, "unedited pairs to every 14 edits of a crop")->capture_default_str();
+  train_unet->add_option("--unedited", editor.unedited, "unedited pairs to every 14 edits of a crop")
+      ->capture_default_str();
   train_unet->add_option("--dtype", editor.compute, "fp32, bf16 or auto")->capture_default_str();
   auto* measure_model = shared(app.add_subcommand("evaluate", "measure a model on held-out photographs and phrasings"));
   measure_model->add_option("--model", evaluation.model)->required();
   measure_model->add_option("--report", evaluation.report, "folder for the table and a sheet of pictures");
   measure_model->add_option("--steps", evaluation.steps)->capture_default_str();
   measure_model->add_option("--phrasings", evaluation.phrasings)->capture_default_str();
-  measure_model->add_option("--count", evaluation.photographs, "photographs, 0 for all held out")->capture_default_str();
+  measure_model->add_option("--count", evaluation.photographs, "photographs, 0 for all held out")
+      ->capture_default_str();
   measure_model->add_option("--image-scale", evaluation.image_scale)->capture_default_str();
   measure_model->add_option("--text-scale", evaluation.text_scale)->capture_default_str();
   measure_model->add_option("--sampler", evaluation.sampler)->capture_default_str();

@@ -6,7 +6,6 @@
 #include <ATen/Parallel.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
-#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -28,6 +27,7 @@
 
 #include "command_line.hpp"
 #include "interrupt.hpp"
+#include "ip2p/core/freed_memory.hpp"
 #include "ip2p/core/progress.hpp"
 #include "ip2p/io/lora_file.hpp"
 #include "ip2p/io/model_files.hpp"
@@ -129,10 +129,7 @@ inline Additions read_additions(const ModelOptions& o, ip2p::BpeTokenizer& token
 /// \param inference false keeps weights through which gradients can pass
 inline OpenedModel open_model(const ModelOptions& o, bool inference = true) {
   if (o.threads > 0) at::set_num_threads(o.threads);
-#ifdef __GLIBC__
-  // Larger blocks go back to the system when they are freed, instead of leaving holes: a fifth less at the peak.
-  if (o.low_memory) mallopt(M_MMAP_THRESHOLD, 1 << 20);
-#endif
+  ip2p::set_freed_memory(o.low_memory ? ip2p::FreedMemory::returned : ip2p::FreedMemory::kept);
   const auto device = ip2p::parse_device(o.device);
   const auto dtype = ip2p::parse_dtype(o.dtype, device);
   auto files = ip2p::ModelFiles::open(

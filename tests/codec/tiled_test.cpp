@@ -31,7 +31,8 @@ struct Blocks {
 TEST_CASE("Tiled equals the whole picture where the codec sees single pixels", "[codec]") {
   std::vector<std::int64_t> asked;
   const ip2p::Tiled tiled(Blocks{&asked}, 8, 3);
-  for (const auto& [height, width] : {std::pair{20L, 9L}, std::pair{8L, 23L}, std::pair{5L, 30L}, std::pair{17L, 17L}}) {
+  for (const auto& [height, width] :
+       {std::pair{20L, 9L}, std::pair{8L, 23L}, std::pair{5L, 30L}, std::pair{17L, 17L}}) {
     asked.clear();
     const auto z = at::randn({2, 3, height, width});
     const auto whole = at::upsample_nearest2d(z, at::IntArrayRef{4 * height, 4 * width});

@@ -280,15 +280,15 @@ TEST_CASE("PairSetWriter writes words and numbers as the published set has them,
     if (!entry.is_directory()) continue;
     INFO(entry.path().string());
     const auto text = read_text(entry.path() / "prompt.json");
-    CHECK(detail::prompt_text(parse_pair_words(text, "prompt.json")) == text);
+    CHECK(ip2p::detail::prompt_text(parse_pair_words(text, "prompt.json")) == text);
     ++prompts;
     std::string written;
     std::ifstream file(entry.path() / "metadata.jsonl");
     for (std::string line; std::getline(file, line); ++lines) {
       const auto json = nlohmann::json::parse(line);
-      written +=
-          detail::metadata_line({json.at("seed"), json.at("p2p_threshold"), json.at("cfg_scale"), json.at("clip_sim_0"),
-                                 json.at("clip_sim_1"), json.at("clip_sim_dir"), json.at("clip_sim_image")});
+      written += ip2p::detail::metadata_line({json.at("seed"), json.at("p2p_threshold"), json.at("cfg_scale"),
+                                              json.at("clip_sim_0"), json.at("clip_sim_1"), json.at("clip_sim_dir"),
+                                              json.at("clip_sim_image")});
     }
     CHECK(written == read_text(entry.path() / "metadata.jsonl"));
   }
@@ -333,7 +333,7 @@ TEST_CASE("PairSetWriter: a prompt appears whole, once, or not at all", "[data]"
   // A number that is none is no JSON number.
   auto odd = pairs[0].numbers;
   odd.direction = std::numeric_limits<double>::quiet_NaN();
-  CHECK_THAT(detail::metadata_line(odd), Contains("\"clip_sim_dir\": null"));
+  CHECK_THAT(ip2p::detail::metadata_line(odd), Contains("\"clip_sim_dir\": null"));
 }
 
 TEST_CASE("An image folder has the pictures' bytes and the published set's columns", "[data]") {

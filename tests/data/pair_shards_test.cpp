@@ -14,7 +14,7 @@ using namespace ip2p::testing;
 
 namespace {
 
-PairFolder all_of(const std::filesystem::path& path) { return PairFolder::open(path, {.split = PairSplit::all}); }
+PairFolder every_pair(const std::filesystem::path& path) { return PairFolder::open(path, {.split = PairSplit::all}); }
 
 nlohmann::json index_of(const std::filesystem::path& shards) {
   return nlohmann::json::parse(read_text(shards / "shards.json"));
@@ -50,7 +50,7 @@ void check_equal(const PairShards& shards, const PairFolder& folder) {
 }  // namespace
 
 TEST_CASE("A tar header has the fields and the checksum of POSIX", "[data]") {
-  const auto header = detail::tar_header("0000001_20.json", 1234);
+  const auto header = ip2p::detail::tar_header("0000001_20.json", 1234);
   const auto field = [&](std::size_t at, std::size_t size) { return std::string(header.data() + at, size); };
   CHECK(std::string(header.data()) == "0000001_20.json");
   CHECK(field(100, 8) == std::string("0000644\0", 8));
@@ -62,14 +62,14 @@ TEST_CASE("A tar header has the fields and the checksum of POSIX", "[data]") {
   for (std::size_t i = 0; i < 512; ++i) sum += i >= 148 && i < 156 ? 0 : static_cast<unsigned char>(header[i]);
   CHECK(std::strtoul(field(148, 6).c_str(), nullptr, 8) == sum);
   CHECK(field(154, 2) == std::string("\0 ", 2));
-  CHECK_THROWS_WITH(detail::tar_header(std::string(101, 'a'), 1), Contains("1 to 100 bytes, found 101"));
-  CHECK_THROWS_WITH(detail::tar_header("a", std::uint64_t{1} << 33), Contains("less than 8 GiB"));
+  CHECK_THROWS_WITH(ip2p::detail::tar_header(std::string(101, 'a'), 1), Contains("1 to 100 bytes, found 101"));
+  CHECK_THROWS_WITH(ip2p::detail::tar_header("a", std::uint64_t{1} << 33), Contains("less than 8 GiB"));
 }
 
 TEST_CASE("Shards give what the folder gave, picture bytes unchanged, in any order", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch / "set", 7);  // 1+2+3+1+2+3+1 = 13 pairs
-  const auto folder = all_of(scratch / "set");
+  const auto folder = every_pair(scratch / "set");
   std::vector<std::int64_t> progress;
   const auto report = write_pair_shards(folder, scratch / "out",
                                         {.max_count = 5, .on_pair = [&](std::int64_t done, std::int64_t count) {
@@ -113,7 +113,7 @@ TEST_CASE("Shards give what the folder gave, picture bytes unchanged, in any ord
 TEST_CASE("Python's tarfile and tar read the shards", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch / "set", 4);
-  write_pair_shards(all_of(scratch / "set"), scratch / "out", {.max_count = 4});
+  write_pair_shards(every_pair(scratch / "set"), scratch / "out", {.max_count = 4});
   const auto quoted = [](const std::filesystem::path& path) { return "'" + path.string() + "'"; };
   const auto succeeds = [](const std::string& command) { return std::system(command.c_str()) == 0; };
   const auto list = scratch / "list";
@@ -143,7 +143,7 @@ TEST_CASE("A conversion that was stopped goes on and ends with the same bytes", 
   write_pair_folder(scratch / "set", 7);
   std::filesystem::resize_file(scratch / "set/0000001/20_1.jpg", 200);
   std::filesystem::remove(scratch / "set/0000006/10_0.jpg");  // the last pair of all
-  const auto folder = all_of(scratch / "set");
+  const auto folder = every_pair(scratch / "set");
   const PairShardsOptions options{.max_count = 3};
   const auto whole = write_pair_shards(folder, scratch / "whole", options);
   CHECK(whole.pairs == 11);
@@ -196,7 +196,7 @@ TEST_CASE("Damaged shards are refused by name of shard and entry", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch / "set", 3);
   const auto out = scratch / "out";
-  write_pair_shards(all_of(scratch / "set"), out, {.max_count = 4});
+  write_pair_shards(every_pair(scratch / "set"), out, {.max_count = 4});
   const auto tar = out / "pairs-00000.tar";
   const auto sound = read_text(tar);
   const auto index = index_of(out);

@@ -124,4 +124,44 @@ says "was made with other settings"
 ends 1 python3 "$chain" other --programs nowhere --stamps stamps --photographs photographs --vocabulary words.json
 says "small_world), found none"
 
+echo "== ablations"
+PYTHONPATH=$source/examples/14_paper_in_a_box python3 -B - <<'PY' || fail "expected differences at equal image similarity"
+from ablations import difference, differences
+# Lines 0.25 apart wherever both are; a point beside the other's line; nothing in common.
+line = [(0.1, 0.5), (0.5, 0.3)]
+assert abs(difference(line, [(0.2, 0.2), (0.6, 0.0)]) - 0.25) < 1e-12
+assert abs(difference([(0.3, 0.1)], line) + 0.3) < 1e-12
+assert difference(line, [(0.9, 0.1)]) is None
+# Edits differ among each other by far more than the two curves do, which the paired interval does not mind.
+rows = [{"curve": name, "point": name} for name in ("filtered", "no filter", "sdedit")]
+of = lambda shift, image: {e: {"small/image": image, "small/direction": e % 7 + shift} for e in range(20)}
+single = {"filtered": of(0.1, 0.5), "no filter": of(0.0, 0.5), "sdedit": of(0.0, 0.9)}
+found = differences(rows, single, 50)
+assert [(c["first"], c["second"], c["found"]) for c in found] == [
+    ("filtered", "no filter", "above"), ("filtered", "sdedit", "no common image similarity")], found
+assert abs(found[0]["low"] - 0.1) < 1e-9 and abs(found[0]["high"] - 0.1) < 1e-9 and found[0]["edits"] == 20
+PY
+if command -v gnuplot > /dev/null; then
+  ablate() {
+    ends "$1" python3 -B "$source/examples/14_paper_in_a_box/ablations.py" box --programs "$programs" --set shares=0.25 \
+      --set edits=3 --set image_scales=1,1.2 --set text_scales=1,2 --set strengths=0.5,1 --set fractions=0,1 \
+      --set layer_edits=2 --set layer_steps=1,2 --set layer_scales=2 --set layer_channels=4 --set layer_views=1 \
+      --set resamples=40 "${@:2}"
+  }
+  ablate 2 --set share=0.5
+  says "expected one of shares"
+  ablate 0
+  says "| truth, 25 % | 1.2 | 3 |"
+  says "| text2live | 2 | 2 |"
+  [ "$(python3 -c 'import json; print(len(json.load(open("box/pairs/truth-25/seeds.json"))))')" -eq 3 ] ||
+    fail "expected a quarter of 12 pairs"
+  [ "$(grep -c . box/ablations/differences.csv)" -ge 8 ] || fail "expected differences of the methods"
+  python3 -c 'import xml.etree.ElementTree as t; assert len(t.parse("box/ablations/ablations.svg").getroot()) > 50' ||
+    fail "expected a figure"
+  ablate 0
+  says "[editor-truth-25] done before"
+else
+  echo "gnuplot is absent: ablations not checked"
+fi
+
 report

@@ -14,9 +14,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "support/catch.hpp"
 #include "support/ids_hash.hpp"
-#include "support/paths.hpp"
+#include "support/reference.hpp"
 
 namespace {
 
@@ -24,6 +23,7 @@ using ip2p::Gpt2Tokenizer;
 using ip2p::testing::fixture;
 using ip2p::testing::IdsHash;
 using ip2p::testing::random_texts;
+using ip2p::testing::read_json;
 using ip2p::testing::read_lines;
 using ip2p::testing::ScratchDir;
 using ip2p::testing::utf8;
@@ -31,19 +31,14 @@ using nlohmann::json;
 
 std::filesystem::path tiny_folder() { return fixture("language/fixtures/tiny-gpt2"); }
 
-const Gpt2Tokenizer& tiny() {
+const Gpt2Tokenizer& tiny_tokenizer() {
   static const auto tokenizer = Gpt2Tokenizer::open(tiny_folder());
   return tokenizer;
 }
 
-json read_json(const std::filesystem::path& path) {
-  std::ifstream stream(path);
-  return json::parse(stream);
-}
+void write_json(const std::filesystem::path& path, const json& value) { std::ofstream(path) << value.dump(); }
 
-void write(const std::filesystem::path& path, const json& value) { std::ofstream(path) << value.dump(); }
-
-std::string error_of(const std::filesystem::path& folder) {
+std::string opening_error(const std::filesystem::path& folder) {
   try {
     Gpt2Tokenizer::open(folder);
   } catch (const ip2p::Error& error) {
@@ -75,12 +70,12 @@ TEST_CASE("Gpt2Tokenizer equals GPT2Tokenizer on hard texts, and gives them back
   for (const auto& row : golden["texts"]) {
     const auto text = row["text"].get<std::string>();
     CAPTURE(row["text"].dump());
-    CHECK(tiny().encode(text) == ids_of(row));
-    CHECK(tiny().decode(ids_of(row)) == row["decoded"].get<std::string>());
-    CHECK(tiny().decode(tiny().encode(text)) == text);
+    CHECK(tiny_tokenizer().encode(text) == ids_of(row));
+    CHECK(tiny_tokenizer().decode(ids_of(row)) == row["decoded"].get<std::string>());
+    CHECK(tiny_tokenizer().decode(tiny_tokenizer().encode(text)) == text);
   }
   for (const auto& row : golden["ids"]) {  // Drawn at random, so that characters begin and end anywhere.
-    CHECK(tiny().decode(ids_of(row)) == row["decoded"].get<std::string>());
+    CHECK(tiny_tokenizer().decode(ids_of(row)) == row["decoded"].get<std::string>());
   }
 }
 
@@ -92,8 +87,8 @@ TEST_CASE("Gpt2Tokenizer replaces ill-formed UTF-8 as Python does, or refuses it
     CAPTURE(hex);
     std::string text;
     for (std::size_t i = 0; i < hex.size(); i += 2) text += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
-    CHECK(tiny().encode(text) == ids_of(row));
-    if (tiny().decode(tiny().encode(text)) != text) {
+    CHECK(tiny_tokenizer().encode(text) == ids_of(row));
+    if (tiny_tokenizer().decode(tiny_tokenizer().encode(text)) != text) {
       CHECK_THROWS_WITH(strict.encode(text), Contains("expected UTF-8, found byte 0x"));
     }
   }
@@ -165,15 +160,15 @@ TEST_CASE("Gpt2Tokenizer equals GPT2Tokenizer under GPT-2's own vocabulary", "[l
 TEST_CASE("Gpt2Tokenizer takes time in proportion to a repetitive text", "[language]") {
   const auto begin = std::chrono::steady_clock::now();
   const std::string text(1 << 20, 'a');
-  const auto ids = tiny().encode(text);
-  CHECK(tiny().decode(ids) == text);
+  const auto ids = tiny_tokenizer().encode(text);
+  CHECK(tiny_tokenizer().decode(ids) == text);
   CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
 }
 
 TEST_CASE("Gpt2Tokenizer reads tokenizer.json and says what it does not support", "[language]") {
   const ScratchDir scratch;
   auto whole = whole_tokenizer();
-  write(scratch / "tokenizer.json", whole);
+  write_json(scratch / "tokenizer.json", whole);
   const auto tokenizer = Gpt2Tokenizer::open(scratch.path());
   const auto golden_texts = read_json(fixture("language/fixtures/texts.json"));
   for (const auto& row : golden_texts["texts"]) {
@@ -182,34 +177,35 @@ TEST_CASE("Gpt2Tokenizer reads tokenizer.json and says what it does not support"
   CHECK(tokenizer.eos() == 0);
 
   whole["added_tokens"].push_back({{"id", 600}, {"content", "<pad>"}});
-  write(scratch / "tokenizer.json", whole);
+  write_json(scratch / "tokenizer.json", whole);
   CHECK(Gpt2Tokenizer::open(scratch.path()).encode("a<pad>") ==
-        std::vector<std::int64_t>{tiny().encode("a").at(0), 600});
+        std::vector<std::int64_t>{tiny_tokenizer().encode("a").at(0), 600});
   whole["added_tokens"][1]["id"] = 900;
-  write(scratch / "tokenizer.json", whole);
-  CHECK_THAT(error_of(scratch.path()), Contains("'<pad>': expected id 600, the next one of the vocabulary, found 900"));
+  write_json(scratch / "tokenizer.json", whole);
+  CHECK_THAT(opening_error(scratch.path()),
+             Contains("'<pad>': expected id 600, the next one of the vocabulary, found 900"));
   whole["added_tokens"][1] = {{"id", 600}, {"content", "<pad>"}, {"lstrip", true}};
-  write(scratch / "tokenizer.json", whole);
-  CHECK_THAT(error_of(scratch.path()), Contains("'<pad>': expected lstrip false, found true"));
+  write_json(scratch / "tokenizer.json", whole);
+  CHECK_THAT(opening_error(scratch.path()), Contains("'<pad>': expected lstrip false, found true"));
   whole = whole_tokenizer();
   whole["pre_tokenizer"]["add_prefix_space"] = true;
-  write(scratch / "tokenizer.json", whole);
-  CHECK_THAT(error_of(scratch.path()), Contains("expected GPT-2's tokenizer (pre_tokenizer ByteLevel"));
+  write_json(scratch / "tokenizer.json", whole);
+  CHECK_THAT(opening_error(scratch.path()), Contains("expected GPT-2's tokenizer (pre_tokenizer ByteLevel"));
   whole = whole_tokenizer();
   whole["model"]["vocab"].erase("!");
-  write(scratch / "tokenizer.json", whole);
-  CHECK_THAT(error_of(scratch.path()), Contains("byte '!': expected a token of the vocabulary, it is not in it"));
+  write_json(scratch / "tokenizer.json", whole);
+  CHECK_THAT(opening_error(scratch.path()), Contains("byte '!': expected a token of the vocabulary, it is not in it"));
 }
 
 TEST_CASE("Gpt2Tokenizer refuses folders and ids that it cannot read", "[language]") {
   const ScratchDir scratch;
-  CHECK_THAT(error_of(scratch / "nowhere"), Contains("expected a folder with a tokenizer, found none"));
-  CHECK_THAT(error_of(scratch.path()), Contains("vocab.json: expected a tokenizer file, found none"));
+  CHECK_THAT(opening_error(scratch / "nowhere"), Contains("expected a folder with a tokenizer, found none"));
+  CHECK_THAT(opening_error(scratch.path()), Contains("vocab.json: expected a tokenizer file, found none"));
   std::filesystem::copy_file(tiny_folder() / "vocab.json", scratch / "vocab.json");
-  CHECK_THAT(error_of(scratch.path()), Contains("merges.txt: expected a tokenizer file, found none"));
+  CHECK_THAT(opening_error(scratch.path()), Contains("merges.txt: expected a tokenizer file, found none"));
   std::filesystem::copy_file(tiny_folder() / "merges.txt", scratch / "merges.txt");
-  write(scratch / "tokenizer_config.json", {{"eos_token", "<eos>"}});
-  CHECK_THAT(error_of(scratch.path()), Contains("eos_token '<eos>': expected a token of the vocabulary"));
-  CHECK_THROWS_WITH(tiny().decode(std::vector<std::int64_t>{600}), "token id: expected 0 .. 599, found 600");
-  CHECK_THROWS_WITH(tiny().bytes_of(-1), "token id: expected 0 .. 599, found -1");
+  write_json(scratch / "tokenizer_config.json", {{"eos_token", "<eos>"}});
+  CHECK_THAT(opening_error(scratch.path()), Contains("eos_token '<eos>': expected a token of the vocabulary"));
+  CHECK_THROWS_WITH(tiny_tokenizer().decode(std::vector<std::int64_t>{600}), "token id: expected 0 .. 599, found 600");
+  CHECK_THROWS_WITH(tiny_tokenizer().bytes_of(-1), "token id: expected 0 .. 599, found -1");
 }

@@ -21,7 +21,7 @@ using namespace ip2p;
 namespace {
 
 /// A small UNet with every kind of layer, ready to be trained.
-UNet small_unet() {
+UNet two_level_unet() {
   UNetConfig config;
   config.block_out_channels = {8, 16};
   config.cross_attention = {true, false};
@@ -35,8 +35,8 @@ UNet small_unet() {
   return unet;
 }
 
-struct Inputs {
-  Inputs() {
+struct TrainingInputs {
+  TrainingInputs() {
     at::manual_seed(5);
     x = at::randn({2, 8, 6, 10});
     times = at::randn({2}).abs() * 300;
@@ -47,7 +47,7 @@ struct Inputs {
 };
 
 /// Gradients of every parameter by Tensor::backward().
-std::vector<at::Tensor> gradients(const UNet& unet, const Inputs& in) {
+std::vector<at::Tensor> gradients(const UNet& unet, const TrainingInputs& in) {
   for (auto& parameter : unet.module().parameters()) {
     parameter.set_requires_grad(true);
     parameter.mutable_grad().reset();
@@ -71,8 +71,8 @@ void require_close(const std::vector<at::Tensor>& found, const std::vector<at::T
 }  // namespace
 
 TEST_CASE("a checkpointed UNet gives the same output, bit for bit, and the same gradients", "[nn]") {
-  const auto unet = small_unet();
-  const Inputs in;
+  const auto unet = two_level_unet();
+  const TrainingInputs in;
   const auto plain = unet(in.x, in.times, in.context);
   const auto expected = gradients(unet, in);
   unet.checkpoint_gradients(true);
@@ -83,8 +83,8 @@ TEST_CASE("a checkpointed UNet gives the same output, bit for bit, and the same 
 }
 
 TEST_CASE("a checkpointed UNet gives gradients of its inputs", "[nn]") {
-  const auto unet = small_unet();
-  const Inputs in;
+  const auto unet = two_level_unet();
+  const TrainingInputs in;
   for (auto& parameter : unet.module().parameters()) parameter.set_requires_grad(false);
   const auto of_inputs = [&] {
     const auto x = in.x.detach().clone().requires_grad_();
@@ -157,8 +157,8 @@ TEST_CASE("the second evaluation stands under the autocast of the first", "[nn]"
 }
 
 TEST_CASE("several threads differentiate one checkpointed network at once", "[nn]") {
-  const auto unet = small_unet();
-  const Inputs in;
+  const auto unet = two_level_unet();
+  const TrainingInputs in;
   const auto parameters = [&] {
     auto all = unet.module().parameters();
     for (auto& parameter : all) parameter.set_requires_grad(true);
@@ -180,8 +180,8 @@ TEST_CASE("several threads differentiate one checkpointed network at once", "[nn
 }
 
 TEST_CASE("an attention policy holds in both evaluations of a checkpointed network", "[nn]") {
-  const auto unet = small_unet();
-  const Inputs in;
+  const auto unet = two_level_unet();
+  const TrainingInputs in;
   const auto parameters = unet.module().parameters();
   for (auto parameter : parameters) parameter.set_requires_grad(true);
   const auto once = [&] {

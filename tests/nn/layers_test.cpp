@@ -17,7 +17,7 @@
 
 namespace {
 
-ip2p::UNetConfig small_unet() {
+ip2p::UNetConfig small_unet_config() {
   ip2p::UNetConfig config;
   config.block_out_channels = {16, 32};
   config.cross_attention = {true, false};
@@ -96,7 +96,7 @@ TEST_CASE("A frozen enlargement serves a doubling after another size", "[nn]") {
 
 TEST_CASE("A frozen model moves to another dtype and back", "[nn]") {
   const at::NoGradGuard no_grad;
-  ip2p::UNet unet(small_unet());
+  ip2p::UNet unet(small_unet_config());
   ip2p::initialise(unet.module(), 11);
   const auto x = at::randn({1, 8, 8, 6});
   const auto t = at::ones({1});
@@ -114,7 +114,7 @@ TEST_CASE("A frozen model moves to another dtype and back", "[nn]") {
 
 TEST_CASE("Weights kept in 16 bits under fp32 arithmetic give nearly the fp32 result", "[nn]") {
   const at::NoGradGuard no_grad;
-  ip2p::UNet unet(small_unet());
+  ip2p::UNet unet(small_unet_config());
   ip2p::initialise(unet.module(), 11);
   const auto x = at::randn({1, 8, 8, 6});
   const auto t = at::ones({1});
@@ -133,8 +133,8 @@ TEST_CASE("Weights kept in 16 bits under fp32 arithmetic give nearly the fp32 re
 }
 
 TEST_CASE("initialise is a function of the seed", "[nn]") {
-  ip2p::UNet a(small_unet());
-  ip2p::UNet b(small_unet());
+  ip2p::UNet a(small_unet_config());
+  ip2p::UNet b(small_unet_config());
   ip2p::initialise(a.module(), 5);
   ip2p::initialise(b.module(), 5);
   const auto left = a.module().named_parameters();
@@ -149,7 +149,7 @@ TEST_CASE("initialise is a function of the seed", "[nn]") {
 
 TEST_CASE("first_non_finite names the layer where it began", "[nn]") {
   const at::NoGradGuard no_grad;
-  ip2p::UNet unet(small_unet());
+  ip2p::UNet unet(small_unet_config());
   ip2p::initialise(unet.module(), 11);
   const auto evaluate = [&] { return unet(at::ones({1, 8, 8, 8}), at::ones({1}), at::ones({1, 4, 12})); };
   CHECK(unet.first_non_finite(evaluate).empty());
@@ -165,13 +165,13 @@ TEST_CASE("first_non_finite names the layer where it began", "[nn]") {
 
 TEST_CASE("UNet refuses inputs that do not fit it", "[unet]") {
   const at::NoGradGuard no_grad;
-  ip2p::UNet unet(small_unet());
+  ip2p::UNet unet(small_unet_config());
   ip2p::initialise(unet.module(), 11);
   CHECK_THROWS_WITH(unet(at::ones({1, 4, 8, 8}), at::ones({1}), at::ones({1, 4, 12})),
                     Contains("expected [B, 8, h, w], found [1, 4, 8, 8]"));
   CHECK_THROWS_WITH(unet(at::ones({1, 8, 8, 8}), at::ones({1}), at::ones({1, 4, 13})),
                     Contains("expected [B, tokens, 12], found [1, 4, 13]"));
-  auto config = small_unet();
+  auto config = small_unet_config();
   config.heads = {3, 2};
   CHECK_THROWS_WITH(ip2p::UNet(config), Contains("block_out_channels[0] = 16"));
 }
@@ -192,7 +192,7 @@ struct Notebook {
 
 TEST_CASE("An attention policy is asked at each layer, self before cross, with its map's size", "[unet][attention]") {
   const at::NoGradGuard no_grad;
-  ip2p::UNet unet(small_unet());
+  ip2p::UNet unet(small_unet_config());
   ip2p::initialise(unet.module(), 11);
   const auto x = at::randn({1, 8, 6, 4});
   const auto context = at::randn({1, 4, 12});

@@ -19,8 +19,8 @@ UNet trainable_unet() {
   return load<UNet>(ModelFiles::open(fixture("pipeline/fixtures/tiny-ip2p")), {.inference = false});
 }
 
-struct Inputs {
-  Inputs() {
+struct SquareInputs {
+  SquareInputs() {
     const auto file = SafetensorsFile::open(fixture("unet/fixtures/sd1-expected.safetensors"));
     x = file.tensor("square.x");
     t = file.tensor("square.t");
@@ -33,7 +33,7 @@ struct Inputs {
 
 TEST_CASE("a new LoRA changes nothing until it is trained, and comes off exactly", "[lora]") {
   const auto unet = trainable_unet();
-  const Inputs in;
+  const SquareInputs in;
   const auto evaluate = [&] {
     const at::NoGradGuard no_grad;
     return unet(in.x, in.t, in.context);

@@ -21,8 +21,8 @@ using namespace ip2p;
 using namespace ip2p::testing;
 
 /// One case of the fixture: what the reference was given and what it returned.
-struct Case {
-  explicit Case(const std::string& wanted) : name(wanted) {
+struct EditCase {
+  explicit EditCase(const std::string& wanted) : name(wanted) {
     for (const auto& entry : read_json(fixture("pipeline/fixtures/edit-cases.json"))) {
       if (entry.at("name") == wanted) settings = entry;
     }
@@ -74,7 +74,7 @@ void check_pictures(const std::vector<Image>& found, const at::Tensor& expected)
 }
 
 template <class Sampler, class Guidance>
-void check_edit(const Case& c, Sampler sampler, Guidance guidance) {
+void check_edit(const EditCase& c, Sampler sampler, Guidance guidance) {
   INFO(c.name);
   auto edit = pipeline(sampler, guidance);
   const auto result = edit.run(c.photos, c.prompts, c.options);
@@ -87,19 +87,19 @@ void check_edit(const Case& c, Sampler sampler, Guidance guidance) {
 TEST_CASE("EditPipeline with Euler equals StableDiffusionInstructPix2PixPipeline from the same latents",
           "[pipeline][parity]") {
   for (const auto* name : {"euler", "euler-batch", "euler-negative"}) {
-    const Case c(name);
+    const EditCase c(name);
     check_edit(c, Euler{}, c.guidance);
   }
 }
 
 TEST_CASE("EditPipeline without guidance equals diffusers' unguided mode", "[pipeline][parity]") {
-  check_edit(Case("euler-unguided"), Euler{}, NoGuidance{});
+  check_edit(EditCase("euler-unguided"), Euler{}, NoGuidance{});
   // Both scales 1 leave nothing but the fully conditioned branch: the same result, said in numbers.
-  check_edit(Case("euler-unguided"), Euler{}, DualGuidance{.image_scale = 1.0, .text_scale = 1.0});
+  check_edit(EditCase("euler-unguided"), Euler{}, DualGuidance{.image_scale = 1.0, .text_scale = 1.0});
 }
 
 TEST_CASE("EditPipeline agrees with diffusers after every step", "[pipeline][parity]") {
-  const auto check_steps = [](const Case& c, auto sampler) {
+  const auto check_steps = [](const EditCase& c, auto sampler) {
     INFO(c.name);
     auto edit = pipeline(sampler, c.guidance);
     std::vector<at::Tensor> steps;
@@ -125,12 +125,12 @@ TEST_CASE("EditPipeline agrees with diffusers after every step", "[pipeline][par
       CHECK(schedule.sigma_to_t(levels[i]) == Approx(timesteps[row].item<double>()).margin(1e-3));
     }
   };
-  check_steps(Case("euler"), Euler{});
-  check_steps(Case("ancestral"), EulerAncestral{});
+  check_steps(EditCase("euler"), Euler{});
+  check_steps(EditCase("ancestral"), EulerAncestral{});
 }
 
 TEST_CASE("EditPipeline with Karras noise levels equals diffusers with use_karras_sigmas", "[pipeline][parity]") {
-  const Case c("karras");
+  const EditCase c("karras");
   auto edit = pipeline(Euler{}, c.guidance);
   TorchNoise unused(0);
   const auto latents = edit.sample(edit.prepare(c.photos, c.options), c.prompts, c.options,
@@ -139,7 +139,7 @@ TEST_CASE("EditPipeline with Karras noise levels equals diffusers with use_karra
 }
 
 TEST_CASE("EditPipeline with Euler ancestral draws diffusers' noise from the same seed", "[pipeline][parity]") {
-  const Case c("ancestral");
+  const EditCase c("ancestral");
   auto edit = pipeline(EulerAncestral{}, c.guidance);
   auto options = c.options;
   options.seed = c.settings.at("seeds").get<std::uint64_t>();
@@ -150,14 +150,14 @@ TEST_CASE("EditPipeline with Euler ancestral draws diffusers' noise from the sam
 
 TEST_CASE("EditPipeline draws a batch as diffusers does, from one generator or from one for each picture",
           "[pipeline][parity]") {
-  const Case one("ancestral-batch");
+  const EditCase one("ancestral-batch");
   auto edit = pipeline(EulerAncestral{}, one.guidance);
   TorchNoise noise(one.settings.at("seeds").get<std::uint64_t>());
   const auto latents = edit.sample(edit.prepare(one.photos, one.options), one.prompts, one.options,
                                    LinearSigmas::from_config(edit.scheduler), noise);
   CHECK(max_difference(latents, one.tensor("latents")) < 2e-3);
 
-  const Case each("ancestral-seeds");
+  const EditCase each("ancestral-seeds");
   auto options = each.options;
   options.seeds = each.settings.at("seeds").get<std::vector<std::uint64_t>>();
   const auto result = edit.run(each.photos, each.prompts, options);
@@ -166,7 +166,7 @@ TEST_CASE("EditPipeline draws a batch as diffusers does, from one generator or f
 }
 
 TEST_CASE("EditPipeline conditions on the unscaled mode of the posterior", "[pipeline][parity]") {
-  const Case c("euler-batch");
+  const EditCase c("euler-batch");
   auto edit = pipeline(Euler{}, c.guidance);
   const at::NoGradGuard no_grad;
   const auto images = edit.prepare(c.photos, c.options);
@@ -174,7 +174,7 @@ TEST_CASE("EditPipeline conditions on the unscaled mode of the posterior", "[pip
 }
 
 TEST_CASE("EditPipeline edits a batch as it edits its pictures, and twice alike", "[pipeline]") {
-  const Case c("euler-batch");
+  const EditCase c("euler-batch");
   auto edit = pipeline(Euler{}, c.guidance);
   const auto whole = edit.run(c.photos, c.prompts, c.options);
   for (std::size_t i = 0; i < c.photos.size(); ++i) {
@@ -187,7 +187,7 @@ TEST_CASE("EditPipeline edits a batch as it edits its pictures, and twice alike"
 }
 
 TEST_CASE("EditPipeline in bf16 stays near the fp32 reference", "[pipeline][parity]") {
-  const Case c("euler");
+  const EditCase c("euler");
   auto edit = pipeline(Euler{}, c.guidance, at::kBFloat16);
   const auto result = edit.run(c.photos, c.prompts, c.options);
   CHECK(relative_rms(result.latents, c.tensor("latents")) < 0.03);

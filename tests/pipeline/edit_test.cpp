@@ -33,7 +33,7 @@ auto tiny_pipeline() {
   return EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model)};
 }
 
-const EditOptions quick{.steps = 3, .seed = 5, .resolution = 64};
+const EditOptions quick_edit{.steps = 3, .seed = 5, .resolution = 64};
 
 /// A UNet that counts the samples that it was evaluated on.
 struct Counted : UNet {
@@ -79,23 +79,23 @@ struct Overflowing : KlAutoencoder {
 
 TEST_CASE("A second edit with the same pipeline gives the same picture", "[pipeline]") {
   auto edit = tiny_pipeline();
-  const auto first = edit(tiny_photo(), "make it snowy", quick);
-  static_cast<void>(edit(tiny_photo(64, 64, 3), "turn it into a sketch", quick));
-  CHECK(edit(tiny_photo(), "make it snowy", quick) == first);
+  const auto first = edit(tiny_photo(), "make it snowy", quick_edit);
+  static_cast<void>(edit(tiny_photo(64, 64, 3), "turn it into a sketch", quick_edit));
+  CHECK(edit(tiny_photo(), "make it snowy", quick_edit) == first);
   CHECK(first.width == 64);
-  CHECK_FALSE(edit(tiny_photo(), "turn it into a sketch", quick) == first);
+  CHECK_FALSE(edit(tiny_photo(), "turn it into a sketch", quick_edit) == first);
 }
 
 TEST_CASE("A batch equals its pictures edited one by one", "[pipeline]") {
   auto edit = tiny_pipeline();
   const std::vector<Image> photos{tiny_photo(), tiny_photo(64, 64, 3)};
   const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
-  auto options = quick;
+  auto options = quick_edit;
   options.seeds = {11, 3};
   const auto batch = edit.run(photos, prompts, options);
   REQUIRE(batch.images.size() == 2);
   for (std::size_t i = 0; i < 2; ++i) {
-    auto alone = quick;
+    auto alone = quick_edit;
     alone.seed = options.seeds[i];
     const auto single = edit.run({&photos[i], 1}, {&prompts[i], 1}, alone);
     const auto row = batch.latents.narrow(0, static_cast<std::int64_t>(i), 1);
@@ -103,14 +103,14 @@ TEST_CASE("A batch equals its pictures edited one by one", "[pipeline]") {
   }
   // One photograph, several instructions.
   CHECK(edit.run({&photos[0], 1}, prompts, options).images.size() == 2);
-  CHECK_THROWS_WITH(edit.run(photos, std::vector<std::string>(3, "x"), quick), Contains("found 3 and 2"));
+  CHECK_THROWS_WITH(edit.run(photos, std::vector<std::string>(3, "x"), quick_edit), Contains("found 3 and 2"));
   const std::vector<Image> unequal{tiny_photo(), tiny_photo(128, 64)};
-  CHECK_THROWS_WITH(edit.run(unequal, prompts, quick), Contains("one size"));
+  CHECK_THROWS_WITH(edit.run(unequal, prompts, quick_edit), Contains("one size"));
 }
 
 TEST_CASE("Progress is reported each step and a stop is heeded before the next", "[pipeline]") {
   auto edit = tiny_pipeline();
-  auto options = quick;
+  auto options = quick_edit;
   std::vector<std::int64_t> seen;
   options.hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
     seen.push_back(at.index);
@@ -138,7 +138,7 @@ TEST_CASE("Branches of zero weight are not evaluated, and guidance is never swit
   const auto evaluated = [&](double image_scale, double text_scale) {
     samples = 0;
     edit.guidance = {.image_scale = image_scale, .text_scale = text_scale};
-    const auto result = edit.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick);
+    const auto result = edit.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick_edit);
     return std::pair(samples, result.latents);
   };
   const auto [full, guided] = evaluated(1.5, 7.5);
@@ -154,16 +154,16 @@ TEST_CASE("Branches of zero weight are not evaluated, and guidance is never swit
 
   EditPipeline plain{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model), EulerAncestral{},
                      NoGuidance{}};
-  CHECK(at::equal(plain.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick).latents,
+  CHECK(at::equal(plain.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick_edit).latents,
                   unguided));
 }
 
 TEST_CASE("Branches with one input share what comes before the first text", "[pipeline]") {
   auto edit = tiny_pipeline();
-  const auto images = edit.prepare(std::vector{tiny_photo(), tiny_photo(64, 64, 3)}, quick);
+  const auto images = edit.prepare(std::vector{tiny_photo(), tiny_photo(64, 64, 3)}, quick_edit);
   const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
   const LogLinearSigmas schedule;
-  auto options = quick;
+  auto options = quick_edit;
   options.steps = 1;
   const auto run = [&](auto attention) {
     TorchNoise noise(options.seed);
@@ -202,7 +202,7 @@ TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
   const LogLinearSigmas schedule;
   const auto sigmas = schedule.sigmas(3);
   auto conditioning = edit.encode_text(prompts);
-  conditioning.image = edit.encode_images(edit.prepare(std::vector{tiny_photo()}, quick));
+  conditioning.image = edit.encode_images(edit.prepare(std::vector{tiny_photo()}, quick_edit));
   const auto run = [&](const at::Tensor& null_text) {
     TorchNoise noise(1);
     const auto start = noise.normal({1, 4, 8, 8}, 0).mul(sigmas.front());
@@ -221,7 +221,7 @@ TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
 
 TEST_CASE("A negative prompt takes the empty text's place", "[pipeline]") {
   auto edit = tiny_pipeline();
-  auto options = quick;
+  auto options = quick_edit;
   const auto plain = edit(tiny_photo(), "make it snowy", options);
   options.negative_prompt = "blurry";
   CHECK_FALSE(edit(tiny_photo(), "make it snowy", options) == plain);
@@ -230,11 +230,11 @@ TEST_CASE("A negative prompt takes the empty text's place", "[pipeline]") {
 TEST_CASE("Given latents are the start noise, and come back in the shape that was asked for", "[pipeline]") {
   auto edit = tiny_pipeline();
   edit.guidance = {.image_scale = 1.0, .text_scale = 1.0};
-  auto options = quick;
+  auto options = quick_edit;
   TorchNoise noise(options.seed);
   options.latents = noise.normal({1, 4, 8, 8}, 0);
   EditPipeline euler{edit.text_encoder(), edit.codec(), edit.unet(), Euler{}, DualGuidance{1.0, 1.0}};
-  CHECK(euler(tiny_photo(), "x", options) == euler(tiny_photo(), "x", quick));
+  CHECK(euler(tiny_photo(), "x", options) == euler(tiny_photo(), "x", quick_edit));
   options.latents = at::zeros({1, 4, 8, 9});
   CHECK_THROWS_WITH(edit(tiny_photo(), "x", options), Contains("latents: expected [1, 4, 8, 8], found [1, 4, 8, 9]"));
 }
@@ -266,7 +266,7 @@ TEST_CASE("Models loaded on demand and tiled codecs fit the same pipeline", "[pi
   const auto model = tiny_files();
   auto edit = tiny_pipeline();
   EditPipeline frugal{OnDemand<ClipTextEncoder>(model), Tiled(OnDemand<KlAutoencoder>(model), 8, 2), load<UNet>(model)};
-  CHECK(frugal(tiny_photo(), "make it snowy", quick) == edit(tiny_photo(), "make it snowy", quick));
+  CHECK(frugal(tiny_photo(), "make it snowy", quick_edit) == edit(tiny_photo(), "make it snowy", quick_edit));
 }
 
 TEST_CASE("Weights kept in 16 bits give nearly the picture of fp32", "[pipeline]") {
@@ -275,8 +275,8 @@ TEST_CASE("Weights kept in 16 bits give nearly the picture of fp32", "[pipeline]
   auto edit = tiny_pipeline();
   EditPipeline half{OnDemand<ClipTextEncoder>(model, narrow), OnDemand<KlAutoencoder>(model, narrow),
                     load<UNet>(model, narrow)};
-  const auto a = edit.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick).latents;
-  const auto b = half.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick).latents;
+  const auto a = edit.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick_edit).latents;
+  const auto b = half.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick_edit).latents;
   CHECK((a - b).abs().max().item<double>() < 0.02 * a.abs().max().item<double>());
 }
 
@@ -284,9 +284,9 @@ TEST_CASE("A codec that overflows in 16 bits goes over to fp32", "[pipeline]") {
   const auto model = tiny_files();
   EditPipeline edit{load<ClipTextEncoder>(model), Overflowing(load<KlAutoencoder>(model, {.dtype = at::kBFloat16})),
                     load<UNet>(model)};
-  const auto first = edit(tiny_photo(), "x", quick);
+  const auto first = edit(tiny_photo(), "x", quick_edit);
   CHECK(edit.codec().dtype() == at::kFloat);
-  CHECK(edit(tiny_photo(), "x", quick).width == first.width);
+  CHECK(edit(tiny_photo(), "x", quick_edit).width == first.width);
 }
 
 TEST_CASE("Broken weights are an error that names the first bad layer, not a black picture", "[pipeline]") {
@@ -299,14 +299,14 @@ TEST_CASE("Broken weights are an error that names the first bad layer, not a bla
     auto unet = load<UNet>(model, {.inference = false});
     damaged("mid_block.resnets.1.conv2.bias", unet.module());
     EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), unet};
-    CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick),
+    CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick_edit),
                       Contains("step 1 of 3") && Contains("first in unet.mid_block.resnets.1.conv2"));
   }
   {
     auto codec = load<KlAutoencoder>(model, {.inference = false});
     damaged("decoder.mid_block.resnets.0.conv1.bias", codec.module());
     EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model)};
-    CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick),
+    CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick_edit),
                       Contains("vae decoder") && Contains("first in vae.decoder.mid_block.resnets.0.conv1"));
   }
   {
@@ -315,19 +315,19 @@ TEST_CASE("Broken weights are an error that names the first bad layer, not a bla
       codec.module().named_parameters()[name].zero_();
     }
     EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model)};
-    CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick), Contains("one colour everywhere"));
+    CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick_edit), Contains("one colour everywhere"));
   }
 }
 
 TEST_CASE("Options out of range and models of another kind are refused", "[pipeline]") {
   auto edit = tiny_pipeline();
-  auto options = quick;
+  auto options = quick_edit;
   options.steps = 0;
   CHECK_THROWS_WITH(edit(tiny_photo(), "x", options), Contains("steps: expected at least 1, found 0"));
-  options = quick;
+  options = quick_edit;
   options.seeds = {1, 2};
   CHECK_THROWS_WITH(edit(tiny_photo(), "x", options), Contains("seeds: expected 1 (one per picture), found 2"));
-  CHECK_THROWS_WITH(edit.run({}, {}, quick), Contains("found 0 and 0"));
+  CHECK_THROWS_WITH(edit.run({}, {}, quick_edit), Contains("found 0 and 0"));
 
   const auto model = tiny_files();
   const auto text_to_image = ModelFiles::open(ip2p::testing::fixture("unet/fixtures/sd1-4ch"));

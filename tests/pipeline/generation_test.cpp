@@ -22,11 +22,11 @@ namespace {
 using namespace ip2p;
 using namespace ip2p::testing;
 
-const TextToImageOptions quick{.steps = 3, .seed = 5, .width = 64, .height = 64};
+const TextToImageOptions quick_pictures{.steps = 3, .seed = 5, .width = 64, .height = 64};
 
 /// One case of the fixture: what the reference was given and what it returned.
-struct Case {
-  explicit Case(nlohmann::json settings_) : settings(std::move(settings_)), name(settings.at("name")) {
+struct GenerationCase {
+  explicit GenerationCase(nlohmann::json settings_) : settings(std::move(settings_)), name(settings.at("name")) {
     prompts = settings.at("prompts").get<std::vector<std::string>>();
   }
   [[nodiscard]] at::Tensor tensor(const std::string& key) const {
@@ -42,8 +42,8 @@ struct Case {
   std::vector<std::string> prompts;
 };
 
-std::vector<Case> cases(const std::string& kind) {
-  std::vector<Case> found;
+std::vector<GenerationCase> generation_cases(const std::string& kind) {
+  std::vector<GenerationCase> found;
   for (const auto& entry : read_json(fixture("pipeline/fixtures/generation-cases.json"))) {
     if (entry.at("kind") == kind) found.emplace_back(entry);
   }
@@ -54,7 +54,7 @@ SchedulerConfig tiny_scheduler() { return {.steps_offset = 1}; }
 
 /// The pipeline that `make` gives for the tiny models, with the case's sampler.
 template <class Make>
-auto over_models(const Case& c, std::int64_t channels, Make&& make) {
+auto over_models(const GenerationCase& c, std::int64_t channels, Make&& make) {
   const auto files = tiny_files();
   return make(load<ClipTextEncoder>(files), load<KlAutoencoder>(files), tiny_unet(channels),
               AnySampler::named(c.settings.at("sampler").get<std::string>()), TextGuidance{7.5}, tiny_scheduler());
@@ -71,7 +71,7 @@ bool same_outside(const Image& a, const Image& b, const Image& mask) {
 
 TEST_CASE("Text to image equals StableDiffusionPipeline", "[pipeline][parity]") {
   std::size_t compared = 0;
-  for (const auto& c : cases("text")) {
+  for (const auto& c : generation_cases("text")) {
     INFO(c.name);
     auto generate = over_models(c, 4, [](auto... parts) { return TextToImagePipeline(parts...); });
     const auto result = generate.run(c.prompts, {.steps = c.settings.at("steps"),
@@ -89,7 +89,7 @@ TEST_CASE("Text to image equals StableDiffusionPipeline", "[pipeline][parity]") 
 
 TEST_CASE("SDEdit equals StableDiffusionImg2ImgPipeline", "[pipeline][parity]") {
   std::size_t compared = 0;
-  for (const auto& c : cases("image")) {
+  for (const auto& c : generation_cases("image")) {
     INFO(c.name);
     auto pipeline = over_models(c, 4, [](auto... parts) { return TextToImagePipeline(parts...); });
     const std::vector<Image> photos{from_tensor(c.tensor("photo"))};
@@ -106,7 +106,7 @@ TEST_CASE("SDEdit equals StableDiffusionImg2ImgPipeline", "[pipeline][parity]") 
 
 TEST_CASE("Inpainting equals StableDiffusionInpaintPipeline with 4 and with 9 channels", "[pipeline][parity]") {
   std::size_t compared = 0;
-  for (const auto& c : cases("inpaint")) {
+  for (const auto& c : generation_cases("inpaint")) {
     INFO(c.name);
     auto pipeline = over_models(c, c.settings.at("channels"), [](auto... parts) { return InpaintPipeline(parts...); });
     const InpaintOptions options{.strength = c.settings.at("strength"), .steps = c.settings.at("steps")};
@@ -124,16 +124,16 @@ TEST_CASE("Inpainting equals StableDiffusionInpaintPipeline with 4 and with 9 ch
 TEST_CASE("Text to image is a function of its arguments, a batch equals its pictures", "[pipeline]") {
   auto generate = tiny_text_to_image();
   const std::vector<std::string> prompts{"a boat", "a red balloon"};
-  const auto both = generate.run(prompts, quick);
-  auto second = quick;
-  second.seed = quick.seed + 1;
+  const auto both = generate.run(prompts, quick_pictures);
+  auto second = quick_pictures;
+  second.seed = quick_pictures.seed + 1;
   CHECK(max_difference(both.latents.narrow(0, 1, 1), generate.run({&prompts[1], 1}, second).latents) <
         1e-4 * deviation(both.latents));
-  CHECK(generate("a boat", quick) == generate("a boat", quick));
-  CHECK_FALSE(generate("a boat", quick) == generate("a boat", second));
-  auto negative = quick;
+  CHECK(generate("a boat", quick_pictures) == generate("a boat", quick_pictures));
+  CHECK_FALSE(generate("a boat", quick_pictures) == generate("a boat", second));
+  auto negative = quick_pictures;
   negative.negative_prompt = "grey";
-  CHECK_FALSE(generate("a boat", quick) == generate("a boat", negative));
+  CHECK_FALSE(generate("a boat", quick_pictures) == generate("a boat", negative));
 }
 
 TEST_CASE("Text to image refuses models and sizes that do not fit", "[pipeline]") {
@@ -145,13 +145,13 @@ TEST_CASE("Text to image refuses models and sizes that do not fit", "[pipeline]"
   CHECK_THROWS_WITH((TextToImagePipeline{text, codec, tiny_unet(9)}), Contains("use InpaintPipeline"));
   CHECK_THROWS_WITH((InpaintPipeline{text, codec, tiny_unet(8)}), Contains("4 input channels, or 9"));
   auto generate = tiny_text_to_image();
-  auto options = quick;
+  auto options = quick_pictures;
   options.width = 60;
   CHECK_THROWS_WITH(generate("a boat", options), Contains("size: expected positive multiples of 8, found 60x64"));
-  options = quick;
+  options = quick_pictures;
   options.latents = at::randn({1, 4, 8, 7});
   CHECK_THROWS_WITH(generate("a boat", options), Contains("latents: expected [1, 4, 8, 8], found [1, 4, 8, 7]"));
-  CHECK_THROWS_WITH(generate.run({}, quick), Contains("prompts: expected at least one"));
+  CHECK_THROWS_WITH(generate.run({}, quick_pictures), Contains("prompts: expected at least one"));
 }
 
 TEST_CASE("SDEdit keeps more of the photograph at less strength", "[pipeline]") {
@@ -203,21 +203,22 @@ TEST_CASE("Inpainting pastes the photograph's own pixels outside the mask", "[pi
 
 TEST_CASE("Two passes draw at the larger size", "[pipeline]") {
   auto generate = tiny_text_to_image();
-  const auto large = two_pass(generate, "a boat", quick, {.factor = 1.5, .steps = 4});
+  const auto large = two_pass(generate, "a boat", quick_pictures, {.factor = 1.5, .steps = 4});
   CHECK((large.width == 96 && large.height == 96));
-  CHECK_THROWS_WITH(two_pass(generate, "a boat", quick, {.factor = 1.0}), Contains("expected a factor in (1, 8]"));
+  CHECK_THROWS_WITH(two_pass(generate, "a boat", quick_pictures, {.factor = 1.0}),
+                    Contains("expected a factor in (1, 8]"));
 }
 
 TEST_CASE("A latent walk begins and ends at the pictures of its seeds", "[pipeline]") {
   auto generate = tiny_text_to_image(Euler{});
-  const auto frames = latent_walk(generate, "a boat", 9, 3, quick);
+  const auto frames = latent_walk(generate, "a boat", 9, 3, quick_pictures);
   REQUIRE(frames.size() == 3);
-  CHECK(frames.front() == generate("a boat", quick));
-  auto other = quick;
+  CHECK(frames.front() == generate("a boat", quick_pictures));
+  auto other = quick_pictures;
   other.seed = 9;
   CHECK(frames.back() == generate("a boat", other));
   CHECK_FALSE(frames[1] == frames[0]);
-  CHECK(variations(generate, "a boat", 1, 0.0, quick).front() == frames.front());
+  CHECK(variations(generate, "a boat", 1, 0.0, quick_pictures).front() == frames.front());
 
   const auto a = TorchNoise(1).normal({2, 4, 16, 16}, 0);
   const auto b = TorchNoise(2).normal({2, 4, 16, 16}, 0);

@@ -13,7 +13,7 @@ namespace {
 using namespace ip2p;
 using namespace ip2p::testing;
 
-const PairOptions quick{.steps = 6, .width = 64, .height = 64};
+const PairOptions quick_pairs{.steps = 6, .width = 64, .height = 64};
 const std::string before = "a red balloon";
 const std::string after = "a blue balloon at night";
 
@@ -21,7 +21,7 @@ const std::string after = "a blue balloon at night";
 
 TEST_CASE("A pair is a function of its sample, whatever its neighbours", "[pipeline]") {
   auto pipeline = tiny_text_to_image();
-  PairGenerator generate(pipeline, quick);
+  PairGenerator generate(pipeline, quick_pairs);
   const auto samples = pair_samples(1, 7, 0, 3);
   const auto all = generate.latents(before, after, samples);
   CHECK(all.size(0) == 6);
@@ -35,7 +35,7 @@ TEST_CASE("A pair is a function of its sample, whatever its neighbours", "[pipel
 
 TEST_CASE("Equal captions give equal images, and sharing attention keeps images of a pair together", "[pipeline]") {
   auto pipeline = tiny_text_to_image();
-  PairGenerator generate(pipeline, quick);
+  PairGenerator generate(pipeline, quick_pairs);
   const auto apart = [&](const std::string& edited, double share) {
     const PairSample sample{.seed = 11, .share = share, .text_scale = 4.0};
     const auto pair = generate.latents(before, edited, {&sample, 1});
@@ -56,7 +56,7 @@ TEST_CASE("Equal captions give equal images, and sharing attention keeps images 
 TEST_CASE("The images of a pair are those of text to image with shared noise", "[pipeline]") {
   auto pipeline = tiny_text_to_image();
   pipeline.guidance = {.text_scale = 6.0};
-  PairGenerator generate(pipeline, quick);
+  PairGenerator generate(pipeline, quick_pairs);
   const PairSample sample{.seed = 3, .share = 0.0, .text_scale = 6.0};
   const auto pair = generate.latents(before, after, {&sample, 1});
   const std::vector<std::string> prompts{before, after};

@@ -56,8 +56,8 @@ PromptToPrompt<AnyEdit> swap(const std::vector<std::string>& prompts) {
 }
 
 /// One case of the fixture: what the reference was given and what it returned.
-struct Case {
-  explicit Case(nlohmann::json settings_) : settings(std::move(settings_)), name(settings.at("name")) {
+struct PromptCase {
+  explicit PromptCase(nlohmann::json settings_) : settings(std::move(settings_)), name(settings.at("name")) {
     prompts = settings.at("prompts").get<std::vector<std::string>>();
     tokens = tokens_of(prompts);
     options.steps = settings.at("steps");
@@ -118,8 +118,8 @@ struct Case {
   }
 };
 
-std::vector<Case> cases(bool of_photographs) {
-  std::vector<Case> result;
+std::vector<PromptCase> prompt_cases(bool of_photographs) {
+  std::vector<PromptCase> result;
   for (const auto& entry : read_json(fixture("pipeline/fixtures/prompt-to-prompt-cases.json"))) {
     if (entry.contains("inner") == of_photographs) result.emplace_back(entry);
   }
@@ -128,13 +128,13 @@ std::vector<Case> cases(bool of_photographs) {
 }
 
 const std::vector<std::string> cat_and_dog{"a cat on the grass", "a dog on the grass"};
-const PromptToPromptOptions quick{.steps = 3, .seed = 7, .width = 64, .height = 64};
+const PromptToPromptOptions quick_prompts{.steps = 3, .seed = 7, .width = 64, .height = 64};
 
 }  // namespace
 
 TEST_CASE("prompt_to_prompt equals edits of explicit attention maps", "[pipeline][parity]") {
   auto pipeline = tiny_ddim();
-  for (const auto& c : cases(false)) {
+  for (const auto& c : prompt_cases(false)) {
     INFO(c.name);
     const auto found = prompt_to_prompt(pipeline, c.prompts, c.attention(), c.options);
     CHECK(c.difference(found.latents) < 1e-4);
@@ -145,7 +145,7 @@ TEST_CASE("prompt_to_prompt equals edits of explicit attention maps", "[pipeline
 TEST_CASE("prompt_to_prompt on a photograph equals edits of explicit attention maps over its inversion",
           "[pipeline][parity]") {
   auto pipeline = tiny_text_to_image();  // its sampler plays no part
-  for (const auto& c : cases(true)) {
+  for (const auto& c : prompt_cases(true)) {
     INFO(c.name);
     const auto inversion = invert(pipeline, from_tensor(c.tensor("photos")[0]), c.prompts[0],
                                   {.steps = c.options.steps, .numerics = Numerics::diffusers});
@@ -162,7 +162,7 @@ TEST_CASE("prompt_to_prompt on a photograph equals edits of explicit attention m
 TEST_CASE("The source of a group is the picture of its prompt alone, and a second run gives the same bits",
           "[pipeline]") {
   auto pipeline = tiny_ddim();
-  auto options = quick;
+  auto options = quick_prompts;
   const auto tokens = tokens_of(cat_and_dog);
   options.blend = std::make_shared<LocalBlend>(
       LocalBlendOptions{.words = {tokens[0].tokens_of("cat"), tokens[1].tokens_of("dog")}, .threshold = 0.9});
@@ -175,22 +175,22 @@ TEST_CASE("The source of a group is the picture of its prompt alone, and a secon
   CHECK(revised == 1 + 2 + 3);
   CHECK(at::equal(prompt_to_prompt(pipeline, cat_and_dog, swap(cat_and_dog), options).latents, first.latents));
 
-  TorchNoise noise(quick.seed);
+  TorchNoise noise(quick_prompts.seed);
   const auto alone = pipeline.sample({cat_and_dog.data(), 1}, {.steps = 3, .width = 64, .height = 64},
                                      ddim_schedule(pipeline.scheduler), noise);
   CHECK(max_difference(first.latents.narrow(0, 0, 1), alone) < 1e-4 * deviation(alone));
   CHECK(max_difference(first.latents[0], first.latents[1]) > 0.01);
 
-  auto given = quick;
+  auto given = quick_prompts;
   given.blend = options.blend;
-  given.latents = TorchNoise(quick.seed).normal({1, 4, 8, 8}, 0);
+  given.latents = TorchNoise(quick_prompts.seed).normal({1, 4, 8, 8}, 0);
   CHECK(at::equal(prompt_to_prompt(pipeline, cat_and_dog, swap(cat_and_dog), given).latents, first.latents));
 }
 
 TEST_CASE("A stochastic sampler disturbs all pictures of a group alike", "[pipeline]") {
   auto pipeline = tiny_ddim(1.0);
   const std::vector<std::string> twice(2, "a cat on the grass");
-  const auto result = prompt_to_prompt(pipeline, twice, swap(twice), quick);
+  const auto result = prompt_to_prompt(pipeline, twice, swap(twice), quick_prompts);
   CHECK(max_difference(result.latents[0], result.latents[1]) < 1e-4 * deviation(result.latents));
 }
 
@@ -198,9 +198,9 @@ TEST_CASE("prompt_to_prompt says what it cannot take", "[pipeline]") {
   auto pipeline = tiny_ddim();
   const auto attention = swap(cat_and_dog);
   const std::span source(cat_and_dog.data(), 1);
-  CHECK_THROWS_WITH(prompt_to_prompt(pipeline, source, attention, quick),
+  CHECK_THROWS_WITH(prompt_to_prompt(pipeline, source, attention, quick_prompts),
                     "prompt_to_prompt: expected the source's prompt and at least one edited prompt, found 1");
-  auto options = quick;
+  auto options = quick_prompts;
   options.latents = at::zeros({2, 4, 8, 8});
   CHECK_THROWS_WITH(prompt_to_prompt(pipeline, cat_and_dog, attention, options),
                     "latents: expected [1, 4, 8, 8], found [2, 4, 8, 8]");

@@ -10,37 +10,37 @@
 
 namespace {
 
-enum class Defect { none, forgets_one, moody, order, neighbours, keeps_stop, careless };
+enum class LanguageDefect { none, forgets_one, moody, order, neighbours, keeps_stop, careless };
 
 /// Says the prompt backwards, with the sample's number.
-template <Defect defect>
+template <LanguageDefect defect>
 struct Backwards {
   std::int64_t calls = 0;
 
   std::vector<ip2p::Completion> complete(std::span<const ip2p::CompletionRequest> requests,
                                          const ip2p::CompletionOptions& options) {
-    if (defect != Defect::careless) options.validate();
+    if (defect != LanguageDefect::careless) options.validate();
     ++calls;
     std::vector<ip2p::Completion> answers;
     for (const auto& request : requests) {
       std::string text(request.prompt.rbegin(), request.prompt.rend());
       text += std::to_string(request.sample);
-      if (defect == Defect::moody) text += std::to_string(calls);
-      if (defect == Defect::neighbours) text += std::to_string(requests.size());
+      if (defect == LanguageDefect::moody) text += std::to_string(calls);
+      if (defect == LanguageDefect::neighbours) text += std::to_string(requests.size());
       auto cut = std::string::npos;
       for (const auto& stop : options.stop) cut = std::min(cut, text.find(stop));
-      if (defect != Defect::keeps_stop && cut != std::string::npos) text.resize(cut);
+      if (defect != LanguageDefect::keeps_stop && cut != std::string::npos) text.resize(cut);
       answers.push_back({text, ip2p::FinishReason::stop, 1});
     }
-    if (defect == Defect::forgets_one && !answers.empty()) answers.pop_back();
-    if (defect == Defect::order) {
+    if (defect == LanguageDefect::forgets_one && !answers.empty()) answers.pop_back();
+    if (defect == LanguageDefect::order) {
       std::sort(answers.begin(), answers.end(), [](const auto& a, const auto& b) { return a.text < b.text; });
     }
     return answers;
   }
 };
 
-template <Defect defect>
+template <LanguageDefect defect>
 std::string broken_law() {
   Backwards<defect> model;
   try {
@@ -54,15 +54,15 @@ std::string broken_law() {
 }  // namespace
 
 TEST_CASE("check_language_model accepts a sound model and names the law that another breaks", "[testing]") {
-  CHECK(broken_law<Defect::none>() == "none");
-  CHECK_THAT(broken_law<Defect::forgets_one>(), Contains("\"one completion a request\": 2 of 3 requests"));
-  CHECK_THAT(broken_law<Defect::moody>(), Contains("\"equal calls give equal answers\": request 0"));
-  CHECK_THAT(broken_law<Defect::order>(), Contains("\"answers in the order of the requests\""));
-  CHECK_THAT(broken_law<Defect::neighbours>(), Contains("\"a completion does not depend on its neighbours\""));
-  CHECK_THAT(broken_law<Defect::keeps_stop>(), Contains("\"a text never holds a stop text\": request 0"));
-  CHECK_THAT(broken_law<Defect::careless>(),
+  CHECK(broken_law<LanguageDefect::none>() == "none");
+  CHECK_THAT(broken_law<LanguageDefect::forgets_one>(), Contains("\"one completion a request\": 2 of 3 requests"));
+  CHECK_THAT(broken_law<LanguageDefect::moody>(), Contains("\"equal calls give equal answers\": request 0"));
+  CHECK_THAT(broken_law<LanguageDefect::order>(), Contains("\"answers in the order of the requests\""));
+  CHECK_THAT(broken_law<LanguageDefect::neighbours>(), Contains("\"a completion does not depend on its neighbours\""));
+  CHECK_THAT(broken_law<LanguageDefect::keeps_stop>(), Contains("\"a text never holds a stop text\": request 0"));
+  CHECK_THAT(broken_law<LanguageDefect::careless>(),
              Contains("\"options out of range are refused\": max_tokens 0 was accepted"));
-  Backwards<Defect::none> model;
+  Backwards<LanguageDefect::none> model;
   CHECK_THROWS_WITH(ip2p::testing::check_language_model(model, {"one"}),
                     "check_language_model: expected at least 2 prompts, found 1");
 }

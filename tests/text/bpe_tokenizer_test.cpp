@@ -13,9 +13,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "support/catch.hpp"
 #include "support/ids_hash.hpp"
-#include "support/paths.hpp"
+#include "support/reference.hpp"
 
 namespace {
 
@@ -23,6 +22,7 @@ using ip2p::BpeTokenizer;
 using ip2p::testing::fixture;
 using ip2p::testing::IdsHash;
 using ip2p::testing::random_texts;
+using ip2p::testing::read_json;
 using ip2p::testing::read_lines;
 using ip2p::testing::ScratchDir;
 using ip2p::testing::utf8;
@@ -33,11 +33,6 @@ std::filesystem::path clip_folder() { return ip2p::testing::tests_root().parent_
 const BpeTokenizer& clip() {
   static const auto tokenizer = BpeTokenizer::open(clip_folder());
   return tokenizer;
-}
-
-json read_json(const std::filesystem::path& path) {
-  std::ifstream stream(path);
-  return json::parse(stream);
 }
 
 std::vector<std::int64_t> framed(const std::vector<std::int64_t>& all, const BpeTokenizer& tokenizer) {
@@ -57,7 +52,7 @@ void write(const std::filesystem::path& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
 
-std::string error_of(const std::filesystem::path& folder) {
+std::string opening_error(const std::filesystem::path& folder) {
   try {
     BpeTokenizer::open(folder);
   } catch (const ip2p::Error& error) {
@@ -253,22 +248,22 @@ TEST_CASE("BpeTokenizer refuses damaged vocabularies with a sentence", "[text]")
   const auto merges = dir / "merges.txt";
   const auto good = read_json(vocab);
 
-  CHECK_THAT(error_of(dir / "nowhere"), Contains("expected a folder with a tokenizer"));
+  CHECK_THAT(opening_error(dir / "nowhere"), Contains("expected a folder with a tokenizer"));
   SECTION("missing file") {
     std::filesystem::remove(merges);
-    CHECK_THAT(error_of(dir.path()), Contains("merges.txt") && Contains("found none"));
+    CHECK_THAT(opening_error(dir.path()), Contains("merges.txt") && Contains("found none"));
   }
   SECTION("not JSON") {
     write(vocab, good.dump().substr(0, 5000));
-    CHECK_THAT(error_of(dir.path()), Contains("vocab.json") && Contains("expected JSON"));
+    CHECK_THAT(opening_error(dir.path()), Contains("vocab.json") && Contains("expected JSON"));
   }
   SECTION("git-LFS pointer") {
     write(vocab, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 862328\n");
-    CHECK_THAT(error_of(dir.path()), Contains("git-LFS pointer"));
+    CHECK_THAT(opening_error(dir.path()), Contains("git-LFS pointer"));
   }
   SECTION("an array") {
     write(vocab, "[1, 2]");
-    CHECK_THAT(error_of(dir.path()), Contains("expected a JSON object, found array"));
+    CHECK_THAT(opening_error(dir.path()), Contains("expected a JSON object, found array"));
   }
   SECTION("ids that are no integers, negative, huge or taken twice") {
     const std::pair<json, const char*> cases[] = {{json("7"), "expected an integer id, found string"},
@@ -280,41 +275,41 @@ TEST_CASE("BpeTokenizer refuses damaged vocabularies with a sentence", "[text]")
       auto bad = good;
       bad["a</w>"] = value;
       write(vocab, bad.dump());
-      CHECK_THAT(error_of(dir.path()), Contains("vocab.json") && Contains(message));
+      CHECK_THAT(opening_error(dir.path()), Contains("vocab.json") && Contains(message));
     }
   }
   SECTION("a merge without two tokens") {
     write(merges, "#version: 0.2\ni n\nthe\n");
-    CHECK_THAT(error_of(dir.path()), Contains("merge 2") && Contains("found 'the'"));
+    CHECK_THAT(opening_error(dir.path()), Contains("merge 2") && Contains("found 'the'"));
   }
   SECTION("a merge of unknown tokens") {
     write(merges, "#version: 0.2\ni n\nqzqzqz xyxy\n");
-    CHECK_THAT(error_of(dir.path()), Contains("merge 2") && Contains("'qzqzqz' is not in it"));
+    CHECK_THAT(opening_error(dir.path()), Contains("merge 2") && Contains("'qzqzqz' is not in it"));
   }
   SECTION("no merges") {
     write(merges, "#version: 0.2\n");
-    CHECK_THAT(error_of(dir.path()), Contains("expected a list of merges"));
+    CHECK_THAT(opening_error(dir.path()), Contains("expected a list of merges"));
   }
   SECTION("special tokens that the vocabulary lacks") {
     auto bad = good;
     bad.erase("<|endoftext|>");
     write(vocab, bad.dump());
-    CHECK_THAT(error_of(dir.path()), Contains("eos_token '<|endoftext|>'") && Contains("it is not in it"));
+    CHECK_THAT(opening_error(dir.path()), Contains("eos_token '<|endoftext|>'") && Contains("it is not in it"));
   }
   SECTION("configuration of another tokenizer") {
     write(dir / "tokenizer_config.json", R"({"eos_token":{"content":"<|endoftext|>","lstrip":true}})");
-    CHECK_THAT(error_of(dir.path()), Contains("expected lstrip false"));
+    CHECK_THAT(opening_error(dir.path()), Contains("expected lstrip false"));
     write(dir / "tokenizer_config.json", R"({"eos_token":7})");
-    CHECK_THAT(error_of(dir.path()), Contains("eos_token: expected a string or an object"));
+    CHECK_THAT(opening_error(dir.path()), Contains("eos_token: expected a string or an object"));
     write(dir / "tokenizer_config.json", R"({"model_max_length":1})");
-    CHECK_THAT(error_of(dir.path()), Contains("model_max_length: expected at least 2"));
+    CHECK_THAT(opening_error(dir.path()), Contains("model_max_length: expected at least 2"));
   }
   SECTION("tokenizer.json of another model") {
     std::filesystem::remove(vocab);
     write(dir / "tokenizer.json", R"({"model":{"vocab":{"a":0},"merges":[]}})");
-    CHECK_THAT(error_of(dir.path()), Contains("end_of_word_suffix"));
+    CHECK_THAT(opening_error(dir.path()), Contains("end_of_word_suffix"));
     write(dir / "tokenizer.json", R"({"version":"1.0"})");
-    CHECK_THAT(error_of(dir.path()), Contains("\"vocab\" and \"merges\""));
+    CHECK_THAT(opening_error(dir.path()), Contains("\"vocab\" and \"merges\""));
   }
   CHECK_THROWS_WITH(clip().decode(std::vector<std::int64_t>{49408}), Contains("expected 0 .. 49407, found 49408"));
 }

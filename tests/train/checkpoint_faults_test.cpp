@@ -41,7 +41,7 @@ class FileLimit {
 };
 
 /// One weight of 16 KiB that falls towards 0.
-struct Small {
+struct SmallRun {
   at::Tensor weight = at::full({4096}, 2.0).set_requires_grad(true);
 
   auto run(const fs::path& folder, bool asynchronous = true, const std::string& name = "weight") const {
@@ -74,7 +74,7 @@ std::vector<std::string> names(const fs::path& folder) {
 using Names = std::vector<std::string>;
 using Steps = std::vector<std::int64_t>;
 
-Checkpoint example(std::int64_t step) {
+Checkpoint numbered(std::int64_t step) {
   return {step, {{"weights/a", at::full({5}, static_cast<double>(step))}}, {{"ema_updates", step}, {"seconds", 0.5}}};
 }
 
@@ -84,7 +84,7 @@ TEST_CASE("A run whose disk is full stops with words and goes on when there is r
   const bool asynchronous = GENERATE(false, true);
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch / "run");
-  const Small small;
+  const SmallRun small;
   auto run = small.run(scratch / "run", asynchronous);
   run.run(2, small);
   {
@@ -106,7 +106,7 @@ TEST_CASE("A run whose disk is full stops with words and goes on when there is r
 
 TEST_CASE("A checkpoint that is written at the end of a run fails there, not later", "[train]") {
   const ScratchDir scratch;
-  const Small small;
+  const SmallRun small;
   auto run = small.run(scratch / "run");
   {
     const FileLimit limit(20'000);
@@ -136,12 +136,12 @@ TEST_CASE("A loss curve that cannot grow is an error, and whole again when it ca
 
 TEST_CASE("A folder that cannot be made or written is named", "[train]") {
   const ScratchDir scratch;
-  const Small small;
+  const SmallRun small;
   spill(scratch / "file", "x");
   CHECK_THROWS_WITH(small.run(scratch / "file/run").run(2, small),
                     Contains("cannot write '" + (scratch / "file/run/loss.csv").string() + "': Not a directory"));
   CHECK_THROWS_WITH(
-      CheckpointFolder(scratch / "file/run").save(example(1)),
+      CheckpointFolder(scratch / "file/run").save(numbered(1)),
       Contains("cannot write checkpoint '" + (scratch / "file/run/step_1").string()) && Contains("Not a directory"));
   CHECK_THROWS_WITH(CheckpointFolder(scratch / "file").load_newest(),
                     Contains("cannot list '" + (scratch / "file").string()));
@@ -151,9 +151,9 @@ TEST_CASE("A folder that cannot be made or written is named", "[train]") {
     return;
   }
   const CheckpointFolder folder(scratch / "run");
-  folder.save(example(1));
+  folder.save(numbered(1));
   fs::permissions(scratch / "run", fs::perms::owner_read | fs::perms::owner_exec);
-  CHECK_THROWS_WITH(folder.save(example(2)), Contains("step_2") && Contains("Permission denied"));
+  CHECK_THROWS_WITH(folder.save(numbered(2)), Contains("step_2") && Contains("Permission denied"));
   CHECK(folder.load_newest()->step == 1);
   fs::permissions(scratch / "run", fs::perms::none);
   CHECK_THROWS_WITH(folder.load_newest(), Contains("cannot list") && Contains("Permission denied"));
@@ -163,7 +163,7 @@ TEST_CASE("A folder that cannot be made or written is named", "[train]") {
 TEST_CASE("A checkpoint that is shorter anywhere does not verify", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
-  folder.save(example(1));
+  folder.save(numbered(1));
   for (const auto* name : {"tensors.safetensors", "manifest.json"}) {
     const auto path = scratch / "step_1" / name;
     const auto bytes = content(path);
@@ -182,7 +182,7 @@ TEST_CASE("A checkpoint that is shorter anywhere does not verify", "[train]") {
 TEST_CASE("A checkpoint with any bit flipped does not verify, or is the same", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
-  folder.save(example(7));
+  folder.save(numbered(7));
   int refused = 0, same = 0;
   for (const auto* name : {"tensors.safetensors", "manifest.json"}) {
     const auto path = scratch / "step_7" / name;
@@ -194,8 +194,8 @@ TEST_CASE("A checkpoint with any bit flipped does not verify, or is the same", "
       try {
         const auto found = CheckpointFolder::load(scratch / "step_7");
         INFO(name << ", bit " << i);
-        CHECK((found.step == 7 && found.state == example(7).state));
-        CHECK(found.tensors.at("weights/a").equal(example(7).tensors.at("weights/a")));
+        CHECK((found.step == 7 && found.state == numbered(7).state));
+        CHECK(found.tensors.at("weights/a").equal(numbered(7).tensors.at("weights/a")));
         ++same;
       } catch (const Error& error) {
         ++refused;
@@ -209,7 +209,7 @@ TEST_CASE("A checkpoint with any bit flipped does not verify, or is the same", "
 
 TEST_CASE("A checkpoint of a later format is refused by its number", "[train]") {
   const ScratchDir scratch;
-  CheckpointFolder(scratch.path()).save(example(1));
+  CheckpointFolder(scratch.path()).save(numbered(1));
   const auto path = scratch / "step_1/manifest.json";
   auto manifest = nlohmann::json::parse(content(path));
   manifest["version"] = 2;
@@ -220,11 +220,11 @@ TEST_CASE("A checkpoint of a later format is refused by its number", "[train]") 
 TEST_CASE("A run does not begin anew where checkpoints are, but none verifies", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
-  folder.save(example(1));
-  folder.save(example(2));
+  folder.save(numbered(1));
+  folder.save(numbered(2));
   fs::remove(scratch / "step_1/manifest.json");
   fs::resize_file(scratch / "step_2/tensors.safetensors", 10);
-  const Small small;
+  const SmallRun small;
   auto run = small.run(scratch.path());
   std::vector<std::string> skipped;
   CHECK_THROWS_WITH(run.resume(&skipped), Contains("expected one that verifies, found none among 2; move them away") &&
@@ -240,7 +240,7 @@ TEST_CASE("A run does not begin anew where checkpoints are, but none verifies", 
 TEST_CASE("Damaged checkpoints are set aside when a run goes on from the one before", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path(), 3);
-  const Small small;
+  const SmallRun small;
   small.run(scratch.path()).run(6, small);
   fs::remove(scratch / "step_6/manifest.json");
   fs::resize_file(scratch / "step_4/tensors.safetensors", 10);
@@ -264,8 +264,8 @@ TEST_CASE("Damaged checkpoints are set aside when a run goes on from the one bef
 TEST_CASE("A run that was not resumed does not mix its checkpoints with those of another", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
-  const Small small;
-  folder.save(example(10));
+  const SmallRun small;
+  folder.save(numbered(10));
   CHECK_THROWS_WITH(small.run(scratch.path()).run(4, small),
                     Contains("step_2': expected no later one in the folder, found step_10; resume from it, or choose"));
   CHECK(folder.steps() == Steps{10});
@@ -279,7 +279,7 @@ TEST_CASE("What killed writers left behind goes with the next checkpoint", "[tra
     fs::create_directories(scratch / name);
     spill(scratch / name / ".tensors.safetensors.0123.tmp", "half");
   }
-  folder.save(example(4));
+  folder.save(numbered(4));
   CHECK(names(scratch.path()) == Names{"other.tmp", "step_4", "step_x.tmp"});
 }
 
@@ -296,8 +296,8 @@ TEST_CASE("What a killed process left beside a loss curve goes when it is writte
 TEST_CASE("A checkpoint is replaced by one of the same step in one piece", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path(), 1);
-  folder.save(example(4));
-  auto other = example(4);
+  folder.save(numbered(4));
+  auto other = numbered(4);
   other.tensors["weights/a"] = at::full({5}, 9.0);
   folder.save(other);
   CHECK(folder.load_newest()->tensors.at("weights/a").equal(at::full({5}, 9.0)));
@@ -306,7 +306,7 @@ TEST_CASE("A checkpoint is replaced by one of the same step in one piece", "[tra
 
 TEST_CASE("A checkpoint of another model is refused with the tensor that differs, and changes nothing", "[train]") {
   const ScratchDir scratch;
-  const Small small;
+  const SmallRun small;
   small.run(scratch.path()).run(2, small);
   const auto weight = at::full({4096}, 3.0).set_requires_grad(true);
   const auto refused = [&](Parameters parameters, const std::string& words) {
@@ -335,7 +335,7 @@ TEST_CASE("A checkpoint of another model is refused with the tensor that differs
 
 TEST_CASE("A checkpoint without the run's counters is refused before anything is changed", "[train]") {
   const ScratchDir scratch;
-  const Small small;
+  const SmallRun small;
   auto run = small.run(scratch.path());
   auto checkpoint = run.snapshot();
   for (auto& [name, tensor] : checkpoint.tensors) tensor = tensor.clone().zero_();

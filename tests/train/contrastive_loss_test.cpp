@@ -25,12 +25,12 @@ ModelFiles tiny_files() {
                           {.tokenizer = fixture("pipeline/fixtures/tiny-ip2p/tokenizer")});
 }
 
-BpeTokenizer tokenizer() {
+BpeTokenizer clip_tokenizer() {
   const auto at = tiny_files().tokenizer();
   return BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens);
 }
 
-ClipModel fresh() {
+ClipModel fresh_clip() {
   ClipModel model(ClipConfig::from_json(tiny_files().config("clip"), "tiny"));
   model.initialise(3);
   return model;
@@ -74,9 +74,9 @@ TEST_CASE("The contrastive loss and its gradients equal transformers' return_los
 }
 
 TEST_CASE("A small CLIP learns which caption belongs to which picture", "[train]") {
-  auto model = fresh();
+  auto model = fresh_clip();
   Noises source;
-  ContrastiveLoss loss(model, tokenizer(), source, {.batch = 6, .seed = 1});
+  ContrastiveLoss loss(model, clip_tokenizer(), source, {.batch = 6, .seed = 1});
   TrainingRun run(parameters_of(model), ConstantRate{3e-3}, TrainingOptions{});
   const double before = run.advance(loss).loss;
   CHECK(std::abs(before - std::log(6.0)) < 1.0);
@@ -88,15 +88,15 @@ TEST_CASE("A small CLIP learns which caption belongs to which picture", "[train]
 
 TEST_CASE("Contrastive training that is interrupted ends with the same bits", "[train]") {
   const auto run_to = [](std::int64_t stop, std::int64_t steps) {
-    auto model = fresh();
+    auto model = fresh_clip();
     Noises source;
-    ContrastiveLoss loss(model, tokenizer(), source, {.batch = 4, .seed = 2});
+    ContrastiveLoss loss(model, clip_tokenizer(), source, {.batch = 4, .seed = 2});
     TrainingRun run(parameters_of(model), ConstantRate{1e-3}, TrainingOptions{});
     run.run(stop, loss);
     auto snapshot = run.snapshot();
     for (auto& [name, tensor] : snapshot.tensors) tensor = tensor.clone();
-    auto other = fresh();
-    ContrastiveLoss other_loss(other, tokenizer(), source, {.batch = 4, .seed = 2});
+    auto other = fresh_clip();
+    ContrastiveLoss other_loss(other, clip_tokenizer(), source, {.batch = 4, .seed = 2});
     TrainingRun second(parameters_of(other), ConstantRate{1e-3}, TrainingOptions{});
     second.restore(snapshot);
     second.run(steps, other_loss);
@@ -107,7 +107,7 @@ TEST_CASE("Contrastive training that is interrupted ends with the same bits", "[
 }
 
 TEST_CASE("The logit scale is clamped to ln 100, without losing its gradient", "[train]") {
-  auto model = fresh();
+  auto model = fresh_clip();
   const auto parameters = parameters_of(model);
   {
     const at::NoGradGuard no_grad;
@@ -115,7 +115,7 @@ TEST_CASE("The logit scale is clamped to ln 100, without losing its gradient", "
     scale.fill_(7.0);
   }
   Noises source;
-  ContrastiveLoss loss(model, tokenizer(), source, {.batch = 3});
+  ContrastiveLoss loss(model, clip_tokenizer(), source, {.batch = 3});
   loss(0).backward();
   CHECK(model.module().logit_scale.item<float>() == Approx(std::log(100.0)));
   CHECK(model.module().logit_scale.grad().abs().item<double>() > 0.0);
@@ -123,9 +123,9 @@ TEST_CASE("The logit scale is clamped to ln 100, without losing its gradient", "
 
 TEST_CASE("The contrastive loss refuses batches that it cannot draw or pair", "[train]") {
   Noises source;
-  CHECK_THROWS_WITH(ContrastiveLoss(fresh(), tokenizer(), source, {.batch = 7}),
+  CHECK_THROWS_WITH(ContrastiveLoss(fresh_clip(), clip_tokenizer(), source, {.batch = 7}),
                     Contains("expected a batch of 2 to 6 pictures, found 7"));
-  CHECK_THROWS_WITH(ContrastiveLoss(fresh(), tokenizer(), source, {.batch = 2, .largest_scale = 0}),
+  CHECK_THROWS_WITH(ContrastiveLoss(fresh_clip(), clip_tokenizer(), source, {.batch = 2, .largest_scale = 0}),
                     Contains("expected a positive largest scale, found 0"));
   CHECK_THROWS_WITH(contrastive_loss(at::zeros({2, 4}), at::zeros({3, 4}), at::zeros({})),
                     Contains("found [2, 4] and [3, 4]"));

@@ -16,7 +16,7 @@ struct Golden {
   double epsilon, velocity;
 };
 
-constexpr std::array<Golden, 5> golden{{
+constexpr std::array<Golden, 5> golden_weights{{
     {0, 0.00425372412, 0.00425010873},
     {100, 0.591445386, 0.528884172},
     {400, 1, 0.424482822},
@@ -29,7 +29,7 @@ constexpr std::array<Golden, 5> golden{{
 TEST_CASE("Min-SNR weighs timesteps as diffusers' training scripts do", "[train]") {
   const auto alphas = DiscreteSchedule().alphas_cumprod();
   const MinSnrWeight weight;
-  for (const auto& expected : golden) {
+  for (const auto& expected : golden_weights) {
     const double snr = alphas[expected.timestep] / (1 - alphas[expected.timestep]);
     INFO("timestep " << expected.timestep);
     CHECK(weight(snr, PredictionType::epsilon) == Approx(expected.epsilon).epsilon(1e-4));

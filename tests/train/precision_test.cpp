@@ -44,7 +44,7 @@ TrainingOptions scaled_options(std::int64_t growth_interval = 3) {
 }
 
 /// A linear layer and a convolution of which fp16 autocast computes the products.
-struct Small {
+struct SmallNetwork {
   at::Tensor matrix = CounterNoise(1).normal({1, 6, 5}, 0)[0].clone().set_requires_grad(true);
   at::Tensor filter = CounterNoise(2).normal({1, 3, 2, 3, 3}, 0)[0].clone().set_requires_grad(true);
 
@@ -117,7 +117,7 @@ TEST_CASE("A scaled run makes the updates of torch.amp.GradScaler and leaves out
 }
 
 TEST_CASE("fp16 gradients that overflow lower the scale until they fit, and then training goes on", "[train]") {
-  const Small small;
+  const SmallNetwork small;
   const auto matrix = small.matrix.detach().clone();
   TrainingOptions options = scaled_options(2000);
   options.loss_scaler->initial_scale = 16777216.0;  // 2^24
@@ -141,7 +141,7 @@ TEST_CASE("A scaled run that is resumed ends with the bits, the scale and the co
   const auto train = [&](const std::string& folder, std::initializer_list<std::int64_t> ends) {
     Checkpoint last;
     for (const auto end : ends) {
-      const Small small;
+      const SmallNetwork small;
       auto options = scaled_options(4);
       options.folder = scratch / folder;
       options.loss_scaler->initial_scale = 16777216.0;
@@ -161,7 +161,7 @@ TEST_CASE("A scaled run that is resumed ends with the bits, the scale and the co
     CHECK(tensor.equal(parts.tensors.at(name)));
   }
   // A run without a scaler reads the checkpoint, and one with a scaler reads that of a run without.
-  const Small small;
+  const SmallNetwork small;
   TrainingOptions plain;
   plain.folder = scratch / "parts";
   TrainingRun run(small.parameters(), ConstantRate{1e-2}, plain);

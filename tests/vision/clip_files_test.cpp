@@ -11,7 +11,7 @@
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/train/export.hpp"
 #include "ip2p/vision/clip.hpp"
-#include "support/reference.hpp"
+#include "vision/golden_clip.hpp"
 
 namespace {
 
@@ -20,7 +20,7 @@ using namespace ip2p::testing;
 
 const ModelFilesOptions with_tokenizer{.tokenizer = fixture("pipeline/fixtures/tiny-ip2p/tokenizer")};
 
-ModelFiles tiny(ModelFilesOptions options = with_tokenizer) {
+ModelFiles tiny_files(ModelFilesOptions options = with_tokenizer) {
   return ModelFiles::open(fixture("vision/fixtures/tiny-clip"), options);
 }
 
@@ -28,11 +28,11 @@ ModelFiles tiny(ModelFilesOptions options = with_tokenizer) {
 
 TEST_CASE("The folder of a CLIP also gives the text encoder of Stable Diffusion", "[vision]") {
   const at::NoGradGuard no_grad;
-  const auto files = tiny();
+  const auto files = tiny_files();
   CHECK(files.has("clip"));
   const auto clip = load<ClipModel>(files);
   const auto text = load<ClipTextModel>(files);
-  const auto ids = SafetensorsFile::open(fixture("vision/fixtures/clip-expected.safetensors")).tensor("input_ids");
+  const auto ids = golden_clip().tensor("input_ids");
   CHECK(at::equal(text(ids), clip.module().text(ids)));
   CHECK_THAT(files.describe(), Contains("folder of a CLIP") && Contains("clip: CLIPModel"));
 }
@@ -74,7 +74,7 @@ TEST_CASE("ClipConfig refuses what it cannot build, naming the tower", "[vision]
 }
 
 TEST_CASE("ClipModel refuses shapes and texts that it cannot take", "[vision]") {
-  const auto model = load<ClipModel>(tiny());
+  const auto model = load<ClipModel>(tiny_files());
   CHECK_THROWS_WITH(model.project_images(at::zeros({1, 3, 32, 40})),
                     Contains("pixels: expected [B, 3, 32, 32], found [1, 3, 32, 40]"));
   CHECK_THROWS_WITH(model.project_texts(at::zeros({1, 77}, at::kLong)),
@@ -84,23 +84,23 @@ TEST_CASE("ClipModel refuses shapes and texts that it cannot take", "[vision]") 
 TEST_CASE("Weights of another CLIP are reported, with missing, unexpected and mis-shaped tensors", "[vision]") {
   auto options = with_tokenizer;
   options.overrides = {{"clip", {{"vision_config", {{"num_hidden_layers", 3}}}, {"projection_dim", 20}}}};
-  CHECK_THAT(error_of([&] { static_cast<void>(load<ClipModel>(tiny(options))); }),
+  CHECK_THAT(error_of([&] { static_cast<void>(load<ClipModel>(tiny_files(options))); }),
              Contains("tiny-clip (clip): the weights do not fit this architecture: 16 tensors missing, 0 unexpected, "
                       "2 of another shape") &&
                  Contains("visual_projection.weight: expected [20, 32], found [24, 32]") &&
                  Contains("missing: vision_model.encoder.layers.2."));
   options.overrides = {{"clip", {{"vision_config", {{"num_hidden_layers", 1}}}}}};
-  CHECK_THAT(error_of([&] { static_cast<void>(load<ClipModel>(tiny(options))); }),
+  CHECK_THAT(error_of([&] { static_cast<void>(load<ClipModel>(tiny_files(options))); }),
              Contains("0 tensors missing, 16 unexpected") && Contains("unexpected: vision_model.encoder.layers.1."));
 }
 
 TEST_CASE("A CLIP without a tokenizer says where one was looked for", "[vision]") {
-  CHECK_THAT(error_of([] { static_cast<void>(load<Clip>(tiny({}))); }), Contains("no tokenizer"));
+  CHECK_THAT(error_of([] { static_cast<void>(load<Clip>(tiny_files({}))); }), Contains("no tokenizer"));
 }
 
 TEST_CASE("A trained CLIP is saved as a folder that opens again, with every bit", "[vision]") {
   const ScratchDir scratch;
-  const auto files = tiny();
+  const auto files = tiny_files();
   const auto clip = load<ClipModel>(files, {.inference = false});
   save_component(clip, scratch.path(), at::kFloat);
   for (const char* name : {"vocab.json", "merges.txt"}) {

@@ -6,7 +6,7 @@
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "ip2p/vision/zero_shot.hpp"
-#include "support/reference.hpp"
+#include "vision/golden_clip.hpp"
 
 // Expected values: transformers' CLIPModel and open_clip, by tests/parity/make_clip_fixtures.py.
 
@@ -18,19 +18,11 @@ using namespace ip2p::testing;
 const std::vector<std::string> captions{"a photograph of a mountain lake", "a watercolour of a mountain lake in winter",
                                         "two dogs", "What if it were 1984? Add 12 red balloons; don't change the sky!"};
 
-SafetensorsFile expected() { return SafetensorsFile::open(fixture("vision/fixtures/clip-expected.safetensors")); }
-
 Clip tiny(nlohmann::json overrides = nlohmann::json::object(), at::ScalarType dtype = at::kFloat) {
   return load<Clip>(ModelFiles::open(fixture("vision/fixtures/tiny-clip"),
                                      {.tokenizer = fixture("pipeline/fixtures/tiny-ip2p/tokenizer"),
                                       .overrides = std::move(overrides)}),
                     {.dtype = dtype});
-}
-
-std::vector<Image> pictures(const SafetensorsFile& file) {
-  std::vector<Image> all;
-  for (int i = 0; i < 3; ++i) all.push_back(from_tensor(file.tensor("picture_" + std::to_string(i))));
-  return all;
 }
 
 at::Tensor unit(const at::Tensor& x) { return x / x.norm(2, {1}, true); }
@@ -40,7 +32,7 @@ at::Tensor unit(const at::Tensor& x) { return x / x.norm(2, {1}, true); }
 TEST_CASE("ClipModel equals transformers' CLIPModel", "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto clip = tiny();
-  const auto file = expected();
+  const auto file = golden_clip();
   CHECK(max_difference(clip.model().project_texts(file.tensor("input_ids")), file.tensor("text_features")) < 2e-4);
   CHECK(max_difference(clip.model().project_images(file.tensor("processor_pixels")),
                        file.tensor("processor_features")) < 2e-4);
@@ -55,8 +47,8 @@ TEST_CASE("ClipModel equals transformers' CLIPModel", "[vision][parity]") {
 TEST_CASE("Clip makes unit features of pictures and texts, in both views", "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto clip = tiny();
-  const auto file = expected();
-  const auto all = pictures(file);
+  const auto file = golden_clip();
+  const auto all = golden_pictures();
   CHECK(max_difference(clip.text_features(captions), unit(file.tensor("text_features"))) < 2e-4);
   CHECK(max_difference(clip.image_features(all), unit(file.tensor("released_features"))) < 2e-4);
   CHECK(max_difference(clip.with_view(ClipView::processor).image_features(all),
@@ -68,23 +60,23 @@ TEST_CASE("The end token 2 of older files means the largest id", "[vision][parit
   const at::NoGradGuard no_grad;
   const auto clip = tiny({{"clip", {{"text_config", {{"eos_token_id", 2}}}}}});
   CHECK(clip.model().config().eos_token_id == 2);
-  CHECK(max_difference(clip.text_features(captions), unit(expected().tensor("text_features"))) < 2e-4);
+  CHECK(max_difference(clip.text_features(captions), unit(golden_clip().tensor("text_features"))) < 2e-4);
 }
 
 TEST_CASE("Clip in bf16 stays near the fp32 reference", "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto clip = tiny(nlohmann::json::object(), at::kBFloat16);
-  const auto file = expected();
+  const auto file = golden_clip();
   CHECK(clip.text_features(captions).scalar_type() == at::kFloat);
   CHECK(max_difference(clip.text_features(captions), unit(file.tensor("text_features"))) < 0.03);
-  CHECK(max_difference(clip.image_features(pictures(file)), unit(file.tensor("released_features"))) < 0.03);
+  CHECK(max_difference(clip.image_features(golden_pictures()), unit(file.tensor("released_features"))) < 0.03);
 }
 
 TEST_CASE("edit_scores equals the released metrics, with its range of images and with the right one",
           "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto clip = tiny();
-  const auto file = expected();
+  const auto file = golden_clip();
   const std::span<const std::string> words(captions);
   for (const auto& [name, range] : {std::pair{"compat", ClipRange::compat}, std::pair{"correct", ClipRange::correct}}) {
     const auto scores =
@@ -101,11 +93,11 @@ TEST_CASE("edit_scores equals the released metrics, with its range of images and
 TEST_CASE("Classes are told by their names as with transformers", "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto clip = tiny().with_view(ClipView::processor);
-  const auto file = expected();
+  const auto file = golden_clip();
   const std::vector<std::string> classes{"dog", "mountain lake", "red balloon"};
   const std::vector<std::string> templates{"a photo of a {}.", "the {} in winter"};
   CHECK(max_difference(class_features(clip, classes, templates), file.tensor("class_features")) < 2e-4);
-  const auto shares = class_probabilities(clip, clip.image_features(pictures(file)), clip.text_features(captions));
+  const auto shares = class_probabilities(clip, clip.image_features(golden_pictures()), clip.text_features(captions));
   CHECK(max_difference(shares, file.tensor("probabilities")) < 2e-4);
   const std::vector<std::string> bad{"a photo"};
   CHECK_THROWS_WITH(class_features(clip, classes, bad),

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "support/reference.hpp"
+#include "vision/golden_clip.hpp"
 
 // Expected values: transformers' CLIPImageProcessor and torch's bicubic interpolation, by
 // tests/parity/make_clip_fixtures.py.
@@ -18,28 +18,20 @@ using namespace ip2p::testing;
 
 constexpr std::int64_t side = 32;
 
-SafetensorsFile expected() { return SafetensorsFile::open(fixture("vision/fixtures/clip-expected.safetensors")); }
-
-std::vector<Image> pictures(const SafetensorsFile& file) {
-  std::vector<Image> all;
-  for (int i = 0; i < 3; ++i) all.push_back(from_tensor(file.tensor("picture_" + std::to_string(i))));
-  return all;
-}
-
 }  // namespace
 
 TEST_CASE("clip_square has the bits of CLIPImageProcessor, for wide, tall and nearly square pictures", "[vision]") {
-  const auto file = expected();
+  const auto file = golden_clip();
   const auto squares = file.tensor("processor_squares");
-  const auto all = pictures(file);
+  const auto all = golden_pictures();
   for (std::size_t i = 0; i < all.size(); ++i) {
     CHECK(at::equal(to_tensor(clip_square(all[i], side)), squares[static_cast<std::int64_t>(i)]));
   }
 }
 
 TEST_CASE("clip_pixels equals CLIPImageProcessor and the released bicubic form", "[vision][parity]") {
-  const auto file = expected();
-  const auto all = pictures(file);
+  const auto file = golden_clip();
+  const auto all = golden_pictures();
   CHECK(max_difference(clip_pixels(all, side, ClipView::processor), file.tensor("processor_pixels")) < 1e-5);
   CHECK(max_difference(clip_pixels(all, side, ClipView::released), file.tensor("released_pixels")) < 1e-6);
 }

@@ -36,7 +36,8 @@ class AppendedFile {
 
   [[nodiscard]] std::int64_t size() const {
     struct stat info {};
-    require(::fstat(descriptor_, &info) == 0, "cannot read '{}': {}", path_.string(), errno_text(errno));
+    const bool told = ::fstat(descriptor_, &info) == 0;
+    require(told, "cannot read '{}': {}", path_.string(), errno_text(errno));
     return info.st_size;
   }
 
@@ -44,7 +45,8 @@ class AppendedFile {
   [[nodiscard]] bool lock() const { return ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
 
   void truncate(std::int64_t size) {
-    require(::ftruncate(descriptor_, size) == 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
+    const bool cut = ::ftruncate(descriptor_, size) == 0;  // before errno is read
+    require(cut, "cannot write '{}': {}", path_.string(), errno_text(errno));
   }
 
   void append(std::string_view text) {

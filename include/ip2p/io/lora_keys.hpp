@@ -63,11 +63,14 @@ inline std::string_view foreign_adapter(std::string_view name) {
 }
 
 /// `text` with every `from` replaced by `to`.
-inline std::string replace_all(std::string text, std::string_view from, std::string_view to) {
-  for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
-    text.replace(at, from.size(), to);
+inline std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+  std::string result;
+  std::size_t begin = 0;
+  for (auto at = text.find(from); at != std::string_view::npos; at = text.find(from, begin)) {
+    result.append(text.substr(begin, at - begin)).append(to);
+    begin = at + from.size();
   }
-  return text;
+  return result.append(text.substr(begin));
 }
 
 /// Reads the name of a tensor; nothing where no known writer would have given it to a LoRA of this library's models.

@@ -3,8 +3,12 @@
 /// \file
 /// The spatial transformer of the UNet: self-attention, text cross-attention and a gated feed-forward layer.
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -95,10 +99,31 @@ struct FeedForward : torch::nn::Module {
     out = net->register_module("2", std::make_shared<Linear>(hidden, channels));
   }
 
+  /// \param x [..., C]  \return [..., C]
   at::Tensor operator()(const at::Tensor& x) const {
-    const auto halves = (*proj)(x).chunk(2, -1);
-    return (*out)(halves[0] * at::gelu(halves[1]));
+    if (at::GradMode::is_enabled()) {
+      const auto halves = (*proj)(x).chunk(2, -1);
+      return (*out)(halves[0] * at::gelu(halves[1]));
+    }
+    const auto rows = x.flatten(0, -2);
+    if (!x.is_cpu() || rows.size(0) <= rows_at_once()) return gated(rows).view_as(x);
+    auto result = at::empty_like(rows);
+    for (std::int64_t first = 0; first < rows.size(0); first += rows_at_once()) {
+      const auto count = std::min(rows_at_once(), rows.size(0) - first);
+      result.narrow(0, first, count).copy_(gated(rows.narrow(0, first, count)));
+    }
+    return result.view_as(x);
   }
+
+  /// In place on its own values. \param rows [R, C]  \return [R, C]
+  [[nodiscard]] at::Tensor gated(const at::Tensor& rows) const {
+    auto halves = (*proj)(rows).chunk(2, -1);
+    return (*out)(halves[0].mul_(at::gelu_(halves[1])));
+  }
+
+  /// The hidden values are eight times the input. In larger blocks than these the C library would take them from the
+  /// system anew at each layer, and the system clears them first.
+  [[nodiscard]] std::int64_t rows_at_once() const { return (24 << 20) / 4 / proj->weight.size(0); }
 
   std::shared_ptr<torch::nn::Module> net;
   std::shared_ptr<Linear> proj, out;

@@ -4,6 +4,7 @@
 /// Brings together the processes that `torchrun` or Slurm started.
 
 #include "ip2p/parallel/environment.hpp"
+#include "ip2p/parallel/nccl.hpp"
 #include "ip2p/parallel/process_group.hpp"
 
 // The header of c10d's Gloo shows nothing without this.
@@ -87,8 +88,10 @@ inline std::string meet(c10d::Store& store, const ProcessPlace& place, std::chro
 
 }  // namespace detail
 
-/// Joins the processes that were started with this one; without others, a `ProcessGroup` alone.
-/// \throws Error when the place makes no sense, when others do not come within the timeout, or when this program was
+/// Joins the processes that were started with this one; without others, a `ProcessGroup` alone. Tensors of the CPU
+/// travel over Gloo; those of GPUs over NCCL in a program compiled with it when every process has a GPU of its own,
+/// else over Gloo. \throws Error when the place makes no sense, when others do not come within the timeout, or when
+/// this program was
 ///   compiled without Gloo's headers and there are others
 inline ProcessGroup launch(const ProcessPlace& place, [[maybe_unused]] const LaunchOptions& options = {}) {
   if (place.size == 1) return {};
@@ -120,7 +123,14 @@ inline ProcessGroup launch(const ProcessPlace& place, [[maybe_unused]] const Lau
     const auto gloo = c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", store), rank, size,
                                                 std::move(gloo_options));
     group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, gloo);
-    group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::GLOO, gloo);  // through host memory
+#ifdef IP2P_HAS_NCCL
+    const bool over_nccl = detail::all_have_gpus(*store, place);
+    if (over_nccl) detail::use_nccl(*group, store, place, options.timeout);
+#else
+    constexpr bool over_nccl = false;
+#endif
+    // Through host memory.
+    if (!over_nccl) group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::GLOO, gloo);
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
     group->setGroupName("ip2p");
     return {std::move(group), store, place.local_rank, options.timeout};

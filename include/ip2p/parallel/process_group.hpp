@@ -44,8 +44,8 @@ inline std::string list_of(const std::vector<std::int64_t>& numbers) {
 
 }  // namespace detail
 
-/// A `Communicator` over c10d's Gloo, which takes tensors of a GPU through host memory. Copies share one group; the
-/// default value is one process alone. Calls of one group must not run at the same time.
+/// A `Communicator` over c10d, with the engines that `launch()` chose: Gloo, or NCCL between GPUs. Copies share one
+/// group; the default value is one process alone. Calls of one group must not run at the same time.
 ///
 /// A call that fails, because a process is gone or did not take part within the timeout of `launch()`, throws `Error`
 /// with the operation, and with the ranks that gave no sign of life afterwards. The group cannot be used again then.

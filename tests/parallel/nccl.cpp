@@ -1,0 +1,19 @@
+// A program that trains over NCCL: built where a CUDA toolkit is, to show that it compiles and links. Started by
+// torchrun on a machine with several GPUs, it sums the ranks on them.
+#include <ATen/ops/full.h>
+
+#include <cstdio>
+
+#include "ip2p/parallel/launch.hpp"
+
+int main() {
+  const auto processes = ip2p::launch();
+  const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(processes.local_rank()));
+  const auto ranks = at::full({1}, processes.rank(), at::dtype(at::kFloat).device(device));
+  processes.all_reduce(ranks);
+  const auto size = static_cast<double>(processes.size());
+  const bool right = ranks.item<double>() == size * (size - 1) / 2;
+  std::printf("rank %d of %d: %s\n", static_cast<int>(processes.rank()), static_cast<int>(processes.size()),
+              right ? "the sum is right" : "the sum is wrong");
+  return right ? 0 : 1;
+}
