@@ -259,7 +259,7 @@ def count_pairs(folder):
     return {"prompts": len(seeds), "pairs": sum(len(entry[1]) for entry in seeds)}
 
 
-def train_editor(chain, name, data):
+def train_editor(chain, name, data, *options):
     s = chain.settings
     words = chain.run("editor_" + name, "train_editor", "--model", chain.path("text-to-image/model"), "--data", data,
                       "--out", chain.path("editors", name), "--crop", s["side"], "--resize-smallest", s["side"],
@@ -267,7 +267,7 @@ def train_editor(chain, name, data):
                       s["editor_batch"], "--micro-batch", s["editor_batch"], "--rate", s["editor_rate"], "--schedule",
                       "cosine", "--warmup", min(50, s["editor_steps"] // 5), "--clip", 1, "--ema", 0.995,
                       "--sample-every", 0, "--workers", 0, "--seed", s["seed"], "--cache",
-                      chain.path("cache", name), *chain.threads())
+                      chain.path("cache", name), *chain.threads(), *options)
     if "complete at step" not in words:
         raise Stop(f"train_editor stopped before its end; the same command goes on ({chain.path('logs')})")
 
@@ -422,7 +422,7 @@ def write_report(chain, results):
              "image-rendering:pixelated}figure{display:inline-block;margin:.5em}")
     page = f"<!doctype html><meta charset=utf-8><title>The paper in a box</title><style>{style}</style>"
     path("report.html").write_text(page + "\n".join(parts))
-    path("results.json").write_text(json.dumps(results, indent=1))
+    path("results.json").write_text(json.dumps({"settings": s, **results}, indent=1))
 
 
 # The chain -----------------------------------------------------------------------------------------------------------
@@ -505,6 +505,32 @@ def run_chain(chain, arguments):
     print(path("report.html"))
 
 
+def change_settings(parser, settings, texts):
+    """Applies each NAME=VALUE of --set."""
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in settings:
+            parser.error(f"--set: expected one of {', '.join(settings)}, found '{name}'")
+        try:
+            settings[name] = type(settings[name])(value)
+        except ValueError:
+            parser.error(f"--set {name}: expected a value like {settings[name]}, found '{value}'")
+
+
+def status_of(program, run):
+    """Calls `run()`; the exit status for how it ended."""
+    signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        run()
+    except Stop as problem:
+        print(f"{program}: {problem}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, Terminated):
+        print(f"{program}: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="folder of all artefacts; the same command goes on in it")
@@ -525,25 +551,13 @@ def main():
     if arguments.hours is not None:
         for name in GROWS:
             settings[name] = max(1, round(settings[name] * arguments.hours / SMALL_HOURS))
-    for text in arguments.set:
-        name, _, value = text.partition("=")
-        if name not in settings:
-            parser.error(f"--set: expected one of {', '.join(settings)}, found '{name}'")
-        try:
-            settings[name] = type(settings[name])(value)
-        except ValueError:
-            parser.error(f"--set {name}: expected a value like {settings[name]}, found '{value}'")
-    signal.signal(signal.SIGTERM, on_sigterm)
-    try:
+    change_settings(parser, settings, arguments.set)
+
+    def run():
         arguments.work.mkdir(parents=True, exist_ok=True)
         run_chain(Chain(arguments.work.resolve(), arguments.programs.resolve(), settings), arguments)
-    except Stop as problem:
-        print(f"paper_in_a_box: {problem}", file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, Terminated):
-        print("paper_in_a_box: stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+
+    return status_of("paper_in_a_box", run)
 
 
 if __name__ == "__main__":
