@@ -215,12 +215,12 @@ void write_model(const fs::path& folder, const ip2p::UNet& unet, const ip2p::Cli
                  const fs::path& tokenizer, std::int64_t picture) {
   ip2p::save_component(unet, folder);
   ip2p::save_component(text, folder);
-  ip2p::save_model_index(
-      folder, unet.in_channels(),
-      {.scheduler = {.prediction = ip2p::PredictionType::sample},
-       .tokenizer = tokenizer,
-       .settings = {
-           {"steps", 6}, {"resolution", picture}, {"image_scale", 1.0}, {"text_scale", 1.0}, {"sampler", "euler"}}});
+  ip2p::ExportOptions options;
+  options.scheduler.prediction = ip2p::PredictionType::sample;
+  options.tokenizer = tokenizer;
+  options.settings = {
+      {"steps", 6}, {"resolution", picture}, {"image_scale", 1.0}, {"text_scale", 1.0}, {"sampler", "euler"}};
+  ip2p::save_model_index(folder, unet.in_channels(), options);
 }
 
 /// The decoder without its weights' gradients, and pictures made with the weights as they are.
