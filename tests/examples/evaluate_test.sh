@@ -11,14 +11,7 @@ export OMP_NUM_THREADS=1
 
 cp -r "$fixtures/tiny-ip2p" sd && rm -r sd/unet && cp -r "$fixtures/tiny-sd/unet" sd/unet
 red_to_blue 1 1
-# A red disc on a gradient, 72x48 pixels.
-base64 -d > disc.png <<'PNG'
-iVBORw0KGgoAAAANSUhEUgAAAEgAAAAwCAIAAAA9/qu8AAABbElEQVR42mNkqPjPzMAw/BALA9MfhuEIRj026rFRj416bNRjA+yxsC2eyNydPtuHtsfiN/
-liFXeH+fOQ3+Yh5rHUDYHEKLPb5MvAwHAiYP3Q8FjGulCS1FtsCDwdtHqweyx7TSQZukzXhZ4LWT54PZa3KpZsvUZrIi+GLR6mxT1lDqOVxwqXpVJogv6K
-xCtRs4dpBU2B20Y9RgooWVBIFXN0FuVeT+gfpm1Fcp036rFRjw0SjzExMP2hOurJqqaKp65kVZPthtHifqh5jCZJkYHpT39BPoWeuliQT4kDhm0jmFYxxs
-D0Z1JJOtnOOleSTqHtNPQYA9OfqWXJZPjqdFky5VbT1mMMTH9mVMST5KsTFfFUsZceeWx2VTQzA0NS21L8yg5VRTMzMDAzUMc99Cs8FtaEQ2auIltWIovv
-hIlTy0sDVo+tqgtGnaSjiQNGh7hHPTbqsVGPjXps1GOjHhv12KjHRj026rHhAgAd5XMLTqHVVQAAAABJRU5ErkJggg==
-PNG
+red_disc disc.png
 cat > edits.jsonl <<'JSON'
 {"file": "disc.png", "input": "a red disc", "edit": "make it snowy", "output": "a red disc in snow"}
 {"file": "red.jpg", "input": "a red square", "edit": "make it blue", "output": "a blue square"}
@@ -44,7 +37,6 @@ TOML
 
 # journal_lines FOLDER: samples and headers that its journals hold.
 journal_lines() { cat "$1"/samples-*.jsonl 2> /dev/null | wc -l; }
-same() { cmp -s "$1" "$2" || fail "expected $1 and $2 to be equal"; }
 is_png() { [ "$(od -An -tx1 -N8 "$1" 2> /dev/null | tr -d ' ')" = 89504e470d0a1a0a ] || fail "expected a PNG: $1"; }
 
 echo "== usage and configuration"
@@ -52,37 +44,32 @@ run 0 --help
 for option in --config --curve --model --clip --edits --images --pairs --limit --resolution --range --seed --grid --out; do
   says "$option"
 done
+# wrong STATUS TEXT ARGUMENTS...: refused with TEXT.
+wrong() {
+  rm -rf out
+  run "$1" --config both.toml --out out "${@:3}"
+  says "$2"
+}
 run 2
 run 2 --config both.toml --out out --edits edits.jsonl --pairs set
-run 2 --config both.toml --out out --clip "tiny"
-says "expected NAME=PATH"
+wrong 2 "expected NAME=PATH" --clip "tiny"
 run 2 --config both.toml --out out --range signed
 sed 's/^grid/gird/' both.toml > misspelt.toml
 run 2 --config misspelt.toml --out out
 says "gird"
-run 1 --config both.toml --out out --curve "text2image"
-says "expected a method among instruct, sdedit, prompt-to-prompt, text2live, input, noise"
-run 1 --config both.toml --out out --curve "sdedit model=sd scale=1"
-says "curve 'sdedit': sdedit: expected settings among model, sampler, steps, strength, text-scale, found 'scale'"
-run 1 --config both.toml --out out --curve "sdedit strength=0.5"
-says "curve 'sdedit': model: expected one of editor, sd, found ''"
-run 1 --config both.toml --out out --curve "sdedit model=editor"
-says "expected a text-to-image model, found an InstructPix2Pix model"
-run 1 --config both.toml --out out2 --curve "instruct model=sd"
-says "expected an InstructPix2Pix model, found a text-to-image model"
-run 1 --config both.toml --out out --curve "text2live clip=vit"
-says "curve 'text2live': clip: expected one of tiny, found 'vit'"
-run 1 --config both.toml --out out3 --curve text2live
-says "Text2Live: picture: expected a shorter side whose smallest crop has at least 129 pixels for 7 scales"
-run 1 --config both.toml --out out --curve "instruct model=editor image-scale=2:1:0.5"
-says "expected FIRST:LAST:STEP"
-run 1 --config both.toml --out out --curve input --curve input
-says "expected each name once, found 'input' twice"
-run 1 --config both.toml --out out --images nowhere
-says "names a photograph that is not there"
-run 1 --config both.toml --out out --clip tiny=nowhere
-says "nowhere"
-rm -rf out out2 out3
+wrong 1 "expected a method among instruct, sdedit, prompt-to-prompt, text2live, input, noise" --curve "text2image"
+wrong 1 "curve 'sdedit': sdedit: expected settings among model, sampler, steps, strength, text-scale, found 'scale'" \
+  --curve "sdedit model=sd scale=1"
+wrong 1 "curve 'sdedit': model: expected one of editor, sd, found ''" --curve "sdedit strength=0.5"
+wrong 1 "expected a text-to-image model, found an InstructPix2Pix model" --curve "sdedit model=editor"
+wrong 1 "expected an InstructPix2Pix model, found a text-to-image model" --curve "instruct model=sd"
+wrong 1 "curve 'text2live': clip: expected one of tiny, found 'vit'" --curve "text2live clip=vit"
+wrong 1 "Text2Live: picture: expected a shorter side whose smallest crop has at least 129 pixels for 7 scales" --curve text2live
+wrong 1 "expected FIRST:LAST:STEP" --curve "instruct model=editor image-scale=2:1:0.5"
+wrong 1 "expected each name once, found 'input' twice" --curve input --curve input
+wrong 1 "names a photograph that is not there" --images nowhere
+wrong 1 "nowhere" --clip tiny=nowhere
+rm -rf out
 
 echo "== a whole run"
 run 0 --config both.toml --out whole
@@ -103,9 +90,9 @@ is_png whole/sheet.png
 grep -q 'sheet.png' whole/report.html || fail "expected the sheet on the page"
 grep -q 'a red disc in snow' whole/report.html || fail "expected the words of the edits on the page"
 run 1 --config both.toml --out whole --seed 1
-says "belongs to another evaluation: expected seed 1, found 0"
+says "belongs to another evaluation: seed: expected 1, found 0"
 run 1 --config both.toml --out whole --range compat
-says 'expected range "compat", found "correct"'
+says 'range: expected "compat", found "correct"'
 
 echo "== figures"
 if command -v gnuplot > /dev/null; then

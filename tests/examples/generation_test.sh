@@ -36,9 +36,6 @@ refuses() {
   [ ! -e never.png ] || fail "expected no picture: $program $*"
 }
 
-differ() { cmp -s "$1" "$2" && fail "expected $1 and $2 to differ"; }
-same() { cmp -s "$1" "$2" || fail "expected $1 and $2 to be equal"; }
-
 for program in text_to_image sdedit prompt_to_prompt invert_and_edit inpaint; do
   run 0 $program --help
   grep -q -- "--model" stdout || fail "expected the options in the help of $program"

@@ -36,6 +36,32 @@ ends() {
 # says TEXT: the last run printed TEXT.
 says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
 
+# The same bytes, or others.
+same() { cmp -s "$1" "$2" || fail "expected $1 and $2 to be equal"; }
+differ() { cmp -s "$1" "$2" && fail "expected $1 and $2 to differ"; }
+
+# refuses STATUS TEXT ARGUMENTS...: fails with TEXT on standard error, and writes nothing.
+refuses() {
+  local status=$1 text=$2
+  shift 2
+  rm -rf out
+  mkdir out
+  run "$status" "$@"
+  grep -qF -- "$text" stderr || fail "expected the error '$text': $*"
+  [ -z "$(ls out)" ] || fail "expected no output, found $(ls out): $*"
+}
+
+# red_disc FILE: a PNG of 72x48 pixels, a red disc on a gradient.
+red_disc() {
+  base64 -d > "$1" <<'PNG'
+iVBORw0KGgoAAAANSUhEUgAAAEgAAAAwCAIAAAA9/qu8AAABbElEQVR42mNkqPjPzMAw/BALA9MfhuEIRj026rFRj416bNRjA+yxsC2eyNydPtuHtsfiN/
+liFXeH+fOQ3+Yh5rHUDYHEKLPb5MvAwHAiYP3Q8FjGulCS1FtsCDwdtHqweyx7TSQZukzXhZ4LWT54PZa3KpZsvUZrIi+GLR6mxT1lDqOVxwqXpVJogv6K
+xCtRs4dpBU2B20Y9RgooWVBIFXN0FuVeT+gfpm1Fcp036rFRjw0SjzExMP2hOurJqqaKp65kVZPthtHifqh5jCZJkYHpT39BPoWeuliQT4kDhm0jmFYxxs
+D0Z1JJOtnOOleSTqHtNPQYA9OfqWXJZPjqdFky5VbT1mMMTH9mVMST5KsTFfFUsZceeWx2VTQzA0NS21L8yg5VRTMzMDAzUMc99Cs8FtaEQ2auIltWIovv
+hIlTy0sDVo+tqgtGnaSjiQNGh7hHPTbqsVGPjXps1GOjHhv12KjHRj026rHhAgAd5XMLTqHVVQAAAABJRU5ErkJggg==
+PNG
+}
+
 # A training set of COUNT prompts with a pair for each SEED: a red picture of 8x8 pixels that becomes blue. Leaves the
 # pictures as red.jpg and blue.jpg beside it. Usage: red_to_blue COUNT SEED...
 red_to_blue() {

@@ -23,17 +23,6 @@ PY
 good=(--clip clip --image photo.png --prompt "a golden box" --source "a box" --region box --size 48 --scales 3
   --channels 8 --views 3 --device cpu)
 
-# refuses STATUS TEXT ARGUMENTS...: fails with TEXT on standard error, and writes nothing.
-refuses() {
-  local status=$1 text=$2
-  shift 2
-  rm -rf out
-  mkdir out
-  run "$status" "$@"
-  grep -qF -- "$text" stderr || fail "expected the error '$text': $*"
-  [ -z "$(ls out)" ] || fail "expected no output, found $(ls out): $*"
-}
-
 # size_of PICTURE: width and height of a PNG.
 size_of() { od -An -tu1 -j16 -N8 "$1" | awk '{print $3 * 256 + $4, $7 * 256 + $8}'; }
 

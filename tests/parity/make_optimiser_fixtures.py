@@ -17,6 +17,17 @@ def numbers(tensor):
     return [float(f"{x:.9g}") for x in tensor.detach().flatten().tolist()]
 
 
+def update(optimiser, rate, parameters, draw):
+    """One update at this rate with the gradients that `draw(name, value)` gives, None for one that has none."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    for name, value in parameters.items():
+        value.grad = draw(name, value)
+    gradients = {name: numbers(value.grad) for name, value in parameters.items() if value.grad is not None}
+    optimiser.step()
+    return {"rate": rate, "gradients": gradients, "weights": {name: numbers(value) for name, value in parameters.items()}}
+
+
 def adafactor():
     """A linear layer, a bias, a convolution, a number, and a matrix that has no gradient in the third update. Gradients
     grow, so that updates are clipped, and the second convolution filter's are too small for the least moment."""
@@ -33,21 +44,14 @@ def adafactor():
         optimiser = torch.optim.Adafactor(parameters.values(), lr=0.01, **options)
         updates = []
         for step in range(5):
-            rate = 0.02 * (step + 1)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            gradients = {}
-            for name, value in parameters.items():
-                value.grad = torch.randn(value.shape, generator=generator) * 0.1 * 3.0**step
+
+            def draw(name, value):
+                gradient = torch.randn(value.shape, generator=generator) * 0.1 * 3.0**step
                 if name == "conv":
-                    value.grad[1] *= 1e-9
-                if name == "sometimes" and step == 2:
-                    value.grad = None
-                    continue
-                gradients[name] = numbers(value.grad)
-            optimiser.step()
-            updates.append({"rate": rate, "gradients": gradients,
-                            "weights": {name: numbers(value) for name, value in parameters.items()}})
+                    gradient[1] *= 1e-9
+                return None if name == "sometimes" and step == 2 else gradient
+
+            updates.append(update(optimiser, 0.02 * (step + 1), parameters, draw))
         state = {name: {key: numbers(tensor) for key, tensor in optimiser.state[value].items()}
                  for name, value in parameters.items()}
         found[case] = {"start": start, "updates": updates, "state": state}
@@ -68,17 +72,11 @@ def madgrad():
         parameters = {name: torch.randn(shape, generator=generator).mul_(0.3).requires_grad_() for name, shape in shapes.items()}
         start = {name: numbers(value) for name, value in parameters.items()}
         optimiser = MADGRAD(parameters.values(), **options)
-        updates = []
-        for rate in rates:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            gradients = {}
-            for name, value in parameters.items():
-                value.grad = torch.randn(value.shape, generator=generator) * 0.1
-                gradients[name] = numbers(value.grad)
-            optimiser.step()
-            updates.append({"rate": rate, "gradients": gradients,
-                            "weights": {name: numbers(value) for name, value in parameters.items()}})
+
+        def draw(name, value):
+            return torch.randn(value.shape, generator=generator) * 0.1
+
+        updates = [update(optimiser, rate, parameters, draw) for rate in rates]
         state = {name: {key: numbers(tensor) for key, tensor in optimiser.state[value].items()}
                  for name, value in parameters.items()}
         for name, kept in state.items():
