@@ -61,15 +61,9 @@ inline void add_options(CLI::App& app, Options& o) {
   what->add_option("--out", o.out, "folder of checkpoints, loss curve, samples and of the trained model")->required();
   what->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
   what->add_flag("--dry-run", o.dry_run, "say what would be done and what memory it takes, and end");
-  what->add_option("--device", o.device, "auto, cpu, cuda or cuda:N")
-      ->capture_default_str()
-      ->check(example::device_name);
-  what->add_option("--dtype", o.dtype, "arithmetic; weights stay fp32. auto: bf16 where the hardware has it, else fp32")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
-  what->add_option("--threads", o.threads, "CPU threads of each process, 0 for all")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1024));
+  example::add_device(*what, o.device);
+  example::add_dtype(*what, o.dtype);
+  example::add_threads(*what, o.threads);
   what->add_option("--workers", o.workers, "threads that prepare batches ahead")
       ->capture_default_str()
       ->check(CLI::Range(0, 256));

@@ -324,7 +324,7 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
   training->add_option("--seed", t.seed)->capture_default_str()->check(example::whole_number);
-  training->add_option("--threads", t.threads, "CPU threads (default: all)")->check(CLI::Range(1, 1024));
+  example::add_threads(*training, t.threads);
   training->callback([from, nothing] {
     if (from->count() + nothing->count() == 0) throw CLI::RequiredError("--model or --tokenizer");
   });

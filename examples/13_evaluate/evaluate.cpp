@@ -227,9 +227,8 @@ int main(int argc, char** argv) {
   example::add_common(app);
   app.footer(
       "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. Samples are kept "
-      "in --out as "
-      "they are made, and the same command goes on where a run ended. torchrun or srun start several processes, which "
-      "share the edits. Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C.");
+      "in --out as they are made, and the same command goes on where a run ended. torchrun or srun start several "
+      "processes, which share the edits. Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C.");
   evaluate::add_options(app, o);
   return example::run_program("evaluate", app, argc, argv,
                               [&](const example::Interrupt& interrupt) { return evaluate::run(o, interrupt); });

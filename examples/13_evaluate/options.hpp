@@ -117,15 +117,9 @@ inline void add_options(CLI::App& app, Options& o) {
   run->add_option("--out", o.out, "folder of samples, table, figures and report")->required();
   run->add_option("--grid", o.grid, "edits whose pictures are kept and shown")->capture_default_str()->check(count(0));
   run->add_option("--gnuplot", o.gnuplot, "program that draws the figures")->capture_default_str();
-  run->add_option("--device", o.device, "auto, cpu, cuda or cuda:N")
-      ->capture_default_str()
-      ->check(example::device_name);
-  run->add_option("--dtype", o.dtype, "auto: bf16 where the hardware has it, else fp32")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
-  run->add_option("--threads", o.threads, "CPU threads of each process, 0 for all")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1024));
+  example::add_device(*run, o.device);
+  example::add_dtype(*run, o.dtype);
+  example::add_threads(*run, o.threads);
 }
 
 }  // namespace evaluate

@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
     command->add_option("--batch", o.batch)->capture_default_str()->check(count);
     command->add_option("--rate", o.rate, "peak learning rate")->capture_default_str()->check(CLI::Range(1e-9, 1.0));
     command->add_option("--seed", o.seed)->capture_default_str()->check(example::whole_number);
-    command->add_option("--threads", o.threads, "CPU threads (default: all)")->check(CLI::Range(1, 1024));
+    example::add_threads(*command, o.threads);
   };
   ClipSettings c;
   auto* clip = app.add_subcommand("clip", "train a CLIP on the captioned pictures");
@@ -118,7 +118,7 @@ int main(int argc, char** argv) {
     command->add_option("--out", m.out, "folder for report.json and sheet.png")->required();
     command->add_option("--count", m.count, "pictures or pairs")->capture_default_str()->check(count);
     command->add_option("--seed", m.seed)->capture_default_str()->check(example::whole_number);
-    command->add_option("--threads", m.threads, "CPU threads (default: all)")->check(CLI::Range(1, 1024));
+    example::add_threads(*command, m.threads);
     return command;
   };
   const auto sampling = [&](CLI::App* command) {

@@ -68,6 +68,21 @@ inline bool same_file(const std::filesystem::path& a, const std::filesystem::pat
          (std::filesystem::weakly_canonical(a, ignored) == std::filesystem::weakly_canonical(b, ignored));
 }
 
+inline void add_device(CLI::App& app, std::string& device) {
+  app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str()->check(device_name);
+}
+
+inline void add_dtype(CLI::App& app, std::string& dtype) {
+  app.add_option("--dtype", dtype, "of the arithmetic. auto: bf16 where the hardware has it, else fp32")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
+}
+
+/// 0, the default, stands for all.
+inline void add_threads(CLI::App& app, int& threads) {
+  app.add_option("--threads", threads, "CPU threads of the process (default: all)")->check(CLI::Range(0, 1024));
+}
+
 /// A LoRA file and how much it counts.
 struct LoraChoice {
   std::filesystem::path file;
@@ -122,13 +137,11 @@ inline void add_model(CLI::App& app, ModelOptions& o) {
   repeated("--lora", o.loras, "LoRA to add, FILE or FILE:SCALE; may be given several times");
   app.add_flag("--lora-partial", o.partial_loras, "leave out what a LoRA has for layers that the model lacks");
   repeated("--embedding", o.embeddings, "textual inversion whose word prompts may use; may be given several times");
-  app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->check(device_name);
-  app.add_option("--dtype", o.dtype, "auto: bf16 where the hardware has it, else fp32")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
+  add_device(app, o.device);
+  add_dtype(app, o.dtype);
   app.add_flag("--low-memory", o.low_memory,
                "load text encoder and codec only while they work, tile the codec, keep weights in 16 bits");
-  app.add_option("--threads", o.threads, "CPU threads (default: all)")->check(CLI::Range(1, 1024));
+  add_threads(app, o.threads);
   app.add_flag("--no-ema", o.no_ema, "single file: take the raw weights although it holds averaged ones");
   app.add_option("--variant", o.variant, "folder: take *.VARIANT.safetensors, e.g. fp16");
   app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
