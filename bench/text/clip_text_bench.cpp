@@ -10,7 +10,7 @@
 
 namespace {
 
-void text_encode(benchmark::State& state) {
+void encode_prompts(benchmark::State& state) {
   const at::NoGradGuard no_grad;
   ip2p::ClipTextModel model{ip2p::ClipTextConfig{}};
   ip2p::initialise(model.module(), ip2p::bench::seed);
@@ -24,7 +24,7 @@ void text_encode(benchmark::State& state) {
 
 }  // namespace
 
-BENCHMARK(text_encode)
+BENCHMARK(encode_prompts)
     ->Name("sd15/text_encode")
     ->ArgNames({"prompts", "dtype"})
     ->ArgsProduct({{2}, {0, 1}})

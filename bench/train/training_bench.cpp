@@ -72,7 +72,7 @@ void measure(benchmark::State& state, const ModelFiles& files, Source& pairs) {
 }
 
 template <class Use>
-void with_model(benchmark::State& state, Use&& use) {
+void with_training_model(benchmark::State& state, Use&& use) {
   const char* folder = std::getenv("IP2P_BENCH_MODEL");
   if (folder == nullptr) {
     state.SkipWithError("IP2P_BENCH_MODEL names no model folder");
@@ -82,7 +82,7 @@ void with_model(benchmark::State& state, Use&& use) {
 }
 
 void online(benchmark::State& state) {
-  with_model(state, [&](const ModelFiles& files) {
+  with_training_model(state, [&](const ModelFiles& files) {
     const RandomPictures pictures(state.range(0));
     const PairAugmentation augmentation{
         .smallest = state.range(0), .largest = state.range(0) + state.range(0) / 8, .crop = state.range(0)};
@@ -92,7 +92,7 @@ void online(benchmark::State& state) {
 }
 
 void cached(benchmark::State& state) {
-  with_model(state, [&](const ModelFiles& files) {
+  with_training_model(state, [&](const ModelFiles& files) {
     const KlAutoencoder codec(KlAutoencoderConfig::from_json(files.config("vae"), "vae"));
     const RandomLatents pairs(codec.latent_channels(), state.range(0) / codec.downscale());
     measure(state, files, pairs);

@@ -10,7 +10,7 @@
 
 namespace {
 
-void unet_step(benchmark::State& state) {
+void step(benchmark::State& state) {
   const at::NoGradGuard no_grad;
   const auto latent = state.range(0) / 8;
   const auto branches = state.range(1);
@@ -30,7 +30,7 @@ void unet_step(benchmark::State& state) {
 
 }  // namespace
 
-BENCHMARK(unet_step)
+BENCHMARK(step)
     ->Name("sd15/unet_step")
     ->ArgNames({"pixels", "branches", "dtype"})
     ->ArgsProduct({{256, 512}, {1, 3}, {0, 1}})

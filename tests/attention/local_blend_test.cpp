@@ -29,10 +29,10 @@ WordSwap golden_swap() {
       std::vector{testing::golden_prompt(swaps[0]["edited"]), testing::golden_prompt(swaps[1]["edited"])});
 }
 
-const LocalBlendOptions words{.words = {{5}, {5, 6}, {5}}};
-const LocalBlendOptions with_subtract{.words = words.words, .subtract = {{8}, {9, 10}, {8}}};
+const LocalBlendOptions both_words{.words = {{5}, {5, 6}, {5}}};
+const LocalBlendOptions with_subtract{.words = both_words.words, .subtract = {{8}, {9, 10}, {8}}};
 
-AttentionSite cross_site(std::int64_t side, const Step& step, const std::vector<Branch>& branches = {}) {
+AttentionSite square_site(std::int64_t side, const Step& step, const std::vector<Branch>& branches = {}) {
   return {.cross = true, .height = side, .width = side, .step = step, .branches = branches};
 }
 
@@ -51,10 +51,10 @@ TEST_CASE("Observed keeps the laws of attention and gives its base's bits", "[at
   testing::check_attention(Observed(SelfReplace{}, counter), {.group = 2, .edits = edits});
   testing::check_attention(Observed(Observed(PromptToPrompt{golden_swap()}, counter), counter), {.group = 3});
   REQUIRE(counter->records > 0);
-  const auto input = testing::attention_input(cross_site(4, {}), 3, 77);
+  const auto input = testing::attention_input(square_site(4, {}), 3, 77);
   const PromptToPrompt base{golden_swap()};
-  CHECK(Observed(base, counter)(cross_site(4, {}), input.q, input.k, input.v)
-            .equal(base(cross_site(4, {}), input.q, input.k, input.v)));
+  CHECK(Observed(base, counter)(square_site(4, {}), input.q, input.k, input.v)
+            .equal(base(square_site(4, {}), input.q, input.k, input.v)));
   CHECK_THROWS_WITH(Observed(base, std::shared_ptr<Counter>{}), "Observed: expected a recorder, found none");
 }
 
@@ -63,7 +63,7 @@ TEST_CASE("LocalBlend makes the published masks from the maps of a run", "[atten
   // The second branch's queries are the first's backwards: its maps must not count.
   const std::vector<Branch> branches{{false, true}, {true, true}};
   const auto both = [](const at::Tensor& x) { return at::cat({x.flip({2}), x}); };
-  const auto blend = std::make_shared<LocalBlend>(words);
+  const auto blend = std::make_shared<LocalBlend>(both_words);
   const auto without = std::make_shared<LocalBlend>(with_subtract);
   const Observed attend(
       Observed(PromptToPrompt<WordSwap>{.edit = golden_swap(), .cross = {.common = {0.0, 0.4}}}, blend), without);
@@ -76,7 +76,7 @@ TEST_CASE("LocalBlend makes the published masks from the maps of a run", "[atten
       for (std::int64_t layer = 0; layer < 3; ++layer) {
         const auto q = both(fixture.tensor(fmt::format("q.{}.{}", i, layer)));
         const auto k = both(fixture.tensor(fmt::format("k.{}", layer)));
-        (void)attend(cross_site(layer == 1 ? 4 : 8, step, branches), q, k, k);
+        (void)attend(square_site(layer == 1 ? 4 : 8, step, branches), q, k, k);
       }
       INFO("run " << run << ", step " << i);
       CHECK(blend->mask(32, 32).squeeze(1).equal(fixture.tensor(fmt::format("mask.{}", i)).to(at::kBool)));
@@ -93,7 +93,7 @@ TEST_CASE("LocalBlend puts the source back outside the words of source and edite
   const at::Tensor latents = CounterNoise(3).normal({4, 2, 16, 16}, 0);
   for (std::int64_t i = 0; i < 10; ++i) {
     const Step step{.index = i, .count = 10};
-    blend.record(cross_site(4, step), spots(4));
+    blend.record(square_site(4, step), spots(4));
     const auto revised = blend.revise(step, latents);
     if (i < 2) {  // a fifth of ten steps
       CHECK(revised.equal(latents));
@@ -122,7 +122,7 @@ TEST_CASE("LocalBlend puts the source back outside the words of source and edite
 TEST_CASE("LocalBlend forgets a run that was broken off", "[attention]") {
   LocalBlend blend(LocalBlendOptions{.words = {{1}}, .start_blend = 0.0});
   const auto mask_after = [&](const at::Tensor& sums, std::int64_t index) {
-    blend.record(cross_site(4, {.index = index, .count = 3}), sums);
+    blend.record(square_site(4, {.index = index, .count = 3}), sums);
     return blend.mask(16, 16);
   };
   const auto spot = spots(1);
@@ -143,10 +143,10 @@ TEST_CASE("LocalBlend takes maps of a quarter of the latents' sides, rounded up"
   CHECK(blend.mask(17, 12).sizes() == at::IntArrayRef({1, 1, 17, 12}));
   CHECK(blend.mask(20, 10).all().item<bool>());
   CHECK_THROWS_WITH(blend.mask(16, 12), "LocalBlend: expected cross-attention layers with maps of 4x3, found 5x3");
-  CHECK_THROWS_WITH(LocalBlend(words).mask(16, 16),
+  CHECK_THROWS_WITH(LocalBlend(both_words).mask(16, 16),
                     "LocalBlend: expected cross-attention layers with maps of 4x4, found none recorded");
-  CHECK(blend.wants(cross_site(32, step)));
-  CHECK_FALSE(blend.wants(cross_site(33, step)));
+  CHECK(blend.wants(square_site(32, step)));
+  CHECK_FALSE(blend.wants(square_site(33, step)));
 }
 
 TEST_CASE("LocalBlend refuses lists that do not fit", "[attention]") {

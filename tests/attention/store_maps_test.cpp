@@ -11,8 +11,8 @@ using namespace ip2p;
 
 namespace {
 
-AttentionSite cross_site(std::int64_t height, std::int64_t width, std::int64_t index,
-                         const std::vector<Branch>& branches) {
+AttentionSite map_site(std::int64_t height, std::int64_t width, std::int64_t index,
+                       const std::vector<Branch>& branches) {
   return {.cross = true, .height = height, .width = width, .step = {.index = index, .count = 10}, .branches = branches};
 }
 
@@ -27,7 +27,7 @@ TEST_CASE("StoreMaps averages the text branch's maps over heads, layers and step
     const auto rows = CounterNoise(static_cast<std::uint64_t>(call)).normal({4, 2, 12 + 77, 8}, 0);
     const auto q = rows.narrow(2, 0, 12);
     const auto k = rows.narrow(2, 12, 77);
-    (void)attend(cross_site(4, 3, call, branches), q, k, k);
+    (void)attend(map_site(4, 3, call, branches), q, k, k);
     expected += testing::explicit_maps(q, k).narrow(0, 0, 2).mean(1).transpose(1, 2).unflatten(2, {4, 3}) / 3.0;
   }
   CHECK(testing::largest_difference(store->maps(4, 3), expected) < 1e-6);
@@ -35,16 +35,16 @@ TEST_CASE("StoreMaps averages the text branch's maps over heads, layers and step
 
   // Self-attention, branches without text and large maps leave no trace.
   const std::vector<Branch> null{{false, true}};
-  const auto input = testing::attention_input(cross_site(2, 2, 0, null), 2, 77);
-  (void)attend(cross_site(2, 2, 0, null), input.q, input.k, input.v);
-  auto self = cross_site(2, 2, 0, branches);
+  const auto input = testing::attention_input(map_site(2, 2, 0, null), 2, 77);
+  (void)attend(map_site(2, 2, 0, null), input.q, input.k, input.v);
+  auto self = map_site(2, 2, 0, branches);
   self.cross = false;
   (void)attend(self, input.q, input.q, input.q);
-  CHECK_FALSE(store->wants(cross_site(33, 32, 0, branches)));
+  CHECK_FALSE(store->wants(map_site(33, 32, 0, branches)));
   REQUIRE(store->sizes() == std::vector{std::pair<std::int64_t, std::int64_t>{4, 3}});
 
   CHECK_THROWS_WITH(
-      attend(cross_site(4, 3, 0, {}), at::ones({1, 2, 12, 8}), at::ones({1, 2, 77, 8}), at::ones({1, 2, 77, 8})),
+      attend(map_site(4, 3, 0, {}), at::ones({1, 2, 12, 8}), at::ones({1, 2, 77, 8}), at::ones({1, 2, 77, 8})),
       "recorded maps: expected [2, 77, 4, 3] as before, found [1, 77, 4, 3]: clear() them before another "
       "run");
   store->clear();
@@ -58,7 +58,7 @@ TEST_CASE("StoreMaps sees the maps that an edit makes", "[attention]") {
   at::Tensor scales = at::ones({77});
   scales[3] = 4.0F;
   const PromptToPrompt edit{Reweight<>{.scales = scales}};
-  const auto site = cross_site(4, 3, 0, {});
+  const auto site = map_site(4, 3, 0, {});
   const auto input = testing::attention_input(site, 2, 77);
   // 16-bit queries: the recorded maps are those of their values, not of rounded sums.
   const auto q = input.q.to(at::kBFloat16);

@@ -23,7 +23,7 @@ using ip2p::testing::error_of;
 using ip2p::testing::ScratchDir;
 using ip2p::testing::spill;
 
-std::string opening(const std::filesystem::path& path, const ip2p::ModelFilesOptions& options = {}) {
+std::string opening_folder(const std::filesystem::path& path, const ip2p::ModelFilesOptions& options = {}) {
   return error_of([&] { static_cast<void>(ModelFiles::open(path, options)); });
 }
 
@@ -45,14 +45,14 @@ TEST_CASE("ModelFiles: variants of a folder are chosen by name, and the only one
   CHECK(first_weight(ModelFiles::open(both, {.variant = "fp16"})) == 2);
   CHECK_THAT(ModelFiles::open(both, {.variant = "fp16"}).describe(),
              Contains("8 input channels (InstructPix2Pix)") && Contains("diffusion_pytorch_model.fp16.safetensors"));
-  CHECK_THAT(opening(both, {.variant = "bf16"}), Contains("no bf16 safetensors weights") &&
-                                                     Contains("'diffusion_pytorch_model.bf16.safetensors'") &&
-                                                     Contains("found 'config.json'"));
+  CHECK_THAT(opening_folder(both, {.variant = "bf16"}), Contains("no bf16 safetensors weights") &&
+                                                            Contains("'diffusion_pytorch_model.bf16.safetensors'") &&
+                                                            Contains("found 'config.json'"));
   add_unet(scratch / "one", {{"diffusion_pytorch_model.fp16.safetensors", 3}});
   CHECK(first_weight(ModelFiles::open(scratch / "one")) == 3);
   add_unet(scratch / "two",
            {{"diffusion_pytorch_model.fp16.safetensors", 3}, {"diffusion_pytorch_model.ema.safetensors", 4}});
-  CHECK_THAT(opening(scratch / "two"), Contains("variants 'ema', 'fp16'") && Contains("option 'variant'"));
+  CHECK_THAT(opening_folder(scratch / "two"), Contains("variants 'ema', 'fp16'") && Contains("option 'variant'"));
 }
 
 TEST_CASE("ModelFiles: sharded weights are gathered; shards that are missing or elsewhere are refused", "[io]") {
@@ -70,22 +70,22 @@ TEST_CASE("ModelFiles: sharded weights are gathered; shards that are missing or 
   CHECK(first_weight(ModelFiles::open(scratch / "m")) == 5);
   CHECK(ModelFiles::open(scratch / "m").weights("unet").at("v").read().numel() == 3);
   write_index("a-00003-of-00003.safetensors");
-  CHECK_THAT(opening(scratch / "m"), Contains("1 of 2 shards are missing: 'a-00003-of-00003.safetensors'"));
+  CHECK_THAT(opening_folder(scratch / "m"), Contains("1 of 2 shards are missing: 'a-00003-of-00003.safetensors'"));
   write_index("a-00001-of-00002.safetensors");
-  CHECK_THAT(opening(scratch / "m"), Contains("has no tensor 'v'"));
+  CHECK_THAT(opening_folder(scratch / "m"), Contains("has no tensor 'v'"));
   ip2p::write_safetensors(scratch / "m" / "secret.safetensors", {{"v", at::ones({1})}});
   for (const auto& shard : {(scratch / "m" / "secret.safetensors").string(), std::string("../secret.safetensors"),
                             std::string("x/../../secret.safetensors"), std::string("..\\secret.safetensors"),
                             std::string(), std::string("a\0.safetensors", 14)}) {
     write_index(shard);
-    CHECK_THAT(opening(scratch / "m"), Contains("refuses the shard") && Contains("same folder"));
+    CHECK_THAT(opening_folder(scratch / "m"), Contains("refuses the shard") && Contains("same folder"));
   }
   for (const char* bad : {"{}", R"({"weight_map":[]})", R"({"weight_map":{}})"}) {
     spill(unet / index, bad);
-    CHECK_THAT(opening(scratch / "m"), Contains("non-empty object 'weight_map'"));
+    CHECK_THAT(opening_folder(scratch / "m"), Contains("non-empty object 'weight_map'"));
   }
   spill(unet / index, R"({"weight_map":{"w":7}})");
-  CHECK_THAT(opening(scratch / "m"), Contains("shard of tensor 'w' must be a string"));
+  CHECK_THAT(opening_folder(scratch / "m"), Contains("shard of tensor 'w' must be a string"));
 }
 
 TEST_CASE("ModelFiles: names of older writers load", "[io]") {
@@ -135,17 +135,17 @@ TEST_CASE("ModelFiles opens the folder of one component, and reports folders it 
   add_unet(scratch / "m", {{"diffusion_pytorch_model.safetensors", 7}});
   CHECK(first_weight(ModelFiles::open(scratch / "m" / "unet")) == 7);
 
-  CHECK_THAT(opening(scratch.path()),
+  CHECK_THAT(opening_folder(scratch.path()),
              Contains("cannot tell what model this is") && Contains("'unet', 'vae'") && Contains("found 'm'"));
   spill(scratch / "pickled" / "unet" / "config.json", "{}");
   spill(scratch / "pickled" / "unet" / "diffusion_pytorch_model.bin", "PK");
-  CHECK_THAT(opening(scratch / "pickled"), Contains("found 'config.json', 'diffusion_pytorch_model.bin'") &&
-                                               Contains("pickled weights can run code"));
+  CHECK_THAT(opening_folder(scratch / "pickled"), Contains("found 'config.json', 'diffusion_pytorch_model.bin'") &&
+                                                      Contains("pickled weights can run code"));
   ip2p::write_safetensors(scratch / "m" / "loose.safetensors", {{"w", at::ones({1})}});
   std::filesystem::remove_all(scratch / "m" / "unet");
-  CHECK_THAT(opening(scratch / "m"), Contains("to open 'loose.safetensors', give the path of the file itself"));
+  CHECK_THAT(opening_folder(scratch / "m"), Contains("to open 'loose.safetensors', give the path of the file itself"));
   std::filesystem::create_directories(scratch / "bare" / "unet");
-  CHECK_THAT(opening(scratch / "bare"), Contains("expected a config.json, found nothing"));
+  CHECK_THAT(opening_folder(scratch / "bare"), Contains("expected a config.json, found nothing"));
 
   const auto config = scratch / "bad" / "config.json";
   for (const auto& [text, words] : {std::pair<const char*, const char*>{"", "not valid JSON"},
@@ -156,6 +156,6 @@ TEST_CASE("ModelFiles opens the folder of one component, and reports folders it 
                                     {R"({"_class_name":"SD3Transformer2DModel"})", "'SD3Transformer2DModel'"},
                                     {R"({"_class_name":7})", "_class_name ''"}}) {
     spill(config, text);
-    CHECK_THAT(opening(scratch / "bad"), Contains(words) && Contains("bad"));
+    CHECK_THAT(opening_folder(scratch / "bad"), Contains(words) && Contains("bad"));
   }
 }

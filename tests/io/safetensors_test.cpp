@@ -33,7 +33,7 @@ using ip2p::testing::slurp;
 using ip2p::testing::spill;
 
 /// What opening a file of these bytes says.
-std::string opening(std::string_view bytes) {
+std::string opening_bytes(std::string_view bytes) {
   const ScratchDir scratch;
   spill(scratch / "x.safetensors", bytes);
   return error_of([&] { static_cast<void>(SafetensorsFile::open(scratch / "x.safetensors")); });
@@ -134,7 +134,10 @@ TEST_CASE("write_safetensors keeps the old file when it refuses", "[io]") {
   CHECK_THAT(refuse({{"wide", at::zeros({1}, at::kComplexDouble)}}), Contains("wide") && Contains("no dtype"));
   CHECK_THAT(refuse({{"__metadata__", at::ones({1})}}), Contains("__metadata__"));
   CHECK_THAT(refuse({{"\xFF", at::ones({1})}}), Contains("cannot be the name"));
-  CHECK_THAT(error_of([&] { ip2p::write_safetensors(path, {}, {{"k", "\xFF"}}); }), Contains("UTF-8"));
+  CHECK_THAT(error_of([&] {
+               ip2p::write_safetensors(path, std::map<std::string, at::Tensor>{}, {{"k", "\xFF"}});
+             }),
+             Contains("UTF-8"));
   CHECK_THAT(error_of([&] {
                ip2p::write_safetensors(scratch / "no" / "x.safetensors", {{"a", at::ones({1})}});
              }),
@@ -144,111 +147,115 @@ TEST_CASE("write_safetensors keeps the old file when it refuses", "[io]") {
 }
 
 TEST_CASE("safetensors: what the reference accepts is accepted", "[io]") {
-  CHECK(opening(crafted("{}")) == "no error");
-  CHECK(opening(crafted("{}      ")) == "no error");
-  CHECK(opening(crafted(R"({"__metadata__":null})")) == "no error");
-  CHECK(opening(crafted(R"({"a":{"dtype":"F32","shape":[],"data_offsets":[0,4],"x":{"y":[1,{"z":2}]}}})", "1234")) ==
+  CHECK(opening_bytes(crafted("{}")) == "no error");
+  CHECK(opening_bytes(crafted("{}      ")) == "no error");
+  CHECK(opening_bytes(crafted(R"({"__metadata__":null})")) == "no error");
+  CHECK(opening_bytes(crafted(R"({"a":{"dtype":"F32","shape":[],"data_offsets":[0,4],"x":{"y":[1,{"z":2}]}}})",
+                              "1234")) == "no error");
+  CHECK(opening_bytes(crafted(one_tensor("F32", "[0,5]", "[0,0]"))) == "no error");
+  CHECK(opening_bytes(crafted(R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},)"
+                              R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+                              "12")) == "no error");
+  CHECK(opening_bytes(crafted(R"({"../../etc/passwd":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1")) ==
         "no error");
-  CHECK(opening(crafted(one_tensor("F32", "[0,5]", "[0,0]"))) == "no error");
-  CHECK(opening(crafted(R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},)"
-                        R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
-                        "12")) == "no error");
-  CHECK(opening(crafted(R"({"../../etc/passwd":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1")) == "no error");
 }
 
 TEST_CASE("safetensors: damaged files are refused in the reference's order", "[io]") {
   SECTION("length field and file size") {
-    CHECK_THAT(opening(""), Contains("at least 8 bytes") && Contains("found 0"));
-    CHECK_THAT(opening("1234567"), Contains("at least 8 bytes") && Contains("found 7"));
+    CHECK_THAT(opening_bytes(""), Contains("at least 8 bytes") && Contains("found 0"));
+    CHECK_THAT(opening_bytes("1234567"), Contains("at least 8 bytes") && Contains("found 7"));
     std::string huge = crafted("{}");
     const std::uint64_t length = 100'000'001;
     std::memcpy(huge.data(), &length, 8);
-    CHECK_THAT(opening(huge), Contains("claims 100000001 bytes") && Contains("at most 100000000"));
+    CHECK_THAT(opening_bytes(huge), Contains("claims 100000001 bytes") && Contains("at most 100000000"));
     const std::uint64_t all_ones = std::numeric_limits<std::uint64_t>::max();
     std::memcpy(huge.data(), &all_ones, 8);
-    CHECK_THAT(opening(huge), Contains("at most 100000000"));
+    CHECK_THAT(opening_bytes(huge), Contains("at most 100000000"));
     const std::uint64_t three = 3;
     std::memcpy(huge.data(), &three, 8);
-    CHECK_THAT(opening(huge), Contains("truncated") && Contains("claims 3 bytes"));
+    CHECK_THAT(opening_bytes(huge), Contains("truncated") && Contains("claims 3 bytes"));
   }
   SECTION("text") {
-    CHECK_THAT(opening(crafted("{\"a\xFF\":1}")), Contains("not UTF-8") && Contains("byte 3"));
-    CHECK_THAT(opening(crafted("{\"\xED\xA0\x80\":1}")), Contains("not UTF-8"));
-    CHECK_THAT(opening(crafted("{\"\xC0\xAF\":1}")), Contains("not UTF-8"));
-    CHECK_THAT(opening(crafted("")), Contains("not valid JSON"));
-    CHECK_THAT(opening(crafted("{\"a\":")), Contains("not valid JSON"));
-    CHECK_THAT(opening(crafted("{} {}")), Contains("not valid JSON"));
-    CHECK_THAT(opening(crafted(std::string("{}\0", 3))), Contains("not valid JSON"));
-    CHECK_THAT(opening(crafted("[1]")), Contains("the header must be an object"));
-    CHECK_THAT(opening(crafted("7")), Contains("the header must be an object"));
-    CHECK_THAT(opening(crafted(std::string(100000, '['))), Contains("must be an object"));
-    CHECK_THAT(opening(crafted(R"({"a":7})")), Contains("the entry 'a' must be an object"));
-    CHECK_THAT(opening(crafted(R"({"__metadata__":{"k":1}})")), Contains("'k' must be a string"));
-    CHECK_THAT(opening(crafted(R"({"a":{"dtype":"F32","shape":[1]}})")), Contains("'a' lacks its data_offsets"));
-    CHECK_THAT(opening(crafted(R"({"a":{"dtype":"F32","data_offsets":[0,4]}})")), Contains("lacks its shape"));
-    CHECK_THAT(opening(crafted(R"({"a":{"shape":[1],"data_offsets":[0,4]}})")), Contains("lacks its dtype"));
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[-1]", "[0,4]"))), Contains("negative number -1"));
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[1.5]", "[0,4]"))),
+    CHECK_THAT(opening_bytes(crafted("{\"a\xFF\":1}")), Contains("not UTF-8") && Contains("byte 3"));
+    CHECK_THAT(opening_bytes(crafted("{\"\xED\xA0\x80\":1}")), Contains("not UTF-8"));
+    CHECK_THAT(opening_bytes(crafted("{\"\xC0\xAF\":1}")), Contains("not UTF-8"));
+    CHECK_THAT(opening_bytes(crafted("")), Contains("not valid JSON"));
+    CHECK_THAT(opening_bytes(crafted("{\"a\":")), Contains("not valid JSON"));
+    CHECK_THAT(opening_bytes(crafted("{} {}")), Contains("not valid JSON"));
+    CHECK_THAT(opening_bytes(crafted(std::string("{}\0", 3))), Contains("not valid JSON"));
+    CHECK_THAT(opening_bytes(crafted("[1]")), Contains("the header must be an object"));
+    CHECK_THAT(opening_bytes(crafted("7")), Contains("the header must be an object"));
+    CHECK_THAT(opening_bytes(crafted(std::string(100000, '['))), Contains("must be an object"));
+    CHECK_THAT(opening_bytes(crafted(R"({"a":7})")), Contains("the entry 'a' must be an object"));
+    CHECK_THAT(opening_bytes(crafted(R"({"__metadata__":{"k":1}})")), Contains("'k' must be a string"));
+    CHECK_THAT(opening_bytes(crafted(R"({"a":{"dtype":"F32","shape":[1]}})")), Contains("'a' lacks its data_offsets"));
+    CHECK_THAT(opening_bytes(crafted(R"({"a":{"dtype":"F32","data_offsets":[0,4]}})")), Contains("lacks its shape"));
+    CHECK_THAT(opening_bytes(crafted(R"({"a":{"shape":[1],"data_offsets":[0,4]}})")), Contains("lacks its dtype"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[-1]", "[0,4]"))), Contains("negative number -1"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[1.5]", "[0,4]"))),
                Contains("shape of tensor 'a'") && Contains("1.5"));
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[1e0]", "[0,4]"))), Contains("whole numbers"));
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[99999999999999999999]", "[0,4]"))), Contains("whole numbers"));
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[[1]]", "[0,4]"))), Contains("must be"));
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[1]", "[0]"))), Contains("1 elements, expected 2"));
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[1]", "[0,4,8]"))), Contains("more than 2 elements"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[1e0]", "[0,4]"))), Contains("whole numbers"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[99999999999999999999]", "[0,4]"))), Contains("whole numbers"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[[1]]", "[0,4]"))), Contains("must be"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[1]", "[0]"))), Contains("1 elements, expected 2"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[1]", "[0,4,8]"))), Contains("more than 2 elements"));
   }
   SECTION("duplicates") {
     const std::string entry = R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]})";
-    CHECK_THAT(opening(crafted("{" + entry + "," + entry + "}", "1")), Contains("'a' is a duplicate"));
-    CHECK_THAT(opening(crafted(R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1")),
+    CHECK_THAT(opening_bytes(crafted("{" + entry + "," + entry + "}", "1")), Contains("'a' is a duplicate"));
+    CHECK_THAT(opening_bytes(crafted(R"({"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1")),
                Contains("dtype of tensor 'a' is a duplicate"));
-    CHECK_THAT(opening(crafted(R"({"__metadata__":{},"__metadata__":{}})")), Contains("duplicate"));
-    CHECK_THAT(opening(crafted(R"({"__metadata__":{"k":"1","k":"2"}})")), Contains("'k' is a duplicate"));
+    CHECK_THAT(opening_bytes(crafted(R"({"__metadata__":{},"__metadata__":{}})")), Contains("duplicate"));
+    CHECK_THAT(opening_bytes(crafted(R"({"__metadata__":{"k":"1","k":"2"}})")), Contains("'k' is a duplicate"));
   }
   SECTION("places") {
     const std::string two = R"({{"a":{{"dtype":"U8","shape":[2],"data_offsets":[0,2]}},)"
                             R"("b":{{"dtype":"U8","shape":[2],"data_offsets":[{},{}]}}}})";
-    CHECK_THAT(opening(crafted(fmt::format(fmt::runtime(two), 3, 5), "12345")),
+    CHECK_THAT(opening_bytes(crafted(fmt::format(fmt::runtime(two), 3, 5), "12345")),
                Contains("hole of 1 bytes before tensor 'b'"));
-    CHECK_THAT(opening(crafted(fmt::format(fmt::runtime(two), 1, 3), "123")), Contains("'b'") && Contains("overlaps"));
-    CHECK_THAT(opening(crafted(one_tensor("U8", "[1]", "[1,2]"), "12")), Contains("hole"));
-    CHECK_THAT(opening(crafted(one_tensor("U8", "[1]", "[2,1]"), "12")), Contains("run backwards"));
-    CHECK_THAT(opening(crafted(one_tensor("U8", "[2]", "[0,1]"), "1")),
+    CHECK_THAT(opening_bytes(crafted(fmt::format(fmt::runtime(two), 1, 3), "123")),
+               Contains("'b'") && Contains("overlaps"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("U8", "[1]", "[1,2]"), "12")), Contains("hole"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("U8", "[1]", "[2,1]"), "12")), Contains("run backwards"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("U8", "[2]", "[0,1]"), "1")),
                Contains("takes 2 bytes") && Contains("span 1"));
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[1]", "[0,4]"), "123")), Contains("truncated"));
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[1]", "[0,4]"), "12345")), Contains("1 trailing bytes"));
-    CHECK_THAT(opening(crafted("{}", "1")), Contains("1 trailing bytes"));
-    CHECK_THAT(opening(crafted(one_tensor("U8", "[18446744073709551615]", "[0,18446744073709551615]"))),
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[1]", "[0,4]"), "123")), Contains("truncated"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[1]", "[0,4]"), "12345")), Contains("1 trailing bytes"));
+    CHECK_THAT(opening_bytes(crafted("{}", "1")), Contains("1 trailing bytes"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("U8", "[18446744073709551615]", "[0,18446744073709551615]"))),
                Contains("overflows"));
   }
   SECTION("names that would spoil a message") {
     const auto message =
-        opening(crafted(R"({"a\u0000b\u001b[31m":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}})", "1"));
+        opening_bytes(crafted(R"({"a\u0000b\u001b[31m":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}})", "1"));
     CHECK_THAT(message, Contains(R"('a\x00b\x1b[31m')") && Contains("takes 2 bytes"));
     const auto endless = R"({")" + std::string(100000, 'n') + R"(":7})";
-    CHECK(opening(crafted(endless)).size() < 600);
+    CHECK(opening_bytes(crafted(endless)).size() < 600);
   }
   SECTION("sizes") {
-    CHECK_THAT(opening(crafted(one_tensor("F4", "[2]", "[0,1]"), "1")), Contains("dtype 'F4'") && Contains("LibTorch"));
-    CHECK_THAT(opening(crafted(one_tensor("float32", "[1]", "[0,4]"), "1234")), Contains("dtype 'float32'"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F4", "[2]", "[0,1]"), "1")),
+               Contains("dtype 'F4'") && Contains("LibTorch"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("float32", "[1]", "[0,4]"), "1234")), Contains("dtype 'float32'"));
     // 2^62 * 4 bytes wraps to 0 in 64 bits: the classic that makes a huge tensor look empty.
-    CHECK_THAT(opening(crafted(one_tensor("F32", "[4611686018427387904]", "[0,0]"))), Contains("overflows"));
-    CHECK_THAT(opening(crafted(one_tensor("U8", "[4294967296,4294967296]", "[0,0]"))), Contains("overflows"));
-    CHECK_THAT(opening(crafted(one_tensor("U8", "[0,4294967296,4294967296]", "[0,0]"))), Contains("overflows"));
-    CHECK_THAT(opening(crafted(one_tensor("U8", "[9223372036854775808]", "[0,0]"))), Contains("overflows"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("F32", "[4611686018427387904]", "[0,0]"))), Contains("overflows"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("U8", "[4294967296,4294967296]", "[0,0]"))), Contains("overflows"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("U8", "[0,4294967296,4294967296]", "[0,0]"))), Contains("overflows"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("U8", "[9223372036854775808]", "[0,0]"))), Contains("overflows"));
     std::string ones = "[1";
     for (int i = 1; i < 65; ++i) ones += ",1";
-    CHECK_THAT(opening(crafted(one_tensor("U8", ones + "]", "[0,1]"), "1")), Contains("more than 64"));
+    CHECK_THAT(opening_bytes(crafted(one_tensor("U8", ones + "]", "[0,1]"), "1")), Contains("more than 64"));
   }
 }
 
 TEST_CASE("safetensors: files that are something else are named", "[io]") {
-  CHECK_THAT(opening("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 3438167536\n"),
+  CHECK_THAT(opening_bytes("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 3438167536\n"),
              Contains("git-LFS pointer") && Contains("git lfs pull"));
-  CHECK_THAT(opening("<!DOCTYPE html><html><head><title>Log in</title></head></html>"), Contains("HTML page"));
-  CHECK_THAT(opening("\n  <html>\n<body>403 Forbidden</body></html>"), Contains("HTML page"));
-  CHECK_THAT(opening(std::string("PK\x03\x04\x00\x00\x08\x08\x00\x00 and so on", 22)), Contains("PyTorch pickle"));
-  CHECK_THAT(opening("GGUF\x03\x00\x00\x00 and so on"), Contains("GGUF"));
-  CHECK_THAT(opening("{\"error\":\"Repository not found\"}"), Contains("error message of a server"));
+  CHECK_THAT(opening_bytes("<!DOCTYPE html><html><head><title>Log in</title></head></html>"), Contains("HTML page"));
+  CHECK_THAT(opening_bytes("\n  <html>\n<body>403 Forbidden</body></html>"), Contains("HTML page"));
+  CHECK_THAT(opening_bytes(std::string("PK\x03\x04\x00\x00\x08\x08\x00\x00 and so on", 22)),
+             Contains("PyTorch pickle"));
+  CHECK_THAT(opening_bytes("GGUF\x03\x00\x00\x00 and so on"), Contains("GGUF"));
+  CHECK_THAT(opening_bytes("{\"error\":\"Repository not found\"}"), Contains("error message of a server"));
   const ScratchDir scratch;
   const auto open = [](const std::filesystem::path& path) {
     return error_of([&] { static_cast<void>(SafetensorsFile::open(path)); });
@@ -264,7 +271,7 @@ TEST_CASE("SafetensorsFile names the nearest tensors when one is missing", "[io]
   ip2p::write_safetensors(scratch / "x.safetensors", {{"latents", at::ones({1})}, {"other", at::ones({1})}});
   const auto file = SafetensorsFile::open(scratch / "x.safetensors");
   CHECK_THAT(error_of([&] { static_cast<void>(file.tensor("latent")); }), Contains("'latent'; nearest: 'latents'"));
-  ip2p::write_safetensors(scratch / "empty.safetensors", {});
+  ip2p::write_safetensors(scratch / "empty.safetensors", std::map<std::string, at::Tensor>{});
   CHECK_THAT(error_of([&] { static_cast<void>(SafetensorsFile::open(scratch / "empty.safetensors").info("a")); }),
              Contains("there are none"));
 }

@@ -10,7 +10,7 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-DpmPlusPlus2MSde sampler_of(const nlohmann::json& parameters) {
+DpmPlusPlus2MSde dpmpp_2m_sde(const nlohmann::json& parameters) {
   return {.eta = parameters.value("eta", 1.0),
           .s_noise = parameters.value("s_noise", 1.0),
           .solver = parameters.value("solver_type", "midpoint") == "heun" ? SdeSolver::heun : SdeSolver::midpoint};
@@ -25,8 +25,8 @@ TEST_CASE("DpmPlusPlus2MSde keeps the laws of a sampler", "[sampling]") {
 }
 
 TEST_CASE("DpmPlusPlus2MSde equals k-diffusion and diffusers step by step", "[sampling]") {
-  REQUIRE(testing::solver_difference("k_diffusion", "dpm++-2m-sde", 8, sampler_of) < 1e-10);
-  REQUIRE(testing::solver_difference("diffusers", "dpm++-2m-sde", 6, sampler_of) < 1e-5);
+  REQUIRE(testing::solver_difference("k_diffusion", "dpm++-2m-sde", 8, dpmpp_2m_sde) < 1e-10);
+  REQUIRE(testing::solver_difference("diffusers", "dpm++-2m-sde", 6, dpmpp_2m_sde) < 1e-5);
 }
 
 TEST_CASE("DpmPlusPlus2MSde with eta 0 is DpmPlusPlus2M and draws nothing", "[sampling]") {

@@ -9,7 +9,7 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-DpmPlusPlus2SAncestral sampler_of(const nlohmann::json& parameters) {
+DpmPlusPlus2SAncestral dpmpp_2s_ancestral(const nlohmann::json& parameters) {
   return {.eta = parameters.value("eta", 1.0), .s_noise = parameters.value("s_noise", 1.0)};
 }
 
@@ -22,8 +22,8 @@ TEST_CASE("DpmPlusPlus2SAncestral keeps the laws of a sampler", "[sampling]") {
 }
 
 TEST_CASE("DpmPlusPlus2SAncestral equals k-diffusion, and with eta 0 diffusers, step by step", "[sampling]") {
-  REQUIRE(testing::solver_difference("k_diffusion", "dpm++-2s-ancestral", 6, sampler_of) < 1e-10);
-  REQUIRE(testing::solver_difference("diffusers", "dpm++-2s-ancestral", 1, sampler_of) < 1e-5);
+  REQUIRE(testing::solver_difference("k_diffusion", "dpm++-2s-ancestral", 6, dpmpp_2s_ancestral) < 1e-10);
+  REQUIRE(testing::solver_difference("diffusers", "dpm++-2s-ancestral", 1, dpmpp_2s_ancestral) < 1e-5);
 }
 
 TEST_CASE("DpmPlusPlus2SAncestral evaluates at the geometric mean of a step's levels, and once in the last",

@@ -9,7 +9,7 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-DpmPlusPlus3MSde sampler_of(const nlohmann::json& parameters) {
+DpmPlusPlus3MSde dpmpp_3m_sde(const nlohmann::json& parameters) {
   return {.eta = parameters.value("eta", 1.0), .s_noise = parameters.value("s_noise", 1.0)};
 }
 
@@ -22,8 +22,8 @@ TEST_CASE("DpmPlusPlus3MSde keeps the laws of a sampler", "[sampling]") {
 }
 
 TEST_CASE("DpmPlusPlus3MSde equals k-diffusion, and with eta 0 diffusers, step by step", "[sampling]") {
-  REQUIRE(testing::solver_difference("k_diffusion", "dpm++-3m-sde", 6, sampler_of) < 1e-10);
-  REQUIRE(testing::solver_difference("diffusers", "dpm++-3m-sde", 2, sampler_of) < 1e-5);
+  REQUIRE(testing::solver_difference("k_diffusion", "dpm++-3m-sde", 6, dpmpp_3m_sde) < 1e-10);
+  REQUIRE(testing::solver_difference("diffusers", "dpm++-3m-sde", 2, dpmpp_3m_sde) < 1e-5);
 }
 
 TEST_CASE("DpmPlusPlus3MSde draws one noise a step but in the last, and none with eta 0", "[sampling]") {
