@@ -15,8 +15,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/data/cached_pairs.hpp"
-#include "ip2p/data/sealed_record.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/language/triplets.hpp"
 #include "ip2p/parallel/environment.hpp"
 #include "ip2p/pipeline/text_to_image.hpp"
@@ -58,7 +59,7 @@ std::string device_for(const std::string& wanted, const ip2p::ProcessPlace& plac
 /// What the set depends on: the options, and what the files hold, wherever they are.
 nlohmann::json settings_of(const Options& o, const ip2p::ModelFiles& model, const ip2p::ModelFiles& clip) {
   auto settings = o.settings();
-  settings["triplets"] = ip2p::detail::text_crc32(ip2p::detail::text_of(o.triplets));
+  settings["triplets"] = ip2p::detail::text_checksum(ip2p::detail::file_text(o.triplets).value_or(""));
   for (const char* component : {"text_encoder", "unet", "vae"}) {
     settings[component] = ip2p::weights_checksum(model.weights(component));
   }

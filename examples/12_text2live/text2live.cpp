@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -68,7 +69,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   const auto write = [&](const std::filesystem::path& path, const ip2p::EditLayer& layer) {
     ip2p::write_image(path, ip2p::picture_of(layer.over(edit.picture())), o.quality);
   };
-  double loss = 0;
+  std::optional<double> loss;
   bool finished = true;
   {
     example::ProgressBar bar(stderr);
@@ -97,7 +98,8 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     outputs.add(o.compare, [&] { ip2p::write_image(o.compare, example::side_by_side(pictures), o.quality); });
   }
   outputs.keep();
-  fmt::print("last loss: {:.4f}, mean opacity {:.3f}\n", loss, layer.alpha.mean().item<double>());
+  if (loss) fmt::print("last loss: {:.4f}\n", *loss);  // none where all updates had been made
+  fmt::print("mean opacity: {:.3f}\n", layer.alpha.mean().item<double>());
   example::report_memory(device);
   fmt::print("{}\n", o.out.string());
   return 0;
@@ -145,8 +147,8 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
   app.add_option("--quality", o.quality, "of JPEG and WebP pictures")->capture_default_str()->check(CLI::Range(1, 100));
-  app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->check(example::device_name);
-  app.add_option("--threads", o.threads, "CPU threads (default: all)")->check(CLI::Range(1, 1024));
+  example::add_device(app, o.device);
+  example::add_threads(app, o.threads);
   return example::run_program("text2live", app, argc, argv,
                               [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/data/picture_pairs.hpp"
@@ -190,11 +191,7 @@ class Vocabulary {
       }
     }
     std::vector<std::pair<std::uint64_t, Entry*>> order;
-    for (auto& [text, entry] : captions_) {
-      std::uint64_t hash = 0xcbf29ce484222325u;
-      for (const unsigned char c : text) hash = (hash ^ c) * 0x100000001b3u;
-      order.emplace_back(hash, &entry);
-    }
+    for (auto& [text, entry] : captions_) order.emplace_back(ip2p::detail::fnv(text), &entry);
     ip2p::require(order.size() >= 5, "{}: expected words for at least 5 captions, found {}", where, order.size());
     std::sort(order.begin(), order.end());
     for (std::size_t i = 0; i < order.size(); i += 5) order[i].second->held_out = true;

@@ -4,6 +4,7 @@
 /// Everything, for applications. Library headers never include this one.
 
 #include "ip2p/core/branch.hpp"
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/freed_memory.hpp"
@@ -17,6 +18,7 @@
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/checked.hpp"
 #include "ip2p/io/exif.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/image_format.hpp"
 #include "ip2p/io/image_types.hpp"
@@ -38,6 +40,7 @@
 #include "ip2p/io/resample_passes.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/safetensors_header.hpp"
+#include "ip2p/io/sealed_json.hpp"
 #include "ip2p/io/taesd_files.hpp"
 #include "ip2p/io/webp.hpp"
 #include "ip2p/io/weights.hpp"
@@ -190,7 +193,6 @@
 #include "ip2p/data/photographs.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/data/prefetch.hpp"
-#include "ip2p/data/sealed_record.hpp"
 #include "ip2p/data/seed_list.hpp"
 #include "ip2p/data/shard_index.hpp"
 #include "ip2p/data/ustar.hpp"

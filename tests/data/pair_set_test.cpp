@@ -190,7 +190,7 @@ TEST_CASE("WorkLedger: damaged records are noticed, and their units done again",
   auto changed = sound;
   changed[changed.find("12345")] = '9';
   for (const auto& text : {std::string(), sound.substr(0, sound.size() / 2), changed, std::string("[]"),
-                           std::string(R"({"record": {}, "crc32": 7})"), std::string("\xff\xfe")}) {
+                           std::string(R"({"kept": 12345, "sum": 7})"), std::string("\xff\xfe")}) {
     INFO(text);
     write_text(path, text);
     CHECK_FALSE(ledger.record("1").has_value());

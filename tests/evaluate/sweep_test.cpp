@@ -249,7 +249,7 @@ TEST_CASE("SweepJournal: a cut last line is no sample, a damaged one is counted 
   CHECK(results.find("input", "x") == nullptr);
 
   CHECK_THROWS_WITH(SweepResults::read(scratch.path(), {{"seed", 1}}),
-                    Contains("belongs to another evaluation: expected seed 1, found 0"));
+                    Contains("belongs to another evaluation: seed: expected 1, found 0"));
   CHECK_THROWS_WITH(SweepJournal(scratch.path(), 0, {{"range", "compat"}}),
                     Contains("expected range \"compat\", found none"));
   write_text(path, "something else\n");

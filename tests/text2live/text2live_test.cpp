@@ -301,6 +301,12 @@ TEST_CASE("An edit that was stopped and resumed ends with the bits of one that w
     other.seed = 6;
     Text2Live<> wrong(clip, picture, golden_horse, other);
     CHECK_THROWS_WITH(wrong.resume(), Contains("seed: expected 6, found 5; the folder belongs to another edit"));
+    other = options;
+    other.crops.mirrored = 0.25;
+    CHECK_THROWS_WITH(Text2Live<>(clip, picture, golden_horse, other).resume(), Contains("crops: expected [0.1,0.25,"));
+    other = options;
+    other.views.degrees = 20;
+    CHECK_THROWS_WITH(Text2Live<>(clip, picture, golden_horse, other).resume(), Contains("views: expected ["));
     Text2Live<> words(clip, picture, {.edited = "a blue horse", .source = "a horse"}, options);
     CHECK_THROWS_WITH(words.resume(), Contains("texts: expected [\"a blue horse\""));
   }

@@ -19,6 +19,7 @@
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/data/seed_list.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
 
 namespace ip2p {
@@ -148,10 +149,9 @@ class PairFolder {
 
   [[nodiscard]] PairWords words_of(const std::string& prompt) const {
     const auto path = path_ / prompt / "prompt.json";
-    std::ifstream file(path, std::ios::binary);
-    require(file.good(), "{}: cannot open", path.string());
-    const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    return parse_pair_words(text, path.string());
+    const auto text = detail::file_text(path);
+    require(text.has_value(), "{}: cannot open", path.string());
+    return parse_pair_words(*text, path.string());
   }
 
   [[nodiscard]] PairFiles files(const std::string& prompt, const std::string& seed, PairWords words) const {

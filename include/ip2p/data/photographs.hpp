@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
@@ -39,9 +40,7 @@ inline PhotographSplit split_photographs(const std::filesystem::path& folder, st
     std::transform(extension.begin(), extension.end(), extension.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     if (extension != ".jpg" && extension != ".jpeg" && extension != ".png" && extension != ".webp") continue;
-    std::uint64_t hash = 0xcbf29ce484222325u;
-    for (const unsigned char c : entry.path().filename().string()) hash = (hash ^ c) * 0x100000001b3u;
-    found.emplace_back(hash, entry.path());
+    found.emplace_back(detail::fnv(entry.path().filename().string()), entry.path());
   }
   require(!found.empty(), "photographs: no .jpg, .jpeg, .png or .webp in '{}'", folder.string());
   std::sort(found.begin(), found.end());

@@ -23,9 +23,10 @@
 #include <utility>
 
 #include "ip2p/core/error.hpp"
-#include "ip2p/data/sealed_record.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/printable.hpp"
+#include "ip2p/io/sealed_json.hpp"
 
 namespace ip2p {
 
@@ -117,7 +118,7 @@ class WorkLedger {
     const auto path = claim_path(*claimed_);
     claimed_.reset();
     // After a lease without a sign the unit may be another's by now.
-    if (detail::text_of(path) == name_) ::unlink(path.c_str());
+    if (detail::file_text(path) == name_) ::unlink(path.c_str());
   }
 
   /// Whether a unit counts as finished; `record` tells whether its record is sound.
@@ -164,14 +165,9 @@ class WorkLedger {
     const auto path = folder_ / "settings.json";
     if (!detail::read_sealed(path)) detail::write_sealed(path, settings);
     const auto found = detail::read_sealed(path).value_or(settings);
-    for (const auto* keys : {&settings, &found}) {
-      for (const auto& [key, value] : keys->items()) {
-        const auto wanted = settings.value(key, nlohmann::json()), there = found.value(key, nlohmann::json());
-        require(wanted == there,
-                "{}: belongs to a run with other settings: {}: expected {}, found {}; choose another folder",
-                folder_.string(), key, wanted.dump(), there.dump());
-      }
-    }
+    const auto differing = detail::differing_setting(settings, found);
+    require(differing.empty(), "{}: belongs to a run with other settings: {}; choose another folder", folder_.string(),
+            differing);
   }
 
   [[nodiscard]] std::filesystem::path claim_path(const std::string& unit) const { return folder_ / "claims" / unit; }

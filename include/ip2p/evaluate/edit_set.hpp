@@ -15,13 +15,13 @@
 #include <variant>
 #include <vector>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/io/image.hpp"
-#include "ip2p/io/journal_file.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 
 namespace ip2p {
@@ -45,8 +45,7 @@ struct EditSetOptions {
 /// Edits by number. Pictures are read when they are asked for; the same number always gives the same edit.
 class EditSet {
  public:
-  /// From a file of JSON lines, each with `file`, the photograph's name below `pictures`, and the words of a
-  /// prompt.json
+  /// From a file of JSON lines: `file`, the photograph's name below `pictures`, and the words of a prompt.json
   /// (`parse_pair_words`): input, edit, output.
   /// \throws Error naming the line that is wrong or the photograph that is missing
   static EditSet from_list(const std::filesystem::path& list, const std::filesystem::path& pictures,
@@ -68,7 +67,7 @@ class EditSet {
     }
     require(!found.edits.empty(), "{}: expected at least one line, found none", list.string());
     EditSet set(options, std::move(found));
-    set.fingerprint_ = "list " + detail::text_checksum(std::string_view(text));
+    set.fingerprint_ = "list " + detail::text_checksum(text);
     for (std::int64_t i = 0; i < set.size(); ++i) {
       const auto picture = pictures / std::get<List>(set.source_).edits[static_cast<std::size_t>(i)].file;
       require(std::filesystem::exists(picture), "{}: names a photograph that is not there: '{}'", list.string(),
@@ -84,7 +83,7 @@ class EditSet {
     EditSet set(options, std::move(pairs));
     std::string ids;
     for (std::int64_t i = 0; i < set.all(); ++i) ids += set.id(i) + "\n";
-    set.fingerprint_ = "pairs " + detail::text_checksum(std::string_view(ids));
+    set.fingerprint_ = "pairs " + detail::text_checksum(ids);
     return set;
   }
 

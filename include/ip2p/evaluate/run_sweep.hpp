@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/evaluate/edit_scores.hpp"
@@ -26,7 +27,6 @@
 #include "ip2p/evaluate/sweep.hpp"
 #include "ip2p/evaluate/sweep_journal.hpp"
 #include "ip2p/io/image.hpp"
-#include "ip2p/io/journal_file.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "ip2p/vision/clip_pixels.hpp"
@@ -90,7 +90,7 @@ struct KeptPictures {
     return folder / fmt::format("{:06}-photograph.png", edit);
   }
   [[nodiscard]] std::filesystem::path picture(std::int64_t edit, const SweepPoint& point) const {
-    return folder / fmt::format("{:06}-{}.png", edit, detail::text_checksum(std::string_view(point.key())));
+    return folder / fmt::format("{:06}-{}.png", edit, detail::text_checksum(point.key()));
   }
 };
 

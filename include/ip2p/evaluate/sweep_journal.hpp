@@ -10,12 +10,14 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/journal_file.hpp"
+#include "ip2p/io/sealed_json.hpp"
 
 namespace ip2p {
 
@@ -27,16 +29,28 @@ namespace detail {
 /// The name of a process' journal.
 inline std::string sweep_journal_name(std::int64_t rank) { return fmt::format("samples-{:04}.jsonl", rank); }
 
-/// First line of a journal: what all its samples depend on.
-inline void require_sweep_settings(const nlohmann::json& header, const nlohmann::json& settings,
-                                   const std::string& where) {
-  require(header.contains("settings"), "{}: expected a journal of samples, found another file", where);
-  const auto& found = header.at("settings");
-  for (const auto& [name, value] : settings.items()) {
-    require(found.contains(name) && found.at(name) == value,
-            "{}: belongs to another evaluation: expected {} {}, found {}; choose another folder, or delete it", where,
-            name, value.dump(), found.contains(name) ? found.at(name).dump() : "none");
+/// Passes the record of every whole line after the first to `visit`, or nothing for a damaged one. The first line holds
+/// what all samples depend on. \return the bytes of all whole lines; what a kill left of a line has no end
+/// \throws Error when the file belongs to another evaluation
+template <class Visit>
+std::int64_t read_sweep_journal(const std::filesystem::path& path, const nlohmann::json& settings, Visit&& visit) {
+  std::ifstream lines(path, std::ios::binary);
+  require(lines.good(), "{}: cannot open", path.string());
+  std::int64_t whole = 0;
+  for (std::string line; std::getline(lines, line) && !lines.eof();) {
+    const auto record = unsealed_line(line);
+    if (whole == 0) {
+      require(record && record->contains("settings"),
+              "{}: expected a journal of samples, found another file or a damaged one", path.string());
+      const auto differing = differing_setting(settings, record->at("settings"));
+      require(differing.empty(), "{}: belongs to another evaluation: {}; choose another folder, or delete it",
+              path.string(), differing);
+    } else {
+      visit(record);
+    }
+    whole += static_cast<std::int64_t>(line.size()) + 1;
   }
+  return whole;
 }
 
 }  // namespace detail
@@ -50,20 +64,9 @@ class SweepJournal {
   SweepJournal(const std::filesystem::path& folder, std::int64_t rank, const nlohmann::json& settings)
       : where_((folder / detail::sweep_journal_name(rank)).string()), file_(where_) {
     require(file_.lock(), "{}: expected to be the only process that writes to it, found another one", where_);
-    std::ifstream lines(where_, std::ios::binary);
-    std::int64_t whole = 0;
-    bool headed = false;
-    for (std::string line; std::getline(lines, line) && !lines.eof();) {
-      if (!headed) {
-        const auto header = detail::unsealed_line(line);
-        require(header.has_value(), "{}: expected a journal of samples, found another file or a damaged one", where_);
-        detail::require_sweep_settings(*header, settings, where_);
-      }
-      headed = true;
-      whole += static_cast<std::int64_t>(line.size()) + 1;
-    }
+    const auto whole = detail::read_sweep_journal(where_, settings, [](const auto&) {});
     file_.truncate(whole);
-    if (!headed) file_.append(detail::sealed_line({{"settings", settings}}));
+    if (whole == 0) file_.append(detail::sealed_line({{"settings", settings}}));
   }
 
   /// \param point `SweepPoint::key()`  \param edit `PreparedEdit::id`
@@ -108,23 +111,14 @@ class SweepResults {
 
  private:
   void read_journal(const std::filesystem::path& path, const nlohmann::json& settings) {
-    std::ifstream lines(path, std::ios::binary);
-    require(lines.good(), "{}: cannot open", path.string());
-    bool headed = false;
-    for (std::string line; std::getline(lines, line) && !lines.eof();) {  // a line without an end is not done
-      const auto record = detail::unsealed_line(line);
-      if (!headed) {
-        require(record.has_value(), "{}: expected a journal of samples, found another file or a damaged one",
-                path.string());
-        detail::require_sweep_settings(*record, settings, path.string());
-        headed = true;
-      } else if (!record) {
+    detail::read_sweep_journal(path, settings, [this](const std::optional<nlohmann::json>& record) {
+      if (!record) {
         ++damaged_;
-      } else {
-        samples_.emplace(std::pair(record->at("point").get<std::string>(), record->at("edit").get<std::string>()),
-                         record->at("scores").get<EditMeasures>());
+        return;
       }
-    }
+      samples_.emplace(std::pair(record->at("point").get<std::string>(), record->at("edit").get<std::string>()),
+                       record->at("scores").get<EditMeasures>());
+    });
   }
 
   std::map<std::pair<std::string, std::string>, EditMeasures> samples_;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Files that grow by durable pieces, and lines of JSON that show whether they are whole.
+/// Files that grow by durable pieces.
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -11,12 +11,9 @@
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
@@ -67,29 +64,5 @@ class AppendedFile {
   std::filesystem::path path_;
   int descriptor_ = -1;
 };
-
-/// FNV-1a over bytes, as 16 hex digits.
-inline std::string text_checksum(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3u;
-  return fmt::format("{:016x}", hash);
-}
-
-/// A line, with its end, that holds `record` and under "sum" its checksum. \param record an object
-inline std::string sealed_line(nlohmann::json record) {
-  const auto sum = text_checksum(std::string_view(record.dump()));
-  record["sum"] = sum;
-  return record.dump() + "\n";
-}
-
-/// The record of a `sealed_line`, or nothing where it is cut or damaged. \param line without its end
-inline std::optional<nlohmann::json> unsealed_line(std::string_view line) {
-  auto record = nlohmann::json::parse(line, nullptr, false);
-  if (!record.is_object() || !record.contains("sum")) return {};
-  const auto sum = record["sum"];
-  record.erase("sum");
-  if (sum != text_checksum(std::string_view(record.dump()))) return {};
-  return record;
-}
 
 }  // namespace ip2p::detail

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/weights.hpp"
 
@@ -29,10 +29,8 @@ inline nlohmann::json read_json_file(const std::filesystem::path& path) {
   require(!code, "cannot read '{}': {}", path.string(), code.message());
   require(bytes <= (std::uintmax_t{64} << 20), "cannot read '{}': {} bytes are too many for a JSON file", path.string(),
           bytes);
-  std::ifstream stream(path, std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
-  require(!stream.bad() && text.size() == bytes, "cannot read '{}': expected {} bytes, got {}", path.string(), bytes,
-          text.size());
+  const auto text = file_text(path).value_or("");
+  require(text.size() == bytes, "cannot read '{}': expected {} bytes, got {}", path.string(), bytes, text.size());
   const auto kind = foreign_file_kind(text);
   require(kind.empty(), "{}: is no JSON file but {}", path.string(), kind);
   try {

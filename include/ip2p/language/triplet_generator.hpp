@@ -17,6 +17,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/language/concepts.hpp"
 #include "ip2p/language/moderation.hpp"

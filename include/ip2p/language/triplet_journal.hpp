@@ -14,6 +14,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/journal_file.hpp"
+#include "ip2p/io/sealed_json.hpp"
 
 namespace ip2p::detail {
 
@@ -33,9 +34,11 @@ class TripletJournal {
       const auto record = unsealed_line(line);
       if (!record) break;
       if (!headed) {
-        require(record->value("settings", nlohmann::json()) == settings,
-                "{}: belongs to a run with other captions, model or settings; choose another name, or delete it and {}",
-                where_, output.string());
+        const auto differing = differing_setting(settings, record->value("settings", nlohmann::json::object()));
+        require(differing.empty(),
+                "{}: belongs to a run with other captions, model or settings: {}; choose another name, or delete it "
+                "and {}",
+                where_, differing, output.string());
         headed = true;
       } else {
         next_ = record->at("unit").get<std::int64_t>() + 1;

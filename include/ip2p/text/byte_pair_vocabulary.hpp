@@ -6,16 +6,16 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/text/byte_pairs.hpp"
 
 namespace ip2p::detail {
@@ -33,19 +33,18 @@ struct BytePairVocabulary {
   [[nodiscard]] std::int64_t id_of(const std::string& token, std::string_view role, const std::string& where) const;
 };
 
-inline std::string read_text(const std::filesystem::path& path) {
+inline std::string tokenizer_text(const std::filesystem::path& path) {
   require(std::filesystem::is_regular_file(path), "{}: expected a tokenizer file, found none", path.string());
-  std::ifstream stream(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(stream), {});
-  require(!stream.bad(), "{}: could not be read", path.string());
-  require(!text.starts_with("version https://git-lfs"),
+  auto text = file_text(path);
+  require(text.has_value(), "{}: could not be read", path.string());
+  require(!text->starts_with("version https://git-lfs"),
           "{}: expected a tokenizer file, found a git-LFS pointer; fetch the file itself with `git lfs pull`",
           path.string());
-  return text;
+  return std::move(*text);
 }
 
 inline nlohmann::json read_json_object(const std::filesystem::path& path) {
-  const auto text = read_text(path);
+  const auto text = tokenizer_text(path);
   const auto value = nlohmann::json::parse(text, nullptr, false);
   require(!value.is_discarded(), "{}: expected JSON, found {} bytes that do not parse", path.string(), text.size());
   require(value.is_object(), "{}: expected a JSON object, found {}", path.string(), value.type_name());
@@ -91,7 +90,7 @@ inline std::int64_t BytePairVocabulary::id_of(const std::string& token, std::str
 
 /// Adds the merges of merges.txt: one a line, two tokens with a blank between them.
 inline void BytePairVocabulary::read_merges(const std::filesystem::path& path) {
-  const auto text = read_text(path);
+  const auto text = tokenizer_text(path);
   std::int64_t rank = 0;
   for (std::size_t begin = 0; begin < text.size();) {
     const auto end = std::min(text.find('\n', begin), text.size());

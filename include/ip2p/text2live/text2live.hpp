@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -16,12 +15,15 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
+#include "ip2p/io/sealed_json.hpp"
 #include "ip2p/parallel/no_communicator.hpp"
 #include "ip2p/text2live/clip_guide.hpp"
 #include "ip2p/text2live/edit_layer.hpp"
@@ -125,26 +127,19 @@ class Text2Live {
   bool resume() {
     const auto path = options_.folder / description_name;
     if (options_.folder.empty() || !std::filesystem::exists(path)) return false;
-    nlohmann::json found;
+    std::string differing;
     try {
-      std::ifstream file(path);
-      found = nlohmann::json::parse(file);
+      differing = detail::differing_setting(description(), nlohmann::json::parse(detail::file_text(path).value_or("")));
     } catch (const nlohmann::json::exception& error) {
       fail("Text2Live: '{}': expected the description of an edit, found: {}", path.string(), error.what());
     }
-    const auto own = description();
-    for (const auto& [name, value] : own.items()) {
-      require(found.contains(name) && found[name] == value,
-              "Text2Live: '{}': {}: expected {}, found {}; the folder belongs to another edit", path.string(), name,
-              value.dump(), found.contains(name) ? found[name].dump() : "nothing");
-    }
+    require(differing.empty(), "Text2Live: '{}': {}; the folder belongs to another edit", path.string(), differing);
     return run_.resume();
   }
 
   /// The updates that are left. \return whether all were made; false after a requested stop, which leaves a checkpoint
   /// \throws Error where the folder holds checkpoints and `resume()` was not called, when a checkpoint cannot be
-  /// written,
-  ///   and after ten losses in a row that are no numbers
+  ///   written, and after ten losses in a row that are no numbers
   bool run(const Text2LiveHooks& hooks = {}) {
     if (!options_.folder.empty()) {
       require(
@@ -199,12 +194,17 @@ class Text2Live {
   [[nodiscard]] nlohmann::json description() const {
     const auto& w = options_.weights;
     const auto& n = options_.network;
-    return {{"picture", detail::text_checksum({picture_.pixels.begin(), picture_.pixels.end()})},
+    const auto& v = options_.views;
+    const auto& c = options_.crops;
+    return {{"picture", detail::text_checksum(std::string(picture_.pixels.begin(), picture_.pixels.end()))},
             {"size", {picture_.width, picture_.height}},
             {"texts", {texts_.edited, texts_.source, texts_.layer, texts_.region}},
             {"seed", options_.seed},
             {"network", {n.scales, n.channels, n.skip_channels}},
-            {"views", options_.views.count},
+            {"views",
+             {v.count, v.least_cover, v.mirrored, v.affine, v.perspective, v.colours, v.grey, v.degrees, v.shift,
+              v.distortion, v.spread, v.fill}},
+            {"crops", {c.colours, c.mirrored, c.spread, c.least_scale, c.most_scale, c.least_cover}},
             {"whole_every", options_.whole_every},
             {"weights", {w.structure, w.composition, w.screen, w.sparsity, w.alpha_l1, w.alpha_l0, w.bootstrap}},
             {"bootstrap_steps", w.bootstrap_steps}};

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/parallel/concepts.hpp"
@@ -77,15 +78,11 @@ void on_first(const Processes& processes, const char* purpose, Work&& work) {
   on_first(processes, purpose, std::forward<Work>(work), [] {});
 }
 
-/// A number that stands for names and shapes (FNV-1a).
+/// A number that stands for names and shapes.
 inline std::int64_t fingerprint(const Parameters& parameters) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  const auto add = [&](const std::string& text) {
-    for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3u;
-  };
+  auto hash = fnv_start;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    add(parameters.names[i]);
-    add(shape_text(parameters.tensors[i].sizes()));
+    hash = fnv(shape_text(parameters.tensors[i].sizes()), fnv(parameters.names[i], hash));
   }
   return static_cast<std::int64_t>(hash);
 }

@@ -13,7 +13,6 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <optional>
 #include <span>
@@ -22,9 +21,11 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
 
@@ -39,13 +40,8 @@ struct Checkpoint {
 
 namespace detail {
 
-inline constexpr std::uint64_t fnv_start = 0xcbf29ce484222325u;
-
-/// One more word into an FNV-1a hash.
-constexpr std::uint64_t fnv(std::uint64_t hash, std::uint64_t word) { return (hash ^ word) * 0x100000001b3u; }
-
-/// FNV-1a over 64-bit words of a file (the last padded with zeros), as 16 hex digits. Guards against truncation and
-/// bit rot, not against intent. Throws `Error` when the file cannot be read.
+/// The hash of a file's 64-bit words (the last padded with zeros) as 16 hex digits. Throws `Error` when it cannot be
+/// read.
 inline std::string file_checksum(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::uint64_t hash = fnv_start;
@@ -57,14 +53,7 @@ inline std::string file_checksum(const std::filesystem::path& path) {
     for (std::size_t i = 0; i < (got + 7) / 8; ++i) hash = fnv(hash, words[i]);
   }
   require(file.eof() && !file.bad(), "cannot read '{}'", path.string());
-  return fmt::format("{:016x}", hash);
-}
-
-/// The same over the bytes of a text.
-inline std::string text_checksum(const std::string& text) {
-  std::uint64_t hash = fnv_start;
-  for (const char byte : text) hash = fnv(hash, static_cast<unsigned char>(byte));
-  return fmt::format("{:016x}", hash);
+  return hash_text(hash);
 }
 
 inline constexpr const char* checkpoint_tensors = "tensors.safetensors";
@@ -261,9 +250,8 @@ class CheckpointFolder {
     const auto text = manifest.dump(2);
     const auto path = temporary / detail::checkpoint_manifest;
     write_file_atomically(path, std::as_bytes(std::span(text)));
-    std::ifstream written(path, std::ios::binary);
-    require(std::string(std::istreambuf_iterator<char>(written), {}) == text,
-            "'{}': expected to read back what was written, found other bits", path.string());
+    require(detail::file_text(path) == text, "'{}': expected to read back what was written, found other bits",
+            path.string());
   }
 
   /// Puts a finished checkpoint in its place; one of the same step that is there changes places with it and goes.
