@@ -31,6 +31,7 @@ STEPS = 10
 PROMPT = "make it a snowy evening"
 DTYPES = ["fp32", "bf16"]
 PEERS = ["eager", "channels-last", "compile"]
+SD_CPP_TYPES = ["f16", "f32"]
 PARTS = ["text", "vae-encode", "vae-decode", "unet-1", "unet-3", "edit"]
 TITLES = {
     "text": "text encoder, 2 prompts",
@@ -214,8 +215,8 @@ def measure_diffusers(arguments, part, size, dtype, peer):
     return {**json.loads(text.strip().splitlines()[-1]), "peak": peak}
 
 
-def measure_sd_cpp(arguments, size, precision):
-    """A whole edit by stable-diffusion.cpp, whose own log gives the parts."""
+def measure_sd_cpp(arguments, size, kind):
+    """A whole edit by stable-diffusion.cpp with weights of this kind; its own log gives the parts."""
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -224,7 +225,7 @@ def measure_sd_cpp(arguments, size, precision):
         command = [
             str(arguments.sd_cpp), "--model", str(arguments.model), "-r", str(photo), "-p", PROMPT, "-W", str(size),
             "-H", str(size), "--steps", str(STEPS), "--cfg-scale", "7.5", "--img-cfg-scale", "1.5",
-            "--sampling-method", "euler_a", "--threads", str(arguments.threads), "--type", precision,
+            "--sampling-method", "euler_a", "--threads", str(arguments.threads), "--type", kind,
             "-o", str(Path(scratch) / "out.png"), "-v",
         ]  # fmt: skip
         status, text, seconds, peak = run_measured(command, environment_of(arguments), arguments.timeout)
@@ -371,7 +372,7 @@ def main():
         notes += ["", f"stable-diffusion.cpp: {told}."]
     columns = ["ip2p", *(f"diffusers {peer}" for peer in arguments.peers)]
     if arguments.sd_cpp:
-        columns.append("stable-diffusion.cpp f16")
+        columns += [f"stable-diffusion.cpp {kind}" for kind in SD_CPP_TYPES]
 
     rows = []
     for part in arguments.parts:
@@ -385,7 +386,10 @@ def main():
                         (f"diffusers {peer}", lambda peer=peer: measure_diffusers(arguments, part, size, dtype, peer))
                     )
                 if arguments.sd_cpp and part == "edit":
-                    programs.append((columns[-1], lambda: measure_sd_cpp(arguments, size, "f16")))
+                    for kind in SD_CPP_TYPES:
+                        programs.append(
+                            (f"stable-diffusion.cpp {kind}", lambda kind=kind: measure_sd_cpp(arguments, size, kind))
+                        )
                 for _ in range(arguments.repeat):
                     for column, measure in programs:
                         result = measure()
