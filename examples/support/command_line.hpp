@@ -78,9 +78,10 @@ inline void add_dtype(CLI::App& app, std::string& dtype) {
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
 }
 
-/// 0, the default, stands for all.
 inline void add_threads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "CPU threads of the process (default: all)")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", threads, "CPU threads of the process, 0 for all")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
 }
 
 /// A LoRA file and how much it counts.

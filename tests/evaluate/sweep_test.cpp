@@ -251,7 +251,7 @@ TEST_CASE("SweepJournal: a cut last line is no sample, a damaged one is counted 
   CHECK_THROWS_WITH(SweepResults::read(scratch.path(), {{"seed", 1}}),
                     Contains("belongs to another evaluation: seed: expected 1, found 0"));
   CHECK_THROWS_WITH(SweepJournal(scratch.path(), 0, {{"range", "compat"}}),
-                    Contains("expected range \"compat\", found none"));
+                    Contains("range: expected \"compat\", found null"));
   write_text(path, "something else\n");
   CHECK_THROWS_WITH(SweepJournal(scratch.path(), 0, settings), Contains("expected a journal of samples"));
   CHECK_THROWS_WITH(SweepResults::read(scratch.path(), settings), Contains("expected a journal of samples"));
