@@ -7,7 +7,6 @@
 #include <ATen/ops/randn.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -16,6 +15,7 @@
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "support/model.hpp"
 #include "support/settings.hpp"
 
 namespace {
@@ -25,18 +25,15 @@ using namespace ip2p;
 /// Steps of the whole edit.
 constexpr std::int64_t edit_steps = 10;
 
-/// Runs `measure(files, options)` with the model of IP2P_BENCH_MODEL in the dtype of `argument`.
+/// Runs `measure(files, options)` with the benchmarks' model in the dtype of `argument`.
 template <class Measure>
 void with_model(benchmark::State& state, std::int64_t argument, Measure&& measure) {
-  const char* folder = std::getenv("IP2P_BENCH_MODEL");
-  if (folder == nullptr) {
-    state.SkipWithError("IP2P_BENCH_MODEL names no model folder");
-    return;
-  }
-  const at::NoGradGuard no_grad;
-  measure(ModelFiles::open(folder), LoadOptions{.dtype = bench::dtype_of(argument)});
-  state.SetLabel(bench::dtype_name(argument));
-  bench::report_peak_memory(state);
+  bench::with_model(state, [&](const ModelFiles& files) {
+    const at::NoGradGuard no_grad;
+    measure(files, LoadOptions{.dtype = bench::dtype_of(argument)});
+    state.SetLabel(bench::dtype_name(argument));
+    bench::report_peak_memory(state);
+  });
 }
 
 void text_encode(benchmark::State& state) {

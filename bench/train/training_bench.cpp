@@ -3,7 +3,6 @@
 
 #include <ATen/ops/randn.h>
 
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/training_run.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "support/model.hpp"
 #include "support/settings.hpp"
 
 namespace {
@@ -71,18 +71,8 @@ void measure(benchmark::State& state, const ModelFiles& files, Source& pairs) {
   bench::report_peak_memory(state);
 }
 
-template <class Use>
-void with_training_model(benchmark::State& state, Use&& use) {
-  const char* folder = std::getenv("IP2P_BENCH_MODEL");
-  if (folder == nullptr) {
-    state.SkipWithError("IP2P_BENCH_MODEL names no model folder");
-    return;
-  }
-  use(ModelFiles::open(folder));
-}
-
 void online(benchmark::State& state) {
-  with_training_model(state, [&](const ModelFiles& files) {
+  bench::with_model(state, [&](const ModelFiles& files) {
     const RandomPictures pictures(state.range(0));
     const PairAugmentation augmentation{
         .smallest = state.range(0), .largest = state.range(0) + state.range(0) / 8, .crop = state.range(0)};
@@ -92,7 +82,7 @@ void online(benchmark::State& state) {
 }
 
 void cached(benchmark::State& state) {
-  with_training_model(state, [&](const ModelFiles& files) {
+  bench::with_model(state, [&](const ModelFiles& files) {
     const KlAutoencoder codec(KlAutoencoderConfig::from_json(files.config("vae"), "vae"));
     const RandomLatents pairs(codec.latent_channels(), state.range(0) / codec.downscale());
     measure(state, files, pairs);

@@ -22,7 +22,7 @@ draws() {
   run 0 "$program" --out "$picture" --device cpu --dtype fp32 "$@"
   [ "$(tail -n 1 stdout)" = "$picture" ] || fail "expected the picture's path as the last line: $program"
   local size
-  size=$(od -An -tu1 -j16 -N8 "$picture" 2> /dev/null | awk '{print $3 * 256 + $4, $7 * 256 + $8}')
+  size=$(size_of "$picture")
   [ "$size" = "$width $height" ] || fail "expected a picture of $width x $height, found '$size': $program"
 }
 

@@ -40,6 +40,9 @@ says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
 same() { cmp -s "$1" "$2" || fail "expected $1 and $2 to be equal"; }
 differ() { cmp -s "$1" "$2" && fail "expected $1 and $2 to differ"; }
 
+# size_of PICTURE: width and height of a PNG.
+size_of() { od -An -tu1 -j16 -N8 "$1" 2> /dev/null | awk '{print $3 * 256 + $4, $7 * 256 + $8}'; }
+
 # refuses STATUS TEXT ARGUMENTS...: fails with TEXT on standard error, and writes nothing.
 refuses() {
   local status=$1 text=$2

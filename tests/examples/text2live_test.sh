@@ -23,9 +23,6 @@ PY
 good=(--clip clip --image photo.png --prompt "a golden box" --source "a box" --region box --size 48 --scales 3
   --channels 8 --views 3 --device cpu)
 
-# size_of PICTURE: width and height of a PNG.
-size_of() { od -An -tu1 -j16 -N8 "$1" | awk '{print $3 * 256 + $4, $7 * 256 + $8}'; }
-
 echo "== help and usage"
 run 0 --help
 for option in --image --clip --prompt --source --layer --region --out --compare --steps --seed --run --resume --every \

@@ -10,7 +10,6 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,8 +28,8 @@ namespace detail {
 /// The name of a process' journal.
 inline std::string sweep_journal_name(std::int64_t rank) { return fmt::format("samples-{:04}.jsonl", rank); }
 
-/// Passes the record of every whole line after the first to `visit`, or nothing for a damaged one. The first line holds
-/// what all samples depend on. \return the bytes of all whole lines; what a kill left of a line has no end
+/// Passes every whole line after the first, which holds what all samples depend on, to `visit`.
+/// \return the bytes of all whole lines; what a kill left of a line has no end
 /// \throws Error when the file belongs to another evaluation
 template <class Visit>
 std::int64_t read_sweep_journal(const std::filesystem::path& path, const nlohmann::json& settings, Visit&& visit) {
@@ -38,15 +37,15 @@ std::int64_t read_sweep_journal(const std::filesystem::path& path, const nlohman
   require(lines.good(), "{}: cannot open", path.string());
   std::int64_t whole = 0;
   for (std::string line; std::getline(lines, line) && !lines.eof();) {
-    const auto record = unsealed_line(line);
     if (whole == 0) {
-      require(record && record->contains("settings"),
+      const auto header = unsealed_line(line);
+      require(header && header->contains("settings"),
               "{}: expected a journal of samples, found another file or a damaged one", path.string());
-      const auto differing = differing_setting(settings, record->at("settings"));
+      const auto differing = differing_setting(settings, header->at("settings"));
       require(differing.empty(), "{}: belongs to another evaluation: {}; choose another folder, or delete it",
               path.string(), differing);
     } else {
-      visit(record);
+      visit(line);
     }
     whole += static_cast<std::int64_t>(line.size()) + 1;
   }
@@ -111,7 +110,8 @@ class SweepResults {
 
  private:
   void read_journal(const std::filesystem::path& path, const nlohmann::json& settings) {
-    detail::read_sweep_journal(path, settings, [this](const std::optional<nlohmann::json>& record) {
+    detail::read_sweep_journal(path, settings, [this](const std::string& line) {
+      const auto record = detail::unsealed_line(line);
       if (!record) {
         ++damaged_;
         return;

@@ -1,0 +1,24 @@
+#pragma once
+
+// The model folder that benchmarks are told by IP2P_BENCH_MODEL.
+
+#include <benchmark/benchmark.h>
+
+#include <cstdlib>
+
+#include "ip2p/io/model_files.hpp"
+
+namespace ip2p::bench {
+
+/// Calls `use(files)` with the model's files; skips the benchmark where none is named.
+template <class Use>
+void with_model(benchmark::State& state, Use&& use) {
+  const char* folder = std::getenv("IP2P_BENCH_MODEL");
+  if (folder == nullptr) {
+    state.SkipWithError("IP2P_BENCH_MODEL names no model folder");
+    return;
+  }
+  use(ModelFiles::open(folder));
+}
+
+}  // namespace ip2p::bench
