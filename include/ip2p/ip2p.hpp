@@ -92,6 +92,7 @@
 #include "ip2p/guidance/text_first_dual_guidance.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
 
+#include "ip2p/attention/attention_reference.hpp"
 #include "ip2p/attention/concepts.hpp"
 #include "ip2p/attention/groups.hpp"
 #include "ip2p/attention/heat_map.hpp"
