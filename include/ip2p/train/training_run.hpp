@@ -192,7 +192,7 @@ class TrainingRun {
   template <TrainingLoss Loss>
   TrainingProgress advance(Loss&& loss) {
     const auto start = std::chrono::steady_clock::now();
-    const double rate = rate_(step_);
+    const double rate = rate_checked(rate_, step_);
     optimiser_.zero_gradients();
     const auto accumulate = options_.accumulate;
     const auto parts = processes_.size() * accumulate;
