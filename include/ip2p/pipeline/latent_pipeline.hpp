@@ -140,7 +140,14 @@ class LatentPipeline {
   [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
                                    Noise& noise, const RunHooks& hooks, const Attention& attention,
                                    const OwnGuidance& own) const {
-    require_noise_source<Noise>();
+    return denoise(x, sigmas, std::move(conditioning), noise, hooks, attention, own, sampler);
+  }
+
+  /// The same with a sampler of the run's own, too.
+  template <class Noise, class Attention, class OwnGuidance, class OwnSampler>
+  [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
+                                   Noise& noise, const RunHooks& hooks, const Attention& attention,
+                                   const OwnGuidance& own, const OwnSampler& solver) const {
     const at::NoGradGuard no_grad;
     return with_memory_advice([&] {
       BranchNetwork<Network, Attention> network(unet_, std::move(conditioning), attention);
@@ -148,7 +155,7 @@ class LatentPipeline {
       network.prepare(diffusion.schedule, sigmas);
       NetworkDenoiser denoiser(Guided(std::ref(network), own), diffusion.schedule, diffusion.prediction);
       NoiseAhead ahead(noise, static_cast<std::int64_t>(sigmas.size()) - 1, unet_.device());
-      auto result = sampler.sample(denoiser, x.to(unet_.device(), at::kFloat), sigmas, ahead, hooks);
+      auto result = solver.sample(denoiser, x.to(unet_.device(), at::kFloat), sigmas, ahead, hooks);
       network.finish();
       return result;
     });

@@ -27,9 +27,12 @@ class NoiseAhead {
 
  public:
   /// \param source kept by reference  \param steps of the run, the last draw that may be asked for
-  /// \param block most draws that are held at once
-  NoiseAhead(Source& source, std::int64_t steps, at::Device device, std::int64_t block = 64)
-      : source_(source), steps_(steps), device_(device), block_(device.is_cpu() ? 1 : block) {}
+  NoiseAhead(Source& source, std::int64_t steps, at::Device device)
+      : NoiseAhead(source, steps, device, device.is_cpu() ? 1 : 64) {}
+
+  /// \param block most draws that are held at once; 1 draws nothing ahead
+  NoiseAhead(Source& source, std::int64_t steps, at::Device device, std::int64_t block)
+      : source_(source), steps_(steps), device_(device), block_(block) {}
 
   /// [B, ...] as the source gives it, fp32, on the run's device.
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {

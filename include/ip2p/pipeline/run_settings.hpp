@@ -50,4 +50,10 @@ inline RunSettings completed(RunSettings settings, const RunDefaults& defaults) 
   return settings;
 }
 
+/// Size of a picture that is drawn from text alone: `size`, or a square of `resolution`, or of 512 pixels.
+inline Size picture_size(const RunSettings& settings) {
+  const auto side = settings.resolution.value_or(512);
+  return settings.size.value_or(Size{side, side});
+}
+
 }  // namespace ip2p
