@@ -3,11 +3,13 @@
 /// \file
 /// Everything, for applications. Library headers never include this one.
 
+#include "ip2p/core/any_noise.hpp"
 #include "ip2p/core/branch.hpp"
 #include "ip2p/core/checksum.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/freed_memory.hpp"
+#include "ip2p/core/philox_noise.hpp"
 #include "ip2p/core/progress.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/core/sample_random.hpp"
@@ -92,6 +94,7 @@
 #include "ip2p/guidance/text_first_dual_guidance.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
 
+#include "ip2p/attention/attention_reference.hpp"
 #include "ip2p/attention/concepts.hpp"
 #include "ip2p/attention/groups.hpp"
 #include "ip2p/attention/heat_map.hpp"
