@@ -55,8 +55,8 @@ struct BranchAttention {
 
 }  // namespace detail
 
-/// How many steps pass between two looks at whether a run's predictions are finite: each look makes the host wait for an
-/// accelerator, while on a CPU the bad step is worth nothing but its time.
+/// How many steps pass between two looks at whether a run's predictions are finite: each look makes the host wait for
+/// an accelerator, while on a CPU the bad step is worth nothing but its time.
 inline std::int64_t steps_between_checks(at::Device device) { return device.is_cpu() ? 1 : 16; }
 
 /// Answers the branches of a step in one batch: each sees the text or the null text, the image latents or zeros.

@@ -48,8 +48,8 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
   }
 
   /// Never compiles: says what is missing (`require_diffusion`).
-  EditPipeline(Encoder text_encoder, Codec codec, Network unet)
-  requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
+  EditPipeline(Encoder text_encoder, Codec codec,
+               Network unet) requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
 
   /// Edits one picture. As in the released web demo, an empty instruction gives the fitted photograph back under
   /// `Numerics::released`.

@@ -89,8 +89,7 @@ template <class Pipeline, class Noise, class Attention = PlainAttention>
   const auto start = pipeline.start_noise(options, clean.sizes(), held);
   options.hooks.revise =
       then(options.hooks.revise, hold_outside(latent_mask(where, clean.size(2), clean.size(3)), clean, start));
-  const auto latents =
-      pipeline.sample_latents(image_latents, {&instruction, 1}, options, noise, attention);
+  const auto latents = pipeline.sample_latents(image_latents, {&instruction, 1}, options, noise, attention);
   return paste_inside(where, before, pipeline.decode(latents, rounding_of(*options.numerics)).front());
 }
 
@@ -130,8 +129,8 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiff
   }
 
   /// Never compiles: says what is missing (`require_diffusion`).
-  InpaintPipeline(Encoder text_encoder, Codec codec, Network unet)
-  requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
+  InpaintPipeline(Encoder text_encoder, Codec codec,
+                  Network unet) requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
 
   /// Redraws one photograph, with torch's noise from the settings' seed.
   /// \param mask a picture of the photograph's size, bright where to redraw

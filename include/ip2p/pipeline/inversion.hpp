@@ -91,8 +91,8 @@ at::Tensor ddim_step(const at::Tensor& x, const at::Tensor& output, const Predic
                      double to) {
   const auto [c_in, c_skip, c_out] = prediction.preconditioning(from);
   if (from == 0.0) {
-    // The direction (x - x0) / sigma in the limit: the prediction itself for noise and v. An estimate of x0 says nothing
-    // about it.
+    // The direction (x - x0) / sigma in the limit: the prediction itself for noise and v. An estimate of x0 says
+    // nothing about it.
     require(c_out == 0.0,
             "inversion: expected a model that predicts noise or v where the photograph is taken for noise-free, found "
             "one that predicts x0");
@@ -158,10 +158,7 @@ template <class Pipeline>
     for (std::size_t i = visited.size() - 1; i > 0; --i) {
       const double from = result.levels[i];
       const double to = result.levels[i - 1];
-      const Step at{.index = steps - static_cast<std::int64_t>(i),
-                    .count = steps,
-                    .sigma = from,
-                    .sigma_next = to};
+      const Step at{.index = steps - static_cast<std::int64_t>(i), .count = steps, .sigma = from, .sigma_next = to};
       settings.hooks.check(at);
       const auto scaled = x.div(std::sqrt(1.0 + from * from));
       const auto output = network(scaled, schedule.sigma_to_t(to), at, NoGuidance::branches).to(at::kFloat);

@@ -17,7 +17,7 @@
 #include "ip2p/codec/concepts.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/random.hpp"
-#include "ip2p/guidance/guided.hpp"
+#include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/pipeline/branch_network.hpp"
 #include "ip2p/pipeline/noise_ahead.hpp"
 #include "ip2p/pipeline/run_settings.hpp"
@@ -110,7 +110,9 @@ class LatentPipeline {
   [[nodiscard]] at::Tensor encode_images(const at::Tensor& pictures, const at::Tensor& noise) const {
     if constexpr (requires(const Codec& codec) { codec.encode_moments(pictures).sample(noise); }) {
       return finite_or_wider("vae encoder", [&](const Codec& codec) {
-        return codec.encode_moments(pictures.to(unet_.device())).sample(noise);
+        const auto latents = codec.encode_moments(pictures.to(unet_.device())).sample(noise);
+        require_latents(codec, pictures.expand({latents.size(0), -1, -1, -1}), latents);
+        return latents;
       });
     } else {
       return encode_images(pictures);
@@ -153,7 +155,7 @@ class LatentPipeline {
       BranchNetwork<Network, Attention> network(unet_, std::move(conditioning), attention);
       network.evaluate_at_once(branches_at_once);
       network.prepare(diffusion.schedule, sigmas);
-      NetworkDenoiser denoiser(Guided(std::ref(network), own), diffusion.schedule, diffusion.prediction);
+      auto denoiser = guided_denoiser(std::ref(network), own, diffusion.schedule, diffusion.prediction);
       NoiseAhead ahead(noise, static_cast<std::int64_t>(sigmas.size()) - 1, unet_.device());
       auto result = solver.sample(denoiser, x.to(unet_.device(), at::kFloat), sigmas, ahead, hooks);
       network.finish();

@@ -13,6 +13,8 @@
 #include "ip2p/core/device.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/state.hpp"
+#include "ip2p/pipeline/model_diffusion.hpp"
+#include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 
 namespace ip2p {
@@ -57,10 +59,16 @@ Model load(const ModelFiles& files, const LoadOptions& options = {}) {
   }
 }
 
+/// What a model's files say that it was trained with; see `diffusion_of(SchedulerConfig, Numerics)`.
+inline ModelDiffusion diffusion_of(const ModelFiles& files, Numerics numerics = Numerics::released) {
+  const auto config = files.has("scheduler") ? scheduler_config_from_json(files.config("scheduler"),
+                                                                          files.path().string() + " (scheduler)")
+                                             : SchedulerConfig{};
+  return diffusion_of(config, numerics);
+}
+
 /// A text encoder or codec that is loaded for each call and dropped after it, so that its weights and the UNet's are
 /// never in memory together. Satisfies the concept that `Model` satisfies.
-///
-/// `prepare(model)`, where given, follows each loading: the place for LoRAs and textual inversions.
 template <class Model>
 class OnDemand {
  private:
@@ -69,8 +77,11 @@ class OnDemand {
   }
 
  public:
-  explicit OnDemand(ModelFiles files, LoadOptions options = {}, std::function<void(Model&)> prepare = {})
-      : files_(std::move(files)), options_(options), prepare_(std::move(prepare)) {}
+  using Load = std::function<Model(const ModelFiles&, const LoadOptions&)>;
+
+  /// \param load_model loads it: the place for LoRAs and textual inversions; `load<Model>` by default
+  explicit OnDemand(ModelFiles files, LoadOptions options = {}, Load load_model = load<Model>)
+      : files_(std::move(files)), options_(options), load_(std::move(load_model)) {}
 
   [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const requires TextEncoder<Model> {
     return loaded().encode(prompts);
@@ -102,15 +113,11 @@ class OnDemand {
   }
 
  private:
-  [[nodiscard]] Model loaded() const {
-    auto model = load<Model>(files_, options_);
-    if (prepare_) prepare_(model);
-    return model;
-  }
+  [[nodiscard]] Model loaded() const { return load_(files_, options_); }
 
   ModelFiles files_;
   LoadOptions options_;
-  std::function<void(Model&)> prepare_;
+  Load load_;
 };
 
 }  // namespace ip2p

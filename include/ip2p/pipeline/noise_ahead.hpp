@@ -15,8 +15,8 @@
 
 namespace ip2p {
 
-/// A `NoiseSource` over another: draws the noise of several steps at once, in their order, and sends it to the device in
-/// one copy. Drawn step by step, each would make an accelerator wait for the host.
+/// A `NoiseSource` over another: draws the noise of several steps at once, in their order, and sends it to the device
+/// in one copy. Drawn step by step, each would make an accelerator wait for the host.
 ///
 /// The tensors are those of the source, bit for bit, for samplers that ask for draws 1, 2, ... once each and in order;
 /// a draw out of order goes to the source itself. The source may end up to a block of draws ahead of the run. On a CPU

@@ -24,10 +24,10 @@ namespace ip2p {
 
 /// Numbers of `null_text` beside the run's settings; the defaults are the published ones.
 struct NullTextOptions {
-  std::int64_t inner_steps = 10;     ///< Updates at each step of the run, >= 1.
-  double learning_rate = 1e-2;       ///< Times (1 - i / 100) at step i.
-  double tolerance = 1e-5;           ///< A step is done when its loss falls below this ...
-  double tolerance_growth = 2e-5;    ///< ... plus this times i.
+  std::int64_t inner_steps = 10;   ///< Updates at each step of the run, >= 1.
+  double learning_rate = 1e-2;     ///< Times (1 - i / 100) at step i.
+  double tolerance = 1e-5;         ///< A step is done when its loss falls below this ...
+  double tolerance_growth = 2e-5;  ///< ... plus this times i.
 };
 
 /// Null texts under which the guided run follows an inversion.
@@ -64,8 +64,8 @@ class NullTextRun {
     for (const Step& at : steps_of(inversion_.levels)) {
       hooks_.check(at);
       const auto input = x.div(std::sqrt(1.0 + at.sigma * at.sigma));
-      const auto times =
-          no_gradients([&] { return unet_.project_time(at::full({1}, diffusion_.schedule.sigma_to_t(at.sigma), at::kFloat)); });
+      const auto times = no_gradients(
+          [&] { return unet_.project_time(at::full({1}, diffusion_.schedule.sigma_to_t(at.sigma), at::kFloat)); });
       const auto predict = [&](const at::Tensor& context) {
         return unet_(input, times, unet_.project_context(context), PlainAttention{}, at).to(input.device(), at::kFloat);
       };
@@ -150,6 +150,12 @@ template <class Pipeline>
   }();
   static_assert(has_null_branch,
                 "ip2p: null_text needs a pipeline whose guidance has a branch without text, e.g. TextGuidance");
+  static_assert(
+      requires(const Guidance& guidance, const at::Tensor& stacked, const Step& at) {
+        guidance.combine(stacked, at);
+      } && !over_estimates<Guidance>(),
+      "ip2p: null_text needs a pipeline whose guidance combines predictions by `combine(stacked, step)`, e.g. "
+      "TextGuidance");
   require(options.inner_steps >= 1, "null_text: expected inner_steps >= 1, found {}", options.inner_steps);
   require(inversion.steps() <= 100,
           "null_text: expected an inversion of at most 100 steps (the learning rate falls by 1 "

@@ -39,13 +39,14 @@ at::Tensor with_blend(const Attention& attention, const PromptToPromptOptions& o
 /// Pictures of one group: the first prompt's, and what the other prompts make of it under `attention`. All share start
 /// noise and noise of the steps.
 ///
-/// As published, the schedule is `ddim_schedule(config)`, the sampler `Ddim{.final_sigma = lowest_trained_sigma(schedule)}`
-/// with 50 steps, and the text scale 7.5.
+/// As published, the schedule is `ddim_schedule(config)`, the sampler `Ddim{.final_sigma =
+/// lowest_trained_sigma(schedule)}` with 50 steps, and the text scale 7.5.
 ///
 /// \param pipeline a `TextToImagePipeline`
 /// \param attention e.g. `PromptToPrompt{WordSwap::between(...)}` for as many edited prompts as there are
 /// \param settings one seed, whose noise all pictures share; `latents` [1,C,h,w]; `revise` is asked after the blend
-/// \throws Error for settings out of range, groups that do not fit the policy, non-finite or constant results; Cancelled
+/// \throws Error for settings out of range, groups that do not fit the policy, non-finite or constant results;
+/// Cancelled
 template <class Pipeline, class Attention>
 [[nodiscard]] PipelineResult prompt_to_prompt(const Pipeline& pipeline, std::span<const std::string> prompts,
                                               const Attention& attention, const PromptToPromptOptions& options = {},
@@ -106,11 +107,10 @@ template <class Pipeline, class Attention>
   }
   const auto start = inversion.trajectory[0].expand({group, -1, -1, -1});
   PipelineResult result;
-  result.latents =
-      detail::with_blend(attention, options, settings.hooks, [&](const auto& attend, const RunHooks& hooks) {
-        return detail::run_back(pipeline, start, inversion, conditioning, pipeline.guidance, hooks, attend)
-            .to(at::kCPU);
-      });
+  result
+      .latents = detail::with_blend(attention, options, settings.hooks, [&](const auto& attend, const RunHooks& hooks) {
+    return detail::run_back(pipeline, start, inversion, conditioning, pipeline.guidance, hooks, attend).to(at::kCPU);
+  });
   result.images = pipeline.decode(result.latents, rounding_of(*pipeline.completed(settings).numerics));
   return result;
 }

@@ -15,8 +15,9 @@
 
 namespace ip2p {
 
-/// Settings of one run, the same for all pipelines. What is unset is what the pipeline's `defaults` say: the model's own
-/// recommendation where the model was opened by `open_editor` and its siblings. `completed()` of a pipeline shows them.
+/// Settings of one run, the same for all pipelines. What is unset is what the pipeline's `defaults` say: the model's
+/// own recommendation where the model was opened by `open_editor` and its siblings. `completed()` of a pipeline shows
+/// them.
 struct RunSettings {
   std::optional<std::int64_t> steps = {};  ///< Evaluations of the denoiser, >= 1; of SDEdit's whole schedule.
   std::uint64_t seed = 42;                 ///< Picture i of a batch draws its noise from seed + i.

@@ -60,9 +60,8 @@ template <class Pipeline, class Noise, class Attention = PlainAttention>
   const auto shape = pipeline.latent_shape(static_cast<std::int64_t>(prompts.size()),
                                            {.width = pictures.size(3), .height = pictures.size(2)});
   // The posterior's noise is drawn first, as the published programs do; its number lies beyond those of the steps.
-  const auto clean = (edit.posterior_sample
-                          ? pipeline.clean_latents(pictures, noise.normal(shape, *options.steps + 1))
-                          : pipeline.clean_latents(pictures))
+  const auto clean = (edit.posterior_sample ? pipeline.clean_latents(pictures, noise.normal(shape, *options.steps + 1))
+                                            : pipeline.clean_latents(pictures))
                          .expand(shape);
   PipelineResult result;
   result.latents = sdedit_latents(pipeline, clean, prompts, edit.strength, options, noise, attention).to(at::kCPU);

@@ -17,7 +17,8 @@
 namespace ip2p {
 
 /// Pictures from prompts: text encoder, codec and a UNet without an image input. `sdedit`, `two_pass`, `latent_walk`,
-/// `invert`, `prompt_to_prompt` and `PairGenerator` work over it. `open_text_to_image` composes one from a model's files.
+/// `invert`, `prompt_to_prompt` and `PairGenerator` work over it. `open_text_to_image` composes one from a model's
+/// files.
 template <class Encoder, class Codec, class Network, class ModelDiffusion = detail::NoDiffusion,
           class Sampler = EulerAncestral, class Guidance = TextGuidance>
 class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance> {
@@ -40,8 +41,8 @@ class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, Model
   }
 
   /// Never compiles: says what is missing (`require_diffusion`).
-  TextToImagePipeline(Encoder text_encoder, Codec codec, Network unet)
-  requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
+  TextToImagePipeline(Encoder text_encoder, Codec codec,
+                      Network unet) requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
 
   /// One picture.
   /// \throws Error for settings out of range, non-finite or constant results; Cancelled

@@ -42,9 +42,10 @@ struct NoDiffusion {};
 /// Stops compilation with one sentence unless `Type` is a `Diffusion` of a schedule and a prediction.
 template <class Type>
 consteval void require_diffusion() {
-  static_assert(detail::is_diffusion<Type>,
-                "ip2p: a pipeline needs, after its network, what the model was trained with: `ip2p::diffusion_of(files)` "
-                "or `ip2p::Diffusion{schedule, prediction}`; see docs/reference/concepts.md#diffusion");
+  static_assert(
+      detail::is_diffusion<Type>,
+      "ip2p: a pipeline needs, after its network, what the model was trained with: `ip2p::diffusion_of(files)` "
+      "or `ip2p::Diffusion{schedule, prediction}`; see docs/reference/concepts.md#diffusion");
 }
 
 }  // namespace ip2p
