@@ -1,0 +1,3 @@
+// The definitions behind open_model.hpp: all models that a file can hold.
+#include "ip2p/pipeline/open_model.hpp"
+#include "ip2p/pipeline/open_model_definitions.hpp"
