@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ip2p/attention/prompt_tokens.hpp"
 #include "ip2p/codec/any_codec.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
@@ -75,9 +76,9 @@ struct ModelSettings {
   std::optional<std::string> sampler = {};
 };
 
-/// How a prompt reads as tokens.
-struct PromptTokens {
-  std::int64_t count = 0;    ///< Of the whole prompt, without the marks of beginning and end.
+/// How long a prompt is for a model.
+struct PromptLength {
+  std::int64_t tokens = 0;   ///< Of the whole prompt, without the marks of beginning and end.
   std::int64_t limit = 0;    ///< So many count.
   std::string dropped = {};  ///< What lies beyond the limit, as text; empty where all of it counts.
 };
@@ -97,7 +98,8 @@ class OpenedModel {
   [[nodiscard]] const OpenOptions& options() const;  ///< Device and dtype are set.
   [[nodiscard]] const SchedulerConfig& scheduler() const;
   [[nodiscard]] const ModelSettings& settings() const;
-  [[nodiscard]] PromptTokens tokens(std::string_view prompt) const;
+  [[nodiscard]] PromptLength length(std::string_view prompt) const;
+  [[nodiscard]] PromptTokens tokens(std::string_view prompt) const;  ///< The prompt's words, for edits of attention.
 
   [[nodiscard]] AnyTextEncoder text_encoder() const;  ///< Loads it, and what was added to it.
   [[nodiscard]] AnyCodec codec() const;               ///< `KlAutoencoder` or `TinyAutoencoder`, as the files say.

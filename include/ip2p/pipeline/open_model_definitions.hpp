@@ -190,11 +190,15 @@ IP2P_INLINE const OpenOptions& OpenedModel::options() const { return files_->opt
 IP2P_INLINE const SchedulerConfig& OpenedModel::scheduler() const { return files_->scheduler; }
 IP2P_INLINE const ModelSettings& OpenedModel::settings() const { return files_->settings; }
 
-IP2P_INLINE PromptTokens OpenedModel::tokens(std::string_view prompt) const {
+IP2P_INLINE PromptLength OpenedModel::length(std::string_view prompt) const {
   auto tokens = files_->tokenizer.encode(prompt);
-  return {.count = static_cast<std::int64_t>(tokens.count),
+  return {.tokens = static_cast<std::int64_t>(tokens.count),
           .limit = files_->tokenizer.max_length() - 2,
           .dropped = std::move(tokens.dropped)};
+}
+
+IP2P_INLINE PromptTokens OpenedModel::tokens(std::string_view prompt) const {
+  return prompt_tokens(files_->tokenizer, prompt);
 }
 
 IP2P_INLINE AnyTextEncoder OpenedModel::text_encoder() const {
