@@ -63,6 +63,7 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
   /// come to one size. Noise is torch's, from the settings' seeds.
   [[nodiscard]] PipelineResult run(std::span<const Image> photos, std::span<const std::string> instructions,
                                    const RunSettings& settings = {}) const {
+    require_some(photos, instructions);
     TorchNoise noise(seeds_for(std::max(photos.size(), instructions.size()), settings.seed, settings.seeds));
     return run(photos, instructions, settings, noise);
   }
@@ -71,8 +72,7 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
   template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] PipelineResult run(std::span<const Image> photos, std::span<const std::string> instructions,
                                    const RunSettings& settings, Noise& noise, const Attention& attention = {}) const {
-    require(!photos.empty() && !instructions.empty(),
-            "EditPipeline: expected pictures and instructions, found {} and {}", photos.size(), instructions.size());
+    require_some(photos, instructions);
     const auto options = this->completed(settings);
     const auto pictures = prepare(photos, options);
     const auto gives_back = [&](const std::string& instruction) {
@@ -136,6 +136,12 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
     const auto start = this->start_noise(options, conditioning.image.sizes(), noise);
     return this->denoise(start.mul(initial_sigma(this->diffusion.schedule, sigmas)), sigmas, std::move(conditioning),
                          noise, options.hooks, attention);
+  }
+
+ private:
+  static void require_some(std::span<const Image> photos, std::span<const std::string> instructions) {
+    require(!photos.empty() && !instructions.empty(),
+            "EditPipeline: expected pictures and instructions, found {} and {}", photos.size(), instructions.size());
   }
 };
 

@@ -52,6 +52,7 @@ class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, Model
 
   /// One picture for each prompt. Noise is torch's, from the settings' seeds.
   [[nodiscard]] PipelineResult run(std::span<const std::string> prompts, const RunSettings& settings = {}) const {
+    require(!prompts.empty(), "prompts: expected at least one, found none");
     TorchNoise noise(seeds_for(prompts.size(), settings.seed, settings.seeds));
     return run(prompts, settings, noise);
   }

@@ -38,7 +38,7 @@ template <class Pipeline>
   const auto large = resize(small, enlarged(small.width), enlarged(small.height), second.filter);
   auto options = pipeline.completed(settings);
   if (second.steps) options.steps = second.steps;
-  options.latents = {};
+  options.latents = at::Tensor();
   TorchNoise noise(seeds_for(1, options.seed, options.seeds));
   const auto clean = pipeline.clean_latents(images_to_tensor({&large, 1}));
   const auto latents = sdedit_latents(pipeline, clean, {&prompt, 1}, second.strength, options, noise);
