@@ -233,7 +233,7 @@ TEST_CASE("ModelFiles takes the autoencoder of another model: a checkpoint, its 
   write_ldm(scratch / "checkpoint.safetensors", other);
   write_ldm(scratch / "bare.safetensors", bare);
   write_ldm(scratch / "unet.safetensors", unet);
-  const auto of_folder = ip2p::testing::fixture("pipeline/fixtures/tiny-sd");
+  const auto of_folder = ip2p::testing::fixture("pipeline/fixtures/tiny-ip2p");
 
   const auto plain = ModelFiles::open(scratch / "model.safetensors");
   CHECK(plain.where("vae") == (scratch / "model.safetensors").string() + " (vae)");
