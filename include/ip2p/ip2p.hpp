@@ -81,9 +81,12 @@
 #include "ip2p/sampling/lms.hpp"
 #include "ip2p/sampling/unipc.hpp"
 
+#include "ip2p/guidance/adaptive_projected_guidance.hpp"
+#include "ip2p/guidance/cfg_plus_plus.hpp"
 #include "ip2p/guidance/concepts.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/guidance/guided.hpp"
+#include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/guidance/limited_interval.hpp"
 #include "ip2p/guidance/no_guidance.hpp"
 #include "ip2p/guidance/per_image_text_guidance.hpp"
@@ -92,6 +95,7 @@
 #include "ip2p/guidance/text_first_dual_guidance.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
 
+#include "ip2p/attention/attention_reference.hpp"
 #include "ip2p/attention/concepts.hpp"
 #include "ip2p/attention/groups.hpp"
 #include "ip2p/attention/heat_map.hpp"

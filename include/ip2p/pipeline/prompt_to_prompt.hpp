@@ -4,7 +4,7 @@
 /// Prompt-to-Prompt (Hertz et al. 2022) on generated pictures and on photographs.
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -25,7 +25,7 @@ struct PromptToPromptOptions {
   std::int64_t height = 512;
   Numerics numerics = Numerics::released;  ///< How pictures are rounded.
   at::Tensor latents = {};                 ///< Start noise of unit variance, [1,C,h,w]; drawn when undefined.
-  std::shared_ptr<LocalBlend> blend = {};  ///< Keeps edits where their words look; null: everywhere.
+  std::optional<LocalBlend> blend = {};    ///< Keeps edits where their words look; empty: everywhere.
   RunHooks hooks = {};                     ///< `revise` is asked after `blend`.
 };
 
@@ -34,13 +34,12 @@ namespace detail {
 /// Calls `run(attention, hooks)` with the blend of `options`, if any, watching the one and revising through the other.
 template <AttentionPolicy Attention, class Run>
 at::Tensor with_blend(const Attention& attention, const PromptToPromptOptions& options, Run&& run) {
-  if (options.blend == nullptr) return run(attention, options.hooks);
+  if (!options.blend) return run(attention, options.hooks);
+  const auto blend = options.blend->start();
   RunHooks hooks = options.hooks;
-  hooks.revise =
-      then([blend = options.blend](const Step& at, const at::Tensor& latents) { return blend->revise(at, latents); },
-           options.hooks.revise);
-  options.blend->clear();
-  return run(Observed(attention, options.blend), hooks);
+  hooks.revise = then([blend](const Step& at, const at::Tensor& latents) { return blend->revise(at, latents); },
+                      options.hooks.revise);
+  return run(Observed(attention, blend), hooks);
 }
 
 }  // namespace detail
