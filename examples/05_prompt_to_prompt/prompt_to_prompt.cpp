@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -56,7 +55,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                                             .blend = edit.blend,
                                             .hooks = example::watched(bar, interrupt)};
   const std::int64_t recorded = o.heat_map.empty() ? 0 : 32 * 32;  // pixels of the largest map; 0 looks at none
-  auto maps = std::make_shared<ip2p::StoreMaps>(recorded);
+  const auto maps = ip2p::StoreMaps{.max_tokens = recorded}.start();
   const ip2p::Observed attention(edit.attention, maps);
   auto pictures = ip2p::prompt_to_prompt(pipeline, edit.prompts, attention, options).images;
   if (!o.heat_map.empty()) {

@@ -4,7 +4,7 @@
 /// Options of a Prompt-to-Prompt edit, and the attention policy that they ask for.
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -104,7 +104,7 @@ class AnyTokenEdit {
 struct PromptEdit {
   std::vector<std::string> prompts;  ///< The source's first.
   ip2p::PromptToPrompt<AnyTokenEdit> attention;
-  std::shared_ptr<ip2p::LocalBlend> blend;  ///< Null where the edit may act everywhere.
+  std::optional<ip2p::LocalBlend> blend;  ///< Empty where the edit may act everywhere.
 };
 
 template <class Tokenizer>
@@ -115,14 +115,13 @@ PromptEdit prompt_edit(const PromptEditOptions& o, const Tokenizer& tokenizer) {
   for (const auto& prompt : prompts) tokens.push_back(ip2p::prompt_tokens(tokenizer, prompt));
   const auto edited = std::span(tokens).subspan(1);
 
-  std::shared_ptr<ip2p::LocalBlend> blend;
+  std::optional<ip2p::LocalBlend> blend;
   if (!o.blend.empty()) {
     ip2p::require(o.blend.size() == prompts.size(),
                   "--blend: expected one word for --prompt and one for each --edited, {} in all, found {}",
                   prompts.size(), o.blend.size());
-    ip2p::LocalBlendOptions options;
-    for (std::size_t i = 0; i < prompts.size(); ++i) options.words.push_back(tokens[i].tokens_of(o.blend[i]));
-    blend = std::make_shared<ip2p::LocalBlend>(options);
+    blend.emplace();
+    for (std::size_t i = 0; i < prompts.size(); ++i) blend->words.push_back(tokens[i].tokens_of(o.blend[i]));
   }
   return {prompts,
           ip2p::PromptToPrompt<AnyTokenEdit>{.edit = AnyTokenEdit(o, tokens.front(), edited),

@@ -83,9 +83,12 @@
 #include "ip2p/sampling/lms.hpp"
 #include "ip2p/sampling/unipc.hpp"
 
+#include "ip2p/guidance/adaptive_projected_guidance.hpp"
+#include "ip2p/guidance/cfg_plus_plus.hpp"
 #include "ip2p/guidance/concepts.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/guidance/guided.hpp"
+#include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/guidance/limited_interval.hpp"
 #include "ip2p/guidance/no_guidance.hpp"
 #include "ip2p/guidance/per_image_text_guidance.hpp"

@@ -5,8 +5,8 @@
 #include <ATen/ops/zeros.h>
 
 #include <functional>
-#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ip2p/attention/any_token_edit.hpp"
@@ -55,11 +55,11 @@ struct PromptCase {
     run.numerics = Numerics::diffusers;
     if (settings.contains("seed")) run.seed = settings.at("seed").get<std::uint64_t>();
     if (!settings.contains("blend")) return;
-    LocalBlendOptions blend{.words = {}, .threshold = settings.at("threshold").get<double>()};
+    LocalBlend blend{.words = {}, .threshold = settings.at("threshold").get<double>()};
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       blend.words.push_back(tokens[i].tokens_of(settings.at("blend")[i].get<std::string>()));
     }
-    options.blend = std::make_shared<LocalBlend>(blend);
+    options.blend = std::move(blend);
   }
 
   [[nodiscard]] PromptToPrompt<AnyTokenEdit> attention() const {
@@ -156,8 +156,7 @@ TEST_CASE("The source of a group is the picture of its prompt alone, and a secon
   PromptToPromptOptions options;
   auto run = quick_prompts;
   const auto tokens = tokens_of(cat_and_dog);
-  options.blend = std::make_shared<LocalBlend>(
-      LocalBlendOptions{.words = {tokens[0].tokens_of("cat"), tokens[1].tokens_of("dog")}, .threshold = 0.9});
+  options.blend = LocalBlend{.words = {tokens[0].tokens_of("cat"), tokens[1].tokens_of("dog")}, .threshold = 0.9};
   std::int64_t revised = 0;
   run.hooks.revise = [&](const Step& at, const at::Tensor& latents) {
     revised += at.index + 1;

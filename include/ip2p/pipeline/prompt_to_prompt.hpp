@@ -4,7 +4,7 @@
 /// Prompt-to-Prompt (Hertz et al. 2022) on generated pictures and on photographs.
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -18,7 +18,7 @@ namespace ip2p {
 
 /// What `prompt_to_prompt` is told beside the run's settings.
 struct PromptToPromptOptions {
-  std::shared_ptr<LocalBlend> blend = {};  ///< Keeps edits where their words look; null: everywhere.
+  std::optional<LocalBlend> blend = {};  ///< Keeps edits where their words look; empty: everywhere.
 };
 
 namespace detail {
@@ -26,12 +26,11 @@ namespace detail {
 /// Calls `run(attention, hooks)` with the blend of `options`, if any, watching the one and revising through the other.
 template <class Attention, class Run>
 at::Tensor with_blend(const Attention& attention, const PromptToPromptOptions& options, RunHooks hooks, Run&& run) {
-  if (options.blend == nullptr) return run(attention, hooks);
-  hooks.revise =
-      then([blend = options.blend](const Step& at, const at::Tensor& latents) { return blend->revise(at, latents); },
-           std::move(hooks.revise));
-  options.blend->clear();
-  return run(Observed(attention, options.blend), hooks);
+  if (!options.blend) return run(attention, hooks);
+  const auto blend = options.blend->start();
+  hooks.revise = then([blend](const Step& at, const at::Tensor& latents) { return blend->revise(at, latents); },
+                      std::move(hooks.revise));
+  return run(Observed(attention, blend), hooks);
 }
 
 }  // namespace detail
