@@ -21,10 +21,12 @@
 #include "pipeline/tiny_models.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
+#include "support/reference.hpp"
 
 namespace {
 
 using namespace ip2p;
+using ip2p::testing::max_difference;
 using ip2p::testing::tiny_files;
 using ip2p::testing::tiny_photo;
 
@@ -149,9 +151,9 @@ TEST_CASE("Branches of zero weight are not evaluated, and guidance is never swit
   CHECK(evaluated(1.5, 0.0).first == 6);  // s_T = 0: e(image, text) has no weight
   const auto [one, unguided] = evaluated(1.0, 1.0);
   CHECK(one == 3);
-  // Scales at and below 1 still guide.
-  CHECK_FALSE(at::equal(evaluated(0.8, 1.0).second, unguided));
-  CHECK_FALSE(at::equal(evaluated(1.0, 0.5).second, unguided));
+  // Scales at and below 1 still guide, by more than the rounding of another batch.
+  CHECK(max_difference(evaluated(0.8, 1.0).second, unguided) > 1e-3);
+  CHECK(max_difference(evaluated(1.0, 0.5).second, unguided) > 1e-3);
 
   EditPipeline plain{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model),
                      diffusion_of(model),          EulerAncestral{},           NoGuidance{}};
@@ -212,7 +214,7 @@ TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
   const auto null_text = conditioning.null_text.contiguous();
   const auto plain = run(null_text);
   CHECK(at::equal(run(at::stack({null_text, null_text, null_text})), plain));
-  CHECK_FALSE(at::equal(run(at::stack({null_text, null_text, null_text * 2})), plain));
+  CHECK(max_difference(run(at::stack({null_text, null_text, null_text * 2})), plain) > 1e-3);
   CHECK_THROWS_WITH(run(at::stack({null_text, null_text})),
                     Contains("null text: expected one for each of 3 steps, found 2"));
   CHECK_THROWS_WITH(run(null_text.narrow(1, 0, 5)), Contains("conditioning: expected text"));
