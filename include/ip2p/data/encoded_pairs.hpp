@@ -8,8 +8,6 @@
 
 #include <concepts>
 #include <cstdint>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -31,8 +29,7 @@ concept PosteriorCodec = requires(const Codec& codec, const at::Tensor& images) 
 
 namespace detail {
 
-/// Both pictures of a pair to what training needs of them, fp32 on the CPU. May be called from several threads; the
-/// codec's first call is made alone, because the layers of a frozen model choose their form in it.
+/// Both pictures of a pair to what training needs of them, fp32 on the CPU. May be called from several threads.
 template <PosteriorCodec Codec>
 class PairEncoder {
  public:
@@ -40,19 +37,15 @@ class PairEncoder {
 
   EditPair operator()(const PreparedPair& pair, std::string instruction) const {
     const at::NoGradGuard no_grad;
-    const auto images = at::stack({pair.before, pair.after});
-    std::optional<decltype(codec_.encode_moments(images))> moments;
-    std::call_once(first_, [&] { moments.emplace(codec_.encode_moments(images)); });
-    if (!moments) moments.emplace(codec_.encode_moments(images));
+    const auto moments = codec_.encode_moments(at::stack({pair.before, pair.after}));
     const auto own = [](const at::Tensor& batch, std::int64_t n) {
       return batch.select(0, n).to(at::kCPU, at::kFloat).clone(at::MemoryFormat::Contiguous);
     };
-    return {own(moments->mean, 1), own(moments->logvar, 1), own(moments->mean, 0), std::move(instruction)};
+    return {own(moments.mean, 1), own(moments.logvar, 1), own(moments.mean, 0), std::move(instruction)};
   }
 
  private:
   Codec codec_;
-  mutable std::once_flag first_;
 };
 
 }  // namespace detail

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/layers.hpp"
 
 namespace ip2p {
@@ -20,6 +21,7 @@ namespace ip2p {
 /// The result is a function of the seed alone. \param seed of the CPU generator
 inline void initialise(torch::nn::Module& module, std::uint64_t seed) {
   const at::NoGradGuard no_grad;
+  const detail::PlainForNow plain(module);
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   const auto uniform = [&](at::Tensor& t, std::int64_t fan_in) {
     if (!t.defined()) return;

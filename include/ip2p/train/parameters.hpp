@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/nn/freezable.hpp"
 
 namespace ip2p {
 
@@ -17,8 +18,9 @@ struct Parameters {
   std::vector<std::string> names;
   std::vector<at::Tensor> tensors;  ///< Leaves that ask for gradients, fp32.
 
-  /// Adds every parameter of `module` as "<prefix>.<name>" and makes it ask for gradients.
+  /// Adds every parameter of `module` as "<prefix>.<name>" and makes it ask for gradients; what was frozen is thawed.
   Parameters& add(torch::nn::Module& module, const std::string& prefix) {
+    for (auto* layer : detail::frozen_layers(module)) layer->thaw();
     for (auto& item : module.named_parameters()) {
       item.value().set_requires_grad(true);
       names.push_back(prefix + "." + item.key());
