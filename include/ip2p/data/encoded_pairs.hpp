@@ -29,6 +29,14 @@ concept PosteriorCodec = requires(const Codec& codec, const at::Tensor& images) 
   { codec.encode_moments(images).logvar } -> std::convertible_to<at::Tensor>;
 };
 
+/// Explains in one line what a codec lacks for training pairs.
+template <class Codec>
+consteval void require_posterior_codec() {
+  static_assert(PosteriorCodec<Codec>,
+                "ip2p: PosteriorCodec needs `encode_moments(Tensor) const` whose result has tensors `mean` and "
+                "`logvar`; see docs/reference/concepts.md#posteriorcodec");
+}
+
 namespace detail {
 
 /// Both pictures of a pair to what training needs of them, fp32 on the CPU. May be called from several threads; the

@@ -27,11 +27,23 @@ struct Preconditioning {
   double c_out;
 };
 
-/// What a network's output means: `Preconditioning preconditioning(double sigma) const`.
+/// What a network's output means: `Preconditioning preconditioning(double sigma) const`. A network is trained to answer
+/// (x0 - c_skip x) / c_out for x = x0 + sigma * noise.
+///
+/// Laws (`ip2p::testing::check_prediction`), for sigma > 0: pure; finite; neither c_in nor c_out is 0; x0 comes back from
+/// the training target.
 template <class Policy>
 concept PredictionPolicy = std::copy_constructible<Policy> && requires(const Policy& prediction, double sigma) {
   { prediction.preconditioning(sigma) } -> std::same_as<Preconditioning>;
 };
+
+/// Explains in one line what a prediction lacks.
+template <class Policy>
+consteval void require_prediction_policy() {
+  static_assert(PredictionPolicy<Policy>,
+                "ip2p: PredictionPolicy needs `Preconditioning preconditioning(double sigma) const` and a copy "
+                "constructor; see docs/reference/concepts.md#predictionpolicy");
+}
 
 /// The network predicts the noise: x0 = x - sigma * eps. Reference: k-diffusion `DiscreteEpsDDPMDenoiser`.
 struct EpsPrediction {
