@@ -41,8 +41,10 @@ namespace detail {
 
 /// Both pictures of a pair to what training needs of them, fp32 on the CPU. May be called from several threads; the
 /// codec's first call is made alone, because the layers of a frozen model choose their form in it.
-template <PosteriorCodec Codec>
+template <class Codec>
 class PairEncoder {
+  static_assert((require_posterior_codec<Codec>(), true));
+
  public:
   explicit PairEncoder(Codec codec) : codec_(std::move(codec)) {}
 
@@ -67,8 +69,10 @@ class PairEncoder {
 
 /// A `PairSource` over pictures: one pair of the prompt at random, size, crop and mirroring at random, then the codec.
 /// The released recipe. `get` may be called from several threads.
-template <PictureSource Source, PosteriorCodec Codec>
+template <class Source, class Codec>
 class EncodedPairs {
+  static_assert((require_picture_source<Source>(), require_posterior_codec<Codec>(), true));
+
  public:
   /// \param pictures kept by reference
   EncodedPairs(Source& pictures, Codec codec, PairAugmentation augmentation = {})

@@ -30,8 +30,8 @@ struct Preconditioning {
 /// What a network's output means: `Preconditioning preconditioning(double sigma) const`. A network is trained to answer
 /// (x0 - c_skip x) / c_out for x = x0 + sigma * noise.
 ///
-/// Laws (`ip2p::testing::check_prediction`), for sigma > 0: pure; finite; neither c_in nor c_out is 0; x0 comes back from
-/// the training target.
+/// Laws (`ip2p::testing::check_prediction`), for sigma > 0: pure; finite; neither c_in nor c_out is 0; x0 comes back
+/// from the training target.
 template <class Policy>
 concept PredictionPolicy = std::copy_constructible<Policy> && requires(const Policy& prediction, double sigma) {
   { prediction.preconditioning(sigma) } -> std::same_as<Preconditioning>;
@@ -114,8 +114,10 @@ static_assert(PredictionPolicy<EpsPrediction> && PredictionPolicy<VPrediction> &
 /// The prediction may come in a narrower dtype; the estimate is computed and returned in that of x. Further arguments
 /// of the call are handed on to the network, and a prediction of K * B rows then gives K * B estimates (branch-major):
 /// so a network of several guidance branches becomes a denoiser of several branches.
-template <class Network, SchedulePolicy Schedule, PredictionPolicy Prediction = EpsPrediction>
+template <class Network, class Schedule, class Prediction = EpsPrediction>
 class NetworkDenoiser {
+  static_assert((require_schedule_policy<Schedule>(), require_prediction_policy<Prediction>(), true));
+
  public:
   NetworkDenoiser(Network network, Schedule schedule, Prediction prediction = {})
       : network_(std::move(network)), schedule_(std::move(schedule)), prediction_(std::move(prediction)) {}

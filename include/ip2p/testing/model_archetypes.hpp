@@ -91,7 +91,7 @@ class NetworkArchetype {
   NetworkArchetype& operator=(const NetworkArchetype&) = delete;
 
   [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const {
-    return {timesteps.to(at::kFloat).add(1.0).log().view({-1, 1, 1, 1})};
+    return {timesteps.to(at::kFloat).add(1.0).log().mul(0.1).view({-1, 1, 1, 1})};
   }
   [[nodiscard]] ContextProjections project_context(const at::Tensor& context) const {
     const auto text = context.to(at::kFloat).narrow(2, 0, in_channels_).unsqueeze(1);
