@@ -21,8 +21,10 @@ namespace ip2p {
 ///
 /// Lossy where the codec looks further than the overlap (the attention of `KlAutoencoder` sees its tile only), so it is
 /// asked for and never a default. Pictures no larger than one tile pass through unchanged.
-template <ImageCodec Codec>
+template <class Codec>
 class Tiled {
+  static_assert((require_image_codec<Codec>(), true));
+
  public:
   /// \param tile side of a tile in latent pixels  \param overlap latent pixels that neighbours share, < tile
   /// \throws Error for other values

@@ -17,6 +17,8 @@ namespace ip2p {
 /// a group then differ by their texts alone, as Prompt-to-Prompt asks.
 template <class Noise>
 class SharedNoise {
+  static_assert((require_noise_source<Noise>(), true));
+
  public:
   /// \throws Error for a group below 1
   SharedNoise(Noise noise, std::int64_t group) : noise_(std::move(noise)), group_(group) {

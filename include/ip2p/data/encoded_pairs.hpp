@@ -27,11 +27,21 @@ concept PosteriorCodec = requires(const Codec& codec, const at::Tensor& images) 
   { codec.encode_moments(images).logvar } -> std::convertible_to<at::Tensor>;
 };
 
+/// Explains in one line what a codec lacks for training pairs.
+template <class Codec>
+consteval void require_posterior_codec() {
+  static_assert(PosteriorCodec<Codec>,
+                "ip2p: PosteriorCodec needs `encode_moments(Tensor) const` whose result has tensors `mean` and "
+                "`logvar`; see docs/reference/concepts.md#posteriorcodec");
+}
+
 namespace detail {
 
 /// Both pictures of a pair to what training needs of them, fp32 on the CPU. May be called from several threads.
-template <PosteriorCodec Codec>
+template <class Codec>
 class PairEncoder {
+  static_assert((require_posterior_codec<Codec>(), true));
+
  public:
   explicit PairEncoder(Codec codec) : codec_(std::move(codec)) {}
 
@@ -52,8 +62,10 @@ class PairEncoder {
 
 /// A `PairSource` over pictures: one pair of the prompt at random, size, crop and mirroring at random, then the codec.
 /// The released recipe. `get` may be called from several threads.
-template <PictureSource Source, PosteriorCodec Codec>
+template <class Source, class Codec>
 class EncodedPairs {
+  static_assert((require_picture_source<Source>(), require_posterior_codec<Codec>(), true));
+
  public:
   /// \param pictures kept by reference
   EncodedPairs(Source& pictures, Codec codec, PairAugmentation augmentation = {})

@@ -27,20 +27,22 @@ struct Preconditioning {
   double c_out;
 };
 
-/// What a network's output means: `Preconditioning preconditioning(double sigma) const`.
+/// What a network's output means: `Preconditioning preconditioning(double sigma) const`. A network is trained to answer
+/// (x0 - c_skip x) / c_out for x = x0 + sigma * noise.
+///
+/// Laws (`ip2p::testing::check_prediction`), for sigma > 0: pure; finite; neither c_in nor c_out is 0; x0 comes back
+/// from the training target.
 template <class Policy>
 concept PredictionPolicy = std::copy_constructible<Policy> && requires(const Policy& prediction, double sigma) {
   { prediction.preconditioning(sigma) } -> std::same_as<Preconditioning>;
 };
 
-/// Stops compilation with one sentence unless `Policy` is a `PredictionPolicy`.
+/// Explains in one line what a prediction lacks.
 template <class Policy>
 consteval void require_prediction_policy() {
-  static_assert(std::copy_constructible<Policy>,
-                "ip2p: PredictionPolicy must be copyable; see docs/reference/concepts.md#predictionpolicy");
-  static_assert(!std::copy_constructible<Policy> || PredictionPolicy<Policy>,
-                "ip2p: PredictionPolicy needs `Preconditioning preconditioning(double sigma) const`; "
-                "see docs/reference/concepts.md#predictionpolicy");
+  static_assert(PredictionPolicy<Policy>,
+                "ip2p: PredictionPolicy needs `Preconditioning preconditioning(double sigma) const` and a copy "
+                "constructor; see docs/reference/concepts.md#predictionpolicy");
 }
 
 /// The network predicts the noise: x0 = x - sigma * eps. Reference: k-diffusion `DiscreteEpsDDPMDenoiser`.
@@ -115,8 +117,7 @@ static_assert(PredictionPolicy<EpsPrediction> && PredictionPolicy<VPrediction> &
 /// so a network of several guidance branches becomes a denoiser of several branches.
 template <class Network, class Schedule, class Prediction = EpsPrediction>
 class NetworkDenoiser {
-  static_assert((require_schedule_policy<Schedule>(), true));
-  static_assert((require_prediction_policy<Prediction>(), true));
+  static_assert((require_schedule_policy<Schedule>(), require_prediction_policy<Prediction>(), true));
 
  public:
   NetworkDenoiser(Network network, Schedule schedule, Prediction prediction = {})

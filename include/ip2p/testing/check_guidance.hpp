@@ -64,6 +64,30 @@ void check_guidance_run(const Guidance& guidance) {
   }
 }
 
+/// How far a guidance goes along each conditioning: its scales, where it is a weighted sum. A guidance whose branches
+/// all see the image goes along it once.
+struct GuidanceStrength {
+  double text = 1.0;
+  double image = 1.0;
+};
+
+/// Predictions [K*2,4,6,5] of a world in which each conditioning adds something of its own, in a channel of its own:
+/// the text in channel 2, the image in channel 3. What they share is larger, as it is in predictions of networks.
+template <class Guidance>
+at::Tensor additive_predictions(bool text, bool image) {
+  at::Tensor shared = CounterNoise(4).normal({2, 4, 6, 5}, 0).to(at::kDouble).mul(10.0);
+  shared.narrow(1, 2, 2).zero_();
+  const at::Tensor added = CounterNoise(5).normal({2, 4, 6, 5}, 0).to(at::kDouble);
+  std::vector<at::Tensor> blocks;
+  for (const Branch& branch : Guidance::branches) {
+    at::Tensor block = shared.clone();
+    if (branch.text && text) block.select(1, 2).add_(added.select(1, 2));
+    if (branch.image && image) block.select(1, 3).add_(added.select(1, 3));
+    blocks.push_back(block);
+  }
+  return at::cat(blocks);
+}
+
 /// Throws `Error` that names the first law which `guidance` breaks: those of `GuidancePolicy` that hold at any scale,
 /// and those of `LinearGuidancePolicy`, `SelectiveGuidancePolicy` and `StatefulGuidancePolicy` where it is one.
 template <class Guidance>
@@ -106,6 +130,14 @@ void check_guidance(const Guidance& guidance) {
     }
     expect_law(close(result, at::cat(singles), 1e-9), role, "a batch equals its samples combined one by one", "step {}",
                index);
+
+    const at::Tensor added = CounterNoise(5).normal({2, 4, 6, 5}, 0).to(at::kDouble);
+    const at::Tensor guided = guidance.combine(additive_predictions<Guidance>(true, true), at);
+    for (const std::int64_t channel : {2, 3}) {
+      const double along = guided.select(1, channel).mul(added.select(1, channel)).sum().template item<double>();
+      expect_law(along > -1e-9, role, "the result goes towards what the conditionings add, never away from it",
+                 "away from what the {} adds, step {}", channel == 2 ? "text" : "image", index);
+    }
 
     if constexpr (SelectiveGuidancePolicy<Guidance>) {
       const auto needed = guidance.needs(at);
@@ -155,6 +187,22 @@ void check_guidance(const Guidance& guidance, const Guidance& neutral) {
     expect_law(close(combine_once(neutral, stacked, at, latents), stacked.narrow(0, 0, 2), 1e-9), "GuidancePolicy",
                "with all scales 1 the result is the fully conditioned branch", "step {}", index);
   }
+}
+
+/// As above, and the law that a guidance which is a weighted sum goes along each conditioning as far as its scales say:
+/// so that no branch stands in the place of another.
+template <class Guidance>
+void check_guidance(const Guidance& guidance, const Guidance& neutral, const GuidanceStrength& strength) {
+  check_guidance(guidance, neutral);
+  const Step at{.index = 3, .count = 10, .sigma = 3.65, .sigma_next = 0.01};
+  const auto without = additive_predictions<Guidance>(false, false).narrow(0, 0, 2);
+  const auto moved = [&](bool text, bool image) {
+    return additive_predictions<Guidance>(text, image).narrow(0, 0, 2).sub(without);
+  };
+  const at::Tensor expected = without.add(moved(true, false), strength.text).add(moved(false, true), strength.image);
+  expect_law(close(guidance.combine(additive_predictions<Guidance>(true, true), at), expected, 1e-9), "GuidancePolicy",
+             "the result goes along each conditioning as far as its scale says",
+             "expected {} times text, {} times image", strength.text, strength.image);
 }
 
 }  // namespace ip2p::testing

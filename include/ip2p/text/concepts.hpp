@@ -3,7 +3,8 @@
 /// \file
 /// Contract of the text encoder axis: prompts to the context that the UNet attends to.
 ///
-/// Laws: a batch equals the loop over its prompts; pure; "" gives the null conditioning of classifier-free guidance.
+/// Laws (`ip2p::testing::check_text_encoder`): a batch equals the loop over its prompts; pure; all prompts have as many
+/// tokens; "" gives the null conditioning of classifier-free guidance, which no other prompt equals.
 ///
 /// Skeleton:
 /// \code

@@ -16,7 +16,7 @@ namespace ip2p {
 
 /// Something that gives the learning rate of update `step` (0-based).
 ///
-/// Laws: pure; finite and not negative for every step >= 0.
+/// Laws (`ip2p::testing::check_learning_rate`): pure; finite and not negative for every step >= 0.
 ///
 /// Skeleton:
 /// \code
@@ -32,7 +32,7 @@ concept LearningRatePolicy = requires(const Rate& rate, std::int64_t step) {
 
 /// Explains in one line what a learning rate lacks.
 template <class Rate>
-consteval void require_learning_rate() {
+consteval void require_learning_rate_policy() {
   static_assert(LearningRatePolicy<Rate>,
                 "ip2p: LearningRatePolicy needs `double operator()(std::int64_t step) const`; see "
                 "docs/reference/concepts.md#learningratepolicy");

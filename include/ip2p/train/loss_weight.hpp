@@ -13,11 +13,28 @@ namespace ip2p {
 
 /// Something that weighs a sample's squared error.
 ///
-/// Laws: pure; finite and >= 0 for every ratio of signal to noise snr = alpha_bar / (1 - alpha_bar) >= 0.
+/// Laws (`ip2p::testing::check_loss_weight`): pure; finite and >= 0 for every ratio of signal to noise
+/// snr = alpha_bar / (1 - alpha_bar) >= 0.
+///
+/// Skeleton:
+/// \code
+/// struct MyWeight {
+///   double operator()(double snr, ip2p::PredictionType prediction) const;
+/// };
+/// static_assert(ip2p::LossWeightPolicy<MyWeight>);
+/// \endcode
 template <class Weight>
 concept LossWeightPolicy = requires(const Weight& weight, double snr, PredictionType prediction) {
   { weight(snr, prediction) } -> std::convertible_to<double>;
 };
+
+/// Explains in one line what a loss weight lacks.
+template <class Weight>
+consteval void require_loss_weight_policy() {
+  static_assert(LossWeightPolicy<Weight>,
+                "ip2p: LossWeightPolicy needs `double operator()(double snr, PredictionType) const`; see "
+                "docs/reference/concepts.md#lossweightpolicy");
+}
 
 /// Every timestep alike: the simple loss of Ho et al. 2020, with which InstructPix2Pix is trained.
 struct UniformWeight {

@@ -24,6 +24,14 @@ concept LossByParts = std::invocable<Loss, std::int64_t, std::int64_t, std::int6
 template <class Loss>
 concept TrainingLoss = LossByParts<Loss> || std::invocable<Loss, std::int64_t>;
 
+/// Explains in one line what a loss lacks.
+template <class Loss>
+consteval void require_training_loss() {
+  static_assert(TrainingLoss<Loss>,
+                "ip2p: TrainingLoss needs `Tensor operator()(std::int64_t step, std::int64_t part, std::int64_t parts)` "
+                "or `Tensor operator()(std::int64_t step)`; see docs/reference/concepts.md#trainingloss");
+}
+
 namespace detail {
 
 template <TrainingLoss Loss>

@@ -6,7 +6,9 @@
 /// The network holds weights only. Inputs that a run knows beforehand are projected once, by `project_time` and
 /// `project_context`; the attention policy is an argument of the call.
 ///
-/// Laws: pure; a batch equals the loop over its samples; an attention policy is called once at each attention layer.
+/// Laws (`ip2p::testing::check_network`): pure; a batch equals the loop over its samples, and one projected timestep serves
+/// all of them; copies share the weights; an attention policy is called once at each attention layer, with the step of
+/// the call; what comes from `project_context` has one entry a cross-attention layer.
 
 #include <concepts>
 #include <cstdint>
