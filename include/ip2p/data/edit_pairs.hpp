@@ -37,6 +37,15 @@ concept PairSource = requires(Source& source, std::int64_t i, SampleRandom& rand
   { source.get(i, random) } -> std::convertible_to<EditPair>;
 };
 
+/// Stops compilation with one sentence unless `Source` is a `PairSource`.
+template <class Source>
+consteval void require_pair_source() {
+  static_assert(
+      PairSource<Source>,
+      "ip2p: PairSource needs `std::int64_t size()` and `EditPair get(std::int64_t i, SampleRandom& random)`; "
+      "see docs/reference/concepts.md#pairsource");
+}
+
 /// Order of an epoch: a permutation of 0 ... size-1 that depends on (seed, epoch) alone (Fisher and Yates).
 inline std::vector<std::int64_t> epoch_order(std::uint64_t seed, std::int64_t epoch, std::int64_t size) {
   require(size > 0, "pair source: expected at least one pair, found {}", size);

@@ -33,6 +33,14 @@ concept PredictionPolicy = std::copy_constructible<Policy> && requires(const Pol
   { prediction.preconditioning(sigma) } -> std::same_as<Preconditioning>;
 };
 
+/// Stops compilation with one sentence unless `Policy` is a `PredictionPolicy`.
+template <class Policy>
+consteval void require_prediction() {
+  static_assert(PredictionPolicy<Policy>,
+                "ip2p: PredictionPolicy needs `Preconditioning preconditioning(double sigma) const`; see "
+                "docs/reference/concepts.md#predictionpolicy");
+}
+
 /// The network predicts the noise: x0 = x - sigma * eps. Reference: k-diffusion `DiscreteEpsDDPMDenoiser`.
 struct EpsPrediction {
   [[nodiscard]] Preconditioning preconditioning(double sigma) const {

@@ -119,6 +119,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
 
   [[nodiscard]] const UNetConfig& config() const { return module_->config; }
   [[nodiscard]] std::int64_t in_channels() const { return config().in_channels; }
+  [[nodiscard]] std::int64_t out_channels() const { return config().out_channels; }
 
   /// While gradients are computed, keeps only the inputs of each residual block and transformer and evaluates them
   /// again in the backward pass: a third more work for a fraction of the memory; the same gradients. Holds for all
@@ -217,6 +218,6 @@ class UNet : public ModelHandle<detail::UNetModule> {
     return (*m.conv_out)(m.conv_norm_out->silu(h));
   }
 };
-static_assert(DenoisingNetwork<UNet>);
+static_assert(DenoisingNetwork<UNet> && TrainableNetwork<UNet>);
 
 }  // namespace ip2p
