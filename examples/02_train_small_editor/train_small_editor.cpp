@@ -25,6 +25,7 @@
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
+#include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/loss_plot.hpp"
 #include "ip2p/train/trainer.hpp"
@@ -129,15 +130,17 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
   config.norm_num_groups = 2;
   ip2p::KlAutoencoder codec(config);
   start_as_block_average(codec, settings.seed);
-  ip2p::Parameters parameters;
-  parameters.add(codec.module(), "vae");
-
   ip2p::TrainingOptions options;
   options.folder = settings.work / "vae";
   options.clip_norm = 1.0;
   options.optimiser.weight_decay = 0.0;
   options.ema_decay = 0.998;
-  ip2p::TrainingRun run(parameters, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.05}, options);
+  options.threads = settings.shards;
+  AutoencoderLoss objective{codec, photographs, settings.seed};
+  objective.pixels = wanted.crops * 64 * 64;
+  objective.picture = settings.picture;
+  ip2p::Trainer run(ip2p::Parameters().add(codec), objective, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.05},
+                    options);
   std::vector<std::string> skipped;
   const bool resumed = run.resume(&skipped);
   report_resumption(resumed, run.step(), skipped);
@@ -152,12 +155,8 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
     write_sheet(options.folder / "sheet.png", ((sheet + 1) * 127.5).round().to(at::kByte));
   };
   Report report;
-  AutoencoderLoss objective{codec, photographs, settings.seed};
-  objective.pixels = wanted.crops * 64 * 64;
-  objective.picture = settings.picture;
-  const ip2p::ShardedLoss loss(objective, parameters, settings.shards);
   const bool complete = run.run(
-      wanted.steps, loss,
+      wanted.steps,
       [&](const ip2p::TrainingProgress& progress) {
         report(progress);
         if (progress.step % 500 == 0) measure();
@@ -257,48 +256,45 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   CachedEdits coarse(codec, photographs, coarse_options);
   CachedEdits fine(codec, photographs, fine_options);
 
-  ip2p::Parameters parameters;
-  parameters.add(unet.module(), "unet").add(text.module(), "text_encoder");
+  ip2p::DiffusionLossOptions sampling;
+  sampling.seed = settings.seed;
+  sampling.scaling_factor = codec.scaling_factor();
+  sampling.compute = ip2p::parse_dtype(wanted.compute, at::kCPU);
+  // Computed edits leave nothing to chance, so the picture itself is the easier thing to predict than the noise.
+  const ip2p::SamplePrediction prediction;
+  // "" belongs to the unedited photograph here (see CachedEdits), so text alone is never dropped.
+  const ip2p::ConditioningDropout dropout{.text = 0.0, .both = 0.05, .image = 0.0};
+  // Crops of half the side cost a quarter, so that four times as many edits fit into a batch of equal cost.
+  sampling.batch = 4 * wanted.batch;
+  const ip2p::DiffusionLoss coarse_loss(unet, encoder, coarse, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
+  sampling.batch = wanted.batch;
+  const ip2p::DiffusionLoss fine_loss(unet, encoder, fine, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
+  const auto objective = [&](std::int64_t step, std::int64_t part, std::int64_t parts) {
+    return step < wanted.coarse_steps ? coarse_loss(step, part, parts) : fine_loss(step, part, parts);
+  };
+
   ip2p::TrainingOptions options;
   options.folder = settings.work / "editor";
   options.checkpoint_every = 250;
   options.clip_norm = 1.0;
-  ip2p::TrainingRun run(parameters, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.02}, options);
+  options.threads = settings.shards;
+  ip2p::Trainer run(ip2p::Parameters().add(unet).add(text), objective,
+                    ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.02}, options);
   std::vector<std::string> skipped;
   const bool resumed = run.resume(&skipped);
   report_resumption(resumed, run.step(), skipped);
-  fmt::print("{:.2f} M parameters, scaling factor {:.4f}\n", static_cast<double>(parameters.elements()) / 1e6,
+  fmt::print("{:.2f} M parameters, scaling factor {:.4f}\n", static_cast<double>(run.parameters().elements()) / 1e6,
              codec.scaling_factor());
-
-  ip2p::DiffusionLossOptions prediction;
-  prediction.seed = settings.seed;
-  // Computed edits leave nothing to chance, so the picture itself is the easier thing to predict than the noise.
-  prediction.prediction = ip2p::PredictionType::sample;
-  prediction.scaling_factor = codec.scaling_factor();
-  prediction.compute = ip2p::parse_dtype(wanted.compute, at::kCPU);
-  // "" belongs to the unedited photograph here (see CachedEdits), so text alone is never dropped.
-  const ip2p::ConditioningDropout dropout{.text = 0.0, .both = 0.05, .image = 0.0};
-  const auto encode = [&](std::span<const std::string> prompts) { return encoder.encode(prompts); };
-  using Loss = ip2p::DiffusionLoss<CachedEdits, ip2p::ConditioningDropout>;
-  // Crops of half the side cost a quarter, so that four times as many edits fit into a batch of equal cost.
-  prediction.batch = 4 * wanted.batch;
-  const Loss coarse_loss(unet, encode, coarse, dropout, prediction);
-  prediction.batch = wanted.batch;
-  const Loss fine_loss(unet, encode, fine, dropout, prediction);
-  const auto objective = [&](std::int64_t step, std::int64_t shard, std::int64_t shards) {
-    return step < wanted.coarse_steps ? coarse_loss(step, shard, shards) : fine_loss(step, shard, shards);
-  };
-  const ip2p::ShardedLoss loss(objective, parameters, settings.shards);
 
   ip2p::EditPipeline pipeline{encoder,
                               codec,
                               unet,
                               ip2p::Euler{},
                               ip2p::DualGuidance{1.0, 1.0},
-                              ip2p::SchedulerConfig{.prediction = prediction.prediction}};
+                              ip2p::SchedulerConfig{.prediction = ip2p::PredictionType::sample}};
   Report report;
   const bool complete = run.run(
-      wanted.steps, loss,
+      wanted.steps,
       [&](const ip2p::TrainingProgress& progress) {
         report(progress);
         if (progress.step % 500 == 0 || progress.step == 200) {

@@ -18,11 +18,13 @@
 #include <vector>
 
 #include "data/made_pairs.hpp"
+#include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/data/cached_pairs.hpp"
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/data/pair_shards.hpp"
 #include "ip2p/data/prefetch.hpp"
 #include "ip2p/data/write_pair_shards.hpp"
+#include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "pipeline/tiny_models.hpp"
 #include "support/catch.hpp"
@@ -332,34 +334,30 @@ TEST_CASE("A few updates on the published pairs, from the folder, from shards an
     WARN("skipped: ip2p_pairs is not in the test data (set IP2P_TEST_DATA)");
     return;
   }
-  const auto folder = PairFolder::open(*data / "ip2p_pairs", {.split = PairSplit::all, .scan = true});
+  const PairFolderOptions whole{.split = PairSplit::all, .scan = true};
+  const auto folder = PairFolder::open(*data / "ip2p_pairs", whole);
   const auto files = tiny_files();
   const auto encoder = load<ClipTextEncoder>(files);
   const auto codec = load<KlAutoencoder>(files);
   const auto losses_of = [&](auto& pairs, std::int64_t workers) {
-    DiffusionLossOptions prediction;
-    prediction.batch = 2;
-    prediction.seed = 5;
-    Trainer trainer(
-        load<UNet>(files, {.inference = false}),
-        [&](std::span<const std::string> prompts) { return encoder.encode(prompts); }, pairs, ConditioningDropout{},
-        ConstantRate{1e-4}, prediction, TrainingOptions{});
-    Prefetch<NoisyBatch> batches([&](std::int64_t step) { return trainer.loss().batch(step); }, 0,
-                                 {.workers = workers, .ahead = 2});
+    const auto unet = load<UNet>(files, {.inference = false});
+    const DiffusionLoss loss(unet, encoder, pairs, UniformTimesteps{}, EpsPrediction{}, {.batch = 2, .seed = 5});
+    Trainer trainer(Parameters().add(unet), loss, ConstantRate{1e-4}, {.prefetch = {.workers = workers, .ahead = 2}});
     std::vector<double> losses;
-    trainer.training().run(
-        3, [&](std::int64_t) { return trainer.loss().loss(batches.get()); },
-        [&](const TrainingProgress& progress) { losses.push_back(progress.loss); });
+    trainer.run(3, [&](const TrainingProgress& progress) { losses.push_back(progress.loss); });
     return losses;
   };
-  EncodedPairs from_folder(folder, codec);
+  const auto opened = AnyPicturePairs::open(*data / "ip2p_pairs", whole);
+  REQUIRE_FALSE(opened.in_shards());
+  EncodedPairs from_folder(opened, codec);
   const auto losses = losses_of(from_folder, 2);
   REQUIRE(losses.size() == 3);
   for (const auto loss : losses) CHECK((std::isfinite(loss) && loss > 0));
 
   const ScratchDir scratch;
   write_pair_shards(folder, scratch / "shards");
-  const auto shards = PairShards::open(scratch / "shards");
+  const auto shards = AnyPicturePairs::open(scratch / "shards");
+  REQUIRE(shards.in_shards());
   EncodedPairs from_shards(shards, codec);
   CHECK((losses_of(from_shards, 0) == losses));
 

@@ -43,7 +43,7 @@ struct FlawedDropout {
 struct FlawedWeight {
   int flaw;
   std::shared_ptr<int> calls = std::make_shared<int>(0);
-  double operator()(double snr, PredictionType) const {
+  double operator()(double snr, const Preconditioning&) const {
     if (flaw == 1) return 1.0 / snr;
     if (flaw == 2) return 1.0 - 1e-6 * snr;
     if (flaw == 3) return 0.0;

@@ -16,7 +16,7 @@
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/pipeline/load.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
@@ -200,12 +200,14 @@ TEST_CASE("A run's averaged or last weights come out of its checkpoint", "[train
   TrainingOptions options;
   options.folder = scratch.path();
   options.ema_decay = 0.5;
-  TrainingRun run(Parameters().add(trained.unet.module(), "unet"), ConstantRate{1e-2}, options);
-  run.run(3, [&](std::int64_t) {
+  const auto parameters = Parameters().add(trained.unet);
+  const auto loss = [&](std::int64_t) {
     at::Tensor sum = at::zeros({});
-    for (const auto& weight : run.parameters().tensors) sum = sum + weight.square().sum();
+    for (const auto& weight : parameters.tensors) sum = sum + weight.square().sum();
     return sum;
-  });
+  };
+  Trainer run(parameters, loss, ConstantRate{1e-2}, options);
+  run.run(3);
   const auto checkpoint = *CheckpointFolder(scratch.path()).load_newest();
   const auto other = tiny();
   const auto same = [&](const std::vector<at::Tensor>& expected) {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "ip2p/train/any_learning_rate.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 
@@ -85,12 +85,12 @@ TEST_CASE("A run refuses a rate that is negative or no number before it changes 
   };
   for (const double value : {std::nan(""), -1e-9, std::numeric_limits<double>::infinity()}) {
     auto weight = at::ones({2}).set_requires_grad(true);
-    TrainingRun run(Parameters{{"weight"}, {weight}}, FromThirdUpdate{value}, TrainingOptions{});
     const auto loss = [&](std::int64_t) { return weight.square().sum(); };
-    run.advance(loss);
-    run.advance(loss);
+    Trainer trainer(Parameters{{"weight"}, {weight}}, loss, FromThirdUpdate{value});
+    trainer.advance();
+    trainer.advance();
     const auto before = weight.detach().clone();
-    CHECK_THROWS_WITH(run.advance(loss), Contains("learning rate: expected a finite rate >= 0 for update 2, found "));
+    CHECK_THROWS_WITH(trainer.advance(), Contains("learning rate: expected a finite rate >= 0 for update 2, found "));
     CHECK(at::equal(weight, before));
   }
   CHECK(rate_checked(ConstantRate{0.0}, 7) == 0.0);

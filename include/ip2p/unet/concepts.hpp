@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Contract of the denoising network axis: what a pipeline needs of a UNet.
+/// Contract of the denoising network axis: what a pipeline needs of a UNet, and what training does.
 ///
 /// The network holds weights only. Inputs that a run knows beforehand are projected once, by `project_time` and
 /// `project_context`; the attention policy is an argument of the call.
@@ -48,6 +48,52 @@ consteval void require_denoising_network() {
                 "ip2p: DenoisingNetwork needs `project_time(Tensor)`, `project_context(Tensor)`, `operator()(Tensor x, "
                 "TimeProjections, ContextProjections, Attention, Step)`, `in_channels()`, `device()` and `dtype()`, "
                 "all const; see docs/reference/concepts.md#denoisingnetwork");
+}
+
+/// What training needs of a network, whatever it is built of.
+///
+///     std::int64_t in_channels() const;    // as out_channels(), or more for those of a condition
+///     std::int64_t out_channels() const;   // those of the latents
+///     at::Device device() const;
+///     torch::nn::Module& module() const;   // holds the parameters
+///     at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) const;
+///
+/// x is [B, in_channels(), h, w], timesteps [B] and context [B, tokens, width], all on `device()`; the prediction is
+/// [B, out_channels(), h, w].
+///
+/// Laws: pure; a batch equals the loop over its samples; the prediction keeps its graph to the parameters; copies share
+/// their parameters.
+///
+/// Skeleton:
+/// \code
+/// struct MyLayers : torch::nn::Module { ... };
+/// struct MyNetwork {
+///   std::int64_t in_channels() const { return 8; }
+///   std::int64_t out_channels() const { return 4; }
+///   at::Device device() const { return layers->parameters().front().device(); }
+///   torch::nn::Module& module() const { return *layers; }
+///   at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) const;
+///   std::shared_ptr<MyLayers> layers = std::make_shared<MyLayers>();
+/// };
+/// static_assert(ip2p::TrainableNetwork<MyNetwork>);
+/// \endcode
+template <class Network>
+concept TrainableNetwork = std::copy_constructible<Network> &&
+    requires(const Network& network, const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) {
+  { network.in_channels() } -> std::convertible_to<std::int64_t>;
+  { network.out_channels() } -> std::convertible_to<std::int64_t>;
+  { network.device() } -> std::convertible_to<at::Device>;
+  { network.module().parameters() } -> std::convertible_to<std::vector<at::Tensor>>;
+  { network(x, timesteps, context) } -> std::convertible_to<at::Tensor>;
+};
+
+/// Explains in one line what a network lacks to be trained.
+template <class Network>
+consteval void require_trainable_network() {
+  static_assert(TrainableNetwork<Network>,
+                "ip2p: TrainableNetwork needs `in_channels()`, `out_channels()`, `device()`, `module()` with its "
+                "parameters, and `Tensor operator()(Tensor x, Tensor timesteps, Tensor context)`, all const; see "
+                "docs/reference/concepts.md#trainablenetwork");
 }
 
 }  // namespace ip2p

@@ -297,6 +297,6 @@ class UNet : public ModelHandle<detail::UNetModule> {
     return (*m.conv_out)(m.conv_norm_out->silu(h));
   }
 };
-static_assert(DenoisingNetwork<UNet>);
+static_assert(DenoisingNetwork<UNet> && TrainableNetwork<UNet>);
 
 }  // namespace ip2p
