@@ -50,7 +50,7 @@
 #include "ip2p/sampling/euler_ancestral.hpp"
 #include "ip2p/schedule/log_linear_sigmas.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "support/operators.hpp"
 #include "support/settings.hpp"
@@ -239,10 +239,9 @@ void training(benchmark::State& state) {
     return context.expand({static_cast<std::int64_t>(words.size()), -1, -1});
   };
   const DiffusionLossOptions options{.batch = micro_batch * micro_batches};
-  const DiffusionLoss loss(unet, encode, source, ConditioningDropout{}, options);
+  const DiffusionLoss loss(unet, encode, source, UniformTimesteps{}, EpsPrediction{}, options);
   Parameters parameters;
   parameters.add(unet.module(), "unet");
-  TrainingRun run(parameters, ConstantRate{}, TrainingOptions{.accumulate = micro_batches});
 
   const auto batch = loss.batch(0, 0, micro_batches);
   Times times;
@@ -254,10 +253,11 @@ void training(benchmark::State& state) {
     last = now;
     return loss(step, part, parts);
   };
-  run.advance(timed);
+  Trainer trainer(parameters, timed, ConstantRate{}, {.accumulate = micro_batches});
+  trainer.advance();
   times = {};
   for (auto _ : state) {
-    run.advance(timed);
+    trainer.advance();
     const auto last_part = cpu_us() - last;
     for (std::int64_t i = 0; i < micro_batches; ++i) {
       times.network.add(time_us([&] { loss.loss(batch).backward(); }));

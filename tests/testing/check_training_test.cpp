@@ -44,7 +44,7 @@ struct FlawedWeight {
   int flaw;
   std::shared_ptr<int> calls = std::make_shared<int>(0);
   double operator()(double snr, const Preconditioning&) const {
-    if (flaw == 1) return 1.0 / snr;
+    if (flaw == 1) return snr < 1e-9 ? INFINITY : 1.0;
     if (flaw == 2) return 1.0 - 1e-6 * snr;
     if (flaw == 3) return 0.0;
     if (flaw == 4) return ++*calls;

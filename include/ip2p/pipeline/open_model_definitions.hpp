@@ -10,20 +10,27 @@
 #include <string>
 #include <utility>
 
+#include "ip2p/attention/prompt_tokens.hpp"
+#include "ip2p/codec/any_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/tiled.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
+#include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/io/lora_file.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/open_model.hpp"
+#include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
+#include "ip2p/text/any_text_encoder.hpp"
 #include "ip2p/text/bpe_tokenizer.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/text/textual_inversion.hpp"
+#include "ip2p/unet/any_network.hpp"
 #include "ip2p/unet/unet.hpp"
 
+#if !defined(IP2P_COMPILED) || defined(IP2P_DEFINITIONS)  // else they are linked
 namespace ip2p {
 
 namespace detail {
@@ -251,3 +258,4 @@ IP2P_INLINE Inpainter open_inpainter(const std::filesystem::path& path, const Op
 }
 
 }  // namespace ip2p
+#endif

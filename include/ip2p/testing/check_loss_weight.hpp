@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "ip2p/sampling/denoiser.hpp"
 #include "ip2p/testing/law.hpp"
 #include "ip2p/train/loss_weight.hpp"
 

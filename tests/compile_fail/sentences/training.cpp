@@ -1,7 +1,7 @@
 // What each axis of training says of a type that lacks something, as far as no other file here shows it.
 // expect-each: ip2p: LearningRatePolicy needs `double operator\(\)\(std::int64_t step\) const`; see docs/reference/concepts.md#learningratepolicy
 // expect-each: ip2p: ConditioningDropoutPolicy needs `Dropped drop\(double u\) const`; see docs/reference/concepts.md#conditioningdropoutpolicy
-// expect-each: ip2p: LossWeightPolicy needs `double operator\(\)\(double snr, PredictionType\) const`; see docs/reference/concepts.md#lossweightpolicy
+// expect-each: ip2p: LossWeightPolicy needs `double operator\(\)\(double snr, const Preconditioning& prediction\) const`; see docs/reference/concepts.md#lossweightpolicy
 // expect-each: ip2p: TrainingLoss needs `Tensor operator\(\)\(std::int64_t step, .*`; see docs/reference/concepts.md#trainingloss
 // expect-each: ip2p: OptimiserPolicy needs a copyable type `Options` with defaults; see docs/reference/concepts.md#optimiserpolicy
 // expect-each: ip2p: OptimiserPolicy needs a constructor from \(std::vector<Tensor> parameters, Options\); see docs/reference/concepts.md#optimiserpolicy
@@ -34,7 +34,7 @@ struct Dropout {
   LACKING(ip2p::Dropped drop(double u) const;)
 };
 struct Weight {
-  LACKING(double operator()(double snr, ip2p::PredictionType prediction) const;)
+  LACKING(double operator()(double snr, const ip2p::Preconditioning& prediction) const;)
 };
 struct Loss {
   LACKING(at::Tensor operator()(std::int64_t step) const;)
