@@ -56,14 +56,6 @@ consteval void require_training_loss() {
                 "const` or `Tensor operator()(std::int64_t step) const`; see docs/reference/concepts.md#trainingloss");
 }
 
-/// Explains in one line what a loss lacks.
-template <class Loss>
-consteval void require_training_loss() {
-  static_assert(TrainingLoss<Loss>,
-                "ip2p: TrainingLoss needs `Tensor operator()(std::int64_t step, std::int64_t part, std::int64_t parts)` "
-                "or `Tensor operator()(std::int64_t step)`; see docs/reference/concepts.md#trainingloss");
-}
-
 namespace detail {
 
 /// A loss that says in which dtype its forward pass computes: fp16 needs its gradients scaled.
