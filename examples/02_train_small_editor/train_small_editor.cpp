@@ -21,6 +21,7 @@
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/initialise.hpp"
+#include "ip2p/nn/state.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
@@ -178,9 +179,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
   }
   config.scaling_factor = 1.0 / std::sqrt(square - mean * mean);
   ip2p::KlAutoencoder scaled(config);
-  const auto from = codec.module().parameters();
-  auto to = scaled.module().parameters();
-  for (std::size_t i = 0; i < from.size(); ++i) to[i].set_data(from[i].detach().clone());
+  ip2p::copy_weights(codec.module(), scaled.module());
   ip2p::save_component(scaled, settings.work / "model");
   fmt::print("latents: mean {:.3f}, scaling factor {:.4f}; wrote {}\n", mean, config.scaling_factor,
              (settings.work / "model" / "vae").string());

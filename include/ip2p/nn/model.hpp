@@ -40,7 +40,7 @@ class ModelHandle {
   [[nodiscard]] at::Device device() const { return first().device(); }
 
   /// Dtype of the arithmetic: that of the weights, unless `compute_in` chose a wider one.
-  [[nodiscard]] at::ScalarType dtype() const { return arithmetic_.value_or(first().scalar_type()); }
+  [[nodiscard]] at::ScalarType dtype() const { return arithmetic_ ? *arithmetic_ : first().scalar_type(); }
 
   /// Keeps the weights as they are and computes in `dtype`: each layer widens its own weights for the call. Half the
   /// memory of fp32 with nearly its results, on machines without fast 16-bit arithmetic. Holds for this handle and its
