@@ -165,7 +165,7 @@ inline int train_clip(const ClipSettings& o, const example::Interrupt& interrupt
     }
   } source{set, world_side};
   const ip2p::ContrastiveLoss loss(model, tokenizer, source, {.batch = o.batch, .seed = o.seed});
-  ip2p::Trainer run(ip2p::Parameters().add(model.module(), "clip"), loss, rate_of(o), options_of(o));
+  ip2p::Trainer run(ip2p::Parameters().add(model), loss, rate_of(o), options_of(o));
   report_resumption(run);
   fmt::print("CLIP of {:.2f} M values on {} pictures\n", static_cast<double>(run.parameters().elements()) / 1e6,
              set.pictures.size());

@@ -259,12 +259,12 @@ TEST_CASE("A loss weight reaches the trainer, which minimises the weighted error
     const auto predicted = unet(batch.input, batch.timesteps, encode(batch.instructions));
     double sum = 0;
     for (std::int64_t b = 0; b < 4; ++b) {
-      const double alpha = alphas[static_cast<std::size_t>(batch.timesteps[b].item<float>())];
+      const double alpha = alphas[static_cast<std::size_t>(batch.timesteps[b].template item<float>())];
       const double weight = expected(alpha / (1 - alpha));
-      CHECK(batch.weights[b].item<double>() == Approx(weight).epsilon(1e-5));
-      sum += weight * (predicted[b] - batch.wanted[b]).square().mean().item<double>() / 4;
+      CHECK(batch.weights[b].template item<double>() == Approx(weight).epsilon(1e-5));
+      sum += weight * (predicted[b] - batch.wanted[b]).square().mean().template item<double>() / 4;
     }
-    CHECK(loss(1).item<double>() == Approx(sum).epsilon(1e-4));
+    CHECK(loss(1).template item<double>() == Approx(sum).epsilon(1e-4));
     auto trained = tiny_unet();
     Trainer run(Parameters().add(trained), loss_with(trained, asked, MinSnrWeight{}), ConstantRate{1e-3});
     run.advance();
@@ -309,6 +309,18 @@ TEST_CASE("A network of one's own is trained, alone and with its text model", "[
   const DiffusionLoss wrong(narrow, encode, pairs, UniformTimesteps{}, EpsPrediction{}, prediction());
   CHECK_THROWS_WITH(wrong(0), Catch::Contains("network: expected a prediction of the shape [4, 4, 8, 8]") &&
                                   Catch::Contains("found [4, 3, 8, 8]"));
+}
+
+TEST_CASE("Fresh weights are drawn in fp32 on the CPU and copied, so that place and dtype do not change them",
+          "[train]") {
+  UNet narrow(tiny_config());
+  narrow.to(at::kCPU, at::kBFloat16);
+  initialise(narrow.module(), 3);
+  const auto expected = tiny_unet().module().named_parameters();
+  for (const auto& item : narrow.module().named_parameters()) {
+    INFO(item.key());
+    CHECK(item.value().equal(expected[item.key()].to(at::kBFloat16)));
+  }
 }
 
 TEST_CASE("A run makes each epoch's order once, whatever asks for it", "[train]") {

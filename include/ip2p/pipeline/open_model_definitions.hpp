@@ -16,6 +16,7 @@
 #include "ip2p/codec/tiled.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
+#include "ip2p/guidance/text_guidance.hpp"
 #include "ip2p/io/lora_file.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/apply_lora.hpp"

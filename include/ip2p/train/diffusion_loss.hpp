@@ -89,8 +89,8 @@ Encode encode_with(Text text) {
 /// a `LossWeightPolicy`. Both belong to the model: a model that is trained on needs those it was trained with.
 ///
 /// \code
-/// const ip2p::DiffusionLoss loss(unet, encoder, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{}, {.batch =
-/// 32}); \endcode
+/// const ip2p::DiffusionLoss loss(unet, encoder, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{},
+///                                {.batch = 32}); \endcode
 ///
 /// Everything random - order, phrasing, dropout, noise level, noise - is a function of (seed, step, sample).
 template <class Network, class Source, class Levels, class Prediction, class Dropout = ConditioningDropout,

@@ -49,8 +49,9 @@ namespace ip2p {
 /// the same number of threads and processes).
 ///
 /// \code
-/// const ip2p::DiffusionLoss loss(unet, encoder, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{}, {.batch =
-/// 32}); ip2p::Trainer trainer(ip2p::Parameters().add(unet), loss, ip2p::ConstantRate{1e-4}, {.folder = "training"});
+/// const ip2p::DiffusionLoss loss(unet, encoder, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{},
+///                                {.batch = 32});
+/// ip2p::Trainer trainer(ip2p::Parameters().add(unet), loss, ip2p::ConstantRate{1e-4}, {.folder = "training"});
 /// trainer.resume();
 /// trainer.run(10'000);
 /// \endcode
