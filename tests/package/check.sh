@@ -51,6 +51,9 @@ case $case_name in
   install)
     rm -rf "$prefix"
     "$CMAKE" --install "$IP2P_BUILD" --prefix "$prefix"
+    # What compile-time messages point to.
+    found=$(find "$prefix" -path '*/docs/reference/concepts.md')
+    [ -n "$found" ] || fail "expected docs/reference/concepts.md among the installed files, found none"
     ;;
 
   installed)

@@ -9,6 +9,25 @@
 /// Laws (`ip2p::testing::check_network`): pure; a batch equals the loop over its samples, and one projected timestep serves
 /// all of them; copies share the weights; an attention policy is called once at each attention layer, with the step of
 /// the call; what comes from `project_context` has one entry a cross-attention layer.
+///
+/// Skeleton:
+/// \code
+/// struct MyNetwork {
+///   ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;      // [B] -> what depends on them alone
+///   ip2p::ContextProjections project_context(const at::Tensor& context) const;  // [B,tokens,width] -> the same of texts
+///   template <class Attention>
+///   at::Tensor operator()(const at::Tensor& x, const ip2p::TimeProjections& times,
+///                         const ip2p::ContextProjections& texts, const Attention& attention,
+///                         const ip2p::Step& step) const;                        // [B,in_channels,h,w] -> [B,C,h,w]
+///   std::int64_t in_channels() const;                                           // of the latents and their condition
+///   at::Device device() const;
+///   at::ScalarType dtype() const;
+/// };
+/// static_assert(ip2p::DenoisingNetwork<MyNetwork>);
+/// \endcode
+///
+/// Optional, used where it is there: int64 `rows` as a sixth argument of the call (see `UNet`), with which what comes
+/// before the first text is evaluated once a row of x.
 
 #include <concepts>
 #include <cstdint>

@@ -1,4 +1,6 @@
 // expect-error: ip2p: NetworkDenoiser needs a network `Tensor\(const Tensor& x, double t, const Step& at\)` or
+// expect-lines: 15
+// expect-lines-clang: 20
 #include <ip2p/sampling/denoiser.hpp>
 
 struct Schedule {

@@ -2,6 +2,8 @@
 // expect-each: ip2p: PosteriorCodec needs `encode_moments\(Tensor\) const` .*; see docs/reference/concepts.md#posteriorcodec
 // expect-each: ip2p: PictureSource needs `std::int64_t size\(\)` and `PairPictures get\(.*; see docs/reference/concepts.md#picturesource
 // expect-each: ip2p: NamedPictureSource needs `PairChoice choose\(std::int64_t i, SampleRandom&\)`, .*; see docs/reference/concepts.md#namedpicturesource
+// expect-lines: 45
+// expect-lines-clang: 30
 #include <ip2p/data/encoded_pairs.hpp>
 
 #ifdef IP2P_CORRECTED
