@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -160,6 +161,14 @@ inline void add_resolution(CLI::App& app, std::optional<std::int64_t>& resolutio
   app.add_option("--resolution", resolution,
                  "long side in pixels (default: the model's, or 512; the photograph's own with --numerics diffusers)")
       ->check(CLI::Range(64, 16384));
+}
+
+/// \param otherwise what sides are by default, as the help names it
+inline void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<std::int64_t>& height,
+                     const std::string& otherwise) {
+  for (const auto& [name, side] : {std::pair{"--width", &width}, std::pair{"--height", &height}}) {
+    app.add_option(name, *side, "in pixels, a multiple of 8 (default: " + otherwise + ")")->check(CLI::Range(64, 4096));
+  }
 }
 
 inline void add_image_scale(CLI::App& app, std::optional<double>& scale, const std::string& help) {
