@@ -33,6 +33,9 @@ struct PipelineResult {
   at::Tensor latents;  ///< [B,C,h,w], fp32 on the CPU, times `scaling_factor()` (what the sampler returned).
 };
 
+/// torch's noise of a batch by its seeds, for algorithms that make the noise of several runs.
+inline constexpr auto torch_noise = [](const std::vector<std::uint64_t>& seeds) { return TorchNoise(seeds); };
+
 /// The steps that pipelines have in common, each checked: prompts to conditioning, pictures to latents, latents at one
 /// noise level to clean ones, latents to pictures. Algorithms over a pipeline (`sdedit`, `invert`, `inpaint`, ...) are
 /// free functions of their own files and use these.

@@ -83,6 +83,13 @@ struct PromptLength {
   std::string dropped = {};  ///< What lies beyond the limit, as text; empty where all of it counts.
 };
 
+/// What a model's UNet takes beside noisy latents of C channels.
+enum class ModelKind {
+  text_to_image,  ///< Nothing: C input channels.
+  editor,         ///< The photograph's latents (InstructPix2Pix): 2 C.
+  inpainting,     ///< A mask and the masked photograph's latents: 2 C + 1.
+};
+
 /// A model's files, opened: headers and configurations are read, weights are when a part is asked for. A regular value;
 /// copies share what was read.
 class OpenedModel {
@@ -95,6 +102,8 @@ class OpenedModel {
   [[nodiscard]] std::string describe() const;
 
   [[nodiscard]] const std::filesystem::path& path() const;
+  /// As the configurations say. \throws Error for a UNet with other input channels
+  [[nodiscard]] ModelKind kind() const;
   [[nodiscard]] const OpenOptions& options() const;  ///< Device and dtype are set.
   [[nodiscard]] const SchedulerConfig& scheduler() const;
   [[nodiscard]] const ModelSettings& settings() const;

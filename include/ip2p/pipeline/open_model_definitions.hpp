@@ -117,6 +117,14 @@ struct OpenedModel::Files {
     return encoder;
   }
 
+  [[nodiscard]] bool tiny_codec() const { return files.config("vae").value("_class_name", "") == "AutoencoderTiny"; }
+
+  template <class Model>
+  [[nodiscard]] auto config() const {
+    const std::string component = Model::component;
+    return Model::Config::from_json(files.config(component), files.path().string() + " (" + component + ")");
+  }
+
   template <class Codec>
   [[nodiscard]] AnyCodec codec() const {
     if (options.low_memory) return Tiled(OnDemand<Codec>(files, load));
@@ -198,6 +206,17 @@ IP2P_INLINE const OpenOptions& OpenedModel::options() const { return files_->opt
 IP2P_INLINE const SchedulerConfig& OpenedModel::scheduler() const { return files_->scheduler; }
 IP2P_INLINE const ModelSettings& OpenedModel::settings() const { return files_->settings; }
 
+IP2P_INLINE ModelKind OpenedModel::kind() const {
+  const auto channels = files_->tiny_codec() ? files_->config<TinyAutoencoder>().latent_channels
+                                             : files_->config<KlAutoencoder>().latent_channels;
+  const auto found = files_->config<UNet>().in_channels;
+  if (found == channels) return ModelKind::text_to_image;
+  if (found == 2 * channels) return ModelKind::editor;
+  require(found == 2 * channels + 1, "{}: expected a UNet with {}, {} or {} input channels, found {}", path().string(),
+          channels, 2 * channels, 2 * channels + 1, found);
+  return ModelKind::inpainting;
+}
+
 IP2P_INLINE PromptLength OpenedModel::length(std::string_view prompt) const {
   auto tokens = files_->tokenizer.encode(prompt);
   return {.tokens = static_cast<std::int64_t>(tokens.count),
@@ -217,8 +236,7 @@ IP2P_INLINE AnyTextEncoder OpenedModel::text_encoder() const {
 }
 
 IP2P_INLINE AnyCodec OpenedModel::codec() const {
-  const bool tiny = files_->files.config("vae").value("_class_name", "") == "AutoencoderTiny";
-  return tiny ? files_->codec<TinyAutoencoder>() : files_->codec<KlAutoencoder>();
+  return files_->tiny_codec() ? files_->codec<TinyAutoencoder>() : files_->codec<KlAutoencoder>();
 }
 
 IP2P_INLINE AnyNetwork OpenedModel::network() const {

@@ -57,8 +57,10 @@ inline std::vector<PairSample> pair_samples(std::uint64_t seed, std::uint64_t pr
   return samples;
 }
 
-/// The chain of the released program: a seed starts torch's CPU stream, whose first two uniforms are the share and the
-/// scale and whose next 32-bit number is the following seed. The noise itself came from another device's stream there.
+/// The chain of the released program: torch's CPU stream, begun with `seed`, gives the first pair's seed (32 bits).
+/// Each pair begins the stream anew with its own seed and draws the share, the text scale and the next pair's seed from
+/// it; a seed that was there before is passed over. The pair's noise came from the GPU's stream of the same seed there:
+/// `PairGenerator` draws it with `PhiloxNoise`.
 /// \param seed that the program was started with
 inline std::vector<PairSample> released_pair_samples(std::uint64_t seed, std::int64_t count,
                                                      const PairRanges& ranges = {}) {
