@@ -50,9 +50,12 @@ draws 64 72 again.png text_to_image "${text[@]}"
 same boat.png again.png
 draws 64 72 other.png text_to_image "${text[@]}" --seed 7
 differ boat.png other.png
+# Over two steps of these levels, the second nearly 0, Euler ancestral is LCM but for rounding; over four it is not.
+longer=("${text[@]}" --steps 4 --schedule karras)
+draws 64 72 ancestral.png text_to_image "${longer[@]}"
 for sampler in dpm++-2m heun ddim lcm; do
-  draws 64 72 sampler.png text_to_image "${text[@]}" --sampler $sampler --schedule karras
-  differ boat.png sampler.png
+  draws 64 72 sampler.png text_to_image "${longer[@]}" --sampler $sampler
+  differ ancestral.png sampler.png
 done
 draws 136 72 two.png text_to_image "${text[@]}" --count 2
 draws 96 104 large.png text_to_image "${text[@]}" --enlarge 1.5
