@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <tuple>
+#include <utility>
 
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/layers.hpp"
