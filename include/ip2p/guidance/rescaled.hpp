@@ -20,8 +20,9 @@ namespace ip2p {
 /// e = phi e_base std(e_full) / std(e_base) + (1 - phi) e_base,
 /// with the unbiased standard deviation, as diffusers' `rescale_noise_cfg`.
 ///
-/// It acts on what its base acts on. That is the raw prediction of noise or v, as in diffusers; with a base that says
-/// `over_estimates` it is the estimates of x0, whose spreads stand in another relation: not the published method.
+/// It acts on what its base acts on. As `guided_denoiser` composes a run, that is the raw prediction of noise or v, as
+/// in diffusers; with a base that says `over_estimates` it is the estimates of x0, whose spreads stand in another
+/// relation: not the published method.
 ///
 /// Not linear: all branches that the base needs are evaluated, and always the fully conditioned one. Where a combined
 /// prediction has no spread it stays as it is. Throws `Error` unless 0 <= phi <= 1.
