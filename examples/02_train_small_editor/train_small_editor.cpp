@@ -22,9 +22,12 @@
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/state.hpp"
+#include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/model_diffusion.hpp"
+#include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
-#include "ip2p/schedule/scheduler_config_json.hpp"
+#include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
@@ -223,11 +226,8 @@ void write_model(const fs::path& folder, const ip2p::UNet& unet, const ip2p::Cli
 
 /// The decoder without its weights' gradients, and pictures made with the weights as they are.
 template <class Pipeline>
-void measure(Pipeline& pipeline, std::span<const at::Tensor> squares, const fs::path& folder, std::int64_t step) {
-  ip2p::EditOptions options;
-  options.steps = 8;
-  options.seed = 1;
-  const auto scores = evaluate(pipeline, squares, options);
+void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, const fs::path& folder, std::int64_t step) {
+  const auto scores = evaluate(pipeline, squares, {.steps = 8, .seed = 1});
   const auto total = scores.total();
   fmt::print("step {}: right edit {} of {}, {:.2f} dB to target (unedited {:.2f}), empty {:.2f} dB\n", step,
              total.nearest, total.edits, total.psnr_edit, total.psnr_unedited, scores.psnr_empty);
@@ -285,12 +285,10 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   fmt::print("{:.2f} M parameters, scaling factor {:.4f}\n", static_cast<double>(run.parameters().elements()) / 1e6,
              codec.scaling_factor());
 
-  ip2p::EditPipeline pipeline{encoder,
-                              codec,
-                              unet,
-                              ip2p::Euler{},
-                              ip2p::DualGuidance{1.0, 1.0},
-                              ip2p::SchedulerConfig{.prediction = ip2p::PredictionType::sample}};
+  const ip2p::EditPipeline pipeline{
+      encoder,       codec,
+      unet,          ip2p::diffusion_of(ip2p::SchedulerConfig{.prediction = ip2p::PredictionType::sample}),
+      ip2p::Euler{}, ip2p::DualGuidance{1.0, 1.0}};
   Report report;
   const bool complete = run.run(
       wanted.steps,
@@ -311,18 +309,12 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
 }
 
 void evaluate_model(const Settings& settings, const EvaluationSettings& wanted) {
-  const auto files = ip2p::ModelFiles::open(wanted.model);
-  ip2p::EditPipeline pipeline{ip2p::load<ip2p::ClipTextEncoder>(files),
-                              ip2p::load<ip2p::KlAutoencoder>(files),
-                              ip2p::load<ip2p::UNet>(files),
-                              ip2p::AnySampler::named(wanted.sampler),
-                              ip2p::DualGuidance{wanted.image_scale, wanted.text_scale},
-                              ip2p::scheduler_config_from_json(files.config("scheduler"), "scheduler")};
+  auto pipeline = ip2p::open_editor(wanted.model, {.device = at::kCPU, .dtype = at::kFloat});
+  pipeline.sampler = ip2p::AnySampler::named(wanted.sampler);
+  pipeline.guidance = {.image_scale = wanted.image_scale, .text_scale = wanted.text_scale};
   auto squares = held_out_squares(settings);
   if (wanted.photographs > 0) squares.resize(std::min(squares.size(), static_cast<std::size_t>(wanted.photographs)));
-  ip2p::EditOptions options;
-  options.steps = wanted.steps;
-  const auto scores = evaluate(pipeline, squares, options, wanted.phrasings);
+  const auto scores = evaluate(pipeline, squares, {.steps = wanted.steps}, wanted.phrasings);
   const auto text = table(scores);
   fmt::print("{} photographs, {} steps, {}, image scale {}, text scale {}\n\n{}", squares.size(), wanted.steps,
              wanted.sampler, wanted.image_scale, wanted.text_scale, text);

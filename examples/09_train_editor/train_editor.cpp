@@ -26,6 +26,7 @@
 #include "ip2p/parallel/launch.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/model_diffusion.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/adafactor.hpp"
@@ -247,8 +248,12 @@ class Training {
   void write_samples(std::int64_t step) {
     if (!speaks()) return;
     const at::NoGradGuard no_grad;
-    ip2p::EditPipeline pipeline{
-        text_, codec_, unet_, ip2p::EulerAncestral{}, ip2p::DualGuidance{o_.image_scale, o_.text_scale}, scheduler_};
+    const ip2p::EditPipeline pipeline{text_,
+                                      codec_,
+                                      unet_,
+                                      ip2p::diffusion_of(scheduler_, ip2p::Numerics::diffusers),
+                                      ip2p::EulerAncestral{},
+                                      ip2p::DualGuidance{o_.image_scale, o_.text_scale}};
     std::vector<ip2p::Image> rows;
     const auto& held_out = validation();
     for (std::int64_t i = 0; i < std::min(o_.samples, held_out.size()); ++i) {
@@ -256,14 +261,14 @@ class Training {
       const auto pair = held_out.get(i, random);
       const auto square = [&](const ip2p::Image& picture) {
         return ip2p::tensor_to_images(ip2p::centre_crop(picture, o_.augmentation.crop).unsqueeze(0),
-                                      ip2p::Numerics::diffusers)
+                                      ip2p::Rounding::nearest)
             .front();
       };
-      const ip2p::EditOptions options{.steps = o_.sample_steps,
-                                      .seed = o_.seed + static_cast<std::uint64_t>(i),
-                                      .numerics = ip2p::Numerics::diffusers};
+      const ip2p::RunSettings settings{.steps = o_.sample_steps,
+                                       .seed = o_.seed + static_cast<std::uint64_t>(i),
+                                       .numerics = ip2p::Numerics::diffusers};
       const auto before = square(pair.before);
-      const std::vector<ip2p::Image> row{before, square(pair.after), pipeline(before, pair.instruction, options)};
+      const std::vector<ip2p::Image> row{before, square(pair.after), pipeline(before, pair.instruction, settings)};
       rows.push_back(example::side_by_side(row));
     }
     fs::create_directories(o_.out / "samples");
