@@ -1,6 +1,10 @@
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 
+#include <cmath>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "ip2p/attention/any_token_edit.hpp"
@@ -115,6 +119,17 @@ void check_attention_in_pipeline(const Attention& attention) {
   check_edit(editor(), noise, attention);
 }
 
+/// Gives NaN from its third step on.
+struct Failing : NetworkArchetype {
+  using NetworkArchetype::NetworkArchetype;
+  template <class Attention>
+  at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                        const Attention& attend, const Step& step) const {
+    auto result = NetworkArchetype::operator()(x, times, texts, attend, step);
+    return step.index >= 2 ? result.mul(std::nan("")) : result;
+  }
+};
+
 }  // namespace
 
 TEST_CASE("Pipelines take archetypes, and every shipped guidance", "[pipeline]") {
@@ -201,17 +216,6 @@ TEST_CASE("A part that breaks its promise is refused in one sentence", "[pipelin
 
 TEST_CASE("Values that are not finite are found at the end of a block of steps, by the step that made them",
           "[pipeline]") {
-  /// Gives NaN from its third evaluation on.
-  struct Failing : NetworkArchetype {
-    using NetworkArchetype::NetworkArchetype;
-    std::shared_ptr<int> calls = std::make_shared<int>(0);
-    template <class Attention>
-    at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
-                          const Attention& attend, const Step& step) const {
-      auto result = NetworkArchetype::operator()(x, times, texts, attend, step);
-      return step.index >= 2 ? result.mul(std::nan("")) : result;
-    }
-  };
   const auto text = TextEncoderArchetype(4, 16).encode(prompts);
   for (const std::int64_t every : {1, 4, 16}) {
     BranchNetwork network(Failing(6, 3), {.text = text, .null_text = text, .image = at::zeros({1, 3, 8, 8})});

@@ -143,7 +143,7 @@ class LossWeightArchetype {
   explicit LossWeightArchetype(int /*unused*/) {}
   LossWeightArchetype(const LossWeightArchetype&) = default;
   LossWeightArchetype& operator=(const LossWeightArchetype&) = delete;
-  double operator()(double snr, PredictionType /*prediction*/) const { return 1.0 / (1.0 + snr); }
+  double operator()(double snr, const Preconditioning& /*prediction*/) const { return 1.0 / (1.0 + snr); }
 };
 
 /// Minimal `PairSource`: neither copied nor moved, and not const.
