@@ -39,8 +39,8 @@
 #include "ip2p/unet/any_network.hpp"
 #include "support/catch.hpp"
 
-// Every shipped type of every role, and the archetype of each, in the pipelines that take the role: whatever satisfies a
-// concept is enough.
+// Every shipped type of every role, and the archetype of each, in the pipelines that take the role: whatever satisfies
+// a concept is enough.
 
 namespace {
 
@@ -85,11 +85,11 @@ void check_guidance_everywhere(Guidance guidance) {
   check_edit(editor(CodecArchetype(2), SamplerArchetype(0), guidance));
   const TextEncoderArchetype encoder(4, 16);
   const Diffusion diffusion{ScheduleArchetype(10.0), PredictionArchetype(0)};
-  const TextToImagePipeline generate{encoder,          CodecArchetype(2), NetworkArchetype(3, 3), diffusion,
-                                     SamplerArchetype(0), guidance};
+  const TextToImagePipeline generate{encoder,   CodecArchetype(2),   NetworkArchetype(3, 3),
+                                     diffusion, SamplerArchetype(0), guidance};
   CHECK(generate.run(prompts, two_steps).images.front().width == 64);
-  const InpaintPipeline inpaint{encoder,          CodecArchetype(2), NetworkArchetype(7, 3), diffusion,
-                                SamplerArchetype(0), guidance};
+  const InpaintPipeline inpaint{encoder,   CodecArchetype(2),   NetworkArchetype(7, 3),
+                                diffusion, SamplerArchetype(0), guidance};
   CHECK(inpaint(picture(), picture(), prompts[0], {}, two_steps).width == 64);
 }
 
@@ -205,9 +205,9 @@ TEST_CASE("A part that breaks its promise is refused in one sentence", "[pipelin
     }
   };
   const auto photo = picture();
-  CHECK_THROWS_WITH(editor(HalfSize{}).run({&photo, 1}, prompts, two_steps),
-                    Contains("codec: expected pictures [1, 3, 64, 64]") && Contains("found") &&
-                        Contains("[1, 3, 32, 64]"));
+  CHECK_THROWS_WITH(
+      editor(HalfSize{}).run({&photo, 1}, prompts, two_steps),
+      Contains("codec: expected pictures [1, 3, 64, 64]") && Contains("found") && Contains("[1, 3, 32, 64]"));
   CHECK_THROWS_WITH(editor(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
                            PredictionArchetype(0), RowTooFew{})
                         .run({&photo, 1}, prompts, two_steps),

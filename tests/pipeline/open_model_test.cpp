@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/identity_codec.hpp"
+#include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/unet/unet.hpp"

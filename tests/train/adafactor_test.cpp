@@ -76,7 +76,8 @@ void check() {
 TEST_CASE("The laws of OptimiserPolicy hold for what ships, and the kit notices when they do not", "[train]") {
   CHECK_NOTHROW(check_optimiser<AdamW>({}, {{.beta1 = 0.8}, {.beta2 = 0.9}, {.eps = 1e-2}, {.weight_decay = 0.1}}));
   CHECK_NOTHROW(check_optimiser<AdamW>({.weight_decay = 0.0}));
-  CHECK_NOTHROW(check_optimiser<Adafactor>({}, {{.beta2_decay = -0.5}, {.eps1 = 1.0}, {.eps2 = 10.0}, {.weight_decay = 0.1}}));
+  CHECK_NOTHROW(
+      check_optimiser<Adafactor>({}, {{.beta2_decay = -0.5}, {.eps1 = 1.0}, {.eps2 = 10.0}, {.weight_decay = 0.1}}));
   CHECK_NOTHROW(check_optimiser<Adafactor>({.weight_decay = 0.1}));
   CHECK_NOTHROW(check_optimiser<Madgrad>({}, {{.momentum = 0.5}, {.weight_decay = 0.1}, {.eps = 1e-2}}));
   CHECK_NOTHROW(check_optimiser<Madgrad>({.momentum = 0.0, .weight_decay = 0.0}));

@@ -3,8 +3,9 @@
 /// \file
 /// Contract of the image codec axis: photographs to latents and back.
 ///
-/// Laws (`ip2p::testing::check_codec`): a batch equals the loop over its images; `decode(encode(x))` stays within the codec's round-trip bound;
-/// latents and pictures have the shapes that `downscale()` and `latent_channels()` say; all calls are pure.
+/// Laws (`ip2p::testing::check_codec`): a batch equals the loop over its images; `decode(encode(x))` stays within the
+/// codec's round-trip bound; latents and pictures have the shapes that `downscale()` and `latent_channels()` say; all
+/// calls are pure.
 ///
 /// Skeleton:
 /// \code

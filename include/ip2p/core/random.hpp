@@ -53,7 +53,8 @@ inline std::int64_t noise_batch(at::IntArrayRef shape, std::int64_t draw) {
 ///     at::Tensor normal(at::IntArrayRef shape, std::int64_t draw);   // fp32, CPU, [B, ...]
 ///
 /// Laws (`ip2p::testing::check_noise`):
-///  1. the result is an fp32 CPU tensor of exactly `shape`, finite, with mean 0 and variance 1; values, samples and draws
+///  1. the result is an fp32 CPU tensor of exactly `shape`, finite, with mean 0 and variance 1; values, samples and
+///  draws
 ///     are independent of each other;
 ///  2. two sources constructed alike and asked the same questions in the same order answer with the same bits;
 ///  3. a copy continues where the original stood, and neither disturbs the other.

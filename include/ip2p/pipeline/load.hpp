@@ -26,6 +26,8 @@ struct LoadOptions {
   /// Of the weights in memory, when it is to be narrower than the arithmetic (see `ModelHandle::compute_in`).
   std::optional<at::ScalarType> storage = {};
   bool inference = true;  ///< False keeps plain weights that can be trained.
+  /// How texts are read; as the released program does, which is the rule of `Numerics::released`.
+  TokenizerText text = TokenizerText::released;
 };
 
 namespace detail {
@@ -52,7 +54,7 @@ template <class Model>
 Model load(const ModelFiles& files, const LoadOptions& options = {}) {
   if constexpr (requires { typename Model::Network; }) {
     const auto at = files.tokenizer();
-    return Model(BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens),
+    return Model(BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens, {.text = options.text}),
                  detail::load_module<typename Model::Network>(files, options));
   } else {
     return detail::load_module<Model>(files, options);

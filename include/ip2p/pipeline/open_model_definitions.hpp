@@ -165,20 +165,23 @@ IP2P_INLINE OpenedModel OpenedModel::open(const std::filesystem::path& path, con
                               .variant = options.variant,
                               .tokenizer = options.tokenizer,
                               .prediction_type = options.prediction_type,
+                              .vae = options.vae,
                               .weights = {.access = options.low_memory ? WeightAccess::copied : WeightAccess::mapped}});
   const auto scheduler = files.has("scheduler")
                              ? scheduler_config_from_json(files.config("scheduler"), path.string() + " (scheduler)")
                              : SchedulerConfig{};
   auto settings = detail::model_settings(files.settings(), path.string());
   const auto at = files.tokenizer();
-  auto tokenizer =
-      BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens, {.invalid_utf8 = InvalidUtf8::error});
+  const auto text = options.numerics == Numerics::released ? TokenizerText::released : TokenizerText::as_written;
+  auto tokenizer = BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens,
+                                      {.text = text, .invalid_utf8 = InvalidUtf8::error});
   // Without fast 16-bit arithmetic, fp32 over weights of 16 bits: half the memory, nearly the same picture.
   const LoadOptions load{
       .device = *options.device,
       .dtype = *options.dtype,
       .storage = options.low_memory && options.dtype == at::kFloat ? std::optional(at::kHalf) : std::nullopt,
-      .inference = options.inference};
+      .inference = options.inference,
+      .text = text};
   auto plain_tokenizer = tokenizer;
   auto opened = std::make_shared<Files>(Files{.files = std::move(files),
                                               .options = std::move(options),

@@ -6,17 +6,16 @@
 /// The network holds weights only. Inputs that a run knows beforehand are projected once, by `project_time` and
 /// `project_context`; the attention policy is an argument of the call.
 ///
-/// Laws (`ip2p::testing::check_network`): pure; a batch equals the loop over its samples, and one projected timestep serves
-/// all of them; copies share the weights; an attention policy is called once at each attention layer, with the step of
-/// the call; what comes from `project_context` has one entry a cross-attention layer.
+/// Laws (`ip2p::testing::check_network`): pure; a batch equals the loop over its samples, and one projected timestep
+/// serves all of them; copies share the weights; an attention policy is called once at each attention layer, with the
+/// step of the call; what comes from `project_context` has one entry a cross-attention layer.
 ///
 /// Skeleton:
 /// \code
 /// struct MyNetwork {
 ///   ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;      // [B] -> what depends on them alone
-///   ip2p::ContextProjections project_context(const at::Tensor& context) const;  // [B,tokens,width] -> the same of texts
-///   template <class Attention>
-///   at::Tensor operator()(const at::Tensor& x, const ip2p::TimeProjections& times,
+///   ip2p::ContextProjections project_context(const at::Tensor& context) const;  // [B,tokens,width] -> the same of
+///   texts template <class Attention> at::Tensor operator()(const at::Tensor& x, const ip2p::TimeProjections& times,
 ///                         const ip2p::ContextProjections& texts, const Attention& attention,
 ///                         const ip2p::Step& step) const;                        // [B,in_channels,h,w] -> [B,C,h,w]
 ///   std::int64_t in_channels() const;                                           // of the latents and their condition
