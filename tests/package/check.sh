@@ -57,8 +57,9 @@ case $case_name in
     ;;
 
   installed)
-    configure consumer -DCMAKE_PREFIX_PATH="$prefix"
+    configure consumer -DCMAKE_PREFIX_PATH="$prefix" -DCONSUMER_OWN_PARTS=ON
     build_and_run consumer
+    "$here/consumer/build/own_parts"
     ;;
 
   moved)
