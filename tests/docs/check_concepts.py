@@ -41,7 +41,7 @@ SIGNATURES = {
     "OptimiserPolicy": r"std::vector<OptimiserState> state\(\) const",
     "LearningRatePolicy": r"double operator\(\)\(std::int64_t(?: step)?\) const",
     "ConditioningDropoutPolicy": r"Dropped drop\(double",
-    "LossWeightPolicy": r"double operator\(\)\(double(?: snr)?, PredictionType",
+    "LossWeightPolicy": r"double operator\(\)\(double(?: snr)?, const Preconditioning&",
 }
 LEFT_OUT = ("ip2p/testing/",)
 NOT_POLICIES = {
