@@ -99,6 +99,7 @@
 #include "ip2p/guidance/text_guidance.hpp"
 
 #include "ip2p/attention/any_token_edit.hpp"
+#include "ip2p/attention/attention_memory.hpp"
 #include "ip2p/attention/attention_reference.hpp"
 #include "ip2p/attention/concepts.hpp"
 #include "ip2p/attention/groups.hpp"

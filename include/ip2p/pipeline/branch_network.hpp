@@ -46,8 +46,10 @@ struct BranchAttention {
   const Attention& attend;
   std::span<const Branch> all, distinct;
   std::int64_t batch;
+  AttentionMemory* memory;
 
   at::Tensor operator()(AttentionSite site, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
+    site.memory = memory;
     site.branches = q.size(0) == static_cast<std::int64_t>(all.size()) * batch ? all : distinct;
     return attend(site, q, k, v);
   }
@@ -169,7 +171,7 @@ class BranchNetwork {
   at::Tensor evaluate(const at::Tensor& input, const TimeProjections& times, const Inputs& inputs,
                       std::span<const Branch> branches, const Step& at) const {
     const auto rows = static_cast<std::int64_t>(inputs.distinct.size());
-    const Attend attend{attention_, branches, inputs.distinct, input.size(0) / rows};
+    const Attend attend{attention_, branches, inputs.distinct, input.size(0) / rows, memory_.get()};
     if constexpr (shares) {
       return unet_(input, times, inputs.texts, attend, at, inputs.rows);
     } else {
@@ -239,6 +241,7 @@ class BranchNetwork {
   Attention attention_;
   std::map<double, TimeProjections> times_;
   std::map<std::string, std::shared_ptr<const Inputs>> inputs_;
+  std::unique_ptr<AttentionMemory> memory_ = std::make_unique<AttentionMemory>();
   std::vector<Pending> pending_;
   std::int64_t check_every_;
   std::size_t most_ = 0;
