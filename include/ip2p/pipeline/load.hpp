@@ -33,7 +33,7 @@ namespace detail {
 template <class Model>
 Model load_module(const ModelFiles& files, const LoadOptions& options) {
   const std::string component = Model::component;
-  const auto where = files.path().string() + " (" + component + ")";
+  const auto where = files.where(component);
   Model model(Model::Config::from_json(files.config(component), where));
   const auto stored = options.storage.value_or(options.dtype);
   load_weights(model.module(), files.weights(component), where, stored);
