@@ -89,7 +89,7 @@ inline void add_threads(CLI::App& app, int& threads) {
 
 /// Which model, with what added to it, where, and how it is held in memory.
 struct ModelOptions {
-  std::filesystem::path model, tokenizer;
+  std::filesystem::path model, tokenizer, vae;
   std::vector<std::string> loras, embeddings;
   std::string dtype = "auto", device = "auto", variant, prediction_type;
   int threads = 0;
@@ -135,6 +135,7 @@ inline void add_model(CLI::App& app, ModelOptions& o) {
   add_threads(app, o.threads);
   app.add_flag("--no-ema", o.no_ema, "single file: take the raw weights although it holds averaged ones");
   app.add_option("--variant", o.variant, "folder: take *.VARIANT.safetensors, e.g. fp16");
+  app.add_option("--vae", o.vae, "autoencoder instead of the model's: a folder, or a single file that has one");
   app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
   app.add_option("--prediction-type", o.prediction_type, "single file: what the model predicts")
       ->check(CLI::IsMember({"epsilon", "v_prediction"}));

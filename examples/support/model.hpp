@@ -42,6 +42,7 @@ inline ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics nume
                             .prefer_ema = !o.no_ema,
                             .variant = o.variant,
                             .tokenizer = o.tokenizer,
+                            .vae = o.vae,
                             .prediction_type = o.prediction_type,
                             .partial_loras = o.partial_loras};
   for (const auto& text : o.loras) options.loras.push_back(lora_choice(text));

@@ -156,6 +156,7 @@ IP2P_INLINE OpenedModel OpenedModel::open(const std::filesystem::path& path, con
       ModelFiles::open(path, {.prefer_ema = options.prefer_ema,
                               .variant = options.variant,
                               .tokenizer = options.tokenizer,
+                              .vae = options.vae,
                               .prediction_type = options.prediction_type,
                               .weights = {.access = options.low_memory ? WeightAccess::copied : WeightAccess::mapped}});
   const auto scheduler = files.has("scheduler")
