@@ -64,6 +64,7 @@ nlohmann::json settings_of(const Options& o, const ip2p::ModelFiles& clip) {
   const auto model = ip2p::ModelFiles::open(o.model.model, {.prefer_ema = !o.model.no_ema,
                                                             .variant = o.model.variant,
                                                             .tokenizer = o.model.tokenizer,
+                                                            .vae = o.model.vae,
                                                             .prediction_type = o.model.prediction_type});
   settings["triplets"] = ip2p::detail::text_checksum(ip2p::detail::file_text(o.triplets).value_or(""));
   for (const char* component : {"text_encoder", "unet", "vae"}) {

@@ -135,7 +135,7 @@ inline void add_model(CLI::App& app, ModelOptions& o) {
   add_threads(app, o.threads);
   app.add_flag("--no-ema", o.no_ema, "single file: take the raw weights although it holds averaged ones");
   app.add_option("--variant", o.variant, "folder: take *.VARIANT.safetensors, e.g. fp16");
-  app.add_option("--vae", o.vae, "take the autoencoder of this model or file (the released program's --vae-ckpt)");
+  app.add_option("--vae", o.vae, "autoencoder instead of the model's: a folder, or a single file that has one");
   app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
   app.add_option("--prediction-type", o.prediction_type, "single file: what the model predicts")
       ->check(CLI::IsMember({"epsilon", "v_prediction"}));

@@ -15,7 +15,7 @@ good=(--model "$model" --image photo.png --prompt "make it snowy" --steps 4 --re
 echo "== help and usage"
 run 0 --help
 for option in --model --image --prompt --out --steps --image-scale --text-scale --seed --resolution --sampler --schedule \
-  --noise --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory --lora --embedding; do
+  --noise --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory --vae --lora --embedding; do
   says "$option"
 done
 run 0 --version
@@ -191,6 +191,13 @@ refuses 1 "3 tensors have names that no LoRA for such a model has: 'lora_uneT_mi
 run 0 "${good[@]}" --out partial.png --lora odd-lora.safetensors --lora-partial
 says "warning: odd-lora.safetensors: 3 tensors have names"
 refuses 1 "this LoRA was made for another model" "${good[@]}" --out out/a.png --lora "$lora" --model four
+
+echo "== another autoencoder"
+run 0 "${good[@]}" --out own-vae.png --vae "$model/vae"
+same first.png own-vae.png
+refuses 1 "vae encoder: expected finite values, found NaN or infinity, first in vae." "${good[@]}" --out out/a.png \
+  --vae nan-vae/vae
+refuses 1 "nowhere" "${good[@]}" --out out/a.png --vae nowhere
 
 echo "== Ctrl-C"
 rm -rf out && mkdir out

@@ -59,10 +59,10 @@ struct OpenOptions {
   bool prefer_ema = true;                ///< Single files: the averaged weights where there are some.
   std::string variant = {};              ///< Folders: take `*.VARIANT.safetensors`, e.g. "fp16".
   std::filesystem::path tokenizer = {};  ///< Folder with vocab.json and merges.txt, for single files.
+  std::filesystem::path vae = {};        ///< Another file's or folder's autoencoder; see `ModelFilesOptions::vae`.
   std::string prediction_type = {};      ///< Single files: "epsilon" or "v_prediction" where no tensor tells it.
-  std::filesystem::path vae = {};      ///< Another model or file whose autoencoder takes the place of the model's own.
-  std::vector<LoraChoice> loras = {};  ///< Added in turn to the network and the text encoder.
-  bool partial_loras = false;          ///< Leave out what a LoRA has for layers that the model lacks.
+  std::vector<LoraChoice> loras = {};    ///< Added in turn to the network and the text encoder.
+  bool partial_loras = false;            ///< Leave out what a LoRA has for layers that the model lacks.
   std::vector<std::filesystem::path> embeddings = {};  ///< Textual inversions, whose words prompts may then use.
   /// Told, in a sentence each, what was left out under `partial_loras`.
   std::function<void(const std::string&)> warn = {};
