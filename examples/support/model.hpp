@@ -42,8 +42,8 @@ inline ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics nume
                             .prefer_ema = !o.no_ema,
                             .variant = o.variant,
                             .tokenizer = o.tokenizer,
-                            .prediction_type = o.prediction_type,
                             .vae = o.vae,
+                            .prediction_type = o.prediction_type,
                             .partial_loras = o.partial_loras};
   for (const auto& text : o.loras) options.loras.push_back(lora_choice(text));
   options.embeddings.assign(o.embeddings.begin(), o.embeddings.end());
