@@ -51,6 +51,10 @@ class Tiled {
   [[nodiscard]] Codec& codec() { return codec_; }
   [[nodiscard]] const Codec& codec() const { return codec_; }
 
+  /// Computes in `dtype` with the weights as they are, where the codec can; see `ModelHandle::compute_in`.
+  void compute_in(at::ScalarType dtype) requires requires(Codec& c) { c.compute_in(dtype); }
+  { codec_.compute_in(dtype); }
+
   /// Moves the codec itself, where it has weights.
   void to(at::Device device, at::ScalarType dtype) requires requires(Codec& c) { c.to(device, dtype); }
   { codec_.to(device, dtype); }

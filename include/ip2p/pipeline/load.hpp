@@ -114,6 +114,13 @@ class OnDemand {
     options_.storage.reset();
   }
 
+  /// From the next call on the model computes in `dtype`, over weights of the dtype that it has now; see
+  /// `ModelHandle::compute_in`.
+  void compute_in(at::ScalarType dtype) {
+    options_.storage = options_.storage.value_or(options_.dtype);
+    options_.dtype = dtype;
+  }
+
  private:
   [[nodiscard]] Model loaded() const { return load_(files_, options_); }
 
