@@ -48,9 +48,9 @@ using namespace ip2p;
 using namespace ip2p::testing;
 
 const RunSettings two_steps{.steps = 2, .seed = 3, .resolution = 64};
-const std::vector<std::string> prompts{"make it snowy"};
+const std::vector<std::string> one_prompt{"make it snowy"};
 
-Image picture() {
+Image striped_picture() {
   Image image{64, 64, std::vector<std::uint8_t>(64 * 64 * 3)};
   for (std::size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = static_cast<std::uint8_t>(i * 7);
   return image;
@@ -60,7 +60,7 @@ Image picture() {
 template <class Codec = CodecArchetype, class Sampler = SamplerArchetype, class Guidance = GuidanceArchetype,
           class Schedule = ScheduleArchetype, class Prediction = PredictionArchetype,
           class Encoder = TextEncoderArchetype, class Network = NetworkArchetype>
-auto editor(Codec codec = CodecArchetype(2), Sampler sampler = SamplerArchetype(0),
+auto composed(Codec codec = CodecArchetype(2), Sampler sampler = SamplerArchetype(0),
             Guidance guidance = GuidanceArchetype(0), Schedule schedule = ScheduleArchetype(10.0),
             Prediction prediction = PredictionArchetype(0), Encoder encoder = TextEncoderArchetype(4, 16),
             Network network = NetworkArchetype(6, 3)) {
@@ -68,34 +68,34 @@ auto editor(Codec codec = CodecArchetype(2), Sampler sampler = SamplerArchetype(
 }
 
 template <class Pipeline, class... More>
-void check_edit(Pipeline pipeline, More&&... more) {
-  const auto photo = picture();
+void check_composition(Pipeline pipeline, More&&... more) {
+  const auto photo = striped_picture();
   if constexpr (sizeof...(More) == 0) {
-    const auto result = pipeline.run({&photo, 1}, prompts, two_steps);
+    const auto result = pipeline.run({&photo, 1}, one_prompt, two_steps);
     CHECK(at::isfinite(result.latents).all().template item<bool>());
     CHECK(result.images.front().width == 64);
   } else {
-    const auto result = pipeline.run({&photo, 1}, prompts, two_steps, more...);
+    const auto result = pipeline.run({&photo, 1}, one_prompt, two_steps, more...);
     CHECK(at::isfinite(result.latents).all().template item<bool>());
   }
 }
 
 template <class Guidance>
 void check_guidance_everywhere(Guidance guidance) {
-  check_edit(editor(CodecArchetype(2), SamplerArchetype(0), guidance));
+  check_composition(composed(CodecArchetype(2), SamplerArchetype(0), guidance));
   const TextEncoderArchetype encoder(4, 16);
   const Diffusion diffusion{ScheduleArchetype(10.0), PredictionArchetype(0)};
   const TextToImagePipeline generate{encoder,   CodecArchetype(2),   NetworkArchetype(3, 3),
                                      diffusion, SamplerArchetype(0), guidance};
-  CHECK(generate.run(prompts, two_steps).images.front().width == 64);
+  CHECK(generate.run(one_prompt, two_steps).images.front().width == 64);
   const InpaintPipeline inpaint{encoder,   CodecArchetype(2),   NetworkArchetype(7, 3),
                                 diffusion, SamplerArchetype(0), guidance};
-  CHECK(inpaint(picture(), picture(), prompts[0], {}, two_steps).width == 64);
+  CHECK(inpaint(striped_picture(), striped_picture(), one_prompt[0], {}, two_steps).width == 64);
 }
 
 template <class Sampler>
 void check_sampler_everywhere(Sampler sampler) {
-  check_edit(editor(CodecArchetype(2), sampler));
+  check_composition(composed(CodecArchetype(2), sampler));
 }
 
 template <class... Samplers>
@@ -105,18 +105,18 @@ void check_samplers(std::type_identity<AnySamplerOf<Samplers...>>) {
 
 template <class... Schedules>
 void check_schedules(std::type_identity<AnyScheduleOf<Schedules...>>) {
-  (check_edit(editor(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), Schedules::from_config({}))), ...);
+  (check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), Schedules::from_config({}))), ...);
 }
 
 template <class Prediction>
 void check_prediction_in_pipeline(Prediction prediction) {
-  check_edit(editor(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), EdmSigmas{}, prediction));
+  check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), EdmSigmas{}, prediction));
 }
 
 template <class Attention>
 void check_attention_in_pipeline(const Attention& attention) {
   TorchNoise noise(3);
-  check_edit(editor(), noise, attention);
+  check_composition(composed(), noise, attention);
 }
 
 /// Gives NaN from its third step on.
@@ -149,7 +149,7 @@ TEST_CASE("Pipelines take every shipped sampler and schedule", "[pipeline]") {
   check_samplers(std::type_identity<AnySampler>{});
   check_sampler_everywhere(AnySampler::named("heun"));
   check_schedules(std::type_identity<AnySchedule>{});
-  check_edit(editor(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), AnySchedule::named("karras")));
+  check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), AnySchedule::named("karras")));
 }
 
 TEST_CASE("Pipelines take every shipped prediction, codec, encoder and network", "[pipeline]") {
@@ -159,20 +159,20 @@ TEST_CASE("Pipelines take every shipped prediction, codec, encoder and network",
   check_prediction_in_pipeline(EdmPrediction{});
   check_prediction_in_pipeline(AnyPrediction{PredictionType::v_prediction});
 
-  check_edit(editor(IdentityCodec{}));
-  check_edit(editor(Tiled(CodecArchetype(2), 8, 2)));
-  check_edit(editor(AnyCodec(CodecArchetype(2))));
+  check_composition(composed(IdentityCodec{}));
+  check_composition(composed(Tiled(CodecArchetype(2), 8, 2)));
+  check_composition(composed(AnyCodec(CodecArchetype(2))));
   const auto with_encoder = [](auto encoder) {
-    check_edit(editor(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
+    check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
                       PredictionArchetype(0), encoder));
   };
   with_encoder(AnyTextEncoder(TextEncoderArchetype(4, 16)));
-  check_edit(editor(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
+  check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
                     PredictionArchetype(0), TextEncoderArchetype(4, 16), AnyNetwork(NetworkArchetype(6, 3))));
   // Nothing that it is made of can be moved: that is no error.
-  auto still = editor();
+  auto still = composed();
   still.to(at::kCPU);
-  check_edit(still);
+  check_composition(still);
 }
 
 TEST_CASE("Pipelines take every shipped attention policy and noise source", "[pipeline]") {
@@ -182,15 +182,15 @@ TEST_CASE("Pipelines take every shipped attention policy and noise source", "[pi
   check_attention_in_pipeline(Observed(PlainAttention{}, StoreMaps{}.start()));
 
   PhiloxNoise philox(std::uint64_t{3});
-  check_edit(editor(), philox);
+  check_composition(composed(), philox);
   CounterNoise counter(3);
-  check_edit(editor(), counter);
+  check_composition(composed(), counter);
   SharedNoise shared(TorchNoise(3), 1);
-  check_edit(editor(), shared);
+  check_composition(composed(), shared);
   auto any = AnyNoise::named("torch", {3});
-  check_edit(editor(), any);
+  check_composition(composed(), any);
   NoiseArchetype archetype(3);
-  check_edit(editor(), archetype);
+  check_composition(composed(), archetype);
 }
 
 TEST_CASE("A part that breaks its promise is refused in one sentence", "[pipeline]") {
@@ -204,19 +204,19 @@ TEST_CASE("A part that breaks its promise is refused in one sentence", "[pipelin
       return TextEncoderArchetype(4, 16).encode(texts.first(texts.size() - 1));
     }
   };
-  const auto photo = picture();
+  const auto photo = striped_picture();
   CHECK_THROWS_WITH(
-      editor(HalfSize{}).run({&photo, 1}, prompts, two_steps),
+      composed(HalfSize{}).run({&photo, 1}, one_prompt, two_steps),
       Contains("codec: expected pictures [1, 3, 64, 64]") && Contains("found") && Contains("[1, 3, 32, 64]"));
-  CHECK_THROWS_WITH(editor(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
+  CHECK_THROWS_WITH(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
                            PredictionArchetype(0), RowTooFew{})
-                        .run({&photo, 1}, prompts, two_steps),
+                        .run({&photo, 1}, one_prompt, two_steps),
                     Contains("text encoder") && Contains("expected"));
 }
 
 TEST_CASE("Values that are not finite are found at the end of a block of steps, by the step that made them",
           "[pipeline]") {
-  const auto text = TextEncoderArchetype(4, 16).encode(prompts);
+  const auto text = TextEncoderArchetype(4, 16).encode(one_prompt);
   for (const std::int64_t every : {1, 4, 16}) {
     BranchNetwork network(Failing(6, 3), {.text = text, .null_text = text, .image = at::zeros({1, 3, 8, 8})});
     network.check_every(every);
