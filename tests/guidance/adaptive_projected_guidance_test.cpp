@@ -17,7 +17,7 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-const Step first{.index = 0, .count = 10, .sigma = 2.0, .sigma_next = 1.0};
+const Step first_step{.index = 0, .count = 10, .sigma = 2.0, .sigma_next = 1.0};
 const Step second{.index = 1, .count = 10, .sigma = 1.0, .sigma_next = 0.5};
 
 template <class Base>
@@ -72,8 +72,8 @@ TEST_CASE("AdaptiveProjectedGuidance is its base where it keeps all of the diffe
   const at::Tensor stacked = CounterNoise(2).normal({6, 4, 3, 3}, 0).to(at::kDouble);
   const auto plain = [&](const auto& base) {
     const AdaptiveProjectedGuidance guidance{base, 1.0, 0.0, 0.0};
-    const auto expected = base.combine(stacked, first);
-    CHECK(testing::close(testing::combine_once(guidance, stacked, first, at::Tensor()), expected, 1e-12));
+    const auto expected = base.combine(stacked, first_step);
+    CHECK(testing::close(testing::combine_once(guidance, stacked, first_step, at::Tensor()), expected, 1e-12));
   };
   plain(TextGuidance{.text_scale = 7.5});
   plain(DualGuidance{});
@@ -87,7 +87,7 @@ TEST_CASE("AdaptiveProjectedGuidance drops the part along the estimate and short
   const auto found = [&](double parallel, double threshold) {
     AdaptiveProjectedGuidance<> guidance{
         .base = {.text_scale = 3.0}, .parallel = parallel, .momentum = 0.0, .threshold = threshold};
-    return testing::combine_once(guidance, stacked, first, at::Tensor());
+    return testing::combine_once(guidance, stacked, first_step, at::Tensor());
   };
   const auto expect = [](const at::Tensor& result, std::vector<double> values) {
     CHECK(testing::close(result, at::tensor(at::ArrayRef<double>(values), at::kDouble).reshape({1, 3, 1, 1}), 1e-12));
@@ -104,17 +104,17 @@ TEST_CASE("AdaptiveProjectedGuidance remembers differences within a run alone", 
   const AdaptiveProjectedGuidance<> guidance{.base = {.text_scale = 3.0}, .momentum = -0.5, .threshold = 0.0};
   const at::Tensor stacked = CounterNoise(2).normal({2, 4, 3, 3}, 0).to(at::kDouble);
   auto run = guidance.start();
-  const auto alone = guidance.combine(stacked, first, at::Tensor(), run);
+  const auto alone = guidance.combine(stacked, first_step, at::Tensor(), run);
   // The second step's difference is halved: d - d / 2.
   const auto halved = guidance.combine(stacked, second, at::Tensor(), run);
   CHECK(testing::close(halved - stacked[0], (alone - stacked[0]) / 2, 1e-12));
-  CHECK(testing::same_bits(testing::combine_once(guidance, stacked, first, at::Tensor()), alone));
+  CHECK(testing::same_bits(testing::combine_once(guidance, stacked, first_step, at::Tensor()), alone));
 }
 
 TEST_CASE("AdaptiveProjectedGuidance evaluates the branches of differences with a scale alone", "[guidance]") {
   using Needed = std::array<bool, 3>;
   const auto needs = [](double image, double text) {
-    return AdaptiveProjectedGuidance{DualGuidance{.image_scale = image, .text_scale = text}}.needs(first);
+    return AdaptiveProjectedGuidance{DualGuidance{.image_scale = image, .text_scale = text}}.needs(first_step);
   };
   CHECK(needs(1.5, 7.5) == Needed{true, true, true});
   CHECK(needs(1.0, 7.5) == Needed{true, true, false});
@@ -126,7 +126,7 @@ TEST_CASE("AdaptiveProjectedGuidance evaluates the branches of differences with 
 TEST_CASE("AdaptiveProjectedGuidance refuses numbers without a meaning", "[guidance]") {
   const at::Tensor stacked = CounterNoise(2).normal({2, 4, 3, 3}, 0);
   const auto combine = [&](const AdaptiveProjectedGuidance<>& guidance) {
-    return testing::combine_once(guidance, stacked, first, at::Tensor());
+    return testing::combine_once(guidance, stacked, first_step, at::Tensor());
   };
   CHECK_THROWS_WITH(combine({.base = {}, .threshold = -1.0}),
                     "AdaptiveProjectedGuidance: expected a threshold >= 0, found -1");

@@ -21,12 +21,12 @@ at::Device device(const std::string& name, const Variables& variables, std::int6
   return ip2p::detail::device_for(name, place, count);
 }
 
-Variables torchrun(const std::string& local_rank) {
+Variables on_torchrun(const std::string& local_rank) {
   return {{"RANK", "1"},           {"WORLD_SIZE", "8"}, {"LOCAL_RANK", local_rank}, {"LOCAL_WORLD_SIZE", "4"},
           {"MASTER_ADDR", "here"}, {"MASTER_PORT", "1"}};
 }
 
-Variables slurm(const std::string& local_rank) {
+Variables on_slurm(const std::string& local_rank) {
   return {{"SLURM_PROCID", "1"},      {"SLURM_NTASKS", "8"}, {"SLURM_LOCALID", local_rank},
           {"SLURM_NODELIST", "here"}, {"SLURM_JOB_ID", "1"}, {"SLURM_NTASKS_PER_NODE", "4"}};
 }
@@ -39,30 +39,30 @@ TEST_CASE("Every process of a machine takes a GPU of its own", "[parallel]") {
   for (int rank = 0; rank < 4; ++rank) {
     const auto text = std::to_string(rank);
     for (const std::string name : {"auto", "cuda"}) {
-      CHECK(device(name, torchrun(text), 4) == gpu(rank));
-      CHECK(device(name, slurm(text), 4) == gpu(rank));
-      CHECK(device(name, torchrun(text), 8) == gpu(rank));
+      CHECK(device(name, on_torchrun(text), 4) == gpu(rank));
+      CHECK(device(name, on_slurm(text), 4) == gpu(rank));
+      CHECK(device(name, on_torchrun(text), 8) == gpu(rank));
       // Slurm with --gpus-per-task=1 shows each task its own as the only one.
-      CHECK(device(name, slurm(text), 1) == gpu(0));
+      CHECK(device(name, on_slurm(text), 1) == gpu(0));
     }
-    CHECK(device("auto", torchrun(text), 0) == at::Device(at::kCPU));
-    CHECK(device("cpu", torchrun(text), 4) == at::Device(at::kCPU));
+    CHECK(device("auto", on_torchrun(text), 0) == at::Device(at::kCPU));
+    CHECK(device("cpu", on_torchrun(text), 4) == at::Device(at::kCPU));
   }
   CHECK(device("cuda", {}, 4) == gpu(0));
   CHECK(device("cuda:3", {}, 4) == gpu(3));
-  CHECK(device("cuda:0", slurm("2"), 1) == gpu(0));
+  CHECK(device("cuda:0", on_slurm("2"), 1) == gpu(0));
 }
 
 TEST_CASE("A device that is not there is refused, and so are fewer GPUs than processes", "[parallel]") {
   using Catch::Contains;
   CHECK_THROWS_WITH(
-      device("cuda", torchrun("2"), 2),
+      device("cuda", on_torchrun("2"), 2),
       Contains("expected a GPU for each process of the machine, found 2 for the process with local rank 2"));
-  CHECK_THROWS_WITH(device("auto", slurm("3"), 3), Contains("device 'auto'") && Contains("found 3"));
-  CHECK_THROWS_WITH(device("cuda:1", torchrun("0"), 4),
+  CHECK_THROWS_WITH(device("auto", on_slurm("3"), 3), Contains("device 'auto'") && Contains("found 3"));
+  CHECK_THROWS_WITH(device("cuda:1", on_torchrun("0"), 4),
                     Contains("device 'cuda:1': expected auto or cuda where 4 processes share a machine"));
-  CHECK_THROWS_WITH(device("cuda", torchrun("0"), 0), Contains("expected a CUDA device, found none"));
-  for (const auto& variables : {Variables{}, torchrun("0")}) {
+  CHECK_THROWS_WITH(device("cuda", on_torchrun("0"), 0), Contains("expected a CUDA device, found none"));
+  for (const auto& variables : {Variables{}, on_torchrun("0")}) {
     CHECK_THROWS_WITH(device("cuda:4", variables, 4), Contains("device 'cuda:4': expected an index below 4"));
     for (const std::string name : {"gpu", "", "cuda:", "cuda:x", "cuda:-1", "cuda1", "cuda:1x", "Auto"}) {
       CHECK_THROWS_WITH(device(name, variables, 4), Contains("expected auto, cpu, cuda or cuda:N"));
@@ -75,6 +75,6 @@ TEST_CASE("A device that is not there is refused, and so are fewer GPUs than pro
   CHECK_THROWS_WITH(ip2p::detail::parse_device("cuda:2", 2), Contains("expected an index below 2"));
   CHECK_THROWS_WITH(ip2p::detail::parse_device("cuda:0", 0), Contains("found none that LibTorch can use"));
 
-  auto lost = torchrun("4");
+  auto lost = on_torchrun("4");
   CHECK_THROWS_WITH(device("cuda", lost, 8), Contains("LOCAL_RANK=4 and LOCAL_WORLD_SIZE=4 contradict each other"));
 }
