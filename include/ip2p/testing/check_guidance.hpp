@@ -132,7 +132,7 @@ void check_guidance(const Guidance& guidance) {
                index);
 
     const at::Tensor added = CounterNoise(5).normal({2, 4, 6, 5}, 0).to(at::kDouble);
-    const at::Tensor guided = guidance.combine(additive_predictions<Guidance>(true, true), at);
+    const at::Tensor guided = combine(additive_predictions<Guidance>(true, true), at);
     for (const std::int64_t channel : {2, 3}) {
       const double along = guided.select(1, channel).mul(added.select(1, channel)).sum().template item<double>();
       expect_law(along > -1e-9, role, "the result goes towards what the conditionings add, never away from it",
@@ -200,7 +200,9 @@ void check_guidance(const Guidance& guidance, const Guidance& neutral, const Gui
     return additive_predictions<Guidance>(text, image).narrow(0, 0, 2).sub(without);
   };
   const at::Tensor expected = without.add(moved(true, false), strength.text).add(moved(false, true), strength.image);
-  expect_law(close(guidance.combine(additive_predictions<Guidance>(true, true), at), expected, 1e-9), "GuidancePolicy",
+  const auto guided =
+      combine_once(guidance, additive_predictions<Guidance>(true, true), at, CounterNoise(4).normal({2, 4, 6, 5}, 0));
+  expect_law(close(guided, expected, 1e-9), "GuidancePolicy",
              "the result goes along each conditioning as far as its scale says",
              "expected {} times text, {} times image", strength.text, strength.image);
 }
