@@ -55,7 +55,7 @@ def programs(root, into):
         whole = [(start, lines) for start, word, lines in blocks_of(page) if word == "program"]
         for i, (start, lines) in enumerate(whole, 1):
             path = into / f"{name}_{i}.cpp"
-            write_if_new(path, "\n".join([f'#line {start} "{page}"', *lines]) + "\n")
+            write_if_new(path, "\n".join([f'#line {start} "{page.relative_to(root)}"', *lines]) + "\n")
             print(path)
 
 
@@ -75,7 +75,7 @@ def main():
             count += 1
             if word == "body":
                 bodies.append(f"[[maybe_unused]] inline void body_{start}() {{")
-            bodies.append(f'#line {start} "{page}"')
+            bodies.append(f'#line {start} "{page.relative_to(root)}"')
             for line in lines:
                 if re.match(r"\s*#\s*include\b", line):
                     includes[line.strip()] = True
