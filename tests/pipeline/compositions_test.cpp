@@ -61,9 +61,9 @@ template <class Codec = CodecArchetype, class Sampler = SamplerArchetype, class 
           class Schedule = ScheduleArchetype, class Prediction = PredictionArchetype,
           class Encoder = TextEncoderArchetype, class Network = NetworkArchetype>
 auto composed(Codec codec = CodecArchetype(2), Sampler sampler = SamplerArchetype(0),
-            Guidance guidance = GuidanceArchetype(0), Schedule schedule = ScheduleArchetype(10.0),
-            Prediction prediction = PredictionArchetype(0), Encoder encoder = TextEncoderArchetype(4, 16),
-            Network network = NetworkArchetype(6, 3)) {
+              Guidance guidance = GuidanceArchetype(0), Schedule schedule = ScheduleArchetype(10.0),
+              Prediction prediction = PredictionArchetype(0), Encoder encoder = TextEncoderArchetype(4, 16),
+              Network network = NetworkArchetype(6, 3)) {
   return EditPipeline{encoder, codec, network, Diffusion{schedule, prediction}, sampler, guidance};
 }
 
@@ -105,12 +105,16 @@ void check_samplers(std::type_identity<AnySamplerOf<Samplers...>>) {
 
 template <class... Schedules>
 void check_schedules(std::type_identity<AnyScheduleOf<Schedules...>>) {
-  (check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), Schedules::from_config({}))), ...);
+  (check_composition(
+       composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), Schedules::from_config({}))),
+   ...);
 }
 
 template <class Prediction>
 void check_prediction_in_pipeline(Prediction prediction) {
-  check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), EdmSigmas{}, prediction));
+  // The archetype of a network takes the logarithm of 1 + c_noise.
+  check_composition(
+      composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), EdmSigmas{.sigma_min = 0.1}, prediction));
 }
 
 template <class Attention>
@@ -149,7 +153,8 @@ TEST_CASE("Pipelines take every shipped sampler and schedule", "[pipeline]") {
   check_samplers(std::type_identity<AnySampler>{});
   check_sampler_everywhere(AnySampler::named("heun"));
   check_schedules(std::type_identity<AnySchedule>{});
-  check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), AnySchedule::named("karras")));
+  check_composition(
+      composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), AnySchedule::named("karras")));
 }
 
 TEST_CASE("Pipelines take every shipped prediction, codec, encoder and network", "[pipeline]") {
@@ -164,11 +169,11 @@ TEST_CASE("Pipelines take every shipped prediction, codec, encoder and network",
   check_composition(composed(AnyCodec(CodecArchetype(2))));
   const auto with_encoder = [](auto encoder) {
     check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
-                      PredictionArchetype(0), encoder));
+                               PredictionArchetype(0), encoder));
   };
   with_encoder(AnyTextEncoder(TextEncoderArchetype(4, 16)));
   check_composition(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
-                    PredictionArchetype(0), TextEncoderArchetype(4, 16), AnyNetwork(NetworkArchetype(6, 3))));
+                             PredictionArchetype(0), TextEncoderArchetype(4, 16), AnyNetwork(NetworkArchetype(6, 3))));
   // Nothing that it is made of can be moved: that is no error.
   auto still = composed();
   still.to(at::kCPU);
@@ -209,7 +214,7 @@ TEST_CASE("A part that breaks its promise is refused in one sentence", "[pipelin
       composed(HalfSize{}).run({&photo, 1}, one_prompt, two_steps),
       Contains("codec: expected pictures [1, 3, 64, 64]") && Contains("found") && Contains("[1, 3, 32, 64]"));
   CHECK_THROWS_WITH(composed(CodecArchetype(2), SamplerArchetype(0), GuidanceArchetype(0), ScheduleArchetype(10.0),
-                           PredictionArchetype(0), RowTooFew{})
+                             PredictionArchetype(0), RowTooFew{})
                         .run({&photo, 1}, one_prompt, two_steps),
                     Contains("text encoder") && Contains("expected"));
 }
