@@ -109,7 +109,7 @@ TEST_CASE("check_loss_weight names the broken law", "[testing]") {
     REQUIRE_THROWS_WITH(check_loss_weight(FlawedWeight{flaw}), Contains("LossWeightPolicy breaks the law \"" + law));
   };
   check_loss_weight(FlawedWeight{0});
-  broken(1, "weights are finite\": inf for snr 0");
+  broken(1, "weights are finite\": inf for snr 1e-10");
   broken(2, "weights are not negative");
   broken(3, "some samples count");
   broken(4, "a weight is a function of snr and prediction");
