@@ -13,7 +13,6 @@
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
-#include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "support/model.hpp"
 #include "support/settings.hpp"
@@ -79,14 +78,13 @@ void unet_step(benchmark::State& state) {
 void edit(benchmark::State& state) {
   with_model(state, state.range(1), [&](const ModelFiles& files, const LoadOptions& options) {
     const auto begin = std::chrono::steady_clock::now();
-    EditPipeline pipeline(load<ClipTextEncoder>(files, options), load<KlAutoencoder>(files, options),
-                          load<UNet>(files, options), EulerAncestral{}, DualGuidance{},
-                          scheduler_config_from_json(files.config("scheduler"), files.path().string()));
+    const EditPipeline pipeline(load<ClipTextEncoder>(files, options), load<KlAutoencoder>(files, options),
+                                load<UNet>(files, options), diffusion_of(files, Numerics::diffusers));
     const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - begin;
     const auto side = state.range(0);
     const auto photo = from_tensor(at::randn({3, side, side}).mul_(40).add_(128).clamp_(0, 255).to(at::kByte));
-    const EditOptions edit_options{.steps = edit_steps, .numerics = Numerics::diffusers};
-    for (auto _ : state) benchmark::DoNotOptimize(pipeline(photo, "make it a snowy evening", edit_options));
+    const RunSettings settings{.steps = edit_steps, .numerics = Numerics::diffusers};
+    for (auto _ : state) benchmark::DoNotOptimize(pipeline(photo, "make it a snowy evening", settings));
     state.counters["load_s"] = loading.count();
   });
 }

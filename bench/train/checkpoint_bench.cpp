@@ -1,8 +1,8 @@
-// How long an update waits for its checkpoint: the call of TrainingRun::save(), of a state of 512 MiB.
+// How long an update waits for its checkpoint: the call of Trainer::save(), of a state of 512 MiB.
 
 #include <filesystem>
 
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/settings.hpp"
 
 namespace {
@@ -19,7 +19,8 @@ void save_checkpoint(benchmark::State& state) {
   ip2p::TrainingOptions options;
   options.folder = folder;
   options.asynchronous = state.range(0) == 1;
-  ip2p::TrainingRun run(parameters, ip2p::ConstantRate{}, options);
+  const auto no_loss = [](std::int64_t) { return at::Tensor(); };
+  ip2p::Trainer run(parameters, no_loss, ip2p::ConstantRate{}, options);
   for (auto _ : state) {
     run.save();
     state.PauseTiming();

@@ -12,7 +12,7 @@
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "support/model.hpp"
 #include "support/settings.hpp"
@@ -56,16 +56,11 @@ void measure(benchmark::State& state, const ModelFiles& files, Source& pairs) {
   const auto unet = load<UNet>(files, {.inference = false});
   unet.checkpoint_gradients(state.range(3) != 0);
   const CachedTextEncoder text(load<ClipTextEncoder>(files));
-  DiffusionLossOptions prediction;
-  prediction.batch = state.range(1);
-  prediction.compute = bench::dtype_of(state.range(2));
-  const auto encode = [&](std::span<const std::string> words) { return text.encode(words); };
-  const DiffusionLoss loss(unet, encode, pairs, ConditioningDropout{}, prediction);
-  Parameters parameters;
-  parameters.add(unet.module(), "unet");
-  TrainingRun run(parameters, ConstantRate{}, TrainingOptions{});
-  run.advance(loss);
-  for (auto _ : state) run.advance(loss);
+  const DiffusionLoss loss(unet, text, pairs, UniformTimesteps{}, EpsPrediction{},
+                           {.batch = state.range(1), .compute = bench::dtype_of(state.range(2))});
+  Trainer run(Parameters().add(unet), loss);
+  run.advance();
+  for (auto _ : state) run.advance();
   state.SetItemsProcessed(state.iterations() * state.range(1));
   state.SetLabel(bench::dtype_name(state.range(2)));
   bench::report_peak_memory(state);

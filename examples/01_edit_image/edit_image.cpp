@@ -16,9 +16,8 @@
 
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/safetensors.hpp"
-#include "ip2p/pipeline/edit.hpp"
-#include "ip2p/unet/unet.hpp"
 #include "options.hpp"
+#include "support/model.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 
@@ -50,76 +49,65 @@ at::Tensor read_latents(const std::filesystem::path& path) {
 }
 
 /// Number of network evaluations of a step; branches of zero weight are left out.
-std::string describe_guidance(const ip2p::DualGuidance& guidance) {
+std::string describe_evaluations(const ip2p::DualGuidance& guidance) {
   int evaluations = 0;
   for (const double weight : guidance.weights({})) evaluations += weight != 0;
-  return fmt::format("image scale {:g}, text scale {:g}, {} evaluation{} a step{}", guidance.image_scale,
-                     guidance.text_scale, evaluations, evaluations == 1 ? "" : "s",
+  return fmt::format("{} evaluation{} a step{}", evaluations, evaluations == 1 ? "" : "s",
                      evaluations == 1 ? " (both scales are 1: guidance is off)" : "");
 }
 
-int run(Options o, const example::Interrupt& interrupt) {
+int run(const Options& o, const example::Interrupt& interrupt) {
   const auto& r = o.run;
   example::check_folders({&r.out, &o.compare, &o.save_latents});
   const auto photo = ip2p::read_image(o.image, {.apply_exif = !o.ignore_exif});
-  const auto numerics = r.numerics_policy();
-  at::Tensor given;
-  if (!o.latents.empty()) given = read_latents(o.latents);
+  auto settings = example::settings_of(r);
+  if (!o.latents.empty()) settings.latents = read_latents(o.latents);
 
   const auto begin = example::Clock::now();
-  const auto model = example::open_model(o.model);
-  complete(o, model.files.settings());
-  const auto size = ip2p::edit_size(photo.width, photo.height, o.resolution, numerics);
+  const auto model = example::open_model(o.model, r.numerics_policy());
+  auto edit = model.editor();
+  example::configure(edit, r, model);
+  const double load_seconds = example::seconds_since(begin);
+  settings = edit.completed(settings);
+  const auto size = ip2p::edit_size(photo.width, photo.height, settings.resolution, *settings.numerics);
   fmt::print("photo: {}, {}x{}, edited at {}x{}\n", o.image.string(), photo.width, photo.height, size.width,
              size.height);
-  const auto schedule = example::schedule_of(r, model.scheduler);
-  const auto sampler = ip2p::AnySampler::named(*r.sampler);
-  const ip2p::DualGuidance guidance{.image_scale = *o.image_scale, .text_scale = *r.text_scale};
-  example::report_prompt(model.tokenizer, "prompt", o.prompt);
-  if (!r.negative_prompt.empty()) example::report_prompt(model.tokenizer, "negative prompt", r.negative_prompt);
-  fmt::print("{} steps of {} over {}; {}\n", *r.steps, sampler.name(), schedule.name(), describe_guidance(guidance));
+  example::report_prompts(model, o.prompt, r);
+  fmt::print("{}; {}\n", example::describe_run(edit, r, model, example::resolution_of(edit, r)),
+             describe_evaluations(edit.guidance));
   std::fflush(stdout);
 
-  ip2p::EditPipeline edit{model.text_encoder(), model.codec(), model.network<ip2p::UNet>(), sampler, guidance,
-                          model.scheduler};
-  edit.branches_at_once = model.branches_at_once();
-  const double load_seconds = example::seconds_since(begin);
-
-  ip2p::EditOptions options{.steps = *r.steps,
-                            .seed = r.seed,
-                            .negative_prompt = r.negative_prompt,
-                            .resolution = o.resolution,
-                            .numerics = numerics,
-                            .latents = given};
-  ip2p::TorchNoise noise(r.seed);
   const auto edit_begin = example::Clock::now();
-  const auto before = edit.prepare({&photo, 1}, options);
-  at::Tensor latents;
+  ip2p::PipelineResult result;
   {
     example::ProgressBar bar(stderr);
-    options.hooks = example::watched(bar, interrupt);
-    latents = edit.sample(before, {&o.prompt, 1}, options, schedule, noise).to(at::kCPU);
+    settings.hooks = example::watched(bar, interrupt);
+    auto noise = example::noise_of(r);
+    result = edit.run({&photo, 1}, {&o.prompt, 1}, settings, noise);
   }
-  const auto after = edit.decode(latents, numerics).front();
+  const auto& after = result.images.front();
   const double edit_seconds = example::seconds_since(edit_begin);
   if (interrupt.token().stop_requested()) throw ip2p::Cancelled("cancelled before the picture was written");
 
   example::Outputs outputs;
   if (!o.save_latents.empty()) {
     outputs.add(o.save_latents, [&] {
-      const auto start = given.defined() ? given : ip2p::TorchNoise(r.seed).normal(latents.sizes(), 0);
-      ip2p::write_safetensors(o.save_latents, {{"latents", latents.contiguous()}, {"start_noise", start.contiguous()}},
+      auto noise = example::noise_of(r);
+      const auto start = edit.start_noise(settings, result.latents.sizes(), noise);
+      ip2p::write_safetensors(o.save_latents,
+                              {{"latents", result.latents.contiguous()}, {"start_noise", start.contiguous()}},
                               {{"seed", std::to_string(r.seed)},
-                               {"steps", std::to_string(*r.steps)},
-                               {"sampler", std::string(sampler.name())},
-                               {"schedule", std::string(schedule.name())},
+                               {"noise", r.noise},
+                               {"steps", std::to_string(*settings.steps)},
+                               {"sampler", std::string(edit.sampler.name())},
+                               {"schedule", std::string(edit.diffusion.schedule.name())},
                                {"numerics", r.numerics},
                                {"scaling_factor", fmt::format("{}", edit.codec().scaling_factor())}});
     });
   }
   if (!o.compare.empty()) {
     outputs.add(o.compare, [&] {
-      auto pictures = ip2p::tensor_to_images(before, ip2p::Numerics::diffusers);
+      auto pictures = ip2p::tensor_to_images(edit.prepare({&photo, 1}, settings), ip2p::Rounding::nearest);
       pictures.push_back(after);
       ip2p::write_image(o.compare, example::side_by_side(pictures), r.quality);
     });
@@ -128,7 +116,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   outputs.keep();
 
   fmt::print("time: {:.1f} s to load, {:.1f} s to edit\n", load_seconds, edit_seconds);
-  example::report_memory(model.load.device);
+  example::report_memory(*model.options().device);
   if (!o.save_latents.empty()) fmt::print("latents: {}\n", o.save_latents.string());
   if (!o.compare.empty()) fmt::print("side by side: {}\n", o.compare.string());
   fmt::print("{}\n", r.out.string());

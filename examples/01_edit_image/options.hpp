@@ -3,14 +3,11 @@
 /// \file
 /// The command line of edit_image.
 
-#include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
 #include "support/command_line.hpp"
 
@@ -19,34 +16,11 @@ namespace edit_image {
 /// The arguments, checked as far as that needs no file.
 struct Options {
   example::ModelOptions model;
-  /// Steps, scales and sampler that are not given: what the model recommends, or else what the released program does.
   example::RunOptions run;
   std::filesystem::path image, latents, save_latents, compare;
   std::string prompt;
-  std::optional<std::int64_t> resolution;
-  std::optional<double> image_scale;
   bool ignore_exif = false;
 };
-
-/// Takes what was not given on the command line from the model's `settings()`, or else from the released program.
-inline void complete(Options& o, const nlohmann::json& settings) {
-  const auto take = [&settings]<class Value>(std::optional<Value>& option, const char* key) {
-    try {
-      if (!option && settings.contains(key)) option = settings.at(key).get<Value>();
-    } catch (const nlohmann::json::exception& error) {
-      ip2p::fail("model_index.json: _ip2p_settings: {}: {}", key, error.what());
-    }
-  };
-  take(o.run.sampler, "sampler");
-  take(o.run.steps, "steps");
-  take(o.resolution, "resolution");
-  take(o.image_scale, "image_scale");
-  take(o.run.text_scale, "text_scale");
-  o.run.sampler = o.run.sampler.value_or("euler-ancestral");
-  o.run.steps = o.run.steps.value_or(100);
-  o.image_scale = o.image_scale.value_or(1.5);
-  o.run.text_scale = o.run.text_scale.value_or(7.5);
-}
 
 /// Throws `CLI::ValidationError` for arguments that are right one by one and wrong together.
 inline void check_together(const Options& o, bool compare_given) {
@@ -73,7 +47,7 @@ inline void check_together(const Options& o, bool compare_given) {
     if (const auto problem = example::picture_name(o.compare.string()); !problem.empty()) wrong("--compare", problem);
   }
   // Every branch without the instruction has weight 0 exactly when both scales are 1.
-  if (!o.run.negative_prompt.empty() && o.run.text_scale == 1 && o.image_scale == 1) {
+  if (!o.run.negative_prompt.empty() && o.run.text_scale == 1 && o.run.image_scale == 1) {
     wrong("--negative-prompt", "has no effect with --text-scale 1 and --image-scale 1, which switch guidance off");
   }
 }
@@ -82,15 +56,12 @@ inline void check_together(const Options& o, bool compare_given) {
 inline void add_options(CLI::App& app, Options& o) {
   example::add_common(app);
   app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
-  app.add_option("--prompt", o.prompt, "the edit in words; \"\" gives the photograph back")->required();
+  app.add_option("--prompt", o.prompt,
+                 "the edit in words; \"\" gives the fitted photograph back (not with --numerics diffusers)")
+      ->required();
   example::add_run(app, o.run, "the model's, or 100", "the model's, or 7.5", "the model's, or euler-ancestral");
-  app.add_option("--image-scale", o.image_scale,
-                 "how much the photograph binds; advised 1 to 1.5 (default: the model's, or 1.5)")
-      ->check(example::finite_number);
-  app.add_option("--resolution", o.resolution,
-                 "long side in pixels (default: the model's, or 512; the photograph's own with "
-                 "--numerics diffusers)")
-      ->check(CLI::Range(64, 16384));
+  example::add_image_scale(app, o.run.image_scale, "how much the photograph binds; advised 1 to 1.5");
+  example::add_resolution(app, o.run.resolution);
   auto* compare = app.add_option("--compare", o.compare,
                                  "also write before and after side by side (default name: OUT with -compare)");
   compare->expected(0, 1);

@@ -28,12 +28,12 @@ struct AutoencoderLoss {
   double edge_weight = 0.5;           ///< Of the L1 distance of finite differences, against blur.
   double kl_weight = 2e-4;            ///< Of the mean KL divergence an element; keeps latents near unit scale.
 
-  /// Images of one shard of a batch, [B,3,s,s] in [-1,1].
-  [[nodiscard]] at::Tensor batch(std::int64_t step, std::int64_t shard, std::int64_t shards) const {
+  /// Images of one part of a batch, [B,3,s,s] in [-1,1].
+  [[nodiscard]] at::Tensor batch(std::int64_t step, std::int64_t part, std::int64_t parts) const {
     const std::int64_t side = step % 4 == 3 ? 128 : 64;
-    const std::int64_t count = std::max<std::int64_t>(1, pixels / (side * side * shards));
+    const std::int64_t count = std::max<std::int64_t>(1, pixels / (side * side * parts));
     std::vector<at::Tensor> images;
-    for (std::int64_t i = shard * count; i < (shard + 1) * count; ++i) {
+    for (std::int64_t i = part * count; i < (part + 1) * count; ++i) {
       ip2p::SampleRandom random(seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(i));
       const auto& photo =
           photographs[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(photographs.size())))];
@@ -47,14 +47,14 @@ struct AutoencoderLoss {
     return at::stack(images);
   }
 
-  /// Mean loss of a shard; see `ip2p::ShardedLoss`.
-  at::Tensor operator()(std::int64_t step, std::int64_t shard, std::int64_t shards) const {
+  /// Mean loss of a part; see `ip2p::LossByParts`.
+  at::Tensor operator()(std::int64_t step, std::int64_t part, std::int64_t parts) const {
     const auto images = [&] {
       const at::NoGradGuard no_grad;
-      return batch(step, shard, shards).contiguous(at::MemoryFormat::ChannelsLast);
+      return batch(step, part, parts).contiguous(at::MemoryFormat::ChannelsLast);
     }();
     const auto moments = codec.encode_moments(images);
-    const auto noise = ip2p::CounterNoise(seed + 1, static_cast<std::uint32_t>(shard * images.size(0)))
+    const auto noise = ip2p::CounterNoise(seed + 1, static_cast<std::uint32_t>(part * images.size(0)))
                            .normal(moments.mean.sizes(), step);
     const auto error = codec.decode(moments.sample(noise)) - images;
     const auto edges = (error.slice(2, 1) - error.slice(2, 0, -1)).abs().mean() +

@@ -53,15 +53,14 @@ inline double psnr(const at::Tensor& a, const at::Tensor& b) {
 /// Edits every photograph by every family with `phrasings` held-out phrasings each, and with "".
 /// \param photographs float [3,H,W] in [0,1], each  \param held_out false measures with training phrasings
 template <class Pipeline>
-Scores evaluate(Pipeline& pipeline, std::span<const at::Tensor> photographs, const ip2p::EditOptions& options,
+Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photographs, const ip2p::RunSettings& settings,
                 std::int64_t phrasings = 1, bool held_out = true) {
   const at::NoGradGuard no_grad;
   const auto& families = edit_families();
-  const ip2p::LogLinearSigmas schedule = ip2p::LogLinearSigmas::from_config(pipeline.scheduler);
   Scores scores;
   for (const auto& family : families) scores.families.push_back({std::string(family.name)});
   std::vector<at::Tensor> rows;
-  std::uint64_t seed = options.seed;
+  std::uint64_t seed = settings.seed;
   for (std::size_t p = 0; p < photographs.size(); ++p) {
     const auto& photo = photographs[p];
     std::vector<at::Tensor> targets;
@@ -82,7 +81,7 @@ Scores evaluate(Pipeline& pipeline, std::span<const at::Tensor> photographs, con
       std::vector<std::uint64_t> seeds;
       for (std::size_t i = 0; i < instructions.size(); ++i) seeds.push_back(seed++);
       ip2p::TorchNoise noise(seeds);
-      const auto results = decoded(pipeline.sample(image, instructions, options, schedule, noise));
+      const auto results = decoded(pipeline.sample(image, instructions, settings, noise));
       for (std::size_t f = 0; f < families.size(); ++f) {
         auto& score = scores.families[f];
         const auto result = results[static_cast<std::int64_t>(f)];

@@ -21,10 +21,15 @@
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/initialise.hpp"
+#include "ip2p/nn/state.hpp"
+#include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/model_diffusion.hpp"
+#include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
-#include "ip2p/schedule/scheduler_config_json.hpp"
+#include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
+#include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/loss_plot.hpp"
 #include "ip2p/train/trainer.hpp"
@@ -129,15 +134,17 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
   config.norm_num_groups = 2;
   ip2p::KlAutoencoder codec(config);
   start_as_block_average(codec, settings.seed);
-  ip2p::Parameters parameters;
-  parameters.add(codec.module(), "vae");
-
   ip2p::TrainingOptions options;
   options.folder = settings.work / "vae";
   options.clip_norm = 1.0;
   options.optimiser.weight_decay = 0.0;
   options.ema_decay = 0.998;
-  ip2p::TrainingRun run(parameters, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.05}, options);
+  options.threads = settings.shards;
+  AutoencoderLoss objective{codec, photographs, settings.seed};
+  objective.pixels = wanted.crops * 64 * 64;
+  objective.picture = settings.picture;
+  ip2p::Trainer run(ip2p::Parameters().add(codec), objective, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.05},
+                    options);
   std::vector<std::string> skipped;
   const bool resumed = run.resume(&skipped);
   report_resumption(resumed, run.step(), skipped);
@@ -152,12 +159,8 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
     write_sheet(options.folder / "sheet.png", ((sheet + 1) * 127.5).round().to(at::kByte));
   };
   Report report;
-  AutoencoderLoss objective{codec, photographs, settings.seed};
-  objective.pixels = wanted.crops * 64 * 64;
-  objective.picture = settings.picture;
-  const ip2p::ShardedLoss loss(objective, parameters, settings.shards);
   const bool complete = run.run(
-      wanted.steps, loss,
+      wanted.steps,
       [&](const ip2p::TrainingProgress& progress) {
         report(progress);
         if (progress.step % 500 == 0) measure();
@@ -179,9 +182,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
   }
   config.scaling_factor = 1.0 / std::sqrt(square - mean * mean);
   ip2p::KlAutoencoder scaled(config);
-  const auto from = codec.module().parameters();
-  auto to = scaled.module().parameters();
-  for (std::size_t i = 0; i < from.size(); ++i) to[i].set_data(from[i].detach().clone());
+  ip2p::copy_weights(codec.module(), scaled.module());
   ip2p::save_component(scaled, settings.work / "model");
   fmt::print("latents: mean {:.3f}, scaling factor {:.4f}; wrote {}\n", mean, config.scaling_factor,
              (settings.work / "model" / "vae").string());
@@ -225,11 +226,8 @@ void write_model(const fs::path& folder, const ip2p::UNet& unet, const ip2p::Cli
 
 /// The decoder without its weights' gradients, and pictures made with the weights as they are.
 template <class Pipeline>
-void measure(Pipeline& pipeline, std::span<const at::Tensor> squares, const fs::path& folder, std::int64_t step) {
-  ip2p::EditOptions options;
-  options.steps = 8;
-  options.seed = 1;
-  const auto scores = evaluate(pipeline, squares, options);
+void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, const fs::path& folder, std::int64_t step) {
+  const auto scores = evaluate(pipeline, squares, {.steps = 8, .seed = 1});
   const auto total = scores.total();
   fmt::print("step {}: right edit {} of {}, {:.2f} dB to target (unedited {:.2f}), empty {:.2f} dB\n", step,
              total.nearest, total.edits, total.psnr_edit, total.psnr_unedited, scores.psnr_empty);
@@ -257,48 +255,43 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   CachedEdits coarse(codec, photographs, coarse_options);
   CachedEdits fine(codec, photographs, fine_options);
 
-  ip2p::Parameters parameters;
-  parameters.add(unet.module(), "unet").add(text.module(), "text_encoder");
+  ip2p::DiffusionLossOptions sampling;
+  sampling.seed = settings.seed;
+  sampling.scaling_factor = codec.scaling_factor();
+  sampling.compute = ip2p::parse_dtype(wanted.compute, at::kCPU);
+  // Computed edits leave nothing to chance, so the picture itself is the easier thing to predict than the noise.
+  const ip2p::SamplePrediction prediction;
+  // "" belongs to the unedited photograph here (see CachedEdits), so text alone is never dropped.
+  const ip2p::ConditioningDropout dropout{.text = 0.0, .both = 0.05, .image = 0.0};
+  // Crops of half the side cost a quarter, so that four times as many edits fit into a batch of equal cost.
+  sampling.batch = 4 * wanted.batch;
+  const ip2p::DiffusionLoss coarse_loss(unet, encoder, coarse, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
+  sampling.batch = wanted.batch;
+  const ip2p::DiffusionLoss fine_loss(unet, encoder, fine, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
+  const auto objective = [&](std::int64_t step, std::int64_t part, std::int64_t parts) {
+    return step < wanted.coarse_steps ? coarse_loss(step, part, parts) : fine_loss(step, part, parts);
+  };
+
   ip2p::TrainingOptions options;
   options.folder = settings.work / "editor";
   options.checkpoint_every = 250;
   options.clip_norm = 1.0;
-  ip2p::TrainingRun run(parameters, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.02}, options);
+  options.threads = settings.shards;
+  ip2p::Trainer run(ip2p::Parameters().add(unet).add(text), objective,
+                    ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.02}, options);
   std::vector<std::string> skipped;
   const bool resumed = run.resume(&skipped);
   report_resumption(resumed, run.step(), skipped);
-  fmt::print("{:.2f} M parameters, scaling factor {:.4f}\n", static_cast<double>(parameters.elements()) / 1e6,
+  fmt::print("{:.2f} M parameters, scaling factor {:.4f}\n", static_cast<double>(run.parameters().elements()) / 1e6,
              codec.scaling_factor());
 
-  ip2p::DiffusionLossOptions prediction;
-  prediction.seed = settings.seed;
-  // Computed edits leave nothing to chance, so the picture itself is the easier thing to predict than the noise.
-  prediction.prediction = ip2p::PredictionType::sample;
-  prediction.scaling_factor = codec.scaling_factor();
-  prediction.compute = ip2p::parse_dtype(wanted.compute, at::kCPU);
-  // "" belongs to the unedited photograph here (see CachedEdits), so text alone is never dropped.
-  const ip2p::ConditioningDropout dropout{.text = 0.0, .both = 0.05, .image = 0.0};
-  const auto encode = [&](std::span<const std::string> prompts) { return encoder.encode(prompts); };
-  using Loss = ip2p::DiffusionLoss<CachedEdits, ip2p::ConditioningDropout>;
-  // Crops of half the side cost a quarter, so that four times as many edits fit into a batch of equal cost.
-  prediction.batch = 4 * wanted.batch;
-  const Loss coarse_loss(unet, encode, coarse, dropout, prediction);
-  prediction.batch = wanted.batch;
-  const Loss fine_loss(unet, encode, fine, dropout, prediction);
-  const auto objective = [&](std::int64_t step, std::int64_t shard, std::int64_t shards) {
-    return step < wanted.coarse_steps ? coarse_loss(step, shard, shards) : fine_loss(step, shard, shards);
-  };
-  const ip2p::ShardedLoss loss(objective, parameters, settings.shards);
-
-  ip2p::EditPipeline pipeline{encoder,
-                              codec,
-                              unet,
-                              ip2p::Euler{},
-                              ip2p::DualGuidance{1.0, 1.0},
-                              ip2p::SchedulerConfig{.prediction = prediction.prediction}};
+  const ip2p::EditPipeline pipeline{
+      encoder,       codec,
+      unet,          ip2p::diffusion_of(ip2p::SchedulerConfig{.prediction = ip2p::PredictionType::sample}),
+      ip2p::Euler{}, ip2p::DualGuidance{1.0, 1.0}};
   Report report;
   const bool complete = run.run(
-      wanted.steps, loss,
+      wanted.steps,
       [&](const ip2p::TrainingProgress& progress) {
         report(progress);
         if (progress.step % 500 == 0 || progress.step == 200) {
@@ -316,18 +309,12 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
 }
 
 void evaluate_model(const Settings& settings, const EvaluationSettings& wanted) {
-  const auto files = ip2p::ModelFiles::open(wanted.model);
-  ip2p::EditPipeline pipeline{ip2p::load<ip2p::ClipTextEncoder>(files),
-                              ip2p::load<ip2p::KlAutoencoder>(files),
-                              ip2p::load<ip2p::UNet>(files),
-                              ip2p::AnySampler::named(wanted.sampler),
-                              ip2p::DualGuidance{wanted.image_scale, wanted.text_scale},
-                              ip2p::scheduler_config_from_json(files.config("scheduler"), "scheduler")};
+  auto pipeline = ip2p::open_editor(wanted.model, {.device = at::kCPU, .dtype = at::kFloat});
+  pipeline.sampler = ip2p::AnySampler::named(wanted.sampler);
+  pipeline.guidance = {.image_scale = wanted.image_scale, .text_scale = wanted.text_scale};
   auto squares = held_out_squares(settings);
   if (wanted.photographs > 0) squares.resize(std::min(squares.size(), static_cast<std::size_t>(wanted.photographs)));
-  ip2p::EditOptions options;
-  options.steps = wanted.steps;
-  const auto scores = evaluate(pipeline, squares, options, wanted.phrasings);
+  const auto scores = evaluate(pipeline, squares, {.steps = wanted.steps}, wanted.phrasings);
   const auto text = table(scores);
   fmt::print("{} photographs, {} steps, {}, image scale {}, text scale {}\n\n{}", squares.size(), wanted.steps,
              wanted.sampler, wanted.image_scale, wanted.text_scale, text);

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,8 +16,7 @@
 #include "ip2p/attention/store_maps.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
-#include "ip2p/pipeline/text_to_image.hpp"
-#include "ip2p/unet/unet.hpp"
+#include "support/model.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/prompt_edit.hpp"
@@ -29,42 +28,39 @@ struct Options {
   example::RunOptions run;
   example::PromptEditOptions edit;
   std::string heat_map;
-  std::int64_t width = 512, height = 512;
+  std::optional<std::int64_t> width, height;
 };
 
 int run(const Options& o, const example::Interrupt& interrupt) {
   const auto& r = o.run;
   example::check_folders({&r.out});
-  const auto model = example::open_model(o.model);
-  const auto edit = example::prompt_edit(o.edit, model.tokenizer);
-  for (const auto& prompt : edit.prompts) example::report_prompt(model.tokenizer, "prompt", prompt);
-  const ip2p::Ddim published{.final_sigma = ip2p::ddim_schedule(model.scheduler).training.sigma_min()};
-  const auto sampler = r.sampler ? ip2p::AnySampler::named(*r.sampler) : ip2p::AnySampler(published);
-  ip2p::TextToImagePipeline pipeline{model.text_encoder(),
-                                     model.codec(),
-                                     model.network<ip2p::UNet>(),
-                                     sampler,
-                                     ip2p::TextGuidance{r.text_scale.value_or(7.5)},
-                                     model.scheduler};
+  const auto model = example::open_model(o.model, r.numerics_policy());
+  const auto edit = example::prompt_edit(o.edit, model);
+  for (const auto& prompt : edit.prompts) example::report_prompt(model, "prompt", prompt);
+  if (!r.negative_prompt.empty()) example::report_prompt(model, "negative prompt", r.negative_prompt);
+  auto pipeline = model.text_to_image();
+  // As published where nothing else is asked for, whatever the model recommends: sampler and timesteps belong together.
+  const auto published = ip2p::ddim_schedule(model.scheduler());
+  pipeline.diffusion.schedule = published;
+  pipeline.sampler = ip2p::Ddim{.final_sigma = ip2p::lowest_trained_sigma(published)};
+  example::configure(pipeline, r, model);
   example::ProgressBar bar(stderr);
-  const ip2p::PromptToPromptOptions options{.steps = r.steps.value_or(50),
-                                            .seed = r.seed,
-                                            .negative_prompt = r.negative_prompt,
-                                            .width = o.width,
-                                            .height = o.height,
-                                            .numerics = r.numerics_policy(),
-                                            .blend = edit.blend,
-                                            .hooks = example::watched(bar, interrupt)};
+  auto settings = pipeline.completed(example::settings_of(r, example::watched(bar, interrupt)));
+  const auto square = ip2p::picture_size(settings);
+  const ip2p::Size size{.width = o.width.value_or(square.width), .height = o.height.value_or(square.height)};
+  settings.size = size;
   const std::int64_t recorded = o.heat_map.empty() ? 0 : 32 * 32;  // pixels of the largest map; 0 looks at none
-  auto maps = std::make_shared<ip2p::StoreMaps>(recorded);
+  const auto maps = ip2p::StoreMaps{.max_tokens = recorded}.start();
   const ip2p::Observed attention(edit.attention, maps);
-  auto pictures = ip2p::prompt_to_prompt(pipeline, edit.prompts, attention, options).images;
+  auto pictures =
+      ip2p::prompt_to_prompt(pipeline, edit.prompts, attention, {.blend = edit.blend}, settings, example::noise_of(r))
+          .images;
   if (!o.heat_map.empty()) {
     const auto f = 4 * pipeline.codec().downscale();
-    const auto seen = maps->maps(o.height / f, o.width / f);
+    const auto seen = maps->maps(size.height / f, size.width / f);
     const auto count = pictures.size();
     for (std::size_t i = 0; i < count; ++i) {
-      const auto tokens = ip2p::prompt_tokens(model.tokenizer, edit.prompts[i]).find(o.heat_map);
+      const auto tokens = model.tokens(edit.prompts[i]).find(o.heat_map);
       if (tokens.empty()) continue;
       const auto map = ip2p::word_map(seen[static_cast<std::int64_t>(i)], tokens);
       pictures.push_back(ip2p::overlay_heat_map(pictures[i], map));
@@ -72,7 +68,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     ip2p::require(pictures.size() > count, "--heat-map: expected a word of the prompts, found '{}'", o.heat_map);
   }
   ip2p::write_image(r.out, example::side_by_side(pictures), r.quality);
-  example::report_memory(model.load.device);
+  example::report_memory(*model.options().device);
   fmt::print("{}\n", r.out.string());
   return 0;
 }
@@ -84,13 +80,9 @@ int main(int argc, char** argv) {
   Options o;
   example::add_common(app);
   example::add_prompt_edit(app, o.edit);
-  example::add_run(app, o.run, "50", "7.5", "ddim as published");
-  app.remove_option(app.get_option("--schedule"));  // the published timesteps are part of the method
+  example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "ddim as published", "linear as published");
   app.add_option("--heat-map", o.heat_map, "add pictures of where this word looks");
-  app.add_option("--width", o.width, "in pixels, a multiple of 8")->capture_default_str()->check(CLI::Range(64, 4096));
-  app.add_option("--height", o.height, "in pixels, a multiple of 8")
-      ->capture_default_str()
-      ->check(CLI::Range(64, 4096));
+  example::add_size(app, o.width, o.height, "the model's, or 512");
   example::add_model(app, o.model);
   return example::run_program("prompt_to_prompt", app, argc, argv,
                               [&](const example::Interrupt& interrupt) { return run(o, interrupt); });

@@ -17,8 +17,7 @@
 #include "ip2p/pipeline/inversion.hpp"
 #include "ip2p/pipeline/null_text.hpp"
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
-#include "ip2p/pipeline/text_to_image.hpp"
-#include "ip2p/unet/unet.hpp"
+#include "support/model.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/prompt_edit.hpp"
@@ -29,6 +28,7 @@ struct Options {
   example::ModelOptions model;
   example::PromptEditOptions edit;
   std::filesystem::path image, out;
+  std::string schedule;
   std::int64_t steps = 50, inner_steps = 10;
   std::optional<std::int64_t> resolution;
   double text_scale = 7.5;
@@ -39,42 +39,46 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   example::check_folders({&o.out});
   const auto photo = ip2p::read_image(o.image);
   const auto model = example::open_model(o.model);
-  const auto edit = example::prompt_edit(o.edit, model.tokenizer);
-  ip2p::TextToImagePipeline pipeline{
-      model.text_encoder(), model.codec(), model.network<ip2p::UNet>(), ip2p::Ddim{}, ip2p::TextGuidance{o.text_scale},
-      model.scheduler};
-  const auto report = [](const char* name) { fmt::print(stderr, "{}\n", name); };
+  const auto edit = example::prompt_edit(o.edit, model);
+  auto pipeline = model.text_to_image();
+  pipeline.guidance.text_scale = o.text_scale;
+  pipeline.diffusion.schedule = ip2p::ddim_schedule(model.scheduler());
+  if (!o.schedule.empty()) pipeline.diffusion.schedule = ip2p::AnySchedule::named(o.schedule, model.scheduler());
+  auto settings = pipeline.completed({.steps = o.steps, .resolution = o.resolution});
+  const auto begin = [&](const char* name, example::ProgressBar& bar) {
+    fmt::print(stderr, "{}\n", name);
+    settings.hooks = example::watched(bar, interrupt);
+  };
   ip2p::Inversion inversion;
   {
-    report("inversion");
     example::ProgressBar bar(stderr);
-    inversion = ip2p::invert(pipeline, photo, o.edit.source,
-                             {.steps = o.steps, .resolution = o.resolution, .hooks = example::watched(bar, interrupt)});
+    begin("inversion", bar);
+    inversion = ip2p::invert(pipeline, photo, o.edit.source, {}, settings);
   }
   fmt::print("inversion: reconstruction {:.2f} dB to the photograph (the codec alone {:.2f} dB), latent error {:.3g}\n",
              inversion.psnr[0], inversion.codec_psnr[0], inversion.latent_mse[0]);
   at::Tensor null_texts;
   if (o.inner_steps > 0) {
-    report("null-text optimisation");
     example::ProgressBar bar(stderr);
-    const auto found =
-        ip2p::null_text(pipeline, inversion, {.inner_steps = o.inner_steps, .hooks = example::watched(bar, interrupt)});
+    begin("null-text optimisation", bar);
+    const auto found = ip2p::null_text(pipeline, inversion, {.inner_steps = o.inner_steps}, settings);
     null_texts = found.texts;
     fmt::print("null-text optimisation: latent error {:.3g} under a text scale of {:g}\n", found.latent_mse[0],
                o.text_scale);
   }
-  report("edit");
   std::vector<ip2p::Image> edited;
   {
     example::ProgressBar bar(stderr);
-    const ip2p::PromptToPromptOptions options{.blend = edit.blend, .hooks = example::watched(bar, interrupt)};
-    edited = ip2p::prompt_to_prompt(pipeline, inversion, null_texts, edit.prompts, edit.attention, options).images;
+    begin("edit", bar);
+    edited = ip2p::prompt_to_prompt(pipeline, inversion, null_texts, edit.prompts, edit.attention,
+                                    {.blend = edit.blend}, settings)
+                 .images;
   }
-  auto pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, o.resolution, ip2p::Numerics::released),
-                                         ip2p::Numerics::diffusers);
+  auto pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
+                                         ip2p::Rounding::nearest);
   pictures.insert(pictures.end(), edited.begin(), edited.end());
   ip2p::write_image(o.out, example::side_by_side(pictures), o.quality);
-  example::report_memory(model.load.device);
+  example::report_memory(*model.options().device);
   fmt::print("{}\n", o.out.string());
   return 0;
 }
@@ -99,8 +103,10 @@ int main(int argc, char** argv) {
   app.add_option("--text-scale", o.text_scale, "how much the edited prompt counts")
       ->capture_default_str()
       ->check(example::finite_number);
-  app.add_option("--resolution", o.resolution, "long side in pixels (default: 512)")->check(CLI::Range(64, 16384));
-  app.add_option("--quality", o.quality, "of JPEG and WebP pictures")->capture_default_str()->check(CLI::Range(1, 100));
+  example::add_schedule(app, o.schedule, "linear as published");
+  app.add_option("--resolution", o.resolution, "long side in pixels (default: the model's, or 512)")
+      ->check(CLI::Range(64, 16384));
+  example::add_quality(app, o.quality);
   example::add_model(app, o.model);
   return example::run_program("invert_and_edit", app, argc, argv,
                               [&](const example::Interrupt& interrupt) { return run(o, interrupt); });

@@ -19,12 +19,14 @@
 #include <vector>
 
 #include "ip2p/codec/kl_autoencoder.hpp"
-#include "ip2p/data/prefetch.hpp"
+#include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/nn/new_lora.hpp"
+#include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/launch.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/model_diffusion.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/adafactor.hpp"
@@ -33,7 +35,7 @@
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/loss_plot.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "options.hpp"
 #include "pairs.hpp"
@@ -62,8 +64,8 @@ ip2p::UNet load_unet(const ip2p::ModelFiles& files) {
   return unet;
 }
 
-/// Weight of timesteps that the command line names.
-std::function<double(double, ip2p::PredictionType)> loss_weight(const Options& o) {
+/// Weight of noise levels that the command line names.
+std::function<double(double, const ip2p::Preconditioning&)> loss_weight(const Options& o) {
   if (o.weight == "min-snr") return ip2p::MinSnrWeight{.gamma = o.min_snr_gamma};
   return ip2p::UniformWeight{};
 }
@@ -72,15 +74,15 @@ std::function<double(double, ip2p::PredictionType)> loss_weight(const Options& o
 class Training {
  public:
   /// \param config the command line as a --config file
-  Training(Options o, std::string config, const ip2p::ProcessGroup& processes)
+  Training(Options o, std::string config, const ip2p::ProcessPlace& place, const ip2p::ProcessGroup& processes)
       : o_(std::move(o)),
         config_(std::move(config)),
         processes_(processes),
-        device_(device_of(o_, processes)),
+        device_(ip2p::device_for(o_.device, place)),
         dtype_(ip2p::parse_dtype(o_.dtype, device_)),
         files_(ip2p::ModelFiles::open(o_.model)),
         scheduler_(scheduler_of(files_, o_)),
-        pictures_(o_.data, ip2p::PairSplit::train, o_.scan),
+        pictures_(open_pairs(ip2p::PairSplit::train)),
         codec_(ip2p::load<ip2p::KlAutoencoder>(files_, {.device = device_, .dtype = frozen_dtype()})),
         text_(ip2p::load<ip2p::ClipTextEncoder>(files_, {.device = device_, .dtype = frozen_dtype()}),
               {.folder = o_.cache.empty() ? fs::path() : o_.cache / "texts", .encoder = checksum("text_encoder")}),
@@ -97,12 +99,9 @@ class Training {
     unet_.checkpoint_gradients(o_.checkpoint_gradients);
     if (o_.lora_rank > 0) {
       lora_ = ip2p::new_lora(unet_, {.rank = o_.lora_rank, .alpha = o_.lora_alpha, .seed = o_.seed});
-      for (const auto& [name, tensor] : lora_->tensors()) {
-        parameters_.names.push_back(name);
-        parameters_.tensors.push_back(tensor);
-      }
+      parameters_.add(*lora_);
     } else {
-      parameters_.add(unet_.module(), "unet");
+      parameters_.add(unet_);
     }
   }
 
@@ -113,11 +112,8 @@ class Training {
   }
 
  private:
-  static at::Device device_of(const Options& o, const ip2p::ProcessGroup& processes) {
-    const auto device = ip2p::parse_device(o.device);
-    return device.is_cuda() && !device.has_index()
-               ? at::Device(device.type(), static_cast<c10::DeviceIndex>(processes.local_rank()))
-               : device;
+  [[nodiscard]] ip2p::AnyPicturePairs open_pairs(ip2p::PairSplit split) const {
+    return ip2p::AnyPicturePairs::open(o_.data, {.split = split, .scan = o_.scan});
   }
 
   static ip2p::SchedulerConfig scheduler_of(const ip2p::ModelFiles& files, const Options& o) {
@@ -178,27 +174,25 @@ class Training {
 
   template <ip2p::OptimiserPolicy Optimiser>
   int train(const example::Interrupt& interrupt) {
-    ip2p::DiffusionLossOptions prediction;
-    prediction.batch = o_.batch;
-    prediction.seed = o_.seed;
-    prediction.scaling_factor = codec_.scaling_factor();
-    prediction.prediction = scheduler_.prediction;
-    prediction.compute = dtype_;
     const auto encode = [this](std::span<const std::string> prompts) { return text_.encode(prompts).to(device_); };
-    const ip2p::DiffusionLoss loss(unet_, encode, pairs_, o_.dropout, prediction,
-                                   ip2p::DiscreteSchedule(scheduler_.noise), loss_weight(o_));
+    const ip2p::DiffusionLoss loss(
+        unet_, encode, pairs_, ip2p::UniformTimesteps(ip2p::DiscreteSchedule(scheduler_.noise)),
+        ip2p::AnyPrediction{scheduler_.prediction},
+        {.batch = o_.batch, .seed = o_.seed, .scaling_factor = codec_.scaling_factor(), .compute = dtype_}, o_.dropout,
+        loss_weight(o_));
 
-    ip2p::TrainingOptionsOf<Optimiser> options{.folder = o_.out / "checkpoints",
-                                               .checkpoint_every = o_.checkpoint_every,
-                                               .keep = o_.keep,
-                                               .ema_decay = o_.ema,
-                                               .clip_norm = o_.clip,
-                                               .accumulate = accumulate_,
-                                               .shard_state = o_.shard_state};
+    ip2p::TrainingOptionsOf<Optimiser> options{
+        .folder = o_.out / "checkpoints",
+        .checkpoint_every = o_.checkpoint_every,
+        .keep = o_.keep,
+        .ema_decay = o_.ema,
+        .clip_norm = o_.clip,
+        .accumulate = accumulate_,
+        .prefetch = {.workers = o_.workers, .ahead = 2 * std::max<std::int64_t>(1, o_.workers)},
+        .shard_state = o_.shard_state};
     options.optimiser.weight_decay = o_.weight_decay;
-    if (dtype_ == at::kHalf) options.loss_scaler.emplace();
     const ip2p::LearningRateSettings rate{.peak = o_.rate, .warmup = o_.warmup, .steps = o_.steps};
-    ip2p::TrainingRun run(parameters_, ip2p::AnyLearningRate::named(o_.schedule, rate), options, processes_);
+    ip2p::Trainer run(parameters_, loss, ip2p::AnyLearningRate::named(o_.schedule, rate), options, processes_);
     std::vector<std::string> skipped;
     const bool resumed = run.resume(&skipped);
     if (speaks()) {
@@ -208,16 +202,9 @@ class Training {
       std::fflush(stdout);
     }
 
-    // Parts come in this process's order, so they can be prepared ahead.
-    const auto parts = processes_.size() * accumulate_;
-    ip2p::Prefetch<ip2p::NoisyBatch> batches(
-        [&](std::int64_t n) {
-          return loss.batch(n / accumulate_, processes_.rank() * accumulate_ + n % accumulate_, parts);
-        },
-        run.step() * accumulate_, {.workers = o_.workers, .ahead = 2 * std::max<std::int64_t>(1, o_.workers)});
     Report report(*this, run.step());
     const bool complete = run.run(
-        o_.steps, [&](std::int64_t, std::int64_t, std::int64_t) { return loss.loss(batches.get()); },
+        o_.steps,
         [&](const ip2p::TrainingProgress& progress) {
           report(progress);
           if (o_.sample_every > 0 && (progress.step % o_.sample_every == 0 || progress.step == o_.steps)) {
@@ -261,8 +248,12 @@ class Training {
   void write_samples(std::int64_t step) {
     if (!speaks()) return;
     const at::NoGradGuard no_grad;
-    ip2p::EditPipeline pipeline{
-        text_, codec_, unet_, ip2p::EulerAncestral{}, ip2p::DualGuidance{o_.image_scale, o_.text_scale}, scheduler_};
+    const ip2p::EditPipeline pipeline{text_,
+                                      codec_,
+                                      unet_,
+                                      ip2p::diffusion_of(scheduler_, ip2p::Numerics::diffusers),
+                                      ip2p::EulerAncestral{},
+                                      ip2p::DualGuidance{o_.image_scale, o_.text_scale}};
     std::vector<ip2p::Image> rows;
     const auto& held_out = validation();
     for (std::int64_t i = 0; i < std::min(o_.samples, held_out.size()); ++i) {
@@ -270,14 +261,14 @@ class Training {
       const auto pair = held_out.get(i, random);
       const auto square = [&](const ip2p::Image& picture) {
         return ip2p::tensor_to_images(ip2p::centre_crop(picture, o_.augmentation.crop).unsqueeze(0),
-                                      ip2p::Numerics::diffusers)
+                                      ip2p::Rounding::nearest)
             .front();
       };
-      const ip2p::EditOptions options{.steps = o_.sample_steps,
-                                      .seed = o_.seed + static_cast<std::uint64_t>(i),
-                                      .numerics = ip2p::Numerics::diffusers};
+      const ip2p::RunSettings settings{.steps = o_.sample_steps,
+                                       .seed = o_.seed + static_cast<std::uint64_t>(i),
+                                       .numerics = ip2p::Numerics::diffusers};
       const auto before = square(pair.before);
-      const std::vector<ip2p::Image> row{before, square(pair.after), pipeline(before, pair.instruction, options)};
+      const std::vector<ip2p::Image> row{before, square(pair.after), pipeline(before, pair.instruction, settings)};
       rows.push_back(example::side_by_side(row));
     }
     fs::create_directories(o_.out / "samples");
@@ -285,9 +276,9 @@ class Training {
   }
 
   /// The validation split, or the training pictures where it is empty.
-  const Pictures& validation() {
+  const ip2p::AnyPicturePairs& validation() {
     if (!validation_) {
-      Pictures split(o_.data, ip2p::PairSplit::validation, o_.scan);
+      auto split = open_pairs(ip2p::PairSplit::validation);
       validation_.emplace(split.size() > 0 ? std::move(split) : pictures_);
     }
     return *validation_;
@@ -320,8 +311,8 @@ class Training {
   at::ScalarType dtype_;
   ip2p::ModelFiles files_;
   ip2p::SchedulerConfig scheduler_;
-  Pictures pictures_;
-  std::optional<Pictures> validation_;
+  ip2p::AnyPicturePairs pictures_;
+  std::optional<ip2p::AnyPicturePairs> validation_;
   ip2p::KlAutoencoder codec_;
   TextEncoder text_;
   Pairs pairs_;
@@ -344,7 +335,8 @@ int main(int argc, char** argv) {
   train_editor::add_options(app, o);
   return example::run_program("train_editor", app, argc, argv, [&](const example::Interrupt& interrupt) {
     if (o.threads > 0) at::set_num_threads(o.threads);
-    const auto processes = ip2p::launch();
-    return train_editor::Training(std::move(o), app.config_to_str(true), processes)(interrupt);
+    const auto place = ip2p::place_in_environment();
+    const auto processes = ip2p::launch(place);
+    return train_editor::Training(std::move(o), app.config_to_str(true), place, processes)(interrupt);
   });
 }

@@ -33,7 +33,7 @@
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/new_lora.hpp"
 #include "ip2p/train/completion_loss.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "language_choice.hpp"
 #include "renaming.hpp"
 #include "support/program.hpp"
@@ -128,12 +128,9 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   if (o.lora > 0) {
     lora =
         ip2p::new_lora(model, {.rank = o.lora, .alpha = alpha, .layers = {"c_attn", "c_proj", "c_fc"}, .seed = o.seed});
-    for (const auto& [name, tensor] : lora->tensors()) {
-      parameters.names.push_back(name);
-      parameters.tensors.push_back(tensor);
-    }
+    parameters.add(*lora);
   } else {
-    parameters.add(model.module(), ip2p::Gpt2::component);
+    parameters.add(model);
   }
   const auto size = static_cast<std::int64_t>(split.training.size());
   const auto steps =
@@ -157,8 +154,8 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   ip2p::TrainingOptions training;
   training.folder = o.out / "training";
   training.clip_norm = 1.0;
-  ip2p::TrainingRun run(parameters, ip2p::WarmupCosine{o.rate, std::min<std::int64_t>(100, steps / 10), steps, 0.1},
-                        training);
+  ip2p::Trainer run(parameters, loss, ip2p::WarmupCosine{o.rate, std::min<std::int64_t>(100, steps / 10), steps, 0.1},
+                    training);
   std::vector<std::string> skipped;
   if (run.resume(&skipped)) fmt::print("goes on from update {}\n", run.step());
   for (const auto& line : skipped) fmt::print(stderr, "warning: {}\n", line);
@@ -168,7 +165,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   const auto begun = run.step();
   const auto begin = example::Clock::now();
   const bool complete = run.run(
-      steps, loss,
+      steps,
       [&](const ip2p::TrainingProgress& progress) {
         bar({.index = progress.step - 1 - begun, .count = steps - begun});
         if (progress.step % 200 != 0 && progress.step != steps) return;

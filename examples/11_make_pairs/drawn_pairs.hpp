@@ -21,10 +21,11 @@
 #include "ip2p/filter/keep_best.hpp"
 #include "ip2p/filter/pixel_change.hpp"
 #include "ip2p/language/triplets.hpp"
+#include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/pipeline/pair_generator.hpp"
-#include "ip2p/text/bpe_tokenizer.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "options.hpp"
+#include "support/model.hpp"
 
 namespace make_pairs {
 
@@ -37,7 +38,7 @@ struct DrawnPairs {
 
 /// The published filter, and before it a test of pixels that saves CLIP's.
 inline auto filter_of(const Options& o) {
-  return ip2p::AllOf(ip2p::PixelChange{.least = o.change}, ip2p::ImageSimilarity{.least = o.least_image()},
+  return ip2p::AllOf(ip2p::PixelChange{.least = o.least_change()}, ip2p::ImageSimilarity{.least = o.least_image()},
                      ip2p::CaptionSimilarity{.least = o.caption}, ip2p::DirectionalSimilarity{.least = o.direction});
 }
 
@@ -55,16 +56,15 @@ inline ip2p::PairNumbers numbers_of(const ip2p::CandidatePair& pair, const ip2p:
 }
 
 /// Makes `DrawnPairs`: a function of the options, the models, the prompt's number and its triplet.
-template <class Pipeline>
 class PairDrawer {
  public:
-  PairDrawer(const Options& o, Pipeline& pipeline, const ip2p::BpeTokenizer& tokenizer, const ip2p::Clip& clip,
-             std::stop_token stop)
+  PairDrawer(const Options& o, const ip2p::OpenedModel& model, const ip2p::TextToImage& pipeline,
+             const ip2p::Clip& clip, std::stop_token stop)
       : o_(o),
-        tokenizer_(tokenizer),
+        model_(model),
         clip_(clip),
-        generate_(pipeline, {.steps = o.steps, .width = o.side, .height = o.side, .hooks = {.stop = std::move(stop)}}) {
-  }
+        generate_(pipeline, {.steps = o.steps, .size = ip2p::Size{o.side, o.side}, .hooks = {.stop = std::move(stop)}},
+                  {o.noise}) {}
 
   /// \throws Error when not one sample of this process has given pictures yet: the models are at fault, then, and not
   ///   the samples; Cancelled
@@ -104,7 +104,7 @@ class PairDrawer {
   /// Captions that are one for the models have no direction: every pair of theirs would be drawn and rejected.
   [[nodiscard]] bool nothing_to_find(const ip2p::Triplet& triplet) const {
     return !o_.no_filter && o_.direction > 0 &&
-           tokenizer_.encode(triplet.caption).ids == tokenizer_.encode(triplet.edited).ids;
+           model_.tokens(triplet.caption).ids() == model_.tokens(triplet.edited).ids();
   }
 
   [[nodiscard]] std::vector<ip2p::PairSample> samples_of(std::int64_t prompt) const {
@@ -151,9 +151,9 @@ class PairDrawer {
   }
 
   const Options& o_;
-  const ip2p::BpeTokenizer& tokenizer_;
+  const ip2p::OpenedModel& model_;
   const ip2p::Clip& clip_;
-  ip2p::PairGenerator<Pipeline> generate_;
+  ip2p::PairGenerator<ip2p::TextToImage, example::NamedNoise> generate_;
   std::int64_t drawn_ = 0;
   bool sound_ = false;
   std::string problem_;

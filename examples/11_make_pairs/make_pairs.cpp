@@ -18,13 +18,15 @@
 #include "ip2p/core/checksum.hpp"
 #include "ip2p/data/cached_pairs.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/model_files.hpp"
 #include "ip2p/language/triplets.hpp"
 #include "ip2p/parallel/environment.hpp"
-#include "ip2p/pipeline/text_to_image.hpp"
-#include "ip2p/unet/unet.hpp"
+#include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "options.hpp"
 #include "pair_maker.hpp"
+#include "support/model.hpp"
 #include "support/program.hpp"
 
 namespace {
@@ -57,14 +59,34 @@ std::string device_for(const std::string& wanted, const ip2p::ProcessPlace& plac
 }
 
 /// What the set depends on: the options, and what the files hold, wherever they are.
-nlohmann::json settings_of(const Options& o, const ip2p::ModelFiles& model, const ip2p::ModelFiles& clip) {
+nlohmann::json settings_of(const Options& o, const ip2p::ModelFiles& clip) {
   auto settings = o.settings();
+  const auto model = ip2p::ModelFiles::open(o.model.model, {.prefer_ema = !o.model.no_ema,
+                                                            .variant = o.model.variant,
+                                                            .tokenizer = o.model.tokenizer,
+                                                            .vae = o.model.vae,
+                                                            .prediction_type = o.model.prediction_type});
   settings["triplets"] = ip2p::detail::text_checksum(ip2p::detail::file_text(o.triplets).value_or(""));
   for (const char* component : {"text_encoder", "unet", "vae"}) {
     settings[component] = ip2p::weights_checksum(model.weights(component));
   }
   settings["clip"] = ip2p::weights_checksum(clip.weights("clip"));
   return settings;
+}
+
+/// The published algorithm, whatever the model recommends for pictures by themselves.
+ip2p::TextToImage text_to_image(const Options& o, const ip2p::OpenedModel& model) {
+  auto codec = model.codec();
+  if (model.options().dtype == at::kHalf) {
+    // Some published codecs overflow in fp16: every call would be made twice.
+    auto wide = model.options();
+    wide.dtype = at::kFloat;
+    codec = ip2p::OpenedModel::open(model.path(), wide).codec();
+  }
+  ip2p::TextToImage pipeline{model.text_encoder(), codec, model.network(), model.diffusion(), ip2p::EulerAncestral{}};
+  pipeline.branches_at_once = model.options().low_memory ? 1 : 0;
+  if (!o.schedule.empty()) pipeline.diffusion.schedule = ip2p::AnySchedule::named(o.schedule, model.scheduler());
+  return pipeline;
 }
 
 int run(Options o, const example::Interrupt& interrupt) {
@@ -75,19 +97,11 @@ int run(Options o, const example::Interrupt& interrupt) {
   const auto place = ip2p::place_in_environment();
   o.model.device = device_for(o.model.device, place);
   const auto model = example::open_model(o.model);
-  // In fp16 some published codecs overflow and go over to fp32 for good: what a process made before would show.
-  auto load = model.load;
-  if (load.dtype == at::kHalf) load.dtype = at::kFloat;
-  ip2p::TextToImagePipeline pipeline{
-      model.text_encoder(),        example::AnyCodec(model.files, load, model.low_memory),
-      model.network<ip2p::UNet>(), ip2p::EulerAncestral{},
-      ip2p::TextGuidance{},        model.scheduler};
-  pipeline.branches_at_once = model.branches_at_once();
+  auto pipeline = text_to_image(o, model);
   const auto clip_files = ip2p::ModelFiles::open(o.clip);
   // Thresholds are compared with cosines, for which 16 bits are coarse.
-  const auto clip = ip2p::load<ip2p::Clip>(clip_files, {.device = model.load.device});
-  make_pairs::PairMaker maker(o, settings_of(o, model.files, clip_files), triplets, pipeline, model.tokenizer, clip,
-                              place, interrupt.token());
+  const auto clip = ip2p::load<ip2p::Clip>(clip_files, {.device = *model.options().device});
+  make_pairs::PairMaker maker(o, settings_of(o, clip_files), triplets, model, pipeline, clip, place, interrupt.token());
   return maker();
 }
 

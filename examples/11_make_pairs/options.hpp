@@ -24,15 +24,18 @@ struct Options {
   std::filesystem::path triplets, clip, out, sheets;
   std::int64_t samples = 100, batch = 4, steps = 100, side = 512, sheet_every = 1;
   std::size_t keep = 4;
-  std::string preset = "paper";
+  std::string preset = "paper", schedule, noise = "counter";
   bool no_filter = false, no_self_replacement = false;
-  std::optional<double> image;
-  double caption = 0.2, direction = 0.2, change = 0.1, lease = 120;
+  std::optional<double> image, change;
+  double caption = 0.2, direction = 0.2, lease = 120;
   double text_scale_from = 7.5, text_scale_to = 15;
   std::uint64_t seed = 0;
 
   /// Least image similarity: .75 in the paper, .7 in the released program.
   [[nodiscard]] double least_image() const { return image.value_or(preset == "released" ? 0.7 : 0.75); }
+
+  /// Least change in levels of 255. The released program has no such test.
+  [[nodiscard]] double least_change() const { return change.value_or(preset == "released" ? 0.0 : 0.1); }
 
   /// A share of 0 is a pair whose pictures have their noise alone in common.
   [[nodiscard]] ip2p::PairRanges ranges() const {
@@ -49,14 +52,17 @@ struct Options {
                         {"side", side},
                         {"keep", keep},
                         {"seed", seed},
+                        {"schedule", schedule.empty() ? "log-linear" : schedule},
+                        {"noise", noise},
                         {"self_replacement", !no_self_replacement},
                         {"text_scale", {text_scale_from, text_scale_to}},
                         {"lora", model.loras},
                         {"embedding", model.embeddings}};
     json["filter"] =
-        no_filter ? nlohmann::json("none")
-                  : nlohmann::json{
-                        {"image", least_image()}, {"caption", caption}, {"direction", direction}, {"change", change}};
+        no_filter
+            ? nlohmann::json("none")
+            : nlohmann::json{
+                  {"image", least_image()}, {"caption", caption}, {"direction", direction}, {"change", least_change()}};
     return json;
   }
 };
@@ -85,8 +91,9 @@ inline void add_options(CLI::App& app, Options& o) {
   app.add_flag("--no-self-replacement", o.no_self_replacement, "do not share self-attention: noise alone in common");
   auto* none = app.add_flag("--no-filter", o.no_filter, "keep the first pairs as they come; CLIP's numbers are noted");
   std::vector<CLI::Option*> filters{
-      app.add_option("--preset", o.preset,
-                     "least image similarity: .75 as in the paper or .7 as in the released program")
+      app.add_option(
+             "--preset", o.preset,
+             "least image similarity: .75 as in the paper, or .7 and no test of pixels as in the released program")
           ->capture_default_str()
           ->check(CLI::IsMember({"paper", "released"}))};
   filters.push_back(app.add_option("--least-image", o.image, "similarity of the two pictures, instead of the preset's")
@@ -96,15 +103,18 @@ inline void add_options(CLI::App& app, Options& o) {
         std::tuple{"--least-direction", &o.direction, "directional similarity"}}) {
     filters.push_back(app.add_option(name, *number, help)->capture_default_str()->check(CLI::Range(-1.0, 1.0)));
   }
-  filters.push_back(app.add_option("--least-change", o.change, "mean difference of the pictures, in levels of 255")
-                        ->capture_default_str()
-                        ->check(CLI::Range(0.0, 255.0)));
+  filters.push_back(
+      app.add_option("--least-change", o.change,
+                     "mean difference of the pictures, in levels of 255 (default: 0.1, or 0 with --preset released)")
+          ->check(CLI::Range(0.0, 255.0)));
   for (auto* filter : filters) filter->excludes(none);
   app.add_option("--sheets", o.sheets,
                  "folder for pages with all pairs of a prompt, kept and dropped, and their numbers");
   app.add_option("--sheet-every", o.sheet_every, "a page for every so many prompts")
       ->capture_default_str()
       ->check(count);
+  example::add_schedule(app, o.schedule, "log-linear");
+  example::add_noise(app, o.noise);
   app.add_option("--seed", o.seed)->capture_default_str()->check(example::whole_number);
   app.add_option("--lease", o.lease, "seconds after which a process that gives no sign is taken for gone")
       ->capture_default_str()

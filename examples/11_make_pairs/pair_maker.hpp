@@ -23,6 +23,7 @@
 #include "ip2p/data/work_ledger.hpp"
 #include "ip2p/language/triplets.hpp"
 #include "ip2p/parallel/environment.hpp"
+#include "ip2p/pipeline/open_model.hpp"
 #include "options.hpp"
 #include "sheet.hpp"
 #include "support/program.hpp"
@@ -30,12 +31,11 @@
 namespace make_pairs {
 
 /// Draws, judges and publishes the prompts that this process takes from the ledger, until all are done.
-template <class Pipeline>
 class PairMaker {
  public:
   /// \param settings of `o` and the models  All references must outlive the maker.
   PairMaker(const Options& o, const nlohmann::json& settings, const std::vector<ip2p::Triplet>& triplets,
-            Pipeline& pipeline, const ip2p::BpeTokenizer& tokenizer, const ip2p::Clip& clip,
+            const ip2p::OpenedModel& model, const ip2p::TextToImage& pipeline, const ip2p::Clip& clip,
             const ip2p::ProcessPlace& place, std::stop_token stop)
       : o_(o),
         triplets_(triplets),
@@ -44,7 +44,7 @@ class PairMaker {
         ledger_(o.out / ".ledger", settings,
                 {.lease = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * o.lease))}),
         set_(o.out, o.out / ".ledger" / "unfinished"),
-        draw_(o, pipeline, tokenizer, clip, stop_) {}
+        draw_(o, model, pipeline, clip, stop_) {}
 
   /// \return the program's status
   int operator()() {
@@ -158,7 +158,7 @@ class PairMaker {
       if (!record) {
         problem = "its record is missing or damaged";
       } else {
-        seeds_[name] = record->at("seeds").template get<std::vector<std::string>>();
+        seeds_[name] = record->at("seeds").get<std::vector<std::string>>();
         if (!seeds_[name].empty() && !set_.has(name)) problem = "its folder is missing";
       }
       if (problem != nullptr) {
@@ -194,7 +194,7 @@ class PairMaker {
   std::stop_token stop_;
   ip2p::WorkLedger ledger_;
   ip2p::PairSetWriter set_;
-  PairDrawer<Pipeline> draw_;
+  PairDrawer draw_;
   example::Clock::time_point begin_ = example::Clock::now();
   std::size_t begun_ = 0;  ///< Prompts that were done before.
   std::map<std::string, std::vector<std::string>> seeds_;

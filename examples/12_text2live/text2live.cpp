@@ -61,7 +61,10 @@ int run(const Options& o, const example::Interrupt& interrupt) {
              photo.height);
   for (const auto& [name, text] : {std::pair{"prompt", o.texts.edited}, std::pair{"source", o.texts.source},
                                    std::pair{"layer", o.texts.layer}, std::pair{"region", o.texts.region}}) {
-    if (!text.empty()) example::report_prompt(clip.tokenizer(), name, text);
+    if (text.empty()) continue;
+    const auto tokens = clip.tokenizer().encode(text);
+    const auto limit = clip.tokenizer().max_length() - 2;
+    example::report_prompt(name, tokens.count, limit, tokens.dropped);
   }
 
   ip2p::Text2Live<> edit(clip, photo, o.texts, o.edit);

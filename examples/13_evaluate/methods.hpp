@@ -22,40 +22,33 @@
 
 #include "ip2p/evaluate/run_sweep.hpp"
 #include "ip2p/evaluate/sweep.hpp"
-#include "ip2p/pipeline/edit.hpp"
+#include "ip2p/io/model_files.hpp"
 #include "ip2p/pipeline/inversion.hpp"
+#include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/null_text.hpp"
+#include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
 #include "ip2p/pipeline/sdedit.hpp"
-#include "ip2p/pipeline/text_to_image.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/text2live/text2live.hpp"
-#include "ip2p/unet/unet.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "options.hpp"
-#include "support/program.hpp"
+#include "support/model.hpp"
 #include "support/prompt_edit.hpp"
 
 namespace evaluate {
 
-using Editor = ip2p::EditPipeline<example::AnyTextEncoder, example::AnyCodec, ip2p::UNet, ip2p::AnySampler>;
-using Painter = ip2p::TextToImagePipeline<example::AnyTextEncoder, example::AnyCodec, ip2p::UNet, ip2p::AnySampler>;
-
 /// A model of the configuration: an editor or a text-to-image model, whichever its files hold.
 struct Model {
-  example::OpenedModel opened;
-  std::optional<Editor> editor;
-  std::optional<Painter> painter;
+  ip2p::OpenedModel opened;
+  std::optional<ip2p::Editor> editor;
+  std::optional<ip2p::TextToImage> painter;
 
-  explicit Model(example::OpenedModel files) : opened(std::move(files)) {
-    const auto unet = opened.network<ip2p::UNet>();
-    const auto codec = opened.codec();
-    if (unet.in_channels() == codec.latent_channels()) {
-      painter.emplace(opened.text_encoder(), codec, unet, ip2p::AnySampler(ip2p::Ddim{}), ip2p::TextGuidance{},
-                      opened.scheduler);
+  explicit Model(ip2p::OpenedModel model) : opened(std::move(model)) {
+    if (opened.kind() == ip2p::ModelKind::editor) {
+      editor.emplace(opened.editor());
     } else {
-      editor.emplace(opened.text_encoder(), codec, unet, ip2p::AnySampler(ip2p::EulerAncestral{}), ip2p::DualGuidance{},
-                     opened.scheduler);
+      painter.emplace(opened.text_to_image());
     }
   }
 };
@@ -71,6 +64,11 @@ struct Workshop {
 
   [[nodiscard]] ip2p::Numerics numerics() const {
     return options.numerics == "released" ? ip2p::Numerics::released : ip2p::Numerics::diffusers;
+  }
+
+  /// Of a run of so many steps.
+  [[nodiscard]] ip2p::RunSettings settings(std::int64_t steps) const {
+    return {.steps = steps, .hooks = {.stop = stop}};
   }
 
   /// The path of the "model" or "clip" with this name, or of the only one where the name is empty.
@@ -97,7 +95,7 @@ struct Workshop {
       o.device = options.device;
       o.dtype = options.dtype;
       o.threads = options.threads;
-      found = std::make_shared<Model>(example::open_model(o));
+      found = std::make_shared<Model>(example::open_model(o, numerics()));
     }
     return found;
   }
@@ -110,13 +108,13 @@ struct Workshop {
     }
     return found->second;
   }
-  Editor& editor(const std::string& path) {
+  ip2p::Editor& editor(const std::string& path) {
     const auto found = model(path);
     ip2p::require(found->editor.has_value(), "{}: expected an InstructPix2Pix model, found a text-to-image model",
                   path);
     return *found->editor;
   }
-  Painter& painter(const std::string& path) {
+  ip2p::TextToImage& painter(const std::string& path) {
     const auto found = model(path);
     ip2p::require(found->painter.has_value(), "{}: expected a text-to-image model, found an InstructPix2Pix model",
                   path);
@@ -141,10 +139,9 @@ inline ip2p::EditMethod instruct(Workshop& shop) {
     auto& editor = shop.editor(s.text("model"));
     editor.sampler = ip2p::AnySampler::named(s.text("sampler"));
     editor.guidance = {.image_scale = s.number("image-scale"), .text_scale = s.number("text-scale")};
-    const ip2p::EditOptions options{.steps = s.count("steps"), .hooks = {.stop = shop.stop}};
     ip2p::TorchNoise noise(edit.seed);
-    const auto schedule = ip2p::default_schedule(shop.numerics(), editor.scheduler);
-    return decoded(editor, editor.sample(edit.photograph, {&edit.words.instruction, 1}, options, schedule, noise));
+    return decoded(
+        editor, editor.sample(edit.photograph, {&edit.words.instruction, 1}, shop.settings(s.count("steps")), noise));
   };
 }
 
@@ -154,13 +151,12 @@ inline ip2p::EditMethod sdedit(Workshop& shop) {
     auto& painter = shop.painter(s.text("model"));
     painter.sampler = ip2p::AnySampler::named(s.text("sampler"));
     painter.guidance = {.text_scale = s.number("text-scale")};
-    const ip2p::SdEditOptions options{
-        .strength = s.number("strength"), .steps = s.count("steps"), .hooks = {.stop = shop.stop}};
+    const auto settings = shop.settings(s.count("steps"));
     ip2p::TorchNoise noise(edit.seed);
-    const auto shape = painter.latent_shape(1, edit.photograph.size(3), edit.photograph.size(2));
-    const auto clean = painter.clean_latents(edit.photograph, noise.normal(shape, options.steps + 1));
-    const auto schedule = ip2p::default_schedule(shop.numerics(), painter.scheduler);
-    return decoded(painter, ip2p::sdedit_latents(painter, clean, {&edit.words.output, 1}, options, schedule, noise));
+    const auto shape = painter.latent_shape(1, {.width = edit.photograph.size(3), .height = edit.photograph.size(2)});
+    const auto clean = painter.clean_latents(edit.photograph, noise.normal(shape, *settings.steps + 1));
+    return decoded(
+        painter, ip2p::sdedit_latents(painter, clean, {&edit.words.output, 1}, s.number("strength"), settings, noise));
   };
 }
 
@@ -173,19 +169,22 @@ inline ip2p::EditMethod prompt_to_prompt(Workshop& shop) {
   };
   // Every fraction of an edit starts from the same inversion.
   return [&shop, last = std::make_shared<Inverted>()](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
-    auto& painter = shop.painter(s.text("model"));
+    const auto model = shop.model(s.text("model"));
+    // A copy with the published timesteps, which other methods do not take.
+    auto painter = shop.painter(s.text("model"));
+    painter.diffusion.schedule = ip2p::ddim_schedule(model->opened.scheduler());
     painter.guidance = {.text_scale = s.number("text-scale")};
-    const ip2p::RunHooks hooks{.stop = shop.stop};
+    const auto settings = shop.settings(s.count("steps"));
     const auto inner = s.text("null-text-steps") == "0" ? 0 : s.count("null-text-steps");
     const auto of = fmt::format("{} {} {} {} {}", edit.id, s.text("model"), s.text("steps"), inner,
                                 inner > 0 ? s.text("text-scale") : "");
     if (last->of != of) {
       last->of.clear();
-      last->inversion = ip2p::invert(painter, painter.clean_latents(edit.photograph), {&edit.words.input, 1},
-                                     {.steps = s.count("steps"), .hooks = hooks});
+      last->inversion =
+          ip2p::invert(painter, painter.clean_latents(edit.photograph), {&edit.words.input, 1}, {}, settings);
       last->null_texts = at::Tensor();
       if (inner > 0) {
-        last->null_texts = ip2p::null_text(painter, last->inversion, {.inner_steps = inner, .hooks = hooks}).texts;
+        last->null_texts = ip2p::null_text(painter, last->inversion, {.inner_steps = inner}, settings).texts;
       }
       last->of = of;
     }
@@ -194,9 +193,9 @@ inline ip2p::EditMethod prompt_to_prompt(Workshop& shop) {
     words.edited = {edit.words.output};
     words.cross = s.number("fraction");
     words.self = s.number("self");
-    const auto change = example::prompt_edit(words, shop.model(s.text("model"))->opened.tokenizer);
+    const auto change = example::prompt_edit(words, model->opened);
     const auto result = ip2p::prompt_to_prompt(painter, last->inversion, last->null_texts, change.prompts,
-                                               change.attention, {.hooks = hooks});
+                                               change.attention, {}, settings);
     return decoded(painter, result.latents.narrow(0, 1, 1));
   };
 }
@@ -208,7 +207,7 @@ inline ip2p::EditMethod text2live(Workshop& shop) {
     options.network.scales = s.count("scales");
     options.network.channels = s.count("channels");
     options.views.count = s.count("views");
-    const auto photograph = ip2p::tensor_to_images(edit.photograph, ip2p::Numerics::diffusers).front();
+    const auto photograph = ip2p::tensor_to_images(edit.photograph, ip2p::Rounding::nearest).front();
     ip2p::Text2Live<> layered(shop.guide(s.text("clip")), photograph,
                               {.edited = edit.words.output, .source = edit.words.input}, options);
     if (!layered.run({.stop = shop.stop})) throw ip2p::Cancelled("cancelled within an edit");

@@ -18,10 +18,8 @@
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/filter/similarity.hpp"
 #include "ip2p/io/psnr.hpp"
-#include "ip2p/pipeline/edit.hpp"
-#include "ip2p/pipeline/text_to_image.hpp"
+#include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
-#include "ip2p/unet/unet.hpp"
 #include "training.hpp"
 
 namespace small_world {
@@ -81,13 +79,9 @@ inline void finish(const fs::path& out, const nlohmann::json& report, std::span<
 inline int measure_drawings(const MeasureSettings& o, const example::Interrupt& interrupt) {
   const auto world = World::open(o.scenes);
   const auto clip = ip2p::load<ip2p::Clip>(ip2p::ModelFiles::open(o.clip));
-  const auto files = ip2p::ModelFiles::open(o.model);
-  ip2p::TextToImagePipeline pipeline{ip2p::load<ip2p::ClipTextEncoder>(files),
-                                     ip2p::load<ip2p::KlAutoencoder>(files),
-                                     ip2p::load<ip2p::UNet>(files),
-                                     ip2p::AnySampler::named(o.sampler),
-                                     ip2p::TextGuidance{o.text_scale},
-                                     ip2p::scheduler_config_from_json(files.config("scheduler"), "scheduler")};
+  auto pipeline = ip2p::open_text_to_image(o.model, {.device = at::kCPU, .dtype = at::kFloat});
+  pipeline.sampler = ip2p::AnySampler::named(o.sampler);
+  pipeline.guidance = {.text_scale = o.text_scale};
   std::vector<std::string> captions;
   std::vector<ip2p::Image> scenes, drawn;
   std::set<Words> seen;
@@ -98,13 +92,13 @@ inline int measure_drawings(const MeasureSettings& o, const example::Interrupt& 
     captions.push_back(world.vocabulary().caption(words));
     scenes.push_back(world.draw(words, random));
   }
-  ip2p::TextToImageOptions options{.steps = o.steps, .width = world.side(), .height = world.side()};
-  options.hooks.stop = interrupt.token();
+  ip2p::RunSettings settings{
+      .steps = o.steps, .size = ip2p::Size{world.side(), world.side()}, .hooks = {.stop = interrupt.token()}};
   const std::span<const std::string> prompts(captions);
   for (std::size_t i = 0; i < prompts.size(); i += 16) {
-    options.seed = o.seed + i;
+    settings.seed = o.seed + i;
     for (auto& image :
-         pipeline.run(prompts.subspan(i, std::min<std::size_t>(16, prompts.size() - i)), options).images) {
+         pipeline.run(prompts.subspan(i, std::min<std::size_t>(16, prompts.size() - i)), settings).images) {
       drawn.push_back(std::move(image));
     }
   }
@@ -177,13 +171,11 @@ inline int measure_pairs(const MeasureSettings& o, const example::Interrupt& int
 inline int measure_editor(const MeasureSettings& o, const example::Interrupt& interrupt) {
   const auto world = World::open(o.scenes);
   const auto clip = ip2p::load<ip2p::Clip>(ip2p::ModelFiles::open(o.clip));
-  const auto files = ip2p::ModelFiles::open(o.model);
-  ip2p::EditPipeline pipeline{ip2p::load<ip2p::ClipTextEncoder>(files),
-                              ip2p::load<ip2p::KlAutoencoder>(files),
-                              ip2p::load<ip2p::UNet>(files),
-                              ip2p::AnySampler::named(o.sampler),
-                              ip2p::DualGuidance{o.image_scale, o.text_scale},
-                              ip2p::scheduler_config_from_json(files.config("scheduler"), "scheduler")};
+  auto pipeline =
+      ip2p::open_editor(o.model, {.device = at::kCPU, .dtype = at::kFloat, .numerics = ip2p::Numerics::diffusers});
+  pipeline.defaults.resolution.reset();  // pictures are edited at their own size
+  pipeline.sampler = ip2p::AnySampler::named(o.sampler);
+  pipeline.guidance = {.image_scale = o.image_scale, .text_scale = o.text_scale};
   const at::NoGradGuard no_grad;
   const auto pairs = read_pairs(o.pairs, o.count);
   ip2p::require(!pairs.empty(), "{}: expected pairs, found none", o.pairs.string());
@@ -210,11 +202,11 @@ inline int measure_editor(const MeasureSettings& o, const example::Interrupt& in
       input.push_back(pair.input);
       output.push_back(pair.output);
     }
-    ip2p::EditOptions options{.steps = o.steps, .seed = o.seed + first, .numerics = ip2p::Numerics::diffusers};
-    options.hooks.stop = interrupt.token();
-    const auto edited = pipeline.run(before, instructions, options).images;
+    const ip2p::RunSettings settings{.steps = o.steps, .seed = o.seed + first, .hooks = {.stop = interrupt.token()}};
+    const auto edited = pipeline.run(before, instructions, settings).images;
     const auto& codec = pipeline.codec();
-    const auto round_trip = ip2p::tensor_to_images(codec.decode(codec.encode(ip2p::images_to_tensor(after))));
+    const auto round_trip =
+        ip2p::tensor_to_images(codec.decode(codec.encode(ip2p::images_to_tensor(after))), ip2p::Rounding::truncate);
     const auto features = clip.image_features(before), result = clip.image_features(edited),
                truth = clip.image_features(after), from = clip.text_features(input), to = clip.text_features(output);
     const auto direction = ip2p::directional_similarity(features, result, from, to);

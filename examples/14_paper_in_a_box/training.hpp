@@ -20,6 +20,7 @@
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/train/contrastive_loss.hpp"
+#include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/loss_plot.hpp"
 #include "ip2p/train/trainer.hpp"
@@ -163,14 +164,12 @@ inline int train_clip(const ClipSettings& o, const example::Interrupt& interrupt
       return {ip2p::clip_pixels({&set.pictures[at], 1}, side)[0], set.captions[at]};
     }
   } source{set, world_side};
-  ip2p::ContrastiveLoss loss(model, tokenizer, source, {.batch = o.batch, .seed = o.seed});
-  ip2p::Parameters parameters;
-  parameters.add(model.module(), "clip");
-  ip2p::TrainingRun run(parameters, rate_of(o), options_of(o));
+  const ip2p::ContrastiveLoss loss(model, tokenizer, source, {.batch = o.batch, .seed = o.seed});
+  ip2p::Trainer run(ip2p::Parameters().add(model), loss, rate_of(o), options_of(o));
   report_resumption(run);
-  fmt::print("CLIP of {:.2f} M values on {} pictures\n", static_cast<double>(parameters.elements()) / 1e6,
+  fmt::print("CLIP of {:.2f} M values on {} pictures\n", static_cast<double>(run.parameters().elements()) / 1e6,
              set.pictures.size());
-  if (!run.run(o.steps, loss, TrainingReport(o.steps), interrupt.token())) return stopped(run.step());
+  if (!run.run(o.steps, TrainingReport(o.steps), interrupt.token())) return stopped(run.step());
   run.swap_average();
   ip2p::save_component(model, o.out);
   for (const auto& entry : fs::directory_iterator(o.tokenizer)) {
@@ -243,24 +242,18 @@ inline int train_text_to_image(const TextToImageSettings& o, const example::Inte
   ip2p::initialise(unet.module(), o.seed);
   ip2p::start_branches_at_zero(unet);
 
-  ip2p::DiffusionLossOptions prediction;
-  prediction.batch = o.batch;
-  prediction.seed = o.seed;
-  prediction.scaling_factor = codec.scaling_factor();
   // Few words and few pictures leave little to chance: the picture is the easier thing to predict than the noise.
-  prediction.prediction = ip2p::PredictionType::sample;
-  ip2p::Trainer trainer(
-      unet, [&](std::span<const std::string> prompts) { return encoder.encode(prompts); }, latents,
-      ip2p::ConditioningDropout{.text = o.drop_text, .both = 0.0, .image = 0.0}, rate_of(o), prediction, options_of(o),
-      text);
-  report_resumption(trainer.training());
+  const ip2p::DiffusionLoss loss(unet, encoder, latents, ip2p::UniformTimesteps{}, ip2p::SamplePrediction{},
+                                 {.batch = o.batch, .seed = o.seed, .scaling_factor = codec.scaling_factor()},
+                                 ip2p::ConditioningDropout{.text = o.drop_text, .both = 0.0, .image = 0.0});
+  ip2p::Trainer run(ip2p::Parameters().add(unet).add(text), loss, rate_of(o), options_of(o));
+  report_resumption(run);
   fmt::print("UNet and text encoder of {:.2f} M values on {} pictures\n",
-             static_cast<double>(trainer.training().parameters().elements()) / 1e6, latents.size());
-  if (!trainer.run(o.steps, TrainingReport(o.steps), interrupt.token())) return stopped(trainer.step());
-  auto& run = trainer.training();
+             static_cast<double>(run.parameters().elements()) / 1e6, latents.size());
+  if (!run.run(o.steps, TrainingReport(o.steps), interrupt.token())) return stopped(run.step());
   run.swap_average();
   ip2p::ExportOptions written;
-  written.scheduler.prediction = prediction.prediction;
+  written.scheduler.prediction = ip2p::PredictionType::sample;
   written.tokenizer = clip_files.tokenizer().vocab.parent_path();
   written.settings = {
       {"steps", 20}, {"resolution", side}, {"image_scale", 1.2}, {"text_scale", 2.0}, {"sampler", "euler"}};

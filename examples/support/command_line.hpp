@@ -10,13 +10,16 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "ip2p/core/any_noise.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
+#include "ip2p/schedule/any_schedule.hpp"
 #include "ip2p/version.hpp"
 
 namespace example {
@@ -84,36 +87,23 @@ inline void add_threads(CLI::App& app, int& threads) {
       ->check(CLI::Range(0, 1024));
 }
 
-/// A LoRA file and how much it counts.
-struct LoraChoice {
-  std::filesystem::path file;
-  double scale = 1;
-};
-
-/// From "FILE" or "FILE:SCALE".
-inline LoraChoice lora_choice(const std::string& text) {
-  const auto colon = text.rfind(':');
-  if (colon == text.npos || !finite_number(text.substr(colon + 1)).empty()) return {text};
-  return {text.substr(0, colon), std::stod(text.substr(colon + 1))};
-}
-
 /// Which model, with what added to it, where, and how it is held in memory.
 struct ModelOptions {
-  std::filesystem::path model, tokenizer;
+  std::filesystem::path model, tokenizer, vae;
   std::vector<std::string> loras, embeddings;
   std::string dtype = "auto", device = "auto", variant, prediction_type;
   int threads = 0;
   bool low_memory = false, no_ema = false, partial_loras = false;
 };
 
-/// How pictures are drawn.
+/// How pictures are drawn. What is not given is what the model recommends, or else what the program's help says.
 struct RunOptions {
   std::filesystem::path out;
-  std::string negative_prompt, schedule, numerics = "released";
+  std::string negative_prompt, schedule, noise = "torch", numerics = "released";
   std::uint64_t seed = 42;
   std::optional<std::string> sampler;
-  std::optional<std::int64_t> steps;
-  std::optional<double> text_scale;
+  std::optional<std::int64_t> steps, resolution;
+  std::optional<double> text_scale, image_scale;
   int quality = 95;
 
   [[nodiscard]] ip2p::Numerics numerics_policy() const {
@@ -145,30 +135,65 @@ inline void add_model(CLI::App& app, ModelOptions& o) {
   add_threads(app, o.threads);
   app.add_flag("--no-ema", o.no_ema, "single file: take the raw weights although it holds averaged ones");
   app.add_option("--variant", o.variant, "folder: take *.VARIANT.safetensors, e.g. fp16");
+  app.add_option("--vae", o.vae, "autoencoder instead of the model's: a folder, or a single file that has one");
   app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
   app.add_option("--prediction-type", o.prediction_type, "single file: what the model predicts")
       ->check(CLI::IsMember({"epsilon", "v_prediction"}));
 }
 
-/// \param steps, text_scale, sampler defaults that the help names
+inline void add_quality(CLI::App& app, int& quality) {
+  app.add_option("--quality", quality, "of JPEG and WebP pictures")->capture_default_str()->check(CLI::Range(1, 100));
+}
+
+inline void add_schedule(CLI::App& app, std::string& schedule, const std::string& otherwise) {
+  app.add_option("--schedule", schedule, "noise levels (default: " + otherwise + ")")
+      ->check(one_of(ip2p::AnySchedule::names()));
+}
+
+inline void add_noise(CLI::App& app, std::string& noise) {
+  app.add_option("--noise", noise,
+                 "what seeds mean: the numbers that torch draws on a CPU, or on a GPU (cuda), or counted ones, the "
+                 "same for a picture whatever its batch (counter)")
+      ->capture_default_str()
+      ->check(one_of(ip2p::AnyNoise::names()));
+}
+
+inline void add_resolution(CLI::App& app, std::optional<std::int64_t>& resolution) {
+  app.add_option("--resolution", resolution,
+                 "long side in pixels (default: the model's, or 512; the photograph's own with --numerics diffusers)")
+      ->check(CLI::Range(64, 16384));
+}
+
+/// \param otherwise what sides are by default, as the help names it
+inline void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<std::int64_t>& height,
+                     const std::string& otherwise) {
+  for (const auto& [name, side] : {std::pair{"--width", &width}, std::pair{"--height", &height}}) {
+    app.add_option(name, *side, "in pixels, a multiple of 8 (default: " + otherwise + ")")->check(CLI::Range(64, 4096));
+  }
+}
+
+inline void add_image_scale(CLI::App& app, std::optional<double>& scale, const std::string& help) {
+  app.add_option("--image-scale", scale, help + " (default: the model's, or 1.5)")->check(finite_number);
+}
+
+/// \param steps, text_scale, sampler, schedule defaults that the help names
 inline void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
-                    const std::string& sampler) {
+                    const std::string& sampler,
+                    const std::string& schedule = "log-linear; linear with --numerics diffusers") {
   app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(picture_name);
   app.add_option("--steps", o.steps, "steps of the sampler (default: " + steps + ")")->check(CLI::Range(1, 10000));
   app.add_option("--text-scale", o.text_scale,
                  "how much the text counts; advised 5 to 10 (default: " + text_scale + ")")
       ->check(finite_number);
   app.add_option("--negative-prompt", o.negative_prompt, "what to steer away from");
-  app.add_option("--seed", o.seed, "seed of the noise, as torch's CPU generator uses it")
-      ->capture_default_str()
-      ->check(whole_number);
+  app.add_option("--seed", o.seed, "seed of the noise")->capture_default_str()->check(whole_number);
+  add_noise(app, o.noise);
   app.add_option("--sampler", o.sampler, "solver (default: " + sampler + ")")->check(one_of(ip2p::AnySampler::names()));
-  app.add_option("--schedule", o.schedule, "noise levels (default: log-linear; linear with --numerics diffusers)")
-      ->check(one_of(ip2p::AnySchedule::names()));
+  add_schedule(app, o.schedule, schedule);
   app.add_option("--numerics", o.numerics, "the published program to agree with")
       ->capture_default_str()
       ->check(CLI::IsMember({"released", "diffusers"}));
-  app.add_option("--quality", o.quality, "of JPEG and WebP pictures")->capture_default_str()->check(CLI::Range(1, 100));
+  add_quality(app, o.quality);
 }
 
 }  // namespace example

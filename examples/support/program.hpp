@@ -1,25 +1,23 @@
 #pragma once
 
 /// \file
-/// What the programs do alike around their work: open a model, report, write all files or none, end with a status.
+/// What the programs do alike around their work: report, write all files or none, end with a status.
 
-#include <ATen/Parallel.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <initializer_list>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
+#include <system_error>
 #include <vector>
 
 #include <fmt/format.h>
@@ -27,17 +25,8 @@
 
 #include "command_line.hpp"
 #include "interrupt.hpp"
-#include "ip2p/core/freed_memory.hpp"
 #include "ip2p/core/progress.hpp"
-#include "ip2p/io/lora_file.hpp"
-#include "ip2p/io/model_files.hpp"
-#include "ip2p/nn/apply_lora.hpp"
-#include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/numerics.hpp"
-#include "ip2p/schedule/scheduler_config_json.hpp"
-#include "ip2p/text/bpe_tokenizer.hpp"
-#include "ip2p/text/textual_inversion.hpp"
-#include "loaded_model.hpp"
 #include "progress_bar.hpp"
 
 namespace example {
@@ -46,122 +35,6 @@ using Clock = std::chrono::steady_clock;
 
 inline double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-/// What --lora and --embedding add to a model.
-struct Additions {
-  struct Lora {
-    ip2p::LoraFile file;
-    double scale;
-  };
-  std::vector<Lora> loras;
-  std::vector<ip2p::TextualInversion> embeddings;
-  bool partial;  ///< --lora-partial
-
-  template <class Model>
-  void apply_loras(const Model& model) const {
-    for (const auto& [file, scale] : loras) {
-      const auto unmatched = partial ? ip2p::UnmatchedLora::report : ip2p::UnmatchedLora::refuse;
-      auto left =
-          ip2p::apply_lora(model, file.part(Model::component), {.scale = scale, .unmatched = unmatched}).unmatched();
-      std::erase_if(left, [&](const auto& name) { return std::ranges::count(file.unrecognised(), name) > 0; });
-      if (left.empty()) continue;
-      fmt::print(stderr, "warning: {}: {} tensors belong to no layer of the {}: {}\n", file.where(), left.size(),
-                 Model::component, ip2p::detail::name_list(left, 6));
-    }
-  }
-};
-
-/// A model's files, read as the options say.
-struct OpenedModel {
-  ip2p::ModelFiles files;
-  ip2p::SchedulerConfig scheduler;
-  ip2p::BpeTokenizer tokenizer;
-  ip2p::LoadOptions load;
-  bool low_memory;
-  Additions additions;
-
-  [[nodiscard]] AnyTextEncoder text_encoder() const {
-    return {files, load, low_memory, [additions = additions](ip2p::ClipTextEncoder& encoder) {
-              additions.apply_loras(encoder.model());
-              for (const auto& embedding : additions.embeddings) encoder.add_embedding(embedding);
-            }};
-  }
-  /// How a pipeline over these models evaluates guidance.
-  [[nodiscard]] std::size_t branches_at_once() const { return low_memory ? 1 : 0; }
-
-  [[nodiscard]] AnyCodec codec() const { return {files, load, low_memory}; }
-  template <class Model>
-  [[nodiscard]] Model network() const {
-    auto network = ip2p::load<Model>(files, load);
-    additions.apply_loras(network);
-    return network;
-  }
-};
-
-/// Reads the files of --lora and --embedding and says what they hold; words become tokens of `tokenizer`.
-inline Additions read_additions(const ModelOptions& o, ip2p::BpeTokenizer& tokenizer) {
-  Additions additions{.loras = {}, .embeddings = {}, .partial = o.partial_loras};
-  for (const auto& text : o.loras) {
-    const auto choice = lora_choice(text);
-    additions.loras.push_back({ip2p::LoraFile::open(choice.file), choice.scale});
-    const auto& file = additions.loras.back().file;
-    fmt::print("LoRA: {}, scale {:g}, changes {} layers of the UNet and {} of the text encoder\n", file.where(),
-               choice.scale, file.part("unet").layers().size(), file.part("text_encoder").layers().size());
-    if (const auto& unknown = file.unrecognised(); !unknown.empty()) {
-      const auto problem = fmt::format("{}: {} tensors have names that no LoRA for this program has: {}", file.where(),
-                                       unknown.size(), ip2p::detail::name_list(unknown, 6));
-      ip2p::require(o.partial_loras, "{}; --lora-partial leaves them out", problem);
-      fmt::print(stderr, "warning: {}\n", problem);
-    }
-  }
-  for (const auto& path : o.embeddings) {
-    auto embedding = ip2p::TextualInversion::open(path);
-    const auto count = embedding.vectors.size(0);
-    tokenizer.add_token(embedding.word, count);
-    fmt::print("embedding: {}, stands in prompts as \"{}\", {} vector{}\n", path, embedding.word, count,
-               count == 1 ? "" : "s");
-    additions.embeddings.push_back(std::move(embedding));
-  }
-  return additions;
-}
-
-/// \param inference false keeps weights through which gradients can pass
-inline OpenedModel open_model(const ModelOptions& o, bool inference = true) {
-  if (o.threads > 0) at::set_num_threads(o.threads);
-  ip2p::set_freed_memory(o.low_memory ? ip2p::FreedMemory::returned : ip2p::FreedMemory::kept);
-  const auto device = ip2p::parse_device(o.device);
-  const auto dtype = ip2p::parse_dtype(o.dtype, device);
-  auto files = ip2p::ModelFiles::open(
-      o.model, {.prefer_ema = !o.no_ema,
-                .variant = o.variant,
-                .tokenizer = o.tokenizer,
-                .prediction_type = o.prediction_type,
-                .weights = {.access = o.low_memory ? ip2p::WeightAccess::copied : ip2p::WeightAccess::mapped}});
-  const auto scheduler = files.has("scheduler")
-                             ? ip2p::scheduler_config_from_json(files.config("scheduler"), "scheduler")
-                             : ip2p::SchedulerConfig{};
-  const auto at = files.tokenizer();
-  auto tokenizer = ip2p::BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens,
-                                            {.invalid_utf8 = ip2p::InvalidUtf8::error});
-  // Without fast 16-bit arithmetic, fp32 over weights of 16 bits: half the memory, nearly the same picture.
-  const ip2p::LoadOptions load{.device = device,
-                               .dtype = dtype,
-                               .storage = o.low_memory && dtype == at::kFloat ? std::optional(at::kHalf) : std::nullopt,
-                               .inference = inference};
-  fmt::print("model: {}\ncomputes in {} on {}\n", files.describe(),
-             dtype == at::kFloat  ? "fp32"
-             : dtype == at::kHalf ? "fp16"
-                                  : "bf16",
-             device.str());
-  auto additions = read_additions(o, tokenizer);
-  return {std::move(files), scheduler, std::move(tokenizer), load, o.low_memory, std::move(additions)};
-}
-
-/// The schedule that was asked for, or the default one.
-inline ip2p::AnySchedule schedule_of(const RunOptions& o, const ip2p::SchedulerConfig& scheduler) {
-  return o.schedule.empty() ? ip2p::default_schedule(o.numerics_policy(), scheduler)
-                            : ip2p::AnySchedule::named(o.schedule, scheduler);
 }
 
 /// Fails before the work rather than after it.
@@ -178,12 +51,12 @@ inline void check_folders(std::initializer_list<const std::filesystem::path*> ou
 }
 
 /// Says how a prompt reads as tokens, and what of it does not fit.
-inline void report_prompt(const ip2p::BpeTokenizer& tokenizer, std::string_view name, const std::string& prompt) {
-  const auto tokens = tokenizer.encode(prompt);
-  fmt::print("{}: {} token{}\n", name, tokens.count, tokens.count == 1 ? "" : "s");
-  if (tokens.truncated) {
-    fmt::print(stderr, "warning: {}: only the first {} of {} tokens count; dropped: \"{}\"\n", name,
-               tokenizer.max_length() - 2, tokens.count, tokens.dropped);
+/// \param tokens of the whole prompt  \param limit so many count  \param dropped what lies beyond, as text
+inline void report_prompt(std::string_view name, std::int64_t tokens, std::int64_t limit, std::string_view dropped) {
+  fmt::print("{}: {} token{}\n", name, tokens, tokens == 1 ? "" : "s");
+  if (tokens > limit) {
+    fmt::print(stderr, "warning: {}: only the first {} of {} tokens count; dropped: \"{}\"\n", name, limit, tokens,
+               dropped);
   }
 }
 

@@ -3,24 +3,25 @@
 /// \file
 /// Options of a Prompt-to-Prompt edit, and the attention policy that they ask for.
 
-#include <cstdint>
-#include <memory>
+#include <ATen/ops/stack.h>
+
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
-#include "command_line.hpp"
+#include "ip2p/attention/any_token_edit.hpp"
 #include "ip2p/attention/local_blend.hpp"
 #include "ip2p/attention/prompt_to_prompt.hpp"
 #include "ip2p/attention/prompt_tokens.hpp"
 #include "ip2p/attention/refine.hpp"
 #include "ip2p/attention/reweight.hpp"
 #include "ip2p/attention/word_swap.hpp"
+#include "ip2p/pipeline/open_model.hpp"
 
 namespace example {
 
@@ -54,80 +55,57 @@ inline void add_prompt_edit(CLI::App& app, PromptEditOptions& o) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
-/// An edit chosen at run time; satisfies `ip2p::TokenEdit`.
-class AnyTokenEdit {
- public:
-  AnyTokenEdit(const PromptEditOptions& o, const ip2p::PromptTokens& source, std::span<const ip2p::PromptTokens> edited)
-      : edit_(choose(o, source, edited)) {
-    std::vector<at::Tensor> scales;
-    for (const auto& prompt : edited) {
-      std::vector<std::pair<std::string, double>> own;
-      for (const auto& weight : o.weights) {
-        if (!prompt.find(weight.first).empty()) own.push_back(weight);
-      }
-      scales.push_back(ip2p::equalizer(prompt, own));
+/// Words become others, or are added; then words count more or less.
+inline ip2p::AnyTokenEdit token_edit(const PromptEditOptions& o, const ip2p::PromptTokens& source,
+                                     std::span<const ip2p::PromptTokens> edited) {
+  for (const auto& [word, scale] : o.weights) {
+    bool found = false;
+    for (const auto& prompt : edited) found = found || !prompt.find(word).empty();
+    ip2p::require(found, "--weight: expected a word of an edited prompt, found '{}'", word);
+  }
+  std::vector<at::Tensor> scales;
+  bool same_words = true;
+  for (const auto& prompt : edited) {
+    std::vector<std::pair<std::string, double>> own;
+    for (const auto& weight : o.weights) {
+      if (!prompt.find(weight.first).empty()) own.push_back(weight);
     }
-    for (const auto& [word, scale] : o.weights) {
-      bool found = false;
-      for (const auto& prompt : edited) found = found || !prompt.find(word).empty();
-      ip2p::require(found, "--weight: expected a word of an edited prompt, found '{}'", word);
-    }
-    scales_ = at::stack(scales);
+    scales.push_back(ip2p::equalizer(prompt, own));
+    same_words = same_words && prompt.words().size() == source.words().size();
   }
-
-  [[nodiscard]] std::int64_t destinations() const {
-    return std::visit([](const auto& edit) { return edit.destinations(); }, edit_);
-  }
-  [[nodiscard]] ip2p::TokenWeights weights(std::int64_t destination, const ip2p::Step& at) const {
-    return std::visit([&](const auto& edit) { return ip2p::Reweight(scales_, edit).weights(destination, at); }, edit_);
-  }
-
- private:
-  using Edit = std::variant<ip2p::WordSwap, ip2p::Refine>;
-
-  static Edit choose(const PromptEditOptions& o, const ip2p::PromptTokens& source,
-                     std::span<const ip2p::PromptTokens> edited) {
-    bool swap = o.kind == "swap";
-    if (o.kind == "auto") {
-      swap = true;
-      for (const auto& prompt : edited) swap = swap && prompt.words().size() == source.words().size();
-    }
-    if (swap) return ip2p::WordSwap::between(source, edited);
-    return ip2p::Refine::between(source, edited);
-  }
-
-  Edit edit_;
-  at::Tensor scales_;
-};
+  const auto reweighted = [&](const auto& edit) -> ip2p::AnyTokenEdit {
+    return ip2p::Reweight(at::stack(scales), edit);
+  };
+  if (o.kind == "swap" || (o.kind == "auto" && same_words)) return reweighted(ip2p::WordSwap::between(source, edited));
+  return reweighted(ip2p::Refine::between(source, edited));
+}
 
 /// The prompts of a group, and how they attend to each other.
 struct PromptEdit {
   std::vector<std::string> prompts;  ///< The source's first.
-  ip2p::PromptToPrompt<AnyTokenEdit> attention;
-  std::shared_ptr<ip2p::LocalBlend> blend;  ///< Null where the edit may act everywhere.
+  ip2p::PromptToPrompt<ip2p::AnyTokenEdit> attention;
+  std::optional<ip2p::LocalBlend> blend;  ///< Empty where the edit may act everywhere.
 };
 
-template <class Tokenizer>
-PromptEdit prompt_edit(const PromptEditOptions& o, const Tokenizer& tokenizer) {
+inline PromptEdit prompt_edit(const PromptEditOptions& o, const ip2p::OpenedModel& model) {
   std::vector<std::string> prompts{o.source};
   prompts.insert(prompts.end(), o.edited.begin(), o.edited.end());
   std::vector<ip2p::PromptTokens> tokens;
-  for (const auto& prompt : prompts) tokens.push_back(ip2p::prompt_tokens(tokenizer, prompt));
+  for (const auto& prompt : prompts) tokens.push_back(model.tokens(prompt));
   const auto edited = std::span(tokens).subspan(1);
 
-  std::shared_ptr<ip2p::LocalBlend> blend;
+  std::optional<ip2p::LocalBlend> blend;
   if (!o.blend.empty()) {
     ip2p::require(o.blend.size() == prompts.size(),
                   "--blend: expected one word for --prompt and one for each --edited, {} in all, found {}",
                   prompts.size(), o.blend.size());
-    ip2p::LocalBlendOptions options;
-    for (std::size_t i = 0; i < prompts.size(); ++i) options.words.push_back(tokens[i].tokens_of(o.blend[i]));
-    blend = std::make_shared<ip2p::LocalBlend>(options);
+    blend.emplace();
+    for (std::size_t i = 0; i < prompts.size(); ++i) blend->words.push_back(tokens[i].tokens_of(o.blend[i]));
   }
   return {prompts,
-          ip2p::PromptToPrompt<AnyTokenEdit>{.edit = AnyTokenEdit(o, tokens.front(), edited),
-                                             .cross = {.common = {.begin = 0.0, .end = o.cross}},
-                                             .self = {.begin = 0.0, .end = o.self}},
+          ip2p::PromptToPrompt<ip2p::AnyTokenEdit>{.edit = token_edit(o, tokens.front(), edited),
+                                                   .cross = {.common = {.begin = 0.0, .end = o.cross}},
+                                                   .self = {.begin = 0.0, .end = o.self}},
           blend};
 }
 

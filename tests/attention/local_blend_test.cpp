@@ -29,8 +29,8 @@ WordSwap golden_swap() {
       std::vector{testing::golden_prompt(swaps[0]["edited"]), testing::golden_prompt(swaps[1]["edited"])});
 }
 
-const LocalBlendOptions both_words{.words = {{5}, {5, 6}, {5}}};
-const LocalBlendOptions with_subtract{.words = both_words.words, .subtract = {{8}, {9, 10}, {8}}};
+const LocalBlend both_words{.words = {{5}, {5, 6}, {5}}};
+const LocalBlend with_subtract{.words = both_words.words, .subtract = {{8}, {9, 10}, {8}}};
 
 AttentionSite square_site(std::int64_t side, const Step& step, const std::vector<Branch>& branches = {}) {
   return {.cross = true, .height = side, .width = side, .step = step, .branches = branches};
@@ -63,13 +63,13 @@ TEST_CASE("LocalBlend makes the published masks from the maps of a run", "[atten
   // The second branch's queries are the first's backwards: its maps must not count.
   const std::vector<Branch> branches{{false, true}, {true, true}};
   const auto both = [](const at::Tensor& x) { return at::cat({x.flip({2}), x}); };
-  const auto blend = std::make_shared<LocalBlend>(both_words);
-  const auto without = std::make_shared<LocalBlend>(with_subtract);
-  const Observed attend(
-      Observed(PromptToPrompt<WordSwap>{.edit = golden_swap(), .cross = {.common = {0.0, 0.4}}}, blend), without);
   const auto latents = fixture.tensor("latents");
   // A first run leaves nothing behind for the second.
   for (int run = 0; run < 2; ++run) {
+    const auto blend = both_words.start();
+    const auto without = with_subtract.start();
+    const Observed attend(
+        Observed(PromptToPrompt<WordSwap>{.edit = golden_swap(), .cross = {.common = {0.0, 0.4}}}, blend), without);
     at::Tensor last;
     for (std::int64_t i = 0; i < 4; ++i) {
       const Step step{.index = i, .count = 4};
@@ -89,7 +89,7 @@ TEST_CASE("LocalBlend makes the published masks from the maps of a run", "[atten
 }
 
 TEST_CASE("LocalBlend puts the source back outside the words of source and edited image", "[attention]") {
-  LocalBlend blend(LocalBlendOptions{.words = {{1}, {1}}, .start_blend = 0.2});
+  LocalBlend::Run blend(LocalBlend{.words = {{1}, {1}}, .start_blend = 0.2});
   const at::Tensor latents = CounterNoise(3).normal({4, 2, 16, 16}, 0);
   for (std::int64_t i = 0; i < 10; ++i) {
     const Step step{.index = i, .count = 10};
@@ -119,43 +119,61 @@ TEST_CASE("LocalBlend puts the source back outside the words of source and edite
   }
 }
 
-TEST_CASE("LocalBlend forgets a run that was broken off", "[attention]") {
-  LocalBlend blend(LocalBlendOptions{.words = {{1}}, .start_blend = 0.0});
-  const auto mask_after = [&](const at::Tensor& sums, std::int64_t index) {
-    blend.record(square_site(4, {.index = index, .count = 3}), sums);
-    return blend.mask(16, 16);
+TEST_CASE("The recorder of a LocalBlend serves one run", "[attention]") {
+  const LocalBlend one_word{.words = {{1}}, .start_blend = 0.0};
+  const at::Tensor latents = at::zeros({1, 2, 16, 16});
+  const auto record = [](LocalBlend::Run& run, std::int64_t index, std::int64_t count) {
+    run.record(square_site(4, {.index = index, .count = count}), spots(1));
   };
-  const auto spot = spots(1);
-  const auto alone = mask_after(spot, 0);
-  (void)mask_after(at::full({1, 16, 1}, 5.0), 1);
-  // Never revised: the lower step is a new run all the same.
-  CHECK(mask_after(spot, 0).equal(alone));
-  (void)mask_after(at::full({1, 16, 1}, 5.0), 2);
-  blend.clear();
-  CHECK(mask_after(spot, 2).equal(alone));
+  const auto again = [](std::int64_t index, std::int64_t after) {
+    return fmt::format(
+        "LocalBlend: expected the steps of one run in order, found step {} after step {}: start() a recorder for each "
+        "run",
+        index, after);
+  };
+  // Two evaluations of a step are one run; the step is over when it was revised.
+  const auto whole = one_word.start();
+  record(*whole, 0, 1);
+  record(*whole, 0, 1);
+  (void)whole->revise({.index = 0, .count = 1}, latents);
+  CHECK_THROWS_WITH(record(*whole, 0, 1), again(0, 0));
+  // Broken off before it was revised.
+  const auto broken = one_word.start();
+  record(*broken, 0, 3);
+  record(*broken, 1, 3);
+  CHECK_THROWS_WITH(record(*broken, 0, 3), again(0, 1));
+  CHECK_THROWS_WITH(record(*broken, 1, 2),
+                    "LocalBlend: expected a run of 3 steps as before, found one of 2: start() a recorder for each run");
+  // A step in which nothing was recorded is over all the same.
+  const auto late = one_word.start();
+  record(*late, 0, 4);
+  record(*late, 1, 4);
+  (void)late->revise({.index = 2, .count = 4}, latents);
+  CHECK_THROWS_WITH(record(*late, 2, 4), again(2, 2));
+  record(*late, 3, 4);
 }
 
 TEST_CASE("LocalBlend takes maps of a quarter of the latents' sides, rounded up", "[attention]") {
-  LocalBlend blend(LocalBlendOptions{.words = {{1}}});
+  LocalBlend::Run blend(LocalBlend{.words = {{1}}});
   const Step step{.index = 5, .count = 10};
   AttentionSite site{.cross = true, .height = 5, .width = 3, .step = step};
   blend.record(site, at::full({1, 15, 1}, 0.5));
   CHECK(blend.mask(17, 12).sizes() == at::IntArrayRef({1, 1, 17, 12}));
   CHECK(blend.mask(20, 10).all().item<bool>());
   CHECK_THROWS_WITH(blend.mask(16, 12), "LocalBlend: expected cross-attention layers with maps of 4x3, found 5x3");
-  CHECK_THROWS_WITH(LocalBlend(both_words).mask(16, 16),
+  CHECK_THROWS_WITH(both_words.start()->mask(16, 16),
                     "LocalBlend: expected cross-attention layers with maps of 4x4, found none recorded");
   CHECK(blend.wants(square_site(32, step)));
   CHECK_FALSE(blend.wants(square_site(33, step)));
 }
 
 TEST_CASE("LocalBlend refuses lists that do not fit", "[attention]") {
-  CHECK_THROWS_WITH(LocalBlend({.words = {}}),
-                    "LocalBlend: words: expected one list for each image of a group, found none");
-  CHECK_THROWS_WITH(LocalBlend({.words = {{1}, {}}}), "LocalBlend: words[1]: expected token positions, found none");
-  CHECK_THROWS_WITH(LocalBlend({.words = {{1}, {1}}, .subtract = {{1}}}),
+  const auto start = [](const LocalBlend& blend) { return blend.start(); };
+  CHECK_THROWS_WITH(start({.words = {}}), "LocalBlend: words: expected one list for each image of a group, found none");
+  CHECK_THROWS_WITH(start({.words = {{1}, {}}}), "LocalBlend: words[1]: expected token positions, found none");
+  CHECK_THROWS_WITH(start({.words = {{1}, {1}}, .subtract = {{1}}}),
                     "LocalBlend: subtract: expected 2 lists or none, found 1");
-  CHECK_THROWS_WITH(LocalBlend({.words = {{77}}}).columns(1, 77), "LocalBlend: token: expected 0 ... 76, found 77");
-  CHECK_THROWS_WITH(LocalBlend({.words = {{1}, {1}}}).columns(3, 77),
+  CHECK_THROWS_WITH(start({.words = {{77}}})->columns(1, 77), "LocalBlend: token: expected 0 ... 76, found 77");
+  CHECK_THROWS_WITH(start({.words = {{1}, {1}}})->columns(3, 77),
                     "LocalBlend: expected groups of 2 images, found 3 images");
 }

@@ -79,8 +79,12 @@ TEST_CASE("SelfReplace lets go once the share of the run is reached", "[attentio
   const auto plain = PlainAttention{}({}, input.q, input.k, input.v);
   for (std::int64_t i = 0; i < 11; ++i) {
     const auto found = SelfReplace{}(self_site(4, 5, {.index = i, .count = 11}), input.q, input.k, input.v);
-    CHECK(found.equal(plain) == (i >= 5));
-    CHECK(found[0].equal(plain[0]));
+    if (i >= 5) {
+      CHECK(found.equal(plain));
+    } else {
+      CHECK(testing::largest_difference(found[1], plain[1]) > 1e-2);
+      CHECK(testing::largest_difference(found[0], plain[0]) < 1e-6);  // the source, of another batch
+    }
   }
 }
 

@@ -20,7 +20,7 @@ AttentionSite map_site(std::int64_t height, std::int64_t width, std::int64_t ind
 
 TEST_CASE("StoreMaps averages the text branch's maps over heads, layers and steps", "[attention]") {
   const std::vector<Branch> branches{{true, true}, {false, true}};
-  const auto store = std::make_shared<StoreMaps>();
+  const auto store = StoreMaps{}.start();
   const Observed attend(PlainAttention{}, store);
   at::Tensor expected = at::zeros({2, 77, 4, 3}, at::kDouble);
   for (std::int64_t call = 0; call < 3; ++call) {
@@ -43,18 +43,37 @@ TEST_CASE("StoreMaps averages the text branch's maps over heads, layers and step
   CHECK_FALSE(store->wants(map_site(33, 32, 0, branches)));
   REQUIRE(store->sizes() == std::vector{std::pair<std::int64_t, std::int64_t>{4, 3}});
 
-  CHECK_THROWS_WITH(
-      attend(map_site(4, 3, 0, {}), at::ones({1, 2, 12, 8}), at::ones({1, 2, 77, 8}), at::ones({1, 2, 77, 8})),
-      "recorded maps: expected [2, 77, 4, 3] as before, found [1, 77, 4, 3]: clear() them before another "
-      "run");
-  store->clear();
-  CHECK(store->sizes().empty());
-  CHECK_THROWS_WITH(store->maps(4, 3),
+  CHECK_THROWS_WITH(StoreMaps{}.start()->maps(4, 3),
                     "StoreMaps: expected cross-attention layers with maps of 4x3, found none recorded");
 }
 
+TEST_CASE("The recorder of StoreMaps serves one run", "[attention]") {
+  const auto record = [](StoreMaps::Run& run, std::int64_t index, std::int64_t images = 1) {
+    run.record(map_site(4, 3, index, {}), at::ones({images, 12, 77}));
+  };
+  const auto store = StoreMaps{}.start();
+  record(*store, 0);
+  record(*store, 0);
+  record(*store, 1);
+  CHECK_THROWS_WITH(record(*store, 2, 2),
+                    "StoreMaps: expected sums [1, 77, 4, 3] as before, found [2, 77, 4, 3]: start() a recorder for "
+                    "each run");
+  CHECK_THROWS_WITH(record(*store, 0),
+                    "StoreMaps: expected the steps of one run in order, found step 0 after step 2: start() a recorder "
+                    "for each run");
+  // A look while the run goes on is no end; what was looked at is.
+  const auto seen = StoreMaps{}.start();
+  record(*seen, 0);
+  CHECK(seen->maps(4, 3).sizes() == at::IntArrayRef({1, 77, 4, 3}));
+  record(*seen, 1);
+  CHECK(testing::largest_difference(seen->maps(4, 3), at::ones({1, 77, 4, 3})) == 0.0);
+  CHECK_THROWS_WITH(record(*seen, 1),
+                    "StoreMaps: expected the steps of one run in order, found step 1 after step 1: start() a recorder "
+                    "for each run");
+}
+
 TEST_CASE("StoreMaps sees the maps that an edit makes", "[attention]") {
-  const auto store = std::make_shared<StoreMaps>();
+  const auto store = StoreMaps{}.start();
   at::Tensor scales = at::ones({77});
   scales[3] = 4.0F;
   const PromptToPrompt edit{Reweight<>{.scales = scales}};

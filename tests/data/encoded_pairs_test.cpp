@@ -18,11 +18,13 @@
 #include <vector>
 
 #include "data/made_pairs.hpp"
+#include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/data/cached_pairs.hpp"
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/data/pair_shards.hpp"
 #include "ip2p/data/prefetch.hpp"
 #include "ip2p/data/write_pair_shards.hpp"
+#include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "pipeline/tiny_models.hpp"
 #include "support/catch.hpp"
@@ -62,13 +64,44 @@ TEST_CASE("Size, crop and mirroring give the bits of Pillow and torch", "[data]"
     INFO(c.dump());
     const auto width = c["width"].get<std::int64_t>(), height = c["height"].get<std::int64_t>();
     const PairDraws draws{c["side"], c["top"], c["left"], c["mirrored"]};
-    CHECK(PairAugmentation::resized(width, height, draws.side) == Size{c["resized"][0], c["resized"][1]});
     const auto crop = c["crop"].get<std::int64_t>();
-    const auto found = PairAugmentation{.crop = crop}.apply(patterned(width, height, 3), draws);
+    const auto shape = c["squeezed"].get<bool>() ? PairShape::square : PairShape::kept;
+    const PairAugmentation augmentation{.crop = crop, .shape = shape};
+    CHECK(augmentation.size_for(width, height, draws.side) == Size{c["resized"][0], c["resized"][1]});
+    const auto found = augmentation.apply(patterned(width, height, 3), draws);
     REQUIRE(found.sizes() == at::IntArrayRef({3, crop, crop}));
     CHECK(found.to(at::kDouble).mean().item<double>() == Approx(c["mean"].get<double>()).margin(1e-12));
     CHECK(ip2p::detail::tensor_crc32(found, 0) == c["crc32"].get<std::uint32_t>());
   }
+}
+
+TEST_CASE("The released program's augmentation squeezes both pictures of a pair, whatever their sizes", "[data]") {
+  const auto released = PairAugmentation::released();
+  const auto wide = patterned(300, 200, 1), tall = patterned(180, 260, 90);
+  int mirrored = 0;
+  for (std::uint64_t n = 0; n < 8; ++n) {
+    SampleRandom random(1, 2, n), again(1, 2, n);
+    const auto draws = released.draw(300, 200, again);
+    CHECK(draws == PairDraws{256, 0, 0, draws.mirrored});
+    const auto found = released(pictures(wide, tall), random);
+    const auto squeezed = [&](const Image& image) {
+      const auto values = to_tensor(resize(image, 256, 256, Filter::lanczos)).to(at::kFloat).mul(2).div(255).sub(1);
+      return draws.mirrored ? at::flip(values, {2}) : values;
+    };
+    CHECK(found.before.equal(squeezed(wide)));
+    CHECK(found.after.equal(squeezed(tall)));
+    mirrored += draws.mirrored ? 1 : 0;
+  }
+  CHECK((mirrored > 0 && mirrored < 8));
+  // Between two sizes the crop stays inside the square of the size that was drawn.
+  const PairAugmentation ranged{.smallest = 30, .largest = 40, .crop = 30, .shape = PairShape::square};
+  for (std::uint64_t n = 0; n < 50; ++n) {
+    SampleRandom random(3, 2, n);
+    const auto draws = ranged.draw(300, 200, random);
+    REQUIRE((draws.top <= draws.side - 30 && draws.left <= draws.side - 30));
+  }
+  SampleRandom random(0, 0, 0);
+  CHECK_THROWS_WITH(PairAugmentation{}(pictures(wide, tall), random), Contains("expected pictures of one size"));
 }
 
 TEST_CASE("Without a change of size the crop is a part of the picture, the same in both", "[data]") {
@@ -301,34 +334,30 @@ TEST_CASE("A few updates on the published pairs, from the folder, from shards an
     WARN("skipped: ip2p_pairs is not in the test data (set IP2P_TEST_DATA)");
     return;
   }
-  const auto folder = PairFolder::open(*data / "ip2p_pairs", {.split = PairSplit::all, .scan = true});
+  const PairFolderOptions whole{.split = PairSplit::all, .scan = true};
+  const auto folder = PairFolder::open(*data / "ip2p_pairs", whole);
   const auto files = tiny_files();
   const auto encoder = load<ClipTextEncoder>(files);
   const auto codec = load<KlAutoencoder>(files);
   const auto losses_of = [&](auto& pairs, std::int64_t workers) {
-    DiffusionLossOptions prediction;
-    prediction.batch = 2;
-    prediction.seed = 5;
-    Trainer trainer(
-        load<UNet>(files, {.inference = false}),
-        [&](std::span<const std::string> prompts) { return encoder.encode(prompts); }, pairs, ConditioningDropout{},
-        ConstantRate{1e-4}, prediction, TrainingOptions{});
-    Prefetch<NoisyBatch> batches([&](std::int64_t step) { return trainer.loss().batch(step); }, 0,
-                                 {.workers = workers, .ahead = 2});
+    const auto unet = load<UNet>(files, {.inference = false});
+    const DiffusionLoss loss(unet, encoder, pairs, UniformTimesteps{}, EpsPrediction{}, {.batch = 2, .seed = 5});
+    Trainer trainer(Parameters().add(unet), loss, ConstantRate{1e-4}, {.prefetch = {.workers = workers, .ahead = 2}});
     std::vector<double> losses;
-    trainer.training().run(
-        3, [&](std::int64_t) { return trainer.loss().loss(batches.get()); },
-        [&](const TrainingProgress& progress) { losses.push_back(progress.loss); });
+    trainer.run(3, [&](const TrainingProgress& progress) { losses.push_back(progress.loss); });
     return losses;
   };
-  EncodedPairs from_folder(folder, codec);
+  const auto opened = AnyPicturePairs::open(*data / "ip2p_pairs", whole);
+  REQUIRE_FALSE(opened.in_shards());
+  EncodedPairs from_folder(opened, codec);
   const auto losses = losses_of(from_folder, 2);
   REQUIRE(losses.size() == 3);
   for (const auto loss : losses) CHECK((std::isfinite(loss) && loss > 0));
 
   const ScratchDir scratch;
   write_pair_shards(folder, scratch / "shards");
-  const auto shards = PairShards::open(scratch / "shards");
+  const auto shards = AnyPicturePairs::open(scratch / "shards");
+  REQUIRE(shards.in_shards());
   EncodedPairs from_shards(shards, codec);
   CHECK((losses_of(from_shards, 0) == losses));
 

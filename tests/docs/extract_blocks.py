@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Gathers the C++ blocks of the documentation into source files that must compile.
 
-    extract_blocks.py ROOT INTO
+    extract_blocks.py ROOT INTO            all blocks that are no programs, into one file
+    extract_blocks.py --programs ROOT INTO  each program into a file of the folder INTO; prints their paths
 
 A block is opened by ```cpp. Blocks of one page stand in one namespace, in their order, so that a later one may use
 what an earlier one defined; their #include lines are moved to the top of the file. Words after ```cpp:
     body       statements: the block becomes the body of a function
     fragment   shown for reading only; not compiled
+    program    a whole program, compiled by itself as it stands, and run (run_programs.py)
 """
 import pathlib
 import re
@@ -23,8 +25,8 @@ def blocks_of(page):
             opened = OPEN.match(line)
             if opened:
                 word, start, lines = opened.group(1), number + 1, []
-                if word not in (None, "body", "fragment"):
-                    sys.exit(f"{page}:{number}: expected ```cpp, ```cpp body or ```cpp fragment, found {line}")
+                if word not in (None, "body", "fragment", "program"):
+                    sys.exit(f"{page}:{number}: expected ```cpp, with body, fragment or program after it, found {line}")
             elif re.match(r"^```\s*(c\+\+|C\+\+|cxx|CPP|cpp)", line):
                 sys.exit(f"{page}:{number}: expected ```cpp, found {line}")
         elif line == "```":
@@ -37,12 +39,34 @@ def blocks_of(page):
     return found
 
 
+def pages_of(root):
+    return [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def write_if_new(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def programs(root, into):
+    for page in pages_of(root):
+        name = re.sub(r"\W", "_", page.relative_to(root).with_suffix("").as_posix())
+        whole = [(start, lines) for start, word, lines in blocks_of(page) if word == "program"]
+        for i, (start, lines) in enumerate(whole, 1):
+            path = into / f"{name}_{i}.cpp"
+            write_if_new(path, "\n".join([f'#line {start} "{page.relative_to(root)}"', *lines]) + "\n")
+            print(path)
+
+
 def main():
+    if sys.argv[1] == "--programs":
+        return programs(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
     root, into = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    pages = [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
+    pages = pages_of(root)
     includes, bodies, count = {}, [], 0
     for page in pages:
-        compiled = [block for block in blocks_of(page) if block[1] != "fragment"]
+        compiled = [block for block in blocks_of(page) if block[1] not in ("fragment", "program")]
         if not compiled:
             continue
         name = re.sub(r"\W", "_", page.relative_to(root).with_suffix("").as_posix())
@@ -51,7 +75,7 @@ def main():
             count += 1
             if word == "body":
                 bodies.append(f"[[maybe_unused]] inline void body_{start}() {{")
-            bodies.append(f'#line {start} "{page}"')
+            bodies.append(f'#line {start} "{page.relative_to(root)}"')
             for line in lines:
                 if re.match(r"\s*#\s*include\b", line):
                     includes[line.strip()] = True
@@ -62,9 +86,7 @@ def main():
                 bodies.append("}")
         bodies.append(f"}}  // namespace page_{name}")
     text = "\n".join(["#include <ip2p/ip2p.hpp>", *includes, *bodies]) + "\n"
-    into.parent.mkdir(parents=True, exist_ok=True)
-    if not into.exists() or into.read_text() != text:
-        into.write_text(text)
+    write_if_new(into, text)
     print(f"{count} blocks of {len(pages)} pages")
 
 

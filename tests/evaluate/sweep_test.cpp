@@ -175,7 +175,7 @@ TEST_CASE("EditSet: a list of photographs and words; its beginning is the same s
   CHECK(edit.seed == 102);
   CHECK(edit.words.instruction == "edit 2");
   CHECK(edit.words.output == "a lake in winter");
-  CHECK(tensor_to_images(edit.photograph, Numerics::diffusers).front() == patterned(64, 64, 34));
+  CHECK(tensor_to_images(edit.photograph, Rounding::nearest).front() == patterned(64, 64, 34));
   const auto beginning = EditSet::from_list(scratch / "edits.jsonl", scratch.path(), {.resolution = 64, .limit = 2});
   CHECK(beginning.size() == 2);
   CHECK(beginning.fingerprint() == edits.fingerprint());

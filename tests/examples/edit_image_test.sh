@@ -15,7 +15,7 @@ good=(--model "$model" --image photo.png --prompt "make it snowy" --steps 4 --re
 echo "== help and usage"
 run 0 --help
 for option in --model --image --prompt --out --steps --image-scale --text-scale --seed --resolution --sampler --schedule \
-  --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory --lora --embedding; do
+  --noise --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory --vae --lora --embedding; do
   says "$option"
 done
 run 0 --version
@@ -81,7 +81,7 @@ run 0 "${good[@]}" --out first.png --save-latents first.safetensors --compare bo
 says "InstructPix2Pix"
 says "photo.png, 72x48, edited at 64x64"
 says "fp32 on cpu"
-says "4 steps of euler-ancestral over log-linear; image scale 1.5, text scale 7.5, 3 evaluations a step"
+says "4 steps of euler-ancestral over log-linear noise levels; image scale 1.5, text scale 7.5, resolution 64 (given: steps, resolution); 3 evaluations a step"
 says "peak memory: "
 says "step 4 of 4"
 [ "$(tail -n 1 stdout)" = first.png ] || fail "expected the picture's path as the last line"
@@ -95,14 +95,29 @@ run 0 "${good[@]}" --out other.png --seed 43
 differ first.png other.png
 run 0 "${good[@]}" --out first.jpg --compare
 [ -s first.jpg ] && [ -s first-compare.jpg ] || fail "expected first.jpg and first-compare.jpg"
-run 0 "${good[@]}" --out empty.png --prompt ""
+run 0 "${good[@]}" --out empty.png --compare empties.png --prompt ""
 says "prompt: 0 tokens"
+grep -q "step 1 of" stderr && fail "expected no steps for the empty instruction"
+[ "$(size_of empty.png) $(size_of empties.png)" = "64 64 136 64" ] || fail "expected the fitted photograph"
+# The photograph once more, at the size that it has now: nothing is left to fit.
+run 0 "${good[@]}" --out empty-again.png --image empty.png --prompt ""
+same empty.png empty-again.png
+run 0 "${good[@]}" --out empty-sampled.png --prompt "" --numerics diffusers
+says "step 4 of 4"
+run 0 "${good[@]}" --out empty-negative.png --prompt "" --negative-prompt "rain"
+differ empty.png empty-negative.png
 run 0 "${good[@]}" --out plain.png --text-scale 1 --image-scale 1
 says "1 evaluation a step (both scales are 1: guidance is off)"
 run 0 "${good[@]}" --out negative.png --negative-prompt "rain"
 differ first.png negative.png
 run 0 "${good[@]}" --out karras.png --schedule karras --sampler euler
-says "4 steps of euler over karras"
+says "4 steps of euler over karras noise levels"
+run 0 "${good[@]}" --out gpu-noise.png --noise cuda
+differ first.png gpu-noise.png
+run 0 "${good[@]}" --out counted.png --noise counter
+differ first.png counted.png
+differ gpu-noise.png counted.png
+refuses 2 "counter" "${good[@]}" --out out/a.png --noise white
 run 0 "${good[@]}" --out diffusers.png --numerics diffusers
 says "edited at 64x40"
 says "over linear"
@@ -114,10 +129,29 @@ run 0 "${good[@]}" --out long.png --prompt "$(printf 'the %.0s' $(seq 200))and L
 says "warning: prompt: only the first 75 of"
 says 'last words"'
 
+echo "== what the model recommends"
+cp -r "$model" advised
+sed -i 's/^{/{"_ip2p_settings": {"steps": 3, "resolution": 64, "image_scale": 1.2, "text_scale": 4, "sampler": "euler"},/' \
+  advised/model_index.json
+asked=(--model advised --image photo.png --prompt "make it snowy" --device cpu --dtype fp32)
+run 0 "${asked[@]}" --out advised.png
+says "3 steps of euler over log-linear noise levels; image scale 1.2, text scale 4, resolution 64 (recommended by the model); 3 evaluations a step"
+says "edited at 64x64"
+run 0 "${asked[@]}" --out partly.png --steps 4 --image-scale 1.5
+says "4 steps of euler over log-linear noise levels; image scale 1.5, text scale 4, resolution 64 (given: steps, image scale; recommended by the model: sampler, text scale, resolution)"
+run 0 "${good[@]}" --out spelled.png --steps 3 --image-scale 1.2 --text-scale 4 --sampler euler
+same advised.png spelled.png
+
 echo "== latents there and back"
 run 0 "${good[@]}" --out start.png --sampler euler --save-latents start.safetensors
 run 0 "${good[@]}" --out given.png --sampler euler --latents start.safetensors --seed 7 --save-latents given.safetensors
 same start.png given.png
+# The draw that given noise replaces is taken all the same, so that the noise of the steps is that of the seed.
+run 0 "${good[@]}" --out first-given.png --latents first.safetensors --save-latents first-given.safetensors
+same first.png first-given.png
+same first.safetensors first-given.safetensors
+run 0 "${good[@]}" --out other-steps.png --latents first.safetensors --seed 7
+differ first.png other-steps.png
 refuses 1 "latents: expected [1, 4, 16, 24], found [1, 4, 8, 8]" "${good[@]}" --resolution 128 --out out/a.png \
   --latents start.safetensors
 refuses 1 "expected a tensor 'latents', found" "${good[@]}" --out out/a.png \
@@ -152,11 +186,18 @@ refuses 1 "lora_unet_mid_block_resnets_7_conv2 (3 tensors); nearest: 'unet.mid_b
 run 0 "${good[@]}" --out partial.png --lora odd-lora.safetensors --lora-partial
 says "warning: odd-lora.safetensors: 3 tensors belong to no layer of the unet: 'lora_unet_mid_block_resnets_7_conv2.alpha'"
 LC_ALL=C sed 's/lora_unet_mid_block_resnets_1/lora_uneT_mid_block_resnets_1/g' "$lora" > odd-lora.safetensors
-refuses 1 "3 tensors have names that no LoRA for this program has: 'lora_uneT_mid_block_resnets_1_conv2.alpha'" \
+refuses 1 "3 tensors have names that no LoRA for such a model has: 'lora_uneT_mid_block_resnets_1_conv2.alpha'" \
   "${good[@]}" --out out/a.png --lora odd-lora.safetensors
 run 0 "${good[@]}" --out partial.png --lora odd-lora.safetensors --lora-partial
 says "warning: odd-lora.safetensors: 3 tensors have names"
 refuses 1 "this LoRA was made for another model" "${good[@]}" --out out/a.png --lora "$lora" --model four
+
+echo "== another autoencoder"
+run 0 "${good[@]}" --out own-vae.png --vae "$model/vae"
+same first.png own-vae.png
+refuses 1 "vae encoder: expected finite values, found NaN or infinity, first in vae." "${good[@]}" --out out/a.png \
+  --vae nan-vae/vae
+refuses 1 "nowhere" "${good[@]}" --out out/a.png --vae nowhere
 
 echo "== Ctrl-C"
 rm -rf out && mkdir out

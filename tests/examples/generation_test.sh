@@ -50,13 +50,33 @@ draws 64 72 again.png text_to_image "${text[@]}"
 same boat.png again.png
 draws 64 72 other.png text_to_image "${text[@]}" --seed 7
 differ boat.png other.png
+# Over two steps of these levels, the second nearly 0, Euler ancestral is LCM but for rounding; over four it is not.
+longer=("${text[@]}" --steps 4 --schedule karras)
+draws 64 72 ancestral.png text_to_image "${longer[@]}"
 for sampler in dpm++-2m heun ddim lcm; do
-  draws 64 72 sampler.png text_to_image "${text[@]}" --sampler $sampler --schedule karras
-  differ boat.png sampler.png
+  draws 64 72 sampler.png text_to_image "${longer[@]}" --sampler $sampler
+  differ ancestral.png sampler.png
 done
 draws 136 72 two.png text_to_image "${text[@]}" --count 2
 draws 96 104 large.png text_to_image "${text[@]}" --enlarge 1.5
 draws 208 72 walk.png text_to_image "${text[@]}" --walk-to 9 --frames 3
+# Noise levels and noise reach every way to draw.
+for way in "--enlarge 1.5" "--walk-to 9 --frames 3"; do
+  # shellcheck disable=SC2086
+  run 0 text_to_image --out plain.png --device cpu --dtype fp32 "${text[@]}" $way
+  for other in "--schedule karras" "--noise counter"; do
+    # shellcheck disable=SC2086
+    run 0 text_to_image --out changed.png --device cpu --dtype fp32 "${text[@]}" $way $other
+    differ plain.png changed.png
+  done
+done
+cp -r sd advised-sd
+sed -i 's/^{/{"_ip2p_settings": {"steps": 2, "resolution": 64, "text_scale": 4, "sampler": "euler"},/' advised-sd/model_index.json
+draws 64 64 advised.png text_to_image --model advised-sd --prompt "a boat"
+grep -qF "64x64 pixels; 2 steps of euler over log-linear noise levels; text scale 4 (recommended by the model)" stdout ||
+  fail "expected the model's settings"
+draws 64 64 spelled.png text_to_image --model sd --prompt "a boat" --steps 2 --width 64 --height 64 --text-scale 4 --sampler euler
+same advised.png spelled.png
 refuses 1 "size: expected positive multiples of 8" text_to_image "${text[@]}" --width 65
 refuses 2 "excludes" text_to_image "${text[@]}" --count 2 --enlarge 2
 refuses 1 "this is an InstructPix2Pix model" text_to_image "${text[@]}" --model "$fixtures/tiny-ip2p"
@@ -74,6 +94,8 @@ draws 136 64 swap.png prompt_to_prompt "${swap[@]}"
 draws 208 64 three.png prompt_to_prompt "${swap[@]}" --edited "a dark boat"
 draws 280 64 maps.png prompt_to_prompt "${swap[@]}" --heat-map boat --blend boat --blend boat --weight blue 2
 draws 208 64 refined.png prompt_to_prompt "${swap[@]}" --edited "a red boat at night" --edit refine
+draws 136 64 karras.png prompt_to_prompt "${swap[@]}" --schedule karras
+differ swap.png karras.png
 refuses 1 "--weight: expected a word of an edited prompt, found 'green'" prompt_to_prompt "${swap[@]}" --weight green 2
 refuses 1 "--heat-map: expected a word of the prompts" prompt_to_prompt "${swap[@]}" --heat-map green
 refuses 1 "--blend: expected one word for --prompt" prompt_to_prompt "${swap[@]}" --blend boat
@@ -89,6 +111,16 @@ hole=(--image photo.png --mask mask.png --prompt "a cat" --steps 3 --resolution 
 draws 64 64 filled.png inpaint --model sd "${hole[@]}"
 draws 64 64 edited.png inpaint --model "$fixtures/tiny-ip2p" "${hole[@]}"
 differ filled.png edited.png
+draws 64 64 filled-karras.png inpaint --model sd "${hole[@]}" --schedule karras
+differ filled.png filled-karras.png
+draws 64 64 edited-karras.png inpaint --model "$fixtures/tiny-ip2p" "${hole[@]}" --schedule karras
+differ edited.png edited-karras.png
+cp -r "$fixtures/tiny-ip2p" advised
+sed -i 's/^{/{"_ip2p_settings": {"steps": 2, "resolution": 64, "image_scale": 1.2, "text_scale": 4, "sampler": "euler"},/' advised/model_index.json
+draws 64 64 advised-edit.png inpaint --model advised --image photo.png --mask mask.png --prompt "a cat"
+draws 64 64 spelled-edit.png inpaint --model "$fixtures/tiny-ip2p" "${hole[@]}" --steps 2 --image-scale 1.2 --text-scale 4 \
+  --sampler euler
+same advised-edit.png spelled-edit.png
 refuses 1 "mask: expected the photograph's size 64x64" inpaint --model sd "${hole[@]}" --mask boat.png
 
 report

@@ -31,7 +31,7 @@ same() { diff -r -x .ledger "$1" "$2" > difference || fail "expected $1 and $2 t
 echo "== usage and errors"
 run 0 --help
 for option in --triplets --clip --out --samples --keep --steps --side --batch --no-self-replacement --no-filter --preset \
-  --least-image --least-caption --least-direction --least-change --sheets --lease --model --device; do says "$option"; done
+  --least-image --least-caption --least-direction --least-change --schedule --noise --sheets --lease --model --device; do says "$option"; done
 run 2 --model sd --clip clip --out set
 says "--triplets is required"
 run 2 "${few[@]}" --out set --no-filter --preset released
@@ -105,6 +105,17 @@ echo "== options"
 run 0 "${few[@]}" --out shared
 run 0 "${few[@]}" --out apart --no-self-replacement
 grep -q '"p2p_threshold": 0.0, ' apart/0000000/metadata.jsonl || fail "expected a share of 0"
+run 0 "${few[@]}" --out gpu-noise --noise cuda
+cmp -s shared/0000000/metadata.jsonl gpu-noise/0000000/metadata.jsonl && fail "expected other pictures from other noise"
+run 0 "${few[@]}" --out karras --schedule karras
+cmp -s shared/0000000/metadata.jsonl karras/0000000/metadata.jsonl && fail "expected other pictures from other noise levels"
+run 1 "${few[@]}" --out shared --noise cuda
+says 'noise: expected "cuda", found "counter"'
+# Thresholds that every pair passes but for the test of pixels, which the released program does not have.
+run 0 "${models[@]}" --triplets three.jsonl --out paper --least-image -1 --least-caption -1 --least-direction -1 --least-change 255
+says "for pixel change"
+run 0 "${models[@]}" --triplets three.jsonl --out no-change --preset released --least-image -1 --least-caption -1 --least-direction -1
+grep -Eq '"change": ?0.0' no-change/.ledger/settings.json || fail "expected no test of pixels"
 run 0 "${models[@]}" --triplets three.jsonl --out first --no-filter
 says "3 prompts, 6 of 6 kept; 6 pairs drawn here"
 [ "$(find first -name '*_0.jpg' | wc -l)" = 6 ] || fail "expected two pairs of each prompt"

@@ -135,6 +135,14 @@ TEST_CASE("keep_best keeps the best directions and counts every rejection by its
 
   const std::vector<CandidatePair> odd{pair_at(0.3, NAN), pair_at(0.3, 3.0), pair_at(0.3, NAN), pair_at(0.3, 0.1)};
   CHECK(keep_best(odd, KeepAll{}).kept == std::vector<std::size_t>{3, 1, 0, 2});
+
+  // Equal directions: the first, or the greatest seed.
+  const std::vector<CandidatePair> equal{pair_at(0.3, 0.2), pair_at(0.3, 0.1), pair_at(0.3, 0.2), pair_at(0.3, 0.2)};
+  const std::vector<std::uint64_t> seeds{7, 1, 4294967295U, 30};
+  CHECK(keep_best(equal, KeepAll{}, 3).kept == std::vector<std::size_t>{1, 0, 2});
+  CHECK(keep_best(equal, KeepAll{}, 3, seeds).kept == std::vector<std::size_t>{1, 2, 3});
+  CHECK_THROWS_WITH(keep_best(odd, KeepAll{}, 3, std::span(seeds).first(3)),
+                    Contains("expected a seed for each of 4 pairs, found 3"));
 }
 
 namespace {

@@ -6,7 +6,8 @@
 using namespace ip2p;
 
 TEST_CASE("DualGuidance keeps the laws of guidance", "[guidance]") {
-  testing::check_guidance(DualGuidance{}, DualGuidance{.image_scale = 1.0, .text_scale = 1.0});
+  testing::check_guidance(DualGuidance{}, DualGuidance{.image_scale = 1.0, .text_scale = 1.0},
+                          {.text = 7.5, .image = 1.5});
   testing::check_guidance(DualGuidance{.image_scale = 0.0, .text_scale = 3.0});
 }
 

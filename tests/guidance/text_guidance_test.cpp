@@ -6,7 +6,7 @@
 using namespace ip2p;
 
 TEST_CASE("TextGuidance keeps the laws of guidance", "[guidance]") {
-  testing::check_guidance(TextGuidance{}, TextGuidance{.text_scale = 1.0});
+  testing::check_guidance(TextGuidance{}, TextGuidance{.text_scale = 1.0}, {.text = 7.5});
   testing::check_guidance(TextGuidance{.text_scale = 0.0});
 }
 

@@ -219,6 +219,63 @@ TEST_CASE("ModelFiles opens checkpoints without a text_model prefix, and parts o
   CHECK(ModelFiles::open(scratch / "unet.safetensors").weights("unet").size() == table.at("unet").size());
 }
 
+TEST_CASE("ModelFiles takes the autoencoder of another model: a checkpoint, its part, or a folder", "[io]") {
+  const auto table = ldm_table("tiny_clip");
+  auto tensors = ldm_tensors(table);
+  const ScratchDir scratch;
+  write_ldm(scratch / "model.safetensors", tensors);
+  Tensors other, bare, unet;
+  for (auto& [name, value] : tensors) {
+    if (name.starts_with("model.diffusion_model.")) unet[name.substr(22)] = value;
+    if (!name.starts_with("first_stage_model.")) continue;
+    other[name] = bare[name.substr(18)] = value + 1000.0;
+  }
+  write_ldm(scratch / "checkpoint.safetensors", other);
+  write_ldm(scratch / "bare.safetensors", bare);
+  write_ldm(scratch / "unet.safetensors", unet);
+  const auto of_folder = ip2p::testing::fixture("pipeline/fixtures/tiny-ip2p");
+
+  const auto plain = ModelFiles::open(scratch / "model.safetensors");
+  CHECK(plain.where("vae") == (scratch / "model.safetensors").string() + " (vae)");
+  for (const char* name : {"checkpoint.safetensors", "bare.safetensors"}) {
+    INFO(name);
+    const auto vae = scratch / name;
+    const auto files = ModelFiles::open(scratch / "model.safetensors", {.vae = vae});
+    CHECK(files.where("vae") == (scratch / "model.safetensors").string() + " (vae of " + vae.string() + ")");
+    CHECK(files.where("unet") == (scratch / "model.safetensors").string() + " (unet)");
+    CHECK_THAT(files.describe(), Contains("from " + vae.string()));
+    REQUIRE(files.weights("vae").size() == table.at("vae").size());
+    for (const auto& [tensor, entry] : files.weights("vae")) {
+      CHECK(at::equal(entry.read(), plain.weights("vae").at(tensor).read() + 1000.0));
+    }
+    for (const auto& [tensor, entry] : files.weights("unet")) {
+      CHECK(at::equal(entry.read(), plain.weights("unet").at(tensor).read()));
+    }
+  }
+  // A model's folder and a component's; a model without an autoencoder of its own; overrides come after.
+  for (const auto& vae : {of_folder, of_folder / "vae"}) {
+    const auto files =
+        ModelFiles::open(scratch / "unet.safetensors", {.vae = vae, .overrides = {{"vae", {{"scaling_factor", 0.5}}}}});
+    CHECK(files.weights("vae").size() == ModelFiles::open(of_folder).weights("vae").size());
+    CHECK(files.config("vae")["scaling_factor"] == 0.5);
+    CHECK(files.has("unet"));
+  }
+
+  const auto error = [&](const std::filesystem::path& vae) {
+    return opening(scratch / "model.safetensors", {.vae = vae});
+  };
+  CHECK_THAT(error(scratch / "no"), Contains("model.safetensors: expected an autoencoder in its place from '") &&
+                                        Contains("there is no such file or folder"));
+  CHECK_THAT(error(scratch / "unet.safetensors"),
+             Contains("model.safetensors: expected") && Contains("unet.safetensors: has no component 'vae'"));
+  CHECK_THAT(error(of_folder / "unet"), Contains("has no component 'vae'"));
+  auto narrow = bare;
+  narrow["decoder.conv_in.weight"] = narrow["decoder.conv_in.weight"].narrow(1, 0, 3).clone();
+  write_ldm(scratch / "narrow.safetensors", narrow);
+  CHECK_THAT(error(scratch / "narrow.safetensors"),
+             Contains("expected an autoencoder with 4 latent channels in its place, found 3 in"));
+}
+
 TEST_CASE("ModelFiles: what shapes cannot tell comes from metadata, options or overrides", "[io]") {
   const auto tensors = ldm_tensors(ldm_table("tiny_open_clip"));
   const ScratchDir scratch;

@@ -97,6 +97,43 @@ TEST_CASE("a checkpointed UNet gives gradients of its inputs", "[nn]") {
   require_close(of_inputs(), expected);
 }
 
+namespace {
+
+/// Plain attention, whose factor dies with the policy.
+class Scaled {
+ public:
+  explicit Scaled(double factor) : factor_(new double(factor)) {}
+  Scaled(const Scaled& other) : Scaled(*other.factor_) {}
+  Scaled& operator=(const Scaled&) = delete;
+  ~Scaled() {
+    *factor_ = 1e6;
+    delete factor_;
+  }
+
+  at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
+                        const at::Tensor& v) const {
+    return PlainAttention{}(site, q, k, v) * *factor_;
+  }
+
+ private:
+  double* factor_;
+};
+
+}  // namespace
+
+TEST_CASE("a checkpointed UNet asks an attention policy again that the caller has no more", "[nn]") {
+  const auto unet = two_level_unet();
+  const TrainingInputs in;
+  const auto of_policy = [&] {
+    const auto x = in.x.detach().clone().requires_grad_();
+    auto output = unet(x, in.times, in.context, Scaled(0.5));  // gone before the backward pass
+    return torch::autograd::grad({at::mse_loss(output, in.wanted)}, {x});
+  };
+  const auto expected = of_policy();
+  unet.checkpoint_gradients(true);
+  require_close(of_policy(), expected);
+}
+
 TEST_CASE("checkpointing keeps fewer tensors between the passes", "[nn]") {
   // The segment's own intermediate lives as long as a graph holds it.
   const auto x = at::randn({4}).requires_grad_();

@@ -1,4 +1,5 @@
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
@@ -8,6 +9,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ip2p/nn/blocks.hpp"
@@ -171,9 +173,54 @@ TEST_CASE("UNet refuses inputs that do not fit it", "[unet]") {
                     Contains("expected [B, 8, h, w], found [1, 4, 8, 8]"));
   CHECK_THROWS_WITH(unet(at::ones({1, 8, 8, 8}), at::ones({1}), at::ones({1, 4, 13})),
                     Contains("expected [B, tokens, 12], found [1, 4, 13]"));
+  CHECK_THROWS_WITH(unet(at::ones({2, 8, 8, 8}), at::ones({3}), at::ones({2, 4, 12})),
+                    Contains("UNet: times[0]: expected [1, 16, 1, 1] or [2, 16, 1, 1], found [3, 16, 1, 1]"));
+  CHECK_THROWS_WITH(unet(at::ones({2, 8, 8, 8}), at::ones({1, 1}), at::ones({2, 4, 12})),
+                    Contains("UNet: timesteps: expected [B], found [1, 1]"));
+  CHECK_THROWS_WITH(
+      unet(at::ones({2, 8, 8, 8}), at::ones({1}), at::ones({1, 4, 12})),
+      Contains("UNet: texts[0]: expected keys and values [2, 2, tokens, 8], found [1, 2, 4, 8] and [1, 2, 4, 8]"));
   auto config = small_unet_config();
   config.heads = {3, 2};
   CHECK_THROWS_WITH(ip2p::UNet(config), Contains("block_out_channels[0] = 16"));
+}
+
+TEST_CASE("UNet refuses projections that do not fit it", "[unet]") {
+  const at::NoGradGuard no_grad;
+  ip2p::UNet unet(small_unet_config());
+  ip2p::initialise(unet.module(), 11);
+  const auto x = at::ones({2, 8, 8, 8});
+  const auto times = unet.project_time(at::ones({2}));
+  const auto texts = unet.project_context(at::ones({2, 4, 12}));
+  CHECK_NOTHROW(unet(x, times, texts));
+  REQUIRE(times.size() == 8);
+  REQUIRE(texts.size() == 4);
+
+  auto short_times = times;
+  short_times.pop_back();
+  CHECK_THROWS_WITH(unet(x, short_times, texts), Contains("UNet: times: expected 8 projections, found 7"));
+  auto long_texts = texts;
+  long_texts.push_back(texts[0]);
+  CHECK_THROWS_WITH(unet(x, times, long_texts), Contains("UNet: texts: expected 4 projections, found 5"));
+  auto swapped = times;
+  std::swap(swapped[0], swapped[2]);
+  CHECK_THROWS_WITH(unet(x, swapped, texts),
+                    Contains("UNet: times[0]: expected [1, 16, 1, 1] or [2, 16, 1, 1], found [2, 32, 1, 1]"));
+  auto foreign = texts;
+  foreign[1].values = foreign[1].values.narrow(2, 0, 3);
+  CHECK_THROWS_WITH(unet(x, times, foreign), Contains("UNet: texts[1]") && Contains("[2, 2, 3, 16]"));
+
+  // Two texts for each of two inputs: one row of time, as many rows of text as are asked for.
+  const auto rows = at::arange(4).remainder(2);
+  const auto four = unet.project_context(at::ones({4, 4, 12}));
+  const auto once = unet.project_time(at::ones({1}));
+  CHECK(unet(x, once, four, ip2p::PlainAttention{}, {}, rows).size(0) == 4);
+  CHECK_THROWS_WITH(unet(x, times, four, ip2p::PlainAttention{}, {}, rows),
+                    Contains("UNet: times[0]: expected [1, 16, 1, 1], found [2, 16, 1, 1]"));
+  CHECK_THROWS_WITH(unet(x, once, texts, ip2p::PlainAttention{}, {}, rows),
+                    Contains("UNet: texts[0]: expected keys and values [4, 2, tokens, 8]"));
+  CHECK_THROWS_WITH(unet(x, once, four, ip2p::PlainAttention{}, {}, rows.to(at::kFloat)),
+                    Contains("UNet: rows: expected int64 [R], found Float [4]"));
 }
 
 namespace {
@@ -199,6 +246,7 @@ TEST_CASE("An attention policy is asked at each layer, self before cross, with i
   std::vector<ip2p::AttentionSite> sites;
   const auto noted = unet(x, at::ones({1}), context, Notebook{&sites}, ip2p::Step{.index = 3, .count = 9});
   CHECK(at::equal(noted, unet(x, at::ones({1}), context)));
+  CHECK(at::equal(noted, unet(x, at::ones({1}), context, ip2p::AttentionReference(ip2p::PlainAttention{}))));
   REQUIRE(sites.size() == 8);  // one transformer going down, one in the middle, two going up; self and cross
   for (std::size_t i = 0; i < sites.size(); ++i) {
     INFO(i);

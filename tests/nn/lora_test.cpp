@@ -143,7 +143,13 @@ TEST_CASE("A LoRA that was removed, or whose scale is 0, leaves every bit as it 
     const auto before = outputs();
     const auto compare = [&](bool same) {
       const auto now = outputs();
-      for (std::size_t i = 0; i < now.size(); ++i) CHECK(at::equal(now[i], before[i]) == same);
+      for (std::size_t i = 0; i < now.size(); ++i) {
+        if (same) {
+          CHECK(at::equal(now[i], before[i]));
+        } else {  // by more than rounding, in bf16 too
+          CHECK(max_difference(now[i], before[i]) > 0.01 * deviation(before[i]));
+        }
+      }
     };
     auto applied = apply_lora(unet, text, lora("kohya"));
     compare(false);
@@ -182,7 +188,7 @@ TEST_CASE("What belongs to no layer is refused with the nearest names, or report
   const std::vector<std::string> unmatched{"lora_te2_x.alpha", wrong + ".alpha", wrong + ".lora_down.weight",
                                            wrong + ".lora_up.weight"};
   CHECK(applied.unmatched() == unmatched);
-  CHECK_FALSE(at::equal(evaluate(unet, "odd"), before));
+  CHECK(max_difference(evaluate(unet, "odd"), before) > 0.01 * deviation(before));  // not by rounding
   applied.remove();
 
   CHECK_THROWS_WITH(apply_lora(unet, lora("kohya")),

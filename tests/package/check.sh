@@ -51,11 +51,15 @@ case $case_name in
   install)
     rm -rf "$prefix"
     "$CMAKE" --install "$IP2P_BUILD" --prefix "$prefix"
+    # What compile-time messages point to.
+    found=$(find "$prefix" -path '*/docs/reference/concepts.md')
+    [ -n "$found" ] || fail "expected docs/reference/concepts.md among the installed files, found none"
     ;;
 
   installed)
-    configure consumer -DCMAKE_PREFIX_PATH="$prefix"
+    configure consumer -DCMAKE_PREFIX_PATH="$prefix" -DCONSUMER_OWN_PARTS=ON
     build_and_run consumer
+    "$here/consumer/build/own_parts"
     ;;
 
   moved)

@@ -8,7 +8,7 @@
 #include "ip2p/parallel/environment.hpp"
 #include "ip2p/parallel/no_communicator.hpp"
 #include "ip2p/testing/check_communicator.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/threads.hpp"
 
@@ -64,19 +64,17 @@ TEST_CASE("Processes start from the weights of rank 0 and make the update of the
     auto weight = at::full({2}, start).set_requires_grad(true);
     TrainingOptions options;
     options.optimiser.weight_decay = 0.0;
-    TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options, processes);
+    const auto loss = [&](std::int64_t, std::int64_t part, std::int64_t parts) {
+      const std::int64_t count = 6 / parts;
+      auto sum = weight.sum() * 0.0;
+      for (std::int64_t i = part * count; i < (part + 1) * count; ++i) {
+        sum = sum + (weight - static_cast<double>(i)).square().mean() / static_cast<double>(count);
+      }
+      return sum;
+    };
+    Trainer run(Parameters{{"weight"}, {weight}}, loss, ConstantRate{0.1}, options, processes);
     std::vector<double> losses;
-    run.run(
-        4,
-        [&](std::int64_t, std::int64_t part, std::int64_t parts) {
-          const std::int64_t count = 6 / parts;
-          auto sum = weight.sum() * 0.0;
-          for (std::int64_t i = part * count; i < (part + 1) * count; ++i) {
-            sum = sum + (weight - static_cast<double>(i)).square().mean() / static_cast<double>(count);
-          }
-          return sum;
-        },
-        [&](const TrainingProgress& progress) { losses.push_back(progress.loss); });
+    run.run(4, [&](const TrainingProgress& progress) { losses.push_back(progress.loss); });
     losses.push_back(weight[0].item<double>());
     return losses;
   };
@@ -93,12 +91,14 @@ TEST_CASE("Processes start from the weights of rank 0 and make the update of the
 }
 
 TEST_CASE("Other parameters on another process are refused before anything is changed", "[parallel]") {
-  CHECK_THROWS_WITH(as_processes(2, Defect::none,
-                                 [](const Threads& threads) {
-                                   auto weight = at::ones({2 + threads.rank()}).set_requires_grad(true);
-                                   TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, {}, threads);
-                                 }),
-                    Catch::Contains("same parameters on every process, found others on rank 1"));
+  CHECK_THROWS_WITH(
+      as_processes(2, Defect::none,
+                   [](const Threads& threads) {
+                     auto weight = at::ones({2 + threads.rank()}).set_requires_grad(true);
+                     const auto loss = [&](std::int64_t) { return weight.sum(); };
+                     Trainer run(Parameters{{"weight"}, {weight}}, loss, ConstantRate{0.1}, TrainingOptions{}, threads);
+                   }),
+      Catch::Contains("same parameters on every process, found others on rank 1"));
 }
 
 TEST_CASE("torchrun's variables name the place of a process", "[parallel]") {

@@ -4,11 +4,13 @@
 
 #include <cstdio>
 
+#include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/launch.hpp"
 
 int main() {
-  const auto processes = ip2p::launch();
-  const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(processes.local_rank()));
+  const auto place = ip2p::place_in_environment();
+  const auto processes = ip2p::launch(place);
+  const auto device = ip2p::device_for("cuda", place);
   const auto ranks = at::full({1}, processes.rank(), at::dtype(at::kFloat).device(device));
   processes.all_reduce(ranks);
   const auto size = static_cast<double>(processes.size());

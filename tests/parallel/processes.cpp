@@ -28,7 +28,9 @@
 #include "ip2p/parallel/launch.hpp"
 #include "ip2p/testing/check_communicator.hpp"
 #include "ip2p/train/adafactor.hpp"
+#include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/trainer.hpp"
+#include "ip2p/unet/unet.hpp"
 
 using namespace ip2p;
 
@@ -85,28 +87,28 @@ int train(const ProcessGroup& group, const std::string& folder, std::int64_t ste
   // Other weights on every process: those of rank 0 must win.
   const auto unet = tiny_unet(first_seed + static_cast<std::uint64_t>(group.rank()));
   Pairs pairs;
-  DiffusionLossOptions prediction;
-  prediction.batch = 8;
-  prediction.seed = 11;
+  const DiffusionLoss loss(unet, encode, pairs, UniformTimesteps{}, EpsPrediction{}, {.batch = 8, .seed = 11},
+                           ConditioningDropout{.2, .2, .2});
   TrainingOptionsOf<Optimiser> options;
   options.folder = group.rank() == 0 ? folder : folder + "/not-for-this-process";
   options.clip_norm = 1.0;
   options.accumulate = accumulate;
   options.shard_state = divided;
   options.asynchronous = accumulate == 1;  // checkpoints are written both ways
-  Trainer trainer(unet, encode, pairs, ConditioningDropout{.2, .2, .2}, ConstantRate{2e-4}, prediction, options,
-                  std::nullopt, shards, DiscreteSchedule(), group);
+  options.threads = shards;
+  options.prefetch.workers = shards > 1 ? 2 : 0;  // batches come both ways, too
+  Trainer trainer(Parameters().add(unet), loss, ConstantRate{2e-4}, options, group);
   const bool resumed = trainer.resume();
   const auto from = trainer.step();
   trainer.run(steps);
-  for (const auto& [name, tensor] : trainer.training().snapshot().tensors) {
+  for (const auto& [name, tensor] : trainer.snapshot().tensors) {
     const auto of_first = tensor.clone();
     group.broadcast(of_first, 0);
     require(of_first.equal(tensor), "rank {}: {}: expected the bits of rank 0", group.rank(), name);
   }
   require(group.rank() == 0 || !std::filesystem::exists(options.folder), "expected rank 0 alone to write, found {}",
           options.folder.string());
-  const auto& run = trainer.training();
+  const auto& run = trainer;
   auto snapshot = run.snapshot();
   for (auto& [name, tensor] : snapshot.tensors) tensor = tensor.clone();
   trainer.with_average([&] {
@@ -128,7 +130,7 @@ int train(const ProcessGroup& group, const std::string& folder, std::int64_t ste
           "rank {}: expected its share of {} bytes of state, found {}", group.rank(), all, bytes);
   say(group, "holds {} of {} bytes of optimiser state and averages", bytes, all);
   say(group, "{} from step {} to {}, last loss {:.6f}, the bits of rank 0 everywhere", resumed ? "resumed" : "trained",
-      from, trainer.step(), trainer.training().curve().points().back().loss);
+      from, trainer.step(), trainer.curve().points().back().loss);
   return 0;
 }
 
@@ -138,13 +140,12 @@ int train_with_restarts(const ProcessGroup& group, const std::string& folder, st
                         std::int64_t at_step) {
   const auto unet = tiny_unet(first_seed);
   Pairs pairs;
-  DiffusionLossOptions prediction;
-  prediction.batch = 4;
+  const DiffusionLoss loss(unet, encode, pairs, UniformTimesteps{}, EpsPrediction{}, {.batch = 4},
+                           ConditioningDropout{.2, .2, .2});
   TrainingOptions options;
   options.folder = folder;
   options.checkpoint_every = 2;
-  Trainer trainer(unet, encode, pairs, ConditioningDropout{.2, .2, .2}, ConstantRate{2e-4}, prediction, options,
-                  std::nullopt, 1, DiscreteSchedule(), group);
+  Trainer trainer(Parameters().add(unet), loss, ConstantRate{2e-4}, options, group);
   const char* restarts = std::getenv("TORCHELASTIC_RESTART_COUNT");
   const bool first_start = restarts == nullptr || std::string(restarts) == "0";
   trainer.resume();
@@ -188,13 +189,11 @@ int compare(const std::string& one, const std::string& other, double tolerance) 
 /// One trained number, with `at_step(step, loss)` in the way of each loss.
 template <class AtStep>
 void train_a_number(const ProcessGroup& group, at::Tensor weight, TrainingOptions options, AtStep&& at_step) {
-  TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options, group);
-  run.run(
-      6,
-      [&](std::int64_t step, std::int64_t part, std::int64_t parts) {
-        return at_step(step, (weight - static_cast<double>(part)).square().sum());
-      },
-      [&](const TrainingProgress& progress) { say(group, "step {}", progress.step); });
+  const auto loss = [&](std::int64_t step, std::int64_t part, std::int64_t) {
+    return at_step(step, (weight - static_cast<double>(part)).square().sum());
+  };
+  Trainer run(Parameters{{"weight"}, {weight}}, loss, ConstantRate{0.1}, options, group);
+  run.run(6, [&](const TrainingProgress& progress) { say(group, "step {}", progress.step); });
 }
 
 /// The loss of the last rank is not a number from the third update on.

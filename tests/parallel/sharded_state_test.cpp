@@ -12,7 +12,7 @@
 #include "ip2p/core/random.hpp"
 #include "ip2p/parallel/no_communicator.hpp"
 #include "ip2p/train/adafactor.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 #include "support/threads.hpp"
@@ -72,9 +72,10 @@ template <class Optimiser, class Processes>
 Checkpoint train(const Processes& processes, const std::filesystem::path& folder, std::int64_t steps, bool shard,
                  bool asynchronous = false) {
   const Model model(static_cast<std::uint64_t>(processes.rank() + 1));
-  TrainingRun run(model.parameters, ConstantRate{0.02}, options_in<Optimiser>(folder, shard, asynchronous), processes);
+  Trainer run(model.parameters, model, ConstantRate{0.02}, options_in<Optimiser>(folder, shard, asynchronous),
+              processes);
   run.resume();
-  run.run(steps, model);
+  run.run(steps);
   auto snapshot = run.snapshot();
   for (auto& [name, tensor] : snapshot.tensors) tensor = tensor.clone();
   return snapshot;
@@ -158,13 +159,13 @@ TEST_CASE("Checkpoints fit any number of processes, with divided state or not", 
 
 TEST_CASE("Each process holds its share of the optimiser's state and averages", "[parallel]") {
   const Model model;
-  const TrainingRun whole(model.parameters, ConstantRate{0.02}, options_in<AdamW>({}, true));
+  const Trainer whole(model.parameters, model, ConstantRate{0.02}, options_in<AdamW>({}, true));
   CHECK(bytes_of_state(whole) == 12 * model.parameters.elements() + 4 * 7);
   for (const std::int64_t size : {2, 4}) {
     std::vector<std::int64_t> bytes(static_cast<std::size_t>(size));
     as_processes(size, Defect::none, [&](const Threads& threads) {
       const Model mine;
-      const TrainingRun run(mine.parameters, ConstantRate{0.02}, options_in<AdamW>({}, true), threads);
+      const Trainer run(mine.parameters, mine, ConstantRate{0.02}, options_in<AdamW>({}, true), threads);
       bytes[static_cast<std::size_t>(threads.rank())] = bytes_of_state(run);
     });
     CHECK(std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0}) == bytes_of_state(whole));
@@ -181,8 +182,8 @@ TEST_CASE("Averages take the place of weights and give way again where processes
   }
   as_processes(2, Defect::none, [&](const Threads& threads) {
     const Model model;
-    TrainingRun run(model.parameters, ConstantRate{0.02}, options_in<AdamW>({}, true), threads);
-    run.run(4, model);
+    Trainer run(model.parameters, model, ConstantRate{0.02}, options_in<AdamW>({}, true), threads);
+    run.run(4);
     const auto weights = run.snapshot().tensors;
     std::map<std::string, at::Tensor> before;
     for (const auto& [name, tensor] : weights) before.emplace(name, tensor.clone());
@@ -208,7 +209,7 @@ TEST_CASE("Averages take the place of weights and give way again where processes
     // A state that everyone is given.
     auto state = run.snapshot();
     for (auto& [name, tensor] : state.tensors) tensor = tensor.clone();
-    run.run(6, model);
+    run.run(6);
     run.restore(state);
     for (const auto& [name, tensor] : run.snapshot().tensors) {
       require(tensor.equal(before.at(name)), "{}: expected the bits that were restored", name);
@@ -226,9 +227,10 @@ TEST_CASE("Where rank 0 cannot write or read its checkpoint, all processes stop"
       as_processes(2, Defect::none, [&](const Threads& threads) {
         const Model model;
         const auto folder = threads.rank() == 0 ? scratch / "file/inside" : std::filesystem::path();
-        TrainingRun run(model.parameters, ConstantRate{0.02}, options_in<AdamW>(folder, shard, asynchronous), threads);
+        Trainer run(model.parameters, model, ConstantRate{0.02}, options_in<AdamW>(folder, shard, asynchronous),
+                    threads);
         try {
-          run.run(2, model);
+          run.run(2);
         } catch (const std::exception& error) {
           words[static_cast<std::size_t>(threads.rank())] = error.what();
         }
@@ -241,8 +243,9 @@ TEST_CASE("Where rank 0 cannot write or read its checkpoint, all processes stop"
   train<AdamW>(NoCommunicator{}, scratch / "run", 2, false);
   as_processes(2, Defect::none, [&](const Threads& threads) {
     const auto weight = at::full({3}, 2.0).set_requires_grad(true);
-    TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1},
-                    options_in<AdamW>(threads.rank() == 0 ? scratch / "run" : std::filesystem::path(), true), threads);
+    const auto loss = [&](std::int64_t) { return weight.sum(); };
+    Trainer run(Parameters{{"weight"}, {weight}}, loss, ConstantRate{0.1},
+                options_in<AdamW>(threads.rank() == 0 ? scratch / "run" : std::filesystem::path(), true), threads);
     try {
       run.resume();
       fail("expected a refusal");
@@ -262,7 +265,8 @@ TEST_CASE("State is divided for parameters of one dtype only", "[parallel]") {
           [](const Threads& threads) {
             const auto a = at::zeros({2}).set_requires_grad(true);
             const auto b = at::zeros({2}, at::kDouble).set_requires_grad(true);
-            TrainingRun run(Parameters{{"a", "b"}, {a, b}}, ConstantRate{0.1}, options_in<AdamW>({}, true), threads);
+            const auto loss = [&](std::int64_t) { return a.sum() + b.sum(); };
+            Trainer run(Parameters{{"a", "b"}, {a, b}}, loss, ConstantRate{0.1}, options_in<AdamW>({}, true), threads);
           }),
       Catch::Contains("parameters of one dtype where processes divide their state") &&
           Catch::Contains("Float and Double"));

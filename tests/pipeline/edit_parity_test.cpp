@@ -49,7 +49,7 @@ struct EditCase {
   nlohmann::json settings;
   std::vector<std::string> prompts;
   std::vector<Image> photos;
-  EditOptions options;
+  RunSettings options;
   DualGuidance guidance;
 };
 
@@ -58,8 +58,7 @@ auto pipeline(Sampler sampler, Guidance guidance, at::ScalarType dtype = at::kFl
   const auto files = ModelFiles::open(fixture("pipeline/fixtures/tiny-ip2p"));
   const LoadOptions options{.dtype = dtype};
   return EditPipeline(load<ClipTextEncoder>(files, options), load<KlAutoencoder>(files, options),
-                      load<UNet>(files, options), sampler, guidance,
-                      scheduler_config_from_json(files.config("scheduler"), "scheduler_config.json"));
+                      load<UNet>(files, options), diffusion_of(files, Numerics::diffusers), sampler, guidance);
 }
 
 /// Pictures may differ by one level where a value lies next to a rounding boundary, and in few places only.
@@ -116,7 +115,7 @@ TEST_CASE("EditPipeline agrees with diffusers after every step", "[pipeline][par
     const auto sigmas = c.tensor("sigmas");
     const auto timesteps = c.tensor("timesteps");
     REQUIRE(static_cast<std::int64_t>(steps.size()) == expected.size(0));
-    const auto schedule = LinearSigmas::from_config(edit.scheduler);
+    const auto& schedule = edit.diffusion.schedule;
     for (std::size_t i = 0; i < steps.size(); ++i) {
       INFO("step " << i);
       const auto row = static_cast<std::int64_t>(i);
@@ -132,9 +131,11 @@ TEST_CASE("EditPipeline agrees with diffusers after every step", "[pipeline][par
 TEST_CASE("EditPipeline with Karras noise levels equals diffusers with use_karras_sigmas", "[pipeline][parity]") {
   const EditCase c("karras");
   auto edit = pipeline(Euler{}, c.guidance);
+  const auto files = ModelFiles::open(fixture("pipeline/fixtures/tiny-ip2p"));
+  edit.diffusion.schedule =
+      KarrasSigmas::from_config(scheduler_config_from_json(files.config("scheduler"), "scheduler_config.json"));
   TorchNoise unused(0);
-  const auto latents = edit.sample(edit.prepare(c.photos, c.options), c.prompts, c.options,
-                                   KarrasSigmas::from_config(edit.scheduler), unused);
+  const auto latents = edit.sample(edit.prepare(c.photos, c.options), c.prompts, c.options, unused);
   CHECK(max_difference(latents, c.tensor("latents")) < 2e-3);
 }
 
@@ -153,8 +154,7 @@ TEST_CASE("EditPipeline draws a batch as diffusers does, from one generator or f
   const EditCase one("ancestral-batch");
   auto edit = pipeline(EulerAncestral{}, one.guidance);
   TorchNoise noise(one.settings.at("seeds").get<std::uint64_t>());
-  const auto latents = edit.sample(edit.prepare(one.photos, one.options), one.prompts, one.options,
-                                   LinearSigmas::from_config(edit.scheduler), noise);
+  const auto latents = edit.sample(edit.prepare(one.photos, one.options), one.prompts, one.options, noise);
   CHECK(max_difference(latents, one.tensor("latents")) < 2e-3);
 
   const EditCase each("ancestral-seeds");

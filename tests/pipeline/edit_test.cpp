@@ -21,24 +21,26 @@
 #include "pipeline/tiny_models.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
+#include "support/reference.hpp"
 
 namespace {
 
 using namespace ip2p;
+using ip2p::testing::max_difference;
 using ip2p::testing::tiny_files;
 using ip2p::testing::tiny_photo;
 
 auto tiny_pipeline() {
   const auto model = tiny_files();
-  return EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model)};
+  return EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model), diffusion_of(model)};
 }
 
-const EditOptions quick_edit{.steps = 3, .seed = 5, .resolution = 64};
+const RunSettings quick_edit{.steps = 3, .seed = 5, .resolution = 64};
 
 /// A UNet that counts the samples that it was evaluated on.
 struct Counted : UNet {
   Counted(UNet unet, std::int64_t* count) : UNet(std::move(unet)), samples(count) {}
-  template <AttentionPolicy Attention = PlainAttention>
+  template <class Attention = PlainAttention>
   at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
                         const Attention& attend = {}, const Step& step = {}) const {
     *samples += x.size(0);
@@ -66,7 +68,7 @@ struct CountingEveryRow : CountingRows {
   static constexpr bool uniform_over_branches = false;
 };
 
-/// Overflows in 16 bits, as some published autoencoders do; remembers what it was moved to.
+/// Overflows in 16 bits, as some published autoencoders do.
 struct Overflowing : KlAutoencoder {
   explicit Overflowing(KlAutoencoder codec) : KlAutoencoder(std::move(codec)) {}
   [[nodiscard]] at::Tensor decode(const at::Tensor& z) const {
@@ -134,7 +136,8 @@ TEST_CASE("Progress is reported each step and a stop is heeded before the next",
 TEST_CASE("Branches of zero weight are not evaluated, and guidance is never switched off silently", "[pipeline]") {
   const auto model = tiny_files();
   std::int64_t samples = 0;
-  EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), Counted(load<UNet>(model), &samples)};
+  EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), Counted(load<UNet>(model), &samples),
+                    diffusion_of(model)};
   const auto evaluated = [&](double image_scale, double text_scale) {
     samples = 0;
     edit.guidance = {.image_scale = image_scale, .text_scale = text_scale};
@@ -148,12 +151,12 @@ TEST_CASE("Branches of zero weight are not evaluated, and guidance is never swit
   CHECK(evaluated(1.5, 0.0).first == 6);  // s_T = 0: e(image, text) has no weight
   const auto [one, unguided] = evaluated(1.0, 1.0);
   CHECK(one == 3);
-  // Scales at and below 1 still guide.
-  CHECK_FALSE(at::equal(evaluated(0.8, 1.0).second, unguided));
-  CHECK_FALSE(at::equal(evaluated(1.0, 0.5).second, unguided));
+  // Scales at and below 1 still guide, by more than the rounding of another batch.
+  CHECK(max_difference(evaluated(0.8, 1.0).second, unguided) > 1e-3);
+  CHECK(max_difference(evaluated(1.0, 0.5).second, unguided) > 1e-3);
 
-  EditPipeline plain{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model), EulerAncestral{},
-                     NoGuidance{}};
+  EditPipeline plain{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model),
+                     diffusion_of(model),          EulerAncestral{},           NoGuidance{}};
   CHECK(at::equal(plain.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick_edit).latents,
                   unguided));
 }
@@ -162,12 +165,11 @@ TEST_CASE("Branches with one input share what comes before the first text", "[pi
   auto edit = tiny_pipeline();
   const auto images = edit.prepare(std::vector{tiny_photo(), tiny_photo(64, 64, 3)}, quick_edit);
   const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
-  const LogLinearSigmas schedule;
   auto options = quick_edit;
   options.steps = 1;
   const auto run = [&](auto attention) {
     TorchNoise noise(options.seed);
-    return edit.sample(images, prompts, options, schedule, noise, attention);
+    return edit.sample(images, prompts, options, noise, attention);
   };
   std::map<std::int64_t, std::int64_t> self, cross;
   std::vector<std::size_t> branches;
@@ -199,8 +201,7 @@ TEST_CASE("Branches with one input share what comes before the first text", "[pi
 TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
   auto edit = tiny_pipeline();
   const std::vector<std::string> prompts{"make it snowy"};
-  const LogLinearSigmas schedule;
-  const auto sigmas = schedule.sigmas(3);
+  const auto sigmas = edit.diffusion.schedule.sigmas(3);
   auto conditioning = edit.encode_text(prompts);
   conditioning.image = edit.encode_images(edit.prepare(std::vector{tiny_photo()}, quick_edit));
   const auto run = [&](const at::Tensor& null_text) {
@@ -208,12 +209,12 @@ TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
     const auto start = noise.normal({1, 4, 8, 8}, 0).mul(sigmas.front());
     Conditioning changed = conditioning;
     changed.null_text = null_text;
-    return edit.denoise(start, sigmas, changed, schedule, noise);
+    return edit.denoise(start, sigmas, changed, noise);
   };
   const auto null_text = conditioning.null_text.contiguous();
   const auto plain = run(null_text);
   CHECK(at::equal(run(at::stack({null_text, null_text, null_text})), plain));
-  CHECK_FALSE(at::equal(run(at::stack({null_text, null_text, null_text * 2})), plain));
+  CHECK(max_difference(run(at::stack({null_text, null_text, null_text * 2})), plain) > 1e-3);
   CHECK_THROWS_WITH(run(at::stack({null_text, null_text})),
                     Contains("null text: expected one for each of 3 steps, found 2"));
   CHECK_THROWS_WITH(run(null_text.narrow(1, 0, 5)), Contains("conditioning: expected text"));
@@ -233,8 +234,8 @@ TEST_CASE("Given latents are the start noise, and come back in the shape that wa
   auto options = quick_edit;
   TorchNoise noise(options.seed);
   options.latents = noise.normal({1, 4, 8, 8}, 0);
-  EditPipeline euler{edit.text_encoder(), edit.codec(), edit.unet(), Euler{}, DualGuidance{1.0, 1.0}};
-  CHECK(euler(tiny_photo(), "x", options) == euler(tiny_photo(), "x", quick_edit));
+  // The draw that they replace is taken all the same, so that ancestral noise is that of the seed's own run.
+  CHECK(edit(tiny_photo(), "x", options) == edit(tiny_photo(), "x", quick_edit));
   options.latents = at::zeros({1, 4, 8, 9});
   CHECK_THROWS_WITH(edit(tiny_photo(), "x", options), Contains("latents: expected [1, 4, 8, 8], found [1, 4, 8, 9]"));
 }
@@ -251,8 +252,11 @@ TEST_CASE("Sizes and rounding follow the chosen program", "[pipeline]") {
   // A codec that decodes to 0.5 / 255 steps tells truncation from rounding.
   auto edit = tiny_pipeline();
   const auto latents = at::randn({1, 4, 4, 4});
-  const auto cut = edit.decode(latents, Numerics::released);
-  const auto rounded = edit.decode(latents, Numerics::diffusers);
+  const auto cut = edit.decode(latents, Rounding::truncate);
+  const auto rounded = edit.decode(latents, Rounding::nearest);
+  CHECK((edit.decode(latents) == cut));
+  edit.defaults.numerics = Numerics::diffusers;
+  CHECK((edit.decode(latents) == rounded));
   std::int64_t up = 0;
   for (std::size_t i = 0; i < cut[0].pixels.size(); ++i) {
     const int difference = rounded[0].pixels[i] - cut[0].pixels[i];
@@ -265,7 +269,8 @@ TEST_CASE("Sizes and rounding follow the chosen program", "[pipeline]") {
 TEST_CASE("Models loaded on demand and tiled codecs fit the same pipeline", "[pipeline]") {
   const auto model = tiny_files();
   auto edit = tiny_pipeline();
-  EditPipeline frugal{OnDemand<ClipTextEncoder>(model), Tiled(OnDemand<KlAutoencoder>(model), 8, 2), load<UNet>(model)};
+  EditPipeline frugal{OnDemand<ClipTextEncoder>(model), Tiled(OnDemand<KlAutoencoder>(model), 8, 2), load<UNet>(model),
+                      diffusion_of(model)};
   CHECK(frugal(tiny_photo(), "make it snowy", quick_edit) == edit(tiny_photo(), "make it snowy", quick_edit));
 }
 
@@ -274,19 +279,19 @@ TEST_CASE("Weights kept in 16 bits give nearly the picture of fp32", "[pipeline]
   const LoadOptions narrow{.dtype = at::kFloat, .storage = at::kHalf};
   auto edit = tiny_pipeline();
   EditPipeline half{OnDemand<ClipTextEncoder>(model, narrow), OnDemand<KlAutoencoder>(model, narrow),
-                    load<UNet>(model, narrow)};
+                    load<UNet>(model, narrow), diffusion_of(model)};
   const auto a = edit.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick_edit).latents;
   const auto b = half.run(std::vector{tiny_photo()}, std::vector<std::string>{"make it snowy"}, quick_edit).latents;
   CHECK((a - b).abs().max().item<double>() < 0.02 * a.abs().max().item<double>());
 }
 
-TEST_CASE("A codec that overflows in 16 bits goes over to fp32", "[pipeline]") {
+TEST_CASE("A codec that overflows in 16 bits is evaluated in fp32, and stays as it is", "[pipeline]") {
   const auto model = tiny_files();
   EditPipeline edit{load<ClipTextEncoder>(model), Overflowing(load<KlAutoencoder>(model, {.dtype = at::kBFloat16})),
-                    load<UNet>(model)};
+                    load<UNet>(model), diffusion_of(model)};
   const auto first = edit(tiny_photo(), "x", quick_edit);
-  CHECK(edit.codec().dtype() == at::kFloat);
-  CHECK(edit(tiny_photo(), "x", quick_edit).width == first.width);
+  CHECK(edit.codec().dtype() == at::kBFloat16);
+  CHECK(edit(tiny_photo(), "x", quick_edit) == first);
 }
 
 TEST_CASE("Broken weights are an error that names the first bad layer, not a black picture", "[pipeline]") {
@@ -298,14 +303,14 @@ TEST_CASE("Broken weights are an error that names the first bad layer, not a bla
   {
     auto unet = load<UNet>(model, {.inference = false});
     damaged("mid_block.resnets.1.conv2.bias", unet.module());
-    EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), unet};
+    EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), unet, diffusion_of(model)};
     CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick_edit),
                       Contains("step 1 of 3") && Contains("first in unet.mid_block.resnets.1.conv2"));
   }
   {
     auto codec = load<KlAutoencoder>(model, {.inference = false});
     damaged("decoder.mid_block.resnets.0.conv1.bias", codec.module());
-    EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model)};
+    EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model), diffusion_of(model)};
     CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick_edit),
                       Contains("vae decoder") && Contains("first in vae.decoder.mid_block.resnets.0.conv1"));
   }
@@ -314,7 +319,7 @@ TEST_CASE("Broken weights are an error that names the first bad layer, not a bla
     for (const auto* name : {"decoder.conv_out.weight", "decoder.conv_out.bias"}) {
       codec.module().named_parameters()[name].zero_();
     }
-    EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model)};
+    EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model), diffusion_of(model)};
     CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick_edit), Contains("one colour everywhere"));
   }
 }
@@ -331,6 +336,7 @@ TEST_CASE("Options out of range and models of another kind are refused", "[pipel
 
   const auto model = tiny_files();
   const auto text_to_image = ModelFiles::open(ip2p::testing::fixture("unet/fixtures/sd1-4ch"));
-  CHECK_THROWS_WITH((EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(text_to_image)}),
+  CHECK_THROWS_WITH((EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(text_to_image),
+                                  diffusion_of(model)}),
                     Contains("expected a UNet with 8 input channels") && Contains("text-to-image"));
 }

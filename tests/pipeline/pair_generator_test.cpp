@@ -13,7 +13,7 @@ namespace {
 using namespace ip2p;
 using namespace ip2p::testing;
 
-const PairOptions quick_pairs{.steps = 6, .width = 64, .height = 64};
+const RunSettings quick_pairs{.steps = 6, .resolution = 64};
 const std::string before = "a red balloon";
 const std::string after = "a blue balloon at night";
 
@@ -61,7 +61,7 @@ TEST_CASE("The images of a pair are those of text to image with shared noise", "
   const auto pair = generate.latents(before, after, {&sample, 1});
   const std::vector<std::string> prompts{before, after};
   SharedNoise noise(CounterNoise(std::vector<std::uint64_t>{3}), 2);
-  const auto alone = pipeline.sample(prompts, {.steps = 6, .width = 64, .height = 64}, LogLinearSigmas{}, noise);
+  const auto alone = pipeline.sample(prompts, quick_pairs, noise);
   CHECK(max_difference(pair, alone) < 2e-4 * deviation(alone));
 }
 

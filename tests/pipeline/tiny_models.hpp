@@ -3,6 +3,7 @@
 #include <ATen/ops/cat.h>
 
 #include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/pipeline/inversion.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/text_to_image.hpp"
 #include "ip2p/unet/unet.hpp"
@@ -39,7 +40,16 @@ inline UNet tiny_unet(std::int64_t channels) {
 template <class Sampler = EulerAncestral>
 auto tiny_text_to_image(Sampler sampler = {}) {
   const auto files = tiny_files();
-  return TextToImagePipeline{load<ClipTextEncoder>(files), load<KlAutoencoder>(files), tiny_unet(4), sampler};
+  return TextToImagePipeline{load<ClipTextEncoder>(files), load<KlAutoencoder>(files), tiny_unet(4),
+                             diffusion_of(files), sampler};
+}
+
+/// The same over the timesteps that inversion was published with.
+template <class Sampler = EulerAncestral>
+auto tiny_inverter(Sampler sampler = {}) {
+  auto pipeline = tiny_text_to_image(sampler);
+  pipeline.diffusion.schedule = ddim_schedule({});
+  return pipeline;
 }
 
 /// A picture with structure everywhere.

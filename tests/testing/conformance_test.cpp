@@ -1,10 +1,16 @@
 #include "ip2p/testing/conformance.hpp"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/zeros_like.h>
+
 #include <cmath>
+#include <memory>
 #include <numbers>
 
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/guidance/guided.hpp"
+#include "ip2p/sampling/ancestral_step.hpp"
 #include "ip2p/sampling/denoiser.hpp"
 #include "ip2p/sampling/euler.hpp"
 #include "ip2p/sampling/euler_ancestral.hpp"
@@ -18,6 +24,7 @@ namespace {
 using namespace ip2p;
 using testing::check_guidance;
 using testing::check_noise;
+using testing::check_optimiser;
 using testing::check_sampler;
 using testing::check_schedule;
 
@@ -44,7 +51,12 @@ enum class Defect {
   forgets_dtype,
   batch_noise,
   shapeless,
-  unrevised
+  unrevised,
+  old_sigma,
+  told_next_sigma,
+  told_first_step,
+  first_draw,
+  draws_twice
 };
 
 /// A Euler sampler with one defect.
@@ -58,9 +70,22 @@ struct FlawedSampler {
     if (defect == Defect::changes_x) x.add_(0.5);
     for (const Step& at : steps_of(sigmas)) {
       if (defect != Defect::deaf) hooks.check(at);
-      at::Tensor x0 = defect == Defect::shapeless ? denoiser(x, at) : denoise(denoiser, x, at);
-      if (defect == Defect::shapeless) x0 = x0.expand_as(x);
-      x = euler_step(x, x0, at.sigma, at.sigma_next);
+      if (defect == Defect::old_sigma || defect == Defect::none) {
+        x = heun_step(denoiser, x, at);
+      } else {
+        Step seen = at;
+        if (defect == Defect::told_next_sigma && at.sigma_next > 0.0) seen.sigma = at.sigma_next;
+        if (defect == Defect::told_first_step) seen.index = 0;
+        at::Tensor x0 = defect == Defect::shapeless ? denoiser(x, at) : denoise(denoiser, x, seen);
+        if (defect == Defect::shapeless) x0 = x0.expand_as(x);
+        const bool ancestral = defect == Defect::first_draw || defect == Defect::draws_twice;
+        const auto [down, up] = ancestral_step(at.sigma, at.sigma_next, ancestral ? 1.0 : 0.0);
+        x = euler_step(x, x0, at.sigma, down);
+        if (defect == Defect::first_draw && up > 0.0) x = x.add(rng.normal(x.sizes(), 1).to(x.options()), up);
+        if (defect == Defect::draws_twice && up > 0.0) {
+          x = x.add(step_noise(rng, x, at), up * 0.6).add(step_noise(rng, x, at), up * 0.8);
+        }
+      }
       if (defect == Defect::last_noise) x = x.add(step_noise(rng, x, at), 0.01);
       if (defect == Defect::impure) x = x.mul(1.0 + 1e-6 * ++calls);
       if (defect == Defect::batch_noise) x = x.add(x.mean(), at.sigma_next * 0.1);
@@ -75,6 +100,18 @@ struct FlawedSampler {
     if (defect == Defect::residue) x = x.mul(1.001);
     if (defect == Defect::forgets_dtype) x = x.to(at::kFloat);
     return x;
+  }
+
+ private:
+  /// Karras et al. 2022, algorithm 1, whose second evaluation is at the next noise level.
+  template <class Denoiser>
+  at::Tensor heun_step(Denoiser& denoiser, const at::Tensor& x, const Step& at) const {
+    const auto first = slope(x, denoise(denoiser, x, at), at.sigma);
+    const auto next = x.add(first, at.sigma_next - at.sigma);
+    if (at.sigma_next == 0.0) return next;
+    const auto told = defect == Defect::old_sigma ? at : evaluated_at(at, at.sigma_next);
+    const auto second = slope(next, denoise(denoiser, next, told), at.sigma_next);
+    return x.add(first.add(second), 0.5 * (at.sigma_next - at.sigma));
   }
 };
 
@@ -102,12 +139,24 @@ struct FlawedGuidance {
     if (Flaw == 3) full.add_(0.25);
     if (Flaw == 4) return null.add(full.sub(null), scale).to(at::kDouble);
     if (Flaw == 5) return null.add(full.sub(null).sub(full.sub(null).mean()), scale);
+    if (Flaw == 10) return full.add(null.sub(full), scale);
     return null.add(full.sub(null), Flaw == 6 ? 2.0 : scale);
   }
   std::array<double, 2> weights(const Step&) const {
     if (Flaw == 8) return {scale, -scale};
     if (Flaw == 9) return {scale + 1.0, -scale};
+    if (Flaw == 10) return {1.0 - scale, scale};
     return {scale, 1.0 - scale};
+  }
+};
+
+/// `DualGuidance` that takes the branch of the image for the one without conditions, and the other way round.
+struct SwappedGuidance {
+  static constexpr auto branches = DualGuidance::branches;
+  double image_scale = 1.5, text_scale = 7.5;
+  at::Tensor combine(const at::Tensor& stacked, const Step&) const {
+    const auto [full, null, image] = detail::split_branches<3>(stacked);
+    return null.add(full.sub(image), text_scale).add(image.sub(null), image_scale);
   }
 };
 
@@ -116,7 +165,15 @@ struct FlawedNoise {
   CounterNoise noise{1};
   std::shared_ptr<int> shared = std::make_shared<int>(0);
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
-    at::Tensor value = noise.normal(shape, flaw == 1 ? 0 : draw);
+    at::Tensor value = noise.normal(shape, flaw == 1 ? 0 : flaw == 8 ? draw % 4 : draw);
+    if (flaw == 7) value = value.narrow(0, 0, 1).expand_as(value);
+    if (flaw == 9 && value.dim() == 4 && value.size(1) % 2 == 0) {  // antithetic within a sample
+      const auto half = value.narrow(1, 0, value.size(1) / 2);
+      value = at::cat({half, half.neg()}, 1);
+    }
+    if (flaw == 10) value = at::cat({value.narrow(0, 0, 1), value.narrow(0, 0, 1).neg()});  // and between samples
+    if (flaw == 11 && value.dim() == 4)
+      value = at::cat({value, value.flip(3)}, 3).narrow(3, value.size(3) / 2, value.size(3));
     if (flaw == 2) value = value.to(at::kDouble);
     if (flaw == 3) value = value.add(0.1);
     if (flaw == 4) value = value.mul(1.1);
@@ -124,6 +181,39 @@ struct FlawedNoise {
     if (flaw == 6) value = value.mul(1.0 + 1e-6 * ++*shared);
     return value;
   }
+};
+
+enum class DescentFlaw { none, wrong_sign, ignores_rate, ignores_options };
+
+/// Descent with momentum.
+template <DescentFlaw flaw>
+class FlawedDescent {
+ public:
+  struct Options {
+    double beta = 0.9;
+  };
+  FlawedDescent(std::vector<at::Tensor> parameters, const Options& options)
+      : parameters_(std::move(parameters)), options_(options) {
+    if (flaw == DescentFlaw::ignores_options) options_ = {};
+    for (const auto& parameter : parameters_) velocities_.push_back(at::zeros_like(parameter));
+  }
+  void step(double rate) {
+    const at::NoGradGuard no_grad;
+    if (flaw == DescentFlaw::ignores_rate) rate = 0.01;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      if (!parameters_[i].grad().defined()) continue;
+      velocities_[i].mul_(options_.beta).add_(parameters_[i].grad());
+      parameters_[i].sub_(velocities_[i], flaw == DescentFlaw::wrong_sign ? -rate : rate);
+    }
+  }
+  void zero_gradients() {
+    for (auto& parameter : parameters_) parameter.mutable_grad().reset();
+  }
+  std::vector<OptimiserState> state() const { return {{"velocity", velocities_}}; }
+
+ private:
+  std::vector<at::Tensor> parameters_, velocities_;
+  Options options_;
 };
 
 }  // namespace
@@ -139,6 +229,8 @@ TEST_CASE("The conformance kit accepts a sound policy of a user", "[testing]") {
   check_sampler(FlawedSampler{Defect::none});
   check_guidance(FlawedGuidance<0>{}, FlawedGuidance<0>{1.0});
   check_noise(FlawedNoise{0});
+  check_noise(FlawedNoise{0}, 1);
+  check_optimiser<FlawedDescent<DescentFlaw::none>>({}, {{.beta = 0.5}});
 }
 
 TEST_CASE("check_sampler names the broken law", "[testing]") {
@@ -157,6 +249,11 @@ TEST_CASE("check_sampler names the broken law", "[testing]") {
   broken(Defect::deaf, "a requested stop throws Cancelled");
   broken(Defect::trusting, "unsound noise levels are refused");
   broken(Defect::shapeless, "a denoiser that answers another shape is refused");
+  broken(Defect::old_sigma, "the denoiser is told the noise level of what it is shown\": told 14.6, shown ");
+  broken(Defect::told_next_sigma, "the denoiser is told the noise level of what it is shown");
+  broken(Defect::told_first_step, "the denoiser is told the step");
+  broken(Defect::first_draw, "step i adds draw i + 1 of the noise, asked for once\": step 1 asked for draw 1");
+  broken(Defect::draws_twice, "step i adds draw i + 1 of the noise, asked for once\": step 0 asked for draw 1, 1");
 }
 
 TEST_CASE("check_schedule names the broken law", "[testing]") {
@@ -171,6 +268,7 @@ TEST_CASE("check_schedule names the broken law", "[testing]") {
   broken([](std::int64_t) { return std::vector<double>{NAN, 0.0}; }, 1.0, "finite noise levels");
   broken([](std::int64_t n) { return testing::test_sigmas(n); }, NAN, "timesteps are finite");
   broken([](std::int64_t n) { return testing::test_sigmas(n); }, -1.0, "timesteps do not rise where sigma falls");
+  broken([](std::int64_t n) { return testing::test_sigmas(n); }, 0.0, "timesteps tell noise levels apart");
   broken([](std::int64_t n) { return testing::test_sigmas(n < 1 ? 1 : n); }, 1.0, "fewer than one step is refused");
 }
 
@@ -186,7 +284,15 @@ TEST_CASE("check_guidance names the broken law", "[testing]") {
   broken(FlawedGuidance<7>{}, "the fully conditioned branch is the first");
   broken(FlawedGuidance<8>{}, "the weights sum to 1");
   broken(FlawedGuidance<9>{}, "combine equals the weighted sum");
+  broken(FlawedGuidance<10>{}, "the result goes towards what the conditionings add, never away from it");
   require_broken([] { check_guidance(FlawedGuidance<0>{}, FlawedGuidance<0>{2.0}); }, "with all scales 1");
+  // Only its scales tell which of two branches stands for what.
+  check_guidance(SwappedGuidance{}, SwappedGuidance{1.0, 1.0});
+  require_broken(
+      [] {
+        check_guidance(SwappedGuidance{}, SwappedGuidance{1.0, 1.0}, {.text = 7.5, .image = 1.5});
+      },
+      "the result goes along each conditioning as far as its scale says");
 }
 
 TEST_CASE("check_noise names the broken law", "[testing]") {
@@ -199,6 +305,19 @@ TEST_CASE("check_noise names the broken law", "[testing]") {
   broken(4, "variance 1");
   broken(5, "fourth moment 3");
   broken(6, "equal sources give equal bits");
+  broken(7, "samples are independent");
+  broken(8, "draws are independent");
+  broken(9, "values of a sample are independent");
+  broken(10, "samples are independent");
+  broken(11, "values of a sample are independent");
+  require_broken([] { check_noise(FlawedNoise{0}, 4, 2); }, "samples of a group share their noise");
+}
+
+TEST_CASE("check_optimiser names the broken law", "[testing]") {
+  require_broken([] { check_optimiser<FlawedDescent<DescentFlaw::wrong_sign>>(); }, "a step goes down the gradient");
+  require_broken([] { check_optimiser<FlawedDescent<DescentFlaw::ignores_rate>>(); }, "the rate is not ignored");
+  require_broken([] { check_optimiser<FlawedDescent<DescentFlaw::ignores_options>>({}, {{.beta = 0.5}}); },
+                 "options are not ignored");
 }
 
 TEST_CASE("The library's templates ask their arguments for no more than the concepts promise", "[testing]") {

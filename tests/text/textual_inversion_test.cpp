@@ -165,9 +165,11 @@ TEST_CASE("A text encoder that is loaded on demand gets its embeddings each time
   const at::NoGradGuard no_grad;
   int loads = 0;
   const OnDemand<ClipTextEncoder> text(ModelFiles::open(fixture("pipeline/fixtures/tiny-ip2p")), {},
-                                       [&](ClipTextEncoder& loaded) {
+                                       [&](const ModelFiles& files, const LoadOptions& how) {
+                                         auto loaded = load<ClipTextEncoder>(files, how);
                                          ++loads;
                                          add_all(loaded);
+                                         return loaded;
                                        });
   const auto all = prompts();
   const auto hidden = expected("hidden");

@@ -74,11 +74,12 @@ void check() {
 }  // namespace
 
 TEST_CASE("The laws of OptimiserPolicy hold for what ships, and the kit notices when they do not", "[train]") {
-  CHECK_NOTHROW(check_optimiser<AdamW>());
+  CHECK_NOTHROW(check_optimiser<AdamW>({}, {{.beta1 = 0.8}, {.beta2 = 0.9}, {.eps = 1e-2}, {.weight_decay = 0.1}}));
   CHECK_NOTHROW(check_optimiser<AdamW>({.weight_decay = 0.0}));
-  CHECK_NOTHROW(check_optimiser<Adafactor>());
+  CHECK_NOTHROW(
+      check_optimiser<Adafactor>({}, {{.beta2_decay = -0.5}, {.eps1 = 1.0}, {.eps2 = 10.0}, {.weight_decay = 0.1}}));
   CHECK_NOTHROW(check_optimiser<Adafactor>({.weight_decay = 0.1}));
-  CHECK_NOTHROW(check_optimiser<Madgrad>());
+  CHECK_NOTHROW(check_optimiser<Madgrad>({}, {{.momentum = 0.5}, {.weight_decay = 0.1}, {.eps = 1e-2}}));
   CHECK_NOTHROW(check_optimiser<Madgrad>({.momentum = 0.0, .weight_decay = 0.0}));
   CHECK_NOTHROW(check<Fault::none>());
   CHECK_THROWS_WITH(check<Fault::hides_state>(), Catch::Contains("both go on with the same bits"));

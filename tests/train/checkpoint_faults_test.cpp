@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
@@ -50,7 +50,7 @@ struct SmallRun {
     options.checkpoint_every = 2;
     options.keep = 3;
     options.asynchronous = asynchronous;
-    return TrainingRun(Parameters{{name}, {weight}}, ConstantRate{0.1}, options);
+    return Trainer(Parameters{{name}, {weight}}, *this, ConstantRate{0.1}, options);
   }
 
   at::Tensor operator()(std::int64_t) const { return weight.square().sum(); }
@@ -86,11 +86,11 @@ TEST_CASE("A run whose disk is full stops with words and goes on when there is r
   const CheckpointFolder folder(scratch / "run");
   const SmallRun small;
   auto run = small.run(scratch / "run", asynchronous);
-  run.run(2, small);
+  run.run(2);
   {
     const FileLimit limit(20'000);
-    CHECK_THROWS_WITH(run.run(100, small), Contains("cannot write checkpoint '" + (scratch / "run/step_4").string()) &&
-                                               Contains("tensors.safetensors': write failed: File too large"));
+    CHECK_THROWS_WITH(run.run(100), Contains("cannot write checkpoint '" + (scratch / "run/step_4").string()) &&
+                                        Contains("tensors.safetensors': write failed: File too large"));
   }
   CHECK(run.step() < 100);
   if (!asynchronous) CHECK(run.step() == 4);
@@ -98,7 +98,7 @@ TEST_CASE("A run whose disk is full stops with words and goes on when there is r
   CHECK(folder.load_newest()->step == 2);
 
   const auto next = run.step() - run.step() % 2 + 2;
-  CHECK(run.run(next, small));
+  CHECK(run.run(next));
   CHECK(folder.steps() == Steps{2, next});
   CHECK(folder.load_newest()->tensors.at("weights/weight").equal(small.weight));
   CHECK(LossCurve::read(scratch / "run/loss.csv").size() == static_cast<std::size_t>(next));
@@ -110,11 +110,11 @@ TEST_CASE("A checkpoint that is written at the end of a run fails there, not lat
   auto run = small.run(scratch / "run");
   {
     const FileLimit limit(20'000);
-    CHECK_THROWS_WITH(run.run(2, small), Contains("step_2") && Contains("File too large"));
+    CHECK_THROWS_WITH(run.run(2), Contains("step_2") && Contains("File too large"));
     CHECK_NOTHROW(run.finish_saving());
     CHECK(CheckpointFolder(scratch / "run").steps().empty());
   }
-  CHECK(run.run(2, small));  // nothing is left to do but what failed
+  CHECK(run.run(2));  // nothing is left to do but what failed
   CHECK(CheckpointFolder(scratch / "run").steps() == Steps{2});
 }
 
@@ -138,7 +138,7 @@ TEST_CASE("A folder that cannot be made or written is named", "[train]") {
   const ScratchDir scratch;
   const SmallRun small;
   spill(scratch / "file", "x");
-  CHECK_THROWS_WITH(small.run(scratch / "file/run").run(2, small),
+  CHECK_THROWS_WITH(small.run(scratch / "file/run").run(2),
                     Contains("cannot write '" + (scratch / "file/run/loss.csv").string() + "': Not a directory"));
   CHECK_THROWS_WITH(
       CheckpointFolder(scratch / "file/run").save(numbered(1)),
@@ -241,7 +241,7 @@ TEST_CASE("Damaged checkpoints are set aside when a run goes on from the one bef
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path(), 3);
   const SmallRun small;
-  small.run(scratch.path()).run(6, small);
+  small.run(scratch.path()).run(6);
   fs::remove(scratch / "step_6/manifest.json");
   fs::resize_file(scratch / "step_4/tensors.safetensors", 10);
   fs::create_directory(scratch / "step_4.damaged");
@@ -256,7 +256,7 @@ TEST_CASE("Damaged checkpoints are set aside when a run goes on from the one bef
   CHECK(names(scratch.path()) == Names{"loss.csv", "step_2", "step_4.damaged", "step_6.damaged"});
   CHECK(fs::file_size(scratch / "step_4.damaged/tensors.safetensors") == 10);
   CHECK(LossCurve::read(scratch / "loss.csv").size() == 2);
-  run.run(6, small);
+  run.run(6);
   CHECK(folder.steps() == Steps{2, 4, 6});
   CHECK(folder.load_newest()->step == 6);
 }
@@ -266,7 +266,7 @@ TEST_CASE("A run that was not resumed does not mix its checkpoints with those of
   const CheckpointFolder folder(scratch.path());
   const SmallRun small;
   folder.save(numbered(10));
-  CHECK_THROWS_WITH(small.run(scratch.path()).run(4, small),
+  CHECK_THROWS_WITH(small.run(scratch.path()).run(4),
                     Contains("step_2': expected no later one in the folder, found step_10; resume from it, or choose"));
   CHECK(folder.steps() == Steps{10});
   CHECK(folder.load_newest()->step == 10);
@@ -307,12 +307,12 @@ TEST_CASE("A checkpoint is replaced by one of the same step in one piece", "[tra
 TEST_CASE("A checkpoint of another model is refused with the tensor that differs, and changes nothing", "[train]") {
   const ScratchDir scratch;
   const SmallRun small;
-  small.run(scratch.path()).run(2, small);
+  small.run(scratch.path()).run(2);
   const auto weight = at::full({4096}, 3.0).set_requires_grad(true);
   const auto refused = [&](Parameters parameters, const std::string& words) {
     TrainingOptions options;
     options.folder = scratch.path();
-    TrainingRun run(std::move(parameters), ConstantRate{0.1}, options);
+    Trainer run(std::move(parameters), small, ConstantRate{0.1}, options);
     CHECK_THROWS_WITH(run.resume(), Contains(words));
     CHECK(run.step() == 0);
     CHECK(weight.equal(at::full({4096}, 3.0)));
@@ -326,7 +326,7 @@ TEST_CASE("A checkpoint of another model is refused with the tensor that differs
   auto two = at::full({2}, 1.0).set_requires_grad(true);
   TrainingOptions options;
   options.folder = scratch / "two";
-  TrainingRun(Parameters{{"weight", "two"}, {weight, two}}, ConstantRate{0.1}, options).save();
+  Trainer(Parameters{{"weight", "two"}, {weight, two}}, small, ConstantRate{0.1}, options).save();
   fs::remove_all(scratch / "step_2");
   fs::rename(scratch / "two/step_0", scratch / "step_0");
   refused({{"weight"}, {weight}}, "checkpoint of step 0: expected 5 tensors, found 10");

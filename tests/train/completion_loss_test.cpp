@@ -9,7 +9,7 @@
 #include "ip2p/language/gpt2_language_model.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/new_lora.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/reference.hpp"
 
@@ -101,8 +101,8 @@ TEST_CASE("A GPT-2 learns two completions by heart, whole and as a LoRA", "[trai
   ip2p::Parameters parameters;
   parameters.add(model.module(), "model");
   const CompletionLoss loss(model, tokenizer(), colours(), {.batch = 2});
-  ip2p::TrainingRun run(parameters, ip2p::ConstantRate{3e-3}, {.ema_decay = 0.9});
-  run.run(150, loss);
+  ip2p::Trainer run(parameters, loss, ip2p::ConstantRate{3e-3}, {.ema_decay = 0.9});
+  run.run(150);
   CHECK(run.curve().points().back().loss < 0.05);
   CHECK(answers(model) == expected);
 
@@ -111,16 +111,12 @@ TEST_CASE("A GPT-2 learns two completions by heart, whole and as a LoRA", "[trai
                                              {"blue\n##\n", "make it blue\n%%\nblue\nEND"}};
   const auto before = model.module().layers[0]->c_attn->weight.detach().clone();
   auto lora = ip2p::new_lora(model, {.rank = 4, .alpha = 8, .layers = {"c_attn", "c_proj", "c_fc"}, .seed = 1});
-  ip2p::Parameters paths;
-  for (const auto& [name, tensor] : lora.tensors()) {
-    paths.names.push_back(name);
-    paths.tensors.push_back(tensor);
-  }
+  const auto paths = ip2p::Parameters().add(lora);
   CHECK(paths.names.front() == "language_model.h.0.attn.c_attn.lora_down.weight");
   CHECK(paths.elements() < parameters.elements() / 3);
   const CompletionLoss other(model, tokenizer(), opposite, {.batch = 2});
-  ip2p::TrainingRun second(paths, ip2p::ConstantRate{1e-2}, {.ema_decay = 0.9});
-  second.run(150, other);
+  ip2p::Trainer second(paths, other, ip2p::ConstantRate{1e-2}, {.ema_decay = 0.9});
+  second.run(150);
   CHECK(answers(model) == std::vector<std::string>{expected[1], expected[0]});
   CHECK(ip2p::testing::max_difference(model.module().layers[0]->c_attn->weight, before) == 0);
   lora.remove();

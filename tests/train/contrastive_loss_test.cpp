@@ -10,7 +10,7 @@
 
 #include "ip2p/core/random.hpp"
 #include "ip2p/pipeline/load.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/reference.hpp"
 
 // Expected values: transformers' CLIPModel with return_loss, by tests/parity/make_clip_fixtures.py.
@@ -76,11 +76,11 @@ TEST_CASE("The contrastive loss and its gradients equal transformers' return_los
 TEST_CASE("A small CLIP learns which caption belongs to which picture", "[train]") {
   auto model = fresh_clip();
   Noises source;
-  ContrastiveLoss loss(model, clip_tokenizer(), source, {.batch = 6, .seed = 1});
-  TrainingRun run(parameters_of(model), ConstantRate{3e-3}, TrainingOptions{});
-  const double before = run.advance(loss).loss;
+  const ContrastiveLoss loss(model, clip_tokenizer(), source, {.batch = 6, .seed = 1});
+  Trainer run(parameters_of(model), loss, ConstantRate{3e-3}, TrainingOptions{});
+  const double before = run.advance().loss;
   CHECK(std::abs(before - std::log(6.0)) < 1.0);
-  run.run(60, loss);
+  run.run(60);
   const at::NoGradGuard no_grad;
   const double after = loss(60).item<double>();
   CHECK(after < 0.1 * before);
@@ -90,16 +90,16 @@ TEST_CASE("Contrastive training that is interrupted ends with the same bits", "[
   const auto run_to = [](std::int64_t stop, std::int64_t steps) {
     auto model = fresh_clip();
     Noises source;
-    ContrastiveLoss loss(model, clip_tokenizer(), source, {.batch = 4, .seed = 2});
-    TrainingRun run(parameters_of(model), ConstantRate{1e-3}, TrainingOptions{});
-    run.run(stop, loss);
+    const ContrastiveLoss loss(model, clip_tokenizer(), source, {.batch = 4, .seed = 2});
+    Trainer run(parameters_of(model), loss, ConstantRate{1e-3}, TrainingOptions{});
+    run.run(stop);
     auto snapshot = run.snapshot();
     for (auto& [name, tensor] : snapshot.tensors) tensor = tensor.clone();
     auto other = fresh_clip();
-    ContrastiveLoss other_loss(other, clip_tokenizer(), source, {.batch = 4, .seed = 2});
-    TrainingRun second(parameters_of(other), ConstantRate{1e-3}, TrainingOptions{});
+    const ContrastiveLoss other_loss(other, clip_tokenizer(), source, {.batch = 4, .seed = 2});
+    Trainer second(parameters_of(other), other_loss, ConstantRate{1e-3}, TrainingOptions{});
     second.restore(snapshot);
-    second.run(steps, other_loss);
+    second.run(steps);
     return at::cat(
         {other.module().visual_projection->weight.detach().flatten(), other.module().logit_scale.detach().flatten()});
   };
@@ -115,7 +115,7 @@ TEST_CASE("The logit scale is clamped to ln 100, without losing its gradient", "
     scale.fill_(7.0);
   }
   Noises source;
-  ContrastiveLoss loss(model, clip_tokenizer(), source, {.batch = 3});
+  const ContrastiveLoss loss(model, clip_tokenizer(), source, {.batch = 3});
   loss(0).backward();
   CHECK(model.module().logit_scale.item<float>() == Approx(std::log(100.0)));
   CHECK(model.module().logit_scale.grad().abs().item<double>() > 0.0);

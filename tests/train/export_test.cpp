@@ -5,6 +5,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <fstream>
 #include <limits>
 #include <set>
@@ -16,7 +17,7 @@
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/pipeline/load.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
@@ -200,12 +201,14 @@ TEST_CASE("A run's averaged or last weights come out of its checkpoint", "[train
   TrainingOptions options;
   options.folder = scratch.path();
   options.ema_decay = 0.5;
-  TrainingRun run(Parameters().add(trained.unet.module(), "unet"), ConstantRate{1e-2}, options);
-  run.run(3, [&](std::int64_t) {
+  const auto parameters = Parameters().add(trained.unet);
+  const auto loss = [&](std::int64_t) {
     at::Tensor sum = at::zeros({});
-    for (const auto& weight : run.parameters().tensors) sum = sum + weight.square().sum();
+    for (const auto& weight : parameters.tensors) sum = sum + weight.square().sum();
     return sum;
-  });
+  };
+  Trainer run(parameters, loss, ConstantRate{1e-2}, options);
+  run.run(3);
   const auto checkpoint = *CheckpointFolder(scratch.path()).load_newest();
   const auto other = tiny();
   const auto same = [&](const std::vector<at::Tensor>& expected) {
@@ -266,7 +269,45 @@ TEST_CASE("A single file refuses models that its readers would take for others",
   refused(models, options, "scheduler: use_karras_sigmas: expected false");
 }
 
-TEST_CASE("Weights that do not fit, that are packed, or that cannot be written leave the old file alone", "[train]") {
+TEST_CASE("Models that were used for inference are written bit for bit", "[train]") {
+  const at::NoGradGuard no_grad;
+  const ScratchDir scratch;
+  auto models = tiny(8);
+  ExportOptions options;
+  options.dtype = at::kFloat;
+  save_model(scratch / "before", models.unet, models.codec, models.text, options);
+  models.unet.freeze();
+  models.codec.freeze();
+  models.text.freeze();
+  const auto latents = models.codec.encode(CounterNoise(3).normal({1, 3, 64, 64}, 0));
+  CHECK(models.codec.decode(latents).size(2) == 64);
+  models.unet(CounterNoise(4).normal({1, 8, 8, 8}, 0), at::full({1}, 500.0), CounterNoise(5).normal({1, 3, 16}, 0));
+  const auto packed = [](const torch::nn::Module& module) {
+    const auto all = module.parameters();
+    return std::count_if(all.begin(), all.end(), [](const at::Tensor& parameter) { return parameter.is_mkldnn(); });
+  };
+  if (ip2p::detail::can_pack(at::kFloat) && ip2p::detail::packed_convolution()) {
+    CHECK(packed(models.unet.module()) > 10);
+    CHECK(packed(models.codec.module()) > 10);
+  }
+  save_model(scratch / "after", models.unet, models.codec, models.text, options);
+  save(scratch / "after.safetensors", models, options);
+  const auto before = ModelFiles::open(scratch / "before");
+  for (const char* name : {"after", "after.safetensors"}) {
+    const auto after = ModelFiles::open(scratch / name);
+    for (const std::string component : {"unet", "vae", "text_encoder"}) {
+      const auto expected = before.weights(component);
+      const auto found = after.weights(component);
+      REQUIRE(found.size() == expected.size());
+      for (const auto& [key, entry] : expected) {
+        INFO(name << ": " << component << '.' << key);
+        CHECK(at::equal(found.at(key).read(), entry.read()));
+      }
+    }
+  }
+}
+
+TEST_CASE("Weights that do not fit or that cannot be written leave the old file alone", "[train]") {
   const ScratchDir scratch;
   const auto path = scratch / "model.safetensors";
   const auto models = tiny();

@@ -34,7 +34,7 @@
 #include <vector>
 
 #include "ip2p/core/random.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/interrupt.hpp"
 
 // --- system calls in which something goes wrong -----------------------------------------------------------------
@@ -140,7 +140,7 @@ struct Network {
   }
 };
 
-using Run = TrainingRun<WarmupCosine>;
+using Run = Trainer<Network, WarmupCosine>;
 
 Run begin(const Network& network, const fs::path& folder, bool asynchronous, std::int64_t checkpoint_every) {
   TrainingOptions options;
@@ -148,7 +148,7 @@ Run begin(const Network& network, const fs::path& folder, bool asynchronous, std
   options.checkpoint_every = checkpoint_every;
   options.asynchronous = asynchronous;
   options.clip_norm = 1.0;
-  return Run(network.parameters, WarmupCosine{1e-3, 20, 5000, 0.1}, options);
+  return Run(network.parameters, network, WarmupCosine{1e-3, 20, 5000, 0.1}, options);
 }
 
 /// Trains until `steps` updates are made; returns those made in all.
@@ -160,7 +160,7 @@ std::int64_t train(const fs::path& folder, std::int64_t steps, bool asynchronous
   std::vector<std::string> skipped;
   run.resume(&skipped);
   require(skipped.empty(), "expected no checkpoint that does not verify, found: {}", skipped.empty() ? "" : skipped[0]);
-  run.run(steps, network, on_step, stop);
+  run.run(steps, on_step, stop);
   return run.step();
 }
 
@@ -342,9 +342,8 @@ class Trial {
     require(require_sound(path_) == step, "expected step {}", step);
     const auto newest = *folder_.load_newest();
     const auto value = newest.state.at("value").get<double>();
-    require(
-        values.contains(value) && newest.tensors.at("weights/a").equal(made(step, value).tensors.at("weights/a")),
-        "expected the checkpoint as it was written, found value {}", value);
+    require(values.contains(value) && newest.tensors.at("weights/a").equal(made(step, value).tensors.at("weights/a")),
+            "expected the checkpoint as it was written, found value {}", value);
     folder_.save(made(4, 4));
     require(require_sound(path_) == 4 && !has_unfinished(path_),
             "expected the next checkpoint, and nothing unfinished");
@@ -384,7 +383,8 @@ int calls() {
       stopped.insert(trial.met());
       require(words.find("cannot write checkpoint '" + (folder / "step_3").string() + "': ") == 0 &&
                   words.find(ip2p::detail::errno_text(code)) != std::string::npos,
-              "{}: expected words about step_3 and '{}', found: {}", trial.met(), ip2p::detail::errno_text(code), words);
+              "{}: expected words about step_3 and '{}', found: {}", trial.met(), ip2p::detail::errno_text(code),
+              words);
       require(!has_unfinished(folder) && !fs::exists(folder / "step_3"), "{}: expected nothing of step 3", trial.met());
       require(CheckpointFolder(folder).steps() == std::vector<std::int64_t>{1, 2}, "expected steps 1 and 2");
       trial.require_good(2, {2});

@@ -1,10 +1,16 @@
 #include "ip2p/train/learning_rate.hpp"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
+
+#include <cmath>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "ip2p/train/any_learning_rate.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 
@@ -70,4 +76,22 @@ TEST_CASE("A learning rate of an unknown name is refused with the names that are
   CHECK_THROWS_WITH(AnyLearningRate::named("cosin"),
                     Catch::Contains("learning rate: expected one of constant, constant-with-warmup, linear") &&
                         Catch::Contains("found \"cosin\""));
+}
+
+TEST_CASE("A run refuses a rate that is negative or no number before it changes a weight", "[train]") {
+  struct FromThirdUpdate {
+    double value;
+    double operator()(std::int64_t step) const { return step < 2 ? 0.1 : value; }
+  };
+  for (const double value : {std::nan(""), -1e-9, std::numeric_limits<double>::infinity()}) {
+    auto weight = at::ones({2}).set_requires_grad(true);
+    const auto loss = [&](std::int64_t) { return weight.square().sum(); };
+    Trainer trainer(Parameters{{"weight"}, {weight}}, loss, FromThirdUpdate{value});
+    trainer.advance();
+    trainer.advance();
+    const auto before = weight.detach().clone();
+    CHECK_THROWS_WITH(trainer.advance(), Contains("learning rate: expected a finite rate >= 0 for update 2, found "));
+    CHECK(at::equal(weight, before));
+  }
+  CHECK(rate_checked(ConstantRate{0.0}, 7) == 0.0);
 }

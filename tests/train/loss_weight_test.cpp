@@ -1,6 +1,7 @@
 #include "ip2p/train/loss_weight.hpp"
 
 #include <array>
+#include <cmath>
 
 #include "ip2p/schedule/discrete_schedule.hpp"
 #include "support/catch.hpp"
@@ -28,15 +29,18 @@ constexpr std::array<Golden, 5> golden_weights{{
 
 TEST_CASE("Min-SNR weighs timesteps as diffusers' training scripts do", "[train]") {
   const auto alphas = DiscreteSchedule().alphas_cumprod();
-  const MinSnrWeight weight;
+  const auto weight = [](double snr, const auto& prediction) {
+    return MinSnrWeight{}(snr, prediction.preconditioning(1 / std::sqrt(snr)));
+  };
   for (const auto& expected : golden_weights) {
     const double snr = alphas[expected.timestep] / (1 - alphas[expected.timestep]);
     INFO("timestep " << expected.timestep);
-    CHECK(weight(snr, PredictionType::epsilon) == Approx(expected.epsilon).epsilon(1e-4));
-    CHECK(weight(snr, PredictionType::v_prediction) == Approx(expected.velocity).epsilon(1e-4));
-    CHECK(weight(snr, PredictionType::sample) == Approx(expected.epsilon * snr).epsilon(1e-4));
+    CHECK(weight(snr, EpsPrediction{}) == Approx(expected.epsilon).epsilon(1e-4));
+    CHECK(weight(snr, VPrediction{}) == Approx(expected.velocity).epsilon(1e-4));
+    CHECK(weight(snr, SamplePrediction{}) == Approx(expected.epsilon * snr).epsilon(1e-4));
   }
-  CHECK(weight(0.0, PredictionType::epsilon) == 1.0);
-  CHECK(weight(0.0, PredictionType::v_prediction) == 0.0);
-  CHECK_THROWS_WITH(MinSnrWeight{.gamma = 0}(1.0, PredictionType::epsilon), Catch::Contains("gamma > 0"));
+  // Of the picture's error whatever is predicted: an EDM network's answer is c_out times as far off.
+  const EdmPrediction edm{.sigma_data = 0.5};
+  CHECK(weight(4.0, edm) == Approx(4.0 * 0.25 * 0.25 / (0.25 + 0.25)));
+  CHECK_THROWS_WITH((MinSnrWeight{.gamma = 0}(1.0, {1, 1, 1})), Catch::Contains("gamma > 0"));
 }

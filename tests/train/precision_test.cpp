@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "ip2p/core/random.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/paths.hpp"
@@ -91,13 +91,13 @@ TEST_CASE("A scaled run makes the updates of torch.amp.GradScaler and leaves out
   Line line{start(), {}};
   for (const auto& update : fixture["updates"]) line.factors.push_back(update["factor"]);
   auto options = scaled_options(fixture["growth_interval"]);
-  TrainingRun run(Parameters{{"weight"}, {line.weight}}, ConstantRate{fixture["rate"].get<double>()}, options);
+  Trainer run(Parameters{{"weight"}, {line.weight}}, line, ConstantRate{fixture["rate"].get<double>()}, options);
   std::int64_t overflows = 0;
   for (const auto& update : fixture["updates"]) {
     const auto before = run.snapshot();
     std::map<std::string, at::Tensor> copies;
     for (const auto& [name, tensor] : before.tensors) copies.emplace(name, tensor.clone());
-    const auto progress = run.advance(line);
+    const auto progress = run.advance();
     INFO("update " << progress.step);
     CHECK(progress.scale == update["scale"].get<double>());
     CHECK(progress.skipped == update["skipped"].get<bool>());
@@ -121,10 +121,10 @@ TEST_CASE("fp16 gradients that overflow lower the scale until they fit, and then
   const auto matrix = small.matrix.detach().clone();
   TrainingOptions options = scaled_options(2000);
   options.loss_scaler->initial_scale = 16777216.0;  // 2^24
-  TrainingRun run(small.parameters(), ConstantRate{1e-2}, options);
+  Trainer run(small.parameters(), small, ConstantRate{1e-2}, options);
   std::vector<double> losses;
   std::int64_t first_good = 0;
-  run.run(40, small, [&](const TrainingProgress& progress) {
+  run.run(40, [&](const TrainingProgress& progress) {
     if (first_good == 0 && !progress.skipped) first_good = progress.step;
     if (first_good == 0) CHECK(small.matrix.equal(matrix));
     losses.push_back(progress.loss);
@@ -145,9 +145,9 @@ TEST_CASE("A scaled run that is resumed ends with the bits, the scale and the co
       auto options = scaled_options(4);
       options.folder = scratch / folder;
       options.loss_scaler->initial_scale = 16777216.0;
-      TrainingRun run(small.parameters(), ConstantRate{1e-2}, options);
+      Trainer run(small.parameters(), small, ConstantRate{1e-2}, options);
       run.resume();
-      run.run(end, small);
+      run.run(end);
       last = run.snapshot();
     }
     return last;
@@ -164,24 +164,26 @@ TEST_CASE("A scaled run that is resumed ends with the bits, the scale and the co
   const SmallNetwork small;
   TrainingOptions plain;
   plain.folder = scratch / "parts";
-  TrainingRun run(small.parameters(), ConstantRate{1e-2}, plain);
+  Trainer run(small.parameters(), small, ConstantRate{1e-2}, plain);
   REQUIRE(run.resume());
   CHECK_FALSE(run.snapshot().state.contains("loss_scaler"));
-  TrainingRun scaled(small.parameters(), ConstantRate{1e-2}, scaled_options());
+  Trainer scaled(small.parameters(), small, ConstantRate{1e-2}, scaled_options());
   scaled.restore(run.snapshot());
   CHECK(scaled.snapshot().state["loss_scaler"]["scale"] == 65536.0);
 }
 
 TEST_CASE("Processes leave out the same updates", "[train]") {
   ip2p::testing::as_processes(2, ip2p::testing::Defect::none, [](const ip2p::testing::Threads& threads) {
-    // The second process's gradient alone overflows in update 1.
+    // The second process's gradient alone overflows in the first update.
     const auto weight = start();
-    TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, scaled_options(), threads);
-    const auto progress = run.advance(
-        [&](std::int64_t, std::int64_t part, std::int64_t) { return weight.sum() * (part == 1 ? 1e36 : 1.0); });
+    const auto loss = [&](std::int64_t step, std::int64_t part, std::int64_t) {
+      return weight.sum() * (step == 0 && part == 1 ? 1e36 : 1.0);
+    };
+    Trainer run(Parameters{{"weight"}, {weight}}, loss, ConstantRate{0.1}, scaled_options(), threads);
+    const auto progress = run.advance();
     require(progress.skipped && progress.overflows == 1, "expected both to leave out the update");
     require(weight.equal(start()), "expected the weights to be left alone");
-    const auto next = run.advance([&](std::int64_t, std::int64_t, std::int64_t) { return weight.sum(); });
+    const auto next = run.advance();
     require(!next.skipped && next.scale == 32768.0, "expected half the scale, found {}", next.scale);
   });
 }
@@ -190,21 +192,21 @@ TEST_CASE("A loss that is not finite lowers the scale too, and gradients that ne
   const auto weight = start();
   auto options = scaled_options();
   options.largest_bad_streak = 3;
-  TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options);
   const auto nothing = std::numeric_limits<double>::quiet_NaN();
   const auto bad_loss = [&](std::int64_t) { return weight.sum() * nothing; };
-  CHECK(run.advance(bad_loss).skipped);
-  const auto progress = run.advance(bad_loss);
+  Trainer run(Parameters{{"weight"}, {weight}}, bad_loss, ConstantRate{0.1}, options);
+  CHECK(run.advance().skipped);
+  const auto progress = run.advance();
   CHECK(progress.scale == 32768.0);
   CHECK(progress.overflows == 0);
-  CHECK_THROWS_WITH(run.advance(bad_loss), Catch::Contains("the loss was not finite 3 times in a row"));
+  CHECK_THROWS_WITH(run.advance(), Catch::Contains("the loss was not finite 3 times in a row"));
 
   // The loss is 0 and its gradient infinite.
-  TrainingRun other(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, options);
   const auto bad_gradient = [&](std::int64_t) { return (weight - weight.detach()).abs().sqrt().sum(); };
+  Trainer other(Parameters{{"weight"}, {weight}}, bad_gradient, ConstantRate{0.1}, options);
   std::int64_t updates = 0;
   const auto until_it_gives_up = [&] {
-    for (; updates < 100; ++updates) other.advance(bad_gradient);
+    for (; updates < 100; ++updates) other.advance();
   };
   CHECK_THROWS_WITH(until_it_gives_up(), Catch::Contains("gradients or loss were not finite 3 times in a row") &&
                                              Catch::Contains("loss scale of 0.125"));
@@ -214,9 +216,9 @@ TEST_CASE("A loss that is not finite lowers the scale too, and gradients that ne
 
 TEST_CASE("A loss scaler refuses what it cannot serve", "[train]") {
   const auto weight = start();
-  TrainingRun run(Parameters{{"weight"}, {weight}}, ConstantRate{0.1}, scaled_options());
-  CHECK_THROWS_WITH(run.advance([&](std::int64_t) { return weight.detach().sum(); }),
-                    Catch::Contains("a loss with its graph where it is scaled"));
+  const auto without_graph = [&](std::int64_t) { return weight.detach().sum(); };
+  Trainer run(Parameters{{"weight"}, {weight}}, without_graph, ConstantRate{0.1}, scaled_options());
+  CHECK_THROWS_WITH(run.advance(), Catch::Contains("a loss with its graph where it is scaled"));
   const auto narrow = weight.detach().to(at::kHalf).set_requires_grad(true);
   narrow.mutable_grad() = narrow.detach().clone();
   CHECK_THROWS_WITH(LossScaler().unscale({narrow}),

@@ -31,6 +31,7 @@
 #include <span>
 #include <type_traits>
 
+#include "ip2p/attention/attention_memory.hpp"
 #include "ip2p/core/branch.hpp"
 #include "ip2p/core/step.hpp"
 #include "ip2p/core/tensor.hpp"
@@ -48,6 +49,16 @@ struct AttentionSite {
   /// What the rows are: one block of B rows a branch, in this order, row i of each block belonging to image i. Empty
   /// where the network was called without branches: all rows are one block then.
   std::span<const Branch> branches = {};
+
+  /// The run's, for what a policy derives from the step alone; null outside a run.
+  AttentionMemory* memory = nullptr;
+
+  /// What `make()` gives, once for each evaluation where a run has a memory; see `AttentionMemory::once`.
+  template <class Value, class Make>
+  [[nodiscard]] Value once(const void* owner, std::int64_t size, Make&& make) const {
+    if (memory == nullptr) return make();
+    return memory->once<Value>(owner, step, size, make);
+  }
 };
 
 namespace detail {

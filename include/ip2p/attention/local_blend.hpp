@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -17,8 +18,20 @@
 
 namespace ip2p {
 
-/// Options of `LocalBlend`; the defaults are google/prompt-to-prompt's.
-struct LocalBlendOptions {
+/// Keeps the source's latents wherever neither the source's nor the edited image's words look (Hertz et al. 2022,
+/// section 3.2; `LocalBlend` of google/prompt-to-prompt, whose numbers are the defaults). `prompt_to_prompt` takes it
+/// as an option; in a run of one's own its recorder sees the maps through `Observed` and acts through
+/// `RunHooks::revise`:
+///
+///     const auto blend = ip2p::LocalBlend{.words = {{2}, {2}}}.start();
+///     ip2p::Observed attention(ip2p::PromptToPrompt{swap}, blend);
+///     hooks.revise = [blend](const ip2p::Step& at, const at::Tensor& x) { return blend->revise(at, x); };
+///
+/// The mask of an image: maps of the layers at a quarter of the latents' sides (16x16 for 512 pixels), summed over its
+/// words, mean over heads, layers and all steps so far; largest value of each 3x3 neighbourhood; nearest size of the
+/// latents; divided by its largest value; above the threshold. An edited image's mask is united with its source's.
+/// Where `subtract` words look (made likewise, but without the neighbourhood) the source is kept too.
+struct LocalBlend {
   /// Positions of the words where an edit may happen, one list for each image of a group, the source's first.
   std::vector<std::vector<std::int64_t>> words;
   /// Positions of words where it may not, likewise; empty: none.
@@ -27,26 +40,18 @@ struct LocalBlendOptions {
   double subtract_threshold = 0.3;    ///< The same for `subtract`.
   double start_blend = 0.2;           ///< Share of the run, from its start, in which nothing is blended.
   std::int64_t max_tokens = 32 * 32;  ///< Larger maps (in pixels) are not recorded.
+
+  class Run;
+
+  /// The recorder of one run. Throws `Error` for lists that are empty or of another number than the images of a group.
+  [[nodiscard]] std::shared_ptr<Run> start() const;
 };
 
-/// Keeps the source's latents wherever neither the source's nor the edited image's words look (Hertz et al. 2022,
-/// section 3.2; `LocalBlend` of google/prompt-to-prompt). A recorder: it sees the maps through `Observed` and acts
-/// through `RunHooks::revise`.
-///
-///     auto blend = std::make_shared<ip2p::LocalBlend>(ip2p::LocalBlendOptions{.words = {{2}, {2}}});
-///     ip2p::Observed attention(ip2p::PromptToPrompt{swap}, blend);
-///     hooks.revise = [blend](const ip2p::Step& at, const at::Tensor& x) { return blend->revise(at, x); };
-///
-/// The mask of an image: maps of the layers at a quarter of the latents' sides (16x16 for 512 pixels), summed over its
-/// words, mean over heads, layers and all steps so far; largest value of each 3x3 neighbourhood; nearest size of the
-/// latents; divided by its largest value; above the threshold. An edited image's mask is united with its source's.
-/// Where `subtract` words look (made likewise, but without the neighbourhood) the source is kept too.
-///
-/// A step that was revised already begins a new run with empty sums.
-class LocalBlend {
+/// Records where the words look and blends by it.
+class LocalBlend::Run {
  public:
-  /// Throws `Error` for lists that are empty or of another number than the images of a group.
-  explicit LocalBlend(LocalBlendOptions options) : options_(std::move(options)) {
+  /// Throws as `start()`.
+  explicit Run(LocalBlend options) : options_(std::move(options)) {
     require(!options_.words.empty(), "LocalBlend: words: expected one list for each image of a group, found none");
     for (std::size_t i = 0; i < options_.words.size(); ++i) {
       require(!options_.words[i].empty(), "LocalBlend: words[{}]: expected token positions, found none", i);
@@ -78,16 +83,13 @@ class LocalBlend {
     return result.repeat({images / group, 1, 1});
   }
 
-  void record(const AttentionSite& site, const at::Tensor& sums) {
-    if (site.step.index <= revised_ || site.step.index < recorded_) clear();
-    recorded_ = site.step.index;
-    maps_.add(site, sums);
-  }
+  /// Throws `Error` for a step of another run.
+  void record(const AttentionSite& site, const at::Tensor& sums) { maps_.add(site, sums); }
 
   /// The latents [B,C,h,w] after a step, with the source's put back outside the mask; unchanged in the first part of
   /// the run. Throws `Error` where no maps of the wanted size were recorded.
   [[nodiscard]] at::Tensor revise(const Step& at, const at::Tensor& latents) {
-    revised_ = at.index;
+    maps_.end_step(at.index);
     if (at.index + 1 <= static_cast<std::int64_t>(options_.start_blend * static_cast<double>(at.count))) return latents;
     const auto inside = mask(latents.size(2), latents.size(3)).to(latents.device());
     const auto images = latents.unflatten(0, {-1, static_cast<std::int64_t>(options_.words.size())});
@@ -98,7 +100,7 @@ class LocalBlend {
   /// Where edits may happen, from the maps recorded so far: bool [images, 1, height, width] for latents of that size.
   [[nodiscard]] at::Tensor mask(std::int64_t height, std::int64_t width) const {
     // Two halvings by convolutions of stride 2, each rounding up.
-    const auto maps = maps_.mean("LocalBlend", (height + 3) / 4, (width + 3) / 4);
+    const auto maps = maps_.mean((height + 3) / 4, (width + 3) / 4);
     const auto above = [&](at::Tensor map, double threshold) {
       map = at::upsample_nearest2d(map, {height, width});
       map = map / map.amax({2, 3}, true);
@@ -112,18 +114,12 @@ class LocalBlend {
     return result;
   }
 
-  /// Forgets what was recorded.
-  void clear() {
-    maps_.clear();
-    revised_ = recorded_ = -1;
-  }
-
  private:
-  LocalBlendOptions options_;
-  detail::RecordedMaps maps_;
-  std::int64_t revised_ = -1;
-  std::int64_t recorded_ = -1;
+  LocalBlend options_;
+  detail::RecordedMaps maps_{"LocalBlend"};
 };
-static_assert(AttentionRecorder<LocalBlend>);
+static_assert(AttentionRecorder<LocalBlend::Run>);
+
+inline std::shared_ptr<LocalBlend::Run> LocalBlend::start() const { return std::make_shared<Run>(*this); }
 
 }  // namespace ip2p

@@ -11,21 +11,26 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "ip2p/attention/concepts.hpp"
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/step.hpp"
 
 namespace ip2p {
 
-/// Records sums of columns of text cross-attention maps.
+/// Records sums of columns of text cross-attention maps during one run. What is to be recorded is a policy, a value;
+/// its `start()` gives the recorder of a run, behind a pointer: `StoreMaps{}.start()`, `LocalBlend{...}.start()`.
 ///
 ///     bool wants(const AttentionSite& site) const;                            // asked for cross-attention only
 ///     at::Tensor columns(std::int64_t images, std::int64_t tokens) const;     // [images or 1, T, c]
 ///     void record(const AttentionSite& site, const at::Tensor& sums);         // [images, N, c], fp32
 ///
 /// `sums` is the map [N,T] of the branch that sees the text, times the columns, as mean over the heads.
+///
+/// Laws: `wants` and `columns` are pure; nothing of one run reaches another. The shipped recorders refuse a second run.
 template <class Recorder>
 concept AttentionRecorder = requires(Recorder& recorder, const AttentionSite& site, const at::Tensor& t,
                                      std::int64_t n) {
@@ -34,14 +39,26 @@ concept AttentionRecorder = requires(Recorder& recorder, const AttentionSite& si
   recorder.record(site, t);
 };
 
+/// Explains in one line what a recorder lacks.
+template <class Recorder>
+consteval void require_attention_recorder() {
+  static_assert(AttentionRecorder<Recorder>,
+                "ip2p: AttentionRecorder needs `bool wants(const AttentionSite&) const`, `Tensor columns(std::int64_t "
+                "images, std::int64_t tokens) const` and `void record(const AttentionSite&, const Tensor& sums)`; "
+                "see docs/reference/concepts.md#attentionrecorder");
+}
+
 /// `base`, watched by a recorder. Results are the base's, bit for bit.
 ///
 /// A map times columns is what attention gives for values that are these columns, and that goes for an edited map too
 /// where the policy is linear in the values. So the recorder learns the maps that are in use, edits included, and no
 /// policy need offer them. A policy is a value that is copied about; what is recorded therefore lies behind a pointer
-/// that the caller keeps. Several recorders: `Observed(Observed(base, one), other)`.
-template <AttentionPolicy Base, AttentionRecorder Recorder>
+/// that the caller keeps, one for each run. Several recorders: `Observed(Observed(base, one), other)`.
+template <class Base, class Recorder>
 class Observed {
+  static_assert((require_attention_policy<Base>(), true));
+  static_assert((require_attention_recorder<Recorder>(), true));
+
  public:
   static constexpr bool uniform_over_branches = ip2p::uniform_over_branches<Base>();
 
@@ -82,28 +99,49 @@ class Observed {
 
 namespace detail {
 
-/// Sums of recorded columns over layers and steps, apart by the size of the maps.
+/// Sums of recorded columns over layers and steps of one run, apart by the size of the maps.
 class RecordedMaps {
  public:
+  /// \param who names the recorder in messages
+  explicit RecordedMaps(std::string_view who) : who_(who) {}
+
   /// \param sums [images, height * width, c]
+  /// \throws Error for a step of another run, or sums of another shape
   void add(const AttentionSite& site, const at::Tensor& sums) {
+    const Step& at = site.step;
+    require(at.index > index_ || (at.index == index_ && !ended_),
+            "{}: expected the steps of one run in order, found step {} after step {}: start() a recorder for "
+            "each run",
+            who_, at.index, index_);
+    require(count_ == 0 || at.count == count_,
+            "{}: expected a run of {} steps as before, found one of {}: start() a recorder for each run", who_, count_,
+            at.count);
+    index_ = at.index;
+    count_ = at.count;
+    ended_ = false;
     const auto map = sums.transpose(1, 2).unflatten(2, {site.height, site.width});
     auto& [sum, count] = by_size_[{site.height, site.width}];
     require(!sum.defined() || sum.sizes() == map.sizes(),
-            "recorded maps: expected {} as before, found {}: clear() them before another run",
+            "{}: expected sums {} as before, found {}: start() a recorder for each run", who_,
             sum.defined() ? shape_text(sum.sizes()) : "", shape_text(map.sizes()));
     sum = sum.defined() ? sum.add(map) : map.clone();
     ++count;
   }
 
+  /// No more is recorded in step `index`, nor in the one that was recorded last.
+  void end_step(std::int64_t index = -1) {
+    index_ = std::max(index_, index);
+    ended_ = true;
+  }
+
   /// Mean of the maps of this size over layers and steps, [images, c, height, width]. Throws `Error` where none was
   /// recorded.
-  [[nodiscard]] at::Tensor mean(std::string_view who, std::int64_t height, std::int64_t width) const {
+  [[nodiscard]] at::Tensor mean(std::int64_t height, std::int64_t width) const {
     const auto found = by_size_.find({height, width});
     if (found == by_size_.end()) {
       std::vector<std::string> sizes;
       for (const auto& [size, maps] : by_size_) sizes.push_back(fmt::format("{}x{}", size.first, size.second));
-      fail("{}: expected cross-attention layers with maps of {}x{}, found {}", who, height, width,
+      fail("{}: expected cross-attention layers with maps of {}x{}, found {}", who_, height, width,
            sizes.empty() ? "none recorded" : fmt::format("{}", fmt::join(sizes, ", ")));
     }
     return found->second.sum / found->second.count;
@@ -115,13 +153,15 @@ class RecordedMaps {
     return result;
   }
 
-  void clear() { by_size_.clear(); }
-
  private:
   struct Maps {
     at::Tensor sum;
     std::int64_t count = 0;
   };
+  std::string_view who_;
+  std::int64_t index_ = -1;  // of the last step
+  std::int64_t count_ = 0;   // steps of the run; 0 before the first
+  bool ended_ = false;
   std::map<std::pair<std::int64_t, std::int64_t>, Maps> by_size_;
 };
 

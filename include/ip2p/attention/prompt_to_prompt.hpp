@@ -46,32 +46,35 @@ struct PromptToPrompt {
         return detail::attend_from_source(rows..., group);
       });
     }
-    const TokenWeights weights = group_weights(k.size(2), site.step);
-    const bool from_source = any(weights.from_source.narrow(0, 1, group - 1));
-    const bool own = any(weights.own.narrow(0, 1, group - 1));
-    if (!from_source && !any(weights.own.ne(1.0))) return PlainAttention{}(site, q, k, v);
-    return detail::on_text_rows(site, q, k, v, [&](const AttentionSite&, const auto&... rows) {
-      return edited(weights, from_source, own, rows...);
-    });
+    const auto weights =
+        site.once<GroupWeights>(this, k.size(2), [&] { return group_weights(k.size(2), site.step, v); });
+    if (!weights.from_source.defined() && !weights.changes) return PlainAttention{}(site, q, k, v);
+    return detail::on_text_rows(site, q, k, v,
+                                [&](const AttentionSite&, const auto&... rows) { return edited(weights, rows...); });
   }
 
  private:
+  /// The weights of a whole group at one step, where and in the dtype in which the values are multiplied.
+  struct GroupWeights {
+    at::Tensor from_source;  ///< [g,1,T,T]; undefined where no destination takes anything from its source.
+    at::Tensor own;          ///< [g,1,T,1].
+    bool keeps = false;      ///< A destination keeps something of its own map.
+    bool changes = false;    ///< Some weight of an own map is not 1.
+  };
+
   static bool any(const at::Tensor& x) { return x.any().template item<bool>(); }
 
-  /// Cross-attention of whole groups. \param weights of all images, [g,T,T] and [g,T]
-  static at::Tensor edited(const TokenWeights& weights, bool from_source, bool own, const at::Tensor& q,
-                           const at::Tensor& k, const at::Tensor& v) {
+  /// Cross-attention of whole groups.
+  static at::Tensor edited(const GroupWeights& weights, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     const auto group = weights.own.size(0);
     const auto dtype = v.scalar_type();
-    const auto wide = c10::promoteTypes(dtype, at::kFloat);  // a third of a token is no bf16
-    const auto values = detail::split_groups(v, group).to(wide);
-    const auto own_values = (values * weights.own.to(v.device(), wide).view({group, 1, -1, 1})).flatten(0, 1).to(dtype);
-    if (!from_source) return at::scaled_dot_product_attention(q, k, own_values);
+    const auto values = detail::split_groups(v, group).to(weights.own.scalar_type());
+    const auto own_values = (values * weights.own).flatten(0, 1).to(dtype);
+    if (!weights.from_source.defined()) return at::scaled_dot_product_attention(q, k, own_values);
 
-    const auto source_values =
-        at::matmul(weights.from_source.to(v.device(), wide).unsqueeze(1), values).flatten(0, 1).to(dtype);
+    const auto source_values = at::matmul(weights.from_source, values).flatten(0, 1).to(dtype);
     const auto result = detail::attend_from_source(q, k, source_values, group);
-    if (!own) return result;
+    if (!weights.keeps) return result;
 
     const auto destinations = [&](const at::Tensor& x) {
       return detail::split_groups(x, group).narrow(1, 1, group - 1).flatten(0, 1);
@@ -83,7 +86,8 @@ struct PromptToPrompt {
 
   /// The weights of a whole group: the source's map as it is, whether asked as source's or own; then each destination's
   /// inside the windows, its own map outside.
-  [[nodiscard]] TokenWeights group_weights(std::int64_t tokens, const Step& at) const {
+  /// \param values of the attention, whose device and dtype decide the weights'
+  [[nodiscard]] GroupWeights group_weights(std::int64_t tokens, const Step& at, const at::Tensor& values) const {
     std::vector<at::Tensor> from_source{at::eye(tokens)};
     std::vector<at::Tensor> own{at::ones({tokens})};
     for (std::int64_t i = 0; i < edit.destinations(); ++i) {
@@ -96,7 +100,16 @@ struct PromptToPrompt {
       from_source.push_back(one.from_source * open);
       own.push_back(1.0 - open + open * one.own);
     }
-    return {at::stack(from_source), at::stack(own)};
+    const auto sources = at::stack(from_source);
+    const auto owns = at::stack(own);
+    const auto destinations = edit.destinations();
+    const auto wide = c10::promoteTypes(values.scalar_type(), at::kFloat);  // a third of a token is no bf16
+    GroupWeights result;
+    result.own = owns.to(values.device(), wide).view({destinations + 1, 1, -1, 1});
+    result.keeps = any(owns.narrow(0, 1, destinations));
+    result.changes = any(owns.ne(1.0));
+    if (any(sources.narrow(0, 1, destinations))) result.from_source = sources.to(values.device(), wide).unsqueeze(1);
+    return result;
   }
 };
 

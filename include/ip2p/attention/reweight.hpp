@@ -14,8 +14,10 @@ namespace ip2p {
 /// 2022, section 3.2; `AttentionReweight` of google/prompt-to-prompt, where the base is its `controller`). A scale
 /// above 1 strengthens a word, below 1 weakens it, below 0 turns it round. With the default base the prompts have their
 /// words at the same places.
-template <TokenEdit Base = KeepSource>
+template <class Base = KeepSource>
 struct Reweight {
+  static_assert((require_token_edit<Base>(), true));
+
   at::Tensor scales;  ///< c [T] for all edited prompts, or [D,T]; see `equalizer`.
   Base base = {};
 

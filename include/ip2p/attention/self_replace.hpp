@@ -34,31 +34,43 @@ struct SelfReplace {
                         const at::Tensor& v) const {
     if (site.cross || q.size(2) > max_tokens) return PlainAttention{}(site, q, k, v);
     detail::require_groups("SelfReplace", site, q.size(0), group);
+    const auto rows = site.once<Rows>(this, q.size(0), [&] { return rows_of(site, q); });
+    if (rows.injected.size(0) == 0) return PlainAttention{}(site, q, k, v);
+    if (rows.rest.size(0) == 0) return detail::attend_from_source(q, k, v, group);
+
+    const auto take = [](const at::Tensor& x, const at::Tensor& rows) { return at::index_select(x, 0, rows); };
+    const auto result = at::cat(
+        {detail::attend_from_source(take(q, rows.injected), take(k, rows.injected), take(v, rows.injected), group),
+         PlainAttention{}(site, take(q, rows.rest), take(k, rows.rest), take(v, rows.rest))});
+    return take(result, rows.back);
+  }
+
+ private:
+  /// Indices, int64 on the device of the attention.
+  struct Rows {
+    at::Tensor injected;  ///< Rows of the groups that still follow their source.
+    at::Tensor rest;
+    at::Tensor back;  ///< Where each row stands in the injected rows followed by the rest.
+  };
+
+  Rows rows_of(const AttentionSite& site, const at::Tensor& q) const {
     const auto groups = q.size(0) / group;
-    std::vector<std::int64_t> injected;  // rows of the groups that still follow their source
-    std::vector<std::int64_t> rest;
+    std::vector<std::int64_t> injected, rest;
     for (std::int64_t i = 0; i < groups; ++i) {
       auto& rows = share_of(i, site, groups) > site.step.progress() ? injected : rest;
       for (std::int64_t j = 0; j < group; ++j) rows.push_back(i * group + j);
     }
-    if (injected.empty()) return PlainAttention{}(site, q, k, v);
-    if (rest.empty()) return detail::attend_from_source(q, k, v, group);
-
+    std::vector<std::int64_t> back(static_cast<std::size_t>(q.size(0)));
+    std::int64_t place = 0;
+    for (const auto* rows : {&injected, &rest}) {
+      for (const auto row : *rows) back[static_cast<std::size_t>(row)] = place++;
+    }
     const auto index = [&](const std::vector<std::int64_t>& rows) {
       return at::tensor(rows, at::kLong).to(q.device());
     };
-    const auto of_injected = index(injected);
-    const auto of_rest = index(rest);
-    const auto take = [](const at::Tensor& x, const at::Tensor& rows) { return at::index_select(x, 0, rows); };
-    auto order = injected;
-    order.insert(order.end(), rest.begin(), rest.end());
-    const auto result =
-        at::cat({detail::attend_from_source(take(q, of_injected), take(k, of_injected), take(v, of_injected), group),
-                 PlainAttention{}(site, take(q, of_rest), take(k, of_rest), take(v, of_rest))});
-    return take(result, index(order).argsort());
+    return {index(injected), index(rest), index(back)};
   }
 
- private:
   double share_of(std::int64_t index, const AttentionSite& site, std::int64_t groups) const {
     if (shares.empty()) return share;
     const auto branches = std::max<std::int64_t>(1, static_cast<std::int64_t>(site.branches.size()));

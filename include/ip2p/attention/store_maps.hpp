@@ -6,6 +6,7 @@
 #include <ATen/ops/eye.h>
 
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -13,38 +14,45 @@
 
 namespace ip2p {
 
-/// Averages the cross-attention maps of each token over heads, layers of one size, and steps. A recorder: it sees them
-/// through `Observed`, with edits applied.
+/// Averages the cross-attention maps of each token over heads, layers of one size, and the steps of a run, with edits
+/// applied:
 ///
-///     auto store = std::make_shared<ip2p::StoreMaps>();
-///     ip2p::Observed attention(ip2p::PlainAttention{}, store);           // hand it to a run, then
-///     store->maps(16, 16);                                               // [images, T, 16, 16]
-class StoreMaps {
- public:
-  /// \param max_tokens larger maps (in pixels) are not recorded
-  explicit StoreMaps(std::int64_t max_tokens = 32 * 32) : max_tokens_(max_tokens) {}
+///     const auto seen = ip2p::StoreMaps{}.start();
+///     ip2p::Observed attention(ip2p::PlainAttention{}, seen);            // hand it to a run, then
+///     seen->maps(16, 16);                                                // [images, T, 16, 16]
+struct StoreMaps {
+  std::int64_t max_tokens = 32 * 32;  ///< Larger maps (in pixels) are not recorded.
 
-  [[nodiscard]] bool wants(const AttentionSite& site) const { return site.height * site.width <= max_tokens_; }
-  [[nodiscard]] at::Tensor columns(std::int64_t /*images*/, std::int64_t tokens) const {
-    return at::eye(tokens).unsqueeze(0);
-  }
-  void record(const AttentionSite& site, const at::Tensor& sums) { maps_.add(site, sums); }
+  /// The recorder of one run.
+  class Run {
+   public:
+    explicit Run(std::int64_t max_tokens) : max_tokens_(max_tokens) {}
 
-  /// [images, T, height, width], over everything since the start or the last `clear()`; the maps of all tokens sum to 1
-  /// at each pixel where no edit changed that. Throws `Error` where no layer of that size was recorded.
-  [[nodiscard]] at::Tensor maps(std::int64_t height, std::int64_t width) const {
-    return maps_.mean("StoreMaps", height, width);
-  }
+    [[nodiscard]] bool wants(const AttentionSite& site) const { return site.height * site.width <= max_tokens_; }
+    [[nodiscard]] at::Tensor columns(std::int64_t /*images*/, std::int64_t tokens) const {
+      return at::eye(tokens).unsqueeze(0);
+    }
+    /// Throws `Error` for a step of another run.
+    void record(const AttentionSite& site, const at::Tensor& sums) { maps_.add(site, sums); }
 
-  /// Sizes (height, width) that were recorded, smallest first.
-  [[nodiscard]] std::vector<std::pair<std::int64_t, std::int64_t>> sizes() const { return maps_.sizes(); }
+    /// [images, T, height, width], over the run so far, whose last recorded step is over; the maps of all tokens sum to
+    /// 1 at each pixel where no edit changed that. Throws `Error` where no layer of that size was recorded.
+    [[nodiscard]] at::Tensor maps(std::int64_t height, std::int64_t width) {
+      maps_.end_step();
+      return maps_.mean(height, width);
+    }
 
-  void clear() { maps_.clear(); }
+    /// Sizes (height, width) that were recorded, smallest first.
+    [[nodiscard]] std::vector<std::pair<std::int64_t, std::int64_t>> sizes() const { return maps_.sizes(); }
 
- private:
-  std::int64_t max_tokens_;
-  detail::RecordedMaps maps_;
+   private:
+    std::int64_t max_tokens_;
+    detail::RecordedMaps maps_{"StoreMaps"};
+  };
+
+  /// A recorder without maps.
+  [[nodiscard]] std::shared_ptr<Run> start() const { return std::make_shared<Run>(max_tokens); }
 };
-static_assert(AttentionRecorder<StoreMaps>);
+static_assert(AttentionRecorder<StoreMaps::Run>);
 
 }  // namespace ip2p

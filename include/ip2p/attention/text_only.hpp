@@ -14,6 +14,8 @@ namespace ip2p {
 /// of one input share nothing.
 template <class Base>
 struct TextOnly {
+  static_assert((require_attention_policy<Base>(), true));
+
   Base base;
 
   at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ip2p/codec/concepts.hpp"
+#include "ip2p/codec/latent_moments.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/nn/blocks.hpp"
 #include "ip2p/nn/model.hpp"
@@ -217,17 +218,6 @@ struct KlAutoencoderModule : torch::nn::Module {
 };
 
 }  // namespace detail
-
-/// Diagonal Gaussian over latents, each [B, C, h, w].
-struct LatentMoments {
-  at::Tensor mean;    ///< Also the mode.
-  at::Tensor logvar;  ///< Clamped to [-30, 20] as the reference does.
-
-  /// mean + exp(logvar / 2) * noise. \param noise standard normal of the same shape
-  [[nodiscard]] at::Tensor sample(const at::Tensor& noise) const {
-    return mean + at::exp(0.5 * logvar) * noise.to(mean.device(), mean.scalar_type());
-  }
-};
 
 /// AutoencoderKL of SD1.x and SD2.x.
 class KlAutoencoder : public ModelHandle<detail::KlAutoencoderModule> {

@@ -21,8 +21,10 @@ namespace ip2p {
 ///
 /// Lossy where the codec looks further than the overlap (the attention of `KlAutoencoder` sees its tile only), so it is
 /// asked for and never a default. Pictures no larger than one tile pass through unchanged.
-template <ImageCodec Codec>
+template <class Codec>
 class Tiled {
+  static_assert((require_image_codec<Codec>(), true));
+
  public:
   /// \param tile side of a tile in latent pixels  \param overlap latent pixels that neighbours share, < tile
   /// \throws Error for other values
@@ -48,6 +50,10 @@ class Tiled {
 
   [[nodiscard]] Codec& codec() { return codec_; }
   [[nodiscard]] const Codec& codec() const { return codec_; }
+
+  /// Computes in `dtype` with the weights as they are, where the codec can; see `ModelHandle::compute_in`.
+  void compute_in(at::ScalarType dtype) requires requires(Codec& c) { c.compute_in(dtype); }
+  { codec_.compute_in(dtype); }
 
   /// Moves the codec itself, where it has weights.
   void to(at::Device device, at::ScalarType dtype) requires requires(Codec& c) { c.to(device, dtype); }

@@ -6,43 +6,79 @@
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/cpu/Utils.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/Device.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/ScalarType.h>
 
-#include <string>
+#include <charconv>
+#include <cstdint>
+#include <optional>
 #include <string_view>
+#include <system_error>
 
 #include "ip2p/core/error.hpp"
 
 namespace ip2p {
 
+namespace detail {
+
+/// CUDA devices that this process sees; 0 where this build of LibTorch has none.
+inline std::int64_t cuda_device_count() { return at::hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0; }
+
+/// The N of "cuda:N"; nothing for "cuda". Throws `Error` for other names.
+inline std::optional<std::int64_t> cuda_index(std::string_view name) {
+  constexpr std::string_view kind = "cuda";
+  if (name == kind) return std::nullopt;
+  std::int64_t index = -1;
+  const bool numbered = name.starts_with(kind) && name.size() > kind.size() + 1 && name[kind.size()] == ':';
+  if (numbered) {
+    const char* end = name.data() + name.size();
+    const auto [last, problem] = std::from_chars(name.data() + kind.size() + 1, end, index);
+    if (problem != std::errc() || last != end) index = -1;
+  }
+  require(index >= 0, "device '{}': expected auto, cpu, cuda or cuda:N", name);
+  return index;
+}
+
+/// Device number `index` of `count`. Throws `Error` where there is none.
+inline at::Device cuda_device(std::string_view name, std::int64_t index, std::int64_t count) {
+  require(count > 0, "device '{}': expected a CUDA device, found none that LibTorch can use", name);
+  require(index < count, "device '{}': expected an index below {}, the number of CUDA devices that this process sees",
+          name, count);
+  return {at::kCUDA, static_cast<at::DeviceIndex>(index)};
+}
+
+/// `parse_device` on a machine with `count` CUDA devices.
+inline at::Device parse_device(std::string_view name, std::int64_t count) {
+  if (name == "cpu" || (name == "auto" && count == 0)) return at::kCPU;
+  if (name == "auto") return {at::kCUDA, 0};
+  return cuda_device(name, cuda_index(name).value_or(0), count);
+}
+
+}  // namespace detail
+
 /// `cuda:0` where this build of LibTorch sees a CUDA device, else the CPU.
 inline at::Device best_device() { return at::hasCUDA() ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU); }
 
-/// The dtype that is fastest on `device` without leaving the tolerance of the published results:
-/// bf16 on CUDA devices and on CPUs with AMX tiles, else fp32. CPU features are read at run time.
+/// The dtype that is fastest on `device` without leaving the tolerance of the published results: bf16 on CUDA devices
+/// of compute capability 8.0 and newer and on CPUs with AMX tiles, fp16 on older CUDA devices, else fp32. Features are
+/// read at run time.
 inline at::ScalarType best_dtype(at::Device device) {
-  if (device.is_cuda()) return at::kBFloat16;
+  if (device.is_cuda()) {
+    // What cuDNN asks before a convolution in bf16: whether the current device has capability 8.0.
+    const c10::DeviceGuard guard(device);
+    return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8() ? at::kBFloat16 : at::kHalf;
+  }
   const auto features = at::cpu::get_cpu_capabilities();
   const auto amx = features.find("amx_bf16");
   return amx != features.end() && amx->second.toBool() ? at::kBFloat16 : at::kFloat;
 }
 
-/// Parses "cpu", "cuda", "cuda:1" or "auto" (= `best_device()`). Throws `Error` for other names and absent devices.
+/// Parses "cpu", "cuda" (the first), "cuda:1" or "auto" (= `best_device()`). Throws `Error` for other names and for
+/// devices that are not there. A program of several processes calls `device_for` (parallel/device_for.hpp).
 inline at::Device parse_device(std::string_view name) {
-  if (name == "auto") return best_device();
-  if (name == "cpu") return at::kCPU;
-  if (name.starts_with("cuda")) {
-    require(at::hasCUDA(), "device '{}': expected a CUDA device, found none that LibTorch can use", name);
-    try {
-      at::Device device{std::string(name)};
-      if (!device.has_index()) device.set_index(0);
-      return device;
-    } catch (const c10::Error&) {
-      // Falls through to the message below.
-    }
-  }
-  fail("device '{}': expected auto, cpu, cuda or cuda:N", name);
+  return detail::parse_device(name, detail::cuda_device_count());
 }
 
 /// Parses "fp32", "bf16", "fp16" or "auto" (= `best_dtype(device)`). Throws `Error` for other names.

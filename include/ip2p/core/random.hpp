@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Sources of Gaussian noise: the concept and the two sources that ship.
+/// Sources of Gaussian noise: the concept and two of the sources that ship.
 ///
 /// A sampler never owns a generator; noise arrives as an argument, one tensor per draw. Draw 0 is the initial latents,
 /// draw i + 1 the noise that step i adds. A source either replays a stream that other software would have produced
@@ -20,6 +20,7 @@
 #include <limits>
 #include <mutex>
 #include <numbers>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -52,7 +53,9 @@ inline std::int64_t noise_batch(at::IntArrayRef shape, std::int64_t draw) {
 ///     at::Tensor normal(at::IntArrayRef shape, std::int64_t draw);   // fp32, CPU, [B, ...]
 ///
 /// Laws (`ip2p::testing::check_noise`):
-///  1. the result is an fp32 CPU tensor of exactly `shape`, finite, with mean 0 and variance 1;
+///  1. the result is an fp32 CPU tensor of exactly `shape`, finite, with mean 0 and variance 1; values, samples and
+///  draws
+///     are independent of each other;
 ///  2. two sources constructed alike and asked the same questions in the same order answer with the same bits;
 ///  3. a copy continues where the original stood, and neither disturbs the other.
 template <class Source>
@@ -66,6 +69,15 @@ consteval void require_noise_source() {
                 "see docs/reference/concepts.md#noisesource");
 }
 
+/// Passes over draw `draw` of `shape`. A source that replays a stream is then where it would be after that draw, so
+/// that the draws after it are the same whether that one came from the source or from elsewhere: latents of a file
+/// stand for draw 0, and the noise of the first step has to be draw 1 and not draw 0 a second time.
+template <class Noise>
+void discard_draw(Noise& noise, at::IntArrayRef shape, std::int64_t draw) {
+  require_noise_source<Noise>();
+  (void)noise.normal(shape, draw);
+}
+
 /// The stream of `torch.Generator("cpu").manual_seed(seed)`: draw k is bit-equal to the k-th `torch.randn` of that
 /// shape, whatever the shape (torch fills fewer than 16 elements by another rule than 16 and more).
 ///
@@ -74,6 +86,8 @@ consteval void require_noise_source() {
 /// neighbours. A stream has no random access: the draw number is checked but does not choose the noise; order does.
 class TorchNoise {
  public:
+  static constexpr std::string_view name = "torch";
+
   /// One generator for the whole batch.
   explicit TorchNoise(std::uint64_t seed) : TorchNoise(std::vector<std::uint64_t>{seed}) {}
 
@@ -89,6 +103,8 @@ class TorchNoise {
   explicit TorchNoise(const std::vector<at::Generator>& generators) : generators_(clones(generators)) {
     require(!generators_.empty(), "TorchNoise: expected at least one generator, found none");
   }
+
+  static TorchNoise from_seeds(const std::vector<std::uint64_t>& seeds) { return TorchNoise(seeds); }
 
   TorchNoise(const TorchNoise& other) : generators_(clones(other.generators_)) {}
   TorchNoise(TorchNoise&&) noexcept = default;
@@ -139,6 +155,8 @@ class TorchNoise {
 /// transform in double precision, the normal values of elements 2k and 2k + 1 in row-major order within the sample.
 class CounterNoise {
  public:
+  static constexpr std::string_view name = "counter";
+
   /// Sample i of the batch gets the noise of (seed, draw, first_sample + i): runs cut into batches agree with one run.
   explicit CounterNoise(std::uint64_t seed, std::uint32_t first_sample = 0)
       : seeds_{seed}, first_sample_(first_sample) {}
@@ -147,6 +165,11 @@ class CounterNoise {
   /// that seed for a batch of one. Throws `Error` without seeds.
   explicit CounterNoise(std::vector<std::uint64_t> seeds) : seeds_(std::move(seeds)), one_each_(true) {
     require(!seeds_.empty(), "CounterNoise: expected at least one seed, found none");
+  }
+
+  /// A single seed for the whole batch, or one for each sample. Throws `Error` without seeds.
+  static CounterNoise from_seeds(std::vector<std::uint64_t> seeds) {
+    return seeds.size() == 1 ? CounterNoise(seeds.front()) : CounterNoise(std::move(seeds));
   }
 
   /// Noise of draw `draw`, fp32 [B, ...] on the CPU. Throws `Error` if B is not the number of seeds of the list, or the

@@ -23,4 +23,10 @@ namespace ip2p {
 /// "[1, 4, 64, 64]": how shapes appear in messages.
 inline std::string shape_text(at::IntArrayRef sizes) { return fmt::format("[{}]", fmt::join(sizes, ", ")); }
 
+/// "[1, 4, 64, 64] of Float", or "no tensor": how a result of another kind than expected appears in messages.
+inline std::string tensor_text(const at::Tensor& tensor) {
+  if (!tensor.defined()) return "no tensor";
+  return fmt::format("{} of {}", shape_text(tensor.sizes()), c10::toString(tensor.scalar_type()));
+}
+
 }  // namespace ip2p

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Random size, crop and mirroring of a pair of pictures, the same for both (`edit_dataset.py` of InstructPix2Pix).
+/// Random size, crop and mirroring of a pair of pictures, the same for both.
 
 #include <ATen/ops/flip.h>
 
@@ -23,19 +23,33 @@ struct PreparedPair {
 
 /// What was drawn for one pair.
 struct PairDraws {
-  std::int64_t side = 0;           ///< Shorter side after resizing.
+  std::int64_t side = 0;           ///< Shorter side after resizing, or both sides (`PairShape::square`).
   std::int64_t top = 0, left = 0;  ///< Corner of the crop in the resized picture.
   bool mirrored = false;
 
   friend bool operator==(const PairDraws&, const PairDraws&) = default;
 };
 
-/// Resizes the shorter side to a random whole number of pixels (Lanczos), cuts a random square, mirrors half of the
-/// time.
+/// What resizing does to the proportions of a picture. They differ for pictures that are not square; the published sets
+/// are square.
+enum class PairShape {
+  kept,    ///< The shorter side gets the size that was drawn, the longer one its share of it.
+  square,  ///< Both sides get it, and the picture is squeezed: `EditDataset` of the released program.
+};
+
+/// Resizes to a random whole number of pixels (Lanczos), cuts a random square, mirrors half of the time.
+///
+/// The defaults are the paper's, and proportions are kept; `released()` is what the released program's configuration
+/// does.
 struct PairAugmentation {
-  std::int64_t smallest = 256, largest = 288;  ///< Shorter side (the paper); the released configuration has 256, 256.
+  std::int64_t smallest = 256, largest = 288;  ///< Bounds of the size that is drawn, both included.
   std::int64_t crop = 256;                     ///< Side of the square, at most `smallest`.
   double mirror = 0.5;                         ///< Share of pairs that are mirrored left to right.
+  PairShape shape = PairShape::kept;
+
+  /// The released program's `EditDataset` with its configuration: both pictures squeezed to 256 x 256, whatever their
+  /// sizes, so that the crop is all of them; half of them mirrored.
+  [[nodiscard]] static PairAugmentation released() { return {256, 256, 256, 0.5, PairShape::square}; }
 
   /// \throws Error unless 1 <= crop <= smallest <= largest and mirror is a share
   void validate() const {
@@ -51,12 +65,17 @@ struct PairAugmentation {
     return width <= height ? Size{side, side * height / width} : Size{side * width / height, side};
   }
 
+  /// Size of a picture for which `side` was drawn.
+  [[nodiscard]] Size size_for(std::int64_t width, std::int64_t height, std::int64_t side) const {
+    return shape == PairShape::square ? Size{side, side} : resized(width, height, side);
+  }
+
   /// Always four numbers, so that what is drawn next does not depend on the settings.
   [[nodiscard]] PairDraws draw(std::int64_t width, std::int64_t height, SampleRandom& random) const {
     validate();
     PairDraws draws;
     draws.side = smallest + random.below(largest - smallest + 1);
-    const auto size = resized(width, height, draws.side);
+    const auto size = size_for(width, height, draws.side);
     draws.top = random.below(size.height - crop + 1);
     draws.left = random.below(size.width - crop + 1);
     draws.mirrored = random.uniform() < mirror;
@@ -65,7 +84,7 @@ struct PairAugmentation {
 
   /// One picture as drawn. \return float [3,crop,crop], 2 x / 255 - 1
   [[nodiscard]] at::Tensor apply(const Image& picture, const PairDraws& draws) const {
-    const auto size = resized(picture.width, picture.height, draws.side);
+    const auto size = size_for(picture.width, picture.height, draws.side);
     require(draws.top >= 0 && draws.left >= 0 && draws.top + crop <= size.height && draws.left + crop <= size.width,
             "pair augmentation: expected a crop inside {}x{}, found {}x{} at left {}, top {}", size.width, size.height,
             crop, crop, draws.left, draws.top);
@@ -75,11 +94,11 @@ struct PairAugmentation {
     return draws.mirrored ? at::flip(values, {2}) : values.contiguous();
   }
 
-  /// Both pictures of a pair, which have one size, by the same draws.
+  /// Both pictures of a pair by the same draws. \throws Error for pictures of two sizes, unless they are squeezed
   [[nodiscard]] PreparedPair operator()(const PairPictures& pair, SampleRandom& random) const {
-    require(pair.before.width == pair.after.width && pair.before.height == pair.after.height,
-            "pair '{}': expected pictures of one size, found {}x{} and {}x{}", pair.id, pair.before.width,
-            pair.before.height, pair.after.width, pair.after.height);
+    const bool alike = pair.before.width == pair.after.width && pair.before.height == pair.after.height;
+    require(alike || shape == PairShape::square, "pair '{}': expected pictures of one size, found {}x{} and {}x{}",
+            pair.id, pair.before.width, pair.before.height, pair.after.width, pair.after.height);
     const auto draws = draw(pair.before.width, pair.before.height, random);
     return {apply(pair.before, draws), apply(pair.after, draws)};
   }

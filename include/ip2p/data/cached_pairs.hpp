@@ -63,8 +63,10 @@ struct CachedPairsOptions {
 ///
 /// An entry counts when codec, crop and id are those it was made for and its checksum holds; else it is made again. A
 /// pair that took the place of a damaged one is not kept. `get` may be called from several threads.
-template <NamedPictureSource Source, PosteriorCodec Codec>
+template <class Source, class Codec>
 class CachedPairs {
+  static_assert((require_named_picture_source<Source>(), require_posterior_codec<Codec>(), true));
+
  public:
   /// \param pictures kept by reference
   CachedPairs(Source& pictures, Codec codec, CachedPairsOptions options)

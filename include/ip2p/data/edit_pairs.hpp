@@ -30,12 +30,21 @@ struct EditPair {
 ///     std::int64_t size();
 ///     ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random);   // random: free choices, e.g. of the phrasing
 ///
-/// Laws: `get` is a function of i and the numbers it draws; all pairs of a source have one shape.
+/// Laws (`ip2p::testing::check_pair_source`): there is at least one pair, and their number stays; `get` is a function
+/// of i and the numbers it draws; all pairs of a source have one shape [C,h,w], fp32 on the CPU, finite.
 template <class Source>
 concept PairSource = requires(Source& source, std::int64_t i, SampleRandom& random) {
   { source.size() } -> std::convertible_to<std::int64_t>;
   { source.get(i, random) } -> std::convertible_to<EditPair>;
 };
+
+/// Explains in one line what a pair source lacks.
+template <class Source>
+consteval void require_pair_source() {
+  static_assert(PairSource<Source>,
+                "ip2p: PairSource needs `std::int64_t size()` and `EditPair get(std::int64_t i, SampleRandom&)`; see "
+                "docs/reference/concepts.md#pairsource");
+}
 
 /// Order of an epoch: a permutation of 0 ... size-1 that depends on (seed, epoch) alone (Fisher and Yates).
 inline std::vector<std::int64_t> epoch_order(std::uint64_t seed, std::int64_t epoch, std::int64_t size) {

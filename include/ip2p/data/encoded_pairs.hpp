@@ -8,8 +8,6 @@
 
 #include <concepts>
 #include <cstdint>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -29,38 +27,45 @@ concept PosteriorCodec = requires(const Codec& codec, const at::Tensor& images) 
   { codec.encode_moments(images).logvar } -> std::convertible_to<at::Tensor>;
 };
 
+/// Explains in one line what a codec lacks for training pairs.
+template <class Codec>
+consteval void require_posterior_codec() {
+  static_assert(PosteriorCodec<Codec>,
+                "ip2p: PosteriorCodec needs `encode_moments(Tensor) const` whose result has tensors `mean` and "
+                "`logvar`; see docs/reference/concepts.md#posteriorcodec");
+}
+
 namespace detail {
 
-/// Both pictures of a pair to what training needs of them, fp32 on the CPU. May be called from several threads; the
-/// codec's first call is made alone, because the layers of a frozen model choose their form in it.
-template <PosteriorCodec Codec>
+/// Both pictures of a pair to what training needs of them, fp32 on the CPU. May be called from several threads.
+template <class Codec>
 class PairEncoder {
+  static_assert((require_posterior_codec<Codec>(), true));
+
  public:
   explicit PairEncoder(Codec codec) : codec_(std::move(codec)) {}
 
   EditPair operator()(const PreparedPair& pair, std::string instruction) const {
     const at::NoGradGuard no_grad;
-    const auto images = at::stack({pair.before, pair.after});
-    std::optional<decltype(codec_.encode_moments(images))> moments;
-    std::call_once(first_, [&] { moments.emplace(codec_.encode_moments(images)); });
-    if (!moments) moments.emplace(codec_.encode_moments(images));
+    const auto moments = codec_.encode_moments(at::stack({pair.before, pair.after}));
     const auto own = [](const at::Tensor& batch, std::int64_t n) {
       return batch.select(0, n).to(at::kCPU, at::kFloat).clone(at::MemoryFormat::Contiguous);
     };
-    return {own(moments->mean, 1), own(moments->logvar, 1), own(moments->mean, 0), std::move(instruction)};
+    return {own(moments.mean, 1), own(moments.logvar, 1), own(moments.mean, 0), std::move(instruction)};
   }
 
  private:
   Codec codec_;
-  mutable std::once_flag first_;
 };
 
 }  // namespace detail
 
 /// A `PairSource` over pictures: one pair of the prompt at random, size, crop and mirroring at random, then the codec.
 /// The released recipe. `get` may be called from several threads.
-template <PictureSource Source, PosteriorCodec Codec>
+template <class Source, class Codec>
 class EncodedPairs {
+  static_assert((require_picture_source<Source>(), require_posterior_codec<Codec>(), true));
+
  public:
   /// \param pictures kept by reference
   EncodedPairs(Source& pictures, Codec codec, PairAugmentation augmentation = {})

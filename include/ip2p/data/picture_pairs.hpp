@@ -50,6 +50,15 @@ concept PictureSource = requires(Source& source, std::int64_t i, SampleRandom& r
   { source.get(i, random) } -> std::convertible_to<PairPictures>;
 };
 
+/// Explains in one line what a picture source lacks.
+template <class Source>
+consteval void require_picture_source() {
+  static_assert(
+      PictureSource<Source>,
+      "ip2p: PictureSource needs `std::int64_t size()` and `PairPictures get(std::int64_t i, SampleRandom&)`; "
+      "see docs/reference/concepts.md#picturesource");
+}
+
 /// One of the pairs of a prompt, before it is read.
 struct PairChoice {
   std::int64_t prompt = 0;
@@ -76,6 +85,16 @@ concept NamedPictureSource = PictureSource<Source> &&
   { source.id(choice) } -> std::convertible_to<std::string>;
   { source.read(choice) } -> std::convertible_to<PairPictures>;
 };
+
+/// Explains in one line what a picture source lacks whose pairs shall be found again.
+template <class Source>
+consteval void require_named_picture_source() {
+  require_picture_source<Source>();
+  static_assert(!PictureSource<Source> || NamedPictureSource<Source>,
+                "ip2p: NamedPictureSource needs `PairChoice choose(std::int64_t i, SampleRandom&)`, `std::string "
+                "id(const PairChoice&)` and `PairPictures read(const PairChoice&)`; see "
+                "docs/reference/concepts.md#namedpicturesource");
+}
 
 /// A picture file in memory.
 struct PictureFile {

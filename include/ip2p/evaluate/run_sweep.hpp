@@ -63,10 +63,10 @@ inline EditMeasure clip_measures(std::vector<ClipMeasure> clips) {
       known.push_back({clip.image_features(edit.photograph, range), clip.text_features({&edit.words.input, 1}),
                        clip.text_features({&edit.words.output, 1})});
     }
-    const auto photograph = tensor_to_images(edit.photograph, Numerics::diffusers).front();
+    const auto photograph = tensor_to_images(edit.photograph, Rounding::nearest).front();
     return [shared, known = std::move(known), photograph](const at::Tensor& picture) {
       const at::NoGradGuard no_grad;
-      EditMeasures scores{{"ssim", ssim(photograph, tensor_to_images(picture, Numerics::diffusers).front())}};
+      EditMeasures scores{{"ssim", ssim(photograph, tensor_to_images(picture, Rounding::nearest).front())}};
       for (std::size_t i = 0; i < known.size(); ++i) {
         const auto& [name, clip, range] = (*shared)[i];
         const auto& [before, input, output] = known[i];
@@ -142,7 +142,7 @@ inline void run_sweep(std::span<const SweepPoint> points, const EditSet& edits,
     const auto of_picture = measure(edit);
     const bool kept = i < options.kept.edits;
     if (kept) {
-      write_image(options.kept.photograph(i), tensor_to_images(edit.photograph, Numerics::diffusers).front());
+      write_image(options.kept.photograph(i), tensor_to_images(edit.photograph, Rounding::nearest).front());
     }
     for (const auto number : numbers) {
       if (options.stop.stop_requested()) throw Cancelled(fmt::format("cancelled after {} of {} samples", done, all));
@@ -152,7 +152,7 @@ inline void run_sweep(std::span<const SweepPoint> points, const EditSet& edits,
               "method {}: expected a picture {}, found {}", point.method, shape_text(edit.photograph.sizes()),
               picture.defined() ? shape_text(picture.sizes()) : "none");
       const auto scores = of_picture(picture);
-      if (kept) write_image(options.kept.picture(i, point), tensor_to_images(picture, Numerics::diffusers).front());
+      if (kept) write_image(options.kept.picture(i, point), tensor_to_images(picture, Rounding::nearest).front());
       journal.add(point.key(), edit.id, scores);  // the picture first: a sample that counts has its picture
       ++done;
       if (options.on_sample) options.on_sample(done, all);

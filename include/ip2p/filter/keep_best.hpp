@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/error.hpp"
 #include "ip2p/filter/concepts.hpp"
 
 namespace ip2p {
@@ -42,10 +43,15 @@ struct PairSelection {
 };
 
 /// Judges the pairs of one prompt; of those that `filter` keeps, the `most` of the greatest directional similarity stay
-/// (4 in InstructPix2Pix), of equal ones the first; one that is no number is the least.
+/// (4 in InstructPix2Pix); one that is no number is the least. Of equal ones the first stays, or with the pairs'
+/// `seeds` that of the greatest seed, as in the released program, which sorts by direction and seed. \throws Error for
+/// a number of seeds that is neither 0 nor that of the pairs
 template <class Filter>
-PairSelection keep_best(std::span<const CandidatePair> pairs, const Filter& filter, std::size_t most = 4) {
+PairSelection keep_best(std::span<const CandidatePair> pairs, const Filter& filter, std::size_t most = 4,
+                        std::span<const std::uint64_t> seeds = {}) {
   require_pair_filter<Filter>();
+  require(seeds.empty() || seeds.size() == pairs.size(), "keep_best: expected a seed for each of {} pairs, found {}",
+          pairs.size(), seeds.size());
   PairSelection selection;
   std::vector<std::pair<double, std::size_t>> passed;
   for (std::size_t i = 0; i < pairs.size(); ++i) {
@@ -58,7 +64,10 @@ PairSelection keep_best(std::span<const CandidatePair> pairs, const Filter& filt
       ++selection.counts.rejected[std::string(verdict.reason)];
     }
   }
-  std::stable_sort(passed.begin(), passed.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::stable_sort(passed.begin(), passed.end(), [&](const auto& a, const auto& b) {
+    if (a.first != b.first || seeds.empty()) return a.first > b.first;
+    return seeds[a.second] > seeds[b.second];
+  });
   for (std::size_t k = 0; k < std::min(most, passed.size()); ++k) selection.kept.push_back(passed[k].second);
   selection.counts.kept = static_cast<std::int64_t>(selection.kept.size());
   selection.counts.surplus = static_cast<std::int64_t>(passed.size()) - selection.counts.kept;

@@ -14,12 +14,30 @@
 ///       }
 ///     };
 ///     static_assert(ip2p::GuidancePolicy<FadingGuidance>);           // then: ip2p::testing::check_guidance(...)
+///
+/// Skeleton of one that asks for estimates of x0, sees the noisy latents and remembers what happened in its run:
+///
+///     struct SteadyGuidance {                                        // a direction that changes slowly
+///       static constexpr auto branches = ip2p::TextGuidance::branches;
+///       static constexpr bool over_estimates = true;
+///       struct State { at::Tensor before; };
+///       double text_scale = 7.5;
+///       State start() const { return {}; }
+///       at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at, const at::Tensor& x, State& run) const {
+///         const auto halves = stacked.chunk(2);                      // estimates of x0: text, null
+///         at::Tensor along = halves[0] - halves[1];
+///         if (run.before.defined()) along = (along + run.before) / 2;
+///         run.before = along;
+///         return halves[0] + along * (text_scale - 1);
+///       }
+///     };
 
 #include <array>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <type_traits>
+#include <utility>
 
 #include "ip2p/core/branch.hpp"
 #include "ip2p/core/error.hpp"
@@ -43,9 +61,56 @@ concept HasBranches = requires {
   typename std::bool_constant<Policy::branches[0].text>;
 };
 
+// `combine(stacked, at, more...)` of a constant policy.
+template <class Policy, class... More>
+concept Combines = requires(const Policy& guidance, const at::Tensor& stacked, const Step& at, More&... more) {
+  { guidance.combine(stacked, at, more...) } -> std::convertible_to<at::Tensor>;
+};
+
 template <class Policy>
-concept HasCombine = requires(const Policy& guidance, const at::Tensor& stacked, const Step& at) {
-  { guidance.combine(stacked, at) } -> std::convertible_to<at::Tensor>;
+concept NamesStart = requires {
+  requires std::is_member_function_pointer_v<decltype(&Policy::start)>;
+}
+|| requires(const Policy& p) { p.start(); };
+
+template <class Policy>
+concept HasStart = requires(const Policy& guidance) {
+  requires std::copy_constructible<std::remove_cvref_t<decltype(guidance.start())>>;
+};
+
+/// The state of a guidance that has none.
+struct NoState {};
+
+/// What `start()` of the policy returns.
+template <class Policy>
+auto started(const Policy& guidance) {
+  if constexpr (HasStart<Policy>) {
+    return guidance.start();
+  } else {
+    return NoState{};
+  }
+}
+template <class Policy>
+using StateOf = decltype(started(std::declval<const Policy&>()));
+
+template <class Policy>
+concept HasCombine = (HasStart<Policy> && Combines<Policy, const at::Tensor, StateOf<Policy>>) ||
+                     (!HasStart<Policy> && (Combines<Policy> || Combines<Policy, const at::Tensor>));
+
+/// Whether `combine` is given the noisy latents.
+template <class Policy>
+concept SeesLatents = HasStart<Policy> || Combines<Policy, const at::Tensor>;
+
+template <class Policy>
+concept NamesOverEstimates = requires {
+  Policy::over_estimates;
+};
+
+template <class Policy>
+concept SaysOverEstimates = requires {
+  requires std::same_as < std::remove_cvref_t<decltype(Policy::over_estimates)>,
+  bool > ;
+  typename std::bool_constant<Policy::over_estimates>;
 };
 
 template <class Policy>
@@ -72,17 +137,43 @@ concept HasNeeds = requires(const Policy& guidance, const Step& at) {
 
 }  // namespace detail
 
+/// Whether a guidance combines estimates of x0 rather than the network's predictions, which it says by
+/// `static constexpr bool over_estimates = true`. `guided_denoiser` hands it what it asks for.
+template <class Policy>
+consteval bool over_estimates() {
+  if constexpr (detail::SaysOverEstimates<Policy>) return Policy::over_estimates;
+  return false;
+}
+
 /// How the predictions of a step are combined.
 ///
 ///     static constexpr std::array<Branch, K> branches;                       // the fully conditioned one first
 ///     at::Tensor combine(const at::Tensor& stacked, const Step& at) const;   // [K*B,C,h,w] branch-major -> [B,C,h,w]
 ///
-/// Laws (`ip2p::testing::check_guidance`):
+/// and optionally
+///
+///     static constexpr bool over_estimates = true;   // `stacked` and the result are estimates of x0
+///     at::Tensor combine(const at::Tensor& stacked, const Step& at, const at::Tensor& x) const;
+///                                                    // in place of the above: x [B,C,h,w] the noisy latents at noise
+///                                                    // level at.sigma, unscaled (x = x0 + sigma * noise)
+///     State start() const;                           // what the policy remembers, as it is before a run
+///     at::Tensor combine(const at::Tensor& stacked, const Step& at, const at::Tensor& x, State& run) const;
+///                                                    // in place of the above, for a policy with `start()`
+///
+/// The state is copyable, and a copy goes on by itself: tensors in it are replaced, not written to. A sampler that
+/// evaluates twice a step combines twice a step.
+///
+/// Laws (`ip2p::testing::check_guidance`), each for a run from its start:
 ///  1. where all branches predict the same, so does the result (guidance moves along differences only);
 ///  2. with all scales 1 the result is the prediction of the fully conditioned branch;
-///  3. a batch equals its samples combined one by one; `stacked` is not changed; the dtype is kept.
+///  3. a batch equals its samples combined one by one; `stacked` is not changed; the dtype is kept; equal arguments
+///     give equal bits.
 template <class Policy>
 concept GuidancePolicy = std::copy_constructible<Policy> && detail::HasBranches<Policy> && detail::HasCombine<Policy>;
+
+/// Refinement: guidance that has a state for each run (`start()`, see `GuidancePolicy`).
+template <class Policy>
+concept StatefulGuidancePolicy = GuidancePolicy<Policy> && detail::HasStart<Policy>;
 
 /// Refinement: guidance that is a weighted sum of its branches, so that branches of zero weight need not be evaluated.
 ///
@@ -101,7 +192,7 @@ concept LinearGuidancePolicy = GuidancePolicy<Policy> && detail::HasWeights<Poli
 template <class Policy>
 concept SelectiveGuidancePolicy = GuidancePolicy<Policy> && detail::HasNeeds<Policy>;
 
-/// Stops compilation with one sentence unless `Policy` is a `GuidancePolicy` (and its weights or needs, if any, are of
+/// Stops compilation with one sentence unless `Policy` is a `GuidancePolicy` (and its optional members, if any, are of
 /// the right type: a misspelt refinement would cost evaluations silently).
 template <class Policy>
 consteval void require_guidance_policy() {
@@ -110,9 +201,23 @@ consteval void require_guidance_policy() {
   static_assert(detail::HasBranches<Policy>,
                 "ip2p: GuidancePolicy needs `static constexpr std::array<Branch, K> branches`; "
                 "see docs/reference/concepts.md#guidancepolicy");
-  static_assert(detail::HasCombine<Policy>,
-                "ip2p: GuidancePolicy needs `Tensor combine(const Tensor& stacked, const Step&) const`; "
-                "see docs/reference/concepts.md#guidancepolicy");
+  if constexpr (detail::NamesStart<Policy>) {
+    static_assert(detail::HasStart<Policy>,
+                  "ip2p: GuidancePolicy: `start` needs to be `State start() const` with a copyable State; "
+                  "see docs/reference/concepts.md#guidancepolicy");
+    static_assert(!detail::HasStart<Policy> || detail::HasCombine<Policy>,
+                  "ip2p: GuidancePolicy with `State start() const` needs `Tensor combine(const Tensor& stacked, const "
+                  "Step&, const Tensor& x, State&) const`; see docs/reference/concepts.md#guidancepolicy");
+  } else {
+    static_assert(detail::HasCombine<Policy>,
+                  "ip2p: GuidancePolicy needs `Tensor combine(const Tensor& stacked, const Step&) const`; "
+                  "see docs/reference/concepts.md#guidancepolicy");
+  }
+  if constexpr (detail::NamesOverEstimates<Policy>) {
+    static_assert(detail::SaysOverEstimates<Policy>,
+                  "ip2p: GuidancePolicy: `over_estimates` needs to be `static constexpr bool`; "
+                  "see docs/reference/concepts.md#guidancepolicy");
+  }
   if constexpr (detail::HasBranches<Policy> && detail::NamesWeights<Policy>) {
     static_assert(detail::HasWeights<Policy>,
                   "ip2p: LinearGuidancePolicy needs `std::array<double, K> weights(const Step&) const`; "
@@ -142,6 +247,19 @@ std::array<bool, Policy::branches.size()> needed_branches(const Policy& guidance
     needed = guidance.needs(at);
   }
   return needed;
+}
+
+/// `combine` in the form that the policy has.
+template <class Policy>
+at::Tensor combined(const Policy& guidance, const at::Tensor& stacked, const Step& at, const at::Tensor& x,
+                    StateOf<Policy>& run) {
+  if constexpr (HasStart<Policy>) {
+    return guidance.combine(stacked, at, x, run);
+  } else if constexpr (SeesLatents<Policy>) {
+    return guidance.combine(stacked, at, x);
+  } else {
+    return guidance.combine(stacked, at);
+  }
 }
 
 /// Views of `stacked` [K*B, ...], one of [B, ...] a branch. Throws `Error` if the rows do not divide into K branches.

@@ -20,7 +20,8 @@
 
 namespace ip2p {
 
-/// One guided prediction a step, from as few evaluated branches as the guidance allows.
+/// One guided prediction a step, from as few evaluated branches as the guidance allows: the guidance of one run, whose
+/// state (`StatefulGuidancePolicy`) begins with this object.
 ///
 /// `Network` is a callable over the branches it is asked for, answering them branch-major:
 ///
@@ -31,7 +32,8 @@ namespace ip2p {
 ///
 /// In the first form `Guided` is a network for `NetworkDenoiser`, which then combines predictions, as diffusers does;
 /// in the second it is a `Denoiser` over e.g. a branch-wise `NetworkDenoiser`, which then combines estimates of x0, as
-/// the released code does. Both agree up to rounding, because guidance weights sum to 1.
+/// the released code does. For guidance whose weights sum to 1 both agree up to rounding; one that says
+/// `over_estimates` has the second form only. `guided_denoiser` chooses.
 ///
 /// Branches of weight 0 are left out where the guidance is a `LinearGuidancePolicy`, those that it does not need where
 /// it is a `SelectiveGuidancePolicy`; where all are needed its `combine` does the arithmetic, in the published order,
@@ -39,15 +41,24 @@ namespace ip2p {
 /// `std::ref`.
 template <class Network, class Guidance>
 class Guided {
+  static_assert((require_guidance_policy<Guidance>(), true));
+
  public:
-  Guided(Network network, Guidance guidance) : network_(std::move(network)), guidance_(std::move(guidance)) {
-    require_guidance_policy<Guidance>();
+  Guided(Network network, Guidance guidance)
+      : network_(std::move(network)), guidance_(std::move(guidance)), run_(detail::started(guidance_)) {}
+
+  /// x [B,C,h,w], scaled; timestep t -> combined prediction [B,C,h,w]. Throws `Error` if the network answers other rows
+  /// than one batch for each branch, and where a guidance with a state is given an earlier step than before.
+  at::Tensor operator()(const at::Tensor& x, double t, const Step& at) requires(!detail::SeesLatents<Guidance>) {
+    return (*this)(x, t, at, x);
   }
 
-  /// x [B,C,h,w], timestep t -> combined prediction [B,C,h,w]. Throws `Error` if the network answers other rows than
-  /// one batch for each branch.
-  at::Tensor operator()(const at::Tensor& x, double t, const Step& at) {
-    return evaluate(x, at, [&](std::span<const Branch> branches) { return network_(x, t, at, branches); });
+  /// The same for a guidance that sees the noisy latents too: `latents` [B,C,h,w], unscaled.
+  at::Tensor operator()(const at::Tensor& x, double t, const Step& at, const at::Tensor& latents) {
+    static_assert(!over_estimates<Guidance>(),
+                  "ip2p: a guidance with `over_estimates` combines what a denoiser of several branches answers; "
+                  "guided_denoiser() makes it; see docs/reference/concepts.md#guidancepolicy");
+    return evaluate(latents, at, [&](std::span<const Branch> branches) { return network_(x, t, at, branches); });
   }
 
   /// x [B,C,h,w] at noise level at.sigma -> combined estimate [B,C,h,w]. Throws as above.
@@ -66,6 +77,13 @@ class Guided {
 
   template <class Evaluate>
   at::Tensor evaluate(const at::Tensor& x, const Step& at, Evaluate predict) {
+    if constexpr (StatefulGuidancePolicy<Guidance>) {
+      require(at.index >= last_,
+              "guidance: expected the steps of one run in order, found step {} after step {}: "
+              "its state belongs to one run, make a denoiser for each",
+              at.index, last_);
+      last_ = at.index;
+    }
     const std::array<bool, count> needed = detail::needed_branches(guidance_, at);
     std::array<Branch, count> active{};
     std::size_t n = 0;
@@ -74,7 +92,7 @@ class Guided {
     }
     require(n > 0, "guidance: expected a branch of non-zero weight, found none");
     const at::Tensor stacked = checked(predict(std::span<const Branch>(active.data(), n)), x, n);
-    if (n == count) return guidance_.combine(stacked, at);
+    if (n == count) return detail::combined(guidance_, stacked, at, x, run_);
 
     const std::int64_t batch = x.size(0);
     std::int64_t row = 0;
@@ -98,7 +116,7 @@ class Guided {
         parts.push_back(stacked.narrow(0, needed[k] ? row : 0, batch));
         if (needed[k]) row += batch;
       }
-      return guidance_.combine(at::cat(parts), at);
+      return detail::combined(guidance_, at::cat(parts), at, x, run_);
     }
   }
 
@@ -114,12 +132,15 @@ class Guided {
 
   Network network_;
   Guidance guidance_;
+  detail::StateOf<Guidance> run_;
+  std::int64_t last_ = 0;
   std::int64_t evaluated_branches_ = 0;
 };
 
 /// `Guided` over a network or, through `std::ref`, a reference to one.
 template <class Network, class Guidance>
 Guided<Network, Guidance> guided(Network network, Guidance guidance) {
+  require_guidance_policy<Guidance>();
   return {std::move(network), std::move(guidance)};
 }
 

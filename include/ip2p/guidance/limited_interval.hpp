@@ -5,6 +5,7 @@
 
 #include <array>
 #include <limits>
+#include <type_traits>
 
 #include "ip2p/guidance/concepts.hpp"
 
@@ -14,10 +15,13 @@ namespace ip2p {
 /// the fully conditioned prediction alone outside (the other branches are not evaluated there). At high noise guidance
 /// narrows what a run can become, at low noise it has little effect left.
 ///
-/// Linear where `base` is. Throws `Error` unless sigma_low < sigma_high.
+/// Linear where `base` is; a state of the base stays as it is outside the interval. Throws `Error` unless sigma_low <
+/// sigma_high.
 template <class Base>
 struct LimitedInterval {
+  static_assert((require_guidance_policy<Base>(), true));
   static constexpr auto branches = Base::branches;
+  static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
   Base base;
   double sigma_low = 0.0;                                       ///< Noise level, exclusive.
@@ -31,9 +35,14 @@ struct LimitedInterval {
   }
 
   /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at) const {
-    return guides(at) ? base.combine(stacked, at) : detail::split_branches<branches.size()>(stacked)[0];
+  /// `more` as the base asks: the noisy latents, its state.
+  template <class... More>
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at, More&&... more)
+      const requires detail::Combines<Base, std::remove_reference_t<More>...> {
+    return guides(at) ? base.combine(stacked, at, more...) : detail::split_branches<branches.size()>(stacked)[0];
   }
+
+  [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return base.start(); }
 
   [[nodiscard]] std::array<double, branches.size()> weights(const Step& at) const requires LinearGuidancePolicy<Base> {
     if (guides(at)) return base.weights(at);

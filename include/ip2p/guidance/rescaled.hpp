@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "ip2p/guidance/concepts.hpp"
@@ -19,28 +20,35 @@ namespace ip2p {
 /// e = phi e_base std(e_full) / std(e_base) + (1 - phi) e_base,
 /// with the unbiased standard deviation, as diffusers' `rescale_noise_cfg`.
 ///
-/// It acts on what the network answers to `Guided`. Inside a denoiser (`NetworkDenoiser(Guided(...))`, as pipelines
-/// build it) that is the raw prediction of noise or v, as in diffusers; over a denoiser (`Guided(NetworkDenoiser...)`)
-/// it would be the estimates of x0, whose spreads stand in another relation: not the published method.
+/// It acts on what its base acts on. As `guided_denoiser` composes a run, that is the raw prediction of noise or v, as
+/// in diffusers; with a base that says `over_estimates` it is the estimates of x0, whose spreads stand in another
+/// relation: not the published method.
 ///
 /// Not linear: all branches that the base needs are evaluated, and always the fully conditioned one. Where a combined
 /// prediction has no spread it stays as it is. Throws `Error` unless 0 <= phi <= 1.
 template <class Base>
 struct Rescaled {
+  static_assert((require_guidance_policy<Base>(), true));
   static constexpr auto branches = Base::branches;
+  static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
   Base base;
   double phi = 0.7;  ///< Share of the rescaled prediction; the paper's 0.7.
 
   /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at) const {
+  /// `more` as the base asks: the noisy latents, its state.
+  template <class... More>
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at, More&&... more)
+      const requires detail::Combines<Base, std::remove_reference_t<More>...> {
     require(phi >= 0.0 && phi <= 1.0, "Rescaled: phi: expected 0 ... 1, found {}", phi);
     const at::Tensor full = detail::split_branches<branches.size()>(stacked)[0];
-    const at::Tensor combined = base.combine(stacked, at);
+    const at::Tensor combined = base.combine(stacked, at, more...);
     const at::Tensor own = deviation(combined);
     const at::Tensor factor = at::where(own > 0, deviation(full) / own, 1.0);
     return (combined * factor * phi).add(combined, 1.0 - phi);
   }
+
+  [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return base.start(); }
 
   [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const {
     auto needed = detail::needed_branches(base, at);

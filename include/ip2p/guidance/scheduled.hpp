@@ -19,18 +19,25 @@ namespace ip2p {
 ///     });
 ///
 /// `of` is pure: one step may ask several times. Linear where what it answers is; branches that have weight 0 on a step
-/// are left out on that step.
+/// are left out on that step. A state begins as that of `of(Step{})` and is handed to the guidance of each step.
 template <class Of>
 class Scheduled {
  public:
   using Base = std::invoke_result_t<const Of&, const Step&>;
+  static_assert((require_guidance_policy<Base>(), true));
   static constexpr auto branches = Base::branches;
+  static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
-  explicit Scheduled(Of of) : of_(std::move(of)) { require_guidance_policy<Base>(); }
+  explicit Scheduled(Of of) : of_(std::move(of)) {}
 
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at) const {
-    return of_(at).combine(stacked, at);
+  /// `more` as the step's guidance asks: the noisy latents, its state.
+  template <class... More>
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at, More&&... more)
+      const requires detail::Combines<Base, std::remove_reference_t<More>...> {
+    return of_(at).combine(stacked, at, more...);
   }
+
+  [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return of_(Step{}).start(); }
 
   [[nodiscard]] std::array<double, branches.size()> weights(const Step& at) const requires LinearGuidancePolicy<Base> {
     return of_(at).weights(at);

@@ -33,6 +33,9 @@ struct ModelFilesOptions {
   /// Folder with vocab.json and merges.txt (or with a folder `tokenizer` that has them); needed for single files, which
   /// hold no tokenizer. Takes precedence over a model folder's own.
   std::filesystem::path tokenizer{};
+  /// Another model whose autoencoder takes the place of this one's: anything that `ModelFiles::open` opens and that has
+  /// a "vae", so also a component's folder or a single file of an autoencoder alone (Stable Diffusion's ft-MSE, say).
+  std::filesystem::path vae{};
   /// Single files: "epsilon" or "v_prediction". The shapes of Stable Diffusion 2 are the same for both, so that empty
   /// means what the file's metadata says, or else epsilon.
   std::string prediction_type{};
@@ -81,6 +84,7 @@ class ModelFiles {
     } else {
       model.open_single_file();
     }
+    model.replace_vae();
     model.apply_overrides();
     return model;
   }
@@ -100,6 +104,12 @@ class ModelFiles {
 
   /// The path that was opened.
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+  /// Where a component comes from, for messages: "model (unet)", or "model (vae of other)".
+  [[nodiscard]] std::string where(std::string_view component) const {
+    const bool elsewhere = component == "vae" && !options_.vae.empty();
+    return fmt::format("{} ({}{})", path_.string(), component, elsewhere ? " of " + options_.vae.string() : "");
+  }
 
   [[nodiscard]] bool has(std::string_view component) const { return components_.contains(component); }
 
@@ -168,6 +178,7 @@ class ModelFiles {
   void open_folder();
   void open_component_folder(const std::string& name, const std::filesystem::path& folder);
   void open_single_file();
+  void replace_vae();
   void apply_overrides();
   [[noreturn]] void fail_undetected(const Weights& all) const;
 
@@ -395,6 +406,30 @@ inline void ModelFiles::fail_undetected(const Weights& all) const {
       path_.string(), names.size(), unet_key, detail::nearest_names_clause(unet_key, names, 1), vae_key,
       detail::nearest_names_clause(vae_key, names, 1), text_key, detail::nearest_names_clause(text_key, names, 1),
       detail::name_list(names, 4));
+}
+
+inline void ModelFiles::replace_vae() {
+  if (options_.vae.empty()) return;
+  Options plain = options_;
+  plain.vae.clear();
+  plain.variant.clear();  // It may have other ones.
+  plain.overrides = nlohmann::json::object();
+  detail::ModelComponent vae;
+  try {
+    vae = open(options_.vae, plain).find("vae");
+  } catch (const Error& error) {
+    fail("{}: expected an autoencoder in its place from '{}': {}", path_.string(), options_.vae.string(), error.what());
+  }
+  const auto* const match = has("vae") ? "vae" : has("unet") ? "unet" : nullptr;
+  const auto latent = channels(vae, "latent_channels");
+  if (match != nullptr) {
+    const auto wanted = channels(find(match), has("vae") ? "latent_channels" : "out_channels");
+    require(latent == wanted || latent == 0 || wanted == 0,
+            "{}: expected an autoencoder with {} latent channels in its place, found {} in '{}'", path_.string(),
+            wanted, latent, options_.vae.string());
+  }
+  vae.source = fmt::format("from {}{}{}", options_.vae.string(), vae.source.empty() ? "" : ": ", vae.source);
+  components_.insert_or_assign("vae", std::move(vae));
 }
 
 inline void ModelFiles::apply_overrides() {

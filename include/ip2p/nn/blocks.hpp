@@ -7,11 +7,15 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/layers.hpp"
+#include "ip2p/nn/once.hpp"
 
 namespace ip2p {
 
@@ -40,6 +44,9 @@ struct ResnetBlock : torch::nn::Module {
     const auto shortcut = conv_shortcut ? (*conv_shortcut)(x) : x;
     return h.requires_grad() || shortcut.requires_grad() ? h + shortcut : h.add_(shortcut);
   }
+
+  /// Of the result.
+  [[nodiscard]] std::int64_t channels() const { return norm2->weight.size(0); }
 
   std::shared_ptr<GroupNorm> norm1, norm2;
   std::shared_ptr<Conv2d> conv1, conv2, conv_shortcut;
@@ -75,7 +82,7 @@ struct Upsample : torch::nn::Module, Freezable {
   at::Tensor operator()(const at::Tensor& x, std::int64_t height, std::int64_t width) const {
     const auto enlarged = [&] { return at::upsample_nearest2d(x, at::IntArrayRef{height, width}); };
     if (!frozen_ || height != 2 * x.size(2) || width != 2 * x.size(3)) return (*conv)(enlarged());
-    if (!phases_) phases_ = collapse();
+    formed_.call([&] { phases_ = collapse(); });
     const auto all = (*phases_)(x);  // [B, 4*C, h+1, w+1]: phase-major channels
     const auto channels = all.size(1) / 4;
     auto y = at::empty({x.size(0), channels, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
@@ -97,7 +104,10 @@ struct Upsample : torch::nn::Module, Freezable {
   void thaw() override {
     frozen_ = false;
     phases_ = nullptr;
+    formed_.reset();
   }
+
+  [[nodiscard]] bool frozen() const override { return frozen_; }
 
   std::shared_ptr<Conv2d> conv;
 
@@ -118,13 +128,12 @@ struct Upsample : torch::nn::Module, Freezable {
     auto result = std::make_shared<Conv2d>(taps.size(1), 4 * taps.size(0), 2, 1, 1);
     result->weight.set_data(at::cat(phases, 0).to(weight.options()));
     result->bias.set_data(conv->bias.repeat({4}));
-    result->weight.set_requires_grad(false);
-    result->bias.set_requires_grad(false);
     result->freeze();
     return result;
   }
 
   bool frozen_ = false;
+  detail::Once formed_;
   mutable std::shared_ptr<Conv2d> phases_;
 };
 

@@ -5,26 +5,30 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
+#include <ATen/ops/empty.h>
 #include <torch/nn/module.h>
 
 #include <cmath>
 #include <cstdint>
 #include <string_view>
 
+#include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/layers.hpp"
 
 namespace ip2p {
 
 /// Fills every parameter of `module` as PyTorch's layers do by default: weights and biases of linear layers and
 /// convolutions U(-1/sqrt(fan_in), 1/sqrt(fan_in)), norms 1 and 0, embeddings N(0, 0.02) (CLIP's initialisation).
-/// The result is a function of the seed alone. \param seed of the CPU generator
+/// The result is a function of the seed alone, on any device: numbers are drawn on the CPU, in fp32, and copied.
+/// \param seed of the CPU generator
 inline void initialise(torch::nn::Module& module, std::uint64_t seed) {
   const at::NoGradGuard no_grad;
+  const detail::PlainForNow plain(module);
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   const auto uniform = [&](at::Tensor& t, std::int64_t fan_in) {
     if (!t.defined()) return;
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
-    t.uniform_(-bound, bound, generator);
+    t.copy_(at::empty(t.sizes(), at::kFloat).uniform_(-bound, bound, generator));
   };
   for (const auto& layer : module.modules()) {
     if (auto* linear = layer->as<Linear>()) {
@@ -41,7 +45,7 @@ inline void initialise(torch::nn::Module& module, std::uint64_t seed) {
       norm->weight.fill_(1);
       norm->bias.zero_();
     } else if (auto* table = layer->as<Embedding>()) {
-      table->weight.normal_(0, 0.02, generator);
+      table->weight.copy_(at::empty(table->weight.sizes(), at::kFloat).normal_(0, 0.02, generator));
     }
   }
 }

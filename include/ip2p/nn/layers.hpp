@@ -6,38 +6,33 @@
 /// Constructors leave weights uninitialised, because nearly every model is loaded from a file: call `initialise()`
 /// (nn/initialise.hpp) before training from nothing.
 
-#include <ATen/ops/conv2d.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/silu.h>
+#include <c10/util/intrusive_ptr.h>
 #include <torch/nn/module.h>
 
+#include <cstdint>
+#include <memory>
+#include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
+#include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/convolution.hpp"
 #include "ip2p/nn/finite_probe.hpp"
+#include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/lora.hpp"
+#include "ip2p/nn/once.hpp"
 #include "ip2p/nn/packed_conv.hpp"
 
 namespace ip2p {
-
-namespace detail {
-
-/// `weight` in the dtype of `x`: itself, or a copy for this call where weights are stored narrower than the arithmetic.
-inline at::Tensor weight_for(const at::Tensor& x, const at::Tensor& weight) {
-  return weight.defined() && weight.scalar_type() != x.scalar_type() ? weight.to(x.scalar_type()) : weight;
-}
-
-/// The same for a bias that may be absent.
-inline std::optional<at::Tensor> bias_for(const at::Tensor& x, const at::Tensor& bias) {
-  return bias.defined() ? std::optional<at::Tensor>(weight_for(x, bias)) : std::nullopt;
-}
-
-}  // namespace detail
 
 /// y = x W^T + b over the last axis; W [out, in] (or [out, in, 1, 1] where the published file stores a 1x1
 /// convolution).
@@ -61,18 +56,10 @@ struct Linear : torch::nn::Module, LoraHost {
   at::Tensor weight, bias;
 };
 
-/// A layer that keeps its weights in another form while it is used for inference only.
-struct Freezable {
-  virtual ~Freezable() = default;
-
-  /// From now on no gradients are asked for; the form is chosen at the first call, when shapes are known.
-  virtual void freeze() = 0;
-
-  /// Back to plain weights, which can be trained, moved, converted and saved.
-  virtual void thaw() = 0;
-};
-
 /// Two-dimensional convolution with square kernel, stride and zero padding; W [out, in, k, k].
+///
+/// While frozen, the first call chooses the form in which the weight is kept: packed where the CPU gains by it, else
+/// channels-last. The packed weight takes the plain one's place as the parameter, so that memory does not grow.
 struct Conv2d : torch::nn::Module, Freezable, LoraHost {
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
          bool with_bias = true)
@@ -82,13 +69,10 @@ struct Conv2d : torch::nn::Module, Freezable, LoraHost {
   }
 
   /// \param x [B, in, h, w], channels-last preferred  \return [B, out, h', w']
+  /// \throws Error when a packed weight is asked for gradients
   at::Tensor operator()(const at::Tensor& x) const {
-    const auto offset = detail::bias_for(x, bias);
-    if (frozen_ && !settled_) settle(x);
-    // No gradient passes through the packed form: where one is asked for, the weight is unpacked for the call.
-    const bool packed = packed_.defined() && !(at::GradMode::is_enabled() && x.requires_grad());
-    auto y = packed ? detail::conv_with_packed(x, packed_, offset, stride, padding)
-                    : at::conv2d(x, detail::weight_for(x, plain_weight()), offset, stride, padding);
+    if (frozen_) settled_.call([&] { settle(x); });
+    auto y = weight.is_mkldnn() ? convolve_packed(x) : detail::convolution(x, weight, bias, stride, padding);
     add_loras(y, x);
     return detail::probed(this, y);
   }
@@ -98,39 +82,81 @@ struct Conv2d : torch::nn::Module, Freezable, LoraHost {
     for (const auto& lora : loras) lora->add_conv(y, x, stride, padding);
   }
 
-  void freeze() override { frozen_ = true; }
+  void freeze() override {
+    weight.set_requires_grad(false);
+    if (bias.defined()) bias.set_requires_grad(false);
+    frozen_ = true;
+    settled_.reset();
+  }
 
   void thaw() override {
-    if (packed_.defined()) weight.set_data(packed_.to_dense());
-    packed_ = at::Tensor();
-    frozen_ = settled_ = false;
+    if (weight.is_mkldnn()) {
+      const at::NoGradGuard no_grad;
+      // Whoever kept the plain tensor, an optimiser say, finds it in use again.
+      const auto kept = plain_->lock();
+      auto plain = kept ? at::Tensor(kept) : weight.to_dense();
+      plain.set_requires_grad(weight.requires_grad());
+      hold(std::move(plain));
+    }
+    plain_.reset();
+    frozen_ = false;
   }
+
+  [[nodiscard]] bool frozen() const override { return frozen_; }
+
+  [[nodiscard]] std::unique_lock<std::mutex> at_rest() const override { return settled_.lock(); }
 
   /// The weight [out, in, k, k] whatever its form: unpacked for the caller where it is packed.
-  [[nodiscard]] at::Tensor plain_weight() const { return packed_.defined() ? packed_.to_dense() : weight; }
-
-  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override {
-    return (packed_.defined() ? packed_ : weight).sizes().vec();
+  [[nodiscard]] at::Tensor plain_weight() const {
+    const auto resting = at_rest();
+    return detail::plain_tensor(weight);
   }
 
-  at::Tensor weight, bias;
+  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
+
+  at::Tensor weight;  ///< Plain, or packed while frozen: `is_mkldnn()` tells, `plain_weight()` reads either.
+  at::Tensor bias;
   std::int64_t stride, padding;
 
  private:
-  /// Chooses the weight's form for inputs like `x`: packed on CPUs that gain by it, else channels-last. The packed
-  /// weight takes the plain one's place, so that memory does not grow.
+  /// Chooses the weight's form for inputs like `x`. Its value stays, and callers wait meanwhile: the layer is const to
+  /// them.
   void settle(const at::Tensor& x) const {
+    if (weight.is_mkldnn() || weight.requires_grad()) return;
     const at::NoGradGuard no_grad;
     auto plain = weight;
-    if (plain.scalar_type() == x.scalar_type()) packed_ = detail::pack_conv(plain, stride, padding, x.sizes());
-    plain.set_data(packed_.defined() ? at::empty({0}, plain.options())
-                                     : plain.contiguous(at::MemoryFormat::ChannelsLast));
-    settled_ = true;
+    auto packed =
+        plain.scalar_type() == x.scalar_type() ? detail::pack_conv(plain, stride, padding, x.sizes()) : at::Tensor();
+    if (!packed.defined()) {
+      plain.set_data(plain.contiguous(at::MemoryFormat::ChannelsLast));
+      return;
+    }
+    plain_.emplace(plain.getIntrusivePtr());
+    const_cast<Conv2d*>(this)->hold(std::move(packed));
   }
 
+  void hold(at::Tensor form) {
+    parameters_["weight"] = form;
+    weight = std::move(form);
+  }
+
+  /// No gradient passes through the packed form: where x asks for one, or has another dtype, the weight is unpacked for
+  /// the call.
+  [[nodiscard]] at::Tensor convolve_packed(const at::Tensor& x) const {
+    const bool graph = at::GradMode::is_enabled();
+    require(
+        !graph || (!weight.requires_grad() && !(bias.defined() && bias.requires_grad())),
+        "Conv2d: weight: expected plain weights to compute their gradients, found packed ones; thaw() the model first");
+    return (graph && x.requires_grad()) || x.scalar_type() != weight.scalar_type()
+               ? detail::convolution(x, weight.to_dense(), bias, stride, padding)
+               : detail::conv_with_packed(x, weight, detail::bias_for(x, bias), stride, padding);
+  }
+
+  using WeakTensor = c10::weak_intrusive_ptr<at::TensorImpl, at::UndefinedTensorImpl>;
+
   bool frozen_ = false;
-  mutable bool settled_ = false;
-  mutable at::Tensor packed_;
+  detail::Once settled_;
+  mutable std::optional<WeakTensor> plain_;  ///< What was the parameter before it was packed.
 };
 
 /// Normalisation over groups of channels. \param eps 1e-5 in the UNet's residual blocks, 1e-6 elsewhere (reference).

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/convolution.hpp"
 
 namespace ip2p {
 
@@ -36,7 +37,7 @@ struct LoraPath {
   void add_conv(at::Tensor& y, const at::Tensor& x, std::int64_t stride, std::int64_t padding) const {
     const auto factor = *scale * strength;
     if (factor == 0) return;
-    const auto inner = at::conv2d(x, down.to(x.scalar_type()), {}, stride, padding);
+    const auto inner = detail::convolution(x, down, {}, stride, padding);
     y.narrow(1, first_row, up.size(0)).add_(at::conv2d(inner, up.to(x.scalar_type())), factor);
   }
 

@@ -13,7 +13,8 @@
 
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/nn/finite_probe.hpp"
-#include "ip2p/nn/layers.hpp"
+#include "ip2p/nn/freezable.hpp"
+#include "ip2p/nn/lora.hpp"
 
 namespace ip2p {
 
@@ -26,8 +27,7 @@ class ModelHandle {
 
   /// Moves and converts the weights, and what `apply_lora` added, in place. \param dtype fp32, bf16 or fp16
   void to(at::Device device, at::ScalarType dtype) {
-    const bool frozen = !first().requires_grad();
-    thaw();
+    const detail::PlainForNow plain(*module_);
     arithmetic_.reset();
     module_->to(device, dtype);
     for (const auto& layer : module_->modules()) {
@@ -35,13 +35,12 @@ class ModelHandle {
         for (const auto& lora : host->loras) lora->to(device, dtype);
       }
     }
-    if (frozen) freeze();
   }
 
   [[nodiscard]] at::Device device() const { return first().device(); }
 
   /// Dtype of the arithmetic: that of the weights, unless `compute_in` chose a wider one.
-  [[nodiscard]] at::ScalarType dtype() const { return arithmetic_.value_or(first().scalar_type()); }
+  [[nodiscard]] at::ScalarType dtype() const { return arithmetic_ ? *arithmetic_ : first().scalar_type(); }
 
   /// Keeps the weights as they are and computes in `dtype`: each layer widens its own weights for the call. Half the
   /// memory of fp32 with nearly its results, on machines without fast 16-bit arithmetic. Holds for this handle and its
@@ -52,7 +51,7 @@ class ModelHandle {
   /// (packed for the CPU, channels-last elsewhere).
   void freeze() { set_frozen(true); }
 
-  /// Makes the model's weights plain again, to train or save them.
+  /// Makes the model's weights plain again, to train them or write to them.
   void thaw() { set_frozen(false); }
 
   /// Evaluates once more and names the layer that first produced a value that is not finite; empty if none did.
@@ -68,21 +67,31 @@ class ModelHandle {
   }
 
  protected:
-  explicit ModelHandle(std::shared_ptr<Module> module) : module_(std::move(module)) {}
+  explicit ModelHandle(std::shared_ptr<Module> module) : module_(std::move(module)), lasting_(lasting(*module_)) {}
 
   std::shared_ptr<Module> module_;
 
  private:
-  std::optional<at::ScalarType> arithmetic_;
-
   void set_frozen(bool frozen) {
-    for (auto& parameter : module_->parameters()) parameter.set_requires_grad(!frozen);
     for (const auto& layer : module_->modules()) {
       if (auto* freezable = dynamic_cast<Freezable*>(layer.get())) frozen ? freezable->freeze() : freezable->thaw();
     }
+    for (auto& parameter : module_->parameters()) parameter.set_requires_grad(!frozen);
   }
 
-  [[nodiscard]] at::Tensor first() const { return module_->named_parameters().begin()->value(); }
+  /// A parameter that stays the same tensor for the life of the module, which the weight of a convolution need not;
+  /// undefined if there is none. To look one up at each question would list all of them.
+  [[nodiscard]] static at::Tensor lasting(const Module& module) {
+    for (const auto& parameter : module.parameters()) {
+      if (parameter.dim() != 4) return parameter;
+    }
+    return {};
+  }
+
+  [[nodiscard]] at::Tensor first() const { return lasting_.defined() ? lasting_ : module_->parameters().front(); }
+
+  at::Tensor lasting_;
+  std::optional<at::ScalarType> arithmetic_;
 };
 
 }  // namespace ip2p

@@ -7,21 +7,26 @@
 /// `to_v`; `to_kv` holds `to_k`, `to_v`; `qkv_proj` holds `q_proj`, `k_proj`, `v_proj`. This is the only place that
 /// knows so.
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <map>
+#include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/nearest_names.hpp"
 #include "ip2p/io/weights.hpp"
+#include "ip2p/nn/freezable.hpp"
 
 namespace ip2p {
 
@@ -68,7 +73,7 @@ inline bool same_up_to_ones(std::vector<std::int64_t> expected, std::vector<std:
 inline void load_weights(torch::nn::Module& module, const Weights& weights, const std::string& where,
                          at::ScalarType dtype = at::kFloat) {
   const at::NoGradGuard no_grad;
-  auto parameters = module.named_parameters();
+  const auto parameters = module.named_parameters();
   std::vector<std::string> missing;
   std::vector<std::string> misshaped;
   std::set<std::string> unexpected;
@@ -111,7 +116,8 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
     throw Error(report);
   }
 
-  for (auto& item : parameters) {
+  const detail::PlainForNow plain(module);
+  for (auto& item : module.named_parameters()) {
     const auto names = detail::file_names(item.key());
     std::vector<at::Tensor> blocks;
     auto shape = item.value().sizes().vec();
@@ -121,19 +127,52 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
   }
 }
 
-/// Copies of nothing: the module's parameters by file name, fused ones as views of their row blocks.
+/// Every parameter of `module` with its name, in plain form: the parameter itself, or a copy where the layer keeps it
+/// packed. Safe while other threads evaluate the module.
+inline std::vector<std::pair<std::string, at::Tensor>> plain_parameters(const torch::nn::Module& module) {
+  std::vector<std::pair<std::string, at::Tensor>> plain;
+  const auto add = [&](const std::string& prefix, const torch::nn::Module& layer) {
+    const auto* freezable = dynamic_cast<const Freezable*>(&layer);
+    const auto resting = freezable ? freezable->at_rest() : std::unique_lock<std::mutex>();
+    for (const auto& item : layer.named_parameters(/*recurse=*/false)) {
+      plain.emplace_back(prefix + item.key(), detail::plain_tensor(item.value()));
+    }
+  };
+  add("", module);
+  for (const auto& item : module.named_modules("", /*include_self=*/false)) add(item.key() + ".", *item.value());
+  return plain;
+}
+
+/// The module's parameters by file name, fused ones as views of their row blocks; copies only of what is packed.
 inline std::map<std::string, at::Tensor> state_of(const torch::nn::Module& module) {
   std::map<std::string, at::Tensor> state;
-  for (const auto& item : module.named_parameters()) {
-    const auto names = detail::file_names(item.key());
+  for (const auto& [name, tensor] : plain_parameters(module)) {
+    const auto names = detail::file_names(name);
     if (names.size() == 1) {
-      state.emplace(names[0], item.value().detach());
+      state.emplace(names[0], tensor.detach());
       continue;
     }
-    const auto blocks = item.value().detach().chunk(static_cast<std::int64_t>(names.size()), 0);
+    const auto blocks = tensor.detach().chunk(static_cast<std::int64_t>(names.size()), 0);
     for (std::size_t i = 0; i < names.size(); ++i) state.emplace(names[i], blocks[i]);
   }
   return state;
+}
+
+/// Gives the parameters of `to` the values of those of `from`, in the dtype and on the device that they have there.
+/// \throws Error, and changes nothing, unless both have parameters of the same names and shapes
+inline void copy_weights(const torch::nn::Module& from, torch::nn::Module& to) {
+  const at::NoGradGuard no_grad;
+  const auto source = plain_parameters(from);
+  const detail::PlainForNow plain(to);
+  auto target = plain_parameters(to);
+  require(source.size() == target.size(), "copy_weights: expected {} parameters, found {}", target.size(),
+          source.size());
+  for (std::size_t i = 0; i < source.size(); ++i) {
+    require(source[i].first == target[i].first && source[i].second.sizes() == target[i].second.sizes(),
+            "copy_weights: expected a parameter '{}' {}, found '{}' {}", target[i].first,
+            shape_text(target[i].second.sizes()), source[i].first, shape_text(source[i].second.sizes()));
+  }
+  for (std::size_t i = 0; i < source.size(); ++i) target[i].second.copy_(source[i].second);
 }
 
 }  // namespace ip2p

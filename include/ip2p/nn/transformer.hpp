@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/attention/attention_reference.hpp"
 #include "ip2p/attention/concepts.hpp"
 #include "ip2p/attention/keys_values.hpp"
 #include "ip2p/nn/layers.hpp"
@@ -48,8 +49,7 @@ struct SelfAttention : torch::nn::Module {
   }
 
   /// \param x [B, N, C]  \return [B, N, C]
-  template <AttentionPolicy Attention>
-  at::Tensor operator()(const at::Tensor& x, const Attention& attend, const AttentionSite& site) const {
+  at::Tensor operator()(const at::Tensor& x, const AttentionReference& attend, const AttentionSite& site) const {
     const auto qkv = (*to_qkv)(x).chunk(3, -1);
     return (*to_out_0)(
         detail::merge_heads(attend(site, detail::split_heads(qkv[0], heads), detail::split_heads(qkv[1], heads),
@@ -77,8 +77,7 @@ struct CrossAttention : torch::nn::Module {
   }
 
   /// \param x [B, N, C]  \return [B, N, C]
-  template <AttentionPolicy Attention>
-  at::Tensor operator()(const at::Tensor& x, const KeysValues& text, const Attention& attend,
+  at::Tensor operator()(const at::Tensor& x, const KeysValues& text, const AttentionReference& attend,
                         const AttentionSite& site) const {
     return (*to_out_0)(
         detail::merge_heads(attend(site, detail::split_heads((*to_q)(x), heads), text.keys, text.values)));
@@ -141,8 +140,7 @@ struct BasicTransformerBlock : torch::nn::Module {
   }
 
   /// \param rows see `UNet`: where defined, x has fewer rows than the text, and the result row r continues x's rows[r]
-  template <AttentionPolicy Attention>
-  at::Tensor operator()(at::Tensor x, const KeysValues& text, const Attention& attend, AttentionSite site,
+  at::Tensor operator()(at::Tensor x, const KeysValues& text, const AttentionReference& attend, AttentionSite site,
                         const at::Tensor& rows) const {
     site.cross = false;
     x = x + (*attn1)((*norm1)(x), attend, site);
@@ -176,8 +174,7 @@ struct SpatialTransformer : torch::nn::Module {
   /// \param x [B, C, h, w], channels-last, so that pixels are tokens without a copy
   /// \param text first of this module's `blocks.size()` entries; advanced past them
   /// \param rows see `UNet`; undefined once the rows are those of the text
-  template <AttentionPolicy Attention>
-  at::Tensor operator()(at::Tensor x, const KeysValues*& text, const Attention& attend, AttentionSite& site,
+  at::Tensor operator()(at::Tensor x, const KeysValues*& text, const AttentionReference& attend, AttentionSite& site,
                         at::Tensor& rows) const {
     site.height = x.size(2);
     site.width = x.size(3);

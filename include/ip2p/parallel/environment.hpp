@@ -3,6 +3,7 @@
 /// \file
 /// What `torchrun` and Slurm tell a process about the others that they started.
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <cstdlib>
@@ -18,7 +19,8 @@ namespace ip2p {
 struct ProcessPlace {
   std::int64_t rank = 0;        ///< 0 ... size - 1.
   std::int64_t size = 1;        ///< Processes in all.
-  std::int64_t local_rank = 0;  ///< 0 ... on its machine: which GPU is its own.
+  std::int64_t local_rank = 0;  ///< 0 ... on its machine; `device_for` says which GPU is its own.
+  std::int64_t local_size = 1;  ///< Processes on its machine; at least as many as are known of.
   std::string address;          ///< Where they meet; empty where there is one process only.
   std::uint16_t port = 0;
   bool store_is_there = false;  ///< The starter keeps the store at that address (torchrun); otherwise rank 0 does.
@@ -84,11 +86,11 @@ inline constexpr std::int64_t most_processes = 1 << 20;
 
 }  // namespace detail
 
-/// Reads the variables of torchrun (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) or, where neither RANK nor
-/// WORLD_SIZE is set, those of a task that Slurm's `srun` started (SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID; the place
-/// to meet is MASTER_ADDR or the first host of the node list, the port MASTER_PORT or one made from SLURM_JOB_ID).
-/// Without any of them the process is alone.
-/// \throws Error when a variable that belongs to the others is missing, is no number, or contradicts another
+/// Reads the variables of torchrun (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT) or, where
+/// neither RANK nor WORLD_SIZE is set, those of a task that Slurm's `srun` started (SLURM_PROCID, SLURM_NTASKS,
+/// SLURM_LOCALID, SLURM_NTASKS_PER_NODE; the place to meet is MASTER_ADDR or the first host of the node list, the port
+/// MASTER_PORT or one made from SLURM_JOB_ID). Without any of them the process is alone. \throws Error when a variable
+/// that belongs to the others is missing, is no number, or contradicts another
 inline ProcessPlace place_in_environment(const Environment& get = [](const char* name) { return std::getenv(name); }) {
   using detail::most_processes;
   ProcessPlace place;
@@ -100,6 +102,11 @@ inline ProcessPlace place_in_environment(const Environment& get = [](const char*
     if (place.size == 1) return place;
     place.local_rank = torchrun.number("LOCAL_RANK", 0, most_processes);
     detail::require_below(place.local_rank, "LOCAL_RANK", place.size, "WORLD_SIZE");
+    place.local_size = place.local_rank + 1;
+    if (torchrun.has("LOCAL_WORLD_SIZE")) {
+      place.local_size = torchrun.number("LOCAL_WORLD_SIZE", 1, most_processes);
+      detail::require_below(place.local_rank, "LOCAL_RANK", place.local_size, "LOCAL_WORLD_SIZE");
+    }
     place.address = torchrun.text("MASTER_ADDR");
     place.port = static_cast<std::uint16_t>(torchrun.number("MASTER_PORT", 1, 65535));
     place.store_is_there =
@@ -113,6 +120,10 @@ inline ProcessPlace place_in_environment(const Environment& get = [](const char*
     if (place.size == 1) return place;
     place.local_rank = slurm.number("SLURM_LOCALID", 0, most_processes);
     detail::require_below(place.local_rank, "SLURM_LOCALID", place.size, "SLURM_NTASKS");
+    place.local_size = place.local_rank + 1;
+    if (slurm.has("SLURM_NTASKS_PER_NODE")) {
+      place.local_size = std::max(place.local_size, slurm.number("SLURM_NTASKS_PER_NODE", 1, most_processes));
+    }
     if (slurm.has("MASTER_ADDR")) place.address = slurm.text("MASTER_ADDR");
     for (const char* name : {"SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"}) {
       if (place.address.empty() && slurm.has(name)) place.address = detail::first_host(slurm.text(name));

@@ -12,37 +12,57 @@
 #endif
 
 #include <c10/cuda/CUDAFunctions.h>
+#include <cuda_runtime_api.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
+#include <unistd.h>
+
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <set>
 #include <string>
 
+#include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/environment.hpp"
 
 namespace ip2p::detail {
 
-/// Whether every process has a GPU of its own, number `local_rank` of its machine. All processes make this call; all
+/// Whether every process has a GPU of its own, the one that `device_for` gives it. All processes make this call; all
 /// get the same answer, because a group in which one process uses another engine than the others would wait for ever.
 inline bool all_have_gpus(c10d::Store& store, const ProcessPlace& place) {
   const auto note = [](std::int64_t rank) { return "gpu/" + std::to_string(rank); };
-  store.set(note(place.rank), std::string(place.local_rank < c10::cuda::device_count() ? "1" : "0"));
+  // Each process may see one GPU, and all the same one: its place on the bus tells them apart.
+  std::string own;
+  const std::int64_t count = c10::cuda::device_count();
+  if (count > 0 && gpu_of(place, count) < count) {
+    std::array<char, 64> bus{};
+    std::array<char, 256> host{};
+    if (cudaDeviceGetPCIBusId(bus.data(), static_cast<int>(bus.size()), static_cast<int>(gpu_of(place, count))) ==
+            cudaSuccess &&
+        gethostname(host.data(), host.size() - 1) == 0) {
+      own = std::string(host.data()) + " " + bus.data();
+    }
+  }
+  store.set(note(place.rank), own);
+  std::set<std::string> gpus;
   for (std::int64_t rank = 0; rank < place.size; ++rank) {
-    if (store.get_to_str(note(rank)) != "1") return false;
+    const auto gpu = store.get_to_str(note(rank));
+    if (gpu.empty() || !gpus.insert(gpu).second) return false;
   }
   return true;
 }
 
-/// Makes NCCL the engine of tensors on GPUs in `group`, and GPU number `local_rank` the current one.
+/// Makes NCCL the engine of tensors on GPUs in `group`, and this process's GPU the current one.
 inline void use_nccl(c10d::ProcessGroup& group, const c10::intrusive_ptr<c10d::Store>& store, const ProcessPlace& place,
                      std::chrono::milliseconds timeout) {
   // Otherwise a process that lost its neighbours is ended by NCCL's watchdog instead of being told.
   setenv("TORCH_NCCL_BLOCKING_WAIT", "1", /*overwrite=*/0);
-  c10::cuda::set_device(static_cast<c10::DeviceIndex>(place.local_rank));
+  c10::cuda::set_device(static_cast<c10::DeviceIndex>(gpu_of(place, c10::cuda::device_count())));
   auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = timeout;
   group.setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL,

@@ -67,7 +67,7 @@ class ProcessGroup {
   [[nodiscard]] std::int64_t rank() const { return rank_; }
   [[nodiscard]] std::int64_t size() const { return size_; }
 
-  /// 0 ... on this machine; the GPU of the process is `at::Device(at::kCUDA, local_rank())`.
+  /// 0 ... on this machine. `device_for` says which GPU is the process's own.
   [[nodiscard]] std::int64_t local_rank() const { return local_rank_; }
 
   void broadcast(const at::Tensor& tensor, std::int64_t root) const {

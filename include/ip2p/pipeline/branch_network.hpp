@@ -6,6 +6,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -39,13 +41,15 @@ namespace detail {
 
 /// Tells the attention policy which branches the rows belong to: all, or one for each distinct input before the first
 /// text cross-attention.
-template <AttentionPolicy Attention>
+template <class Attention>
 struct BranchAttention {
   const Attention& attend;
   std::span<const Branch> all, distinct;
   std::int64_t batch;
+  AttentionMemory* memory;
 
   at::Tensor operator()(AttentionSite site, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
+    site.memory = memory;
     site.branches = q.size(0) == static_cast<std::int64_t>(all.size()) * batch ? all : distinct;
     return attend(site, q, k, v);
   }
@@ -53,18 +57,30 @@ struct BranchAttention {
 
 }  // namespace detail
 
+/// How many steps pass between two looks at whether a run's predictions are finite: each look makes the host wait for
+/// an accelerator, while on a CPU the bad step is worth nothing but its time.
+inline std::int64_t steps_between_checks(at::Device device) { return device.is_cpu() ? 1 : 16; }
+
 /// Answers the branches of a step in one batch: each sees the text or the null text, the image latents or zeros.
 ///
 /// What depends on the conditionings or the timesteps alone is computed once a run: keys and values of the text for
 /// each set of branches, and the projections of the time embedding for the timesteps of `prepare()`. Branches with the
 /// same input share their evaluation up to the first text cross-attention, where the network and the attention policy
 /// (`uniform_over_branches`) allow it.
-template <DenoisingNetwork Network, AttentionPolicy Attention = PlainAttention>
+///
+/// Predictions that are not finite are refused, by the name of the first layer that gave one: every `check_every`
+/// evaluations, and at the end by `finish()`.
+template <class Network, class Attention = PlainAttention>
 class BranchNetwork {
+  static_assert((require_denoising_network<Network>(), require_attention_policy<Attention>(), true));
+
  public:
   /// \throws Error when texts and null texts do not fit together
   BranchNetwork(Network unet, Conditioning conditioning, Attention attention = {})
-      : unet_(std::move(unet)), given_(std::move(conditioning)), attention_(std::move(attention)) {
+      : unet_(std::move(unet)),
+        given_(std::move(conditioning)),
+        attention_(std::move(attention)),
+        check_every_(steps_between_checks(unet_.device())) {
     require(
         given_.text.dim() == 3 && (given_.null_text.dim() == 3 || given_.null_text.dim() == 4) &&
             given_.null_text.sizes().slice(given_.null_text.dim() - 3) == given_.text.sizes(),
@@ -76,8 +92,17 @@ class BranchNetwork {
   /// Evaluates at most so many branches together; 0: all. Fewer take less memory and share less.
   void evaluate_at_once(std::size_t branches) { most_ = branches; }
 
+  /// \param evaluations >= 1, between two checks that predictions are finite
+  void check_every(std::int64_t evaluations) {
+    require(evaluations >= 1, "check_every: expected at least 1 evaluation, found {}", evaluations);
+    check_every_ = evaluations;
+  }
+
+  /// Ends a run. \throws Error where a prediction was not finite
+  void finish() { check_pending(); }
+
   /// Projects the timesteps of all `sigmas` above 0 in one batch.
-  template <SchedulePolicy Schedule>
+  template <class Schedule>
   void prepare(const Schedule& schedule, std::span<const double> sigmas) {
     std::vector<double> timesteps;
     for (const auto sigma : sigmas) {
@@ -105,21 +130,15 @@ class BranchNetwork {
     }
     auto found = times_.find(t);
     if (found == times_.end()) found = times_.emplace(t, unet_.project_time(at::full({1}, t, at::kFloat))).first;
-    const auto& inputs = inputs_for(branches, at);
-    std::vector<at::Tensor> copies(inputs.distinct.size(), x.to(unet_.device(), unet_.dtype()));
+    const auto inputs = inputs_for(branches, at);
+    std::vector<at::Tensor> copies(inputs->distinct.size(), x.to(unet_.device(), unet_.dtype()));
     auto input = copies.size() == 1 ? copies[0] : at::cat(copies, 0);
-    if (inputs.images.defined()) input = at::cat({input, inputs.images}, 1);
+    if (inputs->images.defined()) input = at::cat({input, inputs->images}, 1);
 
-    const detail::BranchAttention<Attention> attend{attention_, branches, inputs.distinct, x.size(0)};
-    const auto evaluate = [&] {
-      if constexpr (shares) {
-        return unet_(input, found->second, inputs.texts, attend, at, inputs.rows);
-      } else {
-        return unet_(input, found->second, inputs.texts, attend, at);
-      }
-    };
-    auto output = evaluate();
-    if (!at::isfinite(output).all().template item<bool>()) refuse(evaluate, at);
+    auto output = evaluate(input, found->second, *inputs, branches, at);
+    pending_.push_back({at::isfinite(output).all(), input, &found->second, inputs,
+                        std::vector<Branch>(branches.begin(), branches.end()), at});
+    if (static_cast<std::int64_t>(pending_.size()) >= check_every_) check_pending();
     return output.to(x.device());
   }
 
@@ -139,7 +158,39 @@ class BranchNetwork {
     at::Tensor rows;               ///< Input row of each prediction; undefined where that is its own.
   };
 
-  const Inputs& inputs_for(std::span<const Branch> branches, const Step& at) {
+  /// An evaluation whose prediction was not looked at yet, with all that it takes to repeat it.
+  struct Pending {
+    at::Tensor finite;  ///< Whether the prediction is, one element on the device.
+    at::Tensor input;
+    const TimeProjections* times;
+    std::shared_ptr<const Inputs> inputs;
+    std::vector<Branch> branches;
+    Step at;
+  };
+
+  at::Tensor evaluate(const at::Tensor& input, const TimeProjections& times, const Inputs& inputs,
+                      std::span<const Branch> branches, const Step& at) const {
+    const auto rows = static_cast<std::int64_t>(inputs.distinct.size());
+    const Attend attend{attention_, branches, inputs.distinct, input.size(0) / rows, memory_.get()};
+    if constexpr (shares) {
+      return unet_(input, times, inputs.texts, attend, at, inputs.rows);
+    } else {
+      return unet_(input, times, inputs.texts, attend, at);
+    }
+  }
+
+  void check_pending() {
+    const auto pending = std::exchange(pending_, {});
+    if (pending.empty()) return;
+    std::vector<at::Tensor> flags;
+    for (const auto& one : pending) flags.push_back(one.finite);
+    const auto finite = at::stack(flags).to(at::kCPU);
+    const auto* first = finite.template const_data_ptr<bool>();
+    const auto bad = std::find(first, first + pending.size(), false) - first;
+    if (bad < static_cast<std::ptrdiff_t>(pending.size())) refuse(pending[static_cast<std::size_t>(bad)]);
+  }
+
+  std::shared_ptr<const Inputs> inputs_for(std::span<const Branch> branches, const Step& at) {
     std::string key;
     for (const auto& branch : branches) key += static_cast<char>('0' + (branch.text ? 2 : 0) + (branch.image ? 1 : 0));
     const bool each_step = given_.null_text.dim() == 4;
@@ -173,14 +224,14 @@ class BranchNetwork {
     inputs.texts = unet_.project_context(at::cat(texts, 0));
     if (!images.empty()) inputs.images = at::cat(images, 0);
     if (inputs.distinct.size() < branches.size()) inputs.rows = at::tensor(rows, at::kLong).to(unet_.device());
-    return inputs_.emplace(key, std::move(inputs)).first->second;
+    return inputs_.emplace(key, std::make_shared<const Inputs>(std::move(inputs))).first->second;
   }
 
-  template <class Evaluate>
-  [[noreturn]] void refuse(Evaluate&& evaluate, const Step& at) const {
+  [[noreturn]] void refuse(const Pending& bad) const {
+    const auto again = [&] { return evaluate(bad.input, *bad.times, *bad.inputs, bad.branches, bad.at); };
     std::string layer;
-    if constexpr (requires { unet_.first_non_finite(evaluate); }) layer = unet_.first_non_finite(evaluate);
-    fail("step {} of {}: expected finite values, found NaN or infinity{}{}{}", at.index + 1, at.count,
+    if constexpr (requires { unet_.first_non_finite(again); }) layer = unet_.first_non_finite(again);
+    fail("step {} of {}: expected finite values, found NaN or infinity{}{}{}", bad.at.index + 1, bad.at.count,
          layer.empty() ? "" : ", first in unet.", layer,
          unet_.dtype() == at::kHalf ? "; fp16 overflows there: use bf16 or fp32" : "");
   }
@@ -189,7 +240,10 @@ class BranchNetwork {
   Conditioning given_;
   Attention attention_;
   std::map<double, TimeProjections> times_;
-  std::map<std::string, Inputs> inputs_;
+  std::map<std::string, std::shared_ptr<const Inputs>> inputs_;
+  std::unique_ptr<AttentionMemory> memory_ = std::make_unique<AttentionMemory>();
+  std::vector<Pending> pending_;
+  std::int64_t check_every_;
   std::size_t most_ = 0;
   std::int64_t step_ = -1;  ///< Whose null text `inputs_` were made of, where each step has its own.
 };

@@ -6,6 +6,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -66,53 +67,60 @@ inline Image paste_inside(const at::Tensor& mask, const at::Tensor& before, cons
   const auto edited = images_to_tensor({&after, 1});
   require(edited.sizes() == before.sizes(), "paste_inside: expected a result of {}, found {}",
           shape_text(before.sizes()), shape_text(edited.sizes()));
-  return tensor_to_images(before.add(mask.mul(edited.sub(before))), Numerics::diffusers).front();
+  return tensor_to_images(before.add(mask.mul(edited.sub(before))), Rounding::nearest).front();
 }
 
 /// Edits only the part of a photograph that a mask shows, with an InstructPix2Pix model (`EditPipeline`).
 /// \param mask a picture of the photograph's size, bright where the edit may act
 /// \throws Error as the pipeline does, and for a mask of another size
-template <class Pipeline>
-[[nodiscard]] Image masked_edit(Pipeline& pipeline, const Image& photo, const Image& mask,
-                                const std::string& instruction, EditOptions options = {}) {
+template <class Pipeline, class Noise, class Attention = PlainAttention>
+[[nodiscard]] Image masked_edit(const Pipeline& pipeline, const Image& photo, const Image& mask,
+                                const std::string& instruction, const RunSettings& settings, Noise& noise,
+                                const Attention& attention = {}) {
   require_mask_fits(mask, photo);
-  const auto schedule = default_schedule(options.numerics, pipeline.scheduler);
+  auto options = pipeline.completed(settings);
   const auto before = pipeline.prepare({&photo, 1}, options);
-  const auto where = mask_tensor(mask, options.resolution, options.numerics);
-  TorchNoise noise(seeds_for(1, options.seed, options.seeds));
+  const auto where = mask_tensor(mask, options.resolution, *options.numerics);
   const auto image_latents = pipeline.encode_images(before);
   const auto clean = image_latents.to(at::kFloat).mul(pipeline.codec().scaling_factor());
-  if (!options.latents.defined()) options.latents = noise.normal(clean.sizes(), 0);
-  options.hooks.revise = then(options.hooks.revise,
-                              hold_outside(latent_mask(where, clean.size(2), clean.size(3)), clean, options.latents));
-  const auto latents = pipeline.sample_latents(image_latents, {&instruction, 1}, options, schedule, noise);
-  return paste_inside(where, before, pipeline.decode(latents, options.numerics).front());
+  // The run and what is held outside the mask begin with one noise; the run asks for draw 0 once more, so each has a
+  // source of its own.
+  auto held = noise;
+  const auto start = pipeline.start_noise(options, clean.sizes(), held);
+  options.hooks.revise =
+      then(options.hooks.revise, hold_outside(latent_mask(where, clean.size(2), clean.size(3)), clean, start));
+  const auto latents = pipeline.sample_latents(image_latents, {&instruction, 1}, options, noise, attention);
+  return paste_inside(where, before, pipeline.decode(latents, rounding_of(*options.numerics)).front());
 }
 
-/// Numbers of one run of `inpaint`.
+/// The same with torch's noise, from the settings' seed.
+template <class Pipeline>
+[[nodiscard]] Image masked_edit(const Pipeline& pipeline, const Image& photo, const Image& mask,
+                                const std::string& instruction, const RunSettings& settings = {}) {
+  TorchNoise noise(seeds_for(1, settings.seed, settings.seeds));
+  return masked_edit(pipeline, photo, mask, instruction, settings, noise);
+}
+
+/// Numbers of `InpaintPipeline` beside the run's settings.
 struct InpaintOptions {
   double strength = 1.0;  ///< In (0, 1]: share of the steps that are run; 1 starts inside the mask from noise alone.
-  std::int64_t steps = 50;
-  std::uint64_t seed = 42;
-  std::string negative_prompt = {};
-  std::optional<std::int64_t> resolution = {};  ///< Long side in pixels; see `edit_size`.
-  bool paste = true;  ///< Take the pixels outside the mask from the photograph rather than from the codec.
-  Numerics numerics = Numerics::released;
-  RunHooks hooks = {};
+  bool paste = true;      ///< Take the pixels outside the mask from the photograph rather than from the codec.
 };
 
 /// Redraws what a mask shows after a text: text encoder, codec and a UNet with the latents' channels, whose outside is
 /// held in place step by step, or an inpainting UNet with 2 C + 1 channels that sees the mask and the masked picture.
-template <TextEncoder Encoder, ImageCodec Codec, DenoisingNetwork Network, SamplerPolicy Sampler = EulerAncestral,
-          GuidancePolicy Guidance = TextGuidance>
-class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, Sampler, Guidance> {
+/// `open_inpainter` composes one from a model's files.
+template <class Encoder, class Codec, class Network, class ModelDiffusion = detail::NoDiffusion,
+          class Sampler = EulerAncestral, class Guidance = TextGuidance>
+class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance> {
+  using Base = LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance>;
+
  public:
-  /// \throws Error for a UNet with other input channels
-  InpaintPipeline(Encoder text_encoder, Codec codec, Network unet, Sampler sampler = {}, Guidance guidance = {},
-                  SchedulerConfig scheduler = {})
-      : LatentPipeline<Encoder, Codec, Network, Sampler, Guidance>(std::move(text_encoder), std::move(codec),
-                                                                   std::move(unet), std::move(sampler),
-                                                                   std::move(guidance), std::move(scheduler)) {
+  /// Runs that say nothing else take 50 steps. \throws Error for a UNet with other input channels
+  InpaintPipeline(Encoder text_encoder, Codec codec, Network unet, ModelDiffusion diffusion, Sampler sampler = {},
+                  Guidance guidance = {})
+      : Base(std::move(text_encoder), std::move(codec), std::move(unet), std::move(diffusion), std::move(sampler),
+             std::move(guidance)) {
     const auto channels = this->codec().latent_channels();
     const auto found = this->unet().in_channels();
     require(found == channels || found == 2 * channels + 1,
@@ -120,55 +128,68 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, Sampler, 
             2 * channels + 1, found);
   }
 
-  /// Redraws one photograph.
+  /// Never compiles: says what is missing (`require_diffusion`).
+  InpaintPipeline(Encoder text_encoder, Codec codec,
+                  Network unet) requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
+
+  /// Redraws one photograph, with torch's noise from the settings' seed.
   /// \param mask a picture of the photograph's size, bright where to redraw
-  /// \throws Error for options out of range, a mask of another size, non-finite or constant results; Cancelled
+  /// \throws Error for settings out of range, a mask of another size, non-finite or constant results; Cancelled
   [[nodiscard]] Image operator()(const Image& photo, const Image& mask, const std::string& prompt,
-                                 const InpaintOptions& options = {}) {
-    require_mask_fits(mask, photo);
-    const auto schedule = default_schedule(options.numerics, this->scheduler);
-    const auto before = prepare_photos({&photo, 1}, options.resolution, options.numerics);
-    const auto where = mask_tensor(mask, options.resolution, options.numerics);
-    TorchNoise noise(options.seed);
-    const auto latents = sample(before, where, {&prompt, 1}, options, schedule, noise);
-    auto after = this->decode(latents, options.numerics).front();
-    return options.paste ? paste_inside(where, before, after) : after;
+                                 const InpaintOptions& inpaint = {}, const RunSettings& settings = {}) const {
+    TorchNoise noise(seeds_for(1, settings.seed, settings.seeds));
+    return run(photo, mask, prompt, inpaint, settings, noise);
   }
 
-  /// The expert form: any schedule, noise source and attention edit, latents out. Draws, in this order: noise of the
-  /// photograph's posterior (unless an inpainting model starts from noise), of the start, and of the masked
-  /// photograph's posterior (inpainting models).
+  /// The same with a noise source and an attention policy of one's own; the settings' seeds play no part.
+  template <class Noise, class Attention = PlainAttention>
+  [[nodiscard]] Image run(const Image& photo, const Image& mask, const std::string& prompt,
+                          const InpaintOptions& inpaint, const RunSettings& settings, Noise& noise,
+                          const Attention& attention = {}) const {
+    require_mask_fits(mask, photo);
+    const auto options = this->completed(settings);
+    const auto before = prepare_photos({&photo, 1}, options.resolution, *options.numerics);
+    const auto where = mask_tensor(mask, options.resolution, *options.numerics);
+    const auto latents = sample(before, where, {&prompt, 1}, inpaint.strength, options, noise, attention);
+    auto after = this->decode(latents, rounding_of(*options.numerics)).front();
+    return inpaint.paste ? paste_inside(where, before, after) : after;
+  }
+
+  /// The expert form: tensors in, latents out. Draws, in this order: noise of the photograph's posterior (unless an
+  /// inpainting model starts from noise), of the start, and of the masked photograph's posterior (inpainting models).
   /// \param photo [1,3,H,W] in [-1,1]  \param mask [1,1,H,W] of 0 and 1
   /// \return latents [B,C,h,w] for B prompts, fp32, times `scaling_factor()`
-  template <SchedulePolicy Schedule, NoiseSource Noise, AttentionPolicy Attention = PlainAttention>
+  template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] at::Tensor sample(const at::Tensor& photo, const at::Tensor& mask, std::span<const std::string> prompts,
-                                  const InpaintOptions& options, const Schedule& schedule, Noise& noise,
-                                  const Attention& attention = {}) {
-    const auto sigmas = schedule.sigmas(options.steps);
-    const auto remaining = static_cast<std::size_t>(steps_for_strength(options.strength, options.steps));
+                                  double strength, const RunSettings& settings, Noise& noise,
+                                  const Attention& attention = {}) const {
+    const auto options = this->completed(settings);
+    const auto steps = *options.steps;
+    const auto sigmas = this->diffusion.schedule.sigmas(steps);
+    const auto remaining = static_cast<std::size_t>(steps_for_strength(strength, steps));
     const auto tail = std::span(sigmas).last(remaining + 1);
     const auto rows = static_cast<std::int64_t>(prompts.size());
-    const auto shape = this->latent_shape(rows, photo.size(3), photo.size(2));
+    const auto shape = this->latent_shape(rows, {.width = photo.size(3), .height = photo.size(2)});
     const auto posterior = [&](const at::Tensor& picture, std::int64_t draw) {
       return this->clean_latents(picture, noise.normal(shape, draw)).expand(shape);
     };
-    const bool from_noise = remaining == static_cast<std::size_t>(options.steps);
+    const bool from_noise = remaining == static_cast<std::size_t>(steps);
     const bool holds = this->unet().in_channels() == this->codec().latent_channels();
     at::Tensor clean;
-    if (holds || !from_noise) clean = posterior(photo, options.steps + 1);
-    const auto start_noise = noise.normal(shape, 0).to(this->unet().device());
+    if (holds || !from_noise) clean = posterior(photo, steps + 1);
+    const auto start_noise = this->start_noise(options, shape, noise).to(this->unet().device());
     const auto small_mask = latent_mask(mask, shape[2], shape[3]).to(start_noise.device());
     auto conditioning = this->encode_text(prompts, options.negative_prompt);
     auto hooks = options.hooks;
     if (holds) {
       hooks.revise = then(std::move(hooks.revise), hold_outside(small_mask, clean, start_noise));
     } else {
-      const auto masked = posterior(photo * (mask < 0.5).to(photo.options()), options.steps + 2);
+      const auto masked = posterior(photo * (mask < 0.5).to(photo.options()), steps + 2);
       conditioning.image = at::cat({small_mask.expand({rows, -1, -1, -1}), masked}, 1);
     }
-    const auto start =
-        from_noise ? start_noise.mul(initial_sigma(schedule, sigmas)) : clean.add(start_noise, tail.front());
-    return this->denoise(start, tail, std::move(conditioning), schedule, noise, hooks, attention);
+    const auto start = from_noise ? start_noise.mul(initial_sigma(this->diffusion.schedule, sigmas))
+                                  : clean.add(start_noise, tail.front());
+    return this->denoise(start, tail, std::move(conditioning), noise, hooks, attention);
   }
 };
 

@@ -24,16 +24,12 @@
 
 namespace ip2p {
 
-/// Numbers of `invert`; the defaults are the published ones.
+/// Numbers of `invert` beside the run's settings, whose steps are those of the run there and of the run back.
+/// The settings' hooks see the inversion, whose steps rise in noise: `sigma` < `sigma_next`.
 struct InversionOptions {
-  std::int64_t steps = 50;  ///< Of the run there, and of the run back; 1 to 999.
   /// Takes the photograph for noise-free, as diffusers' schedulers do by default; published is to take it for a picture
   /// at the noise level of timestep 0.
   bool set_alpha_to_one = false;
-  std::optional<std::int64_t> resolution = {};  ///< Long side in pixels; see `edit_size`.
-  Numerics numerics = Numerics::released;       ///< How photographs are prepared and pictures rounded.
-  /// Progress and cancellation of the inversion, whose steps rise in noise: `sigma` < `sigma_next`.
-  RunHooks hooks = {};
 };
 
 /// Photographs as deterministic runs that lead back to them.
@@ -69,7 +65,8 @@ struct Inversion {
 };
 
 /// The timesteps that inversion was published with, for a model trained with `scheduler.noise`: 1, 1 + N/S, ...
-/// (leading spacing and an offset of 1, whatever the model's own configuration says).
+/// (leading spacing and an offset of 1, whatever the model's own configuration says). Give it to the pipeline:
+/// `pipeline.diffusion.schedule = ip2p::ddim_schedule(config)`.
 inline LinearSigmas ddim_schedule(const SchedulerConfig& scheduler) {
   auto schedule = LinearSigmas::from_config(scheduler);
   schedule.spacing = TimestepSpacing::leading;
@@ -89,36 +86,31 @@ inline std::vector<double> mse_by_sample(const at::Tensor& a, const at::Tensor& 
 
 /// One step of deterministic DDIM from noise level `from` to `to`, up or down.
 /// \param output prediction of the network for `x` scaled to `from`
-inline at::Tensor ddim_step(const at::Tensor& x, const at::Tensor& output, const AnyPrediction& prediction, double from,
-                            double to) {
+template <class Prediction>
+at::Tensor ddim_step(const at::Tensor& x, const at::Tensor& output, const Prediction& prediction, double from,
+                     double to) {
+  const auto [c_in, c_skip, c_out] = prediction.preconditioning(from);
   if (from == 0.0) {
-    // Without noise, noise and v are the same; an estimate of x0 says nothing about the direction.
-    require(prediction.type != PredictionType::sample,
+    // The direction (x - x0) / sigma in the limit: the prediction itself for noise and v. An estimate of x0 says
+    // nothing about it.
+    require(c_out == 0.0,
             "inversion: expected a model that predicts noise or v where the photograph is taken for noise-free, found "
             "one that predicts x0");
-    return x.add(output, to);
+    constexpr double nearly = 1e-9;
+    return x.add(output, -prediction.preconditioning(nearly).c_out / nearly * to);
   }
-  const auto [c_in, c_skip, c_out] = prediction.preconditioning(from);
   return euler_step(x, x.mul(c_skip).add(output, c_out), from, to);
 }
 
 /// The run back: deterministic DDIM from inversion.levels[0] to latents times `scaling_factor()`.
 /// \param start [B,C,h,w] at inversion.levels[0]
-template <class Pipeline, GuidancePolicy Guidance, AttentionPolicy Attention = PlainAttention>
-at::Tensor run_back(Pipeline& pipeline, const at::Tensor& start, const Inversion& inversion, Conditioning conditioning,
-                    const Guidance& guidance, const RunHooks& hooks, const Attention& attention = {}) {
-  const at::NoGradGuard no_grad;
-  const auto schedule = ddim_schedule(pipeline.scheduler);
-  const auto sigmas = inversion.sigmas();
-  return with_memory_advice([&] {
-    BranchNetwork network(pipeline.unet(), std::move(conditioning), attention);
-    network.prepare(schedule, sigmas);
-    NetworkDenoiser denoiser(Guided(std::ref(network), guidance), schedule,
-                             AnyPrediction{pipeline.scheduler.prediction});
-    CounterNoise unused(0);
-    return Ddim{.final_sigma = inversion.levels.back()}.sample(denoiser, start.to(pipeline.unet().device()), sigmas,
-                                                               unused, hooks);
-  });
+template <class Pipeline, class Guidance, class Attention = PlainAttention>
+at::Tensor run_back(const Pipeline& pipeline, const at::Tensor& start, const Inversion& inversion,
+                    Conditioning conditioning, const Guidance& guidance, const RunHooks& hooks,
+                    const Attention& attention = {}) {
+  CounterNoise unused(0);
+  return pipeline.denoise(start, inversion.sigmas(), std::move(conditioning), unused, hooks, attention, guidance,
+                          Ddim{.final_sigma = inversion.levels.back()});
 }
 
 }  // namespace detail
@@ -129,12 +121,13 @@ at::Tensor run_back(Pipeline& pipeline, const at::Tensor& start, const Inversion
 /// will be told on the way back. Reference: google/prompt-to-prompt `NullInversion.next_step`; diffusers'
 /// `DDIMInverseScheduler` takes the same steps (its defaults differ: `set_alpha_to_one`, `steps_offset`, clipping).
 ///
-/// \param pipeline a `TextToImagePipeline`; its sampler and guidance play no part
+/// \param pipeline a `TextToImagePipeline`; its sampler and guidance play no part. As published, its schedule is
+///   `ddim_schedule`
 /// \param clean [B,C,h,w], times `scaling_factor()`  \param prompts one per photograph: what is seen on it
 /// \throws Error for options out of range and values that are not finite; Cancelled
 template <class Pipeline>
-[[nodiscard]] Inversion invert(Pipeline& pipeline, const at::Tensor& clean, std::span<const std::string> prompts,
-                               const InversionOptions& options = {}) {
+[[nodiscard]] Inversion invert(const Pipeline& pipeline, const at::Tensor& clean, std::span<const std::string> prompts,
+                               const InversionOptions& options = {}, const RunSettings& settings = {}) {
   const at::NoGradGuard no_grad;
   const auto channels = pipeline.codec().latent_channels();
   require(clean.dim() == 4 && clean.size(1) == channels, "invert: expected latents [B,{},h,w], found {}", channels,
@@ -144,12 +137,16 @@ template <class Pipeline>
   require(pipeline.unet().in_channels() == channels, "invert: expected a UNet with {} input channels, found {}",
           channels, pipeline.unet().in_channels());
 
-  const auto schedule = ddim_schedule(pipeline.scheduler);
-  const AnyPrediction prediction{pipeline.scheduler.prediction};
+  const auto& schedule = pipeline.diffusion.schedule;
+  const auto steps = *pipeline.completed(settings).steps;
   Inversion result;
   result.prompts.assign(prompts.begin(), prompts.end());
-  result.levels = schedule.sigmas(options.steps);
-  if (!options.set_alpha_to_one) result.levels.back() = schedule.training.sigma_min();
+  result.levels = schedule.sigmas(steps);
+  // A schedule that visits the lowest trained level itself has no room for another step to it.
+  const double lowest = lowest_trained_sigma(schedule);
+  if (!options.set_alpha_to_one && lowest < result.levels[static_cast<std::size_t>(steps) - 1]) {
+    result.levels.back() = lowest;
+  }
 
   const auto text = pipeline.encode_text(prompts);
   BranchNetwork network(pipeline.unet(), text);
@@ -161,19 +158,17 @@ template <class Pipeline>
     for (std::size_t i = visited.size() - 1; i > 0; --i) {
       const double from = result.levels[i];
       const double to = result.levels[i - 1];
-      const Step at{.index = options.steps - static_cast<std::int64_t>(i),
-                    .count = options.steps,
-                    .sigma = from,
-                    .sigma_next = to};
-      options.hooks.check(at);
+      const Step at{.index = steps - static_cast<std::int64_t>(i), .count = steps, .sigma = from, .sigma_next = to};
+      settings.hooks.check(at);
       const auto scaled = x.div(std::sqrt(1.0 + from * from));
       const auto output = network(scaled, schedule.sigma_to_t(to), at, NoGuidance::branches).to(at::kFloat);
-      x = options.hooks.finish(at, detail::ddim_step(x, output, prediction, from, to));
+      x = settings.hooks.finish(at, detail::ddim_step(x, output, pipeline.diffusion.prediction, from, to));
       visited[i - 1] = x;
     }
   });
+  network.finish();
   result.trajectory = at::stack(visited);
-  result.reconstruction = detail::run_back(pipeline, x, result, text, NoGuidance{}, {.stop = options.hooks.stop});
+  result.reconstruction = detail::run_back(pipeline, x, result, text, NoGuidance{}, {.stop = settings.hooks.stop});
   result.latent_mse = detail::mse_by_sample(result.reconstruction, photo);
   return result;
 }
@@ -181,14 +176,17 @@ template <class Pipeline>
 /// Inverts photographs: prepares and encodes them (the mean of the codec's posterior), inverts the latents, and
 /// measures the reconstruction in pictures too.
 template <class Pipeline>
-[[nodiscard]] Inversion invert(Pipeline& pipeline, std::span<const Image> photos, std::span<const std::string> prompts,
-                               const InversionOptions& options = {}) {
-  const auto pictures = prepare_photos(photos, options.resolution, options.numerics);
+[[nodiscard]] Inversion invert(const Pipeline& pipeline, std::span<const Image> photos,
+                               std::span<const std::string> prompts, const InversionOptions& options = {},
+                               const RunSettings& settings = {}) {
+  const auto run = pipeline.completed(settings);
+  const auto rounding = rounding_of(*run.numerics);
+  const auto pictures = prepare_photos(photos, run.resolution, *run.numerics);
   const auto clean = pipeline.clean_latents(pictures);
-  auto result = invert(pipeline, clean, prompts, options);
-  result.images = pipeline.decode(result.reconstruction, options.numerics);
-  const auto prepared = tensor_to_images(pictures, Numerics::diffusers);
-  const auto round_trip = pipeline.decode(clean, options.numerics);
+  auto result = invert(pipeline, clean, prompts, options, run);
+  result.images = pipeline.decode(result.reconstruction, rounding);
+  const auto prepared = tensor_to_images(pictures, Rounding::nearest);
+  const auto round_trip = pipeline.decode(clean, rounding);
   for (std::size_t i = 0; i < prepared.size(); ++i) {
     result.psnr.push_back(psnr(result.images[i], prepared[i]));
     result.codec_psnr.push_back(psnr(round_trip[i], prepared[i]));
@@ -198,9 +196,9 @@ template <class Pipeline>
 
 /// Inverts one photograph.
 template <class Pipeline>
-[[nodiscard]] Inversion invert(Pipeline& pipeline, const Image& photo, const std::string& prompt,
-                               const InversionOptions& options = {}) {
-  return invert(pipeline, std::span(&photo, 1), std::span(&prompt, 1), options);
+[[nodiscard]] Inversion invert(const Pipeline& pipeline, const Image& photo, const std::string& prompt,
+                               const InversionOptions& options = {}, const RunSettings& settings = {}) {
+  return invert(pipeline, std::span(&photo, 1), std::span(&prompt, 1), options, settings);
 }
 
 }  // namespace ip2p

@@ -16,14 +16,13 @@
 
 #include "ip2p/codec/concepts.hpp"
 #include "ip2p/core/device.hpp"
-#include "ip2p/core/progress.hpp"
 #include "ip2p/core/random.hpp"
-#include "ip2p/guidance/guided.hpp"
+#include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/pipeline/branch_network.hpp"
-#include "ip2p/pipeline/numerics.hpp"
+#include "ip2p/pipeline/noise_ahead.hpp"
+#include "ip2p/pipeline/run_settings.hpp"
 #include "ip2p/sampling/concepts.hpp"
-#include "ip2p/sampling/denoiser.hpp"
-#include "ip2p/schedule/scheduler_config.hpp"
+#include "ip2p/sampling/diffusion.hpp"
 #include "ip2p/text/concepts.hpp"
 
 namespace ip2p {
@@ -34,40 +33,55 @@ struct PipelineResult {
   at::Tensor latents;  ///< [B,C,h,w], fp32 on the CPU, times `scaling_factor()` (what the sampler returned).
 };
 
+/// torch's noise of a batch by its seeds, for algorithms that make the noise of several runs.
+inline constexpr auto torch_noise = [](const std::vector<std::uint64_t>& seeds) { return TorchNoise(seeds); };
+
 /// The steps that pipelines have in common, each checked: prompts to conditioning, pictures to latents, latents at one
 /// noise level to clean ones, latents to pictures. Algorithms over a pipeline (`sdedit`, `invert`, `inpaint`, ...) are
 /// free functions of their own files and use these.
 ///
-/// Calls do not change the pipeline: a second run with equal arguments gives equal bits. One pipeline serves one thread
-/// at a time.
-template <TextEncoder Encoder, ImageCodec Codec, DenoisingNetwork Network, SamplerPolicy Sampler,
-          GuidancePolicy Guidance>
+/// Calls do not change the pipeline or the weights that it shares with others: a second run with equal arguments gives
+/// equal bits, in another thread too.
+template <class Encoder, class Codec, class Network, class ModelDiffusion, class Sampler, class Guidance>
 class LatentPipeline {
+  static_assert((require_text_encoder<Encoder>(), require_image_codec<Codec>(), require_denoising_network<Network>(),
+                 require_diffusion<ModelDiffusion>(), require_sampler_policy<Sampler>(),
+                 require_guidance_policy<Guidance>(), true));
+
  public:
-  Sampler sampler;            ///< May be replaced between runs.
-  Guidance guidance;          ///< May be replaced between runs.
-  SchedulerConfig scheduler;  ///< The noise that the model was trained with.
+  ModelDiffusion diffusion;  ///< Noise levels of runs and the network's prediction; the schedule may be replaced.
+  Sampler sampler;           ///< May be replaced between runs.
+  Guidance guidance;         ///< May be replaced between runs.
+  RunDefaults defaults;      ///< What runs do where their settings are silent.
   /// Most branches of guidance that are evaluated together; 0: all, which is faster. 1 takes the least memory.
   std::size_t branches_at_once = 0;
 
-  LatentPipeline(Encoder text_encoder, Codec codec, Network unet, Sampler sampler_ = {}, Guidance guidance_ = {},
-                 SchedulerConfig scheduler_ = {})
-      : sampler(std::move(sampler_)),
+  LatentPipeline(Encoder text_encoder, Codec codec, Network unet, ModelDiffusion diffusion_, Sampler sampler_,
+                 Guidance guidance_)
+      : diffusion(std::move(diffusion_)),
+        sampler(std::move(sampler_)),
         guidance(std::move(guidance_)),
-        scheduler(std::move(scheduler_)),
         text_encoder_(std::move(text_encoder)),
         codec_(std::move(codec)),
         unet_(std::move(unet)) {}
 
-  /// Moves every model. \param dtype of the weights and of the arithmetic inside the models
+  /// Moves every model that can be moved. \param dtype of the weights and of the arithmetic inside the models
   void to(at::Device device, at::ScalarType dtype) {
-    text_encoder_.to(device, dtype);
-    codec_.to(device, dtype);
-    unet_.to(device, dtype);
+    const auto move = [&](auto& model) {
+      if constexpr (requires { model.to(device, dtype); }) model.to(device, dtype);
+    };
+    move(text_encoder_);
+    move(codec_);
+    move(unet_);
   }
 
   /// Moves every model to `device` in the dtype that is best there.
   void to(at::Device device) { to(device, best_dtype(device)); }
+
+  /// `settings` as a run of this pipeline takes them, nothing unset that `defaults` say.
+  [[nodiscard]] RunSettings completed(RunSettings settings = {}) const {
+    return ip2p::completed(std::move(settings), defaults);
+  }
 
   /// Texts and null texts, [B,tokens,D] each. \param negative stands for the empty text in the branches without text
   /// \throws Error for no prompts and for weights that give values which are not finite
@@ -77,8 +91,8 @@ class LatentPipeline {
     // The null text rides in the same batch.
     std::vector<std::string> all(prompts.begin(), prompts.end());
     all.push_back(negative);
-    const auto context = with_memory_advice([&] { return text_encoder_.encode(all); });
-    require(at::isfinite(context).all().template item<bool>(),
+    const auto context = with_memory_advice([&] { return encode_checked(text_encoder_, all); });
+    require(all_finite(context),
             "text encoder: expected finite values, found NaN or infinity: its weights are damaged or overflow in {}",
             at::toString(context.scalar_type()));
     const auto rows = static_cast<std::int64_t>(prompts.size());
@@ -89,20 +103,19 @@ class LatentPipeline {
   /// Latents of pictures, unscaled (the mean of the codec's posterior).
   /// \param pictures [B,3,H,W] in [-1,1], sides multiples of the codec's `downscale()`
   /// \throws Error when the codec gives values that are not finite in fp32 too
-  [[nodiscard]] at::Tensor encode_images(const at::Tensor& pictures) {
-    const at::NoGradGuard no_grad;
-    return with_memory_advice(
-        [&] { return finite_or_wider([&] { return codec_.encode(pictures.to(unet_.device())); }, "vae encoder"); });
+  [[nodiscard]] at::Tensor encode_images(const at::Tensor& pictures) const {
+    return finite_or_wider("vae encoder",
+                           [&](const Codec& codec) { return encode_checked(codec, pictures.to(unet_.device())); });
   }
 
   /// A sample of the codec's posterior, unscaled; the mean where the codec has no variance (`encode_moments`).
   /// \param pictures as in `encode_images`  \param noise standard normal, of the latents' shape
-  [[nodiscard]] at::Tensor encode_images(const at::Tensor& pictures, const at::Tensor& noise) {
-    if constexpr (requires { codec_.encode_moments(pictures).sample(noise); }) {
-      const at::NoGradGuard no_grad;
-      return with_memory_advice([&] {
-        return finite_or_wider([&] { return codec_.encode_moments(pictures.to(unet_.device())).sample(noise); },
-                               "vae encoder");
+  [[nodiscard]] at::Tensor encode_images(const at::Tensor& pictures, const at::Tensor& noise) const {
+    if constexpr (requires(const Codec& codec) { codec.encode_moments(pictures).sample(noise); }) {
+      return finite_or_wider("vae encoder", [&](const Codec& codec) {
+        const auto latents = codec.encode_moments(pictures.to(unet_.device())).sample(noise);
+        require_latents(codec, pictures.expand({latents.size(0), -1, -1, -1}), latents);
+        return latents;
       });
     } else {
       return encode_images(pictures);
@@ -113,62 +126,85 @@ class LatentPipeline {
   /// `scaling_factor()`. \param noise for a sample of the posterior: [B,C,h,w], or [R,C,h,w] for R samples of one
   /// picture
   template <class... Sample>
-  [[nodiscard]] at::Tensor clean_latents(const at::Tensor& pictures, const Sample&... noise) {
+  [[nodiscard]] at::Tensor clean_latents(const at::Tensor& pictures, const Sample&... noise) const {
     return encode_images(pictures, noise...).to(at::kFloat).mul(codec_.scaling_factor());
   }
 
   /// Latents at noise level sigmas[0] to clean ones, by this pipeline's sampler and guidance.
-  /// \param x [B,C,h,w], fp32  \param sigmas noise levels of the run, e.g. of `schedule` or its tail
+  /// \param x [B,C,h,w], fp32  \param sigmas noise levels of the run, e.g. those of `diffusion.schedule` or their tail
   /// \return [B,C,h,w], fp32, on the network's device
   /// \throws Error for unsound noise levels or values that are not finite; Cancelled
-  template <SchedulePolicy Schedule, NoiseSource Noise, AttentionPolicy Attention = PlainAttention>
+  template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
-                                   const Schedule& schedule, Noise& noise, const RunHooks& hooks = {},
-                                   const Attention& attention = {}) {
-    return denoise(x, sigmas, std::move(conditioning), schedule, noise, hooks, attention, guidance);
+                                   Noise& noise, const RunHooks& hooks = {}, const Attention& attention = {}) const {
+    return denoise(x, sigmas, std::move(conditioning), noise, hooks, attention, guidance);
   }
 
   /// The same with a guidance of the run's own.
-  template <SchedulePolicy Schedule, NoiseSource Noise, AttentionPolicy Attention, GuidancePolicy OwnGuidance>
+  template <class Noise, class Attention, class OwnGuidance>
   [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
-                                   const Schedule& schedule, Noise& noise, const RunHooks& hooks,
-                                   const Attention& attention, const OwnGuidance& own) {
+                                   Noise& noise, const RunHooks& hooks, const Attention& attention,
+                                   const OwnGuidance& own) const {
+    return denoise(x, sigmas, std::move(conditioning), noise, hooks, attention, own, sampler);
+  }
+
+  /// The same with a sampler of the run's own, too.
+  template <class Noise, class Attention, class OwnGuidance, class OwnSampler>
+  [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
+                                   Noise& noise, const RunHooks& hooks, const Attention& attention,
+                                   const OwnGuidance& own, const OwnSampler& solver) const {
     const at::NoGradGuard no_grad;
     return with_memory_advice([&] {
       BranchNetwork<Network, Attention> network(unet_, std::move(conditioning), attention);
       network.evaluate_at_once(branches_at_once);
-      network.prepare(schedule, sigmas);
-      NetworkDenoiser denoiser(Guided(std::ref(network), own), schedule, AnyPrediction{scheduler.prediction});
-      return sampler.sample(denoiser, x.to(unet_.device(), at::kFloat), sigmas, noise, hooks);
+      network.prepare(diffusion.schedule, sigmas);
+      auto denoiser = guided_denoiser(std::ref(network), own, diffusion.schedule, diffusion.prediction);
+      NoiseAhead ahead(noise, static_cast<std::int64_t>(sigmas.size()) - 1, unet_.device());
+      auto result = solver.sample(denoiser, x.to(unet_.device(), at::kFloat), sigmas, ahead, hooks);
+      network.finish();
+      return result;
     });
   }
 
   /// Latents of `denoise()` to pictures.
   /// \throws Error when the codec gives values that are not finite in fp32 too, or one colour everywhere
-  [[nodiscard]] std::vector<Image> decode(const at::Tensor& latents, Numerics numerics = Numerics::released) {
-    const at::NoGradGuard no_grad;
-    return with_memory_advice([&] {
-      const auto scaled = latents.to(unet_.device(), at::kFloat).div(codec_.scaling_factor());
-      const auto decoded = finite_or_wider([&] { return codec_.decode(scaled); }, "vae decoder");
-      auto images = tensor_to_images(decoded, numerics);
-      for (std::size_t i = 0; i < images.size(); ++i) {
-        require(!one_colour(images[i]),
-                "picture {}: expected an image, found one colour everywhere: the weights do not belong together or are "
-                "damaged",
-                i);
-      }
-      return images;
-    });
+  [[nodiscard]] std::vector<Image> decode(const at::Tensor& latents, Rounding rounding) const {
+    const auto scaled = latents.to(unet_.device(), at::kFloat).div(codec_.scaling_factor());
+    const auto decoded =
+        finite_or_wider("vae decoder", [&](const Codec& codec) { return decode_checked(codec, scaled); });
+    auto images = tensor_to_images(decoded, rounding);
+    for (std::size_t i = 0; i < images.size(); ++i) {
+      require(!one_colour(images[i]),
+              "picture {}: expected an image, found one colour everywhere: the weights do not belong together or are "
+              "damaged",
+              i);
+    }
+    return images;
   }
 
-  /// Latents [B,C,h,w] for pictures of `width` x `height`. \throws Error unless both are positive multiples of the
-  /// codec's `downscale()`
-  [[nodiscard]] std::vector<std::int64_t> latent_shape(std::int64_t batch, std::int64_t width,
-                                                       std::int64_t height) const {
+  /// The same, rounded as `defaults.numerics` say.
+  [[nodiscard]] std::vector<Image> decode(const at::Tensor& latents) const {
+    return decode(latents, rounding_of(defaults.numerics));
+  }
+
+  /// Latents [B,C,h,w] for pictures of `size`. \throws Error unless both sides are positive multiples of the codec's
+  /// `downscale()`
+  [[nodiscard]] std::vector<std::int64_t> latent_shape(std::int64_t batch, Size size) const {
     const auto f = codec_.downscale();
-    require(width > 0 && height > 0 && width % f == 0 && height % f == 0,
-            "size: expected positive multiples of {}, found {}x{}", f, width, height);
-    return {batch, codec_.latent_channels(), height / f, width / f};
+    require(size.width > 0 && size.height > 0 && size.width % f == 0 && size.height % f == 0,
+            "size: expected positive multiples of {}, found {}x{}", f, size.width, size.height);
+    return {batch, codec_.latent_channels(), size.height / f, size.width / f};
+  }
+
+  /// The start noise of a run, of unit variance and of `shape`: that of the settings, or draw 0.
+  /// \throws Error for given latents of another shape
+  template <class Noise>
+  [[nodiscard]] at::Tensor start_noise(const RunSettings& settings, at::IntArrayRef shape, Noise& noise) const {
+    auto drawn = noise.normal(shape, 0);
+    if (!settings.latents.defined()) return drawn;
+    require(settings.latents.sizes() == shape, "latents: expected {}, found {}", shape_text(shape),
+            shape_text(settings.latents.sizes()));
+    return settings.latents.to(at::kFloat);
   }
 
   [[nodiscard]] const Encoder& text_encoder() const { return text_encoder_; }
@@ -176,6 +212,8 @@ class LatentPipeline {
   [[nodiscard]] const Network& unet() const { return unet_; }
 
  private:
+  static bool all_finite(const at::Tensor& values) { return at::isfinite(values).all().template item<bool>(); }
+
   static bool one_colour(const Image& image) {
     const auto& p = image.pixels;
     if (p.size() <= 3) return false;
@@ -185,23 +223,28 @@ class LatentPipeline {
     return true;
   }
 
-  /// Some published autoencoders overflow in fp16: the codec then goes over to fp32 for good, so that a later run gives
-  /// the same picture.
+  /// Some published autoencoders overflow in fp16. The call is then made again by a copy of the codec that shares the
+  /// weights and widens them layer by layer (`compute_in`), so that neither this pipeline nor another one changes.
   template <class Evaluate>
-  at::Tensor finite_or_wider(Evaluate&& evaluate, const char* what) {
-    auto result = evaluate();
-    if (at::isfinite(result).all().template item<bool>()) return result;
-    if constexpr (requires { codec_.to(at::Device(at::kCPU), at::kFloat); }) {
-      if (result.scalar_type() != at::kFloat) {
-        codec_.to(unet_.device(), at::kFloat);
-        result = evaluate();
-        if (at::isfinite(result).all().template item<bool>()) return result;
+  at::Tensor finite_or_wider(const char* what, Evaluate&& evaluate) const {
+    const at::NoGradGuard no_grad;
+    return with_memory_advice([&] {
+      auto result = evaluate(codec_);
+      if (all_finite(result)) return result;
+      auto codec = codec_;
+      if constexpr (requires { codec.compute_in(at::kFloat); }) {
+        if (result.scalar_type() != at::kFloat) {
+          codec.compute_in(at::kFloat);
+          result = evaluate(codec);
+          if (all_finite(result)) return result;
+        }
       }
-    }
-    std::string layer;
-    if constexpr (requires { codec_.first_non_finite(evaluate); }) layer = codec_.first_non_finite(evaluate);
-    fail("{}: expected finite values, found NaN or infinity{}{} in fp32: its weights or its input are damaged", what,
-         layer.empty() ? "" : ", first in vae.", layer);
+      const auto again = [&] { return evaluate(codec); };
+      std::string layer;
+      if constexpr (requires { codec.first_non_finite(again); }) layer = codec.first_non_finite(again);
+      fail("{}: expected finite values, found NaN or infinity{}{} in fp32: its weights or its input are damaged", what,
+           layer.empty() ? "" : ", first in vae.", layer);
+    });
   }
 
   Encoder text_encoder_;

@@ -1,13 +1,16 @@
 #pragma once
 
 /// \file
-/// Variations of a picture: runs whose start noise lies between those of two seeds.
+/// A walk between two pictures: runs whose start noise lies between those of two seeds.
 
 #include <ATen/ops/cat.h>
 
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "ip2p/pipeline/text_to_image.hpp"
@@ -36,37 +39,23 @@ inline at::Tensor slerp(const at::Tensor& a, const at::Tensor& b, double share) 
 
 /// A walk from one seed to another: `frames` pictures of one prompt whose start noise moves along the arc between those
 /// of the seeds. With a deterministic sampler neighbours look alike.
-/// \param pipeline a `TextToImagePipeline`  \param options its seed is the walk's beginning  \param frames >= 2
+/// \param pipeline a `TextToImagePipeline`  \param settings their seed is the walk's beginning  \param frames >= 2
+/// \param make_noise gives, for the seeds of a batch, a noise source
 /// \throws Error as the pipeline does
-template <class Pipeline>
-[[nodiscard]] std::vector<Image> latent_walk(Pipeline& pipeline, const std::string& prompt, std::uint64_t to_seed,
-                                             std::int64_t frames, TextToImageOptions options = {}) {
+template <class Pipeline, class MakeNoise = std::remove_const_t<decltype(torch_noise)>>
+[[nodiscard]] std::vector<Image> latent_walk(const Pipeline& pipeline, const std::string& prompt, std::uint64_t to_seed,
+                                             std::int64_t frames, RunSettings settings = {},
+                                             const MakeNoise& make_noise = {}) {
   require(frames >= 2, "latent_walk: expected at least 2 frames, found {}", frames);
-  const auto shape = pipeline.latent_shape(1, options.width, options.height);
-  const auto from = TorchNoise(options.seed).normal(shape, 0);
-  const auto to = TorchNoise(to_seed).normal(shape, 0);
+  const auto shape = pipeline.latent_shape(1, picture_size(pipeline.completed(settings)));
+  const auto start_of = [&](std::uint64_t seed) { return make_noise({seed}).normal(shape, 0); };
+  const auto from = start_of(settings.seed);
+  const auto to = start_of(to_seed);
   std::vector<Image> images;
   for (std::int64_t i = 0; i < frames; ++i) {
-    options.latents = slerp(from, to, static_cast<double>(i) / static_cast<double>(frames - 1));
-    images.push_back(pipeline(prompt, options));
-  }
-  return images;
-}
-
-/// Variations of the picture of `options.seed`: `count` pictures whose start noise lies `strength` of the way towards
-/// that of another seed each (seed + 1, seed + 2, ...).
-/// \param strength in [0, 1]: 0 is the picture itself, 1 another one  \throws Error as the pipeline does
-template <class Pipeline>
-[[nodiscard]] std::vector<Image> variations(Pipeline& pipeline, const std::string& prompt, std::int64_t count,
-                                            double strength, TextToImageOptions options = {}) {
-  require(count >= 1, "variations: expected at least 1, found {}", count);
-  const auto shape = pipeline.latent_shape(1, options.width, options.height);
-  const auto origin = TorchNoise(options.seed).normal(shape, 0);
-  std::vector<Image> images;
-  for (std::int64_t i = 1; i <= count; ++i) {
-    const auto other = TorchNoise(options.seed + static_cast<std::uint64_t>(i)).normal(shape, 0);
-    options.latents = slerp(origin, other, strength);
-    images.push_back(pipeline(prompt, options));
+    settings.latents = slerp(from, to, static_cast<double>(i) / static_cast<double>(frames - 1));
+    auto noise = make_noise({settings.seed});
+    images.push_back(std::move(pipeline.run({&prompt, 1}, settings, noise).images.front()));
   }
   return images;
 }

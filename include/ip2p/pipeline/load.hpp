@@ -13,6 +13,8 @@
 #include "ip2p/core/device.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/state.hpp"
+#include "ip2p/pipeline/model_diffusion.hpp"
+#include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 
 namespace ip2p {
@@ -24,6 +26,8 @@ struct LoadOptions {
   /// Of the weights in memory, when it is to be narrower than the arithmetic (see `ModelHandle::compute_in`).
   std::optional<at::ScalarType> storage = {};
   bool inference = true;  ///< False keeps plain weights that can be trained.
+  /// How texts are read; as the released program does, which is the rule of `Numerics::released`.
+  TokenizerText text = TokenizerText::released;
 };
 
 namespace detail {
@@ -31,7 +35,7 @@ namespace detail {
 template <class Model>
 Model load_module(const ModelFiles& files, const LoadOptions& options) {
   const std::string component = Model::component;
-  const auto where = files.path().string() + " (" + component + ")";
+  const auto where = files.where(component);
   Model model(Model::Config::from_json(files.config(component), where));
   const auto stored = options.storage.value_or(options.dtype);
   load_weights(model.module(), files.weights(component), where, stored);
@@ -50,17 +54,23 @@ template <class Model>
 Model load(const ModelFiles& files, const LoadOptions& options = {}) {
   if constexpr (requires { typename Model::Network; }) {
     const auto at = files.tokenizer();
-    return Model(BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens),
+    return Model(BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens, {.text = options.text}),
                  detail::load_module<typename Model::Network>(files, options));
   } else {
     return detail::load_module<Model>(files, options);
   }
 }
 
+/// What a model's files say that it was trained with; see `diffusion_of(SchedulerConfig, Numerics)`.
+inline ModelDiffusion diffusion_of(const ModelFiles& files, Numerics numerics = Numerics::released) {
+  const auto config = files.has("scheduler") ? scheduler_config_from_json(files.config("scheduler"),
+                                                                          files.path().string() + " (scheduler)")
+                                             : SchedulerConfig{};
+  return diffusion_of(config, numerics);
+}
+
 /// A text encoder or codec that is loaded for each call and dropped after it, so that its weights and the UNet's are
 /// never in memory together. Satisfies the concept that `Model` satisfies.
-///
-/// `prepare(model)`, where given, follows each loading: the place for LoRAs and textual inversions.
 template <class Model>
 class OnDemand {
  private:
@@ -69,8 +79,11 @@ class OnDemand {
   }
 
  public:
-  explicit OnDemand(ModelFiles files, LoadOptions options = {}, std::function<void(Model&)> prepare = {})
-      : files_(std::move(files)), options_(options), prepare_(std::move(prepare)) {}
+  using Load = std::function<Model(const ModelFiles&, const LoadOptions&)>;
+
+  /// \param load_model loads it: the place for LoRAs and textual inversions; `load<Model>` by default
+  explicit OnDemand(ModelFiles files, LoadOptions options = {}, Load load_model = load<Model>)
+      : files_(std::move(files)), options_(options), load_(std::move(load_model)) {}
 
   [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const requires TextEncoder<Model> {
     return loaded().encode(prompts);
@@ -101,16 +114,19 @@ class OnDemand {
     options_.storage.reset();
   }
 
- private:
-  [[nodiscard]] Model loaded() const {
-    auto model = load<Model>(files_, options_);
-    if (prepare_) prepare_(model);
-    return model;
+  /// From the next call on the model computes in `dtype`, over weights of the dtype that it has now; see
+  /// `ModelHandle::compute_in`.
+  void compute_in(at::ScalarType dtype) {
+    options_.storage = options_.storage.value_or(options_.dtype);
+    options_.dtype = dtype;
   }
+
+ private:
+  [[nodiscard]] Model loaded() const { return load_(files_, options_); }
 
   ModelFiles files_;
   LoadOptions options_;
-  std::function<void(Model&)> prepare_;
+  Load load_;
 };
 
 }  // namespace ip2p

@@ -22,14 +22,12 @@
 
 namespace ip2p {
 
-/// Numbers of `null_text`; the defaults are the published ones.
+/// Numbers of `null_text` beside the run's settings; the defaults are the published ones.
 struct NullTextOptions {
-  std::int64_t inner_steps = 10;     ///< Updates at each step of the run, >= 1.
-  double learning_rate = 1e-2;       ///< Times (1 - i / 100) at step i.
-  double tolerance = 1e-5;           ///< A step is done when its loss falls below this ...
-  double tolerance_growth = 2e-5;    ///< ... plus this times i.
-  std::string negative_prompt = {};  ///< Where the first step begins; each further one begins where the last ended.
-  RunHooks hooks = {};  ///< Progress and cancellation: latents of the guided run, for each photograph in turn.
+  std::int64_t inner_steps = 10;   ///< Updates at each step of the run, >= 1.
+  double learning_rate = 1e-2;     ///< Times (1 - i / 100) at step i.
+  double tolerance = 1e-5;         ///< A step is done when its loss falls below this ...
+  double tolerance_growth = 2e-5;  ///< ... plus this times i.
 };
 
 /// Null texts under which the guided run follows an inversion.
@@ -45,17 +43,17 @@ struct NullText {
 namespace detail {
 
 /// Null-text optimisation of one photograph of an inversion.
-template <class Network, GuidancePolicy Guidance>
+template <class Network, class Guidance, class ModelDiffusion>
 class NullTextRun {
  public:
-  NullTextRun(const Network& unet, const Guidance& guidance, AnyPrediction prediction, const LinearSigmas& schedule,
-              const Inversion& inversion, const NullTextOptions& options)
+  NullTextRun(const Network& unet, const Guidance& guidance, const ModelDiffusion& diffusion,
+              const Inversion& inversion, const NullTextOptions& options, const RunHooks& hooks)
       : unet_(unet),
         guidance_(guidance),
-        prediction_(prediction),
-        schedule_(schedule),
+        diffusion_(diffusion),
         inversion_(inversion),
-        options_(options) {}
+        options_(options),
+        hooks_(hooks) {}
 
   /// \param text, null_text [1,tokens,D]  \param losses [S,inner_steps], filled
   /// \return null texts [S,1,tokens,D] and the latents [1,C,h,w] that the run ends with
@@ -64,10 +62,10 @@ class NullTextRun {
     std::vector<at::Tensor> found;
     auto x = inversion_.trajectory[0].narrow(0, photo, 1);
     for (const Step& at : steps_of(inversion_.levels)) {
-      options_.hooks.check(at);
+      hooks_.check(at);
       const auto input = x.div(std::sqrt(1.0 + at.sigma * at.sigma));
-      const auto times =
-          no_gradients([&] { return unet_.project_time(at::full({1}, schedule_.sigma_to_t(at.sigma), at::kFloat)); });
+      const auto times = no_gradients(
+          [&] { return unet_.project_time(at::full({1}, diffusion_.schedule.sigma_to_t(at.sigma), at::kFloat)); });
       const auto predict = [&](const at::Tensor& context) {
         return unet_(input, times, unet_.project_context(context), PlainAttention{}, at).to(input.device(), at::kFloat);
       };
@@ -76,14 +74,14 @@ class NullTextRun {
       const auto arrive = [&](const at::Tensor& without_text) {
         std::vector<at::Tensor> stacked;
         for (const auto& branch : Guidance::branches) stacked.push_back(branch.text ? with_text : without_text);
-        return ddim_step(x, guidance_.combine(at::cat(stacked), at), prediction_, at.sigma, at.sigma_next);
+        return ddim_step(x, guidance_.combine(at::cat(stacked), at), diffusion_.prediction, at.sigma, at.sigma_next);
       };
       const auto wanted = inversion_.trajectory[at.index + 1].narrow(0, photo, 1);
       null_text = optimise(at, std::move(null_text), losses[at.index], [&](const at::Tensor& candidate) {
         return arrive(predict(candidate)).sub(wanted).square().mean().div(1.0 + at.sigma_next * at.sigma_next);
       });
       found.push_back(null_text);
-      x = options_.hooks.finish(at, no_gradients([&] { return arrive(predict(null_text)); }));
+      x = hooks_.finish(at, no_gradients([&] { return arrive(predict(null_text)); }));
     }
     const double last = inversion_.levels.back();
     return {at::stack(found), x.div(std::sqrt(1.0 + last * last))};
@@ -121,10 +119,10 @@ class NullTextRun {
 
   const Network& unet_;
   const Guidance& guidance_;
-  AnyPrediction prediction_;
-  const LinearSigmas& schedule_;
+  const ModelDiffusion& diffusion_;
   const Inversion& inversion_;
   const NullTextOptions& options_;
+  const RunHooks& hooks_;
 };
 
 }  // namespace detail
@@ -136,10 +134,13 @@ class NullTextRun {
 /// Reference: google/prompt-to-prompt `NullInversion.null_optimization`. Photographs are optimised one after another.
 ///
 /// \param pipeline that of `invert`, with the guidance that the edit will use (published: `TextGuidance{7.5}`)
+/// \param settings their negative prompt is where the first step begins (each further one begins where the last
+///   ended); their hooks see the guided run, for each photograph in turn
 /// \throws Error for options out of range, a guidance without a branch without text and losses that are not finite;
 ///   Cancelled
 template <class Pipeline>
-[[nodiscard]] NullText null_text(Pipeline& pipeline, const Inversion& inversion, const NullTextOptions& options = {}) {
+[[nodiscard]] NullText null_text(const Pipeline& pipeline, const Inversion& inversion,
+                                 const NullTextOptions& options = {}, const RunSettings& settings = {}) {
   using Guidance = std::remove_cvref_t<decltype(pipeline.guidance)>;
   constexpr bool has_null_branch = [] {
     for (const auto& branch : Guidance::branches) {
@@ -149,16 +150,21 @@ template <class Pipeline>
   }();
   static_assert(has_null_branch,
                 "ip2p: null_text needs a pipeline whose guidance has a branch without text, e.g. TextGuidance");
+  static_assert(
+      requires(const Guidance& guidance, const at::Tensor& stacked, const Step& at) {
+        guidance.combine(stacked, at);
+      } && !over_estimates<Guidance>(),
+      "ip2p: null_text needs a pipeline whose guidance combines predictions by `combine(stacked, step)`, e.g. "
+      "TextGuidance");
   require(options.inner_steps >= 1, "null_text: expected inner_steps >= 1, found {}", options.inner_steps);
   require(inversion.steps() <= 100,
           "null_text: expected an inversion of at most 100 steps (the learning rate falls by 1 "
           "% a step), found {}",
           inversion.steps());
   const auto photos = inversion.trajectory.size(1);
-  const auto given = pipeline.encode_text(inversion.prompts, options.negative_prompt);
-  const auto schedule = ddim_schedule(pipeline.scheduler);
-  const AnyPrediction prediction{pipeline.scheduler.prediction};
-  const detail::NullTextRun run(pipeline.unet(), pipeline.guidance, prediction, schedule, inversion, options);
+  const auto given = pipeline.encode_text(inversion.prompts, settings.negative_prompt);
+  const detail::NullTextRun run(pipeline.unet(), pipeline.guidance, pipeline.diffusion, inversion, options,
+                                settings.hooks);
 
   NullText result;
   result.losses =

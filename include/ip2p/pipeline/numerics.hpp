@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Where the published programs differ from each other, and what every pipeline's options mean.
+/// Where the published programs differ from each other: how photographs become tensors and tensors pictures.
 
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/stack.h>
@@ -20,21 +20,25 @@
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
-#include "ip2p/schedule/any_schedule.hpp"
 
 namespace ip2p {
 
 /// Which published program to agree with where the two differ.
 enum class Numerics {
-  released,  ///< The authors' `edit_cli.py`: its size rule, log-linear noise levels, pixels truncated to 8 bits.
-  diffusers  ///< diffusers' pipelines: sides rounded down to multiples of 8, noise levels linear in sigma, pixels
-             ///< rounded.
+  released,  ///< The authors' `edit_cli.py`: its size rule, pixels truncated to 8 bits, log-linear noise levels.
+  diffusers  ///< diffusers' pipelines: sides rounded down to multiples of 8, pixels rounded, noise levels linear in
+             ///< sigma.
 };
 
-/// The schedule of a run that names none: log-linear noise levels for `released`, linear ones for `diffusers`.
-inline AnySchedule default_schedule(Numerics numerics, const SchedulerConfig& scheduler) {
-  if (numerics == Numerics::released) return LogLinearSigmas::from_config(scheduler);
-  return LinearSigmas::from_config(scheduler);
+/// How a colour value of a picture becomes 8 bits.
+enum class Rounding {
+  truncate,  ///< Towards zero, as the released program does.
+  nearest    ///< As diffusers does.
+};
+
+/// The rounding of the program that `numerics` names.
+constexpr Rounding rounding_of(Numerics numerics) {
+  return numerics == Numerics::released ? Rounding::truncate : Rounding::nearest;
 }
 
 /// One seed a picture: `seeds` as they are, or `seed`, `seed` + 1, ... where there are none.
@@ -63,9 +67,9 @@ inline at::Tensor images_to_tensor(std::span<const Image> images) {
 }
 
 /// Images from pictures [B,3,H,W] in [-1,1]; values beyond are clamped.
-inline std::vector<Image> tensor_to_images(const at::Tensor& pictures, Numerics numerics = Numerics::released) {
+inline std::vector<Image> tensor_to_images(const at::Tensor& pictures, Rounding rounding) {
   auto pixels = pictures.detach().to(at::kCPU, at::kFloat).add(1).div_(2).clamp_(0, 1).mul_(255);
-  if (numerics == Numerics::diffusers) pixels = pixels.round_();
+  if (rounding == Rounding::nearest) pixels = pixels.round_();
   std::vector<Image> images;
   for (const auto& picture : pixels.to(at::kByte).unbind(0)) images.push_back(from_tensor(picture.contiguous()));
   return images;

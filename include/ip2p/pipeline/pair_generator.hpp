@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -56,8 +57,10 @@ inline std::vector<PairSample> pair_samples(std::uint64_t seed, std::uint64_t pr
   return samples;
 }
 
-/// The chain of the released program: a seed starts torch's CPU stream, whose first two uniforms are the share and the
-/// scale and whose next 32-bit number is the following seed. The noise itself came from another device's stream there.
+/// The chain of the released program: torch's CPU stream, begun with `seed`, gives the first pair's seed (32 bits).
+/// Each pair begins the stream anew with its own seed and draws the share, the text scale and the next pair's seed from
+/// it; a seed that was there before is passed over. The pair's noise came from the GPU's stream of the same seed there:
+/// `PairGenerator` draws it with `PhiloxNoise`.
 /// \param seed that the program was started with
 inline std::vector<PairSample> released_pair_samples(std::uint64_t seed, std::int64_t count,
                                                      const PairRanges& ranges = {}) {
@@ -80,30 +83,28 @@ inline std::vector<PairSample> released_pair_samples(std::uint64_t seed, std::in
   return samples;
 }
 
-/// Numbers that all pairs of a run share. The defaults are those of the paper.
-struct PairOptions {
-  std::int64_t steps = 100;
-  std::int64_t width = 512, height = 512;
-  Numerics numerics = Numerics::released;
-  RunHooks hooks = {};
-};
+/// Noise of a run's pairs by their seeds: each pair's is a function of its seed alone.
+inline constexpr auto counter_noise = [](const std::vector<std::uint64_t>& seeds) { return CounterNoise(seeds); };
 
 /// Pairs of images that show one scene before and after an edit.
 ///
 /// Both images of a pair have the start noise and the ancestral noise in common, and during the first `share` of the
 /// steps the self-attention of the first (`SelfReplace`). Samples are run as one batch; a pair does not depend on its
 /// neighbours.
-template <class Pipeline>
+///
+/// `MakeNoise` gives, for the seeds of a batch, a noise source of one sample a seed.
+template <class Pipeline, class MakeNoise = std::remove_const_t<decltype(counter_noise)>>
 class PairGenerator {
  public:
   /// \param pipeline a `TextToImagePipeline`, which must outlive the generator; its guidance is not used
-  explicit PairGenerator(Pipeline& pipeline, PairOptions options = {})
-      : pipeline_(pipeline), options_(std::move(options)) {}
+  /// \param settings steps, size, numerics and hooks of every run; published are 100 steps and 512 x 512 pixels
+  explicit PairGenerator(const Pipeline& pipeline, RunSettings settings = {.steps = 100}, MakeNoise make_noise = {})
+      : pipeline_(pipeline), settings_(pipeline.completed(std::move(settings))), make_noise_(std::move(make_noise)) {}
 
   /// Latents of S pairs, [2S,C,h,w]: rows 2i and 2i + 1 are pair i before and after.
   /// \throws Error for no samples and as the pipeline does; Cancelled
   [[nodiscard]] at::Tensor latents(const std::string& caption, const std::string& edited,
-                                   std::span<const PairSample> samples) {
+                                   std::span<const PairSample> samples) const {
     require(!samples.empty(), "PairGenerator: expected at least one sample, found none");
     std::vector<std::string> prompts;
     std::vector<std::uint64_t> seeds;
@@ -117,25 +118,25 @@ class PairGenerator {
         guidance.text_scales.push_back(sample.text_scale);
       }
     }
-    SharedNoise noise(CounterNoise(seeds), 2);
-    const auto schedule = default_schedule(options_.numerics, pipeline_.scheduler);
-    const auto sigmas = schedule.sigmas(options_.steps);
-    const auto shape =
-        pipeline_.latent_shape(static_cast<std::int64_t>(prompts.size()), options_.width, options_.height);
+    SharedNoise noise(make_noise_(seeds), 2);
+    const auto& schedule = pipeline_.diffusion.schedule;
+    const auto sigmas = schedule.sigmas(*settings_.steps);
+    const auto shape = pipeline_.latent_shape(static_cast<std::int64_t>(prompts.size()), picture_size(settings_));
     const auto start = noise.normal(shape, 0).mul(initial_sigma(schedule, sigmas));
-    return pipeline_.denoise(start, sigmas, pipeline_.encode_text(prompts), schedule, noise, options_.hooks, attention,
+    return pipeline_.denoise(start, sigmas, pipeline_.encode_text(prompts), noise, settings_.hooks, attention,
                              guidance);
   }
 
   /// Pictures of S pairs, before and after in turn. \throws Error as `latents` does
   [[nodiscard]] std::vector<Image> operator()(const std::string& caption, const std::string& edited,
-                                              std::span<const PairSample> samples) {
-    return pipeline_.decode(latents(caption, edited, samples), options_.numerics);
+                                              std::span<const PairSample> samples) const {
+    return pipeline_.decode(latents(caption, edited, samples), rounding_of(*settings_.numerics));
   }
 
  private:
-  Pipeline& pipeline_;
-  PairOptions options_;
+  const Pipeline& pipeline_;
+  RunSettings settings_;
+  MakeNoise make_noise_;
 };
 
 }  // namespace ip2p

@@ -5,27 +5,18 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "ip2p/pipeline/latent_pipeline.hpp"
 
 namespace ip2p {
 
-/// Numbers of one run of `sdedit`.
+/// Numbers of `sdedit` beside the run's settings.
 struct SdEditOptions {
-  double strength = 0.8;                  ///< In [0, 1]: share of the steps that are run; 1 keeps nothing of the photo.
-  std::int64_t steps = 50;                ///< Of the whole schedule, >= 1; int(strength * steps) of them are run.
-  std::uint64_t seed = 42;                ///< Picture i of a batch draws its noise from seed + i.
-  std::vector<std::uint64_t> seeds = {};  ///< One per picture instead of `seed`; may be empty.
-  std::string negative_prompt = {};
-  std::optional<std::int64_t> resolution = {};  ///< Long side in pixels; see `edit_size`.
-  bool posterior_sample = true;                 ///< Noise a sample of the codec's posterior, as published, or its mean.
-  Numerics numerics = Numerics::released;
-  RunHooks hooks = {};
+  double strength = 0.8;         ///< In [0, 1]: share of the steps that are run; 1 keeps nothing of the photo.
+  bool posterior_sample = true;  ///< Noise a sample of the codec's posterior, as published, or its mean.
 };
 
 /// Steps of a schedule of `steps` that remain when it is entered at `strength`: min(int(strength * steps), steps).
@@ -41,48 +32,57 @@ inline std::int64_t steps_for_strength(double strength, std::int64_t steps) {
 
 /// The expert form: noises `clean` to the level where int(strength * steps) steps remain, and denoises from there.
 /// \param clean [B,C,h,w], times the scaling factor  \return the same shape, fp32
-template <class Pipeline, SchedulePolicy Schedule, NoiseSource Noise, AttentionPolicy Attention = PlainAttention>
-[[nodiscard]] at::Tensor sdedit_latents(Pipeline& pipeline, const at::Tensor& clean,
-                                        std::span<const std::string> prompts, const SdEditOptions& options,
-                                        const Schedule& schedule, Noise& noise, const Attention& attention = {}) {
-  const auto sigmas = schedule.sigmas(options.steps);
-  const auto remaining = static_cast<std::size_t>(steps_for_strength(options.strength, options.steps));
+template <class Pipeline, class Noise, class Attention = PlainAttention>
+[[nodiscard]] at::Tensor sdedit_latents(const Pipeline& pipeline, const at::Tensor& clean,
+                                        std::span<const std::string> prompts, double strength,
+                                        const RunSettings& settings, Noise& noise, const Attention& attention = {}) {
+  const auto options = pipeline.completed(settings);
+  const auto sigmas = pipeline.diffusion.schedule.sigmas(*options.steps);
+  const auto remaining = static_cast<std::size_t>(steps_for_strength(strength, *options.steps));
   const auto tail = std::span(sigmas).last(remaining + 1);
-  const auto start = noise.normal(clean.sizes(), 0).to(clean.options());
+  const auto start = pipeline.start_noise(options, clean.sizes(), noise).to(clean.options());
   return pipeline.denoise(clean.add(start, tail.front()), tail, pipeline.encode_text(prompts, options.negative_prompt),
-                          schedule, noise, options.hooks, attention);
+                          noise, options.hooks, attention);
 }
 
 /// Redraws photographs after a text: the photo decides the layout, the prompt the rest.
 /// \param pipeline a `TextToImagePipeline`  \param photos one for all prompts, or one each
-/// \throws Error for options out of range, non-finite or constant results; Cancelled
-template <class Pipeline>
-[[nodiscard]] PipelineResult sdedit(Pipeline& pipeline, std::span<const Image> photos,
-                                    std::span<const std::string> prompts, const SdEditOptions& options = {}) {
+/// \throws Error for settings out of range, non-finite or constant results; Cancelled
+template <class Pipeline, class Noise, class Attention = PlainAttention>
+[[nodiscard]] PipelineResult sdedit(const Pipeline& pipeline, std::span<const Image> photos,
+                                    std::span<const std::string> prompts, const SdEditOptions& edit,
+                                    const RunSettings& settings, Noise& noise, const Attention& attention = {}) {
   require(photos.size() == 1 || photos.size() == prompts.size(),
           "sdedit: expected one photograph for all prompts or one each, found {} and {}", photos.size(),
           prompts.size());
-  const auto schedule = default_schedule(options.numerics, pipeline.scheduler);
-  TorchNoise noise(seeds_for(prompts.size(), options.seed, options.seeds));
-  const auto rows = static_cast<std::int64_t>(prompts.size());
-  const auto pictures = prepare_photos(photos, options.resolution, options.numerics);
-  const auto shape = pipeline.latent_shape(rows, pictures.size(3), pictures.size(2));
+  const auto options = pipeline.completed(settings);
+  const auto pictures = prepare_photos(photos, options.resolution, *options.numerics);
+  const auto shape = pipeline.latent_shape(static_cast<std::int64_t>(prompts.size()),
+                                           {.width = pictures.size(3), .height = pictures.size(2)});
   // The posterior's noise is drawn first, as the published programs do; its number lies beyond those of the steps.
-  const auto clean =
-      (options.posterior_sample ? pipeline.clean_latents(pictures, noise.normal(shape, options.steps + 1))
-                                : pipeline.clean_latents(pictures))
-          .expand(shape);
+  const auto clean = (edit.posterior_sample ? pipeline.clean_latents(pictures, noise.normal(shape, *options.steps + 1))
+                                            : pipeline.clean_latents(pictures))
+                         .expand(shape);
   PipelineResult result;
-  result.latents = sdedit_latents(pipeline, clean, prompts, options, schedule, noise).to(at::kCPU);
-  result.images = pipeline.decode(result.latents, options.numerics);
+  result.latents = sdedit_latents(pipeline, clean, prompts, edit.strength, options, noise, attention).to(at::kCPU);
+  result.images = pipeline.decode(result.latents, rounding_of(*options.numerics));
   return result;
+}
+
+/// The same with torch's noise, from the settings' seeds.
+template <class Pipeline>
+[[nodiscard]] PipelineResult sdedit(const Pipeline& pipeline, std::span<const Image> photos,
+                                    std::span<const std::string> prompts, const SdEditOptions& edit = {},
+                                    const RunSettings& settings = {}) {
+  TorchNoise noise(seeds_for(prompts.size(), settings.seed, settings.seeds));
+  return sdedit(pipeline, photos, prompts, edit, settings, noise);
 }
 
 /// One picture.
 template <class Pipeline>
-[[nodiscard]] Image sdedit(Pipeline& pipeline, const Image& photo, const std::string& prompt,
-                           const SdEditOptions& options = {}) {
-  return std::move(sdedit(pipeline, std::span(&photo, 1), std::span(&prompt, 1), options).images.front());
+[[nodiscard]] Image sdedit(const Pipeline& pipeline, const Image& photo, const std::string& prompt,
+                           const SdEditOptions& edit = {}, const RunSettings& settings = {}) {
+  return std::move(sdedit(pipeline, std::span(&photo, 1), std::span(&prompt, 1), edit, settings).images.front());
 }
 
 }  // namespace ip2p

@@ -3,6 +3,7 @@
 /// \file
 /// Text to image with a latent diffusion model (Rombach et al. 2022), and the pipeline that edits build on.
 
+#include <concepts>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -15,31 +16,21 @@
 
 namespace ip2p {
 
-/// Numbers of one run.
-struct TextToImageOptions {
-  std::int64_t steps = 50;                ///< >= 1.
-  std::uint64_t seed = 42;                ///< Picture i of a batch draws its noise from seed + i.
-  std::vector<std::uint64_t> seeds = {};  ///< One per picture instead of `seed`; may be empty.
-  std::string negative_prompt = {};       ///< Stands for the empty text in the branch without the prompt.
-  std::int64_t width = 512;               ///< In pixels, a multiple of the codec's `downscale()`.
-  std::int64_t height = 512;
-  Numerics numerics = Numerics::released;
-  at::Tensor latents = {};  ///< Start noise of unit variance, [B,C,h,w]; drawn from the seeds when undefined.
-  RunHooks hooks = {};      ///< Progress, cancellation, changes between steps.
-};
+/// Pictures from prompts: text encoder, codec and a UNet without an image input. `sdedit`, `two_pass`, `latent_walk`,
+/// `invert`, `prompt_to_prompt` and `PairGenerator` work over it. `open_text_to_image` composes one from a model's
+/// files.
+template <class Encoder, class Codec, class Network, class ModelDiffusion = detail::NoDiffusion,
+          class Sampler = EulerAncestral, class Guidance = TextGuidance>
+class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance> {
+  using Base = LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance>;
 
-/// Pictures from prompts: text encoder, codec and a UNet without an image input. `sdedit`, `inpaint`, `invert`,
-/// `prompt_to_prompt` and `PairGenerator` work over it.
-template <TextEncoder Encoder, ImageCodec Codec, DenoisingNetwork Network, SamplerPolicy Sampler = EulerAncestral,
-          GuidancePolicy Guidance = TextGuidance>
-class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, Sampler, Guidance> {
  public:
+  /// Runs that say nothing else take 50 steps.
   /// \throws Error when the UNet's input channels are not those of the latents
-  TextToImagePipeline(Encoder text_encoder, Codec codec, Network unet, Sampler sampler = {}, Guidance guidance = {},
-                      SchedulerConfig scheduler = {})
-      : LatentPipeline<Encoder, Codec, Network, Sampler, Guidance>(std::move(text_encoder), std::move(codec),
-                                                                   std::move(unet), std::move(sampler),
-                                                                   std::move(guidance), std::move(scheduler)) {
+  TextToImagePipeline(Encoder text_encoder, Codec codec, Network unet, ModelDiffusion diffusion, Sampler sampler = {},
+                      Guidance guidance = {})
+      : Base(std::move(text_encoder), std::move(codec), std::move(unet), std::move(diffusion), std::move(sampler),
+             std::move(guidance)) {
     const auto channels = this->codec().latent_channels();
     const auto found = this->unet().in_channels();
     require(found == channels, "TextToImagePipeline: expected a UNet with {} input channels, found {}{}", channels,
@@ -49,36 +40,44 @@ class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, Sampl
                                         : "");
   }
 
+  /// Never compiles: says what is missing (`require_diffusion`).
+  TextToImagePipeline(Encoder text_encoder, Codec codec,
+                      Network unet) requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
+
   /// One picture.
-  /// \throws Error for options out of range, non-finite or constant results; Cancelled
-  [[nodiscard]] Image operator()(const std::string& prompt, const TextToImageOptions& options = {}) {
-    return std::move(run({&prompt, 1}, options).images.front());
+  /// \throws Error for settings out of range, non-finite or constant results; Cancelled
+  [[nodiscard]] Image operator()(const std::string& prompt, const RunSettings& settings = {}) const {
+    return std::move(run({&prompt, 1}, settings).images.front());
   }
 
-  /// One picture for each prompt.
-  [[nodiscard]] PipelineResult run(std::span<const std::string> prompts, const TextToImageOptions& options = {}) {
+  /// One picture for each prompt. Noise is torch's, from the settings' seeds.
+  [[nodiscard]] PipelineResult run(std::span<const std::string> prompts, const RunSettings& settings = {}) const {
     require(!prompts.empty(), "prompts: expected at least one, found none");
-    TorchNoise noise(seeds_for(prompts.size(), options.seed, options.seeds));
+    TorchNoise noise(seeds_for(prompts.size(), settings.seed, settings.seeds));
+    return run(prompts, settings, noise);
+  }
+
+  /// The same with a noise source and an attention policy of one's own; the settings' seeds play no part.
+  template <class Noise, class Attention = PlainAttention>
+  [[nodiscard]] PipelineResult run(std::span<const std::string> prompts, const RunSettings& settings, Noise& noise,
+                                   const Attention& attention = {}) const {
     PipelineResult result;
-    const auto schedule = default_schedule(options.numerics, this->scheduler);
-    result.latents = sample(prompts, options, schedule, noise).to(at::kCPU);
-    result.images = this->decode(result.latents, options.numerics);
+    result.latents = sample(prompts, settings, noise, attention).to(at::kCPU);
+    result.images = this->decode(result.latents, rounding_of(*this->completed(settings).numerics));
     return result;
   }
 
-  /// The expert form: any schedule, noise source and attention edit, latents out.
-  /// \return latents [B,C,h,w], fp32, times `scaling_factor()`
-  template <SchedulePolicy Schedule, NoiseSource Noise, AttentionPolicy Attention = PlainAttention>
-  [[nodiscard]] at::Tensor sample(std::span<const std::string> prompts, const TextToImageOptions& options,
-                                  const Schedule& schedule, Noise& noise, const Attention& attention = {}) {
-    const auto sigmas = schedule.sigmas(options.steps);
+  /// The expert form: latents out. \return [B,C,h,w], fp32, times `scaling_factor()`
+  template <class Noise, class Attention = PlainAttention>
+  [[nodiscard]] at::Tensor sample(std::span<const std::string> prompts, const RunSettings& settings, Noise& noise,
+                                  const Attention& attention = {}) const {
+    const auto options = this->completed(settings);
+    const auto sigmas = this->diffusion.schedule.sigmas(*options.steps);
     auto conditioning = this->encode_text(prompts, options.negative_prompt);
-    const auto shape = this->latent_shape(static_cast<std::int64_t>(prompts.size()), options.width, options.height);
-    const auto start = options.latents.defined() ? options.latents : noise.normal(shape, 0);
-    require(start.sizes() == at::IntArrayRef(shape), "latents: expected {}, found {}", shape_text(shape),
-            shape_text(start.sizes()));
-    return this->denoise(start.to(at::kFloat).mul(initial_sigma(schedule, sigmas)), sigmas, std::move(conditioning),
-                         schedule, noise, options.hooks, attention);
+    const auto shape = this->latent_shape(static_cast<std::int64_t>(prompts.size()), picture_size(options));
+    const auto start = this->start_noise(options, shape, noise);
+    return this->denoise(start.mul(initial_sigma(this->diffusion.schedule, sigmas)), sigmas, std::move(conditioning),
+                         noise, options.hooks, attention);
   }
 };
 

@@ -45,8 +45,10 @@ struct NoiseReference {
 
 /// One of `Samplers`, itself a `SamplerPolicy`. Each alternative has a `static constexpr std::string_view name` and a
 /// default constructor; a program adds its own by naming a longer list.
-template <SamplerPolicy... Samplers>
+template <class... Samplers>
 class AnySamplerOf {
+  static_assert((require_sampler_policy<Samplers>(), ..., true));
+
  public:
   /// Any of the alternatives.
   template <class Sampler>
@@ -79,11 +81,16 @@ class AnySamplerOf {
         [&](const at::Tensor& latents, const Step& at) -> at::Tensor { return denoiser(latents, at); };
     detail::NoiseReference noise{
         [&](at::IntArrayRef shape, std::int64_t draw) -> at::Tensor { return rng.normal(shape, draw); }};
+    return run(evaluate, std::move(x), sigmas, noise, hooks);
+  }
+
+ private:
+  at::Tensor run(const std::function<at::Tensor(const at::Tensor&, const Step&)>& evaluate, at::Tensor x,
+                 std::span<const double> sigmas, detail::NoiseReference& noise, const RunHooks& hooks) const {
     return std::visit([&](const auto& sampler) { return sampler.sample(evaluate, std::move(x), sigmas, noise, hooks); },
                       sampler_);
   }
 
- private:
   std::variant<Samplers...> sampler_;
 };
 

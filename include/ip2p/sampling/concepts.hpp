@@ -83,7 +83,9 @@ concept Denoiser = detail::Denoises<std::remove_reference_t<Callable>>;
 ///  3. `hooks.finish` ends each step, in order: the run goes on from what it returns; a requested stop throws
 ///  `Cancelled` before the next evaluation;
 ///  4. noise levels that are not finite, not strictly decreasing or do not end with 0 throw `Error`;
-///  5. a batch equals its samples run one by one, when the noise source does.
+///  5. a batch equals its samples run one by one, when the noise source does;
+///  6. the denoiser is told the step and the noise level of what it is shown, in a step's further evaluations, too
+///  (`evaluated_at`); step i adds draw i + 1 of the noise (`step_noise`), asked for once.
 template <class Policy>
 concept SamplerPolicy = std::copy_constructible<Policy> && detail::HasSample<Policy>;
 

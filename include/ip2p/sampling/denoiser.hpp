@@ -27,11 +27,23 @@ struct Preconditioning {
   double c_out;
 };
 
-/// What a network's output means: `Preconditioning preconditioning(double sigma) const`.
+/// What a network's output means: `Preconditioning preconditioning(double sigma) const`. A network is trained to answer
+/// (x0 - c_skip x) / c_out for x = x0 + sigma * noise.
+///
+/// Laws (`ip2p::testing::check_prediction`), for sigma > 0: pure; finite; neither c_in nor c_out is 0; x0 comes back
+/// from the training target.
 template <class Policy>
 concept PredictionPolicy = std::copy_constructible<Policy> && requires(const Policy& prediction, double sigma) {
   { prediction.preconditioning(sigma) } -> std::same_as<Preconditioning>;
 };
+
+/// Explains in one line what a prediction lacks.
+template <class Policy>
+consteval void require_prediction_policy() {
+  static_assert(PredictionPolicy<Policy>,
+                "ip2p: PredictionPolicy needs `Preconditioning preconditioning(double sigma) const` and a copy "
+                "constructor; see docs/reference/concepts.md#predictionpolicy");
+}
 
 /// The network predicts the noise: x0 = x - sigma * eps. Reference: k-diffusion `DiscreteEpsDDPMDenoiser`.
 struct EpsPrediction {
@@ -93,17 +105,20 @@ static_assert(PredictionPolicy<EpsPrediction> && PredictionPolicy<VPrediction> &
 
 /// A `Denoiser` over a network.
 ///
-/// `Network` is a callable in one of two forms; x is already multiplied by c_in, t is what `sigma_to_t` says, the
-/// (fractional) timestep:
+/// `Network` is a callable in one of three forms; x is already multiplied by c_in, t is what `sigma_to_t` says, the
+/// (fractional) timestep; `latents` is x as the sampler has it:
 ///
 ///     at::Tensor network(const at::Tensor& x, double t, const Step& at);   // x [B,C,h,w] -> prediction [B,C,h,w]
 ///     at::Tensor network(const at::Tensor& x, double t);
+///     at::Tensor network(const at::Tensor& x, double t, const Step& at, const at::Tensor& latents);
 ///
 /// The prediction may come in a narrower dtype; the estimate is computed and returned in that of x. Further arguments
 /// of the call are handed on to the network, and a prediction of K * B rows then gives K * B estimates (branch-major):
 /// so a network of several guidance branches becomes a denoiser of several branches.
-template <class Network, SchedulePolicy Schedule, PredictionPolicy Prediction = EpsPrediction>
+template <class Network, class Schedule, class Prediction = EpsPrediction>
 class NetworkDenoiser {
+  static_assert((require_schedule_policy<Schedule>(), require_prediction_policy<Prediction>(), true));
+
  public:
   NetworkDenoiser(Network network, Schedule schedule, Prediction prediction = {})
       : network_(std::move(network)), schedule_(std::move(schedule)), prediction_(std::move(prediction)) {}
@@ -113,7 +128,7 @@ class NetworkDenoiser {
   template <class... Extra>
   at::Tensor operator()(const at::Tensor& x, const Step& at, Extra&&... extra) {
     const auto [c_in, c_skip, c_out] = prediction_.preconditioning(at.sigma);
-    at::Tensor output = predict(x.mul(c_in), schedule_.sigma_to_t(at.sigma), at, std::forward<Extra>(extra)...);
+    at::Tensor output = predict(x, c_in, schedule_.sigma_to_t(at.sigma), at, std::forward<Extra>(extra)...);
     const std::int64_t copies = copies_of(x, output, sizeof...(Extra) > 0);
     output = output.to(x.scalar_type());
     if (c_skip == 0.0) return output.mul(c_out);
@@ -132,8 +147,12 @@ class NetworkDenoiser {
 
  private:
   template <class... Extra>
-  at::Tensor predict(const at::Tensor& x, double t, const Step& at, Extra&&... extra) {
-    if constexpr (std::is_invocable_v<Network&, const at::Tensor&, double, const Step&, Extra...>) {
+  at::Tensor predict(const at::Tensor& latents, double c_in, double t, const Step& at, Extra&&... extra) {
+    const at::Tensor x = latents.mul(c_in);
+    if constexpr (std::is_invocable_v<Network&, const at::Tensor&, double, const Step&, const at::Tensor&> &&
+                  sizeof...(Extra) == 0) {
+      return network_(x, t, at, latents);
+    } else if constexpr (std::is_invocable_v<Network&, const at::Tensor&, double, const Step&, Extra...>) {
       return network_(x, t, at, std::forward<Extra>(extra)...);
     } else {
       static_assert(std::is_invocable_v<Network&, const at::Tensor&, double, Extra...>,

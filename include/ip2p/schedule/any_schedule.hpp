@@ -63,6 +63,10 @@ class AnyScheduleOf {
     return std::visit([&](const auto& schedule) { return ip2p::initial_sigma(schedule, sigmas); }, schedule_);
   }
 
+  [[nodiscard]] double lowest_trained_sigma() const {
+    return std::visit([](const auto& schedule) { return ip2p::lowest_trained_sigma(schedule); }, schedule_);
+  }
+
  private:
   std::variant<Schedules...> schedule_;
 };

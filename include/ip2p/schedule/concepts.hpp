@@ -72,6 +72,19 @@ consteval void require_schedule_policy() {
                 "see docs/reference/concepts.md#schedulepolicy");
 }
 
+/// Noise level of the least noisy pictures that the model was trained on, where the schedule knows it (by `training`, a
+/// `DiscreteSchedule`, or by a function of this name); else 0. Inversion takes photographs to have it.
+template <class Policy>
+double lowest_trained_sigma(const Policy& schedule) {
+  if constexpr (requires { schedule.lowest_trained_sigma(); }) {
+    return schedule.lowest_trained_sigma();
+  } else if constexpr (requires { schedule.training.sigma_min(); }) {
+    return schedule.training.sigma_min();
+  } else {
+    return 0.0;
+  }
+}
+
 /// The factor that turns unit-variance noise into the start of a run over `sigmas`: the policy's own rule where it has
 /// one, else the first noise level.
 template <class Policy>

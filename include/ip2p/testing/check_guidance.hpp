@@ -16,8 +16,80 @@
 
 namespace ip2p::testing {
 
+/// The first step of a run: `combine` in the form that the guidance has.
+template <class Guidance>
+at::Tensor combine_once(const Guidance& guidance, const at::Tensor& stacked, const Step& at, const at::Tensor& x) {
+  auto run = detail::started(guidance);
+  return detail::combined(guidance, stacked, at, x, run);
+}
+
+/// Throws `Error` that names the law of runs which a guidance with a state breaks: equal runs give equal bits, a batch
+/// equals its samples, and a copy of the state goes on by itself.
+template <class Guidance>
+void check_guidance_run(const Guidance& guidance) {
+  constexpr auto role = "StatefulGuidancePolicy";
+  constexpr auto rows = static_cast<std::int64_t>(Guidance::branches.size());
+  const auto step_at = [](std::int64_t i) {
+    return Step{.index = i, .count = 10, .sigma = 14.6 / static_cast<double>(1 + i), .sigma_next = 0.01};
+  };
+  // Predictions and latents of step i for the sample `first` on.
+  const auto predictions = [](std::int64_t i, std::int64_t first, std::int64_t count) {
+    const at::Tensor all = CounterNoise(2).normal({2, rows, 4, 6, 5}, i).to(at::kDouble);
+    return all.narrow(0, first, count).transpose(0, 1).flatten(0, 1);
+  };
+  const auto latents = [](std::int64_t i, std::int64_t first, std::int64_t count) {
+    return CounterNoise(4).normal({2, 4, 6, 5}, i).to(at::kDouble).narrow(0, first, count);
+  };
+  const auto run_of = [&](std::int64_t first, std::int64_t count) {
+    auto run = guidance.start();
+    std::vector<at::Tensor> results;
+    for (std::int64_t i = 0; i < 4; ++i) {
+      const at::Tensor stacked = predictions(i, first, count);
+      const auto before = run;
+      results.push_back(guidance.combine(stacked, step_at(i), latents(i, first, count), run));
+      auto copy = before;
+      expect_law(same_bits(guidance.combine(stacked, step_at(i), latents(i, first, count), copy), results.back()), role,
+                 "a copy of the state goes on by itself", "step {} of the original changed it", i);
+    }
+    return results;
+  };
+  const auto results = run_of(0, 2);
+  const auto again = run_of(0, 2);
+  const auto alone = run_of(0, 1);
+  const auto other = run_of(1, 1);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    expect_law(same_bits(results[i], again[i]), role, "equal runs give equal bits", "step {}", i);
+    expect_law(close(results[i], at::cat({alone[i], other[i]}), 1e-9), role,
+               "a run of a batch equals the runs of its samples", "step {}", i);
+  }
+}
+
+/// How far a guidance goes along each conditioning: its scales, where it is a weighted sum. A guidance whose branches
+/// all see the image goes along it once.
+struct GuidanceStrength {
+  double text = 1.0;
+  double image = 1.0;
+};
+
+/// Predictions [K*2,4,6,5] of a world in which each conditioning adds something of its own, in a channel of its own:
+/// the text in channel 2, the image in channel 3. What they share is larger, as it is in predictions of networks.
+template <class Guidance>
+at::Tensor additive_predictions(bool text, bool image) {
+  at::Tensor shared = CounterNoise(4).normal({2, 4, 6, 5}, 0).to(at::kDouble).mul(10.0);
+  shared.narrow(1, 2, 2).zero_();
+  const at::Tensor added = CounterNoise(5).normal({2, 4, 6, 5}, 0).to(at::kDouble);
+  std::vector<at::Tensor> blocks;
+  for (const Branch& branch : Guidance::branches) {
+    at::Tensor block = shared.clone();
+    if (branch.text && text) block.select(1, 2).add_(added.select(1, 2));
+    if (branch.image && image) block.select(1, 3).add_(added.select(1, 3));
+    blocks.push_back(block);
+  }
+  return at::cat(blocks);
+}
+
 /// Throws `Error` that names the first law which `guidance` breaks: those of `GuidancePolicy` that hold at any scale,
-/// and those of `LinearGuidancePolicy` and `SelectiveGuidancePolicy` where it is one.
+/// and those of `LinearGuidancePolicy`, `SelectiveGuidancePolicy` and `StatefulGuidancePolicy` where it is one.
 template <class Guidance>
 void check_guidance(const Guidance& guidance) {
   require_guidance_policy<Guidance>();
@@ -31,29 +103,41 @@ void check_guidance(const Guidance& guidance) {
   const at::Tensor one = CounterNoise(1).normal(shape, 0).to(at::kDouble);
   const at::Tensor stacked = CounterNoise(2).normal({rows * 2, 4, 6, 5}, 0).to(at::kDouble);
   const at::Tensor others = CounterNoise(3).normal({rows * 2, 4, 6, 5}, 0).to(at::kDouble);
+  const at::Tensor latents = CounterNoise(4).normal(shape, 0).to(at::kDouble);
+  const auto combine = [&](const at::Tensor& predictions, const Step& at) {
+    return combine_once(guidance, predictions, at, latents);
+  };
   for (const std::int64_t index : {0, 3, 9}) {
     const Step at{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
 
-    const at::Tensor same = guidance.combine(one.repeat({rows, 1, 1, 1}), at);
+    const at::Tensor same = combine(one.repeat({rows, 1, 1, 1}), at);
     expect_law(close(same, one, 1e-9), role, "where all branches agree, so does the result", "step {}", index);
 
     const at::Tensor before = stacked.clone();
-    const at::Tensor result = guidance.combine(stacked, at);
+    const at::Tensor result = combine(stacked, at);
     expect_law(result.sizes() == at::IntArrayRef(shape), role, "K * B rows become B", "{} for K = {}, B = 2",
                shape_text(result.sizes()), rows);
     expect_law(same_bits(before, stacked), role, "the argument is not changed", "step {}", index);
-    expect_law(same_bits(result, guidance.combine(stacked, at)), role, "equal calls give equal bits", "step {}", index);
-    expect_law(guidance.combine(stacked.to(at::kFloat), at).scalar_type() == at::kFloat, role, "the dtype is kept",
-               "fp32 became another");
+    expect_law(same_bits(result, combine(stacked, at)), role, "equal calls give equal bits", "step {}", index);
+    expect_law(combine_once(guidance, stacked.to(at::kFloat), at, latents.to(at::kFloat)).scalar_type() == at::kFloat,
+               role, "the dtype is kept", "fp32 became another");
 
     std::vector<at::Tensor> singles;
     for (std::int64_t b = 0; b < 2; ++b) {
       std::vector<at::Tensor> own;
       for (std::int64_t k = 0; k < rows; ++k) own.push_back(stacked.narrow(0, 2 * k + b, 1));
-      singles.push_back(guidance.combine(at::cat(own), at));
+      singles.push_back(combine_once(guidance, at::cat(own), at, latents.narrow(0, b, 1)));
     }
     expect_law(close(result, at::cat(singles), 1e-9), role, "a batch equals its samples combined one by one", "step {}",
                index);
+
+    const at::Tensor added = CounterNoise(5).normal({2, 4, 6, 5}, 0).to(at::kDouble);
+    const at::Tensor guided = combine(additive_predictions<Guidance>(true, true), at);
+    for (const std::int64_t channel : {2, 3}) {
+      const double along = guided.select(1, channel).mul(added.select(1, channel)).sum().template item<double>();
+      expect_law(along > -1e-9, role, "the result goes towards what the conditionings add, never away from it",
+                 "away from what the {} adds, step {}", channel == 2 ? "text" : "image", index);
+    }
 
     if constexpr (SelectiveGuidancePolicy<Guidance>) {
       const auto needed = guidance.needs(at);
@@ -61,7 +145,7 @@ void check_guidance(const Guidance& guidance) {
       for (std::int64_t k = 0; k < rows; ++k) {
         if (!needed[static_cast<std::size_t>(k)]) changed.narrow(0, 2 * k, 2).copy_(others.narrow(0, 2 * k, 2));
       }
-      expect_law(close(guidance.combine(changed, at), result, 1e-9), "SelectiveGuidancePolicy",
+      expect_law(close(combine(changed, at), result, 1e-9), "SelectiveGuidancePolicy",
                  "combine does not depend on branches that it does not need", "step {}", index);
     }
     if constexpr (LinearGuidancePolicy<Guidance>) {
@@ -78,13 +162,14 @@ void check_guidance(const Guidance& guidance) {
       }
       expect_law(std::abs(sum - 1.0) <= 1e-12 * scale, linear, "the weights sum to 1", "{}", sum);
       expect_law(close(result, weighted, 1e-12 * scale), linear, "combine equals the weighted sum", "step {}", index);
-      const at::Tensor mixed = guidance.combine(stacked.mul(0.75).sub(others, 2.0), at);
-      expect_law(close(mixed, result.mul(0.75).sub(guidance.combine(others, at), 2.0), 1e-11 * scale), linear,
+      const at::Tensor mixed = combine(stacked.mul(0.75).sub(others, 2.0), at);
+      expect_law(close(mixed, result.mul(0.75).sub(combine(others, at), 2.0), 1e-11 * scale), linear,
                  "combine is linear", "step {}", index);
     }
   }
+  if constexpr (StatefulGuidancePolicy<Guidance>) check_guidance_run(guidance);
   if constexpr (count > 1) {
-    expect_throws([&] { (void)guidance.combine(stacked.narrow(0, 0, 2 * rows - 1), Step{}); }, role,
+    expect_throws([&] { (void)combine(stacked.narrow(0, 0, 2 * rows - 1), Step{.sigma = 1.0}); }, role,
                   "rows that do not divide into branches are refused", "one row too few");
   }
 }
@@ -96,11 +181,30 @@ void check_guidance(const Guidance& guidance, const Guidance& neutral) {
   check_guidance(neutral);
   constexpr auto rows = static_cast<std::int64_t>(Guidance::branches.size());
   const at::Tensor stacked = CounterNoise(2).normal({rows * 2, 4, 6, 5}, 0).to(at::kDouble);
+  const at::Tensor latents = CounterNoise(4).normal({2, 4, 6, 5}, 0).to(at::kDouble);
   for (const std::int64_t index : {0, 3, 9}) {
     const Step at{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
-    expect_law(close(neutral.combine(stacked, at), stacked.narrow(0, 0, 2), 1e-9), "GuidancePolicy",
+    expect_law(close(combine_once(neutral, stacked, at, latents), stacked.narrow(0, 0, 2), 1e-9), "GuidancePolicy",
                "with all scales 1 the result is the fully conditioned branch", "step {}", index);
   }
+}
+
+/// As above, and the law that a guidance which is a weighted sum goes along each conditioning as far as its scales say:
+/// so that no branch stands in the place of another.
+template <class Guidance>
+void check_guidance(const Guidance& guidance, const Guidance& neutral, const GuidanceStrength& strength) {
+  check_guidance(guidance, neutral);
+  const Step at{.index = 3, .count = 10, .sigma = 3.65, .sigma_next = 0.01};
+  const auto without = additive_predictions<Guidance>(false, false).narrow(0, 0, 2);
+  const auto moved = [&](bool text, bool image) {
+    return additive_predictions<Guidance>(text, image).narrow(0, 0, 2).sub(without);
+  };
+  const at::Tensor expected = without.add(moved(true, false), strength.text).add(moved(false, true), strength.image);
+  const auto guided =
+      combine_once(guidance, additive_predictions<Guidance>(true, true), at, CounterNoise(4).normal({2, 4, 6, 5}, 0));
+  expect_law(close(guided, expected, 1e-9), "GuidancePolicy",
+             "the result goes along each conditioning as far as its scale says",
+             "expected {} times text, {} times image", strength.text, strength.image);
 }
 
 }  // namespace ip2p::testing

@@ -65,8 +65,10 @@ inline std::vector<at::Tensor> all_tensors(const std::vector<OptimiserState>& ki
 }
 
 /// Throws `Error` that names the first law of `OptimiserPolicy` which `Optimiser` breaks with these options.
+/// \param others options that each differ from `options` in something that must change what is learnt
 template <class Optimiser>
-void check_optimiser(const typename Optimiser::Options& options = {}) {
+void check_optimiser(const typename Optimiser::Options& options = {},
+                     const std::vector<typename Optimiser::Options>& others = {}) {
   require_optimiser_policy<Optimiser>();
   constexpr auto role = "OptimiserPolicy";
   constexpr double rate = 0.01;
@@ -101,6 +103,11 @@ void check_optimiser(const typename Optimiser::Options& options = {}) {
   optimiser.step(rate);
   auto before = model.values();
   expect_law(!same(start, before), role, "a step from gradients changes parameters", "all as they were");
+  double along = 0.0;
+  for (std::size_t i = 0; i < every.size(); ++i) {
+    along += before[i].sub(start[i]).mul(model.parameters[i].grad()).sum().template item<double>();
+  }
+  expect_law(along < 0.0, role, "a step goes down the gradient", "up by {}", along);
   std::vector<at::Tensor> state_before;
   for (const auto& tensor : all_tensors(kinds)) {
     state_before.push_back(tensor.defined() ? tensor.clone() : tensor);
@@ -149,6 +156,23 @@ void check_optimiser(const typename Optimiser::Options& options = {}) {
   expect_law(same(model.values(), apart.values()), role,
              "the update of a parameter depends on its own value, gradient and state and on the rate alone",
              "other bits beside others than alone");
+
+  const auto learnt = [&](const typename Optimiser::Options& chosen, double chosen_rate) {
+    OptimiserModel pupil;
+    Optimiser learning(pupil.parameters, chosen);
+    for (std::int64_t n = 0; n < 3; ++n) {
+      pupil.backward(n, every);
+      learning.step(chosen_rate);
+    }
+    return pupil.values();
+  };
+  const auto as_asked = learnt(options, rate);
+  expect_law(!same(as_asked, learnt(options, 2.0 * rate)), role, "the rate is not ignored",
+             "twice the rate gives the same weights");
+  for (std::size_t i = 0; i < others.size(); ++i) {
+    expect_law(!same(as_asked, learnt(others[i], rate)), role, "options are not ignored",
+               "the {}-th other options give the same weights", i);
+  }
 }
 
 }  // namespace ip2p::testing

@@ -31,9 +31,27 @@ inline std::vector<double> test_sigmas(std::int64_t n) {
   return sigmas;
 }
 
+/// What `check_sampler` has to know of a sampler.
+struct SamplerCheck {
+  /// Whether a step leaves latents as noisy as its `sigma_next` says, for data that is one point. False for a sampler
+  /// that adds another amount of noise by design (`s_noise` other than 1, `DdpmVariance::fixed_large`).
+  bool keeps_noise_level = true;
+};
+
+/// `CounterNoise` that notes which draws it was asked for.
+struct NotingNoise {
+  CounterNoise noise;
+  std::vector<std::int64_t> draws = {};
+
+  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
+    draws.push_back(draw);
+    return noise.normal(shape, draw);
+  }
+};
+
 /// Throws `Error` that names the first law of `SamplerPolicy` which `sampler` breaks.
 template <class Sampler>
-void check_sampler(const Sampler& sampler) {
+void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   require_sampler_policy<Sampler>();
   constexpr auto role = "SamplerPolicy";
   const std::vector<std::int64_t> shape{2, 4, 6, 5};
@@ -95,6 +113,42 @@ void check_sampler(const Sampler& sampler) {
     TorchNoise noise(9);
     expect_law(same_bits(sampler.sample(bend, start, seven, noise, revising), put), role,
                "the run goes on from what revise returns", "the latents put in the last step did not come back");
+  }
+
+  {
+    // Latents on the way to a point are that point and their noise, whose size tells at which noise level they are.
+    const std::vector<std::int64_t> wide{2, 4, 32, 32};
+    const at::Tensor point = CounterNoise(5).normal(wide, 0);
+    std::int64_t index = 0;
+    double first = 0.0;  // noise found to noise told, in the first evaluation of a step
+    const auto looking = [&](const at::Tensor& x, const Step& at) {
+      expect_law(at.index == index && at.count == 7 && at.sigma_next == seven[static_cast<std::size_t>(index) + 1],
+                 role, "the denoiser is told the step", "step {} of {} to {} in step {} of 7", at.index, at.count,
+                 at.sigma_next, index);
+      const double found = std::sqrt(x.sub(point).to(at::kDouble).square().mean().template item<double>()) / at.sigma;
+      constexpr auto law = "the denoiser is told the noise level of what it is shown";
+      if (first == 0.0) {
+        first = found;
+        expect_law(!check.keeps_noise_level || std::abs(found - 1.0) < 0.1, role, law, "told {}, shown {} in step {}",
+                   at.sigma, found * at.sigma, index);
+      }
+      // Further evaluations of a step are as noisy as the first, whatever the sampler adds between steps.
+      expect_law(std::abs(found / first - 1.0) < 0.1, role, law, "told {}, shown {} in another evaluation of step {}",
+                 at.sigma, found / first * at.sigma, index);
+      return point.clone();
+    };
+    NotingNoise noise{CounterNoise(3)};
+    RunHooks counting;
+    counting.on_step = [&](const Step& at, const at::Tensor&) {
+      expect_law(noise.draws.empty() || (noise.draws.size() == 1 && noise.draws.front() == index + 1), role,
+                 "step i adds draw i + 1 of the noise, asked for once", "step {} asked for draw {}", at.index,
+                 fmt::join(noise.draws, ", "));
+      noise.draws.clear();
+      first = 0.0;
+      ++index;
+    };
+    (void)sampler.sample(looking, CounterNoise(4).normal(wide, 0).mul(seven.front()).add(point), seven, noise,
+                         counting);
   }
 
   std::stop_source stop;

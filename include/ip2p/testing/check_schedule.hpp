@@ -37,6 +37,11 @@ void check_schedule(const Schedule& schedule, const std::vector<std::int64_t>& s
                  previous);
       previous = t;
     }
+    if (n > 1) {
+      const double last = schedule.sigma_to_t(sigmas[static_cast<std::size_t>(n) - 1]);
+      expect_law(last < schedule.sigma_to_t(sigmas.front()), role, "timesteps tell noise levels apart",
+                 "{} at both ends of a run of {} steps", last, n);
+    }
     const double start = initial_sigma(schedule, sigmas);
     expect_law(std::isfinite(start) && start > 0.0, role, "the start factor is finite and positive", "{}", start);
     expect_law(schedule.sigmas(n) == sigmas, role, "equal calls give equal bits", "sigmas({}) differ", n);

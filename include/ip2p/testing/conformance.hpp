@@ -8,12 +8,21 @@
 
 #include "ip2p/testing/archetypes.hpp"            // IWYU pragma: export
 #include "ip2p/testing/check_attention.hpp"       // IWYU pragma: export
+#include "ip2p/testing/check_codec.hpp"           // IWYU pragma: export
 #include "ip2p/testing/check_communicator.hpp"    // IWYU pragma: export
+#include "ip2p/testing/check_dropout.hpp"         // IWYU pragma: export
 #include "ip2p/testing/check_filter.hpp"          // IWYU pragma: export
 #include "ip2p/testing/check_guidance.hpp"        // IWYU pragma: export
 #include "ip2p/testing/check_language_model.hpp"  // IWYU pragma: export
+#include "ip2p/testing/check_learning_rate.hpp"   // IWYU pragma: export
+#include "ip2p/testing/check_loss_weight.hpp"     // IWYU pragma: export
+#include "ip2p/testing/check_network.hpp"         // IWYU pragma: export
 #include "ip2p/testing/check_noise.hpp"           // IWYU pragma: export
 #include "ip2p/testing/check_optimiser.hpp"       // IWYU pragma: export
+#include "ip2p/testing/check_pair_source.hpp"     // IWYU pragma: export
+#include "ip2p/testing/check_prediction.hpp"      // IWYU pragma: export
 #include "ip2p/testing/check_sampler.hpp"         // IWYU pragma: export
 #include "ip2p/testing/check_schedule.hpp"        // IWYU pragma: export
+#include "ip2p/testing/check_text_encoder.hpp"    // IWYU pragma: export
 #include "ip2p/testing/denoisers.hpp"             // IWYU pragma: export
+#include "ip2p/testing/model_archetypes.hpp"      // IWYU pragma: export

@@ -19,6 +19,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/text/byte_alphabet.hpp"
 #include "ip2p/text/clip_vocabulary.hpp"
+#include "ip2p/text/text_repair.hpp"
 #include "ip2p/text/unicode.hpp"
 
 namespace ip2p {
@@ -31,8 +32,16 @@ struct Tokens {
   std::string dropped;            ///< The end of the text that was cut, as its tokens spell it (lower case); else "".
 };
 
+/// Whose rules a text goes through before its words are looked for.
+enum class TokenizerText {
+  as_written,  ///< transformers 5's: only Unicode forms, white space and case are made alike.
+  /// The released program's (transformers 4.19 with ftfy 6.1.1): damaged and typographic text is repaired as well.
+  released,
+};
+
 /// Options of `BpeTokenizer`.
 struct TokenizerOptions {
+  TokenizerText text = TokenizerText::as_written;
   InvalidUtf8 invalid_utf8 = InvalidUtf8::replace;
   std::int64_t max_length = 0;  ///< Length of `Tokens::ids`; 0: `model_max_length` of the files, or 77.
 };
@@ -44,6 +53,11 @@ struct TokenizerOptions {
 /// lower case of each code point; words are contractions, runs of letters, single digits and runs of other characters;
 /// byte-pair merges within a word, whose last token carries `</w>`. No HTML unescaping, no ftfy. A literal
 /// `<|endoftext|>` in the prompt becomes the special token, as there.
+///
+/// With `TokenizerText::released` it is the slow `CLIPTokenizer` of transformers 4.19, with which InstructPix2Pix was
+/// trained and released: what lies between special tokens goes through `repair_text`, is lowered with Python's rule for
+/// the final sigma, and special tokens count in any case. The two differ for curly quotes, entities of HTML, ligatures,
+/// wide forms, text read in the wrong encoding and control characters, and hardly for anything else.
 class BpeTokenizer {
  public:
   /// Opens a folder with vocab.json and merges.txt, or with tokenizer.json alone (as transformers 5 saves), and, where
@@ -169,7 +183,11 @@ class BpeTokenizer {
   BpeTokenizer(detail::ClipVocabulary vocabulary, TokenizerOptions options)
       : vocabulary_(std::move(vocabulary)),
         max_length_(options.max_length ? options.max_length : vocabulary_.max_length),
+        text_(options.text),
         invalid_utf8_(options.invalid_utf8) {
+    if (text_ == TokenizerText::released) {  // That version looks for them in the text as it was given.
+      for (auto& token : vocabulary_.added) token.normalized = false;
+    }
     require(max_length_ >= 2, "max_length: expected at least 2, found {}", max_length_);
     for (unsigned byte = 0; byte < 256; ++byte) {
       std::string name;
@@ -183,10 +201,11 @@ class BpeTokenizer {
     }
   }
 
-  /// Order as in the reference: NFC, white space to one blank, lower case. (The blanks only separate words, so runs of
-  /// them need no joining, except that an added token can hold one.)
-  static std::u32string normalize(std::u32string_view raw) {
-    auto text = detail::nfc(raw);
+  /// Order as in the reference: NFC (the last step of a repair), white space to one blank, lower case. (The blanks only
+  /// separate words, so runs of them need no joining, except that an added token can hold one.)
+  [[nodiscard]] std::u32string normalize(std::u32string_view raw) const {
+    const bool released = text_ == TokenizerText::released;
+    const auto text = released ? repair_text(raw) : detail::nfc(raw);
     std::u32string blanks_joined;
     blanks_joined.reserve(text.size());
     bool blank = false;
@@ -196,7 +215,7 @@ class BpeTokenizer {
       if (space && !blank) blanks_joined.push_back(U' ');
       blank = space;
     }
-    return detail::lower(blanks_joined);
+    return released ? detail::lower_with_final_sigma(blanks_joined) : detail::lower(blanks_joined);
   }
 
   /// Appends the ids of added tokens found in `text` (leftmost, then longest) and hands what lies between to `rest`.
@@ -225,8 +244,11 @@ class BpeTokenizer {
 
   void append_words(std::u32string_view text, std::vector<std::int64_t>& ids) const {
     enum class Kind { letter, number, space, other };
-    const auto kind = [](char32_t c) {
-      return detail::is_letter(c)        ? Kind::letter
+    // The released expressions pass over the iota below, a mark whose capital is a letter.
+    const char32_t passed_over = text_ == TokenizerText::released ? 0x345 : U' ';
+    const auto kind = [passed_over](char32_t c) {
+      return c == passed_over            ? Kind::space
+             : detail::is_letter(c)      ? Kind::letter
              : detail::is_number(c)      ? Kind::number
              : detail::is_white_space(c) ? Kind::space
                                          : Kind::other;
@@ -234,12 +256,8 @@ class BpeTokenizer {
     for (std::size_t i = 0; i < text.size();) {
       const auto rest = text.substr(i);
       if (const auto special = literal_special(rest)) {
-        // Written so but not found above (it was in capitals): one word for the first of the reference's two
-        // expressions, three for the second.
-        for (const auto size : {std::size_t{2}, special - 4, std::size_t{2}}) {
-          append_word(text.substr(i, size), ids);
-          i += size;
-        }
+        append_special(text.substr(i, special), ids);
+        i += special;
         continue;
       }
       std::size_t size = contraction(rest);
@@ -259,17 +277,39 @@ class BpeTokenizer {
     }
   }
 
-  static std::size_t literal_special(std::u32string_view text) {
+  /// A special token that was not found as one: it was in capitals.
+  void append_special(std::u32string_view token, std::vector<std::int64_t>& ids) const {
+    if (text_ == TokenizerText::released) {
+      const auto known = vocabulary_.ids.find(detail::encode_utf8(token));
+      if (known == vocabulary_.ids.end()) return append_word(token, ids);
+      return ids.push_back(known->second);
+    }
+    // One word for the first of the reference's two expressions, three for the second.
+    for (const auto size : {std::size_t{2}, token.size() - 4, std::size_t{2}}) {
+      append_word(token.substr(0, size), ids);
+      token.remove_prefix(size);
+    }
+  }
+
+  /// Whether `text` begins with `start`. The expressions of the released tokenizer take a long s for an s.
+  [[nodiscard]] bool begins(std::u32string_view text, std::u32string_view start) const {
+    const bool long_s = text_ == TokenizerText::released;
+    return text.size() >= start.size() && std::equal(start.begin(), start.end(), text.begin(), [&](auto a, auto b) {
+             return a == b || (long_s && a == U's' && b == U'\u017F');
+           });
+  }
+
+  [[nodiscard]] std::size_t literal_special(std::u32string_view text) const {
     for (const std::u32string_view token : {U"<|startoftext|>", U"<|endoftext|>"}) {
-      if (text.starts_with(token)) return token.size();
+      if (begins(text, token)) return token.size();
     }
     return 0;
   }
 
-  static std::size_t contraction(std::u32string_view text) {
+  [[nodiscard]] std::size_t contraction(std::u32string_view text) const {
     if (!text.starts_with(U'\'')) return 0;
     for (const std::u32string_view ending : {U"'s", U"'t", U"'re", U"'ve", U"'m", U"'ll", U"'d"}) {
-      if (text.starts_with(ending)) return ending.size();
+      if (begins(text, ending)) return ending.size();
     }
     return 0;
   }
@@ -287,6 +327,7 @@ class BpeTokenizer {
 
   detail::ClipVocabulary vocabulary_;
   std::int64_t max_length_;
+  TokenizerText text_;
   InvalidUtf8 invalid_utf8_;
   std::array<std::int64_t, 256> inner_{};  ///< Token of each byte inside a word.
   std::array<std::int64_t, 256> last_{};   ///< Token of each byte at the end of a word.

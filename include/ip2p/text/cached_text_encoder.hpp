@@ -39,8 +39,10 @@ struct CachedTextOptions {
 /// Encodes each prompt once. Rows are fp32 on the CPU as the encoder gave them; without gradients. A file counts when
 /// prompt and encoder are those it was made for, and is written again otherwise. `encode` may be called from several
 /// threads. Copies share what is remembered.
-template <TextEncoder Encoder>
+template <class Encoder>
 class CachedTextEncoder {
+  static_assert((require_text_encoder<Encoder>(), true));
+
  public:
   /// \throws Error for a folder without a name of the encoder
   explicit CachedTextEncoder(Encoder encoder, CachedTextOptions options = {})

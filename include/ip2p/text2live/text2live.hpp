@@ -24,7 +24,6 @@
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
 #include "ip2p/io/sealed_json.hpp"
-#include "ip2p/parallel/no_communicator.hpp"
 #include "ip2p/text2live/clip_guide.hpp"
 #include "ip2p/text2live/edit_layer.hpp"
 #include "ip2p/text2live/generator.hpp"
@@ -33,7 +32,7 @@
 #include "ip2p/train/exponential_decay.hpp"
 #include "ip2p/train/madgrad.hpp"
 #include "ip2p/train/parameters.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/train/trainer.hpp"
 #include "ip2p/vision/clip.hpp"
 
 namespace ip2p {
@@ -91,7 +90,8 @@ class Text2Live {
         objective_(ClipGuide(std::move(clip)), texts_, options_.weights, options_.views),
         whole_(unit_picture(picture_).to(objective_.guide().device())),
         network_(options_.network),
-        run_(parameters(), std::move(rate), training(optimiser)) {
+        run_(
+            parameters(), [this](std::int64_t at) { return terms(at).total; }, std::move(rate), training(optimiser)) {
     const auto least = options_.network.shortest_side();
     const auto found = options_.crops.shortest_side(size_of(whole_));
     require(found >= least,
@@ -156,8 +156,7 @@ class Text2Live {
         hooks.on_picture(progress.step, layer());
       }
     };
-    return run_.run(
-        options_.steps, [this](std::int64_t at) { return terms(at).total; }, on_step, hooks.stop);
+    return run_.run(options_.steps, on_step, hooks.stop);
   }
 
   /// The layer of the whole picture, as it is by now; no graph.
@@ -216,7 +215,7 @@ class Text2Live {
   Text2LiveObjective objective_;
   at::Tensor whole_;
   EditLayerNetwork network_;
-  TrainingRun<Rate, NoCommunicator, Optimiser> run_;
+  Trainer<std::function<at::Tensor(std::int64_t)>, Rate, Optimiser> run_;
 };
 
 }  // namespace ip2p

@@ -18,7 +18,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
-#include "ip2p/data/edit_pairs.hpp"
+#include "ip2p/data/epoch_orders.hpp"
 #include "ip2p/language/gpt2.hpp"
 #include "ip2p/language/gpt2_tokenizer.hpp"
 #include "ip2p/train/training_loss.hpp"
@@ -50,7 +50,8 @@ class CompletionLoss {
         tokenizer_(std::move(tokenizer)),
         pairs_(std::move(pairs)),
         size_(size),
-        options_(options) {
+        options_(options),
+        orders_(options.seed) {
     require(size >= 1, "completion pairs: expected at least one, found {}", size);
     require(options.batch >= 1, "completion loss: batch: expected at least 1, found {}", options.batch);
   }
@@ -87,7 +88,7 @@ class CompletionLoss {
 
   [[nodiscard]] Row read(std::int64_t step, std::int64_t k) const {
     const auto n = step * options_.batch + k;
-    const auto index = epoch_order(options_.seed, n / size_, size_)[static_cast<std::size_t>(n % size_)];
+    const auto index = orders_.item(n, size_);
     SampleRandom random(options_.seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(k));
     const auto pair = pairs_(index, random);
     Row row{tokenizer_.encode(pair.prompt), tokenizer_.encode(pair.completion)};
@@ -129,6 +130,7 @@ class CompletionLoss {
   Pairs pairs_;
   std::int64_t size_;
   CompletionLossOptions options_;
+  EpochOrders orders_;
 };
 static_assert(LossByParts<CompletionLoss>);
 

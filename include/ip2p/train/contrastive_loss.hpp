@@ -18,7 +18,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
-#include "ip2p/data/edit_pairs.hpp"
+#include "ip2p/data/epoch_orders.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/vision/clip_model.hpp"
 
@@ -62,7 +62,7 @@ struct ContrastiveLossOptions {
   double largest_scale = 100.0;  ///< The logit scale is clamped to its logarithm before each update.
 };
 
-/// The loss of update `step`, for a `TrainingRun` over the parameters of `model.module()`. Order and free choices are
+/// The loss of update `step`, for a `Trainer` of the parameters of `model.module()`. Order and free choices are
 /// functions of (seed, step, sample). All pairings count, so that a batch is never split.
 template <CaptionedSource Source>
 class ContrastiveLoss {
@@ -72,8 +72,9 @@ class ContrastiveLoss {
   ContrastiveLoss(ClipModel model, BpeTokenizer tokenizer, Source& source, ContrastiveLossOptions options = {})
       : model_(std::move(model)),
         texts_(std::move(tokenizer), model_.module().text),
-        source_(source),
-        options_(options) {
+        source_(&source),
+        options_(options),
+        orders_(options.seed) {
     require(options.batch >= 2 && options.batch <= static_cast<std::int64_t>(source.size()),
             "contrastive loss: expected a batch of 2 to {} pictures, found {}", std::int64_t{source.size()},
             options.batch);
@@ -81,7 +82,7 @@ class ContrastiveLoss {
             options.largest_scale);
   }
 
-  [[nodiscard]] at::Tensor operator()(std::int64_t step) {
+  [[nodiscard]] at::Tensor operator()(std::int64_t step) const {
     {
       const at::NoGradGuard no_grad;
       auto scale = model_.module().logit_scale;
@@ -89,12 +90,11 @@ class ContrastiveLoss {
     }
     std::vector<at::Tensor> pixels;
     std::vector<std::string> captions;
-    const std::int64_t size = source_.size();
+    const std::int64_t size = source_->size();
     for (std::int64_t sample = 0; sample < options_.batch; ++sample) {
       const auto drawn = step * options_.batch + sample;
-      if (order_.empty() || drawn / size != epoch_) order_ = epoch_order(options_.seed, epoch_ = drawn / size, size);
       SampleRandom random(options_.seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(sample));
-      CaptionedPixels one = source_.get(order_[static_cast<std::size_t>(drawn % size)], random);
+      CaptionedPixels one = source_->get(orders_.item(drawn, size), random);
       pixels.push_back(std::move(one.pixels));
       captions.push_back(std::move(one.caption));
     }
@@ -105,10 +105,9 @@ class ContrastiveLoss {
  private:
   ClipModel model_;
   ClipTextEncoder texts_;
-  Source& source_;
+  Source* source_;
   ContrastiveLossOptions options_;
-  std::int64_t epoch_ = 0;
-  std::vector<std::int64_t> order_;
+  EpochOrders orders_;
 };
 
 }  // namespace ip2p

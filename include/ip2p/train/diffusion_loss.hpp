@@ -16,96 +16,146 @@
 
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/error.hpp"
 #include "ip2p/core/random.hpp"
+#include "ip2p/core/sample_random.hpp"
+#include "ip2p/core/tensor.hpp"
 #include "ip2p/data/edit_pairs.hpp"
-#include "ip2p/schedule/discrete_schedule.hpp"
-#include "ip2p/schedule/scheduler_config.hpp"
+#include "ip2p/data/epoch_orders.hpp"
+#include "ip2p/sampling/denoiser.hpp"
+#include "ip2p/text/concepts.hpp"
 #include "ip2p/train/dropout.hpp"
 #include "ip2p/train/loss_weight.hpp"
 #include "ip2p/train/precision.hpp"
-#include "ip2p/unet/unet.hpp"
+#include "ip2p/train/training_levels.hpp"
+#include "ip2p/train/training_loss.hpp"
+#include "ip2p/train/training_target.hpp"
+#include "ip2p/unet/concepts.hpp"
 
 namespace ip2p {
 
 /// Settings of `DiffusionLoss`.
 struct DiffusionLossOptions {
-  std::int64_t batch = 32;
+  std::int64_t batch = 32;  ///< Samples an update, of all processes together.
   std::uint64_t seed = 0;
-  double scaling_factor = 0.18215;                      ///< Of the target latents; the condition stays unscaled.
-  PredictionType prediction = PredictionType::epsilon;  ///< What the network is asked for.
-  at::ScalarType compute = at::kFloat;                  ///< kBFloat16 autocasts convolutions and products.
+  double scaling_factor = 0.18215;      ///< Of the target latents; the condition stays unscaled.
+  at::ScalarType compute = at::kFloat;  ///< kBFloat16 and kHalf autocast convolutions and products.
 };
 
 /// One batch as the network sees it.
 struct NoisyBatch {
   at::Tensor input;      ///< [B,2C,h,w]: noisy target and condition; [B,C,h,w] without a condition.
   at::Tensor wanted;     ///< [B,C,h,w]: what shall be predicted.
-  at::Tensor timesteps;  ///< [B], fp32.
+  at::Tensor timesteps;  ///< [B], fp32: what the network is told of the noise level.
   at::Tensor weights;    ///< [B], fp32: of each sample's squared error; undefined where all count alike.
   std::vector<std::string> instructions;  ///< "" where dropped.
 };
 
-/// Mean squared error of the prediction (the noise by default: Ho et al. 2020, eq. 14) under InstructPix2Pix's
-/// conditioning: target = sample of the posterior times the scaling factor, condition = mode of the posterior unscaled,
-/// t ~ U{0 ... N-1}. A UNet with as many input channels as latents is trained without a condition, from captions: text
-/// to image.
-///
-/// Everything random - order, phrasing, dropout, timestep, noise - is a function of (seed, step, sample).
-template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDropout,
-          LossWeightPolicy Weight = UniformWeight>
-class DiffusionLoss {
- public:
-  /// Instructions to context, [U,T,D]; keeps its graph when the text encoder is trained too.
-  using Encode = std::function<at::Tensor(std::span<const std::string>)>;
+namespace detail {
 
-  /// \param source kept by reference
-  DiffusionLoss(UNet unet, Encode encode, Source& source, Dropout dropout = {}, DiffusionLossOptions options = {},
-                const DiscreteSchedule& schedule = DiscreteSchedule(), Weight weight = {})
-      : unet_(std::move(unet)),
-        encode_(std::move(encode)),
+/// Texts to context, [U,T,D].
+using Encode = std::function<at::Tensor(std::span<const std::string>)>;
+
+/// Of a `TextEncoder`, or of a function.
+template <class Text>
+Encode encode_with(Text text) {
+  if constexpr (TextEncoder<Text>) {
+    return [encoder = std::move(text)](std::span<const std::string> texts) { return encoder.encode(texts); };
+  } else {
+    static_assert(std::is_invocable_r_v<at::Tensor, Text&, std::span<const std::string>>,
+                  "ip2p: DiffusionLoss needs a TextEncoder, or a function `Tensor(std::span<const std::string>)`; see "
+                  "docs/reference/concepts.md#textencoder");
+    if constexpr (std::is_invocable_r_v<at::Tensor, Text&, std::span<const std::string>>) return text;
+  }
+}
+
+}  // namespace detail
+
+/// Mean squared error of a network's answer (of the noise: Ho et al. 2020, eq. 14) under InstructPix2Pix's
+/// conditioning: target = sample of the posterior times the scaling factor, condition = mode of the posterior unscaled.
+/// A network with as many input as output channels is trained without a condition, from captions: text to image.
+///
+/// What is asked of the network is its `PredictionPolicy`, at the noise levels of a `TrainingLevelsPolicy`, weighed by
+/// a `LossWeightPolicy`. Both belong to the model: a model that is trained on needs those it was trained with.
+///
+/// \code
+/// const ip2p::DiffusionLoss loss(unet, encoder, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{},
+///                                {.batch = 32}); \endcode
+///
+/// Everything random - order, phrasing, dropout, noise level, noise - is a function of (seed, step, sample).
+template <class Network, class Source, class Levels, class Prediction, class Dropout = ConditioningDropout,
+          class Weight = UniformWeight>
+class DiffusionLoss {
+  static_assert((require_trainable_network<Network>(), true));
+  static_assert((require_pair_source<Source>(), true));
+  static_assert((require_training_levels<Levels>(), true));
+  static_assert((require_prediction_policy<Prediction>(), true));
+  static_assert((require_dropout_policy<Dropout>(), true));
+  static_assert((require_loss_weight_policy<Weight>(), true));
+
+ public:
+  /// \param text a `TextEncoder`, or a function from texts to their context [U,T,D]; keeps its graph when it is
+  ///   trained too
+  /// \param source kept by reference; read from several threads where parts are computed or made ahead by several
+  /// \throws Error for a batch below 1
+  template <class Text>
+  DiffusionLoss(Network network, Text text, Source& source, Levels levels, Prediction prediction,
+                DiffusionLossOptions options = {}, Dropout dropout = {}, Weight weight = {})
+      : network_(std::move(network)),
+        encode_(detail::encode_with(std::move(text))),
         source_(&source),
-        dropout_(std::move(dropout)),
+        levels_(std::move(levels)),
+        prediction_(std::move(prediction)),
         options_(options),
+        dropout_(std::move(dropout)),
         weight_(std::move(weight)),
-        alphas_(schedule.alphas_cumprod()) {
+        orders_(options.seed) {
     require(options_.batch > 0, "training batch: expected at least 1, found {}", options_.batch);
   }
 
-  /// The part `shard` of `shards` equal parts of the batch of update `step`. May be called from several threads when
-  /// the source's `get` may.
-  [[nodiscard]] NoisyBatch batch(std::int64_t step, std::int64_t shard = 0, std::int64_t shards = 1) const {
+  [[nodiscard]] const DiffusionLossOptions& options() const { return options_; }
+
+  /// Dtype of the forward pass, by which a `Trainer` knows whether gradients must be scaled.
+  [[nodiscard]] at::ScalarType compute() const { return options_.compute; }
+
+  /// The part `part` of `parts` equal parts of the batch of update `step`. May be called from several threads when the
+  /// source's `get` may.
+  [[nodiscard]] NoisyBatch batch(std::int64_t step, std::int64_t part = 0, std::int64_t parts = 1) const {
     const at::NoGradGuard no_grad;
-    require(shards > 0 && options_.batch % shards == 0, "training batch: expected a multiple of {} shards, found {}",
-            shards, options_.batch);
-    const std::int64_t count = options_.batch / shards;
-    const std::int64_t first = shard * count;
-    const auto order = indices(step * options_.batch + first, count);
-    const bool conditioned = unet_.in_channels() > unet_.config().out_channels;
+    require(parts > 0 && options_.batch % parts == 0, "training batch: expected a multiple of {} parts, found {}",
+            parts, options_.batch);
+    const std::int64_t count = options_.batch / parts;
+    const std::int64_t first = part * count;
+    const bool conditioned = network_.in_channels() > network_.out_channels();
     std::vector<at::Tensor> means, logvars, conditions;
-    std::vector<float> timesteps, signal, spread, weights;
+    std::vector<float> timesteps, input_clean, input_noise, wanted_clean, wanted_noise, weights;
     NoisyBatch result;
     for (std::int64_t b = first; b < first + count; ++b) {
       SampleRandom random(options_.seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(b));
-      const auto t = random.below(static_cast<std::int64_t>(alphas_.size()));
+      const TrainingLevel level = levels_.draw(random);
       const Dropped dropped = dropout_.drop(random.uniform());
-      EditPair pair = source_->get(order[static_cast<std::size_t>(b - first)], random);
+      EditPair pair = source_->get(orders_.item(step * options_.batch + b, source_->size()), random);
       means.push_back(pair.target_mean);
       logvars.push_back(pair.target_logvar);
       if (conditioned) conditions.push_back(dropped.image ? at::zeros_like(pair.condition) : pair.condition);
       result.instructions.push_back(dropped.text ? std::string() : std::move(pair.instruction));
-      timesteps.push_back(static_cast<float>(t));
-      const double alpha = alphas_[static_cast<std::size_t>(t)];
-      signal.push_back(static_cast<float>(std::sqrt(alpha)));
-      spread.push_back(static_cast<float>(std::sqrt(1.0 - alpha)));
-      weights.push_back(static_cast<float>(weight_(alpha / (1.0 - alpha), options_.prediction)));
+      timesteps.push_back(static_cast<float>(level.timestep));
+      const auto target = detail::training_target(prediction_, level);
+      input_clean.push_back(static_cast<float>(target.input.clean));
+      input_noise.push_back(static_cast<float>(target.input.noise));
+      wanted_clean.push_back(static_cast<float>(target.wanted.clean));
+      wanted_noise.push_back(static_cast<float>(target.wanted.noise));
+      if (weighed) weights.push_back(weight_of(level));
     }
     const auto column = [](const std::vector<float>& values) { return at::tensor(values).view({-1, 1, 1, 1}); };
     const auto mean = at::stack(means);
@@ -113,35 +163,20 @@ class DiffusionLoss {
     const auto target =
         (mean + at::exp(0.5 * at::stack(logvars)) * source.normal(mean.sizes(), 2 * step)) * options_.scaling_factor;
     const auto noise = source.normal(mean.sizes(), 2 * step + 1);
-    const auto kept = column(signal);
-    const auto added = column(spread);
-    result.input = target * kept + noise * added;
+    result.input = target * column(input_clean) + noise * column(input_noise);
     if (conditioned) result.input = at::cat({result.input, at::stack(conditions)}, 1);
-    switch (options_.prediction) {
-      case PredictionType::epsilon:
-        result.wanted = noise;
-        break;
-      case PredictionType::v_prediction:
-        result.wanted = kept * noise - added * target;
-        break;
-      case PredictionType::sample:
-        result.wanted = target;
-        break;
-    }
+    result.wanted = target * column(wanted_clean) + noise * column(wanted_noise);
     result.timesteps = at::tensor(timesteps);
-    if constexpr (!std::same_as<Weight, UniformWeight>) result.weights = at::tensor(weights);
+    if (weighed) result.weights = at::tensor(weights);
     return result;
   }
 
-  /// Loss of update `step`, a scalar with its graph.
-  at::Tensor operator()(std::int64_t step) const { return loss(batch(step)); }
-
-  /// Mean loss of one shard; see `ShardedLoss`.
-  at::Tensor operator()(std::int64_t step, std::int64_t shard, std::int64_t shards) const {
-    return loss(batch(step, shard, shards));
+  /// Mean loss of a part of update `step`, a scalar with its graph.
+  at::Tensor operator()(std::int64_t step, std::int64_t part = 0, std::int64_t parts = 1) const {
+    return loss(batch(step, part, parts));
   }
 
-  /// Loss of a given batch.
+  /// Loss of a given batch. \throws Error when the network answers another shape
   [[nodiscard]] at::Tensor loss(const NoisyBatch& batch) const {
     // Phrasings repeat within a batch: each is encoded once.
     std::vector<std::string> unique;
@@ -152,40 +187,40 @@ class DiffusionLoss {
       if (fresh) unique.push_back(instruction);
       rows.push_back(place->second);
     }
-    const auto device = unet_.device();
+    const at::Device device = network_.device();
     const Autocast autocast(device.type(), options_.compute);
     const auto contexts = encode_(unique);
     const auto context = at::index_select(contexts, 0, at::tensor(rows).to(contexts.device()));
-    const auto predicted = unet_(batch.input.to(device), batch.timesteps.to(device), context);
+    const at::Tensor predicted = network_(batch.input.to(device), batch.timesteps.to(device), context);
     const auto wanted = batch.wanted.to(device);
+    require(predicted.sizes() == wanted.sizes(), "network: expected a prediction of the shape {}, found {}",
+            shape_text(wanted.sizes()), shape_text(predicted.sizes()));
     if (!batch.weights.defined()) return at::mse_loss(predicted.to(at::kFloat), wanted);
     const auto errors = at::mse_loss(predicted.to(at::kFloat), wanted, at::Reduction::None).mean({1, 2, 3});
     return (errors * batch.weights.to(device)).mean();
   }
 
  private:
-  /// Pairs of `count` samples of the run from the n-th on.
-  [[nodiscard]] std::vector<std::int64_t> indices(std::int64_t n, std::int64_t count) const {
-    const std::int64_t size = source_->size();
-    std::vector<std::int64_t> result;
-    std::vector<std::int64_t> order;
-    for (std::int64_t epoch = -1; count > 0; --count, ++n) {
-      if (n / size != epoch) {
-        epoch = n / size;
-        order = epoch_order(options_.seed, epoch, size);
-      }
-      result.push_back(order[static_cast<std::size_t>(n % size)]);
-    }
-    return result;
+  static constexpr bool weighed = !std::same_as<Weight, UniformWeight>;
+
+  /// \throws Error unless the policy gives a finite weight that is not negative
+  [[nodiscard]] float weight_of(const TrainingLevel& level) const {
+    const double snr = level.alpha_bar / (1.0 - level.alpha_bar);
+    const double weight = weight_(snr, prediction_.preconditioning(level.sigma));
+    require(std::isfinite(weight) && weight >= 0.0, "loss weight: expected a finite weight >= 0 at snr {}, found {}",
+            snr, weight);
+    return static_cast<float>(weight);
   }
 
-  UNet unet_;
-  Encode encode_;
+  Network network_;
+  detail::Encode encode_;
   Source* source_;
-  Dropout dropout_;
+  Levels levels_;
+  Prediction prediction_;
   DiffusionLossOptions options_;
+  Dropout dropout_;
   Weight weight_;
-  std::vector<double> alphas_;
+  EpochOrders orders_;
 };
 
 }  // namespace ip2p

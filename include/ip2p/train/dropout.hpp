@@ -17,11 +17,27 @@ struct Dropped {
 
 /// Something that decides from one uniform number.
 ///
-/// Laws: pure; `drop(u)` is defined for every u in [0, 1).
+/// Laws (`ip2p::testing::check_dropout`): pure; `drop(u)` is defined for every u in [0, 1).
+///
+/// Skeleton:
+/// \code
+/// struct MyDropout {
+///   ip2p::Dropped drop(double u) const;   // u uniform in [0, 1)
+/// };
+/// static_assert(ip2p::ConditioningDropoutPolicy<MyDropout>);
+/// \endcode
 template <class Dropout>
 concept ConditioningDropoutPolicy = requires(const Dropout& dropout, double u) {
   { dropout.drop(u) } -> std::convertible_to<Dropped>;
 };
+
+/// Explains in one line what a conditioning dropout lacks.
+template <class Dropout>
+consteval void require_dropout_policy() {
+  static_assert(ConditioningDropoutPolicy<Dropout>,
+                "ip2p: ConditioningDropoutPolicy needs `Dropped drop(double u) const`; see "
+                "docs/reference/concepts.md#conditioningdropoutpolicy");
+}
 
 /// Three neighbouring intervals of u: text alone, both, image alone. The default is InstructPix2Pix's p = .05
 /// (`ddpm_edit.py`): [0, .05) text, [.05, .10) both, [.10, .15) image.

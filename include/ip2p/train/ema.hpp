@@ -18,6 +18,10 @@ namespace ip2p {
 
 /// Average of the weights along the run, with the warm-up of the reference (`LitEma`):
 /// decay(n) = min(decay, (1 + n) / (10 + n)) at update n >= 1, started from the weights as they are.
+///
+/// n counts updates. The released training averages after each of the four micro-batches of an update instead: the same
+/// to first order while the warm-up lasts, which there is until about update 22,500, and with `decay` to the power of 4
+/// an update from then on.
 class ExponentialAverage {
  public:
   /// \param decay largest decay, in [0, 1)

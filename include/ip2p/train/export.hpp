@@ -17,6 +17,7 @@
 #include "ip2p/io/ldm_checkpoint.hpp"
 #include "ip2p/io/ldm_inverse_keys.hpp"
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/clip_text_model.hpp"
@@ -61,7 +62,9 @@ void load_trained(const Model& model, const Checkpoint& checkpoint, TrainedWeigh
             checkpoint.step, prefix + item.key(), shape_text(item.value().sizes()), shape_text(found->second.sizes()));
   }
   const at::NoGradGuard no_grad;
-  for (const auto& item : parameters) item.value().detach().copy_(checkpoint.tensors.at(prefix + item.key()));
+  const detail::PlainForNow plain(model.module());
+  for (const auto& item : model.module().named_parameters())
+    item.value().copy_(checkpoint.tensors.at(prefix + item.key()));
 }
 
 namespace detail {
@@ -72,12 +75,6 @@ std::map<std::string, at::Tensor> exported(const Model& model, at::ScalarType dt
   require(dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16,
           "export: dtype: expected fp32, fp16 or bf16, found {}", at::toString(dtype));
   std::map<std::string, at::Tensor> weights;
-  for (const auto& item : model.module().named_parameters()) {
-    require(item.value().layout() == at::kStrided,
-            "{}: tensor '{}': expected plain weights, found packed ones; thaw() "
-            "the model first",
-            Model::component, item.key());
-  }
   for (const auto& [name, tensor] : state_of(model.module())) {
     const auto converted = tensor.to(at::kCPU, dtype).contiguous();
     require(converted.to(at::kFloat).isfinite().all().template item<bool>(),

@@ -10,15 +10,43 @@
 #include <numbers>
 #include <string_view>
 
+#include "ip2p/core/error.hpp"
+
 namespace ip2p {
 
 /// Something that gives the learning rate of update `step` (0-based).
 ///
-/// Laws: pure; finite and not negative for every step >= 0.
+/// Laws (`ip2p::testing::check_learning_rate`): pure; finite and not negative for every step >= 0.
+///
+/// Skeleton:
+/// \code
+/// struct MyRate {
+///   double operator()(std::int64_t step) const;
+/// };
+/// static_assert(ip2p::LearningRatePolicy<MyRate>);
+/// \endcode
 template <class Rate>
 concept LearningRatePolicy = requires(const Rate& rate, std::int64_t step) {
   { rate(step) } -> std::convertible_to<double>;
 };
+
+/// Explains in one line what a learning rate lacks.
+template <class Rate>
+consteval void require_learning_rate_policy() {
+  static_assert(LearningRatePolicy<Rate>,
+                "ip2p: LearningRatePolicy needs `double operator()(std::int64_t step) const`; see "
+                "docs/reference/concepts.md#learningratepolicy");
+}
+
+/// The rate of update `step` for a caller that is about to use it.
+/// \throws Error unless it is finite and not negative
+template <LearningRatePolicy Rate>
+[[nodiscard]] double rate_checked(const Rate& rate, std::int64_t step) {
+  const double value = rate(step);
+  require(std::isfinite(value) && value >= 0.0, "learning rate: expected a finite rate >= 0 for update {}, found {}",
+          step, value);
+  return value;
+}
 
 /// What programs let their users say about any learning rate; see `AnyLearningRate`.
 struct LearningRateSettings {

@@ -1,27 +1,49 @@
 #pragma once
 
 /// \file
-/// How much each timestep counts in the loss.
+/// How much each noise level counts in the loss.
 
 #include <algorithm>
 #include <concepts>
 
 #include "ip2p/core/error.hpp"
-#include "ip2p/schedule/scheduler_config.hpp"
+#include "ip2p/sampling/denoiser.hpp"
 
 namespace ip2p {
 
-/// Something that weighs a sample's squared error.
+/// Something that weighs a sample's squared error of the network's answer.
 ///
-/// Laws: pure; finite and >= 0 for every ratio of signal to noise snr = alpha_bar / (1 - alpha_bar) >= 0.
+/// `snr` is 1 / sigma^2, which is alpha_bar / (1 - alpha_bar). An error of the answer is `prediction.c_out` times as
+/// large in the clean latents, so that a weight of c_out^2 counts errors of these, and c_out^2 snr errors of the noise.
+///
+/// Laws (`ip2p::testing::check_loss_weight`): pure; finite and >= 0 for every snr > 0.
+///
+/// Skeleton:
+/// \code
+/// struct MyWeight {
+///   double operator()(double snr, const ip2p::Preconditioning& prediction) const;
+/// };
+/// static_assert(ip2p::LossWeightPolicy<MyWeight>);
+/// \endcode
 template <class Weight>
-concept LossWeightPolicy = requires(const Weight& weight, double snr, PredictionType prediction) {
+concept LossWeightPolicy = std::copy_constructible<Weight> &&
+    requires(const Weight& weight, double snr, const Preconditioning& prediction) {
   { weight(snr, prediction) } -> std::convertible_to<double>;
 };
 
-/// Every timestep alike: the simple loss of Ho et al. 2020, with which InstructPix2Pix is trained.
+/// Stops compilation with one sentence unless `Weight` is a `LossWeightPolicy`.
+template <class Weight>
+consteval void require_loss_weight_policy() {
+  static_assert(
+      LossWeightPolicy<Weight>,
+      "ip2p: LossWeightPolicy needs `double operator()(double snr, const Preconditioning& prediction) const`; "
+      "see docs/reference/concepts.md#lossweightpolicy");
+}
+
+/// Every answer alike: the simple loss of Ho et al. 2020, with which InstructPix2Pix is trained, and that of Karras et
+/// al. 2022 for an `EdmPrediction`.
 struct UniformWeight {
-  constexpr double operator()(double, PredictionType) const { return 1.0; }
+  constexpr double operator()(double, const Preconditioning&) const { return 1.0; }
 };
 static_assert(LossWeightPolicy<UniformWeight>);
 
@@ -31,17 +53,9 @@ struct MinSnrWeight {
   double gamma = 5.0;  ///< > 0; the paper's value.
 
   /// \throws Error unless gamma is positive
-  double operator()(double snr, PredictionType prediction) const {
+  double operator()(double snr, const Preconditioning& prediction) const {
     require(gamma > 0, "min-SNR: expected gamma > 0, found {}", gamma);
-    switch (prediction) {
-      case PredictionType::epsilon:
-        return snr <= gamma ? 1.0 : gamma / snr;
-      case PredictionType::v_prediction:
-        return std::min(snr, gamma) / (snr + 1.0);
-      case PredictionType::sample:
-        break;
-    }
-    return std::min(snr, gamma);
+    return std::min(snr, gamma) * prediction.c_out * prediction.c_out;
   }
 };
 static_assert(LossWeightPolicy<MinSnrWeight>);

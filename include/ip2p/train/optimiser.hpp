@@ -79,7 +79,8 @@ concept HasOptimiserState = requires(const Optimiser& optimiser) {
 ///  3. `state()` names the same kinds, in the same order, for any parameters, none included; tensors exist and have
 ///     their shapes from construction on; names differ, hold no '/', and are not "weights" or "average";
 ///  4. with weights and state copied into another one, both go on with the same bits;
-///  5. after `zero_gradients()` no parameter has a gradient.
+///  5. after `zero_gradients()` no parameter has a gradient;
+///  6. a first step goes down the gradient, and neither the rate nor options are ignored.
 template <class Optimiser>
 concept OptimiserPolicy = detail::HasOptimiserOptions<Optimiser> && detail::MadeFromParameters<Optimiser> &&
     detail::HasOptimiserStep<Optimiser> && detail::HasZeroGradients<Optimiser> && detail::HasOptimiserState<Optimiser>;

@@ -5,24 +5,57 @@
 
 #include <torch/nn/module.h>
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/nn/freezable.hpp"
 
 namespace ip2p {
 
 /// Trained tensors and their names, in a fixed order.
+///
+/// \code
+/// auto both = ip2p::Parameters().add(unet).add(text_model);
+/// auto side_paths = ip2p::Parameters().add(ip2p::new_lora(unet, {.rank = 8}));
+/// \endcode
 struct Parameters {
   std::vector<std::string> names;
   std::vector<at::Tensor> tensors;  ///< Leaves that ask for gradients, fp32.
 
-  /// Adds every parameter of `module` as "<prefix>.<name>" and makes it ask for gradients.
-  Parameters& add(torch::nn::Module& module, const std::string& prefix) {
+  /// Adds every parameter of `module` as "<prefix>.<name>" and makes it ask for gradients; what was frozen is thawed.
+  Parameters& add(torch::nn::Module& module, std::string_view prefix) {
+    for (auto* layer : detail::frozen_layers(module)) layer->thaw();
     for (auto& item : module.named_parameters()) {
       item.value().set_requires_grad(true);
-      names.push_back(prefix + "." + item.key());
+      names.push_back(std::string(prefix) + "." + item.key());
       tensors.push_back(item.value());
+    }
+    return *this;
+  }
+
+  /// The same for what holds a module: a `UNet`, a `ClipTextModel`, a network of one's own. Named by the name of its
+  /// component ("unet") where it has one.
+  template <class Model>
+  Parameters& add(const Model& model) requires requires {
+    model.module();
+    std::string_view(Model::component);
+  }
+  { return add(model.module(), Model::component); }
+
+  /// Adds a LoRA that `new_lora` or `apply_lora` hung on its models, under its tensors' names, and makes it ask for
+  /// gradients. The models' own weights are added by nobody.
+  template <class Lora>
+  Parameters& add(const Lora& lora) requires requires {
+    lora.tensors();
+  }
+  {
+    for (const auto& [name, tensor] : lora.tensors()) {
+      tensors.push_back(tensor);
+      tensors.back().set_requires_grad(true);
+      names.push_back(name);
     }
     return *this;
   }

@@ -1,8 +1,19 @@
 #pragma once
 
 /// \file
-/// Training an editor: pairs, dropout and learning rate are policies; the rest is the published recipe.
+/// Training, whatever the loss: batches ahead, backward pass, optimiser, moving average, loss curve, checkpoints, exact
+/// resumption, on one process or many.
 
+#include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <stop_token>
@@ -10,82 +21,389 @@
 #include <utility>
 #include <vector>
 
-#include "ip2p/text/clip_text_model.hpp"
-#include "ip2p/train/diffusion_loss.hpp"
-#include "ip2p/train/sharded_loss.hpp"
-#include "ip2p/train/training_run.hpp"
+#include "ip2p/core/error.hpp"
+#include "ip2p/parallel/concepts.hpp"
+#include "ip2p/parallel/gradient_reducer.hpp"
+#include "ip2p/parallel/no_communicator.hpp"
+#include "ip2p/train/agreement.hpp"
+#include "ip2p/train/checkpoint.hpp"
+#include "ip2p/train/checkpoint_writer.hpp"
+#include "ip2p/train/ema.hpp"
+#include "ip2p/train/gradients.hpp"
+#include "ip2p/train/learning_rate.hpp"
+#include "ip2p/train/loss_curve.hpp"
+#include "ip2p/train/parameters.hpp"
+#include "ip2p/train/parts_of_update.hpp"
+#include "ip2p/train/precision.hpp"
+#include "ip2p/train/run_counters.hpp"
+#include "ip2p/train/run_tensors.hpp"
+#include "ip2p/train/sharded_optimiser.hpp"
+#include "ip2p/train/threads_of_update.hpp"
+#include "ip2p/train/training_loss.hpp"
+#include "ip2p/train/training_options.hpp"
 
 namespace ip2p {
 
-/// Trains a UNet, and a text model with it where one is given, to predict noise under InstructPix2Pix's conditioning.
+/// Minimises a loss that is a function of the update's number. When that function draws its batch and noise from
+/// (seed, step) alone, an interrupted run that is resumed ends with the same bits as one that was not (on a CPU, with
+/// the same number of threads and processes).
 ///
 /// \code
-/// ip2p::Trainer trainer(unet, encode, pairs, ip2p::ConditioningDropout{}, ip2p::ConstantRate{1e-4}, loss, options);
+/// const ip2p::DiffusionLoss loss(unet, encoder, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{},
+///                                {.batch = 32});
+/// ip2p::Trainer trainer(ip2p::Parameters().add(unet), loss, ip2p::ConstantRate{1e-4}, {.folder = "training"});
 /// trainer.resume();
 /// trainer.run(10'000);
 /// \endcode
-template <PairSource Source, ConditioningDropoutPolicy Dropout = ConditioningDropout,
-          LearningRatePolicy Rate = ConstantRate, Communicator Processes = NoCommunicator, class Optimiser = AdamW>
+///
+/// With several processes each computes its part of the same batch, so that their number changes nothing but the order
+/// of additions. All start with the weights of rank 0, which alone writes checkpoints and the loss curve; all resume
+/// from what rank 0 read. Every process makes the same calls; callbacks run on all of them. With
+/// `TrainingOptions::shard_state` they divide the optimiser's state and the averages among them; checkpoints are the
+/// same and fit any number of processes, with or without it.
+template <class Loss, class Rate = ConstantRate, class Optimiser = AdamW, class Processes = NoCommunicator>
 class Trainer {
+  static_assert((require_training_loss<Loss&>(), true));
+  static_assert((require_learning_rate_policy<Rate>(), true));
+  static_assert((require_communicator<Processes>(), true));
+
  public:
-  using Loss = DiffusionLoss<Source, Dropout>;
-
-  /// \param encode instructions to context; must keep its graph when `text_model` is trained
-  /// \param pairs kept by reference  \param text_model trained jointly when given
-  /// \param shards threads that share the part of an update that this process computes; see `ShardedLoss`
-  /// \param options also say which optimiser; with a forward pass in fp16 (`prediction.compute`) the loss is scaled
-  /// \param processes those that share an update; see `TrainingRun`
-  Trainer(UNet unet, typename Loss::Encode encode, Source& pairs, Dropout dropout, Rate rate,
-          DiffusionLossOptions prediction, TrainingOptionsOf<Optimiser> options,
-          std::optional<ClipTextModel> text_model = std::nullopt, std::int64_t shards = 1,
-          const DiscreteSchedule& schedule = DiscreteSchedule(), Processes processes = {})
-      : unet_(std::move(unet)),
-        text_model_(std::move(text_model)),
-        parameters_(collect(unet_, text_model_)),
-        loss_(unet_, std::move(encode), pairs, std::move(dropout), prediction, schedule),
-        run_(parameters_, std::move(rate), with_scaler(std::move(options), prediction.compute), std::move(processes)),
-        shards_(shards) {}
-
-  /// Continues from the newest valid checkpoint; see `TrainingRun::resume`.
-  bool resume(std::vector<std::string>* skipped = nullptr) { return run_.resume(skipped); }
-
-  /// Trains until `steps` updates are made in all; see `TrainingRun::run`.
-  bool run(std::int64_t steps, const std::function<void(const TrainingProgress&)>& on_step = {},
-           std::stop_token stop = {}) {
-    if (shards_ == 1) return run_.run(steps, loss_, on_step, stop);
-    const ShardedLoss sharded(std::cref(loss_), parameters_, shards_);
-    return run_.run(steps, sharded, on_step, stop);
+  /// \param parameters what is trained  \param loss a copy is kept; see `loss()`
+  /// \param options named settings; `TrainingOptionsOf<Adafactor>{...}` chooses another optimiser
+  /// \param processes those that share an update
+  /// \throws Error for options out of range and where there is nothing to train
+  Trainer(Parameters parameters, Loss loss, Rate rate = {}, TrainingOptionsOf<Optimiser> options = {},
+          Processes processes = {})
+      : processes_(std::move(processes)),
+        parameters_(detail::with_weights_of_first(std::move(parameters), processes_)),
+        loss_(std::move(loss)),
+        rate_(std::move(rate)),
+        options_(std::move(options)),
+        optimiser_(ParameterShards(parameters_.tensors, processes_, options_.shard_state), options_.optimiser),
+        average_(optimiser_.shards().own(), options_.ema_decay),
+        gradients_(parameters_.tensors, processes_),
+        curve_(writes() ? options_.folder / "loss.csv" : std::filesystem::path()),
+        writer_([folder = options_.folder, keep = options_.keep](const Checkpoint& checkpoint) {
+          CheckpointFolder(folder, keep).save(checkpoint);
+        }) {
+    require(parameters_.size() > 0, "training: expected parameters to train, found none");
+    require(options_.checkpoint_every > 0, "checkpoint interval: expected at least 1 update, found {}",
+            options_.checkpoint_every);
+    require(options_.keep > 0, "checkpoints to keep: expected at least 1, found {}", options_.keep);
+    require(options_.accumulate > 0, "training: expected to accumulate at least 1 part, found {}", options_.accumulate);
+    require(options_.threads > 0, "training threads: expected at least 1, found {}", options_.threads);
+    require(LossOfBatches<Loss> || options_.prefetch.workers == 0,
+            "prefetch: expected a loss with `batch(step, part, parts)` and `loss(batch)` for {} workers, found one "
+            "without",
+            options_.prefetch.workers);
+    if constexpr (detail::TellsCompute<Loss>) {
+      if (loss_.compute() == at::kHalf && !options_.loss_scaler) options_.loss_scaler.emplace();
+    }
+    if (options_.loss_scaler) scaler_.emplace(*options_.loss_scaler);
   }
 
-  /// Calls `use` while the averaged weights are in place of the trained ones; see `TrainingRun::with_average`.
+  /// What is minimised; may be replaced between updates.
+  [[nodiscard]] Loss& loss() { return loss_; }
+  [[nodiscard]] const Loss& loss() const { return loss_; }
+
+  [[nodiscard]] const Processes& processes() const { return processes_; }
+  [[nodiscard]] std::int64_t step() const { return step_; }
+  [[nodiscard]] const Parameters& parameters() const { return parameters_; }
+  [[nodiscard]] const LossCurve& curve() const { return curve_; }
+
+  /// This process's share of the averages, and of the optimiser's state: everything, where processes do not divide it.
+  [[nodiscard]] const ExponentialAverage& average() const { return average_; }
+  [[nodiscard]] const ShardedOptimiser<Optimiser, Processes>& optimiser() const { return optimiser_; }
+
+  /// Exchanges weights and averages; calling it twice restores both. Every process calls it: where the averages are
+  /// divided each knows only its share, and the weights in their place come from their owners.
+  void swap_average() {
+    average_.swap();
+    optimiser_.shards().publish();
+  }
+
+  /// Calls `use` while the averaged weights are in place of the trained ones, on every process.
   template <class Use>
   void with_average(Use&& use) {
-    run_.with_average(std::forward<Use>(use));
+    swap_average();
+    try {
+      use();
+    } catch (...) {
+      swap_average();
+      throw;
+    }
+    swap_average();
   }
 
-  [[nodiscard]] const Loss& loss() const { return loss_; }
-  [[nodiscard]] TrainingRun<Rate, Processes, Optimiser>& training() { return run_; }
-  [[nodiscard]] std::int64_t step() const { return run_.step(); }
+  /// Continues from the newest checkpoint of `options.folder` that verifies; false if there is none. Newer ones that
+  /// did not verify are renamed to "step_N.damaged".
+  /// \param skipped receives, on rank 0, a line for each of these
+  /// \throws Error when the checkpoint belongs to other parameters, and when there are checkpoints and none verifies
+  bool resume(std::vector<std::string>* skipped = nullptr) {
+    const auto mine = tensors();
+    Checkpoint checkpoint;
+    std::optional<RunCounters> counters;  // of rank 0, where it found a checkpoint
+    detail::on_first(processes_, "resume from its checkpoint", [&] {
+      if (!writes()) return;
+      writer_.wait();
+      const CheckpointFolder folder(options_.folder, options_.keep);
+      auto newest = folder.load_newest(skipped);
+      if (!newest) return;
+      checkpoint = std::move(*newest);
+      mine.verify(checkpoint);
+      counters = RunCounters::of(checkpoint);
+      folder.set_aside_after(checkpoint.step);
+    });
+    const bool found = detail::any_of_all(counters.has_value(), processes_);
+    if (found) {
+      mine.receive(checkpoint);
+      set(RunCounters::from_numbers(detail::of_first(counters.value_or(RunCounters{}).numbers(), processes_)));
+    }
+    saved_step_ = found ? step_ : -1;
+    curve_.truncate(step_);  // a run that was killed before its first checkpoint may have left a curve, too
+    return found;
+  }
+
+  /// The whole state, as a checkpoint holds it; tensors are shared with the run where this process holds them. Called
+  /// by every process, and large on each of them, where they divide the state.
+  [[nodiscard]] Checkpoint snapshot() const {
+    Checkpoint checkpoint{step_, {}, counters().state()};
+    tensors().for_each(
+        [&](const std::string& name, const at::Tensor& values) { checkpoint.tensors.emplace(name, values); });
+    return checkpoint;
+  }
+
+  /// Takes over a state made by `snapshot()`, which every process is given. Throws `Error` when names or shapes differ;
+  /// nothing is changed then.
+  void restore(const Checkpoint& checkpoint) {
+    const auto mine = tensors();
+    mine.verify(checkpoint);
+    const auto counters = RunCounters::of(checkpoint);
+    mine.take(checkpoint);
+    set(counters);
+    saved_step_ = -1;
+  }
+
+  /// Writes a checkpoint, or begins to where `options.asynchronous` (nothing without a folder on rank 0, which writes
+  /// it). Every process calls it, and where they divide the state rank 0 collects it, one tensor at a time. Throws
+  /// `Error` on all if this one, or one begun before, could not be written.
+  void save() {
+    const auto mine = tensors();
+    Checkpoint checkpoint{step_, {}, counters().state()};
+    constexpr auto purpose = "write its checkpoint";
+    if (options_.asynchronous) {
+      finish_saving();  // so that there is one copy at a time
+      mine.for_each([&](const std::string& name, const at::Tensor& values) {
+        if (writes()) checkpoint.tensors.emplace(name, detail::host_copy(values));
+      });
+      detail::on_first(processes_, purpose, [&] {
+        if (!writes()) return;
+        curve_.flush();
+        writer_.begin(std::move(checkpoint));
+      });
+    } else {
+      const auto lend = [&] {
+        mine.lend_to_first([&](const Weights& entries) {
+          if (!writes()) return;
+          curve_.flush();
+          CheckpointFolder(options_.folder, options_.keep).save(checkpoint, entries);
+        });
+      };
+      detail::on_first(processes_, purpose, lend, lend);
+    }
+    saved_step_ = step_;
+  }
+
+  /// Returns, on every process, when the last checkpoint is on the disk. Throws `Error` if it could not be written.
+  void finish_saving() { ask_writer(&CheckpointWriter::wait); }
+
+  /// One update, of a batch that is made now. A loss that is not finite, on whichever process, leaves weights and
+  /// averages untouched on all of them and counts as a bad update. With a `LossScaler`, so do gradients that are not
+  /// finite; they count as bad where the scale has fallen below 1, since before that they are what it learns from.
+  /// \throws Error after `largest_bad_streak` bad updates in a row, when a batch shall be split but the loss cannot,
+  ///   and when a loss shall be scaled that comes without its graph
+  TrainingProgress advance() {
+    detail::PartsWhenDue<Loss> parts(loss_);
+    return advance_with(parts);
+  }
+
+  /// Updates until `steps` are made or a stop is requested, of whichever process, with a checkpoint every
+  /// `checkpoint_every` and at the end, which is on the disk when this returns.
+  /// \param on_step called after each update  \return whether all steps were made
+  bool run(std::int64_t steps, const std::function<void(const TrainingProgress&)>& on_step = {},
+           std::stop_token stop = {}) {
+    if constexpr (LossOfBatches<Loss>) {
+      if (options_.prefetch.workers > 0 && step_ < steps) {
+        detail::PartsAhead<Loss> parts(loss_, step_, processes_.rank() * parts_here(), parts_here(), parts_in_all(),
+                                       options_.prefetch);
+        return run_with(parts, steps, on_step, stop);
+      }
+    }
+    detail::PartsWhenDue<Loss> parts(loss_);
+    return run_with(parts, steps, on_step, stop);
+  }
 
  private:
-  static Parameters collect(UNet& unet, std::optional<ClipTextModel>& text_model) {
-    Parameters parameters;
-    parameters.add(unet.module(), "unet");
-    if (text_model) parameters.add(text_model->module(), "text_encoder");
-    return parameters;
+  /// Parts of a batch that this process computes, and all do.
+  [[nodiscard]] std::int64_t parts_here() const { return options_.accumulate * options_.threads; }
+  [[nodiscard]] std::int64_t parts_in_all() const { return processes_.size() * parts_here(); }
+
+  /// The loss of the next part, with its graph; of the next `threads` parts without one, their gradients added.
+  template <class Parts>
+  at::Tensor loss_of(Parts& parts, std::int64_t first) {
+    if (options_.threads == 1) {
+      auto loss = parts.loss(parts.take(step_, first, parts_in_all()));
+      require(!scaler_ || loss.requires_grad(),
+              "training: expected a loss with its graph where it is scaled, found one that adds gradients itself");
+      return loss;
+    }
+    std::vector<typename Parts::Part> taken;
+    for (std::int64_t thread = 0; thread < options_.threads; ++thread) {
+      taken.push_back(parts.take(step_, first + thread, parts_in_all()));
+    }
+    return detail::loss_by_threads(
+        parameters_, taken.size(), [&](std::size_t i) { return parts.loss(taken[i]); },
+        [this](const at::Tensor& loss) { return scaled(loss); });
   }
 
-  static TrainingOptionsOf<Optimiser> with_scaler(TrainingOptionsOf<Optimiser> options, at::ScalarType compute) {
-    if (compute == at::kHalf && !options.loss_scaler) options.loss_scaler.emplace();
-    return options;
+  template <class Parts>
+  TrainingProgress advance_with(Parts& parts) {
+    const auto start = std::chrono::steady_clock::now();
+    const double rate = rate_checked(rate_, step_);
+    optimiser_.zero_gradients();
+    const auto passes = options_.accumulate;
+    // The last pass's backward pass is the one that talks to the others, so all must know before it that they will.
+    at::Tensor last;
+    double mine = 0.0;
+    for (std::int64_t pass = 0; pass < passes; ++pass) {
+      last = loss_of(parts, processes_.rank() * parts_here() + pass * options_.threads);
+      mine += last.detach().template item<double>() / static_cast<double>(passes);
+      if (pass + 1 < passes && last.requires_grad() && std::isfinite(mine)) scaled(last).backward();
+    }
+    std::vector<std::int64_t> bad;
+    const double number = detail::mean_loss(mine, processes_, bad);
+    TrainingProgress progress{step_ + 1, number, rate, 0.0, !bad.empty(), scaler_ ? scaler_->scale() : 1.0, overflows_};
+    if (bad.empty()) {
+      if (last.requires_grad()) {
+        gradients_.backward(scaled(last));
+      } else {
+        gradients_.average();
+      }
+      // All processes hold the same bits of the gradients here, and so say the same.
+      progress.skipped = scaler_ && !scaler_->unscale(parameters_.tensors);
+      if (!progress.skipped) update(rate);
+      if (progress.skipped) progress.overflows = ++overflows_;
+    }
+    if (scaler_) scaler_->update(!progress.skipped);
+    count_streak(progress, bad);
+    ++step_;
+    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    progress.seconds = seconds_;
+    curve_.add({progress.step, progress.loss, progress.rate, progress.seconds});
+    return progress;
   }
 
-  UNet unet_;
-  std::optional<ClipTextModel> text_model_;
+  template <class Parts>
+  bool run_with(Parts& parts, std::int64_t steps, const std::function<void(const TrainingProgress&)>& on_step,
+                const std::stop_token& stop) {
+    bool stopped = false;
+    while (step_ < steps && !stopped) {
+      ask_writer(&CheckpointWriter::check);
+      stopped = detail::any_of_all(stop.stop_requested(), processes_);
+      if (stopped) break;
+      const auto progress = advance_with(parts);
+      if (on_step) on_step(progress);
+      if (step_ % options_.checkpoint_every == 0) save();
+    }
+    if (step_ > 0 && saved_step_ != step_) save();
+    finish_saving();
+    return !stopped;
+  }
+
+  /// On every process; a checkpoint that turns out to be lost is due again.
+  void ask_writer(void (CheckpointWriter::*question)()) {
+    try {
+      detail::on_first(processes_, "write its checkpoint", [&] { (writer_.*question)(); });
+    } catch (...) {
+      saved_step_ = -1;
+      throw;
+    }
+  }
+
+  /// Whether this process reads and writes the folder.
+  [[nodiscard]] bool writes() const { return processes_.rank() == 0 && !options_.folder.empty(); }
+
+  /// All tensors of a checkpoint, and where they are. Collective.
+  [[nodiscard]] RunTensors<Processes> tensors() const {
+    const auto& shards = optimiser_.shards();
+    const auto kinds = optimiser_.state();
+    std::vector<RunTensor> list;
+    std::size_t own = 0;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const auto& name = parameters_.names[i];
+      list.push_back({"weights/" + name, everyone, parameters_.tensors[i].detach()});
+      list.push_back({"average/" + name, shards.owner(i), shards.mine(i) ? average_.average()[own++] : at::Tensor()});
+      for (const auto& kind : kinds) list.push_back({kind.name + "/" + name, shards.owner(i), kind.tensors[i]});
+    }
+    return {processes_, std::move(list)};
+  }
+
+  [[nodiscard]] RunCounters counters() const {
+    RunCounters counters{step_, average_.updates(), seconds_, 0.0, 0, overflows_};
+    if (scaler_) {
+      counters.loss_scale = scaler_->scale();
+      counters.good_updates = scaler_->good_updates();
+    }
+    return counters;
+  }
+
+  void set(const RunCounters& counters) {
+    step_ = counters.step;
+    average_.set_updates(counters.ema_updates);
+    seconds_ = counters.seconds;
+    overflows_ = counters.overflows;
+    if (scaler_ && counters.loss_scale > 0.0) scaler_->set(counters.loss_scale, counters.good_updates);
+  }
+
+  [[nodiscard]] at::Tensor scaled(const at::Tensor& loss) const { return scaler_ ? scaler_->scaled(loss) : loss; }
+
+  /// New weights from gradients that are complete.
+  void update(double rate) {
+    if (options_.accumulate > 1) scale_gradients(parameters_.tensors, 1.0 / static_cast<double>(options_.accumulate));
+    if (options_.clip_norm > 0) clip_gradients(parameters_.tensors, options_.clip_norm);
+    optimiser_.step(rate);
+    average_.update();
+  }
+
+  /// \param bad ranks whose loss was not finite
+  void count_streak(const TrainingProgress& progress, const std::vector<std::int64_t>& bad) {
+    if (!progress.skipped) bad_streak_ = 0;
+    if (!bad.empty() || (progress.skipped && progress.scale < 1.0)) ++bad_streak_;
+    if (!progress.skipped || bad_streak_ < options_.largest_bad_streak) return;
+    if (bad.empty()) {
+      fail("training: gradients or loss were not finite {} times in a row, last at step {} with a loss scale of {}",
+           bad_streak_, step_, progress.scale);
+    }
+    fail("training: the loss was not finite {} times in a row, last at step {}{}", bad_streak_, step_,
+         processes_.size() == 1 ? std::string() : fmt::format(" on rank {}", fmt::join(bad, ", ")));
+  }
+
+  Processes processes_;
   Parameters parameters_;
   Loss loss_;
-  TrainingRun<Rate, Processes, Optimiser> run_;
-  std::int64_t shards_;
+  Rate rate_;
+  TrainingOptionsOf<Optimiser> options_;
+  ShardedOptimiser<Optimiser, Processes> optimiser_;
+  ExponentialAverage average_;
+  GradientReducer<Processes> gradients_;
+  std::optional<LossScaler> scaler_;
+  LossCurve curve_;
+  CheckpointWriter writer_;
+  std::int64_t saved_step_ = -1;
+  std::int64_t step_ = 0;
+  std::int64_t bad_streak_ = 0;
+  std::int64_t overflows_ = 0;
+  double seconds_ = 0.0;
 };
 
 }  // namespace ip2p

@@ -8,13 +8,14 @@
 #include <filesystem>
 #include <optional>
 
+#include "ip2p/data/prefetch.hpp"
 #include "ip2p/train/adamw.hpp"
 #include "ip2p/train/optimiser.hpp"
 #include "ip2p/train/precision.hpp"
 
 namespace ip2p {
 
-/// Settings of a `TrainingRun`; their type says which optimiser it uses.
+/// Settings of a `Trainer`; their type says which optimiser it uses.
 ///
 /// \code
 /// ip2p::TrainingOptionsOf<ip2p::Adafactor> options{.folder = "run"};
@@ -35,7 +36,15 @@ struct TrainingOptionsOf {
   double clip_norm = 0.0;                ///< Largest gradient norm; 0 does not clip (InstructPix2Pix).
   std::int64_t largest_bad_streak = 10;  ///< Updates in a row with a loss that is not finite before the run gives up.
   std::int64_t accumulate = 1;           ///< Parts of a process's share of the batch, computed one after another.
-  /// Scales the loss, which a forward pass in fp16 needs. `Trainer` sets it for `DiffusionLossOptions::compute` kHalf.
+  /// Threads that share what a process computes of an update, each with an equal part of its own. Where cores are
+  /// shared with other work this uses them better than operators that each wait for their slowest thread, and small
+  /// operators, which do not split well, run side by side.
+  std::int64_t threads = 1;
+  /// Threads that make batches ahead, for a `LossOfBatches`; the numbers are those of a run without them. The loss's
+  /// source is then read from several threads.
+  PrefetchOptions prefetch{.workers = 0};
+  /// Scales the loss, which a forward pass in fp16 needs; set by itself for a loss that says it computes in fp16, as
+  /// `DiffusionLoss` does.
   std::optional<LossScalerOptions> loss_scaler{};
   /// Each process keeps optimiser state and averages of its share of the parameters alone (ZeRO, stage 1). The weights
   /// are those of a run without it, bit for bit, and checkpoints fit either.

@@ -5,10 +5,14 @@
 
 #include <ATen/ops/cat.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "ip2p/attention/attention_reference.hpp"
+#include "ip2p/attention/keys_values.hpp"
 #include "ip2p/nn/blocks.hpp"
 #include "ip2p/nn/checkpointed.hpp"
 #include "ip2p/nn/transformer.hpp"
@@ -17,11 +21,10 @@
 namespace ip2p::detail {
 
 /// What one evaluation carries through the stages: cursors into the per-layer inputs that were computed beforehand.
-template <AttentionPolicy Attention>
 struct UNetPass {
   const at::Tensor* time;  ///< Next residual block's projection of the time embedding, [B or 1, C, 1, 1].
   const KeysValues* text;  ///< Next transformer layer's keys and values.
-  const Attention& attend;
+  const AttentionReference& attend;
   AttentionSite site;
   at::Tensor rows;  ///< See `UNet`; undefined where, and from where on, the rows of x are those of the text.
 };
@@ -53,8 +56,7 @@ struct UNetStage : torch::nn::Module {
   }
 
   /// Residual block i and the transformer after it, if there is one.
-  template <AttentionPolicy Attention>
-  at::Tensor layer(std::size_t i, const at::Tensor& x, UNetPass<Attention>& pass) const {
+  at::Tensor layer(std::size_t i, const at::Tensor& x, UNetPass& pass) const {
     auto h = (*resnets[i])(x, *pass.time++);
     if (i < attentions.size()) h = (*attentions[i])(h, pass.text, pass.attend, pass.site, pass.rows);
     return h;
@@ -62,9 +64,8 @@ struct UNetStage : torch::nn::Module {
 
   /// The same for [x, skip], keeping only what goes in; see `checkpointed`.
   /// \param stage kept until the backward pass is over
-  template <AttentionPolicy Attention>
   static at::Tensor checkpointed_layer(const std::shared_ptr<UNetStage>& stage, std::size_t i, const at::Tensor& x,
-                                       const at::Tensor& skip, UNetPass<Attention>& pass) {
+                                       const at::Tensor& skip, UNetPass& pass) {
     const auto* transformer = i < stage->attentions.size() ? stage->attentions[i].get() : nullptr;
     const auto blocks = transformer == nullptr ? 0 : transformer->blocks.size();
     std::vector<at::Tensor> inputs{x, *pass.time++};
@@ -79,7 +80,7 @@ struct UNetStage : torch::nn::Module {
       again_at.branches = branches;
       std::vector<KeysValues> texts;
       for (std::size_t b = 0; b < blocks; ++b) texts.push_back({in[2 + 2 * b], in[3 + 2 * b]});
-      UNetPass<Attention> again{&in[1], texts.data(), attend, again_at, {}};
+      UNetPass again{&in[1], texts.data(), attend, again_at, {}};
       return stage->layer(i, with_skip(in[0], has_skip ? in.back() : at::Tensor()), again);
     };
     pass.site.layer += static_cast<std::int64_t>(blocks);

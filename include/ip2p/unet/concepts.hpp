@@ -1,12 +1,32 @@
 #pragma once
 
 /// \file
-/// Contract of the denoising network axis: what a pipeline needs of a UNet.
+/// Contract of the denoising network axis: what a pipeline needs of a UNet, and what training does.
 ///
 /// The network holds weights only. Inputs that a run knows beforehand are projected once, by `project_time` and
 /// `project_context`; the attention policy is an argument of the call.
 ///
-/// Laws: pure; a batch equals the loop over its samples; an attention policy is called once at each attention layer.
+/// Laws (`ip2p::testing::check_network`): pure; a batch equals the loop over its samples, and one projected timestep
+/// serves all of them; copies share the weights; an attention policy is called once at each attention layer, with the
+/// step of the call; what comes from `project_context` has one entry a cross-attention layer.
+///
+/// Skeleton:
+/// \code
+/// struct MyNetwork {
+///   ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;      // [B] -> what depends on them alone
+///   ip2p::ContextProjections project_context(const at::Tensor& context) const;  // [B,tokens,width] -> the same of
+///   texts template <class Attention> at::Tensor operator()(const at::Tensor& x, const ip2p::TimeProjections& times,
+///                         const ip2p::ContextProjections& texts, const Attention& attention,
+///                         const ip2p::Step& step) const;                        // [B,in_channels,h,w] -> [B,C,h,w]
+///   std::int64_t in_channels() const;                                           // of the latents and their condition
+///   at::Device device() const;
+///   at::ScalarType dtype() const;
+/// };
+/// static_assert(ip2p::DenoisingNetwork<MyNetwork>);
+/// \endcode
+///
+/// Optional, used where it is there: int64 `rows` as a sixth argument of the call (see `UNet`), with which what comes
+/// before the first text is evaluated once a row of x.
 
 #include <concepts>
 #include <cstdint>
@@ -46,6 +66,52 @@ consteval void require_denoising_network() {
                 "ip2p: DenoisingNetwork needs `project_time(Tensor)`, `project_context(Tensor)`, `operator()(Tensor x, "
                 "TimeProjections, ContextProjections, Attention, Step)`, `in_channels()`, `device()` and `dtype()`, "
                 "all const; see docs/reference/concepts.md#denoisingnetwork");
+}
+
+/// What training needs of a network, whatever it is built of.
+///
+///     std::int64_t in_channels() const;    // as out_channels(), or more for those of a condition
+///     std::int64_t out_channels() const;   // those of the latents
+///     at::Device device() const;
+///     torch::nn::Module& module() const;   // holds the parameters
+///     at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) const;
+///
+/// x is [B, in_channels(), h, w], timesteps [B] and context [B, tokens, width], all on `device()`; the prediction is
+/// [B, out_channels(), h, w].
+///
+/// Laws: pure; a batch equals the loop over its samples; the prediction keeps its graph to the parameters; copies share
+/// their parameters.
+///
+/// Skeleton:
+/// \code
+/// struct MyLayers : torch::nn::Module { ... };
+/// struct MyNetwork {
+///   std::int64_t in_channels() const { return 8; }
+///   std::int64_t out_channels() const { return 4; }
+///   at::Device device() const { return layers->parameters().front().device(); }
+///   torch::nn::Module& module() const { return *layers; }
+///   at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) const;
+///   std::shared_ptr<MyLayers> layers = std::make_shared<MyLayers>();
+/// };
+/// static_assert(ip2p::TrainableNetwork<MyNetwork>);
+/// \endcode
+template <class Network>
+concept TrainableNetwork = std::copy_constructible<Network> &&
+    requires(const Network& network, const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) {
+  { network.in_channels() } -> std::convertible_to<std::int64_t>;
+  { network.out_channels() } -> std::convertible_to<std::int64_t>;
+  { network.device() } -> std::convertible_to<at::Device>;
+  { network.module().parameters() } -> std::convertible_to<std::vector<at::Tensor>>;
+  { network(x, timesteps, context) } -> std::convertible_to<at::Tensor>;
+};
+
+/// Explains in one line what a network lacks to be trained.
+template <class Network>
+consteval void require_trainable_network() {
+  static_assert(TrainableNetwork<Network>,
+                "ip2p: TrainableNetwork needs `in_channels()`, `out_channels()`, `device()`, `module()` with its "
+                "parameters, and `Tensor operator()(Tensor x, Tensor timesteps, Tensor context)`, all const; see "
+                "docs/reference/concepts.md#trainablenetwork");
 }
 
 }  // namespace ip2p

@@ -9,15 +9,24 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/exp.h>
+#include <ATen/ops/silu.h>
 #include <ATen/ops/sin.h>
 
 #include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "ip2p/attention/attention_reference.hpp"
+#include "ip2p/attention/keys_values.hpp"
 #include "ip2p/attention/plain.hpp"
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/step.hpp"
+#include "ip2p/core/tensor.hpp"
 #include "ip2p/nn/model.hpp"
 #include "ip2p/unet/blocks.hpp"
 #include "ip2p/unet/concepts.hpp"
@@ -119,6 +128,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
 
   [[nodiscard]] const UNetConfig& config() const { return module_->config; }
   [[nodiscard]] std::int64_t in_channels() const { return config().in_channels; }
+  [[nodiscard]] std::int64_t out_channels() const { return config().out_channels; }
 
   /// While gradients are computed, keeps only the inputs of each residual block and transformer and evaluates them
   /// again in the backward pass: a third more work for a fraction of the memory; the same gradients. Holds for all
@@ -126,8 +136,9 @@ class UNet : public ModelHandle<detail::UNetModule> {
   void checkpoint_gradients(bool on) const { module_->checkpoint_gradients = on; }
 
   /// Everything that depends on the timesteps alone. \param timesteps [B], fractional values allowed
-  /// \return one [B, C, 1, 1] per residual block, in the model's dtype
+  /// \return one [B, C, 1, 1] per residual block, in the model's dtype  \throws Error for another shape
   [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const {
+    if (timesteps.dim() != 1) fail("UNet: timesteps: expected [B], found {}", shape_text(timesteps.sizes()));
     const auto embedding = timestep_embedding(timesteps.to(device()), config().block_out_channels[0]).to(dtype());
     const auto hidden = at::silu((*module_->time_2)(at::silu((*module_->time_1)(embedding))));
     TimeProjections projections;
@@ -142,9 +153,10 @@ class UNet : public ModelHandle<detail::UNetModule> {
   /// Everything that depends on the text alone. \param context [B, tokens, cross_attention_dim]
   /// \throws Error when the width is not the model's
   [[nodiscard]] ContextProjections project_context(const at::Tensor& context) const {
-    require(context.dim() == 3 && context.size(2) == config().cross_attention_dim,
-            "UNet: context: expected [B, tokens, {}], found {}", config().cross_attention_dim,
-            shape_text(context.sizes()));
+    if (context.dim() != 3 || context.size(2) != config().cross_attention_dim) {
+      fail("UNet: context: expected [B, tokens, {}], found {}", config().cross_attention_dim,
+           shape_text(context.sizes()));
+    }
     const auto converted = context.to(device(), dtype());
     ContextProjections projections;
     module_->for_each_stage([&](const detail::UNetStage& stage) {
@@ -161,8 +173,8 @@ class UNet : public ModelHandle<detail::UNetModule> {
   /// \param timesteps [B] or [1]  \param context [B, tokens, cross_attention_dim]
   /// \param attend edits attention; `PlainAttention` does not  \param step handed to `attend`
   /// \return [B, out_channels, h, w] in the model's dtype
-  /// \throws Error when a shape does not fit the model
-  template <AttentionPolicy Attention = PlainAttention>
+  /// \throws Error when a shape does not fit the model or the batch
+  template <class Attention = PlainAttention>
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context,
                         const Attention& attend = {}, const Step& step = {}) const {
     return (*this)(x, project_time(timesteps), project_context(context), attend, step);
@@ -173,25 +185,93 @@ class UNet : public ModelHandle<detail::UNetModule> {
   /// \param rows int64 [R], or undefined. Where defined, `texts` have R rows, `times` one, and row r of the prediction
   ///   belongs to row rows[r] of x: what comes before the first text cross-attention is evaluated once a row of x.
   ///   Exact, and worth it wherever guidance asks for one input under several texts.
-  template <AttentionPolicy Attention = PlainAttention>
+  /// \throws Error when the number of projections or a shape does not fit the model or the batch
+  template <class Attention = PlainAttention>
   at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
                         const Attention& attend = {}, const Step& step = {}, const at::Tensor& rows = {}) const {
+    require_attention_policy<Attention>();
+    if constexpr (std::same_as<Attention, AttentionReference>) {
+      return evaluate(x, times, texts, attend, step, rows);
+    } else {
+      // The backward pass of checkpointed layers asks the policy again, so they own a copy.
+      return evaluate(x, times, texts,
+                      checkpointing(rows) ? AttentionReference(std::make_shared<const Attention>(attend))
+                                          : AttentionReference(attend),
+                      step, rows);
+    }
+  }
+
+ private:
+  [[nodiscard]] bool checkpointing(const at::Tensor& rows) const {
+    return module_->checkpoint_gradients && at::GradMode::is_enabled() && !rows.defined();
+  }
+
+  /// \throws Error unless `operator()` can take these arguments
+  void require_fits(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                    const at::Tensor& rows) const {
+    if (x.dim() != 4 || x.size(1) != in_channels() || x.numel() == 0) {
+      fail("UNet: x: expected [B, {}, h, w], found {}", in_channels(), shape_text(x.sizes()));
+    }
+    if (rows.defined() && (rows.dim() != 1 || rows.scalar_type() != at::kLong)) {
+      fail("UNet: rows: expected int64 [R], found {} {}", c10::toString(rows.scalar_type()), shape_text(rows.sizes()));
+    }
+    const auto batch = x.size(0);
+    const auto asked = rows.defined() ? rows.size(0) : batch;
+    std::size_t time = 0, text = 0;
+    module_->for_each_stage([&](const detail::UNetStage& stage) {
+      for (const auto& resnet : stage.resnets) {
+        if (time < times.size()) require_time_fits(times[time], time, resnet->channels(), rows.defined() ? 1 : batch);
+        ++time;
+      }
+      for (const auto& attention : stage.attentions) {
+        for (const auto& block : attention->blocks) {
+          if (text < texts.size()) require_text_fits(texts[text], text, *block->attn2, asked);
+          ++text;
+        }
+      }
+    });
+    if (times.size() != time) fail("UNet: times: expected {} projections, found {}", time, times.size());
+    if (texts.size() != text) fail("UNet: texts: expected {} projections, found {}", text, texts.size());
+  }
+
+  static void require_time_fits(const at::Tensor& time, std::size_t i, std::int64_t channels, std::int64_t batch) {
+    if (time.dim() == 4 && (time.size(0) == 1 || time.size(0) == batch) && time.size(1) == channels &&
+        time.size(2) == 1 && time.size(3) == 1) {
+      return;
+    }
+    fail("UNet: times[{}]: expected [1, {}, 1, 1]{}, found {}", i, channels,
+         batch == 1 ? std::string() : fmt::format(" or [{}, {}, 1, 1]", batch, channels), shape_text(time.sizes()));
+  }
+
+  static void require_text_fits(const KeysValues& text, std::size_t i, const CrossAttention& attention,
+                                std::int64_t batch) {
+    const auto head = attention.to_q->weight.size(0) / attention.heads;
+    const auto& keys = text.keys;
+    if (keys.dim() == 4 && keys.size(0) == batch && keys.size(1) == attention.heads && keys.size(3) == head &&
+        text.values.sizes() == keys.sizes()) {
+      return;
+    }
+    fail("UNet: texts[{}]: expected keys and values [{}, {}, tokens, {}], found {} and {}", i, batch, attention.heads,
+         head, shape_text(keys.sizes()), shape_text(text.values.sizes()));
+  }
+
+  at::Tensor evaluate(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                      const AttentionReference& attend, const Step& step, const at::Tensor& rows) const {
+    require_fits(x, times, texts, rows);
     const auto& m = *module_;
-    require(x.dim() == 4 && x.size(1) == m.config.in_channels, "UNet: x: expected [B, {}, h, w], found {}",
-            m.config.in_channels, shape_text(x.sizes()));
-    detail::UNetPass<Attention> pass{times.data(), texts.data(), attend, {}, rows};
+    detail::UNetPass pass{times.data(), texts.data(), attend, {}, rows};
     pass.site.step = step;
 
     auto h = (*m.conv_in)(x.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast));
     std::vector<at::Tensor> skips{h};
-    const bool checkpoint = m.checkpoint_gradients && at::GradMode::is_enabled() && !rows.defined();
+    const bool checkpoint = checkpointing(rows);
     const auto layer = [&](const std::shared_ptr<detail::UNetStage>& stage, std::size_t i, const at::Tensor& input,
                            const at::Tensor& skip = {}) {
       if (checkpoint) return detail::UNetStage::checkpointed_layer(stage, i, input, skip, pass);
       const bool shared = pass.rows.defined();
       auto output = stage->layer(i, detail::with_skip(input, skip), pass);
       if (shared && !pass.rows.defined()) {
-        for (auto& skip : skips) skip = detail::take_rows(skip, rows);
+        for (auto& kept : skips) kept = detail::take_rows(kept, rows);
       }
       return output;
     };
@@ -217,6 +297,6 @@ class UNet : public ModelHandle<detail::UNetModule> {
     return (*m.conv_out)(m.conv_norm_out->silu(h));
   }
 };
-static_assert(DenoisingNetwork<UNet>);
+static_assert(DenoisingNetwork<UNet> && TrainableNetwork<UNet>);
 
 }  // namespace ip2p

@@ -128,7 +128,9 @@ class ClipModel : public ModelHandle<detail::ClipModule> {
     const at::NoGradGuard no_grad;
     auto generator = at::make_generator<at::CPUGeneratorImpl>(seed + 1);
     auto token = module_->vision->class_embedding;
-    token.normal_(0, 1.0 / std::sqrt(static_cast<double>(config().vision.hidden_size)), generator);
+    // Drawn on the CPU, as `ip2p::initialise` does, so that the device does not matter.
+    const double deviation = 1.0 / std::sqrt(static_cast<double>(config().vision.hidden_size));
+    token.copy_(at::empty(token.sizes(), at::kFloat).normal_(0, deviation, generator));
     auto scale = module_->logit_scale;
     scale.fill_(std::log(1.0 / 0.07));
   }

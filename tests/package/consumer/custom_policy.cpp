@@ -8,7 +8,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <memory>
 #include <numbers>
 #include <vector>
 
@@ -45,7 +44,7 @@ bool attends() {
   ip2p::testing::check_attention(MutualAttention{}, {.group = 2, .edits = [](const ip2p::AttentionSite& site) {
                                                        return !site.cross && site.step.index >= 4;
                                                      }});
-  const auto store = std::make_shared<ip2p::StoreMaps>();
+  const auto store = ip2p::StoreMaps{}.start();
   const ip2p::Observed attend(ip2p::TextOnly{MutualAttention{}}, store);
   const std::vector<ip2p::Branch> branches{{true, true}, {false, true}};
   ip2p::AttentionSite site{.height = 3, .width = 4, .step = {.index = 5, .count = 10}, .branches = branches};

@@ -1,0 +1,53 @@
+#pragma once
+
+/// \file
+/// An edit of text cross-attention of any type, chosen at run time.
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "ip2p/attention/token_edit.hpp"
+
+namespace ip2p {
+
+/// Holds any `TokenEdit`, itself one. Edits do not change, so copies share it.
+class AnyTokenEdit {
+ public:
+  /// Takes any edit. Implicit, so that it stands wherever one of these is expected.
+  template <class Edit>
+  requires(!std::same_as<std::remove_cvref_t<Edit>, AnyTokenEdit>)
+      AnyTokenEdit(Edit edit)  // NOLINT(google-explicit-constructor)
+      : held_(std::make_shared<const Held<Edit>>(std::move(edit))) {
+    require_token_edit<Edit>();
+  }
+
+  [[nodiscard]] std::int64_t destinations() const { return held_->destinations(); }
+  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const {
+    return held_->weights(destination, at);
+  }
+
+ private:
+  struct Interface {
+    virtual ~Interface() = default;
+    [[nodiscard]] virtual std::int64_t destinations() const = 0;
+    [[nodiscard]] virtual TokenWeights weights(std::int64_t destination, const Step& at) const = 0;
+  };
+
+  template <class Edit>
+  struct Held final : Interface {
+    explicit Held(Edit given) : edit(std::move(given)) {}
+    [[nodiscard]] std::int64_t destinations() const override { return edit.destinations(); }
+    [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const override {
+      return edit.weights(destination, at);
+    }
+    Edit edit;
+  };
+
+  std::shared_ptr<const Interface> held_;
+};
+static_assert(TokenEdit<AnyTokenEdit>);
+
+}  // namespace ip2p

@@ -1,0 +1,64 @@
+#pragma once
+
+/// \file
+/// Pairs of pictures from a path, whatever it holds; for the edge of a program.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "ip2p/core/sample_random.hpp"
+#include "ip2p/data/pair_folder.hpp"
+#include "ip2p/data/pair_shards.hpp"
+#include "ip2p/data/picture_pairs.hpp"
+
+namespace ip2p {
+
+/// A `NamedPictureSource`: shards where the path holds their index, else a folder in the published layout. A value;
+/// copies share what is open.
+class AnyPicturePairs {
+ public:
+  AnyPicturePairs(PairFolder folder) : set_(std::move(folder)) {}  // NOLINT(google-explicit-constructor)
+  AnyPicturePairs(PairShards shards) : set_(std::move(shards)) {}  // NOLINT(google-explicit-constructor)
+
+  /// \param options of a folder; shards are one split already, that of their conversion
+  /// \throws Error when the path holds neither; see `PairFolder::open` and `PairShards::open`
+  static AnyPicturePairs open(const std::filesystem::path& path, const PairFolderOptions& options = {}) {
+    std::error_code ignored;
+    if (std::filesystem::exists(path / detail::shard_index_name, ignored)) return PairShards::open(path);
+    return PairFolder::open(path, options);
+  }
+
+  /// Prompts.
+  [[nodiscard]] std::int64_t size() const {
+    return std::visit([](const auto& set) { return set.size(); }, set_);
+  }
+  [[nodiscard]] PairChoice choose(std::int64_t i, SampleRandom& random) const {
+    return std::visit([&](const auto& set) { return set.choose(i, random); }, set_);
+  }
+  [[nodiscard]] std::string id(const PairChoice& choice) const {
+    return std::visit([&](const auto& set) { return set.id(choice); }, set_);
+  }
+  [[nodiscard]] PairPictures read(const PairChoice& choice) const {
+    return std::visit([&](const auto& set) { return set.read(choice); }, set_);
+  }
+  [[nodiscard]] PairPictures get(std::int64_t i, SampleRandom& random) const { return read(choose(i, random)); }
+
+  [[nodiscard]] bool in_shards() const { return std::holds_alternative<PairShards>(set_); }
+
+  /// What was damaged and passed over so far, of a folder; damage in a shard is an error instead.
+  [[nodiscard]] std::vector<SkippedPair> damage() const {
+    const auto* folder = std::get_if<PairFolder>(&set_);
+    return folder == nullptr ? std::vector<SkippedPair>() : folder->damage();
+  }
+
+ private:
+  std::variant<PairFolder, PairShards> set_;
+};
+static_assert(NamedPictureSource<const AnyPicturePairs>);
+
+}  // namespace ip2p

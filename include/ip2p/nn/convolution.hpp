@@ -1,0 +1,58 @@
+#pragma once
+
+/// \file
+/// The convolution that every layer here calls.
+
+#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/conv2d.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p::detail {
+
+/// `weight` in the dtype of `x`: itself, or a copy for this call where weights are stored narrower than the arithmetic.
+inline at::Tensor weight_for(const at::Tensor& x, const at::Tensor& weight) {
+  return weight.defined() && weight.scalar_type() != x.scalar_type() ? weight.to(x.scalar_type()) : weight;
+}
+
+/// The same for a bias that may be absent.
+inline std::optional<at::Tensor> bias_for(const at::Tensor& x, const at::Tensor& bias) {
+  return bias.defined() ? std::optional<at::Tensor>(weight_for(x, bias)) : std::nullopt;
+}
+
+/// The dtype in which `at::conv2d` computes on a CPU: that of x, or what autocast makes of it.
+inline at::ScalarType convolution_dtype(const at::Tensor& x) {
+  const bool cast = x.scalar_type() != at::kDouble && at::autocast::is_autocast_enabled(at::kCPU);
+  return cast ? at::autocast::get_autocast_dtype(at::kCPU) : x.scalar_type();
+}
+
+/// Whether the backward pass of this convolution would be one that LibTorch gets wrong on CPUs with 16-bit arithmetic:
+/// over a map that is smaller than the kernel, gradients of bf16 convolutions are NaN now and then (LibTorch 2.11 with
+/// avx512_bf16, 3x3 of stride 2 over 1x1). Such maps are a few pixels, so fp32 costs nothing.
+inline bool gradients_need_fp32(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (!at::GradMode::is_enabled() || !x.is_cpu()) return false;
+  if (x.size(2) >= weight.size(2) && x.size(3) >= weight.size(3)) return false;
+  if (!x.requires_grad() && !weight.requires_grad() && !(bias.defined() && bias.requires_grad())) return false;
+  const auto dtype = convolution_dtype(x);
+  return dtype == at::kBFloat16 || dtype == at::kHalf;
+}
+
+/// x [B, in, h, w] over a plain weight [out, in, k, k] of any dtype; autocast applies.
+/// \param bias [out] or undefined  \return [B, out, h', w'] in the dtype of x or autocast's
+inline at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                              std::int64_t stride, std::int64_t padding) {
+  if (gradients_need_fp32(x, weight, bias)) {
+    const auto dtype = convolution_dtype(x);
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+    const auto wide = x.to(at::kFloat);
+    return at::conv2d(wide, weight_for(wide, weight), bias_for(wide, bias), stride, padding).to(dtype);
+  }
+  return at::conv2d(x, weight_for(x, weight), bias_for(x, bias), stride, padding);
+}
+
+}  // namespace ip2p::detail

@@ -1,0 +1,64 @@
+#pragma once
+
+/// \file
+/// The noise of a run's steps, on the device before the steps need it.
+
+#include <ATen/ops/stack.h>
+#include <c10/core/Device.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "ip2p/core/random.hpp"
+#include "ip2p/core/tensor.hpp"
+
+namespace ip2p {
+
+/// A `NoiseSource` over another: draws the noise of several steps at once, in their order, and sends it to the device
+/// in one copy. Drawn step by step, each would make an accelerator wait for the host.
+///
+/// The tensors are those of the source, bit for bit, for samplers that ask for draws 1, 2, ... once each and in order;
+/// a draw out of order goes to the source itself. The source may end up to a block of draws ahead of the run. On a CPU
+/// nothing is drawn ahead.
+template <class Source>
+class NoiseAhead {
+  static_assert((require_noise_source<Source>(), true));
+
+ public:
+  /// \param source kept by reference  \param steps of the run, the last draw that may be asked for
+  NoiseAhead(Source& source, std::int64_t steps, at::Device device)
+      : NoiseAhead(source, steps, device, device.is_cpu() ? 1 : 64) {}
+
+  /// \param block most draws that are held at once; 1 draws nothing ahead
+  NoiseAhead(Source& source, std::int64_t steps, at::Device device, std::int64_t block)
+      : source_(source), steps_(steps), device_(device), block_(block) {}
+
+  /// [B, ...] as the source gives it, fp32, on the run's device.
+  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
+    if (block_ <= 1 || draw < 1 || draw > steps_) return source_.normal(shape, draw);
+    const auto at = draw - first_;
+    if (at >= 0 && at < static_cast<std::int64_t>(held_.size())) {
+      if (held_[static_cast<std::size_t>(at)].sizes() == shape) return held_[static_cast<std::size_t>(at)];
+      return source_.normal(shape, draw);
+    }
+    if (draw != first_ + static_cast<std::int64_t>(held_.size())) return source_.normal(shape, draw);
+    std::vector<at::Tensor> drawn;
+    for (auto next = draw; next <= std::min(steps_, draw + block_ - 1); ++next) {
+      drawn.push_back(source_.normal(shape, next));
+    }
+    held_ = at::stack(drawn).to(device_).unbind(0);
+    first_ = draw;
+    return held_.front();
+  }
+
+ private:
+  Source& source_;
+  std::int64_t steps_;
+  at::Device device_;
+  std::int64_t block_;
+  std::int64_t first_ = 1;  ///< Draw that held_[0] is.
+  std::vector<at::Tensor> held_;
+};
+
+}  // namespace ip2p

@@ -1,0 +1,283 @@
+#pragma once
+
+/// \file
+/// Definitions of `OpenedModel`: everything that a file can turn out to hold. Included by open_model.hpp, or compiled
+/// once into `ip2p::compiled`.
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "ip2p/attention/prompt_tokens.hpp"
+#include "ip2p/codec/any_codec.hpp"
+#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/codec/tiled.hpp"
+#include "ip2p/codec/tiny_autoencoder.hpp"
+#include "ip2p/guidance/dual_guidance.hpp"
+#include "ip2p/guidance/text_guidance.hpp"
+#include "ip2p/io/lora_file.hpp"
+#include "ip2p/io/model_files.hpp"
+#include "ip2p/nn/apply_lora.hpp"
+#include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/open_model.hpp"
+#include "ip2p/sampling/any_sampler.hpp"
+#include "ip2p/schedule/scheduler_config_json.hpp"
+#include "ip2p/text/any_text_encoder.hpp"
+#include "ip2p/text/bpe_tokenizer.hpp"
+#include "ip2p/text/clip_text_encoder.hpp"
+#include "ip2p/text/textual_inversion.hpp"
+#include "ip2p/unet/any_network.hpp"
+#include "ip2p/unet/unet.hpp"
+
+#if !defined(IP2P_COMPILED) || defined(IP2P_DEFINITIONS)  // else they are linked
+namespace ip2p {
+
+namespace detail {
+
+/// The typed form of `ModelFiles::settings`. \param where named in errors
+inline ModelSettings model_settings(const nlohmann::json& json, const std::string& where) {
+  const auto number = [&]<class Value>(const char* key, std::optional<Value>& value) {
+    const auto found = json.find(key);
+    if (found == json.end()) return;
+    require(std::is_floating_point_v<Value> ? found->is_number() : found->is_number_integer(),
+            "{}: _ip2p_settings: {}: expected {}, found {}", where, key,
+            std::is_floating_point_v<Value> ? "a number" : "a whole number", found->dump());
+    value = found->get<Value>();
+  };
+  ModelSettings settings;
+  number("steps", settings.steps);
+  number("resolution", settings.resolution);
+  number("image_scale", settings.image_scale);
+  number("text_scale", settings.text_scale);
+  if (const auto found = json.find("sampler"); found != json.end()) {
+    require(found->is_string(), "{}: _ip2p_settings: sampler: expected a name, found {}", where, found->dump());
+    settings.sampler = found->get<std::string>();
+  }
+  return settings;
+}
+
+}  // namespace detail
+
+struct OpenedModel::Files {
+  ModelFiles files;
+  OpenOptions options;
+  SchedulerConfig scheduler;
+  ModelSettings settings;
+  BpeTokenizer tokenizer;        ///< Knows the words of the embeddings, to tell how prompts read.
+  BpeTokenizer plain_tokenizer;  ///< As the files have it; the text encoder learns the words itself.
+  LoadOptions load;
+  std::vector<LoraFile> loras;
+  std::vector<TextualInversion> embeddings;
+  std::vector<std::string> additions;  ///< A line for each LoRA and embedding.
+
+  template <class Model>
+  void apply_loras(const Model& model) const {
+    for (std::size_t i = 0; i < loras.size(); ++i) {
+      const auto& file = loras[i];
+      const auto unmatched = options.partial_loras ? UnmatchedLora::report : UnmatchedLora::refuse;
+      auto left =
+          apply_lora(model, file.part(Model::component), {.scale = options.loras[i].scale, .unmatched = unmatched})
+              .unmatched();
+      std::erase_if(left, [&](const auto& name) { return std::ranges::count(file.unrecognised(), name) > 0; });
+      if (left.empty() || !options.warn) continue;
+      options.warn(fmt::format("{}: {} tensors belong to no layer of the {}: {}", file.where(), left.size(),
+                               Model::component, detail::name_list(left, 6)));
+    }
+  }
+
+  void add_lora(const LoraChoice& choice) {
+    loras.push_back(LoraFile::open(choice.file));
+    const auto& file = loras.back();
+    additions.push_back(fmt::format("LoRA: {}, scale {:g}, changes {} layers of the UNet and {} of the text encoder",
+                                    file.where(), choice.scale, file.part("unet").layers().size(),
+                                    file.part("text_encoder").layers().size()));
+    const auto& unknown = file.unrecognised();
+    if (unknown.empty()) return;
+    const auto problem = fmt::format("{}: {} tensors have names that no LoRA for such a model has: {}", file.where(),
+                                     unknown.size(), detail::name_list(unknown, 6));
+    require(options.partial_loras, "{}; partial_loras leaves them out", problem);
+    if (options.warn) options.warn(problem);
+  }
+
+  void add_embedding(const std::filesystem::path& path) {
+    auto embedding = TextualInversion::open(path);
+    const auto count = embedding.vectors.size(0);
+    tokenizer.add_token(embedding.word, count);
+    additions.push_back(fmt::format("embedding: {}, stands in prompts as \"{}\", {} vector{}", path.string(),
+                                    embedding.word, count, count == 1 ? "" : "s"));
+    embeddings.push_back(std::move(embedding));
+  }
+
+  [[nodiscard]] ClipTextEncoder loaded_text_encoder(const LoadOptions& how) const {
+    ClipTextEncoder encoder(plain_tokenizer, ip2p::load<ClipTextModel>(files, how));
+    apply_loras(encoder.model());
+    for (const auto& embedding : embeddings) encoder.add_embedding(embedding);
+    return encoder;
+  }
+
+  [[nodiscard]] bool tiny_codec() const { return files.config("vae").value("_class_name", "") == "AutoencoderTiny"; }
+
+  template <class Model>
+  [[nodiscard]] auto config() const {
+    const std::string component = Model::component;
+    return Model::Config::from_json(files.config(component), files.path().string() + " (" + component + ")");
+  }
+
+  template <class Codec>
+  [[nodiscard]] AnyCodec codec() const {
+    if (options.low_memory) return Tiled(OnDemand<Codec>(files, load));
+    return ip2p::load<Codec>(files, load);
+  }
+
+  /// A pipeline with the model's recommendations; an error names the model.
+  template <class Pipeline, class Guidance>
+  [[nodiscard]] Pipeline pipeline(const OpenedModel& model, const Guidance& guidance) const {
+    try {
+      Pipeline result{model.text_encoder(),
+                      model.codec(),
+                      model.network(),
+                      model.diffusion(),
+                      AnySampler::named(settings.sampler.value_or(std::string(EulerAncestral::name))),
+                      guidance};
+      result.defaults = {.steps = settings.steps.value_or(result.defaults.steps),
+                         .resolution = settings.resolution,
+                         .numerics = options.numerics};
+      if (options.low_memory) result.branches_at_once = 1;
+      return result;
+    } catch (const Error& error) {
+      const std::string_view text = error.what();
+      if (text.find(files.path().string()) != text.npos) throw;
+      throw Error(fmt::format("{}: {}", files.path().string(), text));
+    }
+  }
+};
+
+IP2P_INLINE OpenedModel::OpenedModel(std::shared_ptr<const Files> files) : files_(std::move(files)) {}
+
+IP2P_INLINE OpenedModel OpenedModel::open(const std::filesystem::path& path, const OpenOptions& given) {
+  auto options = given;
+  if (!options.device) options.device = best_device();
+  if (!options.dtype) options.dtype = best_dtype(*options.device);
+  auto files =
+      ModelFiles::open(path, {.prefer_ema = options.prefer_ema,
+                              .variant = options.variant,
+                              .tokenizer = options.tokenizer,
+                              .vae = options.vae,
+                              .prediction_type = options.prediction_type,
+                              .weights = {.access = options.low_memory ? WeightAccess::copied : WeightAccess::mapped}});
+  const auto scheduler = files.has("scheduler")
+                             ? scheduler_config_from_json(files.config("scheduler"), path.string() + " (scheduler)")
+                             : SchedulerConfig{};
+  auto settings = detail::model_settings(files.settings(), path.string());
+  const auto at = files.tokenizer();
+  const auto text = options.numerics == Numerics::released ? TokenizerText::released : TokenizerText::as_written;
+  auto tokenizer = BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens,
+                                      {.text = text, .invalid_utf8 = InvalidUtf8::error});
+  // Without fast 16-bit arithmetic, fp32 over weights of 16 bits: half the memory, nearly the same picture.
+  const LoadOptions load{
+      .device = *options.device,
+      .dtype = *options.dtype,
+      .storage = options.low_memory && options.dtype == at::kFloat ? std::optional(at::kHalf) : std::nullopt,
+      .inference = options.inference,
+      .text = text};
+  auto plain_tokenizer = tokenizer;
+  auto opened = std::make_shared<Files>(Files{.files = std::move(files),
+                                              .options = std::move(options),
+                                              .scheduler = scheduler,
+                                              .settings = std::move(settings),
+                                              .tokenizer = std::move(tokenizer),
+                                              .plain_tokenizer = std::move(plain_tokenizer),
+                                              .load = load,
+                                              .loras = {},
+                                              .embeddings = {},
+                                              .additions = {}});
+  for (const auto& choice : opened->options.loras) opened->add_lora(choice);
+  for (const auto& file : opened->options.embeddings) opened->add_embedding(file);
+  return OpenedModel(std::move(opened));
+}
+
+IP2P_INLINE std::string OpenedModel::describe() const {
+  auto text = files_->files.describe();
+  for (const auto& line : files_->additions) text += "\n  " + line;
+  return text;
+}
+
+IP2P_INLINE const std::filesystem::path& OpenedModel::path() const { return files_->files.path(); }
+IP2P_INLINE const OpenOptions& OpenedModel::options() const { return files_->options; }
+IP2P_INLINE const SchedulerConfig& OpenedModel::scheduler() const { return files_->scheduler; }
+IP2P_INLINE const ModelSettings& OpenedModel::settings() const { return files_->settings; }
+
+IP2P_INLINE ModelKind OpenedModel::kind() const {
+  const auto channels = files_->tiny_codec() ? files_->config<TinyAutoencoder>().latent_channels
+                                             : files_->config<KlAutoencoder>().latent_channels;
+  const auto found = files_->config<UNet>().in_channels;
+  if (found == channels) return ModelKind::text_to_image;
+  if (found == 2 * channels) return ModelKind::editor;
+  require(found == 2 * channels + 1, "{}: expected a UNet with {}, {} or {} input channels, found {}", path().string(),
+          channels, 2 * channels, 2 * channels + 1, found);
+  return ModelKind::inpainting;
+}
+
+IP2P_INLINE PromptLength OpenedModel::length(std::string_view prompt) const {
+  auto tokens = files_->tokenizer.encode(prompt);
+  return {.tokens = static_cast<std::int64_t>(tokens.count),
+          .limit = files_->tokenizer.max_length() - 2,
+          .dropped = std::move(tokens.dropped)};
+}
+
+IP2P_INLINE PromptTokens OpenedModel::tokens(std::string_view prompt) const {
+  return prompt_tokens(files_->tokenizer, prompt);
+}
+
+IP2P_INLINE AnyTextEncoder OpenedModel::text_encoder() const {
+  if (!files_->options.low_memory) return files_->loaded_text_encoder(files_->load);
+  return OnDemand<ClipTextEncoder>(
+      files_->files, files_->load,
+      [files = files_](const ModelFiles&, const LoadOptions& how) { return files->loaded_text_encoder(how); });
+}
+
+IP2P_INLINE AnyCodec OpenedModel::codec() const {
+  return files_->tiny_codec() ? files_->codec<TinyAutoencoder>() : files_->codec<KlAutoencoder>();
+}
+
+IP2P_INLINE AnyNetwork OpenedModel::network() const {
+  auto network = load<UNet>(files_->files, files_->load);
+  files_->apply_loras(network);
+  return network;
+}
+
+IP2P_INLINE ModelDiffusion OpenedModel::diffusion() const {
+  return diffusion_of(files_->scheduler, files_->options.numerics);
+}
+
+IP2P_INLINE Editor OpenedModel::editor() const {
+  DualGuidance guidance;
+  guidance.image_scale = files_->settings.image_scale.value_or(guidance.image_scale);
+  guidance.text_scale = files_->settings.text_scale.value_or(guidance.text_scale);
+  return files_->pipeline<Editor>(*this, guidance);
+}
+
+IP2P_INLINE TextToImage OpenedModel::text_to_image() const {
+  return files_->pipeline<TextToImage>(*this, TextGuidance{files_->settings.text_scale.value_or(7.5)});
+}
+
+IP2P_INLINE Inpainter OpenedModel::inpainter() const {
+  return files_->pipeline<Inpainter>(*this, TextGuidance{files_->settings.text_scale.value_or(7.5)});
+}
+
+IP2P_INLINE Editor open_editor(const std::filesystem::path& path, const OpenOptions& options) {
+  return OpenedModel::open(path, options).editor();
+}
+
+IP2P_INLINE TextToImage open_text_to_image(const std::filesystem::path& path, const OpenOptions& options) {
+  return OpenedModel::open(path, options).text_to_image();
+}
+
+IP2P_INLINE Inpainter open_inpainter(const std::filesystem::path& path, const OpenOptions& options) {
+  return OpenedModel::open(path, options).inpainter();
+}
+
+}  // namespace ip2p
+#endif

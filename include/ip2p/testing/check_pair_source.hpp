@@ -1,0 +1,68 @@
+#pragma once
+
+/// \file
+/// The laws of `PairSource`.
+
+#include <ATen/ops/isfinite.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "ip2p/core/sample_random.hpp"
+#include "ip2p/data/edit_pairs.hpp"
+#include "ip2p/testing/law.hpp"
+
+namespace ip2p::testing {
+
+/// Throws `Error` that names the first law of `PairSource` which `source` breaks, over its first `most` pairs, each
+/// with three streams of numbers.
+template <class Source>
+void check_pair_source(Source& source, std::int64_t most = 16) {
+  require_pair_source<Source>();
+  constexpr auto role = "PairSource";
+  const std::int64_t size = source.size();
+  expect_law(size > 0, role, "there is at least one pair", "{}", size);
+  const std::int64_t count = std::min(size, most);
+  const auto get = [&](std::int64_t i, std::uint64_t step) -> EditPair {
+    SampleRandom random(7, step, static_cast<std::uint64_t>(i));
+    return source.get(i, random);
+  };
+  const auto same = [](const at::Tensor& a, const at::Tensor& b) {
+    return a.defined() == b.defined() && (!a.defined() || same_bits(a, b));
+  };
+
+  std::vector<EditPair> pairs;
+  for (std::uint64_t step = 0; step < 3; ++step) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      pairs.push_back(get(i, step));
+      const EditPair& pair = pairs.back();
+      const auto latents = [&](const at::Tensor& x) {
+        return x.defined() && x.dim() == 3 && x.scalar_type() == at::kFloat && x.device().is_cpu() &&
+               x.sizes() == pairs.front().target_mean.sizes();
+      };
+      expect_law(latents(pair.target_mean) && latents(pair.target_logvar), role,
+                 "all pairs have one shape [C,h,w], fp32 on the CPU", "target {} and log variance {} of pair {}",
+                 tensor_text(pair.target_mean), tensor_text(pair.target_logvar), i);
+      expect_law(pair.condition.defined() == pairs.front().condition.defined(), role,
+                 "all pairs have a condition or none has", "pair {} is another than the first", i);
+      expect_law(!pair.condition.defined() || latents(pair.condition), role,
+                 "all pairs have one shape [C,h,w], fp32 on the CPU", "condition {} of pair {}",
+                 tensor_text(pair.condition), i);
+      for (const auto& tensor : {pair.target_mean, pair.target_logvar, pair.condition}) {
+        expect_law(!tensor.defined() || at::isfinite(tensor).all().template item<bool>(), role, "values are finite",
+                   "NaN or infinity in pair {}", i);
+      }
+    }
+  }
+  for (std::size_t n = pairs.size(); n-- > 0;) {
+    const auto i = static_cast<std::int64_t>(n) % count;
+    const EditPair again = get(i, n / static_cast<std::size_t>(count));
+    expect_law(same(again.target_mean, pairs[n].target_mean) && same(again.target_logvar, pairs[n].target_logvar) &&
+                   same(again.condition, pairs[n].condition) && again.instruction == pairs[n].instruction,
+               role, "get is a function of i and the numbers it draws", "pair {} is another when asked again", i);
+  }
+  expect_law(source.size() == size, role, "the number of pairs stays", "{} became {}", size, source.size());
+}
+
+}  // namespace ip2p::testing

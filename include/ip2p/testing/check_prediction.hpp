@@ -1,0 +1,69 @@
+#pragma once
+
+/// \file
+/// The laws of `PredictionPolicy`.
+
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include "ip2p/core/random.hpp"
+#include "ip2p/sampling/denoiser.hpp"
+#include "ip2p/testing/archetypes.hpp"
+#include "ip2p/testing/law.hpp"
+
+namespace ip2p::testing {
+
+/// Throws `Error` that names the first law of `PredictionPolicy` which `prediction` breaks, at noise levels from .02 to
+/// 100.
+template <class Prediction>
+void check_prediction(const Prediction& prediction) {
+  require_prediction_policy<Prediction>();
+  constexpr auto role = "PredictionPolicy";
+  std::vector<double> sigmas;
+  for (int i = 0; i <= 40; ++i) sigmas.push_back(0.02 * std::pow(5000.0, i / 40.0));
+  const at::Tensor x0 = CounterNoise(1).normal({2, 4, 6, 5}, 0);
+  const at::Tensor noise = CounterNoise(2).normal({2, 4, 6, 5}, 0);
+
+  std::vector<Preconditioning> factors;
+  for (const double sigma : sigmas) {
+    const auto [c_in, c_skip, c_out] = prediction.preconditioning(sigma);
+    factors.push_back({c_in, c_skip, c_out});
+    expect_law(std::isfinite(c_in) && std::isfinite(c_skip) && std::isfinite(c_out), role, "factors are finite",
+               "c_in {}, c_skip {}, c_out {} at sigma {}", c_in, c_skip, c_out, sigma);
+    expect_law(c_in != 0.0, role, "the network sees the latents: c_in is not 0", "0 at sigma {}", sigma);
+    expect_law(c_out != 0.0, role, "the estimate needs the network: c_out is not 0", "0 at sigma {}", sigma);
+
+    // What the network is trained to answer, and from that the clean latents again, as `NetworkDenoiser` computes them.
+    const at::Tensor x = x0.add(noise, sigma);
+    const at::Tensor target = x0.to(at::kDouble).sub(x.to(at::kDouble), c_skip).div(c_out).to(at::kFloat);
+    NetworkDenoiser denoiser([&](const at::Tensor&, double) { return target; }, ScheduleArchetype(100.0), prediction);
+    const at::Tensor found = denoiser(x, Step{.count = 1, .sigma = sigma});
+    // Of latents that are kept in fp32 no more than their own rounding can come back.
+    expect_law(close(found, x0, 1e-5 * (1.0 + sigma)), role, "x0 comes back from the training target that is implied",
+               "off by {} at sigma {}", found.sub(x0).abs().max().template item<double>(), sigma);
+  }
+  const Prediction copy(prediction);
+  for (std::size_t i = sigmas.size(); i-- > 0;) {
+    const auto [c_in, c_skip, c_out] = copy.preconditioning(sigmas[i]);
+    expect_law(c_in == factors[i].c_in && c_skip == factors[i].c_skip && c_out == factors[i].c_out, role,
+               "factors are a function of sigma", "others at sigma {} when asked again", sigmas[i]);
+  }
+}
+
+/// As above, and the law that networks are trained to answer what the policy says that they are.
+/// \param target (x0, noise, sigma) -> what a network is trained to answer for x0 + sigma * noise
+template <class Prediction, class Target>
+void check_prediction(const Prediction& prediction, Target&& target) {
+  check_prediction(prediction);
+  const at::Tensor x0 = CounterNoise(1).normal({2, 4, 6, 5}, 0).to(at::kDouble);
+  const at::Tensor noise = CounterNoise(2).normal({2, 4, 6, 5}, 0).to(at::kDouble);
+  for (const double sigma : {0.03, 0.5, 2.0, 14.6}) {
+    const auto [c_in, c_skip, c_out] = prediction.preconditioning(sigma);
+    const at::Tensor expected = target(x0, noise, sigma);
+    expect_law(close(x0.sub(x0.add(noise, sigma), c_skip).div(c_out), expected, 1e-9), "PredictionPolicy",
+               "the training target is the one that is promised", "another one at sigma {}", sigma);
+  }
+}
+
+}  // namespace ip2p::testing

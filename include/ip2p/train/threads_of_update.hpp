@@ -1,0 +1,74 @@
+#pragma once
+
+/// \file
+/// One update's gradients computed by several threads, each with its own part of the batch.
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/train/parameters.hpp"
+
+namespace ip2p::detail {
+
+/// Adds the mean gradient of `count` parts to those of the parameters, as a backward pass does, and returns their mean
+/// loss, a scalar without a graph. Threads share the weights and meet once, at the end; parts are summed in their
+/// order, so that the result does not depend on timing. Throws what a part threw; gradients are undefined then.
+///
+/// \param loss_of called with 0 ... count - 1, each from a thread of its own
+/// \param scaled what the backward pass starts from, made of a part's loss
+inline at::Tensor loss_by_threads(const Parameters& parameters, std::size_t count,
+                                  const std::function<at::Tensor(std::size_t)>& loss_of,
+                                  const std::function<at::Tensor(const at::Tensor&)>& scaled) {
+  std::vector<at::Tensor> losses(count);
+  std::vector<std::vector<at::Tensor>> gradients(count);
+  std::vector<std::exception_ptr> failures(count);
+  const auto work = [&](std::size_t part) {
+    try {
+      const auto loss = loss_of(part);
+      gradients[part] = torch::autograd::grad({scaled(loss)}, parameters.tensors, {}, {}, false, /*allow_unused=*/true);
+      losses[part] = loss.detach();
+    } catch (...) {
+      failures[part] = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t part = 1; part < count; ++part) {
+      threads.emplace_back([&, part] {
+        at::set_num_threads(1);
+        work(part);
+      });
+    }
+    work(0);
+  }
+  for (const auto& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  const at::NoGradGuard no_grad;
+  const double share = 1.0 / static_cast<double>(count);
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    at::Tensor sum;
+    for (auto& parts : gradients) {
+      if (!parts[i].defined()) continue;
+      sum = sum.defined() ? sum.add_(parts[i]) : parts[i];
+    }
+    if (!sum.defined()) continue;
+    sum.mul_(share);
+    auto& gradient = parameters.tensors[i].mutable_grad();
+    gradient = gradient.defined() ? gradient.add_(sum) : sum;
+  }
+  auto total = losses[0].clone();
+  for (std::size_t part = 1; part < count; ++part) total.add_(losses[part]);
+  return total.mul_(share);
+}
+
+}  // namespace ip2p::detail

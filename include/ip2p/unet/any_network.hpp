@@ -1,0 +1,121 @@
+#pragma once
+
+/// \file
+/// A denoising network of any type, chosen at run time.
+
+#include <ATen/ops/index_select.h>
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "ip2p/attention/attention_reference.hpp"
+#include "ip2p/unet/concepts.hpp"
+
+namespace ip2p {
+
+/// Holds any `DenoisingNetwork` by value, itself one. Copies copy what is held (a handle of a model shares its
+/// weights).
+class AnyNetwork {
+ public:
+  /// Takes any network. Implicit, so that it stands wherever one of these is expected.
+  template <class Network>
+  requires(!std::same_as<std::remove_cvref_t<Network>, AnyNetwork>)
+      AnyNetwork(Network network)  // NOLINT(google-explicit-constructor)
+      : held_(std::make_unique<Held<Network>>(std::move(network))) {
+    require_denoising_network<Network>();
+  }
+
+  AnyNetwork(const AnyNetwork& other) : held_(other.held_->clone()) {}
+  AnyNetwork(AnyNetwork&&) noexcept = default;
+  AnyNetwork& operator=(AnyNetwork other) noexcept {
+    held_ = std::move(other.held_);
+    return *this;
+  }
+  ~AnyNetwork() = default;
+
+  [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const {
+    return held_->project_time(timesteps);
+  }
+  [[nodiscard]] ContextProjections project_context(const at::Tensor& context) const {
+    return held_->project_context(context);
+  }
+
+  /// As the network answers. \param rows see `UNet`; a network that does not know them is given the rows one by one
+  template <class Attention>
+  at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                        const Attention& attend, const Step& step, const at::Tensor& rows = {}) const {
+    return held_->evaluate(x, times, texts, AttentionReference(attend), step, rows);
+  }
+
+  [[nodiscard]] std::int64_t in_channels() const { return held_->in_channels(); }
+  [[nodiscard]] at::Device device() const { return held_->device(); }
+  [[nodiscard]] at::ScalarType dtype() const { return held_->dtype(); }
+
+  /// Moves and converts the network's weights, where it can.
+  void to(at::Device device, at::ScalarType dtype) { held_->to(device, dtype); }
+
+  /// The layer that first gives a value that is not finite while `evaluate` runs; empty where the network cannot tell.
+  [[nodiscard]] std::string first_non_finite(const std::function<void()>& evaluate) const {
+    return held_->first_non_finite(evaluate);
+  }
+
+ private:
+  struct Interface {
+    virtual ~Interface() = default;
+    [[nodiscard]] virtual std::unique_ptr<Interface> clone() const = 0;
+    [[nodiscard]] virtual TimeProjections project_time(const at::Tensor& timesteps) const = 0;
+    [[nodiscard]] virtual ContextProjections project_context(const at::Tensor& context) const = 0;
+    [[nodiscard]] virtual at::Tensor evaluate(const at::Tensor& x, const TimeProjections& times,
+                                              const ContextProjections& texts, const AttentionReference& attend,
+                                              const Step& step, const at::Tensor& rows) const = 0;
+    [[nodiscard]] virtual std::int64_t in_channels() const = 0;
+    [[nodiscard]] virtual at::Device device() const = 0;
+    [[nodiscard]] virtual at::ScalarType dtype() const = 0;
+    virtual void to(at::Device device, at::ScalarType dtype) = 0;
+    [[nodiscard]] virtual std::string first_non_finite(const std::function<void()>& evaluate) const = 0;
+  };
+
+  template <class Network>
+  struct Held final : Interface {
+    explicit Held(Network given) : network(std::move(given)) {}
+    [[nodiscard]] std::unique_ptr<Interface> clone() const override { return std::make_unique<Held>(network); }
+    [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const override {
+      return network.project_time(timesteps);
+    }
+    [[nodiscard]] ContextProjections project_context(const at::Tensor& context) const override {
+      return network.project_context(context);
+    }
+    [[nodiscard]] at::Tensor evaluate(const at::Tensor& x, const TimeProjections& times,
+                                      const ContextProjections& texts, const AttentionReference& attend,
+                                      const Step& step, const at::Tensor& rows) const override {
+      if constexpr (requires { network(x, times, texts, attend, step, rows); }) {
+        return network(x, times, texts, attend, step, rows);
+      } else {
+        return network(rows.defined() ? at::index_select(x, 0, rows) : x, times, texts, attend, step);
+      }
+    }
+    [[nodiscard]] std::int64_t in_channels() const override { return network.in_channels(); }
+    [[nodiscard]] at::Device device() const override { return network.device(); }
+    [[nodiscard]] at::ScalarType dtype() const override { return network.dtype(); }
+    void to(at::Device device, at::ScalarType dtype) override {
+      if constexpr (requires { network.to(device, dtype); }) network.to(device, dtype);
+    }
+    [[nodiscard]] std::string first_non_finite(const std::function<void()>& evaluate) const override {
+      if constexpr (requires { network.first_non_finite(evaluate); }) return network.first_non_finite(evaluate);
+      return {};
+    }
+    Network network;
+  };
+
+  std::unique_ptr<Interface> held_;
+};
+static_assert(DenoisingNetwork<AnyNetwork>);
+
+}  // namespace ip2p

@@ -1,0 +1,10 @@
+// The pipelines whose parts are chosen at run time.
+#include "ip2p/pipeline/open_model.hpp"
+
+namespace ip2p {
+template class LatentPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, DualGuidance>;
+template class LatentPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
+template class EditPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, DualGuidance>;
+template class TextToImagePipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
+template class InpaintPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
+}  // namespace ip2p

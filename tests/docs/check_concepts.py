@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Checks docs/reference/concepts.md against the headers.
+
+    check_concepts.py COMPILER FLAGS_FILE ROOT
+
+Every public concept has a section of its name, which begins with the header that declares it or one that includes that;
+the skeleton of the section (its ```cpp blocks) compiles with that header and no other; every type that ships for a
+concept is named in the concept's section.
+"""
+import concurrent.futures
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from extract_blocks import blocks_of  # noqa: E402
+
+# What a type has that ships for a concept. Folders of programs that combine them (pipeline) and of the kit are left out.
+SIGNATURES = {
+    "NoiseSource": r"at::Tensor normal\(at::IntArrayRef",
+    "SchedulePolicy": r"std::vector<double> sigmas\(std::int64_t",
+    "SamplerPolicy": r"at::Tensor sample\(Denoiser&&",
+    "PredictionPolicy": r"Preconditioning preconditioning\(double",
+    "GuidancePolicy": r"at::Tensor combine\(const at::Tensor& stacked",
+    "AttentionPolicy": r"at::Tensor operator\(\)\(const AttentionSite&",
+    "AttentionRecorder": r"void record\(const AttentionSite&",
+    "TokenEdit": r"TokenWeights weights\(std::int64_t",
+    "PairFilter": r"Verdict operator\(\)\(const CandidatePair&",
+    "DenoisingNetwork": r"ContextProjections project_context\(",
+    "TextEncoder": r"at::Tensor encode\(std::span<const std::string>",
+    "ImageCodec": r"at::Tensor encode\(const at::Tensor& images",
+    "LanguageModel": r"std::vector<Completion> complete\(",
+    "HttpTransport": r"HttpResponse post\(",
+    "ModerationPolicy": r"bool allows\(const Triplet&",
+    "Communicator": r"void all_reduce\(const at::Tensor&",
+    "PairSource": r"EditPair get\(std::int64_t",
+    "PictureSource": r"PairPictures get\(std::int64_t",
+    "OptimiserPolicy": r"std::vector<OptimiserState> state\(\) const",
+    "LearningRatePolicy": r"double operator\(\)\(std::int64_t(?: step)?\) const",
+    "ConditioningDropoutPolicy": r"Dropped drop\(double",
+    "LossWeightPolicy": r"double operator\(\)\(double(?: snr)?, const Preconditioning&",
+}
+LEFT_OUT = ("ip2p/testing/",)
+NOT_POLICIES = {
+    "DiscreteSchedule",  # the noise levels of a training, of which schedules choose
+    "ShardedOptimiser",  # divides another optimiser's state
+}
+
+
+def public_texts(root):
+    """By name, as programs include them."""
+    include = root / "include"
+    texts = {}
+    for path in sorted(include.glob("ip2p/**/*.hpp")):
+        name = path.relative_to(include).as_posix()
+        raw = path.read_text()
+        # A namespace ends with an unindented brace, and so do the definitions in it: its own is told by its comment.
+        raw = re.sub(r"^namespace detail \{.*?^\}  // namespace detail$", "", raw, flags=re.MULTILINE | re.DOTALL)
+        texts[name] = re.sub(r"//[^\n]*", "", raw)
+    return texts
+
+
+def types_of(text):
+    """(name, body) of each type that is defined at the outermost level."""
+    return re.findall(r"^(?:class|struct) (\w+)[^;{]*\{\n(.*?)^\};", text, re.MULTILINE | re.DOTALL)
+
+
+def sections_of(page):
+    """Text of each section by its title, and the number of its first line."""
+    sections, title = {}, None
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.startswith("## "):
+            title = line[3:]
+            sections[title] = (number, [])
+        elif title:
+            sections[title][1].append(line)
+    return {title: (number, "\n".join(lines)) for title, (number, lines) in sections.items()}
+
+
+def problems_of(root, page):
+    """What is missing from the page, and the header that each section names."""
+    texts, sections, found, headers = public_texts(root), sections_of(page), [], {}
+    for title, (_, text) in sections.items():
+        named = re.search(r"`(ip2p/[\w/]+\.hpp)`", text)
+        if named:
+            headers[title] = named.group(1)
+    for header, text in texts.items():
+        for concept in re.findall(r"^concept (\w+)", text, re.MULTILINE):
+            if concept not in sections:
+                found.append(f"{header}: expected a section '## {concept}' in {page.name}, found none")
+            elif concept not in headers:
+                found.append(f"{page.name}: {concept}: expected the section to name a header first, found none")
+            elif f"ip2p::{concept}<" not in sections[concept][1]:
+                found.append(f"{page.name}: {concept}: expected a skeleton with a static_assert of the concept")
+    for header, text in texts.items():
+        if header.startswith(LEFT_OUT):
+            continue
+        for name, body in types_of(text):
+            for concept, signature in SIGNATURES.items():
+                if re.search(signature, body) and name not in NOT_POLICIES:
+                    if not re.search(rf"`{name}(?:<[^`]*>)?`", sections.get(concept, (0, ""))[1]):
+                        found.append(f"{header}: expected `{name}` in the section {concept} of {page.name}, found none")
+    return found, headers
+
+
+def main():
+    compiler, flags_file, root = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+    flags = [line for line in pathlib.Path(flags_file).read_text().splitlines() if line]
+    page = root / "docs/reference/concepts.md"
+    found, headers = problems_of(root, page)
+    starts = sorted((number, title) for title, (number, _) in sections_of(page).items())
+    units = {}
+    for start, word, lines in blocks_of(page):
+        title = max(entry for entry in starts if entry[0] < start)[1]
+        if word == "fragment" or title not in headers:
+            continue
+        unit = units.setdefault(headers[title], [])
+        unit += [f"namespace section_{start} {{", f'#line {start} "{page.name}"', *lines, "}"]
+
+    def compile_unit(entry):
+        header, lines = entry
+        with tempfile.TemporaryDirectory() as folder:
+            source = pathlib.Path(folder) / "skeleton.cpp"
+            source.write_text("\n".join([f"#include <{header}>", *lines]) + "\n")
+            command = [compiler, *flags, "-fsyntax-only", "-fdiagnostics-color=never", str(source)]
+            result = subprocess.run(command, capture_output=True, text=True)
+        return [] if result.returncode == 0 else [f"with {header} alone:\n{result.stderr}"]
+
+    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for problems in pool.map(compile_unit, units.items()):
+            found += problems
+    print("\n".join(found) if found else f"{len(headers)} sections, {len(units)} headers")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

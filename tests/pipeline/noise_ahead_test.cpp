@@ -1,0 +1,55 @@
+#include "ip2p/pipeline/noise_ahead.hpp"
+
+#include <ATen/ops/equal.h>
+
+#include <vector>
+
+#include "ip2p/testing/check_noise.hpp"
+#include "support/catch.hpp"
+
+namespace {
+
+using namespace ip2p;
+
+/// Counts the draws that it was asked for.
+struct CountedNoise {
+  TorchNoise noise{3};
+  std::vector<std::int64_t> draws = {};
+  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
+    draws.push_back(draw);
+    return noise.normal(shape, draw);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("Noise drawn ahead has the bits of noise drawn step by step", "[pipeline]") {
+  constexpr std::int64_t steps = 7;
+  for (const std::int64_t block : {1, 2, 3, 64}) {
+    CountedNoise source;
+    TorchNoise plain(3);
+    NoiseAhead ahead(source, steps, at::kCPU, block);
+    CHECK(at::equal(ahead.normal({2, 3}, 0), plain.normal({2, 3}, 0)));
+    for (std::int64_t draw = 1; draw <= steps; ++draw) {
+      CHECK(at::equal(ahead.normal({2, 3}, draw), plain.normal({2, 3}, draw)));
+    }
+    CHECK(source.draws.size() == steps + 1);  // none beyond the run's last
+  }
+  CountedNoise at_once;
+  NoiseAhead ahead(at_once, steps, at::kCPU, 64);
+  static_cast<void>(ahead.normal({2, 3}, 1));
+  CHECK(at_once.draws.size() == steps);
+}
+
+TEST_CASE("Draws out of order and of another shape go to the source itself", "[pipeline]") {
+  CountedNoise source;
+  NoiseAhead ahead(source, 4, at::kCPU, 2);
+  static_cast<void>(ahead.normal({2, 3}, 3));
+  CHECK(source.draws == std::vector<std::int64_t>{3});
+  static_cast<void>(ahead.normal({2, 3}, 1));
+  CHECK(source.draws == std::vector<std::int64_t>{3, 1, 2});
+  CHECK(ahead.normal({4, 3}, 2).sizes() == at::IntArrayRef({4, 3}));
+  CHECK(source.draws.back() == 2);
+  static_cast<void>(ahead.normal({2, 3}, 9));
+  CHECK(source.draws.back() == 9);
+}

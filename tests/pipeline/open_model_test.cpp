@@ -1,0 +1,157 @@
+#include "ip2p/pipeline/open_model.hpp"
+
+#include <ATen/ops/equal.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "ip2p/codec/identity_codec.hpp"
+#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/pipeline/load.hpp"
+#include "ip2p/text/clip_text_encoder.hpp"
+#include "ip2p/unet/unet.hpp"
+#include "pipeline/tiny_models.hpp"
+#include "support/catch.hpp"
+#include "support/paths.hpp"
+
+namespace {
+
+using namespace ip2p;
+using namespace ip2p::testing;
+
+const OpenOptions on_cpu{.device = at::kCPU, .dtype = at::kFloat};
+const RunSettings three_steps{.steps = 3, .seed = 5, .resolution = 64};
+
+/// A copy of the tiny model whose JSON files may be changed.
+class ChangedModel {
+ public:
+  ChangedModel() : folder_(std::filesystem::temp_directory_path() / "ip2p-open-model-test") {
+    std::filesystem::remove_all(folder_);
+    std::filesystem::copy(fixture("pipeline/fixtures/tiny-ip2p"), folder_, std::filesystem::copy_options::recursive);
+  }
+  ~ChangedModel() { std::filesystem::remove_all(folder_); }
+  ChangedModel(const ChangedModel&) = delete;
+  ChangedModel& operator=(const ChangedModel&) = delete;
+
+  template <class Change>
+  void change(const std::string& file, Change&& change) {
+    nlohmann::json json;
+    std::ifstream(folder_ / file) >> json;
+    change(json);
+    std::ofstream(folder_ / file) << json.dump(1);
+  }
+  [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  std::filesystem::path folder_;
+};
+
+}  // namespace
+
+TEST_CASE("open_editor gives the bits of the pipeline that is composed by hand", "[pipeline]") {
+  const auto files = tiny_files();
+  const EditPipeline composed{load<ClipTextEncoder>(files), load<KlAutoencoder>(files), load<UNet>(files),
+                              diffusion_of(files)};
+  const std::vector<Image> photos{tiny_photo()};
+  const std::vector<std::string> prompts{"make it snowy"};
+  const auto expected = composed.run(photos, prompts, three_steps);
+  const auto editor = open_editor(fixture("pipeline/fixtures/tiny-ip2p"), on_cpu);
+  const auto found = editor.run(photos, prompts, three_steps);
+  CHECK(at::equal(found.latents, expected.latents));
+  CHECK((found.images == expected.images));
+  CHECK(editor.sampler.name() == EulerAncestral::name);
+  CHECK(editor.diffusion.schedule.name() == LogLinearSigmas::name);
+  CHECK(*editor.completed().steps == 100);
+  CHECK_FALSE(editor.completed().resolution.has_value());
+
+  // Low memory: the parts come and go, the tokenizer and the picture stay.
+  auto frugal_options = on_cpu;
+  frugal_options.low_memory = true;
+  const auto frugal = open_editor(fixture("pipeline/fixtures/tiny-ip2p"), frugal_options);
+  const auto near = frugal.run(photos, prompts, three_steps);
+  CHECK((near.latents - expected.latents).abs().max().item<double>() <
+        0.02 * expected.latents.abs().max().item<double>());
+}
+
+TEST_CASE("An opened model brings its noise, its prediction and its recommendations", "[pipeline]") {
+  ChangedModel model;
+  model.change("scheduler/scheduler_config.json", [](auto& json) {
+    json["prediction_type"] = "v_prediction";
+    json["beta_end"] = 0.02;
+  });
+  model.change("model_index.json", [](auto& json) {
+    json["_ip2p_settings"] = {
+        {"steps", 4}, {"resolution", 64}, {"image_scale", 1.25}, {"text_scale", 3}, {"sampler", "euler"}};
+  });
+  const auto opened = OpenedModel::open(model.folder(), on_cpu);
+  const auto editor = opened.editor();
+  CHECK(editor.diffusion.prediction.type == PredictionType::v_prediction);
+  CHECK(editor.guidance.image_scale == 1.25);
+  CHECK(editor.guidance.text_scale == 3.0);
+  CHECK(editor.sampler.name() == Euler::name);
+  const auto settings = editor.completed({.seed = 7});
+  CHECK(*settings.steps == 4);
+  CHECK(*settings.resolution == 64);
+  CHECK(settings.seed == 7);
+  CHECK(*editor.completed({.steps = 9}).steps == 9);
+  CHECK(editor.diffusion.schedule.sigmas(4).front() ==
+        DiscreteSchedule(TrainingNoise{.beta_end = 0.02}).training_sigmas().back());
+
+  // Silence means what the model recommends, and a wrong prediction would be another picture.
+  const auto silent = editor(tiny_photo(), "make it snowy", {.seed = 7});
+  CHECK(silent == editor(tiny_photo(), "make it snowy", {.steps = 4, .seed = 7, .resolution = 64}));
+  auto wrong = editor;
+  wrong.diffusion.prediction.type = PredictionType::epsilon;
+  CHECK_FALSE(wrong(tiny_photo(), "make it snowy", {.seed = 7}) == silent);
+
+  auto as_diffusers = on_cpu;
+  as_diffusers.numerics = Numerics::diffusers;
+  const auto other = open_editor(model.folder(), as_diffusers);
+  CHECK(other.diffusion.schedule.name() == LinearSigmas::name);
+  CHECK(*other.completed().numerics == Numerics::diffusers);
+}
+
+TEST_CASE("An empty instruction gives the fitted photograph back in released numerics", "[pipeline]") {
+  const auto editor = open_editor(fixture("pipeline/fixtures/tiny-ip2p"), on_cpu);
+  const auto photo = tiny_photo(100, 80);
+  const auto fitted = tensor_to_images(editor.prepare({&photo, 1}, three_steps), Rounding::nearest).front();
+  CHECK(editor(photo, "", three_steps) == fitted);
+  const std::vector<std::string> mixed{"make it snowy", ""};
+  const auto both = editor.run({&photo, 1}, mixed, three_steps);
+  CHECK(both.images[1] == fitted);
+  CHECK_FALSE(both.images[0] == fitted);
+  CHECK(at::equal(both.latents[1], editor.run({&photo, 1}, {&mixed[1], 1}, three_steps).latents[0]));
+  auto sampled = three_steps;
+  sampled.numerics = Numerics::diffusers;
+  CHECK_FALSE(editor(tiny_photo(), "", sampled) == tiny_photo());
+}
+
+TEST_CASE("What does not fit is said by the model's name", "[pipeline]") {
+  CHECK_THROWS_WITH(open_text_to_image(fixture("pipeline/fixtures/tiny-ip2p"), on_cpu),
+                    Contains("tiny-ip2p: TextToImagePipeline: expected a UNet with 4 input channels, found 8"));
+  CHECK_THROWS_WITH(open_editor("no such model"), Contains("'no such model'"));
+  ChangedModel model;
+  model.change("model_index.json", [](auto& json) { json["_ip2p_settings"] = {{"steps", "many"}}; });
+  CHECK_THROWS_WITH(OpenedModel::open(model.folder(), on_cpu),
+                    Contains("_ip2p_settings: steps: expected a whole number, found \"many\""));
+}
+
+TEST_CASE("Parts of any type stand where a pipeline takes parts that are chosen at run time", "[pipeline]") {
+  const auto opened = OpenedModel::open(fixture("pipeline/fixtures/tiny-ip2p"), on_cpu);
+  CHECK(opened.length("make it snowy").limit == 75);
+  CHECK(opened.length("make it snowy").tokens > 0);
+  CHECK(opened.tokens("make it snowy").words().size() == 3);
+  // A codec without weights, variance or place of its own.
+  AnyCodec codec{IdentityCodec{}};
+  codec.to(at::kCPU, at::kFloat);
+  codec.compute_in(at::kFloat);
+  const auto picture = at::rand({1, 3, 4, 4});
+  CHECK(at::equal(codec.encode(picture), picture));
+  CHECK(at::equal(codec.encode_moments(picture).sample(at::randn({1, 3, 4, 4})), picture));
+  CHECK(codec.first_non_finite([] {}).empty());
+  const AnyCodec copy = codec;
+  CHECK(copy.latent_channels() == codec.latent_channels());
+}
