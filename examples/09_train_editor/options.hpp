@@ -76,6 +76,12 @@ inline void add_options(CLI::App& app, Options& o) {
   pictures->add_option("--resize-largest", o.augmentation.largest, "greatest length of the shorter side")
       ->capture_default_str()
       ->check(count(8));
+  pictures
+      ->add_option("--resize-shape", o.augmentation.shape,
+                   "kept: proportions stay; square: both sides get the length, as in the released program")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, ip2p::PairShape>{{"kept", ip2p::PairShape::kept}, {"square", ip2p::PairShape::square}}))
+      ->default_str("kept");
   pictures->add_option("--mirror", o.augmentation.mirror, "share of mirrored pairs")
       ->capture_default_str()
       ->check(number(0, 1));

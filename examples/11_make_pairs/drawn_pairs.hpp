@@ -89,7 +89,7 @@ class PairDrawer {
     drawn_ += static_cast<std::int64_t>(samples.size());
     sound_ = sound_ || !result.pairs.empty();
     ip2p::require(sound_, "prompt {}: expected pictures, found none: {}", prompt, problem_);
-    result.selection = select(result.pairs);
+    result.selection = select(result.pairs, result.samples);
     if (const auto lost = static_cast<std::int64_t>(samples.size() - result.pairs.size()); lost > 0) {
       counts.judged += lost;
       counts.rejected["no picture"] = lost;
@@ -142,8 +142,13 @@ class PairDrawer {
     return pairs;
   }
 
-  [[nodiscard]] ip2p::PairSelection select(std::span<const ip2p::CandidatePair> pairs) const {
-    if (!o_.no_filter) return ip2p::keep_best(pairs, filter_of(o_), o_.keep);
+  [[nodiscard]] ip2p::PairSelection select(std::span<const ip2p::CandidatePair> pairs,
+                                           std::span<const ip2p::PairSample> samples) const {
+    if (!o_.no_filter) {
+      std::vector<std::uint64_t> seeds;
+      for (const auto& sample : samples) seeds.push_back(sample.seed);
+      return ip2p::keep_best(pairs, filter_of(o_), o_.keep, seeds);
+    }
     ip2p::PairSelection all;
     for (std::size_t i = 0; i < pairs.size(); ++i) all.kept.push_back(i);
     all.counts.judged = all.counts.kept = static_cast<std::int64_t>(pairs.size());

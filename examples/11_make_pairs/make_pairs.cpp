@@ -3,7 +3,6 @@
 //
 //   make_pairs --triplets triplets.jsonl --model stable-diffusion-v1-5 --clip clip-vit-large-patch14 --out dataset
 
-#include <ATen/DeviceAccelerator.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,6 +19,7 @@
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/language/triplets.hpp"
+#include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/environment.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/open_model.hpp"
@@ -50,12 +50,6 @@ void check_folder(const fs::path& folder) {
   }
   const int code = access(path.c_str(), W_OK | X_OK) == 0 ? 0 : errno;
   ip2p::require(code == 0, "cannot write into the folder '{}': {}", path.string(), ip2p::detail::errno_text(code));
-}
-
-/// Each process of a machine takes a GPU of its own, as far as there are.
-std::string device_for(const std::string& wanted, const ip2p::ProcessPlace& place) {
-  if ((wanted != "auto" && wanted != "cuda") || !at::hasCUDA()) return wanted;
-  return fmt::format("cuda:{}", place.local_rank % at::accelerator::deviceCount());
 }
 
 /// What the set depends on: the options, and what the files hold, wherever they are.
@@ -95,7 +89,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   const auto triplets = ip2p::read_triplets(o.triplets);
   ip2p::require(!triplets.empty(), "{}: expected triplets, found none", o.triplets.string());
   const auto place = ip2p::place_in_environment();
-  o.model.device = device_for(o.model.device, place);
+  o.model.device = ip2p::device_for(o.model.device, place).str();
   const auto model = example::open_model(o.model);
   auto pipeline = text_to_image(o, model);
   const auto clip_files = ip2p::ModelFiles::open(o.clip);

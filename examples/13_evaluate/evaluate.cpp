@@ -20,7 +20,6 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include "ip2p/core/device.hpp"
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/evaluate/bootstrap.hpp"
 #include "ip2p/evaluate/edit_set.hpp"
@@ -31,6 +30,7 @@
 #include "ip2p/evaluate/sweep_table.hpp"
 #include "ip2p/io/journal_file.hpp"
 #include "ip2p/io/model_files.hpp"
+#include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/environment.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/vision/clip.hpp"
@@ -153,9 +153,7 @@ void write_report(const Options& o, const std::vector<Named>& clips, const std::
 int run(Options o, const example::Interrupt& interrupt) {
   if (o.threads > 0) at::set_num_threads(o.threads);
   const auto place = ip2p::place_in_environment();
-  if (place.size > 1 && (o.device == "auto" || o.device == "cuda") && at::hasCUDA()) {
-    o.device = fmt::format("cuda:{}", place.local_rank);
-  }
+  o.device = ip2p::device_for(o.device, place).str();
   const auto clips = named_paths(o.clips, "--clip");
   Workshop shop{o, named_paths(o.models, "--model"), clips, interrupt.token()};
   const auto edits = open_edits(o, shop.numerics());

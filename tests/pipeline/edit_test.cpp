@@ -9,6 +9,7 @@
 #include <set>
 #include <stop_token>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "ip2p/codec/kl_autoencoder.hpp"
@@ -86,6 +87,28 @@ TEST_CASE("A second edit with the same pipeline gives the same picture", "[pipel
   CHECK(edit(tiny_photo(), "make it snowy", quick_edit) == first);
   CHECK(first.width == 64);
   CHECK_FALSE(edit(tiny_photo(), "turn it into a sketch", quick_edit) == first);
+}
+
+TEST_CASE("Pipelines over the same weights give, in two threads, the bits that each gives alone", "[pipeline]") {
+  const std::vector<Image> photos{tiny_photo(), tiny_photo(128, 64, 3)};
+  const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
+  const auto run = [&](const auto& pipeline, std::size_t i) {
+    return pipeline.run({&photos[i], 1}, {&prompts[i], 1}, quick_edit).latents;
+  };
+  const auto alone = tiny_pipeline();
+  const at::Tensor expected[] = {run(alone, 0), run(alone, 1)};
+  for (int round = 0; round < 20; ++round) {
+    // Weights of a fresh model are packed in the first calls, here by both threads at once.
+    const auto first = tiny_pipeline();
+    const auto second = first;
+    at::Tensor found[2];
+    {
+      const std::jthread one([&] { found[0] = run(first, 0); });
+      const std::jthread other([&] { found[1] = run(second, 1); });
+    }
+    CHECK(at::equal(found[0], expected[0]));
+    CHECK(at::equal(found[1], expected[1]));
+  }
 }
 
 TEST_CASE("A batch equals its pictures edited one by one", "[pipeline]") {
