@@ -42,7 +42,8 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   // As published where nothing else is asked for, whatever the model recommends: sampler and timesteps belong together.
   const auto published = ip2p::ddim_schedule(model.scheduler());
   pipeline.diffusion.schedule = published;
-  pipeline.sampler = ip2p::Ddim{.final_sigma = ip2p::lowest_trained_sigma(published)};
+  // Another schedule has a last level of its own, below which there is nothing to step to.
+  pipeline.sampler = ip2p::Ddim{.final_sigma = r.schedule.empty() ? ip2p::lowest_trained_sigma(published) : 0.0};
   example::configure(pipeline, r, model);
   example::ProgressBar bar(stderr);
   auto settings = pipeline.completed(example::settings_of(r, example::watched(bar, interrupt)));

@@ -60,13 +60,13 @@ done
 draws 136 72 two.png text_to_image "${text[@]}" --count 2
 draws 96 104 large.png text_to_image "${text[@]}" --enlarge 1.5
 draws 208 72 walk.png text_to_image "${text[@]}" --walk-to 9 --frames 3
-# Noise levels and noise reach every way to draw.
+# Noise levels and noise reach every way to draw. (Two steps of any schedule have the same levels.)
 for way in "--enlarge 1.5" "--walk-to 9 --frames 3"; do
   # shellcheck disable=SC2086
-  run 0 text_to_image --out plain.png --device cpu --dtype fp32 "${text[@]}" $way
+  run 0 text_to_image --out plain.png --device cpu --dtype fp32 "${text[@]}" --steps 4 $way
   for other in "--schedule karras" "--noise counter"; do
     # shellcheck disable=SC2086
-    run 0 text_to_image --out changed.png --device cpu --dtype fp32 "${text[@]}" $way $other
+    run 0 text_to_image --out changed.png --device cpu --dtype fp32 "${text[@]}" --steps 4 $way $other
     differ plain.png changed.png
   done
 done
