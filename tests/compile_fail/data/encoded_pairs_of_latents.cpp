@@ -1,7 +1,7 @@
 // Through the class that uses it, too, the sentence comes first.
 // expect-error: ip2p: PosteriorCodec needs `encode_moments\(Tensor\) const` whose result has tensors `mean` and `logvar`; see docs/reference/concepts.md#posteriorcodec
 // expect-lines: 18
-// expect-lines-clang: 20
+// expect-lines-clang: 30
 #include <ip2p/data/encoded_pairs.hpp>
 
 struct Moments {

@@ -1,6 +1,6 @@
 // The combinator itself, not only the function that it calls, must begin with the sentence.
 // expect-error: ip2p: GuidancePolicy needs `Tensor combine\(const Tensor& stacked, const Step&\) const`
-// expect-lines-clang: 40
+// expect-lines-clang: 52
 #include <span>
 
 #include "ip2p/guidance/guided.hpp"

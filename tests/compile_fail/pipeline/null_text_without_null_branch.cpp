@@ -16,7 +16,7 @@ struct Pipeline {
 #else
   ip2p::NoGuidance guidance;
 #endif
-  ip2p::SchedulerConfig scheduler;
+  ip2p::Diffusion<ip2p::LinearSigmas, ip2p::EpsPrediction> diffusion;
   const Network& unet() const;
   ip2p::Conditioning encode_text(std::span<const std::string> prompts, const std::string& negative) const;
 };
