@@ -1,7 +1,7 @@
 // Through the class that uses it, too, the sentence comes first.
 // expect-error: ip2p: PredictionPolicy needs `Preconditioning preconditioning\(double sigma\) const` and a copy constructor; see docs/reference/concepts.md#predictionpolicy
 // expect-lines: 15
-// expect-lines-clang: 20
+// expect-lines-clang: 32
 #include <ip2p/sampling/denoiser.hpp>
 
 struct Schedule {

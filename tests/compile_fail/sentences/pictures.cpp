@@ -3,7 +3,7 @@
 // expect-each: ip2p: PictureSource needs `std::int64_t size\(\)` and `PairPictures get\(.*; see docs/reference/concepts.md#picturesource
 // expect-each: ip2p: NamedPictureSource needs `PairChoice choose\(std::int64_t i, SampleRandom&\)`, .*; see docs/reference/concepts.md#namedpicturesource
 // expect-lines: 45
-// expect-lines-clang: 30
+// expect-lines-clang: 40
 #include <ip2p/data/encoded_pairs.hpp>
 
 #ifdef IP2P_CORRECTED

@@ -7,7 +7,7 @@
 // expect-each: ip2p: PairFilter must be copyable; see docs/reference/concepts.md#pairfilter
 // expect-each: ip2p: PairFilter needs its cost as `static constexpr FilterCost cost
 // expect-lines: 95
-// expect-lines-clang: 60
+// expect-lines-clang: 145
 #include <ip2p/filter/concepts.hpp>
 #include <ip2p/guidance/concepts.hpp>
 #include <ip2p/sampling/denoiser.hpp>

@@ -13,7 +13,7 @@
 // expect-each: ip2p: Communicator needs `void broadcast\(const Tensor& tensor, std::int64_t root\) const
 // expect-each: ip2p: Communicator needs `void barrier\(\) const
 // expect-lines: 170
-// expect-lines-clang: 100
+// expect-lines-clang: 195
 #include <ip2p/data/edit_pairs.hpp>
 #include <ip2p/parallel/concepts.hpp>
 #include <ip2p/train/dropout.hpp>
