@@ -1,6 +1,6 @@
 // expect-error: ip2p: ConditioningDropoutPolicy needs `Dropped drop\(double u\) const`
 #include <ip2p/train/diffusion_loss.hpp>
-#include <ip2p/unet/unet.hpp>
+#include "network.hpp"
 
 struct Pairs {
   std::int64_t size();
@@ -15,6 +15,6 @@ struct Dropout {
 #endif
 };
 
-void use(const ip2p::UNet& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
+void use(const Network& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
   const ip2p::DiffusionLoss loss(unet, encode, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{}, {}, Dropout{});
 }

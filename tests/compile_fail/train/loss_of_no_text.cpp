@@ -1,6 +1,6 @@
 // expect-error: ip2p: DiffusionLoss needs a TextEncoder, or a function `Tensor\(std::span<const std::string>\)`
 #include <ip2p/train/diffusion_loss.hpp>
-#include <ip2p/unet/unet.hpp>
+#include "network.hpp"
 
 struct Pairs {
   std::int64_t size();
@@ -13,6 +13,6 @@ struct Text {
 #endif
 };
 
-void use(const ip2p::UNet& unet, Pairs& pairs) {
+void use(const Network& unet, Pairs& pairs) {
   const ip2p::DiffusionLoss loss(unet, Text{}, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{}, {.batch = 4});
 }

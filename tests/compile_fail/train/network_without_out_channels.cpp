@@ -1,6 +1,6 @@
 // expect-error: ip2p: TrainableNetwork needs `in_channels\(\)`, `out_channels\(\)`, `device\(\)`, `module\(\)`
 #include <ip2p/train/diffusion_loss.hpp>
-#include <ip2p/unet/unet.hpp>
+#include <ip2p/unet/concepts.hpp>
 
 struct Pairs {
   std::int64_t size();
@@ -13,7 +13,10 @@ struct Network {
   std::int64_t out_channels() const;
 #endif
   at::Device device() const;
-  torch::nn::Module& module() const;
+  struct Layers {
+    std::vector<at::Tensor> parameters() const;
+  };
+  Layers& module() const;
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) const;
 };
 

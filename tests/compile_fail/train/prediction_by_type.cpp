@@ -1,6 +1,6 @@
 // expect-error: ip2p: PredictionPolicy needs `Preconditioning preconditioning\(double sigma\) const`
 #include <ip2p/train/diffusion_loss.hpp>
-#include <ip2p/unet/unet.hpp>
+#include "network.hpp"
 
 struct Pairs {
   std::int64_t size();
@@ -13,6 +13,6 @@ const ip2p::AnyPrediction prediction{ip2p::PredictionType::sample};
 const auto prediction = ip2p::PredictionType::sample;
 #endif
 
-void use(const ip2p::UNet& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
+void use(const Network& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
   const ip2p::DiffusionLoss loss(unet, encode, pairs, ip2p::UniformTimesteps{}, prediction);
 }

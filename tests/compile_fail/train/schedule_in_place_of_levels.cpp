@@ -1,6 +1,6 @@
 // expect-error: ip2p: TrainingLevelsPolicy needs `TrainingLevel draw\(SampleRandom& random\) const`
 #include <ip2p/train/diffusion_loss.hpp>
-#include <ip2p/unet/unet.hpp>
+#include "network.hpp"
 
 struct Pairs {
   std::int64_t size();
@@ -13,6 +13,6 @@ const ip2p::UniformTimesteps levels{ip2p::DiscreteSchedule{}};
 const ip2p::DiscreteSchedule levels;
 #endif
 
-void use(const ip2p::UNet& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
+void use(const Network& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
   const ip2p::DiffusionLoss loss(unet, encode, pairs, levels, ip2p::EpsPrediction{});
 }

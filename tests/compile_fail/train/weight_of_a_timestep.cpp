@@ -1,6 +1,6 @@
 // expect-error: ip2p: LossWeightPolicy needs `double operator\(\)\(double snr, const Preconditioning& prediction\) const`
 #include <ip2p/train/diffusion_loss.hpp>
-#include <ip2p/unet/unet.hpp>
+#include "network.hpp"
 
 struct Pairs {
   std::int64_t size();
@@ -15,7 +15,7 @@ struct Weight {
 #endif
 };
 
-void use(const ip2p::UNet& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
+void use(const Network& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
   const ip2p::DiffusionLoss loss(unet, encode, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{}, {},
                                  ip2p::NoDropout{}, Weight{});
 }
