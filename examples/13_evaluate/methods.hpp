@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/any_noise.hpp"
 #include "ip2p/evaluate/run_sweep.hpp"
 #include "ip2p/evaluate/sweep.hpp"
 #include "ip2p/io/model_files.hpp"
@@ -30,6 +31,7 @@
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
 #include "ip2p/pipeline/sdedit.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
+#include "ip2p/schedule/any_schedule.hpp"
 #include "ip2p/text2live/text2live.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "options.hpp"
@@ -133,13 +135,22 @@ at::Tensor decoded(const Pipeline& pipeline, const at::Tensor& latents) {
   return picture;
 }
 
+/// Sampler, noise levels and noise of a point. Pipelines are shared by curves, so each point sets all of them.
+template <class Pipeline>
+ip2p::AnyNoise configure(Pipeline& pipeline, const Model& model, const ip2p::EditSettings& s, std::uint64_t seed) {
+  pipeline.sampler = ip2p::AnySampler::named(s.text("sampler"));
+  const auto schedule = s.text("schedule");
+  pipeline.diffusion.schedule = schedule == "default" ? model.opened.diffusion().schedule
+                                                      : ip2p::AnySchedule::named(schedule, model.opened.scheduler());
+  return ip2p::AnyNoise::named(s.text("noise"), {seed});
+}
+
 /// InstructPix2Pix.
 inline ip2p::EditMethod instruct(Workshop& shop) {
   return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
     auto& editor = shop.editor(s.text("model"));
-    editor.sampler = ip2p::AnySampler::named(s.text("sampler"));
     editor.guidance = {.image_scale = s.number("image-scale"), .text_scale = s.number("text-scale")};
-    ip2p::TorchNoise noise(edit.seed);
+    auto noise = configure(editor, *shop.model(s.text("model")), s, edit.seed);
     return decoded(
         editor, editor.sample(edit.photograph, {&edit.words.instruction, 1}, shop.settings(s.count("steps")), noise));
   };
@@ -149,10 +160,9 @@ inline ip2p::EditMethod instruct(Workshop& shop) {
 inline ip2p::EditMethod sdedit(Workshop& shop) {
   return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
     auto& painter = shop.painter(s.text("model"));
-    painter.sampler = ip2p::AnySampler::named(s.text("sampler"));
     painter.guidance = {.text_scale = s.number("text-scale")};
     const auto settings = shop.settings(s.count("steps"));
-    ip2p::TorchNoise noise(edit.seed);
+    auto noise = configure(painter, *shop.model(s.text("model")), s, edit.seed);
     const auto shape = painter.latent_shape(1, {.width = edit.photograph.size(3), .height = edit.photograph.size(2)});
     const auto clean = painter.clean_latents(edit.photograph, noise.normal(shape, *settings.steps + 1));
     return decoded(
@@ -227,10 +237,22 @@ struct MethodKind {
 inline const std::vector<MethodKind>& methods() {
   static const std::vector<MethodKind> all{
       {"instruct",
-       {{"model", ""}, {"image-scale", "1.5"}, {"text-scale", "7.5"}, {"steps", "100"}, {"sampler", "euler-ancestral"}},
+       {{"model", ""},
+        {"image-scale", "1.5"},
+        {"text-scale", "7.5"},
+        {"steps", "100"},
+        {"sampler", "euler-ancestral"},
+        {"schedule", "default"},
+        {"noise", "torch"}},
        instruct},
       {"sdedit",
-       {{"model", ""}, {"strength", "0.6"}, {"text-scale", "7.5"}, {"steps", "50"}, {"sampler", "ddim"}},
+       {{"model", ""},
+        {"strength", "0.6"},
+        {"text-scale", "7.5"},
+        {"steps", "50"},
+        {"sampler", "ddim"},
+        {"schedule", "default"},
+        {"noise", "torch"}},
        sdedit},
       {"prompt-to-prompt",
        {{"model", ""},

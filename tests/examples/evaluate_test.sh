@@ -58,7 +58,7 @@ sed 's/^grid/gird/' both.toml > misspelt.toml
 run 2 --config misspelt.toml --out out
 says "gird"
 wrong 1 "expected a method among instruct, sdedit, prompt-to-prompt, text2live, input, noise" --curve "text2image"
-wrong 1 "curve 'sdedit': sdedit: expected settings among model, sampler, steps, strength, text-scale, found 'scale'" \
+wrong 1 "curve 'sdedit': sdedit: expected settings among model, noise, sampler, schedule, steps, strength, text-scale, found 'scale'" \
   --curve "sdedit model=sd scale=1"
 wrong 1 "curve 'sdedit': model: expected one of editor, sd, found ''" --curve "sdedit strength=0.5"
 wrong 1 "expected a text-to-image model, found an InstructPix2Pix model" --curve "sdedit model=editor"
