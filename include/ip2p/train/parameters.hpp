@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
@@ -26,7 +27,7 @@ struct Parameters {
   std::vector<at::Tensor> tensors;  ///< Leaves that ask for gradients, fp32.
 
   /// Adds every parameter of `module` as "<prefix>.<name>" and makes it ask for gradients; what was frozen is thawed.
-  Parameters& add(torch::nn::Module& module, std::string_view prefix) {
+  Parameters& add(torch::nn::Module& module, std::string_view prefix) & {
     for (auto* layer : detail::frozen_layers(module)) layer->thaw();
     for (auto& item : module.named_parameters()) {
       item.value().set_requires_grad(true);
@@ -39,7 +40,7 @@ struct Parameters {
   /// The same for what holds a module: a `UNet`, a `ClipTextModel`, a network of one's own. Named by the name of its
   /// component ("unet") where it has one.
   template <class Model>
-  Parameters& add(const Model& model) requires requires {
+  Parameters& add(const Model& model) & requires requires {
     model.module();
     std::string_view(Model::component);
   }
@@ -48,7 +49,7 @@ struct Parameters {
   /// Adds a LoRA that `new_lora` or `apply_lora` hung on its models, under its tensors' names, and makes it ask for
   /// gradients. The models' own weights are added by nobody.
   template <class Lora>
-  Parameters& add(const Lora& lora) requires requires {
+  Parameters& add(const Lora& lora) & requires requires {
     lora.tensors();
   }
   {
@@ -58,6 +59,13 @@ struct Parameters {
       names.push_back(name);
     }
     return *this;
+  }
+
+  /// The same on a temporary, which is moved out: `for (auto& t : Parameters().add(unet).tensors)` reads what lives.
+  template <class... Added>
+  [[nodiscard]] Parameters add(Added&&... added) && {
+    add(std::forward<Added>(added)...);
+    return std::move(*this);
   }
 
   [[nodiscard]] std::size_t size() const { return tensors.size(); }
