@@ -384,7 +384,7 @@ TEST_CASE("Dropout empties instructions and zeroes conditions, nothing else", "[
   CHECK(both == Approx(20).margin(13));
 }
 
-TEST_CASE("Shards of a batch are the batch", "[train]") {
+TEST_CASE("Parts of a batch are the batch", "[train]") {
   FewPairs pairs;
   const DiffusionLoss loss(tiny_unet(), encode, pairs, UniformTimesteps{}, EpsPrediction{}, prediction(),
                            ConditioningDropout{});
@@ -394,7 +394,7 @@ TEST_CASE("Shards of a batch are the batch", "[train]") {
   CHECK(at::cat({first.input, second.input}).equal(whole.input));
   CHECK(at::cat({first.wanted, second.wanted}).equal(whole.wanted));
   CHECK(at::cat({first.timesteps, second.timesteps}).equal(whole.timesteps));
-  CHECK_THROWS_WITH(loss.batch(1, 0, 3), Catch::Contains("multiple of 3 shards"));
+  CHECK_THROWS_WITH(loss.batch(1, 0, 3), Catch::Contains("multiple of 3 parts"));
 }
 
 TEST_CASE("With zeroed branches a UNet predicts nothing, so that the first loss is the noise's power", "[train]") {
