@@ -13,6 +13,7 @@
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/trainer.hpp"
+#include "ip2p/unet/checkpoint_gradients.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "support/model.hpp"
 #include "support/settings.hpp"
@@ -54,7 +55,7 @@ struct RandomLatents {
 template <PairSource Source>
 void measure(benchmark::State& state, const ModelFiles& files, Source& pairs) {
   const auto unet = load<UNet>(files, {.inference = false});
-  unet.checkpoint_gradients(state.range(3) != 0);
+  ip2p::checkpoint_gradients(unet, state.range(3) != 0);
   const CachedTextEncoder text(load<ClipTextEncoder>(files));
   const DiffusionLoss loss(unet, text, pairs, UniformTimesteps{}, EpsPrediction{},
                            {.batch = state.range(1), .compute = bench::dtype_of(state.range(2))});

@@ -36,6 +36,7 @@
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/loss_plot.hpp"
 #include "ip2p/train/trainer.hpp"
+#include "ip2p/unet/checkpoint_gradients.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "options.hpp"
 #include "pairs.hpp"
@@ -96,7 +97,7 @@ class Training {
                   "--batch: expected a multiple of {} processes x {} passes, found {}", processes_.size(), accumulate_,
                   o_.batch);
     unet_.to(device_, at::kFloat);
-    unet_.checkpoint_gradients(o_.checkpoint_gradients);
+    ip2p::checkpoint_gradients(unet_, o_.checkpoint_gradients);
     if (o_.lora_rank > 0) {
       lora_ = ip2p::new_lora(unet_, {.rank = o_.lora_rank, .alpha = o_.lora_alpha, .seed = o_.seed});
       parameters_.add(*lora_);

@@ -4,8 +4,10 @@
 /// Everything, for applications. Library headers never include this one.
 
 #include "ip2p/core/any_noise.hpp"
+#include "ip2p/core/autograd.hpp"
 #include "ip2p/core/branch.hpp"
 #include "ip2p/core/checksum.hpp"
+#include "ip2p/core/cpu_features.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/freed_memory.hpp"
@@ -143,9 +145,11 @@
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/model.hpp"
+#include "ip2p/nn/module.hpp"
 #include "ip2p/nn/new_lora.hpp"
 #include "ip2p/nn/once.hpp"
 #include "ip2p/nn/packed_conv.hpp"
+#include "ip2p/nn/segment.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/nn/transformer.hpp"
 
@@ -177,6 +181,7 @@
 
 #include "ip2p/unet/any_network.hpp"
 #include "ip2p/unet/blocks.hpp"
+#include "ip2p/unet/checkpoint_gradients.hpp"
 #include "ip2p/unet/concepts.hpp"
 #include "ip2p/unet/config.hpp"
 #include "ip2p/unet/unet.hpp"

@@ -13,6 +13,7 @@
 #include "ip2p/attention/self_replace.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/nn/initialise.hpp"
+#include "ip2p/unet/checkpoint_gradients.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "support/catch.hpp"
 
@@ -75,7 +76,7 @@ TEST_CASE("a checkpointed UNet gives the same output, bit for bit, and the same 
   const TrainingInputs in;
   const auto plain = unet(in.x, in.times, in.context);
   const auto expected = gradients(unet, in);
-  unet.checkpoint_gradients(true);
+  checkpoint_gradients(unet);
   const auto output = unet(in.x, in.times, in.context);
   REQUIRE(output.requires_grad());
   REQUIRE(output.equal(plain));
@@ -93,7 +94,7 @@ TEST_CASE("a checkpointed UNet gives gradients of its inputs", "[nn]") {
     return torch::autograd::grad({loss}, {x, context});
   };
   const auto expected = of_inputs();
-  unet.checkpoint_gradients(true);
+  checkpoint_gradients(unet);
   require_close(of_inputs(), expected);
 }
 
@@ -130,7 +131,7 @@ TEST_CASE("a checkpointed UNet asks an attention policy again that the caller ha
     return torch::autograd::grad({at::mse_loss(output, in.wanted)}, {x});
   };
   const auto expected = of_policy();
-  unet.checkpoint_gradients(true);
+  checkpoint_gradients(unet);
   require_close(of_policy(), expected);
 }
 
@@ -206,7 +207,7 @@ TEST_CASE("several threads differentiate one checkpointed network at once", "[nn
     return torch::autograd::grad({loss}, parameters);
   };
   const auto expected = once();
-  unet.checkpoint_gradients(true);
+  checkpoint_gradients(unet);
   std::vector<at::Tensor> first, second;
   {
     const std::jthread other([&] { second = once(); });
@@ -226,6 +227,6 @@ TEST_CASE("an attention policy holds in both evaluations of a checkpointed netwo
     return torch::autograd::grad({loss}, parameters);
   };
   const auto expected = once();
-  unet.checkpoint_gradients(true);
+  checkpoint_gradients(unet);
   require_close(once(), expected);
 }

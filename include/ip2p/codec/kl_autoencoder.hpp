@@ -80,11 +80,11 @@ struct KlAutoencoderConfig {
 namespace detail {
 
 /// Single-head attention over all pixels, with the fused projection of nn/state.hpp.
-struct PixelAttention : torch::nn::Module {
+struct PixelAttention : Module {
   PixelAttention(std::int64_t channels, std::int64_t groups) {
     group_norm = register_module("group_norm", std::make_shared<GroupNorm>(groups, channels, 1e-6));
     to_qkv = register_module("to_qkv", std::make_shared<Linear>(channels, 3 * channels));
-    to_out = register_module("to_out", std::make_shared<torch::nn::Module>())
+    to_out = register_group("to_out")
                  ->register_module("0", std::make_shared<Linear>(channels, channels));
   }
 
@@ -100,10 +100,10 @@ struct PixelAttention : torch::nn::Module {
 };
 
 /// Residual block, attention, residual block at the coarsest resolution.
-struct AutoencoderMiddle : torch::nn::Module {
+struct AutoencoderMiddle : Module {
   AutoencoderMiddle(std::int64_t channels, std::int64_t groups) {
-    auto resnets = register_module("resnets", std::make_shared<torch::nn::Module>());
-    auto attentions = register_module("attentions", std::make_shared<torch::nn::Module>());
+    auto resnets = register_group("resnets");
+    auto attentions = register_group("attentions");
     first = resnets->register_module("0", std::make_shared<ResnetBlock>(channels, channels, 0, groups, 1e-6));
     attention = attentions->register_module("0", std::make_shared<PixelAttention>(channels, groups));
     second = resnets->register_module("1", std::make_shared<ResnetBlock>(channels, channels, 0, groups, 1e-6));
@@ -116,9 +116,9 @@ struct AutoencoderMiddle : torch::nn::Module {
 };
 
 /// One resolution of either path.
-struct AutoencoderStage : torch::nn::Module {
+struct AutoencoderStage : Module {
   AutoencoderStage(std::int64_t in, std::int64_t out, std::int64_t layers, std::int64_t groups) {
-    auto list = register_module("resnets", std::make_shared<torch::nn::Module>());
+    auto list = register_group("resnets");
     for (std::int64_t i = 0; i < layers; ++i) {
       resnets.push_back(list->register_module(std::to_string(i),
                                               std::make_shared<ResnetBlock>(i == 0 ? in : out, out, 0, groups, 1e-6)));
@@ -137,16 +137,16 @@ struct AutoencoderStage : torch::nn::Module {
   std::shared_ptr<Upsample> upsampler;
 };
 
-struct AutoencoderEncoder : torch::nn::Module {
+struct AutoencoderEncoder : Module {
   explicit AutoencoderEncoder(const KlAutoencoderConfig& config) {
     const auto& width = config.block_out_channels;
     conv_in = register_module("conv_in", std::make_shared<Conv2d>(3, width[0], 3, 1, 1));
-    auto list = register_module("down_blocks", std::make_shared<torch::nn::Module>());
+    auto list = register_group("down_blocks");
     for (std::size_t i = 0; i < width.size(); ++i) {
       auto stage = std::make_shared<AutoencoderStage>(width[i == 0 ? 0 : i - 1], width[i], config.layers_per_block,
                                                       config.norm_num_groups);
       if (i + 1 < width.size()) {
-        stage->downsampler = stage->register_module("downsamplers", std::make_shared<torch::nn::Module>())
+        stage->downsampler = stage->register_group("downsamplers")
                                  ->register_module("0", std::make_shared<Downsample>(width[i], true));
       }
       stages.push_back(list->register_module(std::to_string(i), stage));
@@ -169,17 +169,17 @@ struct AutoencoderEncoder : torch::nn::Module {
   std::shared_ptr<GroupNorm> norm_out;
 };
 
-struct AutoencoderDecoder : torch::nn::Module {
+struct AutoencoderDecoder : Module {
   explicit AutoencoderDecoder(const KlAutoencoderConfig& config) {
     const std::vector<std::int64_t> width(config.block_out_channels.rbegin(), config.block_out_channels.rend());
     conv_in = register_module("conv_in", std::make_shared<Conv2d>(config.latent_channels, width[0], 3, 1, 1));
     middle = register_module("mid_block", std::make_shared<AutoencoderMiddle>(width[0], config.norm_num_groups));
-    auto list = register_module("up_blocks", std::make_shared<torch::nn::Module>());
+    auto list = register_group("up_blocks");
     for (std::size_t i = 0; i < width.size(); ++i) {
       auto stage = std::make_shared<AutoencoderStage>(width[i == 0 ? 0 : i - 1], width[i], config.layers_per_block + 1,
                                                       config.norm_num_groups);
       if (i + 1 < width.size()) {
-        stage->upsampler = stage->register_module("upsamplers", std::make_shared<torch::nn::Module>())
+        stage->upsampler = stage->register_group("upsamplers")
                                ->register_module("0", std::make_shared<Upsample>(width[i]));
       }
       stages.push_back(list->register_module(std::to_string(i), stage));
@@ -201,7 +201,7 @@ struct AutoencoderDecoder : torch::nn::Module {
   std::shared_ptr<GroupNorm> norm_out;
 };
 
-struct KlAutoencoderModule : torch::nn::Module {
+struct KlAutoencoderModule : Module {
   explicit KlAutoencoderModule(KlAutoencoderConfig config_) : config(std::move(config_)) {
     config.validate("KlAutoencoderConfig");
     const auto z = config.latent_channels;

@@ -80,9 +80,9 @@ struct TinyAutoencoderConfig {
 namespace detail {
 
 /// relu(conv relu conv relu conv (x) + x)
-struct TinyBlock : torch::nn::Module {
+struct TinyBlock : Module {
   explicit TinyBlock(std::int64_t channels) {
-    auto list = register_module("conv", std::make_shared<torch::nn::Module>());
+    auto list = register_group("conv");
     for (std::size_t i = 0; i < 3; ++i) {
       convs.push_back(
           list->register_module(std::to_string(2 * i), std::make_shared<Conv2d>(channels, channels, 3, 1, 1)));
@@ -97,8 +97,8 @@ struct TinyBlock : torch::nn::Module {
 };
 
 /// A numbered list of layers, some of which (activation, enlargement) have no weights but take up a number.
-struct TinyLayers : torch::nn::Module {
-  TinyLayers() { list_ = register_module("layers", std::make_shared<torch::nn::Module>()); }
+struct TinyLayers : Module {
+  TinyLayers() { list_ = register_group("layers"); }
 
   template <class Layer>
   void add(std::shared_ptr<Layer> layer) {
@@ -114,11 +114,11 @@ struct TinyLayers : torch::nn::Module {
   }
 
  private:
-  std::shared_ptr<torch::nn::Module> list_;
+  std::shared_ptr<Module> list_;
   std::vector<std::function<at::Tensor(const at::Tensor&)>> layers_;
 };
 
-struct TinyAutoencoderModule : torch::nn::Module {
+struct TinyAutoencoderModule : Module {
   explicit TinyAutoencoderModule(TinyAutoencoderConfig config_) : config(std::move(config_)) {
     config.validate("TinyAutoencoderConfig");
     const auto width = config.channels;

@@ -5,7 +5,6 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/cpu/Utils.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/Device.h>
 #include <c10/core/DeviceGuard.h>
@@ -17,6 +16,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "ip2p/core/cpu_features.hpp"
 #include "ip2p/core/error.hpp"
 
 namespace ip2p {
@@ -70,9 +70,7 @@ inline at::ScalarType best_dtype(at::Device device) {
     const c10::DeviceGuard guard(device);
     return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8() ? at::kBFloat16 : at::kHalf;
   }
-  const auto features = at::cpu::get_cpu_capabilities();
-  const auto amx = features.find("amx_bf16");
-  return amx != features.end() && amx->second.toBool() ? at::kBFloat16 : at::kFloat;
+  return detail::has_amx_bf16() ? at::kBFloat16 : at::kFloat;
 }
 
 /// Parses "cpu", "cuda" (the first), "cuda:1" or "auto" (= `best_device()`). Throws `Error` for other names and for

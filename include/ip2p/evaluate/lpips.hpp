@@ -30,19 +30,19 @@ enum class LpipsNetwork { alexnet, vgg16 };
 
 namespace detail {
 
-struct LpipsModule : torch::nn::Module {
+struct LpipsModule : Module {
   struct Step {
     std::shared_ptr<Conv2d> conv;  ///< A pooling where there is none.
     bool compared = false;         ///< Whether the features after it count.
   };
 
   explicit LpipsModule(LpipsNetwork network) : vgg(network == LpipsNetwork::vgg16) {
-    auto net = register_module("net", std::make_shared<torch::nn::Module>());
+    auto net = register_group("net");
     std::int64_t place = 0;  // in torchvision's list of layers, by which the weights are named
     std::int64_t channels = 3;
-    std::shared_ptr<torch::nn::Module> slice;
+    std::shared_ptr<Module> slice;
     const auto open = [&](int number) {
-      slice = net->register_module("slice" + std::to_string(number), std::make_shared<torch::nn::Module>());
+      slice = net->register_group("slice" + std::to_string(number));
     };
     const auto conv = [&](std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
       steps.push_back({slice->register_module(std::to_string(place),
@@ -85,8 +85,8 @@ struct LpipsModule : torch::nn::Module {
       }
     }
     for (std::size_t i = 0; i < widths.size(); ++i) {
-      auto lin = register_module("lin" + std::to_string(i), std::make_shared<torch::nn::Module>());
-      auto model = lin->register_module("model", std::make_shared<torch::nn::Module>());
+      auto lin = register_group("lin" + std::to_string(i));
+      auto model = lin->register_group("model");
       weights.push_back(model->register_module("1", std::make_shared<Conv2d>(widths[i], 1, 1, 1, 0, false)));
     }
   }

@@ -32,16 +32,16 @@ struct Gpt2Pass {
   at::Tensor mask;                 ///< Of the cache; undefined where none is needed.
 };
 
-struct Gpt2Layer : torch::nn::Module {
+struct Gpt2Layer : Module {
   explicit Gpt2Layer(const Gpt2Config& config)
       : heads(config.n_head), approximation(config.activation_function == "gelu" ? "none" : "tanh") {
     const auto width = config.n_embd;
     ln_1 = register_module("ln_1", std::make_shared<LayerNorm>(width));
-    auto attention = register_module("attn", std::make_shared<torch::nn::Module>());
+    auto attention = register_group("attn");
     c_attn = attention->register_module("c_attn", std::make_shared<Linear>(width, 3 * width));
     attn_c_proj = attention->register_module("c_proj", std::make_shared<Linear>(width, width));
     ln_2 = register_module("ln_2", std::make_shared<LayerNorm>(width));
-    auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
+    auto mlp = register_group("mlp");
     c_fc = mlp->register_module("c_fc", std::make_shared<Linear>(width, config.inner()));
     mlp_c_proj = mlp->register_module("c_proj", std::make_shared<Linear>(config.inner(), width));
   }
@@ -68,12 +68,12 @@ struct Gpt2Layer : torch::nn::Module {
   const char* approximation;
 };
 
-struct Gpt2Module : torch::nn::Module {
+struct Gpt2Module : Module {
   explicit Gpt2Module(Gpt2Config config_) : config(std::move(config_)) {
     config.validate("Gpt2Config");
     wte = register_module("wte", std::make_shared<Embedding>(config.vocab_size, config.n_embd));
     wpe = register_module("wpe", std::make_shared<Embedding>(config.n_positions, config.n_embd));
-    auto list = register_module("h", std::make_shared<torch::nn::Module>());
+    auto list = register_group("h");
     for (std::int64_t i = 0; i < config.n_layer; ++i) {
       layers.push_back(list->register_module(std::to_string(i), std::make_shared<Gpt2Layer>(config)));
     }

@@ -46,13 +46,13 @@ struct LoraTarget {
 };
 
 /// Every layer of a model by the name that `LoraLayer::module` has for it.
-inline std::map<std::string, LoraTarget> lora_targets(torch::nn::Module& module, const std::string& component) {
+inline std::map<std::string, LoraTarget> lora_targets(Module& module, const std::string& component) {
   std::map<std::string, LoraTarget> targets;
-  for (const auto& item : module.named_modules()) {
-    const auto host = std::dynamic_pointer_cast<LoraHost>(item.value());
-    if (!host) continue;
+  for (const auto& [full_name, layer] : module.named_modules()) {
+    if (dynamic_cast<LoraHost*>(layer) == nullptr) continue;
+    const auto host = std::dynamic_pointer_cast<LoraHost>(layer->shared_from_this());
     auto shape = host->weight_shape();
-    const auto names = file_names(item.key() + ".");
+    const auto names = file_names(full_name + ".");
     shape[0] /= static_cast<std::int64_t>(names.size());
     for (std::size_t i = 0; i < names.size(); ++i) {
       const auto name = names[i].substr(0, names[i].size() - 1);

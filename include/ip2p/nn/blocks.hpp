@@ -21,7 +21,7 @@ namespace ip2p {
 
 /// Residual block of Stable Diffusion: norm, SiLU, conv, (+ time), norm, SiLU, conv, + shortcut
 /// (diffusers `ResnetBlock2D`, `time_embedding_norm="default"`).
-struct ResnetBlock : torch::nn::Module {
+struct ResnetBlock : Module {
   /// \param time_channels width of the time embedding, 0 for a block without one (autoencoder).
   ResnetBlock(std::int64_t in, std::int64_t out, std::int64_t time_channels, std::int64_t groups, double eps) {
     norm1 = register_module("norm1", std::make_shared<GroupNorm>(groups, in, eps));
@@ -54,7 +54,7 @@ struct ResnetBlock : torch::nn::Module {
 };
 
 /// Halves the map by a strided 3x3 convolution.
-struct Downsample : torch::nn::Module {
+struct Downsample : Module {
   /// \param asymmetric pads right and bottom only (autoencoder) instead of all sides (UNet); reference behaviour.
   Downsample(std::int64_t channels, bool asymmetric_) : asymmetric(asymmetric_) {
     conv = register_module("conv", std::make_shared<Conv2d>(channels, channels, 3, 2, asymmetric_ ? 0 : 1));
@@ -73,7 +73,7 @@ struct Downsample : torch::nn::Module {
 /// While frozen, an exact doubling is computed on the small map: each of the four phases of the result sees 2x2 input
 /// pixels, so its nine taps collapse into four (the same sums, 2.25 times fewer products, and the enlarged map is never
 /// written).
-struct Upsample : torch::nn::Module, Freezable {
+struct Upsample : Module, Freezable {
   explicit Upsample(std::int64_t channels) {
     conv = register_module("conv", std::make_shared<Conv2d>(channels, channels, 3, 1, 1));
   }

@@ -11,25 +11,18 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
-#include <torch/nn/module.h>
 
 #include <algorithm>
 #include <cstddef>
-#include <functional>
-#include <initializer_list>
 #include <iterator>
 #include <mutex>
 #include <utility>
 #include <vector>
 
 #include "ip2p/core/tensor.hpp"
-#include "ip2p/nn/lora.hpp"
+#include "ip2p/nn/segment.hpp"
 
 namespace ip2p {
-
-/// Part of a network as a function of tensors. It is called twice, the second time while gradients are computed, so it
-/// must own what it needs.
-using Segment = std::function<at::Tensor(at::TensorList)>;
 
 namespace detail {
 
@@ -156,25 +149,5 @@ inline at::Tensor checkpointed(Segment segment, at::TensorList inputs, at::Tenso
   const auto held = c10::make_intrusive<detail::CheckpointedSegment>(std::move(segment), trained, inputs);
   return detail::CheckpointFunction::apply(held, inputs, at::TensorList(trained));
 }
-
-namespace detail {
-
-/// Weights of modules, and of the side paths that `apply_lora` hung on their layers.
-inline std::vector<at::Tensor> segment_weights(std::initializer_list<const torch::nn::Module*> modules) {
-  std::vector<at::Tensor> weights;
-  for (const auto* module : modules) {
-    if (module == nullptr) continue;
-    const auto own = module->parameters();
-    weights.insert(weights.end(), own.begin(), own.end());
-    for (const auto& layer : module->modules(/*include_self=*/false)) {
-      const auto* host = dynamic_cast<const LoraHost*>(layer.get());
-      if (host == nullptr) continue;
-      for (const auto& lora : host->loras) weights.insert(weights.end(), {lora->down, lora->up});
-    }
-  }
-  return weights;
-}
-
-}  // namespace detail
 
 }  // namespace ip2p

@@ -15,15 +15,15 @@
 namespace ip2p::detail {
 
 /// x += attention(norm1 x); x += mlp(norm2 x), under the names of transformers' `CLIPEncoderLayer`.
-struct ClipLayer : torch::nn::Module {
+struct ClipLayer : Module {
   /// \param quick_ x sigmoid(1.702 x) in place of the exact gelu  \param causal_ tokens see those before them only
   ClipLayer(std::int64_t width, std::int64_t intermediate, std::int64_t heads_, bool quick_, bool causal_)
       : heads(heads_), quick(quick_), causal(causal_) {
-    auto attention = register_module("self_attn", std::make_shared<torch::nn::Module>());
+    auto attention = register_group("self_attn");
     qkv_proj = attention->register_module("qkv_proj", std::make_shared<Linear>(width, 3 * width));
     out_proj = attention->register_module("out_proj", std::make_shared<Linear>(width, width));
     layer_norm1 = register_module("layer_norm1", std::make_shared<LayerNorm>(width));
-    auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
+    auto mlp = register_group("mlp");
     fc1 = mlp->register_module("fc1", std::make_shared<Linear>(width, intermediate));
     fc2 = mlp->register_module("fc2", std::make_shared<Linear>(intermediate, width));
     layer_norm2 = register_module("layer_norm2", std::make_shared<LayerNorm>(width));

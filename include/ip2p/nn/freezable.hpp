@@ -7,12 +7,12 @@
 /// layout may be oneDNN's (`is_mkldnn()`). LibTorch's operators refuse such a tensor rather than misread it;
 /// `plain_parameters` (nn/state.hpp) reads the values of any module.
 
-#include <torch/nn/module.h>
 
 #include <mutex>
 #include <vector>
 
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/module.hpp"
 
 namespace ip2p {
 
@@ -41,22 +41,20 @@ inline at::Tensor plain_tensor(const at::Tensor& parameter) {
 }
 
 /// The frozen layers of a module, itself included.
-inline std::vector<Freezable*> frozen_layers(torch::nn::Module& module) {
+inline std::vector<Freezable*> frozen_layers(Module& module) {
   std::vector<Freezable*> found;
-  const auto add = [&](torch::nn::Module& layer) {
-    if (auto* freezable = dynamic_cast<Freezable*>(&layer); freezable != nullptr && freezable->frozen()) {
+  for (auto* layer : module.modules()) {
+    if (auto* freezable = dynamic_cast<Freezable*>(layer); freezable != nullptr && freezable->frozen()) {
       found.push_back(freezable);
     }
-  };
-  add(module);
-  for (const auto& layer : module.modules(/*include_self=*/false)) add(*layer);
+  }
   return found;
 }
 
 /// Makes every parameter of a module plain for as long as it lives; what was frozen is frozen again afterwards.
 class PlainForNow {
  public:
-  explicit PlainForNow(torch::nn::Module& module) : layers_(frozen_layers(module)) {
+  explicit PlainForNow(Module& module) : layers_(frozen_layers(module)) {
     for (auto* layer : layers_) layer->thaw();
   }
   ~PlainForNow() {

@@ -6,7 +6,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
 #include <ATen/ops/empty.h>
-#include <torch/nn/module.h>
 
 #include <cmath>
 #include <cstdint>
@@ -21,7 +20,7 @@ namespace ip2p {
 /// convolutions U(-1/sqrt(fan_in), 1/sqrt(fan_in)), norms 1 and 0, embeddings N(0, 0.02) (CLIP's initialisation).
 /// The result is a function of the seed alone, on any device: numbers are drawn on the CPU, in fp32, and copied.
 /// \param seed of the CPU generator
-inline void initialise(torch::nn::Module& module, std::uint64_t seed) {
+inline void initialise(Module& module, std::uint64_t seed) {
   const at::NoGradGuard no_grad;
   const detail::PlainForNow plain(module);
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
@@ -30,21 +29,21 @@ inline void initialise(torch::nn::Module& module, std::uint64_t seed) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
     t.copy_(at::empty(t.sizes(), at::kFloat).uniform_(-bound, bound, generator));
   };
-  for (const auto& layer : module.modules()) {
-    if (auto* linear = layer->as<Linear>()) {
+  for (auto* layer : module.modules()) {
+    if (auto* linear = dynamic_cast<Linear*>(layer)) {
       uniform(linear->weight, linear->weight.size(1));
       uniform(linear->bias, linear->weight.size(1));
-    } else if (auto* conv = layer->as<Conv2d>()) {
+    } else if (auto* conv = dynamic_cast<Conv2d*>(layer)) {
       const auto fan_in = conv->weight[0].numel();
       uniform(conv->weight, fan_in);
       uniform(conv->bias, fan_in);
-    } else if (auto* group = layer->as<GroupNorm>()) {
+    } else if (auto* group = dynamic_cast<GroupNorm*>(layer)) {
       group->weight.fill_(1);
       group->bias.zero_();
-    } else if (auto* norm = layer->as<LayerNorm>()) {
+    } else if (auto* norm = dynamic_cast<LayerNorm*>(layer)) {
       norm->weight.fill_(1);
       norm->bias.zero_();
-    } else if (auto* table = layer->as<Embedding>()) {
+    } else if (auto* table = dynamic_cast<Embedding*>(layer)) {
       table->weight.copy_(at::empty(table->weight.sizes(), at::kFloat).normal_(0, 0.02, generator));
     }
   }

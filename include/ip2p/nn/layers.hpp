@@ -14,7 +14,6 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/silu.h>
 #include <c10/util/intrusive_ptr.h>
-#include <torch/nn/module.h>
 
 #include <cstdint>
 #include <memory>
@@ -29,6 +28,7 @@
 #include "ip2p/nn/finite_probe.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/lora.hpp"
+#include "ip2p/nn/module.hpp"
 #include "ip2p/nn/once.hpp"
 #include "ip2p/nn/packed_conv.hpp"
 
@@ -36,7 +36,7 @@ namespace ip2p {
 
 /// y = x W^T + b over the last axis; W [out, in] (or [out, in, 1, 1] where the published file stores a 1x1
 /// convolution).
-struct Linear : torch::nn::Module, LoraHost {
+struct Linear : Module, LoraHost {
   /// \param conv_shape keeps the weight in the file's 1x1 convolution shape; the arithmetic is the same.
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
     weight = register_parameter("weight", conv_shape ? at::empty({out, in, 1, 1}) : at::empty({out, in}));
@@ -60,7 +60,7 @@ struct Linear : torch::nn::Module, LoraHost {
 ///
 /// While frozen, the first call chooses the form in which the weight is kept: packed where the CPU gains by it, else
 /// channels-last. The packed weight takes the plain one's place as the parameter, so that memory does not grow.
-struct Conv2d : torch::nn::Module, Freezable, LoraHost {
+struct Conv2d : Module, Freezable, LoraHost {
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
          bool with_bias = true)
       : stride(stride_), padding(padding_) {
@@ -136,7 +136,7 @@ struct Conv2d : torch::nn::Module, Freezable, LoraHost {
   }
 
   void hold(at::Tensor form) {
-    parameters_["weight"] = form;
+    replace_parameter("weight", form);
     weight = std::move(form);
   }
 
@@ -160,7 +160,7 @@ struct Conv2d : torch::nn::Module, Freezable, LoraHost {
 };
 
 /// Normalisation over groups of channels. \param eps 1e-5 in the UNet's residual blocks, 1e-6 elsewhere (reference).
-struct GroupNorm : torch::nn::Module {
+struct GroupNorm : Module {
   GroupNorm(std::int64_t groups_, std::int64_t channels, double eps_) : groups(groups_), eps(eps_) {
     weight = register_parameter("weight", at::empty({channels}));
     bias = register_parameter("bias", at::empty({channels}));
@@ -184,7 +184,7 @@ struct GroupNorm : torch::nn::Module {
 };
 
 /// Normalisation over the last axis (eps 1e-5, the reference's value everywhere).
-struct LayerNorm : torch::nn::Module {
+struct LayerNorm : Module {
   explicit LayerNorm(std::int64_t channels) {
     weight = register_parameter("weight", at::empty({channels}));
     bias = register_parameter("bias", at::empty({channels}));
@@ -199,7 +199,7 @@ struct LayerNorm : torch::nn::Module {
 };
 
 /// Table of rows. \return for ids [..] of int64: [.., channels]
-struct Embedding : torch::nn::Module {
+struct Embedding : Module {
   Embedding(std::int64_t rows, std::int64_t channels) {
     weight = register_parameter("weight", at::empty({rows, channels}));
   }

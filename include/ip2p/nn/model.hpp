@@ -4,7 +4,6 @@
 /// What every model handle offers: a shared module, its place and its size.
 
 #include <c10/core/Device.h>
-#include <torch/nn/module.h>
 
 #include <memory>
 #include <optional>
@@ -15,23 +14,24 @@
 #include "ip2p/nn/finite_probe.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/lora.hpp"
+#include "ip2p/nn/module.hpp"
 
 namespace ip2p {
 
 /// A regular value that shares one module: copies are cheap and refer to the same weights.
-template <class Module>
+template <class Root>
 class ModelHandle {
  public:
   /// The module itself, with parameters under the names of nn/state.hpp.
-  [[nodiscard]] Module& module() const { return *module_; }
+  [[nodiscard]] Root& module() const { return *module_; }
 
   /// Moves and converts the weights, and what `apply_lora` added, in place. \param dtype fp32, bf16 or fp16
   void to(at::Device device, at::ScalarType dtype) {
     const detail::PlainForNow plain(*module_);
     arithmetic_.reset();
     module_->to(device, dtype);
-    for (const auto& layer : module_->modules()) {
-      if (const auto* host = dynamic_cast<LoraHost*>(layer.get())) {
+    for (auto* layer : module_->modules()) {
+      if (const auto* host = dynamic_cast<LoraHost*>(layer)) {
         for (const auto& lora : host->loras) lora->to(device, dtype);
       }
     }
@@ -60,23 +60,23 @@ class ModelHandle {
   [[nodiscard]] std::string first_non_finite(Evaluate&& evaluate) const {
     detail::FiniteProbe probe;
     evaluate();
-    for (const auto& item : module_->named_modules()) {
-      if (item.value().get() == probe.first()) return item.key();
+    for (const auto& [name, layer] : module_->named_modules()) {
+      if (layer == probe.first()) return name;
     }
     return {};
   }
 
  protected:
-  explicit ModelHandle(std::shared_ptr<Module> module) : module_(std::move(module)), lasting_(lasting(*module_)) {}
+  explicit ModelHandle(std::shared_ptr<Root> module) : module_(std::move(module)), lasting_(lasting(*module_)) {}
 
-  std::shared_ptr<Module> module_;
+  std::shared_ptr<Root> module_;
 
  private:
   void set_frozen(bool frozen) {
-    for (const auto& layer : module_->modules()) {
-      if (auto* freezable = dynamic_cast<Freezable*>(layer.get())) frozen ? freezable->freeze() : freezable->thaw();
+    for (auto* layer : module_->modules()) {
+      if (auto* freezable = dynamic_cast<Freezable*>(layer)) frozen ? freezable->freeze() : freezable->thaw();
     }
-    for (auto& parameter : module_->parameters()) parameter.set_requires_grad(!frozen);
+    for (const auto& parameter : module_->parameters()) parameter.set_requires_grad(!frozen);
   }
 
   /// A parameter that stays the same tensor for the life of the module, which the weight of a convolution need not;

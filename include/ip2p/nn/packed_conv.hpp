@@ -6,27 +6,20 @@
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/cpu/Utils.h>
 #include <ATen/ops/mkldnn_reorder_conv2d_weight.h>
 
 #include <array>
 #include <optional>
 #include <string_view>
 
+#include "ip2p/core/cpu_features.hpp"
+
 namespace ip2p::detail {
 
 /// Whether oneDNN has fast convolutions of `dtype` on this CPU.
 inline bool can_pack(at::ScalarType dtype) {
-  static const bool wide = [] {
-    const auto features = at::cpu::get_cpu_capabilities();
-    for (const auto* name : {"avx512_bw", "avx512_vl", "avx512_dq"}) {
-      const auto found = features.find(name);
-      if (found == features.end() || !found->second.toBool()) return false;
-    }
-    return true;
-  }();
   return at::hasMKLDNN() && at::globalContext().userEnabledMkldnn() &&
-         (dtype == at::kFloat || (dtype == at::kBFloat16 && wide));
+         (dtype == at::kFloat || (dtype == at::kBFloat16 && has_avx512()));
 }
 
 using PackedConvolution = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,

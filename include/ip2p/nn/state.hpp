@@ -9,7 +9,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
-#include <torch/nn/module.h>
 
 #include <algorithm>
 #include <array>
@@ -70,7 +69,7 @@ inline bool same_up_to_ones(std::vector<std::int64_t> expected, std::vector<std:
 /// \param where named in errors, usually the file and the component  \param dtype of the parameters afterwards
 /// \throws Error with one report of the missing, unexpected and mis-shaped tensors: counts, the first few names,
 ///   nearest names, expected and found shapes. Nothing is loaded then.
-inline void load_weights(torch::nn::Module& module, const Weights& weights, const std::string& where,
+inline void load_weights(Module& module, const Weights& weights, const std::string& where,
                          at::ScalarType dtype = at::kFloat) {
   const at::NoGradGuard no_grad;
   const auto parameters = module.named_parameters();
@@ -83,9 +82,9 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
     present.push_back(name);
   }
 
-  for (const auto& item : parameters) {
-    const auto names = detail::file_names(item.key());
-    auto expected = item.value().sizes().vec();
+  for (const auto& [parameter, tensor] : parameters) {
+    const auto names = detail::file_names(parameter);
+    auto expected = tensor.sizes().vec();
     if (names.size() > 1) expected[0] /= static_cast<std::int64_t>(names.size());
     for (const auto& name : names) {
       const auto found = weights.find(name);
@@ -117,34 +116,32 @@ inline void load_weights(torch::nn::Module& module, const Weights& weights, cons
   }
 
   const detail::PlainForNow plain(module);
-  for (auto& item : module.named_parameters()) {
-    const auto names = detail::file_names(item.key());
+  for (const auto& [parameter, tensor] : module.named_parameters()) {
+    const auto names = detail::file_names(parameter);
     std::vector<at::Tensor> blocks;
-    auto shape = item.value().sizes().vec();
+    auto shape = tensor.sizes().vec();
     if (names.size() > 1) shape[0] /= static_cast<std::int64_t>(names.size());
     for (const auto& name : names) blocks.push_back(weights.at(name).read().to(dtype).reshape(shape));
-    item.value().set_data(blocks.size() == 1 ? blocks[0] : at::cat(blocks, 0));
+    tensor.set_data(blocks.size() == 1 ? blocks[0] : at::cat(blocks, 0));
   }
 }
 
 /// Every parameter of `module` with its name, in plain form: the parameter itself, or a copy where the layer keeps it
 /// packed. Safe while other threads evaluate the module.
-inline std::vector<std::pair<std::string, at::Tensor>> plain_parameters(const torch::nn::Module& module) {
-  std::vector<std::pair<std::string, at::Tensor>> plain;
-  const auto add = [&](const std::string& prefix, const torch::nn::Module& layer) {
-    const auto* freezable = dynamic_cast<const Freezable*>(&layer);
+inline Named<at::Tensor> plain_parameters(const Module& module) {
+  Named<at::Tensor> plain;
+  for (const auto& [prefix, layer] : module.named_modules()) {
+    const auto* freezable = dynamic_cast<const Freezable*>(layer);
     const auto resting = freezable ? freezable->at_rest() : std::unique_lock<std::mutex>();
-    for (const auto& item : layer.named_parameters(/*recurse=*/false)) {
-      plain.emplace_back(prefix + item.key(), detail::plain_tensor(item.value()));
+    for (const auto& [name, tensor] : layer->own_parameters()) {
+      plain.emplace_back(prefix.empty() ? name : prefix + "." + name, detail::plain_tensor(tensor));
     }
-  };
-  add("", module);
-  for (const auto& item : module.named_modules("", /*include_self=*/false)) add(item.key() + ".", *item.value());
+  }
   return plain;
 }
 
 /// The module's parameters by file name, fused ones as views of their row blocks; copies only of what is packed.
-inline std::map<std::string, at::Tensor> state_of(const torch::nn::Module& module) {
+inline std::map<std::string, at::Tensor> state_of(const Module& module) {
   std::map<std::string, at::Tensor> state;
   for (const auto& [name, tensor] : plain_parameters(module)) {
     const auto names = detail::file_names(name);
@@ -160,7 +157,7 @@ inline std::map<std::string, at::Tensor> state_of(const torch::nn::Module& modul
 
 /// Gives the parameters of `to` the values of those of `from`, in the dtype and on the device that they have there.
 /// \throws Error, and changes nothing, unless both have parameters of the same names and shapes
-inline void copy_weights(const torch::nn::Module& from, torch::nn::Module& to) {
+inline void copy_weights(const Module& from, Module& to) {
   const at::NoGradGuard no_grad;
   const auto source = plain_parameters(from);
   const detail::PlainForNow plain(to);

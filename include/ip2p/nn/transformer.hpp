@@ -41,10 +41,10 @@ inline at::Tensor take_rows(const at::Tensor& x, const at::Tensor& rows) {
 
 /// Self-attention with one fused projection for queries, keys and values. The file's `to_q`, `to_k`, `to_v` are the
 /// three row blocks of `to_qkv` (see nn/state.hpp).
-struct SelfAttention : torch::nn::Module {
+struct SelfAttention : Module {
   SelfAttention(std::int64_t channels, std::int64_t heads_) : heads(heads_) {
     to_qkv = register_module("to_qkv", std::make_shared<Linear>(channels, 3 * channels, false));
-    to_out = register_module("to_out", std::make_shared<torch::nn::Module>());
+    to_out = register_group("to_out");
     to_out_0 = to_out->register_module("0", std::make_shared<Linear>(channels, channels));
   }
 
@@ -57,16 +57,16 @@ struct SelfAttention : torch::nn::Module {
   }
 
   std::shared_ptr<Linear> to_qkv, to_out_0;
-  std::shared_ptr<torch::nn::Module> to_out;
+  std::shared_ptr<Module> to_out;
   std::int64_t heads;
 };
 
 /// Cross-attention to the text; `to_k` and `to_v` are the two row blocks of `to_kv`.
-struct CrossAttention : torch::nn::Module {
+struct CrossAttention : Module {
   CrossAttention(std::int64_t channels, std::int64_t context_channels, std::int64_t heads_) : heads(heads_) {
     to_q = register_module("to_q", std::make_shared<Linear>(channels, channels, false));
     to_kv = register_module("to_kv", std::make_shared<Linear>(context_channels, 2 * channels, false));
-    to_out = register_module("to_out", std::make_shared<torch::nn::Module>());
+    to_out = register_group("to_out");
     to_out_0 = to_out->register_module("0", std::make_shared<Linear>(channels, channels));
   }
 
@@ -84,16 +84,16 @@ struct CrossAttention : torch::nn::Module {
   }
 
   std::shared_ptr<Linear> to_q, to_kv, to_out_0;
-  std::shared_ptr<torch::nn::Module> to_out;
+  std::shared_ptr<Module> to_out;
   std::int64_t heads;
 };
 
 /// Gated feed-forward layer: (a * gelu(b)) W with [a, b] = x W' and the exact gelu (GEGLU, Shazeer 2020).
-struct FeedForward : torch::nn::Module {
+struct FeedForward : Module {
   explicit FeedForward(std::int64_t channels) {
     const auto hidden = 4 * channels;
-    net = register_module("net", std::make_shared<torch::nn::Module>());
-    auto gate = net->register_module("0", std::make_shared<torch::nn::Module>());
+    net = register_group("net");
+    auto gate = net->register_group("0");
     proj = gate->register_module("proj", std::make_shared<Linear>(channels, 2 * hidden));
     out = net->register_module("2", std::make_shared<Linear>(hidden, channels));
   }
@@ -124,12 +124,12 @@ struct FeedForward : torch::nn::Module {
   /// system anew at each layer, and the system clears them first.
   [[nodiscard]] std::int64_t rows_at_once() const { return (24 << 20) / 4 / proj->weight.size(0); }
 
-  std::shared_ptr<torch::nn::Module> net;
+  std::shared_ptr<Module> net;
   std::shared_ptr<Linear> proj, out;
 };
 
 /// One layer: x += self(norm1 x); x += cross(norm2 x, text); x += ff(norm3 x).
-struct BasicTransformerBlock : torch::nn::Module {
+struct BasicTransformerBlock : Module {
   BasicTransformerBlock(std::int64_t channels, std::int64_t context_channels, std::int64_t heads) {
     norm1 = register_module("norm1", std::make_shared<LayerNorm>(channels));
     attn1 = register_module("attn1", std::make_shared<SelfAttention>(channels, heads));
@@ -157,13 +157,13 @@ struct BasicTransformerBlock : torch::nn::Module {
 };
 
 /// Group norm, projection to tokens, transformer layers, projection back, residual (diffusers `Transformer2DModel`).
-struct SpatialTransformer : torch::nn::Module {
+struct SpatialTransformer : Module {
   /// \param linear_projection SD2 stores proj_in/out as linear layers, SD1 as 1x1 convolutions; same arithmetic.
   SpatialTransformer(std::int64_t channels, std::int64_t context_channels, std::int64_t heads, std::int64_t groups,
                      std::int64_t depth, bool linear_projection) {
     norm = register_module("norm", std::make_shared<GroupNorm>(groups, channels, 1e-6));
     proj_in = register_module("proj_in", std::make_shared<Linear>(channels, channels, true, !linear_projection));
-    auto list = register_module("transformer_blocks", std::make_shared<torch::nn::Module>());
+    auto list = register_group("transformer_blocks");
     for (std::int64_t i = 0; i < depth; ++i) {
       blocks.push_back(list->register_module(
           std::to_string(i), std::make_shared<BasicTransformerBlock>(channels, context_channels, heads)));

@@ -78,17 +78,17 @@ struct ClipTextConfig {
 
 namespace detail {
 
-struct ClipTextModule : torch::nn::Module {
+struct ClipTextModule : Module {
   explicit ClipTextModule(ClipTextConfig config_) : config(std::move(config_)) {
     config.validate("ClipTextConfig");
-    auto model = register_module("text_model", std::make_shared<torch::nn::Module>());
-    auto embeddings = model->register_module("embeddings", std::make_shared<torch::nn::Module>());
+    auto model = register_group("text_model");
+    auto embeddings = model->register_group("embeddings");
     token_embedding = embeddings->register_module("token_embedding",
                                                   std::make_shared<Embedding>(config.vocab_size, config.hidden_size));
     position_embedding = embeddings->register_module(
         "position_embedding", std::make_shared<Embedding>(config.max_position_embeddings, config.hidden_size));
-    auto list = model->register_module("encoder", std::make_shared<torch::nn::Module>())
-                    ->register_module("layers", std::make_shared<torch::nn::Module>());
+    auto list = model->register_group("encoder")
+                    ->register_group("layers");
     for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
       layers.push_back(list->register_module(
           std::to_string(i),

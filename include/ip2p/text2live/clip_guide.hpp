@@ -5,7 +5,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/softmax.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <cstdint>
@@ -14,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/autograd.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/resample.hpp"
@@ -86,7 +86,7 @@ class ClipGuide {
       const auto last = layer.after_attention(tokens, weights.matmul(keys_and_more[2]));
       const auto projected = model.project_last(last).to(at::kFloat);
       const auto cosine = (projected * text).sum() / (projected.norm() * text.norm());
-      gradient = torch::autograd::grad({cosine * model.scale().detach()}, {weights}).front();
+      gradient = detail::gradients_of(cosine * model.scale().detach(), {weights}).front();
     }
     const at::NoGradGuard no_grad;
     const auto pulled = (gradient * weights).clamp_min(0).mean(1).to(at::kFloat);  // [1, tokens, tokens]

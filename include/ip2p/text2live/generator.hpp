@@ -51,7 +51,7 @@ namespace detail {
 
 /// Normalisation of each channel over batch and picture, with the statistics of the call alone: what is trained on one
 /// picture is used on that picture.
-struct PictureNorm : torch::nn::Module {
+struct PictureNorm : Module {
   explicit PictureNorm(std::int64_t channels) {
     weight = register_parameter("weight", at::empty({channels}).fill_(1));
     bias = register_parameter("bias", at::empty({channels}).zero_());
@@ -65,7 +65,7 @@ struct PictureNorm : torch::nn::Module {
 };
 
 /// Reflection, convolution, normalisation where wanted, leaky rectifier.
-struct EditConv : torch::nn::Module {
+struct EditConv : Module {
   EditConv(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride = 1, bool normalised = true)
       : pad(kernel / 2) {
     conv = register_module("conv", std::make_shared<Conv2d>(in, out, kernel, stride));
@@ -83,7 +83,7 @@ struct EditConv : torch::nn::Module {
 };
 
 /// One scale: a narrow path around, and a wide one through half the size.
-struct EditScale : torch::nn::Module {
+struct EditScale : Module {
   EditScale(const EditLayerConfig& config, std::int64_t in, bool outermost) {
     const auto wide = config.channels, joined_channels = config.skip_channels + wide;
     skip = register_module("skip", std::make_shared<EditConv>(in, config.skip_channels, 1));
@@ -98,10 +98,10 @@ struct EditScale : torch::nn::Module {
   std::shared_ptr<PictureNorm> joined;
 };
 
-struct EditLayerModule : torch::nn::Module {
+struct EditLayerModule : Module {
   explicit EditLayerModule(const EditLayerConfig& config_) : config(config_) {
     config.validate();
-    auto list = register_module("scales", std::make_shared<torch::nn::Module>());
+    auto list = register_group("scales");
     for (std::int64_t i = 0; i < config.scales; ++i) {
       const auto in = i == 0 ? std::int64_t{3} : config.channels;
       scales.push_back(list->register_module(std::to_string(i), std::make_shared<EditScale>(config, in, i == 0)));

@@ -54,17 +54,18 @@ void load_trained(const Model& model, const Checkpoint& checkpoint, TrainedWeigh
                   const std::string& name = Model::component) {
   const auto prefix = fmt::format("{}/{}.", which == TrainedWeights::average ? "average" : "weights", name);
   const auto parameters = model.module().named_parameters();
-  for (const auto& item : parameters) {
-    const auto found = checkpoint.tensors.find(prefix + item.key());
+  for (const auto& [parameter, tensor] : parameters) {
+    const auto found = checkpoint.tensors.find(prefix + parameter);
     require(found != checkpoint.tensors.end(), "checkpoint of step {}: no tensor '{}'", checkpoint.step,
-            prefix + item.key());
-    require(found->second.sizes() == item.value().sizes(), "checkpoint of step {}: tensor '{}': expected {}, found {}",
-            checkpoint.step, prefix + item.key(), shape_text(item.value().sizes()), shape_text(found->second.sizes()));
+            prefix + parameter);
+    require(found->second.sizes() == tensor.sizes(), "checkpoint of step {}: tensor '{}': expected {}, found {}",
+            checkpoint.step, prefix + parameter, shape_text(tensor.sizes()), shape_text(found->second.sizes()));
   }
   const at::NoGradGuard no_grad;
   const detail::PlainForNow plain(model.module());
-  for (const auto& item : model.module().named_parameters())
-    item.value().copy_(checkpoint.tensors.at(prefix + item.key()));
+  for (const auto& [parameter, tensor] : model.module().named_parameters()) {
+    tensor.copy_(checkpoint.tensors.at(prefix + parameter));
+  }
 }
 
 namespace detail {

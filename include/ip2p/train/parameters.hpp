@@ -3,11 +3,13 @@
 /// \file
 /// The tensors that a training run changes, under stable names.
 
-#include <torch/nn/module.h>
+#include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -27,12 +29,20 @@ struct Parameters {
   std::vector<at::Tensor> tensors;  ///< Leaves that ask for gradients, fp32.
 
   /// Adds every parameter of `module` as "<prefix>.<name>" and makes it ask for gradients; what was frozen is thawed.
-  Parameters& add(torch::nn::Module& module, std::string_view prefix) & {
-    for (auto* layer : detail::frozen_layers(module)) layer->thaw();
-    for (auto& item : module.named_parameters()) {
-      item.value().set_requires_grad(true);
-      names.push_back(std::string(prefix) + "." + item.key());
-      tensors.push_back(item.value());
+  /// \param module a `Module`, or a `torch::nn::Module`
+  template <class Layers>
+  requires requires(Layers& layers) { layers.named_parameters(); }
+  Parameters& add(Layers& module, std::string_view prefix) & {
+    const auto add_one = [&](const std::string& name, at::Tensor tensor) {
+      tensor.set_requires_grad(true);
+      names.push_back(std::string(prefix) + "." + name);
+      tensors.push_back(std::move(tensor));
+    };
+    if constexpr (std::is_base_of_v<Module, Layers>) {
+      for (auto* layer : detail::frozen_layers(module)) layer->thaw();
+      for (const auto& [name, tensor] : module.named_parameters()) add_one(name, tensor);
+    } else {
+      for (const auto& item : module.named_parameters()) add_one(item.key(), item.value());
     }
     return *this;
   }

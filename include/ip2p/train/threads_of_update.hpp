@@ -5,7 +5,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <cstddef>
 #include <exception>
@@ -13,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "ip2p/core/autograd.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/train/parameters.hpp"
 
@@ -33,7 +33,7 @@ inline at::Tensor loss_by_threads(const Parameters& parameters, std::size_t coun
   const auto work = [&](std::size_t part) {
     try {
       const auto loss = loss_of(part);
-      gradients[part] = torch::autograd::grad({scaled(loss)}, parameters.tensors, {}, {}, false, /*allow_unused=*/true);
+      gradients[part] = detail::gradients_of(scaled(loss), parameters.tensors);
       losses[part] = loss.detach();
     } catch (...) {
       failures[part] = std::current_exception();

@@ -4,7 +4,6 @@
 /// A start at which every residual branch of a UNet adds nothing.
 
 #include <ATen/core/grad_mode.h>
-#include <torch/nn/module.h>
 
 #include <cmath>
 #include <cstdint>
@@ -24,9 +23,9 @@ inline void start_branches_at_zero(const UNet& unet) {
     weight.zero_();
     bias.zero_();
   };
-  for (const auto& module : unet.module().modules()) {
-    if (const auto* block = module->as<ResnetBlock>()) clear(block->conv2->weight, block->conv2->bias);
-    if (const auto* block = module->as<SpatialTransformer>()) clear(block->proj_out->weight, block->proj_out->bias);
+  for (const auto* module : unet.module().modules()) {
+    if (const auto* block = dynamic_cast<const ResnetBlock*>(module)) clear(block->conv2->weight, block->conv2->bias);
+    if (const auto* block = dynamic_cast<const SpatialTransformer*>(module)) clear(block->proj_out->weight, block->proj_out->bias);
   }
   clear(unet.module().conv_out->weight, unet.module().conv_out->bias);
 }

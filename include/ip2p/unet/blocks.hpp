@@ -14,7 +14,8 @@
 #include "ip2p/attention/attention_reference.hpp"
 #include "ip2p/attention/keys_values.hpp"
 #include "ip2p/nn/blocks.hpp"
-#include "ip2p/nn/checkpointed.hpp"
+#include "ip2p/nn/module.hpp"
+#include "ip2p/nn/segment.hpp"
 #include "ip2p/nn/transformer.hpp"
 #include "ip2p/unet/config.hpp"
 
@@ -35,18 +36,18 @@ inline at::Tensor with_skip(const at::Tensor& x, const at::Tensor& skip) {
 }
 
 /// A stage of either path or the middle. Residual block i takes `inputs[i]` channels; `transformers` of them exist.
-struct UNetStage : torch::nn::Module {
+struct UNetStage : Module {
   UNetStage(const UNetConfig& config, std::size_t level, const std::vector<std::int64_t>& inputs,
             std::size_t transformers) {
     const auto channels = config.block_out_channels[level];
-    auto resnet_list = register_module("resnets", std::make_shared<torch::nn::Module>());
+    auto resnet_list = register_group("resnets");
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       resnets.push_back(resnet_list->register_module(
           std::to_string(i), std::make_shared<ResnetBlock>(inputs[i], channels, 4 * config.block_out_channels[0],
                                                            config.norm_num_groups, 1e-5)));
     }
     if (transformers == 0) return;
-    auto attention_list = register_module("attentions", std::make_shared<torch::nn::Module>());
+    auto attention_list = register_group("attentions");
     for (std::size_t i = 0; i < transformers; ++i) {
       attentions.push_back(attention_list->register_module(
           std::to_string(i), std::make_shared<SpatialTransformer>(
@@ -62,10 +63,10 @@ struct UNetStage : torch::nn::Module {
     return h;
   }
 
-  /// The same for [x, skip], keeping only what goes in; see `checkpointed`.
-  /// \param stage kept until the backward pass is over
-  static at::Tensor checkpointed_layer(const std::shared_ptr<UNetStage>& stage, std::size_t i, const at::Tensor& x,
-                                       const at::Tensor& skip, UNetPass& pass) {
+  /// The same for [x, skip] as a segment, which `evaluate` may evaluate again in the backward pass.
+  /// \param stage kept until then
+  static at::Tensor layer_as_segment(SegmentEvaluation evaluate, const std::shared_ptr<UNetStage>& stage, std::size_t i,
+                                     const at::Tensor& x, const at::Tensor& skip, UNetPass& pass) {
     const auto* transformer = i < stage->attentions.size() ? stage->attentions[i].get() : nullptr;
     const auto blocks = transformer == nullptr ? 0 : transformer->blocks.size();
     std::vector<at::Tensor> inputs{x, *pass.time++};
@@ -84,16 +85,16 @@ struct UNetStage : torch::nn::Module {
       return stage->layer(i, with_skip(in[0], has_skip ? in.back() : at::Tensor()), again);
     };
     pass.site.layer += static_cast<std::int64_t>(blocks);
-    return checkpointed(segment, inputs, segment_weights({stage->resnets[i].get(), transformer}));
+    return evaluate(segment, inputs, segment_weights({stage->resnets[i].get(), transformer}));
   }
 
   void add_downsampler(std::int64_t channels) {
-    downsampler = register_module("downsamplers", std::make_shared<torch::nn::Module>())
+    downsampler = register_group("downsamplers")
                       ->register_module("0", std::make_shared<Downsample>(channels, false));
   }
 
   void add_upsampler(std::int64_t channels) {
-    upsampler = register_module("upsamplers", std::make_shared<torch::nn::Module>())
+    upsampler = register_group("upsamplers")
                     ->register_module("0", std::make_shared<Upsample>(channels));
   }
 

@@ -73,7 +73,7 @@ consteval void require_denoising_network() {
 ///     std::int64_t in_channels() const;    // as out_channels(), or more for those of a condition
 ///     std::int64_t out_channels() const;   // those of the latents
 ///     at::Device device() const;
-///     torch::nn::Module& module() const;   // holds the parameters
+///     Module& module() const;   // holds the parameters; a torch::nn::Module serves as well
 ///     at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) const;
 ///
 /// x is [B, in_channels(), h, w], timesteps [B] and context [B, tokens, width], all on `device()`; the prediction is
@@ -84,12 +84,12 @@ consteval void require_denoising_network() {
 ///
 /// Skeleton:
 /// \code
-/// struct MyLayers : torch::nn::Module { ... };
+/// struct MyLayers : ip2p::Module { ... };
 /// struct MyNetwork {
 ///   std::int64_t in_channels() const { return 8; }
 ///   std::int64_t out_channels() const { return 4; }
 ///   at::Device device() const { return layers->parameters().front().device(); }
-///   torch::nn::Module& module() const { return *layers; }
+///   MyLayers& module() const { return *layers; }
 ///   at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) const;
 ///   std::shared_ptr<MyLayers> layers = std::make_shared<MyLayers>();
 /// };

@@ -47,19 +47,19 @@ inline at::Tensor timestep_embedding(const at::Tensor& timesteps, std::int64_t c
 
 namespace detail {
 
-struct UNetModule : torch::nn::Module {
+struct UNetModule : Module {
   explicit UNetModule(UNetConfig config_) : config(std::move(config_)) {
     config.validate("UNetConfig");
     const auto& width = config.block_out_channels;
     const auto levels = width.size();
     conv_in = register_module("conv_in", std::make_shared<Conv2d>(config.in_channels, width[0], 3, 1, 1));
-    auto embedding = register_module("time_embedding", std::make_shared<torch::nn::Module>());
+    auto embedding = register_group("time_embedding");
     time_1 = embedding->register_module("linear_1", std::make_shared<Linear>(width[0], 4 * width[0]));
     time_2 = embedding->register_module("linear_2", std::make_shared<Linear>(4 * width[0], 4 * width[0]));
 
     // Channels of every map that the down path leaves for the up path.
     std::vector<std::int64_t> skips{width[0]};
-    auto down_list = register_module("down_blocks", std::make_shared<torch::nn::Module>());
+    auto down_list = register_group("down_blocks");
     for (std::size_t level = 0; level < levels; ++level) {
       std::vector<std::int64_t> inputs(static_cast<std::size_t>(config.layers_per_block), width[level]);
       inputs[0] = skips.back();
@@ -77,7 +77,7 @@ struct UNetModule : torch::nn::Module {
     middle = register_module(
         "mid_block", std::make_shared<UNetStage>(config, levels - 1, std::vector<std::int64_t>{deepest, deepest}, 1));
 
-    auto up_list = register_module("up_blocks", std::make_shared<torch::nn::Module>());
+    auto up_list = register_group("up_blocks");
     auto current = deepest;
     for (std::size_t i = 0; i < levels; ++i) {
       const auto level = levels - 1 - i;
@@ -106,7 +106,7 @@ struct UNetModule : torch::nn::Module {
   }
 
   UNetConfig config;
-  bool checkpoint_gradients = false;
+  SegmentEvaluation evaluate_segment = nullptr;  ///< Set while gradients are checkpointed.
   std::shared_ptr<Conv2d> conv_in, conv_out;
   std::shared_ptr<Linear> time_1, time_2;
   std::vector<std::shared_ptr<UNetStage>> down, up;
@@ -129,11 +129,6 @@ class UNet : public ModelHandle<detail::UNetModule> {
   [[nodiscard]] const UNetConfig& config() const { return module_->config; }
   [[nodiscard]] std::int64_t in_channels() const { return config().in_channels; }
   [[nodiscard]] std::int64_t out_channels() const { return config().out_channels; }
-
-  /// While gradients are computed, keeps only the inputs of each residual block and transformer and evaluates them
-  /// again in the backward pass: a third more work for a fraction of the memory; the same gradients. Holds for all
-  /// copies.
-  void checkpoint_gradients(bool on) const { module_->checkpoint_gradients = on; }
 
   /// Everything that depends on the timesteps alone. \param timesteps [B], fractional values allowed
   /// \return one [B, C, 1, 1] per residual block, in the model's dtype  \throws Error for another shape
@@ -203,7 +198,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
 
  private:
   [[nodiscard]] bool checkpointing(const at::Tensor& rows) const {
-    return module_->checkpoint_gradients && at::GradMode::is_enabled() && !rows.defined();
+    return module_->evaluate_segment != nullptr && at::GradMode::is_enabled() && !rows.defined();
   }
 
   /// \throws Error unless `operator()` can take these arguments
@@ -267,7 +262,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
     const bool checkpoint = checkpointing(rows);
     const auto layer = [&](const std::shared_ptr<detail::UNetStage>& stage, std::size_t i, const at::Tensor& input,
                            const at::Tensor& skip = {}) {
-      if (checkpoint) return detail::UNetStage::checkpointed_layer(stage, i, input, skip, pass);
+      if (checkpoint) return detail::UNetStage::layer_as_segment(m.evaluate_segment, stage, i, input, skip, pass);
       const bool shared = pass.rows.defined();
       auto output = stage->layer(i, detail::with_skip(input, skip), pass);
       if (shared && !pass.rows.defined()) {

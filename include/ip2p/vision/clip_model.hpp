@@ -31,18 +31,18 @@ namespace ip2p {
 namespace detail {
 
 /// Patches and a class token through a transformer; the class token's last state.
-struct ClipVisionTower : torch::nn::Module {
+struct ClipVisionTower : Module {
   explicit ClipVisionTower(const ClipVisionConfig& config) {
     const auto width = config.hidden_size;
-    embeddings = register_module("embeddings", std::make_shared<torch::nn::Module>());
+    embeddings = register_group("embeddings");
     class_embedding = embeddings->register_parameter("class_embedding", at::empty({width}));
     patch_embedding = embeddings->register_module(
         "patch_embedding", std::make_shared<Conv2d>(3, width, config.patch_size, config.patch_size, 0, false));
     position_embedding =
         embeddings->register_module("position_embedding", std::make_shared<Embedding>(config.tokens(), width));
     pre_layrnorm = register_module("pre_layrnorm", std::make_shared<LayerNorm>(width));  // the files' spelling
-    auto list = register_module("encoder", std::make_shared<torch::nn::Module>())
-                    ->register_module("layers", std::make_shared<torch::nn::Module>());
+    auto list = register_group("encoder")
+                    ->register_group("layers");
     for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
       layers.push_back(list->register_module(
           std::to_string(i), std::make_shared<ClipLayer>(width, config.intermediate_size, config.num_attention_heads,
@@ -80,7 +80,7 @@ struct ClipVisionTower : torch::nn::Module {
   /// \param last tokens after the last layer  \return [B, hidden_size]
   [[nodiscard]] at::Tensor class_state(const at::Tensor& last) const { return (*post_layernorm)(last.select(1, 0)); }
 
-  std::shared_ptr<torch::nn::Module> embeddings;
+  std::shared_ptr<Module> embeddings;
   at::Tensor class_embedding;
   std::shared_ptr<Conv2d> patch_embedding;
   std::shared_ptr<Embedding> position_embedding;
@@ -88,11 +88,11 @@ struct ClipVisionTower : torch::nn::Module {
   std::vector<std::shared_ptr<ClipLayer>> layers;
 };
 
-struct ClipModule : torch::nn::Module {
+struct ClipModule : Module {
   explicit ClipModule(ClipConfig config_) : config(std::move(config_)), text(config.text) {
     config.validate("ClipConfig");
     logit_scale = register_parameter("logit_scale", at::full({}, std::log(1.0 / 0.07)));
-    register_module("text_model", text.module().named_children()["text_model"]);
+    register_module("text_model", text.module().part("text_model"));
     vision = register_module("vision_model", std::make_shared<ClipVisionTower>(config.vision));
     visual_projection = register_module(
         "visual_projection", std::make_shared<Linear>(config.vision.hidden_size, config.projection_dim, false));

@@ -1,0 +1,172 @@
+#pragma once
+
+/// \file
+/// The tree of named weights that every model is.
+///
+/// It offers what models need of `torch::nn::Module` under the same names, without that header: it alone takes five times
+/// as long to compile as LibTorch's tensors, and every program that uses a model would pay for it.
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+
+namespace ip2p {
+
+/// Items under their names, in the order in which they were registered.
+template <class Value>
+using Named = std::vector<std::pair<std::string, Value>>;
+
+/// A part of a model: parameters of its own, and parts below it. Full names join the names on the way with dots, as
+/// published weight files have them. Derived classes register what they hold in their constructors.
+///
+/// \code
+/// struct Projection : ip2p::Module {
+///   Projection() { weight = register_parameter("weight", at::empty({4, 4})); }
+///   at::Tensor operator()(const at::Tensor& x) const { return at::linear(x, weight); }
+///   at::Tensor weight;
+/// }; \endcode
+class Module : public std::enable_shared_from_this<Module> {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  /// Adds a parameter, which asks for gradients from now on. \return the tensor
+  /// \throws Error for a name with a dot or one that is taken
+  at::Tensor register_parameter(std::string name, at::Tensor tensor) {
+    check_name(name);
+    tensor.set_requires_grad(true);
+    parameters_.emplace_back(std::move(name), tensor);
+    return tensor;
+  }
+
+  /// Adds a part. \return the part \throws Error as `register_parameter`
+  template <class Part>
+  std::shared_ptr<Part> register_module(std::string name, std::shared_ptr<Part> part) {
+    add_part(std::move(name), part);
+    return part;
+  }
+
+  /// Adds a part that only groups others. \return it \throws Error as `register_parameter`
+  std::shared_ptr<Module> register_group(std::string name) {
+    return register_module(std::move(name), std::make_shared<Module>());
+  }
+
+  /// This module's own parameters, then those of its parts, each with its full name. Tensors are shared, not copied.
+  [[nodiscard]] Named<at::Tensor> named_parameters() const {
+    Named<at::Tensor> all;
+    for (const auto& [prefix, module] : named_modules()) {
+      for (const auto& [name, tensor] : module->parameters_) {
+        all.emplace_back(prefix.empty() ? name : prefix + "." + name, tensor);
+      }
+    }
+    return all;
+  }
+
+  /// As `named_parameters`, without the parts.
+  [[nodiscard]] const Named<at::Tensor>& own_parameters() const { return parameters_; }
+
+  /// The tensors of `named_parameters`.
+  [[nodiscard]] std::vector<at::Tensor> parameters() const {
+    std::vector<at::Tensor> all;
+    for (const auto* module : modules()) {
+      for (const auto& [name, tensor] : module->parameters_) all.push_back(tensor);
+    }
+    return all;
+  }
+
+  /// The parameter of that full name. \throws Error if there is none
+  [[nodiscard]] at::Tensor parameter(std::string_view name) const {
+    for (const auto& [own, tensor] : named_parameters()) {
+      if (own == name) return tensor;
+    }
+    fail("module: expected a parameter '{}', found none of that name", name);
+  }
+
+  /// This module under "", then every part below it with its full name; a part comes before its own parts.
+  [[nodiscard]] Named<Module*> named_modules() {
+    Named<Module*> all;
+    list(all, "", *this);
+    return all;
+  }
+  [[nodiscard]] Named<const Module*> named_modules() const {
+    Named<const Module*> all;
+    list(all, "", *this);
+    return all;
+  }
+
+  /// The modules of `named_modules`.
+  [[nodiscard]] std::vector<Module*> modules() {
+    std::vector<Module*> all;
+    list(all, *this);
+    return all;
+  }
+  [[nodiscard]] std::vector<const Module*> modules() const {
+    std::vector<const Module*> all;
+    list(all, *this);
+    return all;
+  }
+
+  /// The part registered under `name`. \throws Error if there is none
+  [[nodiscard]] std::shared_ptr<Module> part(std::string_view name) const {
+    for (const auto& [own, module] : parts_) {
+      if (own == name) return module;
+    }
+    fail("module: expected a part '{}', found none of that name", name);
+  }
+
+  /// Moves and converts all parameters in place: whoever holds one of the tensors sees the new values.
+  void to(at::Device device, at::ScalarType dtype) {
+    for (auto& tensor : parameters()) tensor.set_data(tensor.to(device, dtype));
+  }
+
+ protected:
+  /// Puts another tensor in the place of a parameter of this module's own.
+  void replace_parameter(std::string_view name, at::Tensor tensor) {
+    for (auto& [own, parameter] : parameters_) {
+      if (own == name) parameter = std::move(tensor);
+    }
+  }
+
+ private:
+  void check_name(std::string_view name) const {
+    const auto is_it = [&](const auto& item) { return item.first == name; };
+    require(!name.empty() && name.find('.') == std::string_view::npos, "module: expected a name without dots, found '{}'",
+            name);
+    require(std::none_of(parameters_.begin(), parameters_.end(), is_it) &&
+                std::none_of(parts_.begin(), parts_.end(), is_it),
+            "module: expected a name that is free, found '{}' twice", name);
+  }
+
+  void add_part(std::string name, std::shared_ptr<Module> part) {
+    check_name(name);
+    parts_.emplace_back(std::move(name), std::move(part));
+  }
+
+  template <class Self>
+  static void list(Named<Self*>& all, const std::string& prefix, Self& module) {
+    all.emplace_back(prefix, &module);
+    for (const auto& [name, part] : module.parts_) list<Self>(all, prefix.empty() ? name : prefix + "." + name, *part);
+  }
+
+  template <class Self>
+  static void list(std::vector<Self*>& all, Self& module) {
+    all.push_back(&module);
+    for (const auto& [name, part] : module.parts_) list<Self>(all, *part);
+  }
+
+  Named<at::Tensor> parameters_;
+  Named<std::shared_ptr<Module>> parts_;
+};
+
+}  // namespace ip2p
