@@ -2,6 +2,7 @@
 // the layer calls its policy (queries, keys and values are views of one projection; heads are merged after it).
 
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/randn.h>
 #include <ATen/ops/softmax.h>
 
 #include <cmath>

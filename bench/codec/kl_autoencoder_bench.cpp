@@ -3,6 +3,7 @@
 #include "ip2p/codec/kl_autoencoder.hpp"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/randn.h>
 
 #include "ip2p/nn/initialise.hpp"
 #include "support/settings.hpp"

@@ -1,5 +1,7 @@
 // Photographs and weight files: resizing as the editor does it, JPEG decoding, and reading safetensors.
 
+#include <ATen/ops/randn.h>
+
 #include <filesystem>
 #include <map>
 #include <string>

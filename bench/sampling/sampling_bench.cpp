@@ -1,5 +1,6 @@
 // What the loop around the network costs: 100 steps of a denoiser that does nothing, at 512 pixels, for each sampler.
 
+#include <ATen/ops/randn.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <string>

@@ -1,5 +1,7 @@
 // How long an update waits for its checkpoint: the call of Trainer::save(), of a state of 512 MiB.
 
+#include <ATen/ops/randn.h>
+
 #include <filesystem>
 
 #include "ip2p/train/trainer.hpp"

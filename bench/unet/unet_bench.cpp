@@ -4,6 +4,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/randn.h>
 
 #include "ip2p/nn/initialise.hpp"
 #include "support/settings.hpp"

@@ -4,6 +4,7 @@
 /// What the small autoencoder is trained on and for.
 
 #include <ATen/ATen.h>
+#include <ATen/ops/stack.h>
 
 #include <cstdint>
 #include <span>

@@ -5,6 +5,8 @@
 /// mean colour of each 8x8 block and paints it back.
 
 #include <ATen/ATen.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/zeros.h>
 
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/nn/initialise.hpp"

@@ -5,6 +5,11 @@
 /// "what should have come out" is known exactly for every photograph, also for those never trained on.
 
 #include <ATen/ATen.h>
+#include <ATen/ops/avg_pool2d.h>
+#include <ATen/ops/maximum.h>
+#include <ATen/ops/replication_pad2d.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 
 #include <array>
 #include <cstdint>

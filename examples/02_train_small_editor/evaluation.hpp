@@ -4,6 +4,7 @@
 /// How well the small editor does what it was told, on photographs and phrasings that it has never seen.
 
 #include <ATen/ATen.h>
+#include <ATen/ops/cat.h>
 
 #include <cstdint>
 #include <span>

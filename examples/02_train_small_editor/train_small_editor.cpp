@@ -2,6 +2,9 @@
 // photographs and phrasings that were kept back, and writes a model folder that the other programs open.
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/log10.h>
+#include <ATen/ops/stack.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>

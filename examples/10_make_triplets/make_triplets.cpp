@@ -89,14 +89,15 @@ ip2p::Gpt2 model_to_train(TrainOptions& o, const ip2p::Gpt2Tokenizer& tokenizer)
 /// Adds the side paths' products to the weights that they stand beside.
 void fold_lora(const ip2p::Gpt2& model, const ip2p::AppliedLora& lora, double strength) {
   const at::NoGradGuard no_grad;
-  auto weights = model.module().named_parameters();
   const auto tensors = lora.tensors();
   for (const auto& [name, down] : tensors) {
     const auto end = name.find(".lora_down.weight");
     if (end == std::string::npos) continue;
     const auto layer = name.substr(0, end);
     const auto change = at::matmul(tensors.at(layer + ".lora_up.weight"), down);
-    weights[layer.substr(std::string(ip2p::Gpt2::component).size() + 1) + ".weight"].add_(change, strength);
+    model.module()
+        .parameter(layer.substr(std::string(ip2p::Gpt2::component).size() + 1) + ".weight")
+        .add_(change, strength);
   }
 }
 

@@ -4,6 +4,7 @@
 /// Pictures of the small world: a cut-out on a photograph, under a look.
 
 #include <ATen/ATen.h>
+#include <ATen/ops/flip.h>
 #include <png.h>
 
 #include <algorithm>

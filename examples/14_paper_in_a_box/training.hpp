@@ -4,6 +4,7 @@
 /// The two models that the data engine needs and that come ready in the paper: a CLIP, and text to image.
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/cat.h>
 
 #include <algorithm>
 #include <cstdint>

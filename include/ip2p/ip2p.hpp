@@ -136,7 +136,6 @@
 #include "ip2p/nn/applied_lora.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/nn/blocks.hpp"
-#include "ip2p/nn/checkpointed.hpp"
 #include "ip2p/nn/clip_layer.hpp"
 #include "ip2p/nn/convolution.hpp"
 #include "ip2p/nn/finite_probe.hpp"
@@ -181,7 +180,6 @@
 
 #include "ip2p/unet/any_network.hpp"
 #include "ip2p/unet/blocks.hpp"
-#include "ip2p/unet/checkpoint_gradients.hpp"
 #include "ip2p/unet/concepts.hpp"
 #include "ip2p/unet/config.hpp"
 #include "ip2p/unet/unet.hpp"

@@ -1,6 +1,7 @@
 #include "ip2p/attention/heat_map.hpp"
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include "support/golden.hpp"

@@ -1,6 +1,10 @@
 #include "ip2p/attention/local_blend.hpp"
 
+#include <ATen/ops/cat.h>
+#include <ATen/ops/eye.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 
 #include "attention/explicit_maps.hpp"
 #include "ip2p/attention/prompt_to_prompt.hpp"

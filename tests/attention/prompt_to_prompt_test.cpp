@@ -1,6 +1,10 @@
 #include "ip2p/attention/prompt_to_prompt.hpp"
 
+#include <ATen/ops/eye.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/stack.h>
 
 #include "attention/explicit_maps.hpp"
 #include "ip2p/attention/refine.hpp"

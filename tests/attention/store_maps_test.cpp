@@ -1,6 +1,9 @@
 #include "ip2p/attention/store_maps.hpp"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 
 #include "attention/explicit_maps.hpp"
 #include "ip2p/attention/plain.hpp"

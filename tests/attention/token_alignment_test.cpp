@@ -1,6 +1,8 @@
 #include "ip2p/attention/token_alignment.hpp"
 
 #include <ATen/ops/eye.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/tensor.h>
 
 #include <functional>
 #include <sstream>

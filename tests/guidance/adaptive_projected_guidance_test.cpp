@@ -1,3 +1,5 @@
+#include <ATen/ops/tensor.h>
+
 #include "ip2p/guidance/adaptive_projected_guidance.hpp"
 
 #include "guidance/golden_branches.hpp"

@@ -1,3 +1,5 @@
+#include <ATen/ops/tensor.h>
+
 #include "ip2p/guidance/dual_guidance.hpp"
 
 #include "ip2p/testing/check_guidance.hpp"

@@ -1,3 +1,5 @@
+#include <ATen/ops/tensor.h>
+
 #include "ip2p/guidance/text_first_dual_guidance.hpp"
 
 #include "ip2p/testing/check_guidance.hpp"

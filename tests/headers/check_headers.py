@@ -14,10 +14,10 @@ FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "attention", "filte
            "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing", "kernels"]
 TENSOR_TIER = FOLDERS[:FOLDERS.index("filter") + 1]
 
-# Headers that applications ask for by name: the conformance kit, forward declarations, and those that bring c10d, which
-# every other application would compile for nothing.
+# Headers that applications ask for by name: the conformance kit, forward declarations, and those that bring c10d or the
+# nodes of autograd, which every other application would compile for nothing.
 OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", "ip2p/parallel/process_group.hpp",
-                    "ip2p/parallel/launch.hpp")
+                    "ip2p/parallel/launch.hpp", "ip2p/nn/checkpointed.hpp", "ip2p/unet/checkpoint_gradients.hpp")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
@@ -77,6 +77,19 @@ def missing_includes(texts):
     return found
 
 
+# Names in namespace at that are no operators, which have no header of their own.
+NO_OPERATORS = {"get_num_threads", "globalContext", "hasCUDA", "hasMKLDNN", "in_parallel_region", "isComplexType",
+                "isFloatingType", "philox_engine", "set_num_threads", "toString"}
+
+
+def missing_operators(header, text):
+    """Operators of LibTorch that a header calls without including their headers."""
+    called = set(re.findall(r"\bat::([a-z]\w*)\(", TEXT.sub('""', text))) - NO_OPERATORS
+    headers = {name: re.sub(r"_$", "", name) for name in called}
+    return [f"{header}: calls at::{name} without including ATen/ops/{file}.h" for name, file in sorted(headers.items())
+            if f"<ATen/ops/{file}.h>" not in text and f"<ATen/ops/{name}.h>" not in text]
+
+
 def public_headers(root):
     include = root / "include"
     return sorted(path.relative_to(include).as_posix() for path in include.glob("ip2p/**/*.hpp"))
@@ -130,6 +143,7 @@ def main():
         umbrella.write_text(umbrella_text(headers))
     texts = {header: (root / "include" / header).read_text() for header in headers}
     found = [problem for header in headers for problem in problems_of(header, texts[header])]
+    found += [problem for header in headers for problem in missing_operators(header, texts[header])]
     found += missing_includes({header: text for header, text in texts.items() if header != "ip2p/ip2p.hpp"})
     present = umbrella.read_text() if umbrella.exists() else ""
     if present != umbrella_text(headers):

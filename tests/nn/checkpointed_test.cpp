@@ -1,6 +1,7 @@
 #include "ip2p/nn/checkpointed.hpp"
 
 #include <ATen/ops/bernoulli.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/mse_loss.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/randn.h>

@@ -75,7 +75,7 @@ std::map<std::string, at::Tensor> copy_of(std::map<std::string, at::Tensor> stat
   return state;
 }
 
-void check_state(const torch::nn::Module& module, const std::map<std::string, at::Tensor>& expected) {
+void check_state(const Module& module, const std::map<std::string, at::Tensor>& expected) {
   const auto found = state_of(module);
   REQUIRE(found.size() == expected.size());
   for (const auto& [name, tensor] : expected) {
@@ -85,7 +85,7 @@ void check_state(const torch::nn::Module& module, const std::map<std::string, at
   }
 }
 
-std::int64_t packed_weights(const torch::nn::Module& module) {
+std::int64_t packed_weights(const Module& module) {
   const auto all = module.parameters();
   return std::count_if(all.begin(), all.end(), [](const at::Tensor& parameter) { return parameter.is_mkldnn(); });
 }
@@ -144,14 +144,14 @@ TEST_CASE("The weights of a model that was used are those that it had", "[nn]") 
   }
   check_state(unet.module(), unet_state);
   check_state(codec.module(), codec_state);
-  for (const auto& item : unet.module().named_parameters()) {
-    INFO(item.key());
-    CHECK(item.value().numel() > 0);
-    if (!item.value().is_mkldnn()) continue;
+  for (const auto& [name, tensor] : unet.module().named_parameters()) {
+    INFO(name);
+    CHECK(tensor.numel() > 0);
+    if (!tensor.is_mkldnn()) continue;
     // Reading it without asking for its form is an error, not a wrong value.
-    CHECK(item.value().sizes() == unet_state.at(item.key()).sizes());
-    CHECK_THROWS(at::zeros_like(unet_state.at(item.key())).copy_(item.value()));
-    CHECK_THROWS(item.value().const_data_ptr());
+    CHECK(tensor.sizes() == unet_state.at(name).sizes());
+    CHECK_THROWS(at::zeros_like(unet_state.at(name)).copy_(tensor));
+    CHECK_THROWS(tensor.const_data_ptr());
   }
   unet.thaw();
   CHECK(packed_weights(unet.module()) == 0);
@@ -239,7 +239,7 @@ TEST_CASE("Who kept a weight while its layer was used has the weight again after
   CHECK(at::equal(kept, value));
   conv->thaw();
   CHECK(conv->weight.is_same(kept));
-  CHECK(conv->named_parameters()["weight"].is_same(kept));
+  CHECK(conv->parameter("weight").is_same(kept));
   CHECK(at::equal(conv->weight, value));
 }
 
@@ -271,7 +271,7 @@ TEST_CASE("Four threads that use one frozen model for the first time get what ea
 
 namespace {
 
-struct OnlyWeights : torch::nn::Module {
+struct OnlyWeights : Module {
   OnlyWeights() { conv = register_module("conv", std::make_shared<Conv2d>(16, 16, 3, 1, 1, false)); }
   std::shared_ptr<Conv2d> conv;
 };

@@ -140,10 +140,9 @@ TEST_CASE("initialise is a function of the seed", "[nn]") {
   ip2p::initialise(a.module(), 5);
   ip2p::initialise(b.module(), 5);
   const auto left = a.module().named_parameters();
-  const auto right = b.module().named_parameters();
-  for (const auto& item : left) {
-    INFO(item.key());
-    CHECK(at::equal(item.value(), right[item.key()]));
+  for (const auto& [name, tensor] : left) {
+    INFO(name);
+    CHECK(at::equal(tensor, b.module().parameter(name)));
   }
   ip2p::initialise(b.module(), 6);
   CHECK_FALSE(at::equal(left["conv_in.weight"], right["conv_in.weight"]));
@@ -157,7 +156,7 @@ TEST_CASE("first_non_finite names the layer where it began", "[nn]") {
   CHECK(unet.first_non_finite(evaluate).empty());
   for (const std::string layer : {"down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_kv",
                                   "mid_block.resnets.0.conv2", "up_blocks.1.resnets.1.norm1"}) {
-    auto weight = unet.module().named_parameters()[layer + ".weight"];
+    auto weight = unet.module().parameter(layer + ".weight");
     const auto kept = weight.clone();
     weight.view(-1)[0].fill_(std::numeric_limits<float>::quiet_NaN());
     CHECK(unet.first_non_finite(evaluate) == layer);

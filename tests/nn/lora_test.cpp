@@ -1,5 +1,6 @@
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
 
 #include <cmath>

@@ -169,8 +169,8 @@ int compare(const std::string& one, const std::string& other, double tolerance) 
     if (tolerance > 0 && !weight && !name.starts_with("average/")) continue;
     apart = std::max(apart, (tensor - b->tensors.at(name)).abs().max().item<double>());
   }
-  for (const auto& item : start.module().named_parameters()) {
-    moved = std::max(moved, (a->tensors.at("weights/unet." + item.key()) - item.value()).abs().max().item<double>());
+  for (const auto& [name, tensor] : start.module().named_parameters()) {
+    moved = std::max(moved, (a->tensors.at("weights/unet." + name) - tensor).abs().max().item<double>());
   }
   const auto losses = LossCurve::read(one + "/loss.csv");
   const auto others = LossCurve::read(other + "/loss.csv");

@@ -320,8 +320,8 @@ TEST_CASE("A codec that overflows in 16 bits is evaluated in fp32, and stays as 
 TEST_CASE("Broken weights are an error that names the first bad layer, not a black picture", "[pipeline]") {
   const at::NoGradGuard no_grad;
   const auto model = tiny_files();
-  const auto damaged = [&](const char* name, torch::nn::Module& module) {
-    module.named_parameters()[name].view(-1)[0].fill_(std::numeric_limits<float>::quiet_NaN());
+  const auto damaged = [&](const char* name, Module& module) {
+    module.parameter(name).view(-1)[0].fill_(std::numeric_limits<float>::quiet_NaN());
   };
   {
     auto unet = load<UNet>(model, {.inference = false});
@@ -340,7 +340,7 @@ TEST_CASE("Broken weights are an error that names the first bad layer, not a bla
   {
     auto codec = load<KlAutoencoder>(model, {.inference = false});
     for (const auto* name : {"decoder.conv_out.weight", "decoder.conv_out.bias"}) {
-      codec.module().named_parameters()[name].zero_();
+      codec.module().parameter(name).zero_();
     }
     EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model), diffusion_of(model)};
     CHECK_THROWS_WITH(edit(tiny_photo(), "x", quick_edit), Contains("one colour everywhere"));

@@ -1,6 +1,8 @@
 #include "ip2p/pipeline/open_model.hpp"
 
 #include <ATen/ops/equal.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randn.h>
 
 #include <filesystem>
 #include <fstream>

@@ -22,15 +22,14 @@ inline UNet tiny_unet(std::int64_t channels) {
   auto config = published.config();
   config.in_channels = channels;
   UNet unet(config);
-  const auto from = published.module().named_parameters();
-  for (auto& parameter : unet.module().named_parameters()) {
-    const auto& value = from[parameter.key()];
-    if (parameter.key() != "conv_in.weight") {
-      parameter.value().copy_(value);
+  for (const auto& [name, tensor] : unet.module().named_parameters()) {
+    const auto& value = published.module().parameter(name);
+    if (name != "conv_in.weight") {
+      tensor.copy_(value);
     } else if (channels <= value.size(1)) {
-      parameter.value().copy_(value.narrow(1, 0, channels));
+      tensor.copy_(value.narrow(1, 0, channels));
     } else {
-      parameter.value().copy_(at::cat({value, value.narrow(1, 0, channels - value.size(1))}, 1));
+      tensor.copy_(at::cat({value, value.narrow(1, 0, channels - value.size(1))}, 1));
     }
   }
   return unet;

@@ -1,6 +1,7 @@
 #include "ip2p/text/cached_text_encoder.hpp"
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/stack.h>
 
 #include <filesystem>
 #include <fstream>

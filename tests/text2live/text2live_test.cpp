@@ -70,7 +70,7 @@ EditLayerNetwork fixture_network(const Text2LiveFixture& f) {
   const auto& shape = f.known["network"];
   EditLayerNetwork network({.scales = shape[0], .channels = shape[1], .skip_channels = shape[2]});
   const at::NoGradGuard no_grad;
-  for (auto& item : network.module().named_parameters()) item.value().copy_(f.file.tensor("weights/" + item.key()));
+  for (const auto& [name, tensor] : network.module().named_parameters()) tensor.copy_(f.file.tensor("weights/" + name));
   return network;
 }
 
@@ -159,10 +159,10 @@ TEST_CASE("The losses of an update and their gradient equal those written in PyT
   check("total", terms.total);
   terms.total.backward();
   double largest = 0.0;
-  for (const auto& item : network.module().named_parameters()) {
-    INFO(item.key());
-    const auto expected = f.file.tensor("gradient/" + item.key());
-    CHECK(max_difference(item.value().grad(), expected) < 1e-4);
+  for (const auto& [name, tensor] : network.module().named_parameters()) {
+    INFO(name);
+    const auto expected = f.file.tensor("gradient/" + name);
+    CHECK(max_difference(tensor.grad(), expected) < 1e-4);
     largest = std::max(largest, expected.abs().max().item<double>());
   }
   CHECK(largest > 1e-2);

@@ -1,6 +1,7 @@
 #include "ip2p/train/adafactor.hpp"
 
 #include <ATen/ops/ones.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <map>

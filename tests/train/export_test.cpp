@@ -282,7 +282,7 @@ TEST_CASE("Models that were used for inference are written bit for bit", "[train
   const auto latents = models.codec.encode(CounterNoise(3).normal({1, 3, 64, 64}, 0));
   CHECK(models.codec.decode(latents).size(2) == 64);
   models.unet(CounterNoise(4).normal({1, 8, 8, 8}, 0), at::full({1}, 500.0), CounterNoise(5).normal({1, 3, 16}, 0));
-  const auto packed = [](const torch::nn::Module& module) {
+  const auto packed = [](const Module& module) {
     const auto all = module.parameters();
     return std::count_if(all.begin(), all.end(), [](const at::Tensor& parameter) { return parameter.is_mkldnn(); });
   };

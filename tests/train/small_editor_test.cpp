@@ -1,6 +1,10 @@
 // The parts of examples/02_train_small_editor that are not training itself.
 
 #include <ATen/ATen.h>
+#include <ATen/ops/avg_pool2d.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/upsample_bilinear2d.h>
+#include <ATen/ops/upsample_nearest2d.h>
 
 #include <algorithm>
 #include <cctype>

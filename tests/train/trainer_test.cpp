@@ -96,7 +96,7 @@ struct Own {
 
 /// One convolution of a noisy latent and its condition, and a bias from time and text.
 struct OwnNetwork {
-  struct Layers : torch::nn::Module {
+  struct Layers : Module {
     at::Tensor weight = register_parameter("weight", CounterNoise(5).normal({1, 4, 8, 3, 3}, 0)[0] * 0.1);
     at::Tensor bias = register_parameter("bias", at::zeros({4, 6}));
   };
@@ -316,10 +316,10 @@ TEST_CASE("Fresh weights are drawn in fp32 on the CPU and copied, so that place 
   UNet narrow(tiny_config());
   narrow.to(at::kCPU, at::kBFloat16);
   initialise(narrow.module(), 3);
-  const auto expected = tiny_unet().module().named_parameters();
-  for (const auto& item : narrow.module().named_parameters()) {
-    INFO(item.key());
-    CHECK(item.value().equal(expected[item.key()].to(at::kBFloat16)));
+  const auto expected = tiny_unet();
+  for (const auto& [name, tensor] : narrow.module().named_parameters()) {
+    INFO(name);
+    CHECK(tensor.equal(expected.module().parameter(name).to(at::kBFloat16)));
   }
 }
 

@@ -77,10 +77,10 @@ TEST_CASE("UNet gradients of the mean squared output equal diffusers'", "[unet][
 
   // Gradients by the names of the published files: fused projections are split into their row blocks again.
   std::map<std::string, at::Tensor> gradients;
-  for (const auto& item : unet.module().named_parameters()) {
-    REQUIRE(item.value().grad().defined());
-    const auto names = ip2p::detail::file_names(item.key());
-    const auto blocks = item.value().grad().chunk(static_cast<std::int64_t>(names.size()), 0);
+  for (const auto& [name, tensor] : unet.module().named_parameters()) {
+    REQUIRE(tensor.grad().defined());
+    const auto names = ip2p::detail::file_names(name);
+    const auto blocks = tensor.grad().chunk(static_cast<std::int64_t>(names.size()), 0);
     for (std::size_t i = 0; i < names.size(); ++i) gradients[names[i]] = blocks[i];
   }
 

@@ -3,6 +3,7 @@
 /// \file
 /// Self-attention of the source for all images of its group.
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 

@@ -5,6 +5,7 @@
 
 #include <ATen/ops/relu.h>
 #include <ATen/ops/tanh.h>
+#include <ATen/ops/upsample_nearest2d.h>
 
 #include <cstdint>
 #include <functional>

@@ -4,6 +4,7 @@
 /// LoRA files on models: side paths are hung on the layers, so that nothing of the model changes and removal is exact.
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/tensordot.h>
 
 #include <algorithm>

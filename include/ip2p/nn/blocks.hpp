@@ -5,6 +5,7 @@
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
 #include <cstdint>
