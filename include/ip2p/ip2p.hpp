@@ -4,6 +4,7 @@
 /// Everything, for applications. Library headers never include this one.
 
 #include "ip2p/core/any_noise.hpp"
+#include "ip2p/core/autocast.hpp"
 #include "ip2p/core/autograd.hpp"
 #include "ip2p/core/branch.hpp"
 #include "ip2p/core/checksum.hpp"
@@ -229,7 +230,6 @@
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/environment.hpp"
 #include "ip2p/parallel/gradient_reducer.hpp"
-#include "ip2p/parallel/nccl.hpp"
 #include "ip2p/parallel/no_communicator.hpp"
 
 #include "ip2p/train/adafactor.hpp"

@@ -9,15 +9,17 @@ import pathlib
 import re
 import sys
 
-# A folder may include itself and those before it. Everything up to `filter` is the tensor tier.
+# A folder may include itself and those before it.
 FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "attention", "filter", "nn", "text", "codec", "unet",
            "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing", "kernels"]
-TENSOR_TIER = FOLDERS[:FOLDERS.index("filter") + 1]
 
-# Headers that applications ask for by name: the conformance kit, forward declarations, and those that bring c10d or the
-# nodes of autograd, which every other application would compile for nothing.
-OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", "ip2p/parallel/process_group.hpp",
-                    "ip2p/parallel/launch.hpp", "ip2p/nn/checkpointed.hpp", "ip2p/unet/checkpoint_gradients.hpp")
+# Headers that bring c10d or the nodes of autograd, which every other application would compile for nothing. All others
+# make do with LibTorch's tensors and single operators.
+HEAVY = ("ip2p/parallel/process_group.hpp", "ip2p/parallel/launch.hpp", "ip2p/parallel/nccl.hpp",
+         "ip2p/nn/checkpointed.hpp", "ip2p/unet/checkpoint_gradients.hpp")
+
+# Headers that applications ask for by name: the conformance kit, forward declarations, and what is heavy.
+OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", *HEAVY)
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
@@ -117,8 +119,10 @@ def problems_of(header, text):
             found.append(f'{header}: includes "{name}"; library headers are named from ip2p/, others in <>')
         if name == "torch/torch.h" or name == "torch/all.h":
             found.append(f"{header}: includes {name}; name the narrow header instead")
-        if folder in TENSOR_TIER and (name.startswith("torch/") or name in ("ATen/ATen.h", "ATen/Functions.h")):
-            found.append(f"{header}: includes {name}; the tensor tier may include ATen/core/Tensor.h and ATen/ops/*.h")
+        if header not in HEAVY and (name in HEAVY or name.startswith("torch/") or
+                                    name in ("ATen/ATen.h", "ATen/Functions.h", "ATen/autocast_mode.h")):
+            found.append(f"{header}: includes {name}; expected ATen/core/Tensor.h and ATen/ops/*.h, because it takes a "
+                         "compiler several times as long")
     return found
 
 

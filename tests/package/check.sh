@@ -62,6 +62,20 @@ case $case_name in
     "$here/consumer/build/own_parts"
     ;;
 
+  compiled)
+    # Asked for where it is not: a sentence that says what to do.
+    if configure consumer -DCMAKE_PREFIX_PATH="$prefix" -DCONSUMER_COMPILED=ON >"$here.log" 2>&1; then
+      fail "expected a request for a component that is not installed to fail"
+    fi
+    tr -s ' \n' ' ' <"$here.log" | grep -q 'component compiled was not installed' || fail "found $(cat "$here.log")"
+    rm -rf "$here/prefix"
+    "$CMAKE" --install "$IP2P_BUILD" --prefix "$here/prefix"
+    "$CMAKE" --install "$IP2P_BUILD" --prefix "$here/prefix" --component compiled
+    configure consumer -DCMAKE_PREFIX_PATH="$here/prefix" -DCONSUMER_COMPILED=ON
+    "$CMAKE" --build "$here/consumer/build" --target compiled
+    "$here/consumer/build/compiled" "$IP2P_SOURCE/models/small-editor"
+    ;;
+
   moved)
     rm -rf "$here"
     mkdir -p "$here"

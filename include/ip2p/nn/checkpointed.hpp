@@ -5,7 +5,6 @@
 /// (Chen et al. 2016).
 
 #include <ATen/Context.h>
-#include <ATen/autocast_mode.h>
 #include <ATen/core/Generator.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -19,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/autocast.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/nn/segment.hpp"
 

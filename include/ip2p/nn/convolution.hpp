@@ -3,7 +3,6 @@
 /// \file
 /// The convolution that every layer here calls.
 
-#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -11,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "ip2p/core/autocast.hpp"
 #include "ip2p/core/tensor.hpp"
 
 namespace ip2p::detail {

@@ -13,21 +13,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "ip2p/core/autocast.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/train/gradients.hpp"
-
-// The declarations of ATen/autocast_mode.h that are used here. The header itself takes three times as long to compile as
-// LibTorch's tensors.
-namespace at::autocast {
-TORCH_API bool is_autocast_enabled(at::DeviceType device_type);
-TORCH_API void set_autocast_enabled(at::DeviceType device_type, bool enabled);
-TORCH_API at::ScalarType get_autocast_dtype(at::DeviceType device_type);
-TORCH_API void set_autocast_dtype(at::DeviceType device_type, at::ScalarType dtype);
-TORCH_API void clear_cache();
-TORCH_API int increment_nesting();
-TORCH_API int decrement_nesting();
-}  // namespace at::autocast
 
 namespace ip2p {
 

@@ -6,7 +6,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
-#include <torch/csrc/autograd/variable.h>
 
 #include <chrono>
 #include <cmath>
