@@ -105,6 +105,7 @@ class Gpt2Tokenizer {
     return bytes_[static_cast<std::size_t>(id)];
   }
 
+  /// Number of tokens; ids are below it.
   [[nodiscard]] std::int64_t vocabulary_size() const { return static_cast<std::int64_t>(bytes_.size()); }
 
   /// The token that ends a text.
