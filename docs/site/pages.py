@@ -14,10 +14,9 @@ import sys
 SECTIONS = (("tutorials", "Tutorials"), ("how-to", "How-to guides"), ("reference", "Reference"),
             ("explanation", "Explanation"))
 REFERENCE = """
-      <tab type="namespaces" visible="yes" title="Namespaces">
-        <tab type="namespacelist" visible="yes" title="All of each namespace" intro=""/>
-        <tab type="namespacemembers" visible="yes" title="Names by letter" intro=""/>
-      </tab>
+      <tab type="user" visible="yes" url="@ref ip2p" title="Namespace ip2p"/>
+      <tab type="user" visible="yes" url="@ref ip2p::testing" title="Namespace ip2p::testing"/>
+      <tab type="namespacemembers" visible="yes" title="Functions and types by letter" intro=""/>
       <tab type="concepts" visible="yes" title="Concepts as declared" intro=""/>
       <tab type="classlist" visible="yes" title="Classes" intro=""/>
       <tab type="classindex" visible="yes" title="Classes by letter" intro=""/>
@@ -61,6 +60,11 @@ def reference_of(root, page, target, pages):
     return None
 
 
+def unlinked(line):
+    """The word ip2p means the library, not its namespace."""
+    return re.sub(r"(?<![\w:/@%`.-])ip2p(?![\w:/`.-])", "%ip2p", line)
+
+
 def prepared(root, page, pages, types):
     label, lines, fenced, seen = label_of(root, page), [], False, set()
 
@@ -100,11 +104,11 @@ def prepared(root, page, pages, types):
                 anchor += "-"
             seen.add(anchor)
             place = label if heading.group(1) == "#" else f"{label}-{anchor}"
-            lines.append(f"{heading.group(1)} {heading.group(2)} {{#{place}}}")
+            lines.append(f"{heading.group(1)} {unlinked(heading.group(2))} {{#{place}}}")
         elif fenced:
             lines.append(line)
         else:
-            parts = re.split(r"(!?\[[^\]]*\]\([^)\s]+\))", line)
+            parts = re.split(r"(!?\[[^\]]*\]\([^)\s]+\))", unlinked(line))
             lines.append("".join(LINK.sub(link, part) if i % 2 else re.sub(r"`([^`]+)`", code, part)
                                  for i, part in enumerate(parts)))
     return "\n".join(lines) + "\n"
