@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 site=$(realpath -m "${1:-build/site}")
 
-if ! command -v doxygen >/dev/null; then
+if ! command -v doxygen >/dev/null || ! command -v python3 >/dev/null; then
   if [ "${IP2P_SKIP_APT:-0}" = 1 ] || ! command -v apt-get >/dev/null; then
     echo "docs: doxygen is not installed" >&2
     exit 77
@@ -15,7 +15,7 @@ if ! command -v doxygen >/dev/null; then
   as_root=()
   [ "$(id -u)" -eq 0 ] || as_root=(sudo)
   "${as_root[@]}" apt-get update -q >&2
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends doxygen >&2
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends doxygen python3 >&2
 fi
 
 scratch=$(mktemp -d)
