@@ -75,9 +75,11 @@ def prepared(root, page, pages, types):
         if image:
             return f"![{text}]({pathlib.PurePosixPath(target).name})"
         reference = reference_of(root, page, target, pages)
-        return f"[{text}]({reference})" if reference else text
+        return f"[{text.replace('`', '')}]({reference})" if reference else text
 
     def code(match):
+        if "'" in match.group(1):  # would end a code span that single backticks began
+            return f"``{match.group(1)}``"
         name, arguments = re.fullmatch(r"(\w*)(.*)", match.group(1)).groups()
         if name not in types or arguments and not re.fullmatch(r"<[\w., ]*>", arguments):
             return match.group(0)
@@ -109,7 +111,7 @@ def prepared(root, page, pages, types):
             lines.append(line)
         else:
             parts = re.split(r"(!?\[[^\]]*\]\([^)\s]+\))", unlinked(line))
-            lines.append("".join(LINK.sub(link, part) if i % 2 else re.sub(r"`([^`]+)`", code, part)
+            lines.append("".join(LINK.sub(link, part) if i % 2 else re.sub(r"(?<!`)`([^`]+)`(?!`)", code, part)
                                  for i, part in enumerate(parts)))
     return "\n".join(lines) + "\n"
 
