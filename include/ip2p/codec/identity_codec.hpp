@@ -13,7 +13,7 @@ struct IdentityCodec {
   [[nodiscard]] at::Tensor encode(const at::Tensor& images) const { return images; }
   /// The latents [B,3,H,W] themselves.
   [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const { return latents; }
-  /// 1.
+  /// 1: latents are not scaled.
   [[nodiscard]] double scaling_factor() const { return 1.0; }
   /// 1: latents have the size of the picture.
   [[nodiscard]] std::int64_t downscale() const { return 1; }

@@ -11,7 +11,7 @@ namespace ip2p {
 struct KeepAll {
   /// Looks at nothing, and so is asked first.
   static constexpr auto cost = FilterCost::words;
-  /// Kept.
+  /// Keeps the pair.
   Verdict operator()(const CandidatePair& /*pair*/) const { return {}; }
 };
 static_assert(PairFilter<KeepAll>);

@@ -29,7 +29,7 @@ class KeyValueCache {
     require(!padding_.empty(), "key-value cache: expected at least one text, found none");
   }
 
-  /// Texts.
+  /// Number of texts.
   [[nodiscard]] std::int64_t batch() const { return static_cast<std::int64_t>(padding_.size()); }
 
   /// Tokens held, padding included.

@@ -32,7 +32,7 @@ consteval void require_moderation() {
 
 /// Lets everything through.
 struct NoModeration {
-  /// Always.
+  /// Always true.
   bool allows(const Triplet&) const { return true; }
 };
 static_assert(ModerationPolicy<NoModeration>);

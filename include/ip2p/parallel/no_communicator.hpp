@@ -9,9 +9,9 @@ namespace ip2p {
 
 /// The null object of the folder: nobody to talk to, so nothing is done.
 struct NoCommunicator {
-  /// 0.
+  /// Always 0.
   static constexpr std::int64_t rank() { return 0; }
-  /// 1.
+  /// Always 1.
   static constexpr std::int64_t size() { return 1; }
   /// Does nothing.
   void broadcast(const at::Tensor&, std::int64_t) const {}

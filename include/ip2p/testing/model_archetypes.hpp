@@ -55,11 +55,11 @@ class CodecArchetype {
   [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const {
     return latents.repeat_interleave(downscale_, 2).repeat_interleave(downscale_, 3);
   }
-  /// 0.5.
+  /// 0.5, so that it cannot be left out unnoticed.
   [[nodiscard]] double scaling_factor() const { return 0.5; }
   /// Side of a block.
   [[nodiscard]] std::int64_t downscale() const { return downscale_; }
-  /// 3.
+  /// 3, as pictures have.
   [[nodiscard]] std::int64_t latent_channels() const { return 3; }
 
  private:

@@ -55,7 +55,7 @@ static_assert(ConditioningDropoutPolicy<ConditioningDropout>);
 
 /// Takes nothing away.
 struct NoDropout {
-  /// Nothing is lost.
+  /// The sample keeps both.
   [[nodiscard]] constexpr Dropped drop(double) const { return {}; }
 };
 static_assert(ConditioningDropoutPolicy<NoDropout>);
