@@ -3,8 +3,11 @@
 /// \file
 /// Version of the library. CMake reads it from here, so that the two cannot differ.
 
+/// Changes with incompatible interfaces, from 1 on.
 #define IP2P_VERSION_MAJOR 0
+/// Changes with interfaces, incompatible ones while the major version is 0.
 #define IP2P_VERSION_MINOR 1
+/// Changes with corrections.
 #define IP2P_VERSION_PATCH 0
 
 namespace ip2p {

@@ -24,7 +24,9 @@ class AnyTokenEdit {
     require_token_edit<Edit>();
   }
 
+  /// Edited images a group, as the edit answers.
   [[nodiscard]] std::int64_t destinations() const { return held_->destinations(); }
+  /// How the map of an edited image is made, as the edit answers.
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const {
     return held_->weights(destination, at);
   }

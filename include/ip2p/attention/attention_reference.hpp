@@ -16,12 +16,14 @@ namespace ip2p {
 /// layers again in the backward pass, when the caller's policy may be gone).
 class AttentionReference {
  public:
+  /// Refers to `attention`, which must outlive this.
   template <class Attention>
   explicit AttentionReference(const Attention& attention)
       : policy_(std::addressof(attention)), call_(&call<Attention>) {
     require_attention_policy<Attention>();
   }
 
+  /// Shares `attention`, which lives as long as this and its copies.
   template <class Attention>
   explicit AttentionReference(std::shared_ptr<const Attention> attention)
       : policy_(attention.get()), call_(&call<Attention>), owner_(std::move(attention)) {

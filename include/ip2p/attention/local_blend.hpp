@@ -61,6 +61,7 @@ class LocalBlend::Run {
             options_.subtract.size());
   }
 
+  /// Whether the map of a site is small enough to be recorded; see `LocalBlend::max_tokens`.
   [[nodiscard]] bool wants(const AttentionSite& site) const { return site.height * site.width <= options_.max_tokens; }
 
   /// [images, T, 1 or 2]: the words, and the subtracted ones.

@@ -60,8 +60,10 @@ class Observed {
   static_assert((require_attention_recorder<Recorder>(), true));
 
  public:
+  /// As the base says.
   static constexpr bool uniform_over_branches = ip2p::uniform_over_branches<Base>();
 
+  /// \throws Error without a recorder
   Observed(Base base, std::shared_ptr<Recorder> recorder) : base_(std::move(base)), recorder_(std::move(recorder)) {
     require(recorder_ != nullptr, "Observed: expected a recorder, found none");
   }
@@ -73,6 +75,7 @@ class Observed {
     return base_(site, q, k, v);
   }
 
+  /// The policy that is watched.
   [[nodiscard]] const Base& base() const { return base_; }
 
  private:

@@ -11,8 +11,10 @@ namespace ip2p {
 
 /// softmax(Q K^T / sqrt(d)) V by LibTorch's fused kernels; no map is ever stored.
 struct PlainAttention {
+  /// Rows are independent of each other.
   static constexpr bool uniform_over_branches = true;
 
+  /// q [B,heads,N,d], k and v [B,heads,M,d] -> [B,heads,N,d].
   at::Tensor operator()(const AttentionSite&, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
     return at::scaled_dot_product_attention(q, k, v);
   }

@@ -48,8 +48,11 @@ class PromptTokens {
     }
   }
 
+  /// Ids of the text, without BOS and EOS, as far as the context has room for them.
   [[nodiscard]] const std::vector<std::int64_t>& ids() const { return ids_; }
+  /// The words, in order and spelled as in the prompt.
   [[nodiscard]] const std::vector<std::string>& words() const { return words_; }
+  /// Tokens of the context, with BOS and EOS.
   [[nodiscard]] std::int64_t length() const { return length_; }
 
   /// Positions of word `index`; empty where the context ended before it.

@@ -21,6 +21,7 @@ struct Refine {
   at::Tensor mapper;  ///< [D,T], int64: the source's token of each edited token, or -1; see `refine_alignment`.
   at::Tensor alphas;  ///< a [D,T]: 1 where there is one, else 0.
 
+  /// From the words of the source prompt and of each edited prompt. \throws Error unless their contexts have one length
   static Refine between(const PromptTokens& source, std::span<const PromptTokens> edited) {
     std::vector<at::Tensor> mappers;
     std::vector<at::Tensor> alphas;
@@ -32,7 +33,9 @@ struct Refine {
     return {at::stack(mappers), at::stack(alphas)};
   }
 
+  /// Edited prompts: D.
   [[nodiscard]] std::int64_t destinations() const { return mapper.size(0); }
+  /// The source's map where a word was there already, the prompt's own where it is new; the same on every step.
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*at*/) const {
     const auto tokens = mapper.size(1);
     const auto kept = alphas[destination];

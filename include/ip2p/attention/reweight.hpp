@@ -21,7 +21,9 @@ struct Reweight {
   at::Tensor scales;  ///< c [T] for all edited prompts, or [D,T]; see `equalizer`.
   Base base = {};
 
+  /// Edited prompts, as the base has them.
   [[nodiscard]] std::int64_t destinations() const { return base.destinations(); }
+  /// The base's weights, scaled. \throws Error where `scales` has another length than the context
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const {
     const auto c = scales.dim() == 1 ? scales : scales[destination];
     const TokenWeights inner = base.weights(destination, at);

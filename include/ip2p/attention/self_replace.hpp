@@ -23,6 +23,7 @@ namespace ip2p {
 /// `max_tokens` 32 * 32 is the self-attention edit of google/prompt-to-prompt. Throws `Error` where the rows do not
 /// divide into groups.
 struct SelfReplace {
+  /// Branches are treated alike.
   static constexpr bool uniform_over_branches = true;
 
   double share = 0.5;               ///< p: part of the run, from its start; the data engine draws it from .1 ... .9.

@@ -26,9 +26,12 @@ struct StoreMaps {
   /// The recorder of one run.
   class Run {
    public:
+    /// \param max_tokens larger maps (in pixels) are not recorded
     explicit Run(std::int64_t max_tokens) : max_tokens_(max_tokens) {}
 
+    /// Whether the map of a site is small enough to be recorded.
     [[nodiscard]] bool wants(const AttentionSite& site) const { return site.height * site.width <= max_tokens_; }
+    /// One column a token, so that all maps are recorded: [1, tokens, tokens].
     [[nodiscard]] at::Tensor columns(std::int64_t /*images*/, std::int64_t tokens) const {
       return at::eye(tokens).unsqueeze(0);
     }

@@ -18,6 +18,7 @@ struct TextOnly {
 
   Base base;
 
+  /// q [B,heads,N,d], k and v [B,heads,M,d] -> [B,heads,N,d].
   at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v) const {
     return detail::on_text_rows(site, q, k, v, base);

@@ -61,7 +61,9 @@ struct KeepSource {
   std::int64_t count = 1;    ///< Edited images a group.
   std::int64_t tokens = 77;  ///< Length of the context.
 
+  /// Edited images a group: `count`.
   [[nodiscard]] std::int64_t destinations() const { return count; }
+  /// The source's map alone.
   [[nodiscard]] TokenWeights weights(std::int64_t /*destination*/, const Step& /*at*/) const {
     return {at::eye(tokens), at::zeros({tokens})};
   }

@@ -22,6 +22,7 @@ struct StepWindow {
   double begin = 0.0;
   double end = 1.0;
 
+  /// Whether step `index` of `count`, counted from 0, lies in the window.
   [[nodiscard]] bool contains(std::int64_t index, std::int64_t count) const {
     const auto edge = [&](double share) { return static_cast<std::int64_t>(share * static_cast<double>(count)); };
     return edge(begin) <= index && index < edge(end);
@@ -31,14 +32,15 @@ struct StepWindow {
 /// When the words of the edited prompts take their maps from the source: one window for all, and others by word (the
 /// dictionary `cross_replace_steps` there, which counts one step more than the run has).
 struct TokenWindows {
+  /// A window for some of the words of one edited prompt.
   struct Word {
     std::int64_t destination;          ///< Edited image of the group, from 0.
     std::vector<std::int64_t> tokens;  ///< Positions in its prompt.
     StepWindow window;                 ///< In place of the common one.
   };
 
-  StepWindow common = {.begin = 0.0, .end = 0.8};
-  std::vector<Word> words = {};  ///< Of several for one token the last counts.
+  StepWindow common = {.begin = 0.0, .end = 0.8};  ///< For all tokens that `words` does not name.
+  std::vector<Word> words = {};                    ///< Of several for one token the last counts.
 
   /// [tokens]: 1 where the token takes the source's map on this step, else 0. Throws `Error` for a position outside.
   [[nodiscard]] at::Tensor weights(std::int64_t destination, std::int64_t tokens, const Step& at) const {

@@ -48,8 +48,11 @@ class AnyCodec {
   /// Latents [B,C,h,w], not scaled, to images [B,3,f*h,f*w], nominally in [-1,1].
   [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const { return held_->decode(latents); }
 
+  /// Factor of the latents that the network sees, as the codec answers.
   [[nodiscard]] double scaling_factor() const { return held_->scaling_factor(); }
+  /// Pixels per latent pixel along each side, as the codec answers.
   [[nodiscard]] std::int64_t downscale() const { return held_->downscale(); }
+  /// Channels of the latents, as the codec answers.
   [[nodiscard]] std::int64_t latent_channels() const { return held_->latent_channels(); }
 
   /// Moves and converts the codec's weights, where it has any.

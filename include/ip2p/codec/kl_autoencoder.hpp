@@ -24,11 +24,11 @@ namespace ip2p {
 
 /// Shape of a `KlAutoencoder`. The default is that of SD1.x and SD2.x.
 struct KlAutoencoderConfig {
-  std::int64_t latent_channels = 4;
+  std::int64_t latent_channels = 4;                                  ///< Channels of the latents.
   std::vector<std::int64_t> block_out_channels{128, 256, 512, 512};  ///< Finest resolution first; 2^(n-1) = downscale.
   std::int64_t layers_per_block = 2;  ///< Residual blocks a resolution of the encoder; the decoder has one more.
-  std::int64_t norm_num_groups = 32;
-  double scaling_factor = 0.18215;  ///< 1 / standard deviation of the latents.
+  std::int64_t norm_num_groups = 32;  ///< Groups of every group norm; divides all channel counts.
+  double scaling_factor = 0.18215;    ///< 1 / standard deviation of the latents.
 
   /// Reads diffusers' config.json. \param where named in errors  \throws Error for missing or unknown fields.
   static KlAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {
@@ -222,6 +222,7 @@ struct KlAutoencoderModule : Module {
 /// AutoencoderKL of SD1.x and SD2.x.
 class KlAutoencoder : public ModelHandle<detail::KlAutoencoderModule> {
  public:
+  /// What `load` reads from the model's config.json.
   using Config = KlAutoencoderConfig;
   static constexpr const char* component = "vae";  ///< Name of the model's folder.
 
@@ -229,9 +230,13 @@ class KlAutoencoder : public ModelHandle<detail::KlAutoencoderModule> {
   explicit KlAutoencoder(KlAutoencoderConfig config)
       : ModelHandle(std::make_shared<detail::KlAutoencoderModule>(std::move(config))) {}
 
+  /// The shape that it was made with.
   [[nodiscard]] const KlAutoencoderConfig& config() const { return module_->config; }
+  /// Factor of the latents that the network sees.
   [[nodiscard]] double scaling_factor() const { return config().scaling_factor; }
+  /// Channels of the latents.
   [[nodiscard]] std::int64_t latent_channels() const { return config().latent_channels; }
+  /// Pixels per latent pixel along each side; 8 for Stable Diffusion.
   [[nodiscard]] std::int64_t downscale() const { return std::int64_t{1} << (config().block_out_channels.size() - 1); }
 
   /// Posterior over latents, not scaled. \param images [B,3,H,W] in [-1,1], sides multiples of `downscale()`

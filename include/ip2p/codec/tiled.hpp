@@ -44,11 +44,16 @@ class Tiled {
     return run(latents, 1, downscale(), [this](const at::Tensor& x) { return codec_.decode(x); });
   }
 
+  /// Factor of the latents that the network sees.
   [[nodiscard]] double scaling_factor() const { return codec_.scaling_factor(); }
+  /// Pixels per latent pixel along each side.
   [[nodiscard]] std::int64_t downscale() const { return codec_.downscale(); }
+  /// Channels of the latents.
   [[nodiscard]] std::int64_t latent_channels() const { return codec_.latent_channels(); }
 
+  /// The codec that works on the tiles.
   [[nodiscard]] Codec& codec() { return codec_; }
+  /// The codec that works on the tiles.
   [[nodiscard]] const Codec& codec() const { return codec_; }
 
   /// Computes in `dtype` with the weights as they are, where the codec can; see `ModelHandle::compute_in`.

@@ -24,7 +24,7 @@ namespace ip2p {
 
 /// Shape of a `TinyAutoencoder`. The default is TAESD for SD1.x and SD2.x.
 struct TinyAutoencoderConfig {
-  std::int64_t latent_channels = 4;
+  std::int64_t latent_channels = 4;                      ///< Channels of the latents.
   std::int64_t channels = 64;                            ///< The same at every resolution.
   std::vector<std::int64_t> encoder_blocks{1, 3, 3, 3};  ///< Blocks per resolution, finest first.
   std::vector<std::int64_t> decoder_blocks{3, 3, 3, 1};  ///< Blocks per resolution, coarsest first.
@@ -156,6 +156,7 @@ struct TinyAutoencoderModule : Module {
 /// AutoencoderTiny: a few convolutions in place of the 84 M parameters of `KlAutoencoder`. Lossy.
 class TinyAutoencoder : public ModelHandle<detail::TinyAutoencoderModule> {
  public:
+  /// What `load` reads from the model's config.json.
   using Config = TinyAutoencoderConfig;
   static constexpr const char* component = "vae";  ///< Name of the model's folder.
 
@@ -163,9 +164,13 @@ class TinyAutoencoder : public ModelHandle<detail::TinyAutoencoderModule> {
   explicit TinyAutoencoder(TinyAutoencoderConfig config)
       : ModelHandle(std::make_shared<detail::TinyAutoencoderModule>(std::move(config))) {}
 
+  /// The shape that it was made with.
   [[nodiscard]] const TinyAutoencoderConfig& config() const { return module_->config; }
+  /// Factor of the latents that the network sees.
   [[nodiscard]] double scaling_factor() const { return config().scaling_factor; }
+  /// Channels of the latents.
   [[nodiscard]] std::int64_t latent_channels() const { return config().latent_channels; }
+  /// Pixels per latent pixel along each side.
   [[nodiscard]] std::int64_t downscale() const { return std::int64_t{1} << (config().encoder_blocks.size() - 1); }
 
   /// \param images [B,3,H,W] in [-1,1], sides multiples of `downscale()`  \return latents [B,C,H/f,W/f]

@@ -9,7 +9,7 @@ namespace ip2p {
 /// null value (the embedding of the empty or negative prompt; a zero image latent). A model without an image input
 /// ignores `image`.
 struct Branch {
-  bool text = true;
+  bool text = true;  ///< Whether it sees the text.
   bool image = true;
   friend constexpr bool operator==(const Branch&, const Branch&) = default;
 };

@@ -48,6 +48,7 @@ struct GpuThreads {
 /// noise: the draw number is checked only, and a draw that is not wanted has to be passed over by `discard_draw`.
 class PhiloxNoise {
  public:
+  /// Its name for `AnyNoise`.
   static constexpr std::string_view name = "cuda";
 
   /// One generator for the whole batch. Throws `Error` for a GPU of fewer than 256 threads a multiprocessor, or none.
@@ -64,6 +65,7 @@ class PhiloxNoise {
             block_size, threads.multiprocessors, threads.threads_per_multiprocessor);
   }
 
+  /// One generator per sample, or one for the batch; how `AnyNoise` makes it. \throws Error without seeds
   static PhiloxNoise from_seeds(std::vector<std::uint64_t> seeds) { return PhiloxNoise(std::move(seeds)); }
 
   /// The next noise of the stream, fp32 [B, ...] on the CPU. Throws `Error` if B is not the number of seeds (and that

@@ -86,6 +86,7 @@ void discard_draw(Noise& noise, at::IntArrayRef shape, std::int64_t draw) {
 /// neighbours. A stream has no random access: the draw number is checked but does not choose the noise; order does.
 class TorchNoise {
  public:
+  /// Its name for `AnyNoise`.
   static constexpr std::string_view name = "torch";
 
   /// One generator for the whole batch.
@@ -104,6 +105,7 @@ class TorchNoise {
     require(!generators_.empty(), "TorchNoise: expected at least one generator, found none");
   }
 
+  /// One generator per sample, or one for the batch; how `AnyNoise` makes it. \throws Error without seeds
   static TorchNoise from_seeds(const std::vector<std::uint64_t>& seeds) { return TorchNoise(seeds); }
 
   TorchNoise(const TorchNoise& other) : generators_(clones(other.generators_)) {}
@@ -155,6 +157,7 @@ class TorchNoise {
 /// transform in double precision, the normal values of elements 2k and 2k + 1 in row-major order within the sample.
 class CounterNoise {
  public:
+  /// Its name for `AnyNoise`.
   static constexpr std::string_view name = "counter";
 
   /// Sample i of the batch gets the noise of (seed, draw, first_sample + i): runs cut into batches agree with one run.

@@ -22,7 +22,9 @@ namespace ip2p {
 /// copies share what is open.
 class AnyPicturePairs {
  public:
+  /// An open folder in the published layout.
   AnyPicturePairs(PairFolder folder) : set_(std::move(folder)) {}  // NOLINT(google-explicit-constructor)
+  /// An open set of shards.
   AnyPicturePairs(PairShards shards) : set_(std::move(shards)) {}  // NOLINT(google-explicit-constructor)
 
   /// \param options of a folder; shards are one split already, that of their conversion
@@ -37,17 +39,22 @@ class AnyPicturePairs {
   [[nodiscard]] std::int64_t size() const {
     return std::visit([](const auto& set) { return set.size(); }, set_);
   }
+  /// Draws one number. \param i from 0 to size() - 1
   [[nodiscard]] PairChoice choose(std::int64_t i, SampleRandom& random) const {
     return std::visit([&](const auto& set) { return set.choose(i, random); }, set_);
   }
+  /// "prompt/seed".
   [[nodiscard]] std::string id(const PairChoice& choice) const {
     return std::visit([&](const auto& set) { return set.id(choice); }, set_);
   }
+  /// The pictures and words of a choice. \throws Error as the set that is held
   [[nodiscard]] PairPictures read(const PairChoice& choice) const {
     return std::visit([&](const auto& set) { return set.read(choice); }, set_);
   }
+  /// A pair of prompt `i`, drawn. \throws Error as the set that is held
   [[nodiscard]] PairPictures get(std::int64_t i, SampleRandom& random) const { return read(choose(i, random)); }
 
+  /// Whether the path held shards.
   [[nodiscard]] bool in_shards() const { return std::holds_alternative<PairShards>(set_); }
 
   /// What was damaged and passed over so far, of a folder; damage in a shard is an error instead.

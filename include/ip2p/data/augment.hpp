@@ -18,14 +18,14 @@ namespace ip2p {
 
 /// Two pictures as a network sees them: float [3,crop,crop] in [-1,1].
 struct PreparedPair {
-  at::Tensor before, after;
+  at::Tensor before, after;  ///< The two pictures.
 };
 
 /// What was drawn for one pair.
 struct PairDraws {
   std::int64_t side = 0;           ///< Shorter side after resizing, or both sides (`PairShape::square`).
   std::int64_t top = 0, left = 0;  ///< Corner of the crop in the resized picture.
-  bool mirrored = false;
+  bool mirrored = false;           ///< Left to right, both pictures.
 
   friend bool operator==(const PairDraws&, const PairDraws&) = default;
 };
@@ -45,7 +45,7 @@ struct PairAugmentation {
   std::int64_t smallest = 256, largest = 288;  ///< Bounds of the size that is drawn, both included.
   std::int64_t crop = 256;                     ///< Side of the square, at most `smallest`.
   double mirror = 0.5;                         ///< Share of pairs that are mirrored left to right.
-  PairShape shape = PairShape::kept;
+  PairShape shape = PairShape::kept;           ///< What becomes of pictures that are not square.
 
   /// The released program's `EditDataset` with its configuration: both pictures squeezed to 256 x 256, whatever their
   /// sizes, so that the crop is all of them; half of them mirrored.

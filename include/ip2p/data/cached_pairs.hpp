@@ -79,11 +79,13 @@ class CachedPairs {
             options_.crop, options_.mirror);
   }
 
+  /// Prompts of the picture source.
   [[nodiscard]] std::int64_t size() const { return pictures_->size(); }
 
   /// Entries that this object had to make.
   [[nodiscard]] std::int64_t made() const { return made_; }
 
+  /// Latents of a pair of prompt `i`, drawn. \throws Error as the picture source, the codec and the disk
   [[nodiscard]] EditPair get(std::int64_t i, SampleRandom& random) {
     const PairChoice choice = pictures_->choose(i, random);
     const bool mirrored = random.uniform() < options_.mirror;

@@ -22,7 +22,7 @@ struct EditPair {
   at::Tensor target_mean;    ///< Posterior mean of the edited picture.
   at::Tensor target_logvar;  ///< Its log variance; the training target is a sample of this posterior.
   at::Tensor condition;      ///< Posterior mode of the original picture; undefined for text to image.
-  std::string instruction;
+  std::string instruction;   ///< What shall be done to the picture; for text to image its caption.
 };
 
 /// Something that has `size()` pairs and gives the i-th.

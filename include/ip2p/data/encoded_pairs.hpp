@@ -73,8 +73,10 @@ class EncodedPairs {
     augmentation_.validate();
   }
 
+  /// Prompts of the picture source.
   [[nodiscard]] std::int64_t size() const { return pictures_->size(); }
 
+  /// Latents of a pair of prompt `i`, drawn and augmented. \throws Error as the picture source and the codec
   [[nodiscard]] EditPair get(std::int64_t i, SampleRandom& random) const {
     PairPictures pictures = pictures_->get(i, random);
     return encode_(augmentation_(pictures, random), std::move(pictures.instruction));

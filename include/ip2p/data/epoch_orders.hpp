@@ -19,6 +19,7 @@ namespace ip2p {
 /// several threads.
 class EpochOrders {
  public:
+  /// \param seed of the orders; equal seeds give equal orders
   explicit EpochOrders(std::uint64_t seed) : seed_(seed), kept_(std::make_shared<Kept>()) {}
 
   /// Item of sample n, from 0 to size - 1. \param n from 0 on, over all epochs  \throws Error unless size > 0

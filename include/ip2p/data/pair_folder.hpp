@@ -25,6 +25,7 @@
 namespace ip2p {
 
 /// Which prompts of the set.
+/// `train`, `validation` and `test` are 90, 5 and 5 % of them in order; `all` is the whole set.
 enum class PairSplit { train, validation, test, all };
 
 /// First and end of a split of `count` prompts: .9, .05 and .05 of them, cut at floor(share * count) in double
@@ -48,7 +49,7 @@ inline std::pair<std::int64_t, std::int64_t> split_range(PairSplit split, std::i
 
 /// Settings of `PairFolder`.
 struct PairFolderOptions {
-  PairSplit split = PairSplit::train;
+  PairSplit split = PairSplit::train;  ///< The part of the set that is read.
   /// List the folder where seeds.json would be read; for sets that are not finished, or parts of one.
   bool scan = false;
   /// Damaged pairs and prompts that are passed over before the set is given up.
@@ -83,7 +84,9 @@ class PairFolder {
 
   /// Prompts of the split; may be 0 for a small set.
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(prompts_.size()); }
+  /// The folder.
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  /// The prompts of the split with their seeds, in order.
   [[nodiscard]] const std::vector<PromptSeeds>& prompts() const { return prompts_; }
 
   /// Draws one number. \param i from 0 to size() - 1
@@ -124,6 +127,7 @@ class PairFolder {
     fail("pair folder '{}': expected a sound pair, found none among {} prompts", path_.string(), size());
   }
 
+  /// A pair of prompt `i`, drawn. \throws Error as `read`
   [[nodiscard]] PairPictures get(std::int64_t i, SampleRandom& random) const { return read(choose(i, random)); }
 
   /// One pair as it is stored. \throws Error when a file is missing, is no picture or holds no words

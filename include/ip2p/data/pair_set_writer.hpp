@@ -26,7 +26,7 @@ namespace ip2p {
 
 /// What a pair was drawn with, and how CLIP sees it: a line of metadata.jsonl.
 struct PairNumbers {
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;                        ///< Of the pair's noise.
   double share = 0;                              ///< "p2p_threshold"
   double text_scale = 0;                         ///< "cfg_scale"
   double caption_before = 0, caption_after = 0;  ///< "clip_sim_0", "clip_sim_1"
@@ -36,8 +36,8 @@ struct PairNumbers {
 
 /// A pair that goes into the set.
 struct GeneratedPair {
-  Image before, after;
-  PairNumbers numbers;
+  Image before, after;  ///< The two pictures.
+  PairNumbers numbers;  ///< What it was drawn with, and its scores.
 };
 
 /// "0000012": the folder of prompt 12.

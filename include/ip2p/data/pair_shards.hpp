@@ -80,9 +80,11 @@ class PairShards {
     return pair.prompt + "/" + pair.seed;
   }
 
+  /// The pictures and words of a choice. \throws Error as `files`, and for damaged pictures
   [[nodiscard]] PairPictures read(const PairChoice& choice) const {
     return decode_pair(files(static_cast<std::int64_t>(place(choice))));
   }
+  /// A pair of prompt `i`, drawn. \throws Error as `read`
   [[nodiscard]] PairPictures get(std::int64_t i, SampleRandom& random) const { return read(choose(i, random)); }
 
   /// The n-th pair as it is stored, checked. \param n from 0 to pairs() - 1

@@ -25,7 +25,7 @@ namespace ip2p {
 
 /// Paths of photographs, whole pictures on one side or the other.
 struct PhotographSplit {
-  std::vector<std::filesystem::path> training, held_out;
+  std::vector<std::filesystem::path> training, held_out;  ///< Both in the order of the hash of their names.
 };
 
 /// Sorts the pictures (.jpg, .jpeg, .png, .webp) of `folder` by a hash (FNV-1a) of their file name and holds out every

@@ -31,7 +31,7 @@ struct PairWords {
 
 /// One pair of pictures.
 struct PairPictures {
-  Image before, after;
+  Image before, after;                     ///< The two pictures.
   std::string instruction, input, output;  ///< See `PairWords`.
   std::string id;                          ///< "prompt/seed".
 
@@ -98,21 +98,21 @@ consteval void require_named_picture_source() {
 
 /// A picture file in memory.
 struct PictureFile {
-  std::string name;  ///< For messages.
-  std::vector<std::byte> bytes;
+  std::string name;              ///< For messages.
+  std::vector<std::byte> bytes;  ///< The whole file.
 };
 
 /// One pair as it is stored.
 struct PairFiles {
-  PictureFile before, after;
-  PairWords words;
-  std::string id;
+  PictureFile before, after;  ///< The two picture files.
+  PairWords words;            ///< Captions and instruction.
+  std::string id;             ///< "prompt/seed".
 };
 
 /// A pair that could not be used.
 struct SkippedPair {
-  std::string path;
-  std::string reason;
+  std::string path;    ///< Where it lies.
+  std::string reason;  ///< What is wrong with it, in a sentence.
 
   friend bool operator==(const SkippedPair&, const SkippedPair&) = default;
 };

@@ -27,13 +27,14 @@ namespace ip2p {
 struct ImageFolderOptions {
   bool decode = true;                 ///< Decode every picture, so that only sound pairs are taken.
   std::int64_t largest_damage = 100;  ///< Pairs that may be skipped before the conversion gives up.
+  /// Told after each pair how many are done, of how many.
   std::function<void(std::int64_t done, std::int64_t count)> on_pair = {};
   std::stop_token stop = {};  ///< A requested stop ends with `Cancelled`; pictures stay and are kept next time.
 };
 
 /// What a conversion did.
 struct ImageFolderReport {
-  std::int64_t pairs = 0;
+  std::int64_t pairs = 0;            ///< Pairs of the split that were copied, or were there already.
   std::vector<SkippedPair> skipped;  ///< Pairs that were left out, and why.
 };
 

@@ -34,6 +34,7 @@ struct PairShardsOptions {
   std::int64_t max_count = 10'000;                   ///< Pairs a shard.
   bool decode = true;                                ///< Decode every picture, so that only sound pairs are taken.
   std::int64_t largest_damage = 100;                 ///< Pairs that may be skipped before the conversion gives up.
+  /// Told after each pair how many are done, of how many.
   std::function<void(std::int64_t done, std::int64_t count)> on_pair = {};
   std::stop_token stop = {};  ///< A requested stop ends with `Cancelled`; finished shards stay and are kept next time.
 };

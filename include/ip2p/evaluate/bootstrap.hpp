@@ -17,14 +17,14 @@ namespace ip2p {
 
 /// Settings of `bootstrap_mean`.
 struct BootstrapOptions {
-  double confidence = 0.95;
-  std::int64_t resamples = 9999;
-  std::uint64_t seed = 0;
+  double confidence = 0.95;       ///< Share of the resampled means that the interval holds, in (0, 1).
+  std::int64_t resamples = 9999;  ///< How many samples are drawn with replacement, >= 1.
+  std::uint64_t seed = 0;         ///< Of the resampling.
 };
 
 /// A mean and the interval that it lies in with the wanted confidence.
 struct ConfidenceInterval {
-  double mean = 0.0, low = 0.0, high = 0.0;
+  double mean = 0.0, low = 0.0, high = 0.0;  ///< The mean, and the ends of the interval.
 };
 
 /// The value below which a share of `values` lies, linear between neighbours. \param values sorted, not empty

@@ -30,14 +30,14 @@ namespace ip2p {
 struct PreparedEdit {
   std::string id;              ///< Names it within its set.
   at::Tensor photograph = {};  ///< [1,3,H,W], fp32 in [-1,1], at the size at which it is edited.
-  PairWords words = {};
-  std::uint64_t seed = 0;  ///< Of all its noise, the same for every method and every point.
+  PairWords words = {};        ///< The instruction, and the captions before and after.
+  std::uint64_t seed = 0;      ///< Of all its noise, the same for every method and every point.
 };
 
 /// How photographs of an `EditSet` are prepared, and how many of them.
 struct EditSetOptions {
   std::optional<std::int64_t> resolution = {};  ///< Long side in pixels; see `edit_size`.
-  Numerics numerics = Numerics::released;
+  Numerics numerics = Numerics::released;       ///< Whose size rule and rounding apply to the photographs.
   std::uint64_t seed = 0;  ///< Edit i has the seed `seed` + i; the pairs of prompts are drawn with it too.
   std::int64_t limit = 0;  ///< Most edits, from the beginning; 0: all.
 };
@@ -87,6 +87,7 @@ class EditSet {
     return set;
   }
 
+  /// Edits in the set, at most `EditSetOptions::limit`.
   [[nodiscard]] std::int64_t size() const { return options_.limit > 0 ? std::min(options_.limit, all()) : all(); }
 
   /// Name of edit `i`: its number and the photograph's name.

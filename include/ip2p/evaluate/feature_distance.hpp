@@ -79,13 +79,13 @@ inline double kernel_distance(const at::Tensor& a, const at::Tensor& b) {
 /// Settings of `kernel_distance` over subsets; the usual ones of KID.
 struct SubsetOptions {
   std::int64_t subsets = 100;
-  std::int64_t size = 1000;
-  std::uint64_t seed = 0;
+  std::int64_t size = 1000;  ///< Pictures in a subset, from each set.
+  std::uint64_t seed = 0;    ///< Of the subsets.
 };
 
 /// Mean and spread of a distance over subsets.
 struct SubsetDistance {
-  double mean = 0.0;
+  double mean = 0.0;       ///< Over the subsets.
   double deviation = 0.0;  ///< Over the subsets, divided by their number.
 };
 

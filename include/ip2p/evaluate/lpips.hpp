@@ -26,6 +26,7 @@
 namespace ip2p {
 
 /// The network whose features are compared.
+/// `alexnet` is what the authors advise for measuring, `vgg16` what they advise for losses.
 enum class LpipsNetwork { alexnet, vgg16 };
 
 namespace detail {

@@ -40,13 +40,14 @@ using EditMethod = std::function<at::Tensor(const PreparedEdit& edit, const Edit
 
 /// What is measured of an edit's pictures: called once for each edit, then once for each of its pictures.
 using PictureMeasure = std::function<EditMeasures(const at::Tensor& picture)>;
+/// Prepares the measure of one edit's pictures.
 using EditMeasure = std::function<PictureMeasure(const PreparedEdit& edit)>;
 
 /// A CLIP and how pictures are handed to it.
 struct ClipMeasure {
-  std::string name;  ///< Stands before its scores: "name/direction".
-  Clip clip;
-  ClipRange range = ClipRange::correct;
+  std::string name;                      ///< Stands before its scores: "name/direction".
+  Clip clip;                             ///< The model.
+  ClipRange range = ClipRange::correct;  ///< How pixel values are handed to it.
 };
 
 /// The scores of `edit_scores` under each CLIP, and the structural similarity to the photograph ("ssim"). The features
@@ -86,9 +87,11 @@ struct KeptPictures {
   std::filesystem::path folder = {};  ///< Exists.
   std::int64_t edits = 0;             ///< Of how many edits.
 
+  /// Path of the photograph of an edit.
   [[nodiscard]] std::filesystem::path photograph(std::int64_t edit) const {
     return folder / fmt::format("{:06}-photograph.png", edit);
   }
+  /// Path of the picture of an edit at a point of the sweep.
   [[nodiscard]] std::filesystem::path picture(std::int64_t edit, const SweepPoint& point) const {
     return folder / fmt::format("{:06}-{}.png", edit, detail::text_checksum(point.key()));
   }
@@ -97,8 +100,8 @@ struct KeptPictures {
 /// How a sweep is run.
 struct SweepOptions {
   std::int64_t rank = 0, processes = 1;  ///< This process draws the edits rank, rank + processes, ...
-  KeptPictures kept = {};
-  std::stop_token stop = {};  ///< Checked before each picture.
+  KeptPictures kept = {};                ///< Pictures that stay on disk; none by default.
+  std::stop_token stop = {};             ///< Checked before each picture.
   /// Called after each picture with the number that this process has drawn and that it draws in all.
   std::function<void(std::int64_t done, std::int64_t all)> on_sample = {};
 };

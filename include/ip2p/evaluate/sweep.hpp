@@ -44,10 +44,14 @@ inline std::vector<std::string> parts_of(std::string_view text, char separator) 
 class EditSettings {
  public:
   EditSettings() = default;
+  /// \param values by name
   explicit EditSettings(std::map<std::string, std::string> values) : values_(std::move(values)) {}
 
+  /// Adds a setting, or replaces it.
   void set(const std::string& name, std::string value) { values_[name] = std::move(value); }
+  /// Whether there is one of that name.
   [[nodiscard]] bool has(const std::string& name) const { return values_.contains(name); }
+  /// All of them, by name.
   [[nodiscard]] const std::map<std::string, std::string>& values() const { return values_; }
 
   /// \throws Error where there is none of that name
@@ -85,10 +89,10 @@ class EditSettings {
 
 /// One point of a curve.
 struct SweepPoint {
-  std::string curve;   ///< Name of the curve in figures.
-  std::string method;  ///< Which method draws the pictures.
-  std::string label;   ///< The value that varies along the curve; empty where none does.
-  EditSettings settings;
+  std::string curve;      ///< Name of the curve in figures.
+  std::string method;     ///< Which method draws the pictures.
+  std::string label;      ///< The value that varies along the curve; empty where none does.
+  EditSettings settings;  ///< All settings of the method, that of the curve included.
 
   /// What its pictures depend on, besides the edit: points with equal keys are the same, whatever they are called.
   [[nodiscard]] std::string key() const {
@@ -125,7 +129,7 @@ inline std::vector<std::string> sweep_values(const std::string& text) {
 
 /// A curve: a method, its settings, and the values that one of them takes.
 struct Sweep {
-  std::string name, method;
+  std::string name, method;         ///< Of the curve in figures, and of the method that draws it.
   std::string parameter;            ///< Name of the setting that varies; empty for a single point.
   std::vector<std::string> values;  ///< Of `parameter`.
   EditSettings settings;            ///< The others.
@@ -184,6 +188,7 @@ struct Sweep {
     }
   }
 
+  /// One point for each of `values`, or a single one without a parameter.
   [[nodiscard]] std::vector<SweepPoint> points() const {
     if (parameter.empty()) return {{name, method, "", settings}};
     std::vector<SweepPoint> all;

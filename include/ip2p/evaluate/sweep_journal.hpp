@@ -105,6 +105,7 @@ class SweepResults {
     return found == samples_.end() ? nullptr : &found->second;
   }
 
+  /// Samples that were read.
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(samples_.size()); }
   [[nodiscard]] std::int64_t damaged() const { return damaged_; }  ///< Lines that were left out.
 

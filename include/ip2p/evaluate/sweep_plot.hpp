@@ -25,6 +25,7 @@ namespace ip2p {
 /// What a figure shows, and the program that draws it.
 struct SweepPlot {
   std::string x, y;  ///< Scores of the axes, by their names in `SweepRow::scores`.
+  /// Words at the axes and above the figure; without a title there is none.
   std::string x_label = "CLIP text-image direction similarity", y_label = "CLIP image similarity", title = {};
   std::string program = "gnuplot";  ///< A name that is looked for in PATH, or a path.
 };

@@ -23,7 +23,7 @@ namespace ip2p {
 /// Means over the edits of a set at one point.
 struct SweepRow {
   SweepPoint point;
-  std::int64_t samples = 0;
+  std::int64_t samples = 0;                          ///< Edits that the means are taken over.
   std::map<std::string, ConfidenceInterval> scores;  ///< By the names of what was measured.
 };
 

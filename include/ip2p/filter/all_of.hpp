@@ -24,16 +24,19 @@ class AllOf {
   static constexpr std::array<FilterCost, sizeof...(Filters)> costs{detail::filter_cost<Filters>()...};
 
  public:
+  /// That of the most expensive of them.
   static constexpr FilterCost cost = [] {
     auto most = FilterCost::words;
     for (const auto each : costs) most = std::max(most, each);
     return most;
   }();
 
+  /// Takes the filters by value.
   explicit constexpr AllOf(Filters... filters) : filters_(std::move(filters)...) {
     (require_pair_filter<Filters>(), ...);
   }
 
+  /// The verdict of the first that rejects, in the order of costs; kept where none does.
   Verdict operator()(const CandidatePair& pair) const {
     return judge(pair, std::make_index_sequence<sizeof...(Filters)>());
   }

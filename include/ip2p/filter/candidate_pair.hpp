@@ -65,6 +65,7 @@ class LazyFeatures {
 /// share them; one thread at a time.
 class PairFeatures {
  public:
+  /// \param pictures features [2,D] of both pictures  \param captions features [2,D] of both captions
   PairFeatures(LazyFeatures pictures, LazyFeatures captions)
       : pictures_(std::move(pictures)), captions_(std::move(captions)) {}
 
@@ -93,9 +94,9 @@ class PairFeatures {
 
 /// A pair of pictures that a filter keeps or rejects.
 struct CandidatePair {
-  Image before, after;
+  Image before, after;        ///< The two pictures.
   std::string input, output;  ///< Captions of the two.
-  PairFeatures features;
+  PairFeatures features;      ///< What CLIP sees in them.
 };
 
 /// Pairs of one prompt, with features of `embedder` (which must outlive them); those of the captions are computed once

@@ -10,8 +10,10 @@ namespace ip2p {
 /// Keeps pairs in which the features of both pictures have a cosine of at least `least` with those of their captions
 /// (Brooks et al. 2023, section 3.1.2).
 struct CaptionSimilarity {
+  /// Looks at all features.
   static constexpr auto cost = FilterCost::all_features;
   double least = 0.2;
+  /// Kept, or rejected for the first picture that is too far from its caption.
   Verdict operator()(const CandidatePair& pair) const {
     const auto [before, after] = pair.features.captions();
     const auto first = at_least("caption similarity before", before, least);

@@ -37,6 +37,7 @@ struct Verdict {
   double found = 0.0;            ///< What that test measured,
   double wanted = 0.0;           ///< and its threshold.
 
+  /// Whether no test rejected the pair.
   [[nodiscard]] bool kept() const { return reason.empty(); }
   friend bool operator==(const Verdict&, const Verdict&) = default;
 };

@@ -9,7 +9,9 @@ namespace ip2p {
 
 /// Keeps every pair.
 struct KeepAll {
+  /// Looks at nothing, and so is asked first.
   static constexpr auto cost = FilterCost::words;
+  /// Keeps the pair.
   Verdict operator()(const CandidatePair& /*pair*/) const { return {}; }
 };
 static_assert(PairFilter<KeepAll>);

@@ -21,11 +21,12 @@ namespace ip2p {
 
 /// What became of pairs; sums over prompts.
 struct FilterCounts {
-  std::int64_t judged = 0;
-  std::int64_t kept = 0;
+  std::int64_t judged = 0;                       ///< Pairs that were looked at.
+  std::int64_t kept = 0;                         ///< Pairs that stay.
   std::int64_t surplus = 0;                      ///< Passed the filter, but others of the prompt were better.
   std::map<std::string, std::int64_t> rejected;  ///< By the verdict's reason.
 
+  /// Adds the counts of another prompt.
   FilterCounts& operator+=(const FilterCounts& other) {
     judged += other.judged;
     kept += other.kept;
@@ -39,7 +40,7 @@ struct FilterCounts {
 /// Which pairs of a prompt were kept.
 struct PairSelection {
   std::vector<std::size_t> kept;  ///< Their places, the best direction first.
-  FilterCounts counts;
+  FilterCounts counts;            ///< What became of all of them.
 };
 
 /// Judges the pairs of one prompt; of those that `filter` keeps, the `most` of the greatest directional similarity stay

@@ -13,6 +13,7 @@ namespace ip2p {
 /// Keeps pairs whose mean absolute difference is at least `least`, in levels of 0 to 255. No test of InstructPix2Pix:
 /// pairs that fail it have no direction and would fail there.
 struct PixelChange {
+  /// Looks at the pictures.
   static constexpr auto cost = FilterCost::pixels;
   double least = 0.5;
 

@@ -18,7 +18,7 @@ inline at::Tensor feature_similarity(const at::Tensor& a, const at::Tensor& b) {
 }
 
 /// Directional similarity (Gal et al. 2022): the cosine of the way from one picture's features to the other's with the
-/// way from one caption's to the other's; 0 where one of the ways has no length. \param all [B, D]  \return [B]
+/// way from one caption's to the other's; 0 where one of the ways has no length. All arguments are [B, D]. \return [B]
 inline at::Tensor directional_similarity(const at::Tensor& image_before, const at::Tensor& image_after,
                                          const at::Tensor& text_before, const at::Tensor& text_after) {
   require(image_before.sizes() == image_after.sizes() && text_before.sizes() == text_after.sizes(),

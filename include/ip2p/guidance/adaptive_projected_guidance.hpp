@@ -42,6 +42,7 @@ struct AdaptiveProjectedGuidance {
                 "see docs/reference/concepts.md#linearguidancepolicy");
 
   static constexpr auto branches = Base::branches;
+  /// It combines estimates of x0.
   static constexpr bool over_estimates = true;
 
   Base base = {};
@@ -51,8 +52,10 @@ struct AdaptiveProjectedGuidance {
 
   /// Averages of the differences, each defined once it was needed.
   struct State {
+    /// One for each difference of neighbouring branches, [B,C,h,w].
     std::array<at::Tensor, branches.size() - 1> averages;
   };
+  /// The state of a new run: no averages yet.
   [[nodiscard]] State start() const { return {}; }
 
   /// `stacked` [K*B,C,h,w], estimates of x0 in the order of the base's branches -> [B,C,h,w].

@@ -34,7 +34,9 @@ class CfgPlusPlus {
                 "ip2p: CfgPlusPlus needs a LinearGuidancePolicy as its base; "
                 "see docs/reference/concepts.md#linearguidancepolicy");
 
+  /// Those of the base.
   static constexpr auto branches = Base::branches;
+  /// As the base does.
   static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
   /// \param final_sigma noise level at which the last step ends, as `Ddim::final_sigma`
@@ -46,6 +48,7 @@ class CfgPlusPlus {
     return null.add(base_.combine(stacked, at).sub(null), strength(at));
   }
 
+  /// The base's weights at the strength of the step; their sum stays 1. \throws Error as `combine`
   [[nodiscard]] std::array<double, branches.size()> weights(const Step& at) const {
     const double factor = strength(at);
     auto result = base_.weights(at);

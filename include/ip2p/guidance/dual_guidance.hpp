@@ -14,6 +14,7 @@ namespace ip2p {
 /// where e_full sees text and image, e_image the image and the empty text, e_null a zero image and the empty text.
 /// Branches whose weight is zero need not be evaluated: e_null for s_I = 1, e_image for s_I = s_T, e_full for s_T = 0.
 struct DualGuidance {
+  /// Text and image, image alone, neither.
   static constexpr std::array<Branch, 3> branches{
       Branch{.text = true, .image = true}, Branch{.text = false, .image = true}, Branch{.text = false, .image = false}};
 
@@ -26,6 +27,7 @@ struct DualGuidance {
     return null.add(full.sub(image), text_scale).add(image.sub(null), image_scale);
   }
 
+  /// Of the three branches; their sum is 1.
   [[nodiscard]] std::array<double, 3> weights(const Step& /*at*/) const {
     return {text_scale, image_scale - text_scale, 1.0 - image_scale};
   }

@@ -44,6 +44,7 @@ class Guided {
   static_assert((require_guidance_policy<Guidance>(), true));
 
  public:
+  /// Begins a run: where the guidance has a state, it starts here.
   Guided(Network network, Guidance guidance)
       : network_(std::move(network)), guidance_(std::move(guidance)), run_(detail::started(guidance_)) {}
 
@@ -70,6 +71,7 @@ class Guided {
   /// Branches evaluated so far, over all steps (a batch counts once).
   [[nodiscard]] std::int64_t evaluated_branches() const { return evaluated_branches_; }
 
+  /// The guidance that combines the branches.
   [[nodiscard]] const Guidance& guidance() const { return guidance_; }
 
  private:

@@ -21,6 +21,7 @@ template <class Base>
 struct LimitedInterval {
   static_assert((require_guidance_policy<Base>(), true));
   static constexpr auto branches = Base::branches;
+  /// As the base does.
   static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
   Base base;
@@ -42,13 +43,16 @@ struct LimitedInterval {
     return guides(at) ? base.combine(stacked, at, more...) : detail::split_branches<branches.size()>(stacked)[0];
   }
 
+  /// The base's state for a new run.
   [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return base.start(); }
 
+  /// The base's weights inside the interval, the first branch alone outside.
   [[nodiscard]] std::array<double, branches.size()> weights(const Step& at) const requires LinearGuidancePolicy<Base> {
     if (guides(at)) return base.weights(at);
     return {1.0};
   }
 
+  /// The branches that the base needs inside the interval, the first alone outside.
   [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const requires(!LinearGuidancePolicy<Base>) {
     if (guides(at)) return detail::needed_branches(base, at);
     return {true};

@@ -16,6 +16,7 @@ namespace ip2p {
 /// Ho and Salimans 2022 with s_i for image i: e = e_null + s_i (e_text - e_null). The data engine draws another scale
 /// for each pair and runs many pairs as one batch.
 struct PerImageTextGuidance {
+  /// With the text, and without.
   static constexpr auto branches = TextGuidance::branches;
 
   std::vector<double> text_scales;  ///< One for each image, or one for all.

@@ -48,8 +48,10 @@ struct Rescaled {
     return (combined * factor * phi).add(combined, 1.0 - phi);
   }
 
+  /// The base's state for a new run.
   [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return base.start(); }
 
+  /// The branches that the base needs, and the fully conditioned one.
   [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const {
     auto needed = detail::needed_branches(base, at);
     needed[0] = true;

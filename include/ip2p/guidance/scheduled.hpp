@@ -23,11 +23,14 @@ namespace ip2p {
 template <class Of>
 class Scheduled {
  public:
+  /// The guidance that the function answers.
   using Base = std::invoke_result_t<const Of&, const Step&>;
   static_assert((require_guidance_policy<Base>(), true));
   static constexpr auto branches = Base::branches;
+  /// As the answered guidance does.
   static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
+  /// \param of a pure function from `const Step&` to a guidance
   explicit Scheduled(Of of) : of_(std::move(of)) {}
 
   /// `more` as the step's guidance asks: the noisy latents, its state.
@@ -37,12 +40,15 @@ class Scheduled {
     return of_(at).combine(stacked, at, more...);
   }
 
+  /// The state of a new run, as the guidance of the first step begins it.
   [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return of_(Step{}).start(); }
 
+  /// Those of the step's guidance.
   [[nodiscard]] std::array<double, branches.size()> weights(const Step& at) const requires LinearGuidancePolicy<Base> {
     return of_(at).weights(at);
   }
 
+  /// The branches that the step's guidance needs.
   [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const requires SelectiveGuidancePolicy<Base> {
     return of_(at).needs(at);
   }

@@ -14,6 +14,7 @@ namespace ip2p {
 /// where e_full sees text and image, e_text the text and a zero image, e_null neither.
 /// Branches whose weight is zero need not be evaluated: e_null for s_T = 1, e_text for s_T = s_I, e_full for s_I = 0.
 struct TextFirstDualGuidance {
+  /// Text and image, text alone, neither.
   static constexpr std::array<Branch, 3> branches{
       Branch{.text = true, .image = true}, Branch{.text = true, .image = false}, Branch{.text = false, .image = false}};
 
@@ -26,6 +27,7 @@ struct TextFirstDualGuidance {
     return null.add(text.sub(null), text_scale).add(full.sub(text), image_scale);
   }
 
+  /// Of the three branches; their sum is 1.
   [[nodiscard]] std::array<double, 3> weights(const Step& /*at*/) const {
     return {image_scale, text_scale - image_scale, 1.0 - text_scale};
   }

@@ -23,6 +23,7 @@ struct TextGuidance {
     return null.add(text.sub(null), text_scale);
   }
 
+  /// Of the two branches; their sum is 1.
   [[nodiscard]] std::array<double, 2> weights(const Step& /*at*/) const { return {text_scale, 1.0 - text_scale}; }
 };
 

@@ -16,6 +16,7 @@
 namespace ip2p {
 
 /// The picture formats that are read and written.
+/// `png` is written without loss, `jpeg` and `webp` with some; all three are read.
 enum class ImageFormat { png, jpeg, webp };
 
 namespace detail {

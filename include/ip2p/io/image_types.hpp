@@ -16,7 +16,7 @@ namespace ip2p {
 /// An 8-bit RGB picture: `pixels[(y * width + x) * 3 + channel]`, rows from top to bottom.
 struct Image {
   std::int64_t width = 0;
-  std::int64_t height = 0;
+  std::int64_t height = 0;  ///< Rows.
   std::vector<std::uint8_t> pixels;
 
   friend bool operator==(const Image&, const Image&) = default;
@@ -37,7 +37,7 @@ struct ReadOptions {
   double max_aspect = 64;
   /// Turns the picture upright by its EXIF orientation. The released code does not: set false to match it.
   bool apply_exif = true;
-  Alpha alpha = Alpha::drop;
+  Alpha alpha = Alpha::drop;  ///< What becomes of an alpha channel.
   /// Largest file read, in bytes.
   std::int64_t max_file_bytes = std::int64_t{1} << 30;
 };

@@ -67,6 +67,7 @@ struct TokenizerFiles {
 /// A regular value; copies share the open files.
 class ModelFiles {
  public:
+  /// Settings of `open`.
   using Options = ModelFilesOptions;
 
   /// Opens a folder or a file. Throws `Error` saying what was looked for and what was found; for files that are damaged
@@ -111,6 +112,7 @@ class ModelFiles {
     return fmt::format("{} ({}{})", path_.string(), component, elsewhere ? " of " + options_.vae.string() : "");
   }
 
+  /// Whether the files hold this component.
   [[nodiscard]] bool has(std::string_view component) const { return components_.contains(component); }
 
   /// The component's configuration in the form of config.json. Throws `Error` listing the components if it is absent.

@@ -39,7 +39,7 @@ enum class PassOrder {
 
 /// Width and height in pixels.
 struct Size {
-  std::int64_t width = 0;
+  std::int64_t width = 0;  ///< Columns.
   std::int64_t height = 0;
 
   friend bool operator==(const Size&, const Size&) = default;
@@ -47,7 +47,7 @@ struct Size {
 
 /// A region of a picture in pixels, corners may lie between pixels. Single precision, as in Pillow.
 struct Box {
-  float left = 0, top = 0, right = 0, bottom = 0;
+  float left = 0, top = 0, right = 0, bottom = 0;  ///< Edges, counted from the top left corner of the picture.
 };
 
 namespace detail {

@@ -46,7 +46,7 @@ enum class WeightAccess {
 
 /// Options of `SafetensorsFile::open`.
 struct SafetensorsOptions {
-  WeightAccess access = WeightAccess::copied;
+  WeightAccess access = WeightAccess::copied;  ///< How tensors get into memory.
   /// Look for NaN and infinity in every floating-point tensor that is read, and throw `Error` naming the tensor.
   bool check_finite = false;
 };
@@ -132,6 +132,7 @@ inline void require_finite(const at::Tensor& tensor, std::string_view name, std:
 /// valid after the last `SafetensorsFile` is gone.
 class SafetensorsFile {
  public:
+  /// Settings of `open`.
   using Options = SafetensorsOptions;
 
   /// Opens `path` and validates its header against the size of the file. Throws `Error` if the file cannot be opened,
@@ -187,6 +188,7 @@ class SafetensorsFile {
     return result;
   }
 
+  /// Whether the file has a tensor of this name.
   [[nodiscard]] bool contains(std::string_view name) const { return tensors().contains(name); }
 
   /// Dtype, shape and place of a tensor. Throws `Error` with the nearest names if there is none of this name.

@@ -39,7 +39,7 @@ struct SafetensorsInfo {
 /// A validated header: tensors by name (names are opaque, never paths), and the `__metadata__` strings.
 struct SafetensorsHeader {
   std::map<std::string, SafetensorsInfo, std::less<>> tensors;
-  std::map<std::string, std::string> metadata;
+  std::map<std::string, std::string> metadata;  ///< Strings by name; empty where the file has none.
 };
 
 namespace detail {

@@ -18,8 +18,8 @@
 
 namespace ip2p {
 
-/// The weights of both files under the names of diffusers' AutoencoderTiny: `encoder.layers.N...`, and
-/// `decoder.layers.(N-1)...`, because there the clamp that is layer 0 of the published decoder is no layer.
+/// The weights of both files under the names of diffusers' AutoencoderTiny: `encoder.layers.N` and
+/// `decoder.layers.M` with M = N - 1, because there the clamp that is layer 0 of the published decoder is no layer.
 /// Throws `Error` if a file cannot be read or holds other names.
 inline Weights taesd_weights(const std::filesystem::path& encoder_file, const std::filesystem::path& decoder_file,
                              const SafetensorsOptions& options = {}) {

@@ -19,9 +19,9 @@ namespace ip2p {
 
 /// One tensor of a weight file: what is known from the header, and how to read the rest.
 struct WeightEntry {
-  std::vector<std::int64_t> shape;
-  at::ScalarType dtype = at::kFloat;
-  std::function<at::Tensor()> read;  ///< Reads the tensor; may share the file's memory.
+  std::vector<std::int64_t> shape;    ///< Sizes; empty for a scalar.
+  at::ScalarType dtype = at::kFloat;  ///< As stored in the file.
+  std::function<at::Tensor()> read;   ///< Reads the tensor; may share the file's memory.
 };
 
 /// Entries by their diffusers / transformers name.

@@ -45,8 +45,8 @@ struct CompletionsClientOptions {
   std::int64_t tries = 6;                        ///< Of one request, the first included, >= 1.
   double first_wait = 0.5;                       ///< Seconds before the second try; doubles with each, > 0.
   double longest_wait = 60;                      ///< Seconds; a service that asks for more is given up.
-  double connect_seconds = 10;
-  double total_seconds = 120;
+  double connect_seconds = 10;                   ///< To reach the service, > 0.
+  double total_seconds = 120;                    ///< For a whole answer, > 0.
   double requests_per_minute = 0;  ///< Most requests begun in a minute, tries included, evenly spread; 0: no limit.
   std::int64_t connections = 1;    ///< Requests under way at once, >= 1.
   nlohmann::json extra =
@@ -95,7 +95,9 @@ class CompletionsClient {
             "completions client: {}: expected https to send a key to another machine, found http", options_.url);
   }
 
+  /// As given, without a slash at the end of the address.
   [[nodiscard]] const CompletionsClientOptions& options() const { return options_; }
+  /// Of this client and its copies so far.
   [[nodiscard]] CompletionsClientCounts counts() const { return {shared_->requests.load(), shared_->retries.load()}; }
 
   /// Asks for each request by itself. \throws Error with the service's own words when a request fails for good (the

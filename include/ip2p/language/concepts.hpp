@@ -32,7 +32,7 @@ namespace ip2p {
 
 /// A text to continue.
 struct CompletionRequest {
-  std::string prompt;
+  std::string prompt;  ///< UTF-8.
   /// Number of the continuation: with the seed it chooses the random numbers, so that the same prompt can be continued
   /// in several ways. Below 2^32.
   std::uint64_t sample = 0;
@@ -46,8 +46,8 @@ struct CompletionOptions {
   double frequency_penalty = 0.0;  ///< Taken off a token's logit for each time it stands in the continuation.
   double presence_penalty = 0.0;   ///< Taken off once if it stands there at all.
   std::vector<std::string> stop = {};  ///< A continuation ends before the first of these.
-  std::uint64_t seed = 0;
-  std::stop_token cancel = {};  ///< A requested stop ends the call with `Cancelled`.
+  std::uint64_t seed = 0;              ///< Of all random numbers.
+  std::stop_token cancel = {};         ///< A requested stop ends the call with `Cancelled`.
 
   /// Throws `Error` for numbers out of range and empty stop strings.
   void validate() const {
@@ -72,8 +72,8 @@ enum class FinishReason {
 
 /// A continuation, UTF-8, without prompt and stop string.
 struct Completion {
-  std::string text;
-  FinishReason finish = FinishReason::stop;
+  std::string text;                          ///< UTF-8; may be empty.
+  FinishReason finish = FinishReason::stop;  ///< Why it ends where it does.
   std::int64_t tokens = 0;  ///< Generated ones, the stop string's included; 0 where a service does not say.
 };
 

@@ -31,6 +31,8 @@ namespace ip2p {
 /// Sends requests with libcurl: certificates are checked, redirections are not followed, answers are at most 16 MiB.
 /// Without libcurl in the build, `post` throws `Error`.
 struct CurlTransport {
+  /// Sends a request and waits for the answer. \throws HttpFailure where another try may help, Error otherwise,
+  /// Cancelled on a requested stop
   HttpResponse post(const HttpRequest& request) const;
 };
 static_assert(HttpTransport<CurlTransport>);

@@ -91,12 +91,14 @@ struct Gpt2Module : Module {
 /// A transformer that predicts the next token; the logits use the table of token vectors itself.
 class Gpt2 : public ModelHandle<detail::Gpt2Module> {
  public:
+  /// What `load` reads from the model's config.json.
   using Config = Gpt2Config;
   static constexpr const char* component = "language_model";  ///< In names of LoRA tensors.
 
   /// Weights are uninitialised: load them (language/gpt2_files.hpp) or call `initialise()`.
   explicit Gpt2(Gpt2Config config) : ModelHandle(std::make_shared<detail::Gpt2Module>(std::move(config))) {}
 
+  /// The shape that it was made with.
   [[nodiscard]] const Gpt2Config& config() const { return module_->config; }
 
   /// Last hidden states of whole texts. \param ids [B,T] int64, T <= n_positions, each in [0, vocab_size)

@@ -15,15 +15,16 @@ namespace ip2p {
 
 /// Shape of a `Gpt2`. The default is the smallest published one (124 M parameters).
 struct Gpt2Config {
-  std::int64_t vocab_size = 50257;
+  std::int64_t vocab_size = 50257;  ///< Tokens of the vocabulary.
   std::int64_t n_positions = 1024;  ///< Longest text in tokens.
-  std::int64_t n_embd = 768;
-  std::int64_t n_layer = 12;
-  std::int64_t n_head = 12;
-  std::int64_t n_inner = 0;  ///< Width of the feed-forward layer; 0: 4 n_embd.
+  std::int64_t n_embd = 768;        ///< Width of the hidden states.
+  std::int64_t n_layer = 12;        ///< Transformer layers.
+  std::int64_t n_head = 12;         ///< Attention heads; divides `n_embd`.
+  std::int64_t n_inner = 0;         ///< Width of the feed-forward layer; 0: 4 n_embd.
   std::string activation_function =
       "gelu_new";  ///< "gelu_new" (of the tanh), "gelu_pytorch_tanh" (the same) or "gelu".
 
+  /// Width of the feed-forward layer.
   [[nodiscard]] std::int64_t inner() const { return n_inner > 0 ? n_inner : 4 * n_embd; }
 
   /// Reads transformers' config.json. \param where named in errors  \throws Error for missing values, and for variants

@@ -51,7 +51,7 @@ inline Weights gpt2_weights(const Weights& stored) {
 
 }  // namespace detail
 
-/// Loads a folder with config.json and model.safetensors (whole or sharded), with or without the prefix `transformer.`.
+/// Loads a folder with config.json and model.safetensors (whole or sharded), with or without the prefix `transformer`.
 /// \param dtype of the weights  \throws Error for files that are missing, damaged, or of another architecture
 inline Gpt2 load_gpt2(const std::filesystem::path& folder, at::ScalarType dtype = at::kFloat) {
   require(std::filesystem::is_directory(folder), "{}: expected the folder of a GPT-2 model, found none",

@@ -47,7 +47,9 @@ class Gpt2LanguageModel {
     return {std::move(tokenizer), std::move(model)};
   }
 
+  /// The model's tokenizer.
   [[nodiscard]] const Gpt2Tokenizer& tokenizer() const { return tokenizer_; }
+  /// The model; copies share its weights.
   [[nodiscard]] const Gpt2& model() const { return model_; }
 
   /// Continues all requests as one batch, in memory proportional to their number times the longest.

@@ -26,7 +26,7 @@ namespace ip2p {
 namespace detail {
 
 /// Length in code points of the piece that `text`, which is not empty, begins with. The published expression is
-/// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
+/// ``'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+``.
 inline std::size_t gpt2_piece(std::u32string_view text) {
   if (text.front() == U'\'') {
     for (const std::u32string_view ending : {U"'s", U"'t", U"'re", U"'ve", U"'m", U"'ll", U"'d"}) {
@@ -105,6 +105,7 @@ class Gpt2Tokenizer {
     return bytes_[static_cast<std::size_t>(id)];
   }
 
+  /// Number of tokens; ids are below it.
   [[nodiscard]] std::int64_t vocabulary_size() const { return static_cast<std::int64_t>(bytes_.size()); }
 
   /// The token that ends a text.

@@ -13,18 +13,18 @@ namespace ip2p {
 
 /// A JSON document to be sent.
 struct HttpRequest {
-  std::string url = {};
-  std::string body = {};
+  std::string url = {};         ///< The whole address.
+  std::string body = {};        ///< JSON text.
   std::string key = {};         ///< Sent as a bearer token where it is not empty; never part of a message.
   double connect_seconds = 10;  ///< To reach the server.
   double total_seconds = 120;   ///< For the whole answer.
-  std::stop_token cancel = {};
+  std::stop_token cancel = {};  ///< A requested stop ends the request with `Cancelled`.
 };
 
 /// Whatever the server answered.
 struct HttpResponse {
-  int status = 0;
-  std::string body = {};
+  int status = 0;           ///< HTTP status, 200 for success.
+  std::string body = {};    ///< As the server sent it.
   double retry_after = -1;  ///< Seconds that the server asks to wait, -1 where it says nothing.
 };
 

@@ -29,10 +29,12 @@ class KeyValueCache {
     require(!padding_.empty(), "key-value cache: expected at least one text, found none");
   }
 
+  /// Number of texts.
   [[nodiscard]] std::int64_t batch() const { return static_cast<std::int64_t>(padding_.size()); }
 
   /// Tokens held, padding included.
   [[nodiscard]] std::int64_t length() const { return length_; }
+  /// Most tokens that it can hold, padding included.
   [[nodiscard]] std::int64_t capacity() const { return capacity_; }
 
   /// Adds keys and values [B, heads, T, d] of the tokens after `length()` for one layer; \return those of all tokens,

@@ -32,6 +32,7 @@ consteval void require_moderation() {
 
 /// Lets everything through.
 struct NoModeration {
+  /// Always true.
   bool allows(const Triplet&) const { return true; }
 };
 static_assert(ModerationPolicy<NoModeration>);
@@ -48,6 +49,7 @@ class BlockedWords {
     }
   }
 
+  /// Whether neither the instruction nor the edited caption holds a blocked word.
   [[nodiscard]] bool allows(const Triplet& triplet) const {
     const auto texts = spaced(triplet.instruction) + spaced(triplet.edited);
     for (const auto& word : words_) {

@@ -36,10 +36,12 @@ struct TripletCounts {
   std::int64_t samples = 0;                ///< Answers of the language model.
   std::array<std::int64_t, 5> rejected{};  ///< Samples, by `TripletRejection`.
 
+  /// Samples that were rejected for this reason.
   [[nodiscard]] std::int64_t of(TripletRejection rejection) const {
     return rejected[static_cast<std::size_t>(rejection)];
   }
 
+  /// All counts by name; `from_json` reads them.
   [[nodiscard]] nlohmann::json to_json() const {
     nlohmann::json json{{"captions", captions},
                         {"duplicate_captions", duplicate_captions},
@@ -71,6 +73,7 @@ struct TripletCounts {
 
 /// Settings of `generate_triplets`. The defaults are the released generator's.
 struct TripletGeneratorOptions {
+  /// How the language model draws its answers.
   CompletionOptions sampling{.max_tokens = 256, .temperature = 0.7, .top_p = 1.0, .frequency_penalty = 0.1};
   TripletFormat format = {};  ///< Its `end` is a stop text, whatever `sampling.stop` says.
   std::int64_t tries = 4;     ///< Samples a caption before it is given up.

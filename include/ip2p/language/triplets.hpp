@@ -34,11 +34,13 @@ struct Triplet {
 
 /// The text format of the released set (`prepare_for_gpt.py`).
 struct TripletFormat {
-  std::string after_caption = "\n##\n";
-  std::string after_instruction = "\n%%\n";
-  std::string end = "\nEND";
+  std::string after_caption = "\n##\n";      ///< Ends the prompt.
+  std::string after_instruction = "\n%%\n";  ///< Stands between the instruction and the edited caption.
+  std::string end = "\nEND";                 ///< Ends the answer; the stop text.
 
+  /// What the language model is asked.
   [[nodiscard]] std::string prompt(std::string_view caption) const { return std::string(caption) + after_caption; }
+  /// The answer that it is taught to give.
   [[nodiscard]] std::string completion(const Triplet& triplet) const {
     return triplet.instruction + after_instruction + triplet.edited + end;
   }
@@ -53,6 +55,7 @@ enum class TripletRejection {
   moderated,           ///< The moderation policy withheld it, or the service did.
 };
 
+/// Name of a rejection in reports, e.g. "no_delimiter".
 inline constexpr std::string_view rejection_name(TripletRejection rejection) {
   switch (rejection) {
     case TripletRejection::no_delimiter:

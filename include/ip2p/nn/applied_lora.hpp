@@ -25,13 +25,15 @@ class AppliedLora {
   /// One adapter: the layer's name with component ("unet.down_blocks.0....to_q") and its two tensors.
   struct Adapter {
     std::string name;
-    std::weak_ptr<LoraHost> host;
-    std::shared_ptr<LoraPath> path;
+    std::weak_ptr<LoraHost> host;    ///< The changed layer; expires with its model.
+    std::shared_ptr<LoraPath> path;  ///< What is added to the layer's output.
   };
 
+  /// Made by `apply_lora` and `new_lora`. \param scale shared by all adapters
   AppliedLora(std::shared_ptr<double> scale, std::vector<Adapter> adapters, std::vector<std::string> unmatched)
       : scale_(std::move(scale)), adapters_(std::move(adapters)), unmatched_(std::move(unmatched)) {}
 
+  /// Factor of the whole change.
   [[nodiscard]] double scale() const { return *scale_; }
 
   /// Holds from the next evaluation on; 0 switches the LoRA off without removing it.

@@ -33,7 +33,7 @@ enum class UnmatchedLora {
 /// Options of `apply_lora`.
 struct LoraOptions {
   double scale = 1;  ///< Factor of the whole change; any finite number, may be changed later.
-  UnmatchedLora unmatched = UnmatchedLora::refuse;
+  UnmatchedLora unmatched = UnmatchedLora::refuse;  ///< What happens to tensors that fit no layer.
 };
 
 namespace detail {

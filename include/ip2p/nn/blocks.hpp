@@ -49,24 +49,26 @@ struct ResnetBlock : Module {
   /// Of the result.
   [[nodiscard]] std::int64_t channels() const { return norm2->weight.size(0); }
 
-  std::shared_ptr<GroupNorm> norm1, norm2;
+  std::shared_ptr<GroupNorm> norm1, norm2;  ///< Before each convolution.
+  /// Two of 3x3; a shortcut of 1x1 where the channels change, else null.
   std::shared_ptr<Conv2d> conv1, conv2, conv_shortcut;
-  std::shared_ptr<Linear> time_emb_proj;
+  std::shared_ptr<Linear> time_emb_proj;  ///< Adds the time embedding; null in a block without one.
 };
 
 /// Halves the map by a strided 3x3 convolution.
 struct Downsample : Module {
-  /// \param asymmetric pads right and bottom only (autoencoder) instead of all sides (UNet); reference behaviour.
+  /// \param asymmetric_ pads right and bottom only (autoencoder) instead of all sides (UNet); reference behaviour.
   Downsample(std::int64_t channels, bool asymmetric_) : asymmetric(asymmetric_) {
     conv = register_module("conv", std::make_shared<Conv2d>(channels, channels, 3, 2, asymmetric_ ? 0 : 1));
   }
 
+  /// x [B, C, h, w] -> [B, C, h / 2, w / 2], halves rounded up in the UNet, down in the autoencoder.
   at::Tensor operator()(const at::Tensor& x) const {
     return (*conv)(asymmetric ? at::constant_pad_nd(x, {0, 1, 0, 1}, 0) : x);
   }
 
-  std::shared_ptr<Conv2d> conv;
-  bool asymmetric;
+  std::shared_ptr<Conv2d> conv;  ///< 3x3, stride 2.
+  bool asymmetric;               ///< Pads right and bottom only.
 };
 
 /// Nearest-neighbour enlargement to a given size, then a 3x3 convolution.
@@ -75,6 +77,7 @@ struct Downsample : Module {
 /// pixels, so its nine taps collapse into four (the same sums, 2.25 times fewer products, and the enlarged map is never
 /// written).
 struct Upsample : Module, Freezable {
+  /// \param channels of input and result
   explicit Upsample(std::int64_t channels) {
     conv = register_module("conv", std::make_shared<Conv2d>(channels, channels, 3, 1, 1));
   }
@@ -110,7 +113,7 @@ struct Upsample : Module, Freezable {
 
   [[nodiscard]] bool frozen() const override { return frozen_; }
 
-  std::shared_ptr<Conv2d> conv;
+  std::shared_ptr<Conv2d> conv;  ///< 3x3.
 
  private:
   /// The 3x3 weight's taps summed, in fp32, into the 2x2 weight of each phase; rows first, then columns.

@@ -27,6 +27,7 @@ struct Freezable {
   /// Back to plain weights, which can be trained, moved, converted and written to.
   virtual void thaw() = 0;
 
+  /// Whether the layer is in its form for inference.
   [[nodiscard]] virtual bool frozen() const = 0;
 
   /// While it is kept, calls in other threads do not change the form of the layer's own parameters.

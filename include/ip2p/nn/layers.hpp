@@ -53,7 +53,7 @@ struct Linear : Module, LoraHost {
 
   [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
 
-  at::Tensor weight, bias;
+  at::Tensor weight, bias;  ///< [out, in] and [out]; the bias is undefined where there is none.
 };
 
 /// Two-dimensional convolution with square kernel, stride and zero padding; W [out, in, k, k].
@@ -61,6 +61,7 @@ struct Linear : Module, LoraHost {
 /// While frozen, the first call chooses the form in which the weight is kept: packed where the CPU gains by it, else
 /// channels-last. The packed weight takes the plain one's place as the parameter, so that memory does not grow.
 struct Conv2d : Module, Freezable, LoraHost {
+  /// \param kernel side of the square kernel  \param with_bias false: no bias is added
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
          bool with_bias = true)
       : stride(stride_), padding(padding_) {
@@ -115,7 +116,7 @@ struct Conv2d : Module, Freezable, LoraHost {
   [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
 
   at::Tensor weight;  ///< Plain, or packed while frozen: `is_mkldnn()` tells, `plain_weight()` reads either.
-  at::Tensor bias;
+  at::Tensor bias;    ///< [out]; undefined where there is none.
   std::int64_t stride, padding;
 
  private:
@@ -161,6 +162,7 @@ struct Conv2d : Module, Freezable, LoraHost {
 
 /// Normalisation over groups of channels. \param eps 1e-5 in the UNet's residual blocks, 1e-6 elsewhere (reference).
 struct GroupNorm : Module {
+  /// \param groups_ divides `channels`
   GroupNorm(std::int64_t groups_, std::int64_t channels, double eps_) : groups(groups_), eps(eps_) {
     weight = register_parameter("weight", at::empty({channels}));
     bias = register_parameter("bias", at::empty({channels}));
@@ -178,35 +180,39 @@ struct GroupNorm : Module {
     return y.requires_grad() ? at::silu(y) : at::silu_(y);
   }
 
-  at::Tensor weight, bias;
+  at::Tensor weight, bias;  ///< [channels] each.
   std::int64_t groups;
   double eps;
 };
 
 /// Normalisation over the last axis (eps 1e-5, the reference's value everywhere).
 struct LayerNorm : Module {
+  /// \param channels length of the last axis
   explicit LayerNorm(std::int64_t channels) {
     weight = register_parameter("weight", at::empty({channels}));
     bias = register_parameter("bias", at::empty({channels}));
   }
 
+  /// x [..., channels] -> the same shape.
   at::Tensor operator()(const at::Tensor& x) const {
     return detail::probed(
         this, at::layer_norm(x, weight.sizes(), detail::weight_for(x, weight), detail::weight_for(x, bias), 1e-5));
   }
 
-  at::Tensor weight, bias;
+  at::Tensor weight, bias;  ///< [channels] each.
 };
 
 /// Table of rows. \return for ids [..] of int64: [.., channels]
 struct Embedding : Module {
+  /// \param rows ids are below it  \param channels length of a row
   Embedding(std::int64_t rows, std::int64_t channels) {
     weight = register_parameter("weight", at::empty({rows, channels}));
   }
 
+  /// ids [..], int64 -> [.., channels].
   at::Tensor operator()(const at::Tensor& ids) const { return detail::probed(this, at::embedding(weight, ids)); }
 
-  at::Tensor weight;
+  at::Tensor weight;  ///< [rows, channels].
 };
 
 }  // namespace ip2p

@@ -37,6 +37,7 @@ class ModelHandle {
     }
   }
 
+  /// Where the weights are.
   [[nodiscard]] at::Device device() const { return first().device(); }
 
   /// Dtype of the arithmetic: that of the weights, unless `compute_in` chose a wider one.
@@ -67,9 +68,10 @@ class ModelHandle {
   }
 
  protected:
+  /// For models: takes a module, whose weights all copies of the handle share.
   explicit ModelHandle(std::shared_ptr<Root> module) : module_(std::move(module)), lasting_(lasting(*module_)) {}
 
-  std::shared_ptr<Root> module_;
+  std::shared_ptr<Root> module_;  ///< Shared by all copies.
 
  private:
   void set_frozen(bool frozen) {

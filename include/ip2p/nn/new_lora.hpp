@@ -26,12 +26,12 @@ namespace ip2p {
 
 /// Settings of `new_lora`.
 struct NewLoraOptions {
-  std::int64_t rank = 8;
-  double alpha = 8;  ///< The change is multiplied by alpha / rank.
+  std::int64_t rank = 8;  ///< Of every changed layer, >= 1.
+  double alpha = 8;       ///< The change is multiplied by alpha / rank.
   /// Ends of the names of the layers that are changed; by default every projection of the attention layers, as in
   /// diffusers' training scripts.
   std::vector<std::string> layers = {".to_q", ".to_k", ".to_v", ".to_out.0"};
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;  ///< Of the first values of `down`.
 };
 
 /// Hangs a LoRA on a model that changes nothing yet: `down` is normal with deviation 1 / rank, `up` zero (diffusers'

@@ -42,6 +42,7 @@ inline at::Tensor take_rows(const at::Tensor& x, const at::Tensor& rows) {
 /// Self-attention with one fused projection for queries, keys and values. The file's `to_q`, `to_k`, `to_v` are the
 /// three row blocks of `to_qkv` (see nn/state.hpp).
 struct SelfAttention : Module {
+  /// \param channels C of the tokens, a multiple of `heads_`
   SelfAttention(std::int64_t channels, std::int64_t heads_) : heads(heads_) {
     to_qkv = register_module("to_qkv", std::make_shared<Linear>(channels, 3 * channels, false));
     to_out = register_group("to_out");
@@ -56,13 +57,14 @@ struct SelfAttention : Module {
                                    detail::split_heads(qkv[2], heads))));
   }
 
-  std::shared_ptr<Linear> to_qkv, to_out_0;
-  std::shared_ptr<Module> to_out;
-  std::int64_t heads;
+  std::shared_ptr<Linear> to_qkv, to_out_0;  ///< Fused projections of the input, and the projection of the result.
+  std::shared_ptr<Module> to_out;            ///< Holds `to_out_0` under the name that it has in files.
+  std::int64_t heads;                        ///< Attention heads.
 };
 
 /// Cross-attention to the text; `to_k` and `to_v` are the two row blocks of `to_kv`.
 struct CrossAttention : Module {
+  /// \param channels C of the tokens, a multiple of `heads_`  \param context_channels width of the text
   CrossAttention(std::int64_t channels, std::int64_t context_channels, std::int64_t heads_) : heads(heads_) {
     to_q = register_module("to_q", std::make_shared<Linear>(channels, channels, false));
     to_kv = register_module("to_kv", std::make_shared<Linear>(context_channels, 2 * channels, false));
@@ -83,13 +85,14 @@ struct CrossAttention : Module {
         detail::merge_heads(attend(site, detail::split_heads((*to_q)(x), heads), text.keys, text.values)));
   }
 
-  std::shared_ptr<Linear> to_q, to_kv, to_out_0;
-  std::shared_ptr<Module> to_out;
-  std::int64_t heads;
+  std::shared_ptr<Linear> to_q, to_kv, to_out_0;  ///< Projections of the tokens, of the text, and of the result.
+  std::shared_ptr<Module> to_out;                 ///< Holds `to_out_0` under the name that it has in files.
+  std::int64_t heads;                             ///< Attention heads.
 };
 
 /// Gated feed-forward layer: (a * gelu(b)) W with [a, b] = x W' and the exact gelu (GEGLU, Shazeer 2020).
 struct FeedForward : Module {
+  /// \param channels C of input and result; the hidden layer has four times as many
   explicit FeedForward(std::int64_t channels) {
     const auto hidden = 4 * channels;
     net = register_group("net");
@@ -124,12 +127,13 @@ struct FeedForward : Module {
   /// system anew at each layer, and the system clears them first.
   [[nodiscard]] std::int64_t rows_at_once() const { return (24 << 20) / 4 / proj->weight.size(0); }
 
-  std::shared_ptr<Module> net;
-  std::shared_ptr<Linear> proj, out;
+  std::shared_ptr<Module> net;        ///< Holds `proj` and `out` under the names that they have in files.
+  std::shared_ptr<Linear> proj, out;  ///< To gate and hidden values, and back.
 };
 
 /// One layer: x += self(norm1 x); x += cross(norm2 x, text); x += ff(norm3 x).
 struct BasicTransformerBlock : Module {
+  /// \param channels C of the tokens, a multiple of `heads`  \param context_channels width of the text
   BasicTransformerBlock(std::int64_t channels, std::int64_t context_channels, std::int64_t heads) {
     norm1 = register_module("norm1", std::make_shared<LayerNorm>(channels));
     attn1 = register_module("attn1", std::make_shared<SelfAttention>(channels, heads));
@@ -151,8 +155,8 @@ struct BasicTransformerBlock : Module {
   }
 
   std::shared_ptr<LayerNorm> norm1, norm2, norm3;
-  std::shared_ptr<SelfAttention> attn1;
-  std::shared_ptr<CrossAttention> attn2;
+  std::shared_ptr<SelfAttention> attn1;   ///< Self-attention.
+  std::shared_ptr<CrossAttention> attn2;  ///< Cross-attention to the text.
   std::shared_ptr<FeedForward> ff;
 };
 
@@ -191,8 +195,8 @@ struct SpatialTransformer : Module {
   }
 
   std::shared_ptr<GroupNorm> norm;
-  std::shared_ptr<Linear> proj_in, proj_out;
-  std::vector<std::shared_ptr<BasicTransformerBlock>> blocks;
+  std::shared_ptr<Linear> proj_in, proj_out;                   ///< From pixels to tokens and back.
+  std::vector<std::shared_ptr<BasicTransformerBlock>> blocks;  ///< The transformer layers, in order.
 };
 
 }  // namespace ip2p

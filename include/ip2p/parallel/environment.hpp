@@ -22,7 +22,7 @@ struct ProcessPlace {
   std::int64_t local_rank = 0;  ///< 0 ... on its machine; `device_for` says which GPU is its own.
   std::int64_t local_size = 1;  ///< Processes on its machine; at least as many as are known of.
   std::string address;          ///< Where they meet; empty where there is one process only.
-  std::uint16_t port = 0;
+  std::uint16_t port = 0;       ///< Of the store; 0 where there is one process only.
   bool store_is_there = false;  ///< The starter keeps the store at that address (torchrun); otherwise rank 0 does.
 };
 

@@ -64,12 +64,16 @@ class ProcessGroup {
         group_(std::move(group)),
         store_(std::move(store)) {}
 
+  /// 0 ... size() - 1.
   [[nodiscard]] std::int64_t rank() const { return rank_; }
+  /// Processes of the group, >= 1.
   [[nodiscard]] std::int64_t size() const { return size_; }
 
   /// 0 ... on this machine. `device_for` says which GPU is the process's own.
   [[nodiscard]] std::int64_t local_rank() const { return local_rank_; }
 
+  /// Leaves the values of process `root` in `tensor` on every process. \throws Error for a root that is none, and where
+  /// a process is gone
   void broadcast(const at::Tensor& tensor, std::int64_t root) const {
     require(root >= 0 && root < size_, "broadcast: expected a root from 0 to {}, found {}", size_ - 1, root);
     exchange("broadcast", tensor, [&](std::vector<at::Tensor>& buffers) {
@@ -79,10 +83,12 @@ class ProcessGroup {
     });
   }
 
+  /// Leaves the sum over all processes in `tensor`, on every process. \throws Error where a process is gone
   void all_reduce(const at::Tensor& tensor) const {
     exchange("all_reduce", tensor, [&](std::vector<at::Tensor>& buffers) { return group_->allreduce(buffers); });
   }
 
+  /// Returns when all processes have called it. \throws Error where a process is gone
   void barrier() const {
     guard("barrier", [&] {
       if (group_) group_->barrier()->wait();
@@ -164,6 +170,7 @@ static_assert(Communicator<ProcessGroup>);
 template <>
 class GradientReducer<ProcessGroup> {
  public:
+  /// \param parameters leaves that ask for gradients, the same on every process
   GradientReducer(std::vector<at::Tensor> parameters, ProcessGroup processes)
       : parameters_(std::move(parameters)), processes_(std::move(processes)) {
     if (processes_.size() == 1) return;
@@ -181,6 +188,7 @@ class GradientReducer<ProcessGroup> {
         std::vector<std::int64_t>{});
   }
 
+  /// \param loss a scalar with its graph  \throws Error where a process is gone
   void backward(const at::Tensor& loss) {
     if (!reducer_) return loss.backward();
     processes_.guard("mean of the gradients", [&] {
@@ -190,6 +198,7 @@ class GradientReducer<ProcessGroup> {
     });
   }
 
+  /// Averages gradients that are there already. \throws Error where a process is gone
   void average() { detail::average_gradients(parameters_, processes_); }
 
  private:

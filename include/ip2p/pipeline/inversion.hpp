@@ -49,6 +49,7 @@ struct Inversion {
   std::vector<double> psnr;        ///< Of `images` to the photographs, in dB; empty where latents were inverted.
   std::vector<double> codec_psnr;  ///< Of the codec's round trip to the photographs: what `psnr` can reach at best.
 
+  /// Steps of the run: S.
   [[nodiscard]] std::int64_t steps() const { return static_cast<std::int64_t>(levels.size()) - 1; }
 
   /// The photographs' latents [B,C,h,w], times `scaling_factor()`.

@@ -29,8 +29,8 @@ namespace ip2p {
 
 /// Pictures of a run and the latents that they were decoded from.
 struct PipelineResult {
-  std::vector<Image> images;
-  at::Tensor latents;  ///< [B,C,h,w], fp32 on the CPU, times `scaling_factor()` (what the sampler returned).
+  std::vector<Image> images;  ///< One picture a prompt.
+  at::Tensor latents;         ///< [B,C,h,w], fp32 on the CPU, times `scaling_factor()` (what the sampler returned).
 };
 
 /// torch's noise of a batch by its seeds, for algorithms that make the noise of several runs.
@@ -56,6 +56,7 @@ class LatentPipeline {
   /// Most branches of guidance that are evaluated together; 0: all, which is faster. 1 takes the least memory.
   std::size_t branches_at_once = 0;
 
+  /// Takes the models by value (handles share their weights) and what the network was trained with.
   LatentPipeline(Encoder text_encoder, Codec codec, Network unet, ModelDiffusion diffusion_, Sampler sampler_,
                  Guidance guidance_)
       : diffusion(std::move(diffusion_)),
@@ -207,8 +208,11 @@ class LatentPipeline {
     return settings.latents.to(at::kFloat);
   }
 
+  /// Prompts to context.
   [[nodiscard]] const Encoder& text_encoder() const { return text_encoder_; }
+  /// Pictures to latents and back.
   [[nodiscard]] const Codec& codec() const { return codec_; }
+  /// The denoising network.
   [[nodiscard]] const Network& unet() const { return unet_; }
 
  private:

@@ -21,7 +21,7 @@ namespace ip2p {
 
 /// Where a model is loaded to, and for what.
 struct LoadOptions {
-  at::Device device = at::kCPU;
+  at::Device device = at::kCPU;       ///< Where the weights lie and the model computes.
   at::ScalarType dtype = at::kFloat;  ///< Of the arithmetic: fp32, bf16 or fp16.
   /// Of the weights in memory, when it is to be narrower than the arithmetic (see `ModelHandle::compute_in`).
   std::optional<at::ScalarType> storage = {};
@@ -79,26 +79,33 @@ class OnDemand {
   }
 
  public:
+  /// How the model is loaded from its files.
   using Load = std::function<Model(const ModelFiles&, const LoadOptions&)>;
 
   /// \param load_model loads it: the place for LoRAs and textual inversions; `load<Model>` by default
   explicit OnDemand(ModelFiles files, LoadOptions options = {}, Load load_model = load<Model>)
       : files_(std::move(files)), options_(options), load_(std::move(load_model)) {}
 
+  /// [B, tokens, width]: loads the text encoder, encodes, and drops it. \throws Error as `load`
   [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const requires TextEncoder<Model> {
     return loaded().encode(prompts);
   }
 
+  /// Images [B,3,H,W] in [-1,1] to latents: loads the codec, encodes, and drops it. \throws Error as `load`
   [[nodiscard]] at::Tensor encode(const at::Tensor& images) const requires ImageCodec<Model> {
     return loaded().encode(images);
   }
 
+  /// Latents [B,C,h,w] to images: loads the codec, decodes, and drops it. \throws Error as `load`
   [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const requires ImageCodec<Model> {
     return loaded().decode(latents);
   }
 
+  /// Factor of the latents that the network sees, from the codec's configuration.
   [[nodiscard]] double scaling_factor() const { return config().scaling_factor; }
+  /// Channels of the latents, from the codec's configuration.
   [[nodiscard]] std::int64_t latent_channels() const { return config().latent_channels; }
+  /// Pixels per latent pixel along each side, from the codec's configuration.
   [[nodiscard]] std::int64_t downscale() const {
     const auto chosen = config();
     if constexpr (requires { chosen.block_out_channels; }) {
@@ -108,6 +115,7 @@ class OnDemand {
     }
   }
 
+  /// Device and dtype of the calls from now on.
   void to(at::Device device, at::ScalarType dtype) {
     options_.device = device;
     options_.dtype = dtype;

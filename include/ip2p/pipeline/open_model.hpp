@@ -43,7 +43,7 @@ using Inpainter = InpaintPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDif
 /// A LoRA file and how much it counts.
 struct LoraChoice {
   std::filesystem::path file;
-  double scale = 1.0;
+  double scale = 1.0;  ///< Factor of its change; 1 as it was trained, 0 for none, any finite number.
 };
 
 /// How a model is opened, and what is added to it.
@@ -70,11 +70,11 @@ struct OpenOptions {
 
 /// What the authors of a model recommend for it; see `ModelFiles::settings`.
 struct ModelSettings {
-  std::optional<std::int64_t> steps = {};
+  std::optional<std::int64_t> steps = {};       ///< Steps of a run.
   std::optional<std::int64_t> resolution = {};  ///< Long side in pixels.
-  std::optional<double> image_scale = {};
-  std::optional<double> text_scale = {};
-  std::optional<std::string> sampler = {};
+  std::optional<double> image_scale = {};       ///< Of an editor's guidance.
+  std::optional<double> text_scale = {};        ///< Of guidance along the text.
+  std::optional<std::string> sampler = {};      ///< Name of an `AnySampler`.
 };
 
 /// How long a prompt is for a model.
@@ -102,23 +102,30 @@ class OpenedModel {
   /// What was found and chosen, one line a component; then a line for each LoRA and textual inversion.
   [[nodiscard]] std::string describe() const;
 
+  /// The folder or file.
   [[nodiscard]] const std::filesystem::path& path() const;
   /// As the configurations say. \throws Error for a UNet with other input channels
   [[nodiscard]] ModelKind kind() const;
   [[nodiscard]] const OpenOptions& options() const;  ///< Device and dtype are set.
+  /// What the model says about its noise and its prediction.
   [[nodiscard]] const SchedulerConfig& scheduler() const;
+  /// What its authors recommend.
   [[nodiscard]] const ModelSettings& settings() const;
+  /// How much of a prompt counts.
   [[nodiscard]] PromptLength length(std::string_view prompt) const;
   [[nodiscard]] PromptTokens tokens(std::string_view prompt) const;  ///< The prompt's words, for edits of attention.
 
   [[nodiscard]] AnyTextEncoder text_encoder() const;  ///< Loads it, and what was added to it.
   [[nodiscard]] AnyCodec codec() const;               ///< `KlAutoencoder` or `TinyAutoencoder`, as the files say.
   [[nodiscard]] AnyNetwork network() const;           ///< Loads the UNet, and what was added to it.
+  /// The model's noise and prediction under the schedule of `OpenOptions::numerics`.
   [[nodiscard]] ModelDiffusion diffusion() const;
 
   /// The pipelines, each with the model's recommendations. \throws Error where the UNet has other input channels
   [[nodiscard]] Editor editor() const;
+  /// The same for a model that draws from text alone.
   [[nodiscard]] TextToImage text_to_image() const;
+  /// The same for a model that redraws part of a picture.
   [[nodiscard]] Inpainter inpainter() const;
 
  private:
@@ -157,6 +164,7 @@ extern template class TextToImagePipeline<AnyTextEncoder, AnyCodec, AnyNetwork, 
 extern template class InpaintPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
 }  // namespace ip2p
 #else
+/// How `open_model_definitions.hpp` declares its functions; for the library alone.
 #define IP2P_INLINE inline
 #include "ip2p/pipeline/open_model_definitions.hpp"
 #endif

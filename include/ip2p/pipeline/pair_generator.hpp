@@ -36,8 +36,8 @@ struct PairSample {
 
 /// Ranges that pairs are drawn from. The defaults are those of the paper.
 struct PairRanges {
-  double share_from = 0.1, share_to = 0.9;
-  double text_scale_from = 7.5, text_scale_to = 15.0;
+  double share_from = 0.1, share_to = 0.9;             ///< Of `PairSample::share`.
+  double text_scale_from = 7.5, text_scale_to = 15.0;  ///< Of `PairSample::text_scale`.
 };
 
 /// Samples `first` ... `first + count - 1` of prompt `prompt`: each a function of (seed, prompt, sample) alone, so that

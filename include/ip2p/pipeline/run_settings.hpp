@@ -37,10 +37,10 @@ struct RunSettings {
 
 /// What a run does where its settings are silent.
 struct RunDefaults {
-  std::int64_t steps = 50;
+  std::int64_t steps = 50;  ///< Steps of a run, >= 1.
   /// Long side in pixels; unset: 512 for `Numerics::released`, the photograph's own for `Numerics::diffusers`.
   std::optional<std::int64_t> resolution = {};
-  Numerics numerics = Numerics::released;
+  Numerics numerics = Numerics::released;  ///< The published program whose size rule and rounding apply.
 };
 
 /// `settings` with `defaults` in the place of what is unset. (The resolution stays unset where both are silent.)

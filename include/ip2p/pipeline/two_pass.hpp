@@ -19,7 +19,7 @@ struct TwoPassOptions {
   double factor = 2.0;    ///< Enlargement of both sides, > 1; sides are rounded down to what the codec can hold.
   double strength = 0.6;  ///< Share of the steps that redraw the enlargement; see `SdEditOptions`.
   std::optional<std::int64_t> steps = {};  ///< Of the second pass' whole schedule; unset: as many as the first has.
-  Filter filter = Filter::lanczos;
+  Filter filter = Filter::lanczos;         ///< With which the picture is enlarged.
 };
 
 /// Text to image in two passes: the first decides the layout at the model's own size, the second draws detail over the

@@ -71,6 +71,8 @@ class AnySamplerOf {
     return std::visit([](const auto& sampler) { return std::string_view(sampler.name); }, sampler_);
   }
 
+  /// As the sampler that is held: `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. \throws Error,
+  /// Cancelled as that sampler
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {

@@ -23,6 +23,7 @@ namespace ip2p {
 /// `trailing`. With `linspace` that scheduler steps to another noise level than the next that it evaluates; this one
 /// does not.
 struct Ddim {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "ddim";
 
   double eta = 0.0;          ///< Share of ancestral noise, 0 to 1.

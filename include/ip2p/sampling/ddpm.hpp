@@ -24,6 +24,7 @@ enum class DdpmVariance {
 /// Reference: diffusers `DDPMScheduler` over `LinearSigmas` with `unit_variance_start`. That scheduler adds noise in
 /// its last step, too, where the last timestep is not 0 and the variance is large; this one, as the paper, does not.
 struct Ddpm {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "ddpm";
 
   DdpmVariance variance = DdpmVariance::fixed_small;

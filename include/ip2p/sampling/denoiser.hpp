@@ -47,6 +47,7 @@ consteval void require_prediction_policy() {
 
 /// The network predicts the noise: x0 = x - sigma * eps. Reference: k-diffusion `DiscreteEpsDDPMDenoiser`.
 struct EpsPrediction {
+  /// The factors at a noise level. \param sigma > 0
   [[nodiscard]] Preconditioning preconditioning(double sigma) const {
     return {.c_in = 1.0 / std::sqrt(sigma * sigma + 1.0), .c_skip = 1.0, .c_out = -sigma};
   }
@@ -55,6 +56,7 @@ struct EpsPrediction {
 /// The network predicts v (Salimans and Ho 2022): x0 = x / (sigma^2 + 1) - v * sigma / sqrt(sigma^2 + 1). Reference:
 /// k-diffusion `DiscreteVDDPMDenoiser`.
 struct VPrediction {
+  /// The factors at a noise level. \param sigma > 0
   [[nodiscard]] Preconditioning preconditioning(double sigma) const {
     const double scale = 1.0 / std::sqrt(sigma * sigma + 1.0);
     return {.c_in = scale, .c_skip = scale * scale, .c_out = -sigma * scale};
@@ -63,6 +65,7 @@ struct VPrediction {
 
 /// The network predicts x0 itself.
 struct SamplePrediction {
+  /// The factors at a noise level. \param sigma > 0
   [[nodiscard]] Preconditioning preconditioning(double sigma) const {
     return {.c_in = 1.0 / std::sqrt(sigma * sigma + 1.0), .c_skip = 0.0, .c_out = 1.0};
   }
@@ -74,6 +77,7 @@ struct SamplePrediction {
 struct EdmPrediction {
   double sigma_data = 0.5;  ///< Standard deviation of the training data, > 0.
 
+  /// The factors at a noise level. \param sigma > 0  \throws Error unless sigma_data > 0
   [[nodiscard]] Preconditioning preconditioning(double sigma) const {
     require(std::isfinite(sigma_data) && sigma_data > 0.0, "EdmPrediction: expected sigma_data > 0, found {}",
             sigma_data);
@@ -85,8 +89,9 @@ struct EdmPrediction {
 
 /// What the model's configuration says that it predicts, chosen at run time.
 struct AnyPrediction {
-  PredictionType type = PredictionType::epsilon;
+  PredictionType type = PredictionType::epsilon;  ///< What the network predicts.
 
+  /// The factors at a noise level. \param sigma > 0
   [[nodiscard]] Preconditioning preconditioning(double sigma) const {
     switch (type) {
       case PredictionType::v_prediction:
@@ -120,6 +125,7 @@ class NetworkDenoiser {
   static_assert((require_schedule_policy<Schedule>(), require_prediction_policy<Prediction>(), true));
 
  public:
+  /// Takes the network by value; one that is expensive to copy is passed through `std::ref`.
   NetworkDenoiser(Network network, Schedule schedule, Prediction prediction = {})
       : network_(std::move(network)), schedule_(std::move(schedule)), prediction_(std::move(prediction)) {}
 
@@ -141,8 +147,11 @@ class NetworkDenoiser {
     return kept.add(output, c_out);
   }
 
+  /// The network that is asked.
   [[nodiscard]] const Network& network() const { return network_; }
+  /// The network that is asked.
   [[nodiscard]] Network& network() { return network_; }
+  /// What says the timestep of a noise level.
   [[nodiscard]] const Schedule& schedule() const { return schedule_; }
 
  private:

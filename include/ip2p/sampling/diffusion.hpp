@@ -20,6 +20,7 @@ template <class Schedule, class Prediction>
 struct Diffusion {
   static_assert((require_schedule_policy<Schedule>(), true));
 
+  /// \param schedule_ noise levels of a run  \param prediction_ what the network's output means
   Diffusion(Schedule schedule_, Prediction prediction_)
       : schedule(std::move(schedule_)), prediction(std::move(prediction_)) {}
 

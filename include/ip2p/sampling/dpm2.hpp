@@ -33,6 +33,7 @@ at::Tensor midpoint_step(Denoiser& denoiser, const at::Tensor& x, const at::Tens
 ///
 /// Reference: k-diffusion `sample_dpm_2`, diffusers `KDPM2DiscreteScheduler`.
 struct Dpm2 {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "dpm2";
 
   Churn churn{};  ///< Noise added before each step; none by default.

@@ -17,6 +17,7 @@ namespace ip2p {
 ///
 /// Reference: k-diffusion `sample_dpm_2_ancestral`.
 struct Dpm2Ancestral {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "dpm2-ancestral";
 
   double eta = 1.0;      ///< Share of ancestral noise, >= 0.

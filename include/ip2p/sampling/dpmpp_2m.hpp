@@ -17,6 +17,7 @@ namespace ip2p {
 ///
 /// Reference: k-diffusion `sample_dpmpp_2m`, diffusers `DPMSolverMultistepScheduler` (order 2, midpoint).
 struct DpmPlusPlus2M {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "dpm++-2m";
 
   /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for unsound noise levels or a

@@ -24,11 +24,12 @@ enum class SdeSolver {
 /// Reference: k-diffusion `sample_dpmpp_2m_sde` with independent noise in each step; diffusers
 /// `DPMSolverMultistepScheduler` with `sde-dpmsolver++` (eta 1).
 struct DpmPlusPlus2MSde {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "dpm++-2m-sde";
 
   double eta = 1.0;      ///< Noise of the reverse SDE, >= 0: 1 is the SDE itself, 0 the probability-flow ODE.
   double s_noise = 1.0;  ///< Factor of the added noise, >= 0.
-  SdeSolver solver = SdeSolver::midpoint;
+  SdeSolver solver = SdeSolver::midpoint;  ///< How the change of x0 over a step is weighed.
 
   /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws
   /// `Error` for unsound noise levels or parameters or a denoiser that answers another shape or dtype, `Cancelled` when

@@ -19,6 +19,7 @@ namespace ip2p {
 ///
 /// Reference: k-diffusion `sample_dpmpp_2s_ancestral`; with eta 0 diffusers `DPMSolverSinglestepScheduler` (order 2).
 struct DpmPlusPlus2SAncestral {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "dpm++-2s-ancestral";
 
   double eta = 1.0;      ///< Share of ancestral noise, >= 0.

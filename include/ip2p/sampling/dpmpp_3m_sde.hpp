@@ -21,6 +21,7 @@ namespace ip2p {
 /// Reference: k-diffusion `sample_dpmpp_3m_sde` with independent noise in each step; with eta 0 diffusers
 /// `DPMSolverMultistepScheduler` (order 3, heun).
 struct DpmPlusPlus3MSde {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "dpm++-3m-sde";
 
   double eta = 1.0;        ///< Noise of the reverse SDE, >= 0: 1 is the SDE itself, 0 the probability-flow ODE.

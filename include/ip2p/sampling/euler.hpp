@@ -15,6 +15,7 @@ namespace ip2p {
 ///
 /// Reference: k-diffusion `sample_euler`, diffusers `EulerDiscreteScheduler`.
 struct Euler {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "euler";
 
   Churn churn{};  ///< Noise added before each step; none by default.

@@ -15,6 +15,7 @@ namespace ip2p {
 ///
 /// Reference: k-diffusion `sample_euler_ancestral`, diffusers `EulerAncestralDiscreteScheduler` (eta 1, s_noise 1).
 struct EulerAncestral {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "euler-ancestral";
 
   double eta = 1.0;      ///< Share of ancestral noise, >= 0.

@@ -16,6 +16,7 @@ namespace ip2p {
 ///
 /// Reference: k-diffusion `sample_heun`, diffusers `HeunDiscreteScheduler`.
 struct Heun {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "heun";
 
   Churn churn{};  ///< Noise added before each step; none by default.

@@ -17,6 +17,7 @@ namespace ip2p {
 /// Reference: diffusers `LCMScheduler`, whose boundary factors c_skip and c_out differ from 0 and 1 by less than 7e-6
 /// at every timestep of `LcmSigmas` and are left out.
 struct Lcm {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "lcm";
 
   /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws

@@ -21,6 +21,7 @@ namespace ip2p {
 ///
 /// Reference: k-diffusion `sample_lms`, diffusers `LMSDiscreteScheduler` (both order 4).
 struct Lms {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "lms";
 
   std::int64_t order = 4;  ///< Slopes that a step uses, 1 to 4; 1 is Euler's method.

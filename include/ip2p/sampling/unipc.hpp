@@ -32,10 +32,11 @@ enum class UniPcSolver {
 ///
 /// Reference: diffusers `UniPCMultistepScheduler` (`predict_x0`, `lower_order_final`).
 struct UniPc {
+  /// Its name for `AnySampler`.
   static constexpr std::string_view name = "unipc";
 
-  std::int64_t order = 2;  ///< p, 1 to 3: estimates that a step uses.
-  UniPcSolver solver = UniPcSolver::bh2;
+  std::int64_t order = 2;                 ///< p, 1 to 3: estimates that a step uses.
+  UniPcSolver solver = UniPcSolver::bh2;  ///< The function B(h).
 
   /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for unsound noise levels or
   /// parameters or a denoiser that answers another shape or dtype, `Cancelled` when a stop is requested.

@@ -21,12 +21,14 @@ namespace ip2p {
 ///
 /// Reference: the authors' quickstart guide; diffusers `AysSchedules`.
 struct AlignYourStepsSigmas {
+  /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "align-your-steps";
 
   DiscreteSchedule training{};  ///< Noise levels that the model was trained on.
   /// Strictly decreasing, positive, one more than the steps that it was made for, at least 2.
   std::vector<double> table{14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029};
 
+  /// Over the model's own training noise, the rest as published.
   static AlignYourStepsSigmas from_config(const SchedulerConfig& config) {
     return {.training = DiscreteSchedule(config.noise)};
   }

@@ -51,18 +51,22 @@ class AnyScheduleOf {
     return std::visit([](const auto& schedule) { return std::string_view(schedule.name); }, schedule_);
   }
 
+  /// n + 1 noise levels, strictly decreasing, the last 0. \throws Error for n < 1
   [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
     return std::visit([n](const auto& schedule) { return schedule.sigmas(n); }, schedule_);
   }
 
+  /// The timestep that the network is told at a noise level.
   [[nodiscard]] double sigma_to_t(double sigma) const {
     return std::visit([sigma](const auto& schedule) -> double { return schedule.sigma_to_t(sigma); }, schedule_);
   }
 
+  /// Factor of the unit noise with which a run over `sigmas` begins.
   [[nodiscard]] double initial_sigma(const std::vector<double>& sigmas) const {
     return std::visit([&](const auto& schedule) { return ip2p::initial_sigma(schedule, sigmas); }, schedule_);
   }
 
+  /// The lowest noise level that the network was trained on, as the schedule knows it.
   [[nodiscard]] double lowest_trained_sigma() const {
     return std::visit([](const auto& schedule) { return ip2p::lowest_trained_sigma(schedule); }, schedule_);
   }

@@ -23,10 +23,10 @@ enum class BetaCurve {
 
 /// Parameters of the training noise. The defaults are those of Stable Diffusion and InstructPix2Pix.
 struct TrainingNoise {
-  std::int64_t timesteps = 1000;  ///< Training timesteps, 2 to 1,000,000.
-  double beta_start = 0.00085;    ///< First beta, in (0, 1); not used by `squared_cosine`.
-  double beta_end = 0.012;        ///< Last beta, in (0, 1); not used by `squared_cosine`.
-  BetaCurve curve = BetaCurve::scaled_linear;
+  std::int64_t timesteps = 1000;               ///< Training timesteps, 2 to 1,000,000.
+  double beta_start = 0.00085;                 ///< First beta, in (0, 1); not used by `squared_cosine`.
+  double beta_end = 0.012;                     ///< Last beta, in (0, 1); not used by `squared_cosine`.
+  BetaCurve curve = BetaCurve::scaled_linear;  ///< How betas grow from the first to the last.
   std::vector<double> betas{};     ///< When not empty: the betas themselves, one a timestep; the rest is ignored.
   bool single_precision = false;   ///< Round betas and 1 - beta to fp32 before multiplying, as diffusers does.
   bool zero_terminal_snr = false;  ///< Shift and scale sqrt(alpha-bar) so that the last is 0 (Lin et al. 2023).
@@ -75,7 +75,9 @@ class DiscreteSchedule {
   /// sigma_t for t = 0 ... N - 1, strictly increasing.
   [[nodiscard]] const std::vector<double>& training_sigmas() const { return sigmas_; }
 
+  /// Noise level of timestep 0.
   [[nodiscard]] double sigma_min() const { return sigmas_.front(); }
+  /// Noise level of the last timestep.
   [[nodiscard]] double sigma_max() const { return sigmas_.back(); }
 
   /// Noise level of a fractional timestep, linear in log sigma. Throws `Error` unless t is in [0, N - 1].

@@ -16,6 +16,7 @@ namespace ip2p {
 /// Equation (5) between noise levels of one's choice, for networks that are told c_noise = ln(sigma) / 4 in place of a
 /// timestep (table 1 of the paper); `EdmPrediction` is the other half.
 struct EdmSigmas {
+  /// Its name, for an `AnyScheduleOf` that lists it.
   static constexpr std::string_view name = "edm";
 
   double sigma_min = 0.002;  ///< > 0.

@@ -20,12 +20,14 @@ namespace ip2p {
 ///
 /// Reference: k-diffusion `get_sigmas_exponential`; diffusers' `use_exponential_sigmas`.
 struct ExponentialSigmas {
+  /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "exponential";
 
   DiscreteSchedule training{};        ///< Noise levels that the model was trained on.
   std::optional<double> sigma_min{};  ///< s_min, > 0; absent: the lowest that the model was trained on.
   std::optional<double> sigma_max{};  ///< s_max; absent: the highest that the model was trained on.
 
+  /// Over the model's own training noise, the rest as published.
   static ExponentialSigmas from_config(const SchedulerConfig& config) {
     return {.training = DiscreteSchedule(config.noise)};
   }

@@ -33,6 +33,7 @@ inline std::vector<double> karras_sigmas(std::string_view schedule, std::int64_t
 ///
 /// Reference: k-diffusion `get_sigmas_karras`.
 struct KarrasSigmas {
+  /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "karras";
 
   DiscreteSchedule training{};        ///< Noise levels that the model was trained on.
@@ -40,6 +41,7 @@ struct KarrasSigmas {
   std::optional<double> sigma_min{};  ///< s_min, > 0; absent: the lowest that the model was trained on.
   std::optional<double> sigma_max{};  ///< s_max; absent: the highest that the model was trained on.
 
+  /// Over the model's own training noise, the rest as published.
   static KarrasSigmas from_config(const SchedulerConfig& config) {
     return {.training = DiscreteSchedule(config.noise)};
   }

@@ -20,6 +20,7 @@ namespace ip2p {
 ///
 /// Reference: diffusers `LCMScheduler`, including its start at sqrt(sigma^2 + 1) times unit-variance noise.
 struct LcmSigmas {
+  /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "lcm";
 
   DiscreteSchedule training{TrainingNoise{.single_precision = true}};  ///< Noise levels that the model was trained on.

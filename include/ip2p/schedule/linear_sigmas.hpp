@@ -21,6 +21,7 @@ namespace ip2p {
 /// `linspace` spacing is timestep 0, and that `leading` scales unit-variance noise by sqrt(sigma_0^2 + 1). Its
 /// `DDIMScheduler` and `DDPMScheduler` visit the same timesteps, with `linspace` rounded to whole ones.
 struct LinearSigmas {
+  /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "linear";
 
   DiscreteSchedule training{TrainingNoise{.single_precision = true}};  ///< Noise levels that the model was trained on.

@@ -19,10 +19,12 @@ namespace ip2p {
 /// Reference: k-diffusion `DiscreteSchedule.get_sigmas(n)`, which the released code calls although the paper names
 /// Karras' schedule. One step is the noisiest level alone.
 struct LogLinearSigmas {
+  /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "log-linear";
 
   DiscreteSchedule training{};  ///< Noise levels that the model was trained on.
 
+  /// Over the model's own training noise, the rest as published.
   static LogLinearSigmas from_config(const SchedulerConfig& config) { return {DiscreteSchedule(config.noise)}; }
 
   /// n + 1 noise levels. Throws `Error` for n < 1.

@@ -35,6 +35,7 @@ inline std::vector<double> polyexponential_sigmas(std::string_view schedule, std
 ///
 /// Reference: k-diffusion `get_sigmas_polyexponential`.
 struct PolyexponentialSigmas {
+  /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "polyexponential";
 
   DiscreteSchedule training{};        ///< Noise levels that the model was trained on.
@@ -42,6 +43,7 @@ struct PolyexponentialSigmas {
   std::optional<double> sigma_min{};  ///< s_min, > 0; absent: the lowest that the model was trained on.
   std::optional<double> sigma_max{};  ///< s_max; absent: the highest that the model was trained on.
 
+  /// Over the model's own training noise, the rest as published.
   static PolyexponentialSigmas from_config(const SchedulerConfig& config) {
     return {.training = DiscreteSchedule(config.noise)};
   }

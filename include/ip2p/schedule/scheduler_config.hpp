@@ -25,11 +25,11 @@ enum class TimestepSpacing {
 
 /// The parts of a scheduler_config.json that decide numbers. The defaults are InstructPix2Pix's.
 struct SchedulerConfig {
-  TrainingNoise noise{};
-  PredictionType prediction = PredictionType::epsilon;
-  TimestepSpacing spacing = TimestepSpacing::linspace;
-  std::int64_t steps_offset = 0;   ///< Added to the timesteps of `leading`, >= 0.
-  bool use_karras_sigmas = false;  ///< The model's authors ask for Karras noise levels.
+  TrainingNoise noise{};                                ///< What the model was trained with.
+  PredictionType prediction = PredictionType::epsilon;  ///< What the network's output means.
+  TimestepSpacing spacing = TimestepSpacing::linspace;  ///< Which timesteps a run visits.
+  std::int64_t steps_offset = 0;                        ///< Added to the timesteps of `leading`, >= 0.
+  bool use_karras_sigmas = false;                       ///< The model's authors ask for Karras noise levels.
 };
 
 }  // namespace ip2p

@@ -22,9 +22,11 @@ namespace ip2p::testing {
 /// Minimal `NoiseSource`: neither copied nor moved.
 class NoiseArchetype {
  public:
+  /// \param seed of the numbers
   explicit NoiseArchetype(std::uint64_t seed) : noise_(seed) {}
   NoiseArchetype(const NoiseArchetype&) = delete;
   NoiseArchetype& operator=(const NoiseArchetype&) = delete;
+  /// As `CounterNoise`.
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) { return noise_.normal(shape, draw); }
 
  private:
@@ -37,15 +39,18 @@ class DenoiserArchetype {
   DenoiserArchetype() = default;
   DenoiserArchetype(const DenoiserArchetype&) = delete;
   DenoiserArchetype& operator=(const DenoiserArchetype&) = delete;
+  /// The estimate for data of mean 0 and variance 1.
   at::Tensor operator()(const at::Tensor& x, const Step& at) & { return x.div(1.0 + at.sigma * at.sigma); }
 };
 
 /// Minimal `SchedulePolicy`: no default constructor, no assignment.
 class ScheduleArchetype {
  public:
+  /// \param sigma_max where runs begin, > 0
   explicit ScheduleArchetype(double sigma_max) : sigma_max_(sigma_max) {}
   ScheduleArchetype& operator=(const ScheduleArchetype&) = delete;
   ScheduleArchetype(const ScheduleArchetype&) = default;
+  /// Evenly spaced. \throws Error for n < 1
   [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
     detail::require_steps(n);
     std::vector<double> levels;
@@ -54,6 +59,7 @@ class ScheduleArchetype {
     }
     return levels;
   }
+  /// The noise level itself.
   [[nodiscard]] double sigma_to_t(double sigma) const { return sigma; }
 
  private:
@@ -63,9 +69,11 @@ class ScheduleArchetype {
 /// Minimal `SamplerPolicy`: no default for the hooks.
 class SamplerArchetype {
  public:
+  /// Takes a number only so as not to have a default constructor.
   explicit SamplerArchetype(int /*unused*/) {}
   SamplerArchetype(const SamplerArchetype&) = default;
   SamplerArchetype& operator=(const SamplerArchetype&) = delete;
+  /// Euler steps.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& /*rng*/,
                     const RunHooks& hooks) const {
@@ -82,11 +90,14 @@ class SamplerArchetype {
 /// Minimal `GuidancePolicy`: no weights, no default constructor, no assignment.
 class GuidanceArchetype {
  public:
+  /// Takes a number only so as not to have a default constructor.
   explicit GuidanceArchetype(int /*unused*/) {}
   GuidanceArchetype(const GuidanceArchetype&) = default;
   GuidanceArchetype& operator=(const GuidanceArchetype&) = delete;
+  /// With the text, and without.
   static constexpr std::array<Branch, 2> branches{Branch{.text = true, .image = true},
                                                   Branch{.text = false, .image = false}};
+  /// The fully conditioned branch: [2B,C,h,w] -> [B,C,h,w].
   [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const {
     return detail::split_branches<2>(stacked)[0];
   }
@@ -95,9 +106,11 @@ class GuidanceArchetype {
 /// Minimal `AttentionPolicy`: says nothing of branches, no default constructor, no assignment.
 class AttentionArchetype {
  public:
+  /// Takes a number only so as not to have a default constructor.
   explicit AttentionArchetype(int /*unused*/) {}
   AttentionArchetype(const AttentionArchetype&) = default;
   AttentionArchetype& operator=(const AttentionArchetype&) = delete;
+  /// Plain attention.
   at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v) const {
     return PlainAttention{}(site, q, k, v);
@@ -107,9 +120,11 @@ class AttentionArchetype {
 /// Minimal `PairFilter`: names no cost, no default constructor, no assignment.
 class FilterArchetype {
  public:
+  /// Takes a number only so as not to have a default constructor.
   explicit FilterArchetype(int /*unused*/) {}
   FilterArchetype(const FilterArchetype&) = default;
   FilterArchetype& operator=(const FilterArchetype&) = delete;
+  /// Keeps pairs whose pictures are near to each other.
   Verdict operator()(const CandidatePair& pair) const { return at_least("images", pair.features.images(), 0.5); }
 };
 

@@ -30,7 +30,7 @@ struct AttentionCheck {
 
 /// Queries, keys and values, rows branch-major.
 struct AttentionInput {
-  at::Tensor q, k, v;
+  at::Tensor q, k, v;  ///< q [B,heads,N,d], k and v [B,heads,M,d].
 
   /// The rows of `images` images from `first` on, in each of `blocks` blocks.
   [[nodiscard]] AttentionInput images(std::int64_t blocks, std::int64_t first, std::int64_t count) const {

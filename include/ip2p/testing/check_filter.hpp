@@ -20,7 +20,7 @@ namespace ip2p::testing {
 
 /// How often a made pair's features were asked for.
 struct FeatureReads {
-  int pictures = 0, captions = 0;
+  int pictures = 0, captions = 0;  ///< Times that each was computed.
 };
 
 /// A pair whose captions and pictures are functions of `seed` and whose features are the given rows [2, D].

@@ -67,7 +67,7 @@ void check_guidance_run(const Guidance& guidance) {
 /// How far a guidance goes along each conditioning: its scales, where it is a weighted sum. A guidance whose branches
 /// all see the image goes along it once.
 struct GuidanceStrength {
-  double text = 1.0;
+  double text = 1.0;  ///< Along the text.
   double image = 1.0;
 };
 

@@ -36,9 +36,11 @@ struct NetworkCheck {
 
 /// Plain attention that notes the sites at which it is asked.
 struct NotingAttention {
+  /// Plain attention is.
   static constexpr bool uniform_over_branches = true;
   std::vector<AttentionSite>* sites;
 
+  /// Plain attention. \throws Error where a site does not say the size of its map
   at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v) const {
     expect_law(q.dim() == 4 && k.dim() == 4 && v.dim() == 4 && q.size(2) == site.height * site.width,

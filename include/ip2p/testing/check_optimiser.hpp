@@ -23,6 +23,7 @@ namespace ip2p::testing {
 /// A matrix, a vector, a convolution and a number, and gradients for them that are functions of the update's number.
 class OptimiserModel {
  public:
+  /// Equal values each time.
   OptimiserModel() {
     std::uint32_t sample = 0;
     for (const auto& shape : shapes()) {
@@ -39,13 +40,14 @@ class OptimiserModel {
     }
   }
 
+  /// Copies of the parameters as they are now.
   [[nodiscard]] std::vector<at::Tensor> values() const {
     std::vector<at::Tensor> copies;
     for (const auto& parameter : parameters) copies.push_back(parameter.detach().clone());
     return copies;
   }
 
-  std::vector<at::Tensor> parameters;
+  std::vector<at::Tensor> parameters;  ///< Leaves that ask for gradients.
 
  private:
   static std::vector<std::vector<std::int64_t>> shapes() { return {{4, 3}, {5}, {2, 3, 3, 3}, {}}; }

@@ -40,9 +40,10 @@ struct SamplerCheck {
 
 /// `CounterNoise` that notes which draws it was asked for.
 struct NotingNoise {
-  CounterNoise noise;
+  CounterNoise noise;  ///< Where the numbers come from.
   std::vector<std::int64_t> draws = {};
 
+  /// As `CounterNoise`, noted in `draws`.
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
     draws.push_back(draw);
     return noise.normal(shape, draw);

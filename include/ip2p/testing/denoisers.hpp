@@ -17,6 +17,7 @@ class PointMassDenoiser {
   /// `point` [B,C,h,w], or a shape that broadcasts to that of the latents.
   explicit PointMassDenoiser(at::Tensor point) : point_(std::move(point)) {}
 
+  /// The point, in the shape and dtype of x.
   at::Tensor operator()(const at::Tensor& x, const Step& /*at*/) {
     ++evaluations_;
     return point_.to(x.options()).expand_as(x).clone();
@@ -36,6 +37,7 @@ struct GaussianDenoiser {
   double mean = 0.0;
   double deviation = 1.0;
 
+  /// The posterior mean, in the shape and dtype of x.
   at::Tensor operator()(const at::Tensor& x, const Step& at) const {
     const double signal = deviation * deviation;
     const double noise = at.sigma * at.sigma;

@@ -29,9 +29,11 @@ namespace ip2p::testing {
 /// Minimal `PredictionPolicy`: the noise. No default constructor, no assignment.
 class PredictionArchetype {
  public:
+  /// Takes a number only so as not to have a default constructor.
   explicit PredictionArchetype(int /*unused*/) {}
   PredictionArchetype(const PredictionArchetype&) = default;
   PredictionArchetype& operator=(const PredictionArchetype&) = delete;
+  /// As `EpsPrediction`.
   [[nodiscard]] Preconditioning preconditioning(double sigma) const {
     return {.c_in = 1.0 / std::sqrt(sigma * sigma + 1.0), .c_skip = 1.0, .c_out = -sigma};
   }
@@ -41,17 +43,23 @@ class PredictionArchetype {
 /// assignment.
 class CodecArchetype {
  public:
+  /// \param downscale side of a block
   explicit CodecArchetype(std::int64_t downscale) : downscale_(downscale) {}
   CodecArchetype(const CodecArchetype&) = default;
   CodecArchetype& operator=(const CodecArchetype&) = delete;
+  /// Means of blocks: [B,3,H,W] -> [B,3,H/f,W/f].
   [[nodiscard]] at::Tensor encode(const at::Tensor& images) const {
     return at::avg_pool2d(images, {downscale_, downscale_}, {downscale_, downscale_});
   }
+  /// Each mean all over its block: [B,3,h,w] -> [B,3,f*h,f*w].
   [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const {
     return latents.repeat_interleave(downscale_, 2).repeat_interleave(downscale_, 3);
   }
+  /// 0.5, so that it cannot be left out unnoticed.
   [[nodiscard]] double scaling_factor() const { return 0.5; }
+  /// Side of a block.
   [[nodiscard]] std::int64_t downscale() const { return downscale_; }
+  /// 3, as pictures have.
   [[nodiscard]] std::int64_t latent_channels() const { return 3; }
 
  private:
@@ -62,9 +70,11 @@ class CodecArchetype {
 /// assignment.
 class TextEncoderArchetype {
  public:
+  /// \param tokens rows of a text  \param width numbers of a row
   TextEncoderArchetype(std::int64_t tokens, std::int64_t width) : tokens_(tokens), width_(width) {}
   TextEncoderArchetype(const TextEncoderArchetype&) = default;
   TextEncoderArchetype& operator=(const TextEncoderArchetype&) = delete;
+  /// [B, tokens, width], each text's numbers a function of its letters.
   [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const {
     std::vector<at::Tensor> rows;
     for (const auto& prompt : prompts) {
@@ -90,13 +100,16 @@ class NetworkArchetype {
   NetworkArchetype(const NetworkArchetype&) = default;
   NetworkArchetype& operator=(const NetworkArchetype&) = delete;
 
+  /// One tensor [B,1,1,1].
   [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const {
     return {timesteps.to(at::kFloat).add(1.0).log().mul(0.1).view({-1, 1, 1, 1})};
   }
+  /// Keys and values of the one layer.
   [[nodiscard]] ContextProjections project_context(const at::Tensor& context) const {
     const auto text = context.to(at::kFloat).narrow(2, 0, in_channels_).unsqueeze(1);
     return {{text, text.mul(0.5)}};
   }
+  /// x [B,in_channels,h,w] -> [B,out_channels,h,w].
   template <class Attention>
   at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
                         const Attention& attend, const Step& step) const {
@@ -108,8 +121,11 @@ class NetworkArchetype {
     pixels = pixels.add(attend(site, pixels, texts.at(0).keys, texts.at(0).values));
     return pixels.squeeze(1).transpose(1, 2).unflatten(2, {height, width}).narrow(1, 0, out_channels_).tanh();
   }
+  /// As constructed.
   [[nodiscard]] std::int64_t in_channels() const { return in_channels_; }
+  /// The CPU.
   [[nodiscard]] at::Device device() const { return at::kCPU; }
+  /// fp32.
   [[nodiscard]] at::ScalarType dtype() const { return at::kFloat; }
 
  private:
@@ -119,9 +135,11 @@ class NetworkArchetype {
 /// Minimal `LearningRatePolicy`: no default constructor, no assignment.
 class RateArchetype {
  public:
+  /// \param rate of every update
   explicit RateArchetype(double rate) : rate_(rate) {}
   RateArchetype(const RateArchetype&) = default;
   RateArchetype& operator=(const RateArchetype&) = delete;
+  /// The same for every update.
   double operator()(std::int64_t /*step*/) const { return rate_; }
 
  private:
@@ -131,18 +149,22 @@ class RateArchetype {
 /// Minimal `ConditioningDropoutPolicy`: no default constructor, no assignment.
 class DropoutArchetype {
  public:
+  /// Takes a number only so as not to have a default constructor.
   explicit DropoutArchetype(int /*unused*/) {}
   DropoutArchetype(const DropoutArchetype&) = default;
   DropoutArchetype& operator=(const DropoutArchetype&) = delete;
+  /// Half of the samples lose the text.
   [[nodiscard]] Dropped drop(double u) const { return {.text = u < 0.5, .image = false}; }
 };
 
 /// Minimal `LossWeightPolicy`: no default constructor, no assignment.
 class LossWeightArchetype {
  public:
+  /// Takes a number only so as not to have a default constructor.
   explicit LossWeightArchetype(int /*unused*/) {}
   LossWeightArchetype(const LossWeightArchetype&) = default;
   LossWeightArchetype& operator=(const LossWeightArchetype&) = delete;
+  /// 1 / (1 + snr).
   double operator()(double snr, const Preconditioning& /*prediction*/) const { return 1.0 / (1.0 + snr); }
 };
 
@@ -154,7 +176,9 @@ class PairSourceArchetype {
       : shape_{channels, height, width} {}
   PairSourceArchetype(const PairSourceArchetype&) = delete;
   PairSourceArchetype& operator=(const PairSourceArchetype&) = delete;
+  /// 3 pairs.
   std::int64_t size() { return 3; }
+  /// Constant latents, a function of i and of one number drawn.
   EditPair get(std::int64_t i, SampleRandom& random) {
     const auto flat = [&](double value) { return at::full(shape_, value, at::kFloat); };
     return {flat(0.1 * static_cast<double>(i)), flat(-4.0), flat(random.uniform()), "instruction " + std::to_string(i)};

@@ -41,8 +41,8 @@ enum class TokenizerText {
 
 /// Options of `BpeTokenizer`.
 struct TokenizerOptions {
-  TokenizerText text = TokenizerText::as_written;
-  InvalidUtf8 invalid_utf8 = InvalidUtf8::replace;
+  TokenizerText text = TokenizerText::as_written;   ///< Whose rules prepare the text.
+  InvalidUtf8 invalid_utf8 = InvalidUtf8::replace;  ///< What happens to bytes that are not UTF-8.
   std::int64_t max_length = 0;  ///< Length of `Tokens::ids`; 0: `model_max_length` of the files, or 77.
 };
 
@@ -171,10 +171,15 @@ class BpeTokenizer {
     return first;
   }
 
+  /// Length of `Tokens::ids`.
   [[nodiscard]] std::int64_t max_length() const { return max_length_; }
+  /// Number of tokens; ids are below it.
   [[nodiscard]] std::int64_t vocabulary_size() const { return static_cast<std::int64_t>(vocabulary_.tokens.size()); }
+  /// Id of the token before a text.
   [[nodiscard]] std::int64_t bos() const { return vocabulary_.bos; }
+  /// Id of the token after a text.
   [[nodiscard]] std::int64_t eos() const { return vocabulary_.eos; }
+  /// Id of the tokens that fill up the rest.
   [[nodiscard]] std::int64_t pad() const { return vocabulary_.pad; }
 
  private:

@@ -72,7 +72,9 @@ class ClipTextEncoder {
     tokenizer_ = std::move(tokenizer);
   }
 
+  /// The encoder's tokenizer.
   [[nodiscard]] const BpeTokenizer& tokenizer() const { return tokenizer_; }
+  /// The model; copies share its weights.
   [[nodiscard]] const ClipTextModel& model() const { return model_; }
 
   /// Moves and converts the model's weights in place.

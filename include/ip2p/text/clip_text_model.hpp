@@ -23,13 +23,13 @@ namespace ip2p {
 
 /// Shape of a `ClipTextModel`. The default is OpenAI's ViT-L/14 text tower (SD1.x).
 struct ClipTextConfig {
-  std::int64_t vocab_size = 49408;
-  std::int64_t hidden_size = 768;
-  std::int64_t intermediate_size = 3072;
-  std::int64_t num_hidden_layers = 12;
-  std::int64_t num_attention_heads = 12;
-  std::int64_t max_position_embeddings = 77;
-  std::string hidden_act = "quick_gelu";  ///< "quick_gelu" (OpenAI) or "gelu" (OpenCLIP, SD2.x).
+  std::int64_t vocab_size = 49408;            ///< Tokens of the vocabulary.
+  std::int64_t hidden_size = 768;             ///< Width of the hidden states and of the result.
+  std::int64_t intermediate_size = 3072;      ///< Width of the feed-forward layers.
+  std::int64_t num_hidden_layers = 12;        ///< Transformer layers.
+  std::int64_t num_attention_heads = 12;      ///< Attention heads; divides `hidden_size`.
+  std::int64_t max_position_embeddings = 77;  ///< Longest text in tokens, with BOS and EOS.
+  std::string hidden_act = "quick_gelu";      ///< "quick_gelu" (OpenAI) or "gelu" (OpenCLIP, SD2.x).
 
   /// Reads transformers' config.json. \param where named in errors  \throws Error for missing or unknown values.
   static ClipTextConfig from_json(const nlohmann::json& json, const std::string& where) {
@@ -110,6 +110,7 @@ struct ClipTextModule : Module {
 /// The text tower of CLIP up to its last hidden state, as Stable Diffusion uses it.
 class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
  public:
+  /// What `load` reads from the model's config.json.
   using Config = ClipTextConfig;
   static constexpr const char* component = "text_encoder";  ///< Name of the model's folder.
 
@@ -117,6 +118,7 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
   explicit ClipTextModel(ClipTextConfig config)
       : ModelHandle(std::make_shared<detail::ClipTextModule>(std::move(config))) {}
 
+  /// The shape that it was made with.
   [[nodiscard]] const ClipTextConfig& config() const { return module_->config; }
 
   /// \param ids [B, T] int64, T <= 77, each in [0, vocab_size)

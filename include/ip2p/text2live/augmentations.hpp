@@ -23,7 +23,7 @@ namespace ip2p {
 
 /// A part of a picture in pixels.
 struct CropBox {
-  std::int64_t top = 0, left = 0, height = 0, width = 0;
+  std::int64_t top = 0, left = 0, height = 0, width = 0;  ///< Upper left corner, and sides.
 
   /// A place drawn at random for a box that is int(share * side) long on both axes.
   static CropBox draw(const Size& picture, double share, SampleRandom& random) {
@@ -41,6 +41,7 @@ struct CropBox {
   }
 };
 
+/// Size of a picture [..., H, W].
 inline Size size_of(const at::Tensor& picture) { return {picture.size(-1), picture.size(-2)}; }
 
 /// Bilinear, without antialiasing. \param picture [1, C, H, W]
@@ -63,12 +64,12 @@ inline Size fitted(const Size& picture, std::int64_t side, std::int64_t longest)
 
 /// What is drawn for one view, in the order of its making.
 struct ViewDraws {
-  std::optional<CropBox> crop{};  ///< Of the picture; without it, all of it.
-  bool mirrored = false;
-  std::optional<AffineDraws> affine{};
-  std::optional<Corners> corners{};
-  std::optional<ColourDraws> colours{};
-  bool grey = false;
+  std::optional<CropBox> crop{};         ///< Of the picture; without it, all of it.
+  bool mirrored = false;                 ///< Left to right.
+  std::optional<AffineDraws> affine{};   ///< Rotation and shift; none without.
+  std::optional<Corners> corners{};      ///< Perspective; none without.
+  std::optional<ColourDraws> colours{};  ///< Change of colours; none without.
+  bool grey = false;                     ///< Colours are taken away.
 };
 
 /// How views are made of a picture. The defaults are the published ones.

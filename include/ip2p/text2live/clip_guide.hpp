@@ -28,9 +28,12 @@ namespace ip2p {
 /// text. Gradients pass to pictures. A value that shares its model with its copies.
 class ClipGuide {
  public:
+  /// \param clip its device is where all is computed
   explicit ClipGuide(Clip clip) : clip_(std::move(clip)) {}
 
+  /// The model.
   [[nodiscard]] const Clip& clip() const { return clip_; }
+  /// Where its weights are.
   [[nodiscard]] at::Device device() const { return clip_.model().device(); }
 
   /// Side of CLIP's square.

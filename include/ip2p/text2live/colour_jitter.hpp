@@ -44,6 +44,7 @@ inline at::Tensor turn_hue(const at::Tensor& pictures, double turn) {
 
 /// What is drawn for one change of colours.
 struct ColourDraws {
+  /// Places in `order` and `amount`: `brightness`, `contrast`, `saturation` and `hue`.
   enum Change : std::size_t { brightness, contrast, saturation, hue };
 
   std::array<std::size_t, 4> order{brightness, contrast, saturation, hue};  ///< In which they are applied.

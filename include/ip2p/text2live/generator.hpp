@@ -142,12 +142,14 @@ inline at::Tensor colour_mixing() {
 /// bilinear enlargement and a sigmoid at its end, whose four outputs are red, green, blue and opacity.
 class EditLayerNetwork : public ModelHandle<detail::EditLayerModule> {
  public:
+  /// What it is made from.
   using Config = EditLayerConfig;
 
   /// Weights are uninitialised: load them or call `initialise()`.
   explicit EditLayerNetwork(const EditLayerConfig& config)
       : ModelHandle(std::make_shared<detail::EditLayerModule>(config)) {}
 
+  /// The shape that it was made with.
   [[nodiscard]] const EditLayerConfig& config() const { return module_->config; }
 
   /// Fresh weights, a function of the seed: PyTorch's defaults.

@@ -53,7 +53,7 @@ struct Text2LiveWeights {
   double sparsity = 6;                      ///< The layer is small and clear.
   double alpha_l1 = 0.01, alpha_l0 = 0.01;  ///< Of which sparsity is made.
   double bootstrap = 10;  ///< The layer lies where CLIP sees the region; falls to 0 over `bootstrap_steps`.
-  std::int64_t bootstrap_steps = 1000;
+  std::int64_t bootstrap_steps = 1000;  ///< Updates, >= 0.
 
   /// \throws Error for a negative weight
   void validate() const {
@@ -73,6 +73,7 @@ struct Text2LiveWeights {
 /// The losses of one update. Those of weight 0 are undefined.
 struct Text2LiveTerms {
   at::Tensor total;  ///< Their weighted sum.
+  /// Each as `Text2LiveWeights` names it, unweighted scalars; `edited` and `direction` are the composition.
   at::Tensor structure, edited, direction, screen, sparsity, bootstrap;
 };
 

@@ -52,6 +52,7 @@ inline constexpr std::array<std::string_view, 14> picture_templates{"photo of {}
                                                                     "{}",
                                                                     "{}!",
                                                                     "{}..."};
+/// Sentences about a layer before a green screen.
 inline constexpr std::array<std::string_view, 2> screen_templates{"{} over a green screen.",
                                                                   "{} in front of a green screen."};
 
@@ -93,7 +94,9 @@ class Text2LiveObjective {
     if (!texts.region.empty()) region_ = guide_.text_features({&texts.region, 1});
   }
 
+  /// The judge.
   [[nodiscard]] const ClipGuide& guide() const { return guide_; }
+  /// What each loss counts.
   [[nodiscard]] const Text2LiveWeights& weights() const { return weights_; }
 
   /// \param pictures their sizes, in order

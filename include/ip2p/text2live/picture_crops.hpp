@@ -22,10 +22,10 @@ namespace ip2p {
 
 /// What is drawn for one example.
 struct PictureDraws {
-  std::optional<ColourDraws> colours{};
-  bool mirrored = false;
-  Size size{};     ///< Of the picture once it is scaled.
-  CropBox crop{};  ///< Of the scaled picture.
+  std::optional<ColourDraws> colours{};  ///< Change of colours; none without.
+  bool mirrored = false;                 ///< Left to right.
+  Size size{};                           ///< Of the picture once it is scaled.
+  CropBox crop{};                        ///< Of the scaled picture.
 };
 
 /// How examples are made of the picture: colours, mirroring, scale, crop. The defaults are the published ones.
@@ -53,6 +53,7 @@ struct PictureCrops {
                                      least_cover);
   }
 
+  /// Draws one example of a picture of that size.
   [[nodiscard]] PictureDraws draw(const Size& picture, SampleRandom& random) const {
     PictureDraws draws;
     if (random.uniform() < colours) draws.colours = ColourDraws::draw(random, spread);

@@ -39,13 +39,13 @@ namespace ip2p {
 
 /// Numbers of one edit. The defaults are the published ones.
 struct Text2LiveOptions {
-  std::int64_t steps = 1000;      ///< Updates, >= 1.
-  std::uint64_t seed = 42;        ///< Of the network's weights, the examples and the views.
-  std::int64_t whole_every = 75;  ///< Updates from one that sees the whole picture, too, to the next; >= 1.
-  EditLayerConfig network{};
-  Text2LiveWeights weights{};
-  PictureCrops crops{};
-  ClipViews views{};
+  std::int64_t steps = 1000;            ///< Updates, >= 1.
+  std::uint64_t seed = 42;              ///< Of the network's weights, the examples and the views.
+  std::int64_t whole_every = 75;        ///< Updates from one that sees the whole picture, too, to the next; >= 1.
+  EditLayerConfig network{};            ///< Shape of the network that draws the layer.
+  Text2LiveWeights weights{};           ///< What each loss counts.
+  PictureCrops crops{};                 ///< How examples are made of the picture.
+  ClipViews views{};                    ///< How CLIP is shown pictures.
   std::filesystem::path folder{};       ///< Checkpoints and loss curve; empty keeps everything in memory.
   std::int64_t checkpoint_every = 100;  ///< Updates between checkpoints, >= 1.
 
@@ -103,8 +103,11 @@ class Text2Live {
   Text2Live(const Text2Live&) = delete;
   Text2Live& operator=(const Text2Live&) = delete;
 
+  /// Updates made.
   [[nodiscard]] std::int64_t step() const { return run_.step(); }
+  /// The network that draws the layer.
   [[nodiscard]] const EditLayerNetwork& network() const { return network_; }
+  /// The losses.
   [[nodiscard]] const Text2LiveObjective& objective() const { return objective_; }
 
   /// The losses of update `step` (0-based), with the graph to the network's weights.

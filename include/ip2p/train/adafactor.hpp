@@ -49,6 +49,7 @@ struct AdafactorOptions {
 /// convolutions.
 class Adafactor {
  public:
+  /// What the options of a run hold for it.
   using Options = AdafactorOptions;
 
   /// \param parameters leaves that ask for gradients, of one device; kept by reference to their storage
@@ -95,8 +96,10 @@ class Adafactor {
     if (!group.empty()) update(group, rate);
   }
 
+  /// Takes the gradients of all parameters away.
   void zero_gradients() { drop_gradients(parameters_); }
 
+  /// What checkpoints hold, one tensor a parameter; undefined where a parameter has none of that kind.
   [[nodiscard]] std::vector<OptimiserState> state() const {
     return {{"row_moment", rows_}, {"column_moment", columns_}, {"second_moment", whole_}, {"updates", steps_}};
   }

@@ -21,16 +21,17 @@ namespace ip2p {
 
 /// Constants of AdamW. The defaults are PyTorch's, which InstructPix2Pix uses.
 struct AdamWOptions {
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;
-  double weight_decay = 0.01;
+  double beta1 = 0.9;          ///< Decay of the mean of gradients, in [0, 1).
+  double beta2 = 0.999;        ///< Decay of the mean of their squares, in [0, 1).
+  double eps = 1e-8;           ///< Added to the root of that mean, > 0.
+  double weight_decay = 0.01;  ///< Share of a weight that each update takes off, times the rate, >= 0.
 };
 
 /// AdamW (Loshchilov and Hutter 2019) with the state of every tensor kept here: running means of gradients and of their
 /// squares, and the number of updates.
 class AdamW {
  public:
+  /// What the options of a run hold for it.
   using Options = AdamWOptions;
 
   /// \param parameters leaves that ask for gradients; kept by reference to their storage
@@ -65,8 +66,10 @@ class AdamW {
                       options_.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
   }
 
+  /// Takes the gradients of all parameters away.
   void zero_gradients() { drop_gradients(parameters_); }
 
+  /// What checkpoints hold, one tensor a parameter.
   [[nodiscard]] std::vector<OptimiserState> state() const {
     return {{"first_moment", first_}, {"second_moment", second_}, {"updates", steps_}};
   }

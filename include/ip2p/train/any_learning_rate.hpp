@@ -44,6 +44,7 @@ class AnyLearningRateOf {
     return std::visit([](const auto& rate) { return std::string_view(rate.name); }, rate_);
   }
 
+  /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t step) const {
     return std::visit([step](const auto& rate) { return rate(step); }, rate_);
   }

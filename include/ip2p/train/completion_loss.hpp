@@ -27,7 +27,7 @@ namespace ip2p {
 
 /// A text and how it goes on. Both are tokenised apart, as they are when the model is asked.
 struct CompletionPair {
-  std::string prompt, completion;
+  std::string prompt, completion;  ///< UTF-8; the completion follows the prompt without anything between.
 };
 
 /// Settings of a `CompletionLoss`.
@@ -56,6 +56,7 @@ class CompletionLoss {
     require(options.batch >= 1, "completion loss: batch: expected at least 1, found {}", options.batch);
   }
 
+  /// The same for pairs in memory. \throws Error without pairs
   CompletionLoss(Gpt2 model, Gpt2Tokenizer tokenizer, std::vector<CompletionPair> pairs,
                  CompletionLossOptions options = {})
       : CompletionLoss(

@@ -57,8 +57,8 @@ concept CaptionedSource = requires(Source& source, std::int64_t i, SampleRandom&
 
 /// Settings of `ContrastiveLoss`.
 struct ContrastiveLossOptions {
-  std::int64_t batch = 256;
-  std::uint64_t seed = 0;
+  std::int64_t batch = 256;      ///< Pictures an update, at least 2.
+  std::uint64_t seed = 0;        ///< Of order and free choices.
   double largest_scale = 100.0;  ///< The logit scale is clamped to its logarithm before each update.
 };
 
@@ -82,6 +82,7 @@ class ContrastiveLoss {
             options.largest_scale);
   }
 
+  /// Loss of update `step` as a scalar with its graph; all pairings of its batch.
   [[nodiscard]] at::Tensor operator()(std::int64_t step) const {
     {
       const at::NoGradGuard no_grad;

@@ -46,8 +46,8 @@ namespace ip2p {
 
 /// Settings of `DiffusionLoss`.
 struct DiffusionLossOptions {
-  std::int64_t batch = 32;  ///< Samples an update, of all processes together.
-  std::uint64_t seed = 0;
+  std::int64_t batch = 32;              ///< Samples an update, of all processes together.
+  std::uint64_t seed = 0;               ///< Of everything random.
   double scaling_factor = 0.18215;      ///< Of the target latents; the condition stays unscaled.
   at::ScalarType compute = at::kFloat;  ///< kBFloat16 and kHalf autocast convolutions and products.
 };
@@ -123,6 +123,7 @@ class DiffusionLoss {
     require(options_.batch > 0, "training batch: expected at least 1, found {}", options_.batch);
   }
 
+  /// As given.
   [[nodiscard]] const DiffusionLossOptions& options() const { return options_; }
 
   /// Dtype of the forward pass, by which a `Trainer` knows whether gradients must be scaled.

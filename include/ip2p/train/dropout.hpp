@@ -55,6 +55,7 @@ static_assert(ConditioningDropoutPolicy<ConditioningDropout>);
 
 /// Takes nothing away.
 struct NoDropout {
+  /// The sample keeps both.
   [[nodiscard]] constexpr Dropped drop(double) const { return {}; }
 };
 static_assert(ConditioningDropoutPolicy<NoDropout>);

@@ -54,7 +54,9 @@ class ExponentialAverage {
     }
   }
 
+  /// The averages, one a parameter in their order.
   [[nodiscard]] const std::vector<at::Tensor>& average() const { return average_; }
+  /// Updates made.
   [[nodiscard]] std::int64_t updates() const { return updates_; }
 
   /// Continues a run: sets the number of updates made; the averages themselves are written through `average()`.

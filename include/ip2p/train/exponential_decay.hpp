@@ -17,6 +17,7 @@ struct ExponentialDecay {
   double factor = 0.99;  ///< From one update to the next, in (0, 1].
   double least = 1e-5;   ///< >= 0
 
+  /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t step) const {
     return std::max(least, peak * std::pow(factor, static_cast<double>(step)));
   }

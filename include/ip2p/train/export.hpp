@@ -174,8 +174,8 @@ inline void save_model(const std::filesystem::path& folder, const UNet& unet, co
   save_model_index(folder, unet.in_channels(), options);
 }
 
-/// Writes a model as one safetensors file under the names of Stable Diffusion 1.x (`model.diffusion_model.*`,
-/// `first_stage_model.*`, `cond_stage_model.transformer.*`). Such a file holds no configuration and no tokenizer.
+/// Writes a model as one safetensors file under the names of Stable Diffusion 1.x (`model.diffusion_model`,
+/// `first_stage_model`, `cond_stage_model.transformer`). Such a file holds no configuration and no tokenizer.
 /// \throws Error on I/O failure, when a weight does not fit the range of the dtype, and when the model differs from
 ///   Stable Diffusion in what shapes do not tell: heads, norm groups, activation, scaling factor, noise
 inline void save_single_file(const std::filesystem::path& path, const UNet& unet, const KlAutoencoder& codec,

@@ -71,10 +71,13 @@ inline double progress_after(std::int64_t step, std::int64_t warmup, std::int64_
 
 /// The same rate always: what InstructPix2Pix trains with (1e-4, no warm-up).
 struct ConstantRate {
+  /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "constant";
   double rate = 1e-4;  ///< >= 0
 
+  /// With those of the settings that it has.
   static ConstantRate from_settings(const LearningRateSettings& settings) { return {settings.peak}; }
+  /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t) const { return rate; }
 };
 static_assert(LearningRatePolicy<ConstantRate>);
@@ -82,25 +85,31 @@ static_assert(LearningRatePolicy<ConstantRate>);
 /// Rises linearly from 0 to `peak` and stays: `get_constant_schedule_with_warmup` of transformers and diffusers, whose
 /// functions the next four are too.
 struct WarmupConstant {
+  /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "constant-with-warmup";
   double peak = 1e-4;         ///< >= 0
   std::int64_t warmup = 500;  ///< Updates of the rise, >= 0; the first has rate 0.
 
+  /// With those of the settings that it has.
   static WarmupConstant from_settings(const LearningRateSettings& settings) { return {settings.peak, settings.warmup}; }
+  /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t step) const { return peak * detail::warmup_share(step, warmup); }
 };
 static_assert(LearningRatePolicy<WarmupConstant>);
 
 /// Rises linearly from 0 to `peak`, then falls linearly to 0: `get_linear_schedule_with_warmup`.
 struct LinearDecay {
+  /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "linear";
   double peak = 1e-4;           ///< >= 0
   std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
   std::int64_t steps = 10'000;  ///< Updates in all; 0 afterwards.
 
+  /// With those of the settings that it has.
   static LinearDecay from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }
+  /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t step) const {
     if (step < warmup) return peak * detail::warmup_share(step, warmup);
     const auto span = static_cast<double>(std::max<std::int64_t>(1, steps - warmup));
@@ -111,15 +120,18 @@ static_assert(LearningRatePolicy<LinearDecay>);
 
 /// Rises linearly from 0 to `peak`, then follows (1 + cos) / 2: `get_cosine_schedule_with_warmup`.
 struct CosineDecay {
+  /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "cosine";
   double peak = 1e-4;           ///< >= 0
   std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
   std::int64_t steps = 10'000;  ///< Updates in all; the cosine goes on afterwards.
   double cycles = 0.5;          ///< Periods of the cosine within them; 0.5 ends at 0.
 
+  /// With those of the settings that it has.
   static CosineDecay from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }
+  /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t step) const {
     if (step < warmup) return peak * detail::warmup_share(step, warmup);
     const double angle = 2.0 * std::numbers::pi * cycles * detail::progress_after(step, warmup, steps);
@@ -131,15 +143,18 @@ static_assert(LearningRatePolicy<CosineDecay>);
 /// Rises linearly from 0 to `peak`, then falls along half a cosine several times, each time from `peak`:
 /// `get_cosine_with_hard_restarts_schedule_with_warmup`.
 struct CosineRestarts {
+  /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "cosine-with-restarts";
   double peak = 1e-4;           ///< >= 0
   std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
   std::int64_t steps = 10'000;  ///< Updates in all; 0 afterwards.
   std::int64_t cycles = 1;      ///< Falls, >= 1.
 
+  /// With those of the settings that it has.
   static CosineRestarts from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }
+  /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t step) const {
     if (step < warmup) return peak * detail::warmup_share(step, warmup);
     const double progress = detail::progress_after(step, warmup, steps);
@@ -153,6 +168,7 @@ static_assert(LearningRatePolicy<CosineRestarts>);
 /// Rises linearly from 0 to `peak`, then falls to `final_rate` with a power of the share that is left:
 /// `get_polynomial_decay_schedule_with_warmup`.
 struct PolynomialDecay {
+  /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "polynomial";
   double peak = 1e-4;           ///< > final_rate
   std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
@@ -160,9 +176,11 @@ struct PolynomialDecay {
   double final_rate = 1e-7;     ///< >= 0
   double power = 1.0;           ///< > 0
 
+  /// With those of the settings that it has.
   static PolynomialDecay from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }
+  /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t step) const {
     if (step < warmup) return peak * detail::warmup_share(step, warmup);
     if (step > steps) return final_rate;
@@ -175,15 +193,18 @@ static_assert(LearningRatePolicy<PolynomialDecay>);
 /// Rises linearly to `peak`, the first update included, then falls along half a cosine to `final_share * peak`
 /// (Loshchilov and Hutter 2017, one period); stays there after `steps`.
 struct WarmupCosine {
+  /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "warmup-cosine";
   double peak = 1e-3;           ///< > 0
   std::int64_t warmup = 100;    ///< Updates of the linear rise, >= 0.
   std::int64_t steps = 10'000;  ///< Updates in all, > warmup.
   double final_share = 0.05;    ///< Rate at the end, as a share of `peak`, in (0, 1].
 
+  /// With those of the settings that it has.
   static WarmupCosine from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }
+  /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t step) const {
     if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
     const double fall =

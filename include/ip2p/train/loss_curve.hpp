@@ -25,9 +25,9 @@ namespace ip2p {
 /// One update on the curve.
 struct LossPoint {
   std::int64_t step = 0;  ///< Updates made, this one included.
-  double loss = 0.0;
-  double rate = 0.0;     ///< Learning rate.
-  double seconds = 0.0;  ///< Wall time since the start of the run.
+  double loss = 0.0;      ///< Of the whole batch.
+  double rate = 0.0;      ///< Learning rate.
+  double seconds = 0.0;   ///< Wall time since the start of the run.
 };
 
 /// Points in memory and, with a path, as CSV with the columns step, loss, learning_rate, seconds. Points reach the file
@@ -43,6 +43,7 @@ class LossCurve {
     written_ = whole ? points_.size() : 0;
   }
 
+  /// Adds a point in memory; `flush()` writes it.
   void add(const LossPoint& point) { points_.push_back(point); }
 
   /// Drops the points after `step` and rewrites the file.
@@ -75,6 +76,7 @@ class LossCurve {
     written_ = points_.size();
   }
 
+  /// All points, in order.
   [[nodiscard]] const std::vector<LossPoint>& points() const { return points_; }
 
   /// Reads a file that `flush()` wrote. A last line without an end, left by a crash, is passed over.

@@ -43,6 +43,7 @@ consteval void require_loss_weight_policy() {
 /// Every answer alike: the simple loss of Ho et al. 2020, with which InstructPix2Pix is trained, and that of Karras et
 /// al. 2022 for an `EdmPrediction`.
 struct UniformWeight {
+  /// 1 for every sample.
   constexpr double operator()(double, const Preconditioning&) const { return 1.0; }
 };
 static_assert(LossWeightPolicy<UniformWeight>);

@@ -35,6 +35,7 @@ struct MadgradOptions {
 /// had no gradient in some of them.
 class Madgrad {
  public:
+  /// What the options of a run hold for it.
   using Options = MadgradOptions;
 
   /// \param parameters leaves that ask for gradients; kept by reference to their storage
@@ -74,8 +75,10 @@ class Madgrad {
     }
   }
 
+  /// Takes the gradients of all parameters away.
   void zero_gradients() { drop_gradients(parameters_); }
 
+  /// What checkpoints hold, one tensor a parameter.
   [[nodiscard]] std::vector<OptimiserState> state() const {
     return {{"start", start_}, {"gradient_sum", sums_}, {"square_sum", squares_}, {"updates", steps_}};
   }

@@ -78,6 +78,7 @@ struct Parameters {
     return std::move(*this);
   }
 
+  /// Number of tensors.
   [[nodiscard]] std::size_t size() const { return tensors.size(); }
 
   /// Number of trained scalars.

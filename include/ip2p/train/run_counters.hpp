@@ -55,6 +55,7 @@ struct RunCounters {
     return {number(step), number(ema_updates), seconds, loss_scale, number(good_updates), number(overflows)};
   }
 
+  /// From what `numbers` gave.
   static RunCounters from_numbers(const std::vector<double>& numbers) {
     const auto count = [&](std::size_t i) { return static_cast<std::int64_t>(numbers.at(i)); };
     return {count(0), count(1), numbers.at(2), numbers.at(3), count(4), count(5)};

@@ -29,8 +29,8 @@ struct RunTensor {
   std::int64_t owner = everyone;      ///< Rank of the process that holds it.
   at::Tensor tensor{};                ///< Undefined on the others, and where there is none at all.
   std::vector<std::int64_t> shape{};  ///< These are filled in by `RunTensors`.
-  at::ScalarType dtype = at::kFloat;
-  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;  ///< Filled in like the shape.
+  at::Device device = at::kCPU;       ///< Filled in like the shape.
 };
 
 /// All tensors of a run, of which each process holds all or some. What is called collective here is called by every

@@ -60,9 +60,13 @@ class ParameterShards {
     divided_ = true;
   }
 
+  /// Whether each process keeps a share rather than all.
   [[nodiscard]] bool divided() const { return divided_; }
+  /// All of them.
   [[nodiscard]] const std::vector<at::Tensor>& parameters() const { return parameters_; }
+  /// Rank of the process that keeps the state of parameter `i`; `everyone` where nothing is divided.
   [[nodiscard]] std::int64_t owner(std::size_t i) const { return owners_[i]; }
+  /// Whether this process keeps the state of parameter `i`.
   [[nodiscard]] bool mine(std::size_t i) const { return !divided_ || owners_[i] == processes_.rank(); }
 
   /// The parameters whose state this process keeps.
@@ -109,6 +113,7 @@ class ParameterShards {
 template <class Optimiser, Communicator Processes>
 class ShardedOptimiser {
  public:
+  /// Makes the optimiser of this process's share. \throws Error for options that the optimiser refuses
   ShardedOptimiser(ParameterShards<Processes> shards, const typename Optimiser::Options& options)
       : shards_(std::move(shards)), optimiser_(shards_.own(), options) {
     require_optimiser_policy<Optimiser>();
@@ -120,6 +125,7 @@ class ShardedOptimiser {
     shards_.publish();
   }
 
+  /// Takes the gradients of all parameters away, those of other shares too.
   void zero_gradients() {
     optimiser_.zero_gradients();
     drop_gradients(shards_.parameters());
@@ -140,6 +146,7 @@ class ShardedOptimiser {
     return kinds;
   }
 
+  /// Which process keeps what.
   [[nodiscard]] const ParameterShards<Processes>& shards() const { return shards_; }
 
  private:

@@ -103,15 +103,21 @@ class Trainer {
 
   /// What is minimised; may be replaced between updates.
   [[nodiscard]] Loss& loss() { return loss_; }
+  /// What is minimised.
   [[nodiscard]] const Loss& loss() const { return loss_; }
 
+  /// Those that train together.
   [[nodiscard]] const Processes& processes() const { return processes_; }
+  /// Updates made, earlier sessions included.
   [[nodiscard]] std::int64_t step() const { return step_; }
+  /// What is trained.
   [[nodiscard]] const Parameters& parameters() const { return parameters_; }
+  /// The losses so far.
   [[nodiscard]] const LossCurve& curve() const { return curve_; }
 
   /// This process's share of the averages, and of the optimiser's state: everything, where processes do not divide it.
   [[nodiscard]] const ExponentialAverage& average() const { return average_; }
+  /// With this process's share of the state.
   [[nodiscard]] const ShardedOptimiser<Optimiser, Processes>& optimiser() const { return optimiser_; }
 
   /// Exchanges weights and averages; calling it twice restores both. Every process calls it: where the averages are

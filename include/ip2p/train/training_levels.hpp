@@ -55,11 +55,13 @@ class UniformTimesteps {
   /// \param schedule Stable Diffusion's where none is given; a model that was trained with another needs its own
   explicit UniformTimesteps(DiscreteSchedule schedule = DiscreteSchedule()) : schedule_(std::move(schedule)) {}
 
+  /// A timestep and its noise level.
   [[nodiscard]] TrainingLevel draw(SampleRandom& random) const {
     const auto t = static_cast<std::size_t>(random.below(schedule_.timesteps()));
     return {schedule_.training_sigmas()[t], static_cast<double>(t), schedule_.alphas_cumprod()[t]};
   }
 
+  /// The timesteps that are drawn from.
   [[nodiscard]] const DiscreteSchedule& schedule() const { return schedule_; }
 
  private:

@@ -32,7 +32,7 @@ struct TrainingOptionsOf {
   /// update that ends with one wait for the disk, and takes no copy.
   bool asynchronous = true;
   typename Optimiser::Options optimiser{};
-  double ema_decay = 0.9999;
+  double ema_decay = 0.9999;             ///< Decay of the averages of the weights, in [0, 1); see `ExponentialAverage`.
   double clip_norm = 0.0;                ///< Largest gradient norm; 0 does not clip (InstructPix2Pix).
   std::int64_t largest_bad_streak = 10;  ///< Updates in a row with a loss that is not finite before the run gives up.
   std::int64_t accumulate = 1;           ///< Parts of a process's share of the batch, computed one after another.

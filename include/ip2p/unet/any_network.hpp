@@ -40,9 +40,11 @@ class AnyNetwork {
   }
   ~AnyNetwork() = default;
 
+  /// Projections of the timesteps, as the network answers.
   [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const {
     return held_->project_time(timesteps);
   }
+  /// Projections of the text, as the network answers.
   [[nodiscard]] ContextProjections project_context(const at::Tensor& context) const {
     return held_->project_context(context);
   }
@@ -54,8 +56,11 @@ class AnyNetwork {
     return held_->evaluate(x, times, texts, AttentionReference(attend), step, rows);
   }
 
+  /// Channels of the latents and their condition.
   [[nodiscard]] std::int64_t in_channels() const { return held_->in_channels(); }
+  /// Where the network's weights are.
   [[nodiscard]] at::Device device() const { return held_->device(); }
+  /// Of the network's arithmetic.
   [[nodiscard]] at::ScalarType dtype() const { return held_->dtype(); }
 
   /// Moves and converts the network's weights, where it can.

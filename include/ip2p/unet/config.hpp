@@ -23,7 +23,7 @@ struct UNetConfig {
   std::vector<std::int64_t> heads{8, 8, 8, 8};  ///< Attention heads per resolution.
   std::vector<std::int64_t> transformer_layers{1, 1, 1, 1};  ///< Transformer layers per resolution.
   bool use_linear_projection = false;                        ///< SD2 stores proj_in/out as linear layers.
-  std::int64_t norm_num_groups = 32;
+  std::int64_t norm_num_groups = 32;  ///< Groups of every group norm; divides all channel counts.
 
   /// Reads diffusers' config.json (`UNet2DConditionModel`). \param where named in errors
   /// \throws Error for a missing or ill-typed field and for architectures outside SD1.x and SD2.x.

@@ -120,14 +120,18 @@ struct UNetModule : Module {
 /// an argument of the call, so one loaded model serves editing, pair generation and inversion.
 class UNet : public ModelHandle<detail::UNetModule> {
  public:
+  /// What `load` reads from the model's config.json.
   using Config = UNetConfig;
   static constexpr const char* component = "unet";  ///< Name of the model's folder.
 
   /// Weights are uninitialised: load them or call `initialise()`.
   explicit UNet(UNetConfig config) : ModelHandle(std::make_shared<detail::UNetModule>(std::move(config))) {}
 
+  /// The shape that it was made with.
   [[nodiscard]] const UNetConfig& config() const { return module_->config; }
+  /// Channels of the latents and their condition.
   [[nodiscard]] std::int64_t in_channels() const { return config().in_channels; }
+  /// Latent channels of the prediction.
   [[nodiscard]] std::int64_t out_channels() const { return config().out_channels; }
 
   /// Everything that depends on the timesteps alone. \param timesteps [B], fractional values allowed

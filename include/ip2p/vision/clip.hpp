@@ -41,7 +41,9 @@ class Clip {
     return unit(model_.project_texts(texts_.ids(texts)));
   }
 
+  /// Both towers; copies share their weights.
   [[nodiscard]] const ClipModel& model() const { return model_; }
+  /// The text tower's tokenizer.
   [[nodiscard]] const BpeTokenizer& tokenizer() const { return texts_.tokenizer(); }
 
   /// The same model with another view of pictures.

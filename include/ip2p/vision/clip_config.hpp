@@ -16,12 +16,12 @@ namespace ip2p {
 
 /// Shape of the image tower. The default is OpenAI's ViT-L/14.
 struct ClipVisionConfig {
-  std::int64_t hidden_size = 1024;
-  std::int64_t intermediate_size = 4096;
-  std::int64_t num_hidden_layers = 24;
-  std::int64_t num_attention_heads = 16;
-  std::int64_t image_size = 224;  ///< Side of the square input in pixels.
-  std::int64_t patch_size = 14;
+  std::int64_t hidden_size = 1024;        ///< Width of the hidden states.
+  std::int64_t intermediate_size = 4096;  ///< Width of the feed-forward layers.
+  std::int64_t num_hidden_layers = 24;    ///< Transformer layers.
+  std::int64_t num_attention_heads = 16;  ///< Attention heads; divides `hidden_size`.
+  std::int64_t image_size = 224;          ///< Side of the square input in pixels.
+  std::int64_t patch_size = 14;           ///< Side of a patch in pixels; divides `image_size`.
   std::string hidden_act = "quick_gelu";  ///< "quick_gelu" (OpenAI) or "gelu" (OpenCLIP).
 
   /// Tokens of a picture: its patches and the class token.
@@ -42,8 +42,8 @@ struct ClipVisionConfig {
 
 /// Shape of a `ClipModel`. The default is OpenAI's ViT-L/14.
 struct ClipConfig {
-  ClipTextConfig text{};
-  ClipVisionConfig vision{};
+  ClipTextConfig text{};              ///< The text tower.
+  ClipVisionConfig vision{};          ///< The image tower.
   std::int64_t projection_dim = 768;  ///< Width of the space that pictures and texts share.
   /// The token whose state stands for the text: its first place; 2 means the place of the largest id, as in files that
   /// were written before transformers had the right number.

@@ -113,12 +113,14 @@ struct ClipModule : Module {
 /// pictures and texts.
 class ClipModel : public ModelHandle<detail::ClipModule> {
  public:
+  /// What `load` reads from the model's config.json.
   using Config = ClipConfig;
   static constexpr const char* component = "clip";  ///< Name among the model's components.
 
   /// Weights are uninitialised: load them or call `initialise()`.
   explicit ClipModel(ClipConfig config) : ModelHandle(std::make_shared<detail::ClipModule>(std::move(config))) {}
 
+  /// The shape that it was made with.
   [[nodiscard]] const ClipConfig& config() const { return module_->config; }
 
   /// Fresh weights for training from nothing, a function of the seed: `ip2p::initialise`, the class token N(0, 1/width)
