@@ -56,7 +56,7 @@ class CompletionLoss {
     require(options.batch >= 1, "completion loss: batch: expected at least 1, found {}", options.batch);
   }
 
-  CompletionLoss(Gpt2 model, Gpt2Tokenizer tokenizer, std::vector<CompletionPair> pairs,
+  CompletionLoss(Gpt2 model, Gpt2Tokenizer tokenizer, const std::vector<CompletionPair>& pairs,
                  CompletionLossOptions options = {})
       : CompletionLoss(
             std::move(model), std::move(tokenizer),

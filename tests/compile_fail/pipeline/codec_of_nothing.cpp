@@ -21,7 +21,8 @@ struct Codec {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), Codec{}, NetworkArchetype(6, 3), ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
+  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), Codec{}, NetworkArchetype(6, 3),
+                          ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
   (void)sizeof(edit);
 }
 

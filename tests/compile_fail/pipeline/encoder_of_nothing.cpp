@@ -17,7 +17,8 @@ struct Encoder {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{Encoder{}, CodecArchetype(2), NetworkArchetype(6, 3), ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
+  ip2p::EditPipeline edit{Encoder{}, CodecArchetype(2), NetworkArchetype(6, 3),
+                          ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
   (void)sizeof(edit);
 }
 

@@ -18,7 +18,9 @@ struct Guidance {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), NetworkArchetype(6, 3), ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}, SamplerArchetype(0), Guidance{}};
+  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2),
+                          NetworkArchetype(6, 3),      ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}},
+                          SamplerArchetype(0),         Guidance{}};
   (void)sizeof(edit);
 }
 

@@ -26,7 +26,8 @@ struct Network {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), Network{}, ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
+  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), Network{},
+                          ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
   (void)sizeof(edit);
 }
 

@@ -23,7 +23,8 @@ struct Sampler {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), NetworkArchetype(6, 3), ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}, Sampler{}};
+  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), NetworkArchetype(6, 3),
+                          ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}, Sampler{}};
   (void)sizeof(edit);
 }
 
