@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Configures build/release and builds the targets given as arguments (all without any). Dependencies first.
+# `scripts/build.sh --configure` builds nothing.
 # Log lines go to stderr.
 #
 #   IP2P_CMAKE_ARGS   more arguments for the configuration, split at spaces
@@ -18,10 +19,12 @@ if [ -r /proc/meminfo ]; then
   [ "$by_memory" -ge "$jobs" ] || jobs=$((by_memory > 1 ? by_memory : 1))
 fi
 
+configure_only=false
+if [ "${1:-}" = --configure ]; then configure_only=true; shift; fi
 targets=()
 [ $# -eq 0 ] || targets=(--target "$@")
 {
   # shellcheck disable=SC2086
   cmake -S . -B build/release "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DTorch_ROOT="$libtorch" ${IP2P_CMAKE_ARGS:-}
-  cmake --build build/release --parallel "$jobs" "${targets[@]}"
+  $configure_only || cmake --build build/release --parallel "$jobs" "${targets[@]}"
 } >&2

@@ -7,12 +7,14 @@
 #   XDG_CACHE_HOME                 where a downloaded LibTorch is kept (default ~/.cache)
 #   IP2P_SKIP_APT=1                never call apt-get (the packages come from elsewhere)
 #   IP2P_CUDA_RUNTIME=1            also fetch the CUDA libraries that libtorch_cuda needs (2 GB, for a GPU machine)
+#   IP2P_LINT_TOOLS=1              also install what scripts/lint.sh needs
 set -euo pipefail
 
 torch_version=2.11.0
 packages=(g++ cmake ninja-build ccache pkg-config python3 python3-pip
   libfmt-dev nlohmann-json3-dev libpng-dev libjpeg-dev libwebp-dev libcurl4-openssl-dev libgloo-dev libcli11-dev
   gnuplot-nox catch2 libbenchmark-dev)
+[ "${IP2P_LINT_TOOLS:-0}" = 0 ] || packages+=(clang-format-14 clang-tidy-14)
 
 # The wheels that libtorch_cpu.so needs at run time on a machine without CUDA, and those that libtorch_cuda.so adds.
 runtime_wheels=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
@@ -35,7 +37,7 @@ install_packages() {
     case "$package" in
       python3-pip) python3 -m pip --version >/dev/null 2>&1 || wanted+=("$package") ;;
       ninja-build) command -v ninja >/dev/null || wanted+=("$package") ;;
-      python3|cmake|ccache|pkg-config|g++) command -v "$package" >/dev/null || wanted+=("$package") ;;
+      python3|cmake|ccache|pkg-config|g++|clang-format-14|clang-tidy-14) command -v "$package" >/dev/null || wanted+=("$package") ;;
       *) wanted+=("$package") ;;
     esac
   done

@@ -63,8 +63,10 @@ inline at::Tensor load_photograph(const std::filesystem::path& path, std::int64_
   const auto shortest = std::min(photo.size(1), photo.size(2));
   if (shortest <= short_side) return photo;
   const double scale = static_cast<double>(short_side) / static_cast<double>(shortest);
-  const auto height = std::max(short_side, static_cast<std::int64_t>(std::lround(photo.size(1) * scale)));
-  const auto width = std::max(short_side, static_cast<std::int64_t>(std::lround(photo.size(2) * scale)));
+  const auto height =
+      std::max(short_side, static_cast<std::int64_t>(std::lround(static_cast<double>(photo.size(1)) * scale)));
+  const auto width =
+      std::max(short_side, static_cast<std::int64_t>(std::lround(static_cast<double>(photo.size(2)) * scale)));
   return resize_bicubic(photo.to(at::kFloat), height, width).round_().clamp_(0, 255).to(at::kByte);
 }
 

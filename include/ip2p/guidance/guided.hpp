@@ -122,7 +122,7 @@ class Guided {
     }
   }
 
-  at::Tensor checked(at::Tensor stacked, const at::Tensor& x, std::size_t n) {
+  at::Tensor checked(const at::Tensor& stacked, const at::Tensor& x, std::size_t n) {
     const std::int64_t rows = static_cast<std::int64_t>(n) * x.size(0);
     require(stacked.defined() && stacked.dim() >= 1 && stacked.size(0) == rows,
             "network: expected {} predictions ({} branches of {} samples), found {}", rows, n, x.size(0),

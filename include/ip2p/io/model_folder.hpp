@@ -45,7 +45,7 @@ inline nlohmann::json read_json_file(const std::filesystem::path& path) {
 /// The string under `key`, or `otherwise` where there is none or something else.
 inline std::string text_at(const nlohmann::json& json, const char* key, std::string otherwise = {}) {
   const auto found = json.find(key);
-  return found != json.end() && found->is_string() ? found->get<std::string>() : otherwise;
+  return found != json.end() && found->is_string() ? found->get<std::string>() : std::move(otherwise);
 }
 
 /// Names of the files and folders in `folder`, sorted; empty if it cannot be listed.

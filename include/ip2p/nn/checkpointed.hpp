@@ -105,7 +105,7 @@ struct CheckpointFunction : torch::autograd::Function<CheckpointFunction> {
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list gradient) {
+                                                 const torch::autograd::variable_list& gradient) {
     const auto held =
         c10::static_intrusive_pointer_cast<CheckpointedSegment>(context->saved_data.at("held").toCapsule());
     auto inputs = context->get_saved_variables();

@@ -58,7 +58,7 @@ class NullTextRun {
   /// \param text, null_text [1,tokens,D]  \param losses [S,inner_steps], filled
   /// \return null texts [S,1,tokens,D] and the latents [1,C,h,w] that the run ends with
   std::pair<at::Tensor, at::Tensor> operator()(std::int64_t photo, const at::Tensor& text, at::Tensor null_text,
-                                               at::Tensor losses) const {
+                                               const at::Tensor& losses) const {
     std::vector<at::Tensor> found;
     auto x = inversion_.trajectory[0].narrow(0, photo, 1);
     for (const Step& at : steps_of(inversion_.levels)) {
@@ -96,7 +96,7 @@ class NullTextRun {
 
   /// Adam on the null text of step `at`. \param losses [inner_steps], filled
   template <class Loss>
-  at::Tensor optimise(const Step& at, at::Tensor null_text, at::Tensor losses, Loss&& loss_of) const {
+  at::Tensor optimise(const Step& at, at::Tensor null_text, const at::Tensor& losses, Loss&& loss_of) const {
     const at::AutoGradMode gradients(true);
     null_text = null_text.detach().clone().set_requires_grad(true);
     const auto i = static_cast<double>(at.index);

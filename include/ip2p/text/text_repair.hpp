@@ -195,7 +195,7 @@ inline bool is_final_sigma(std::u32string_view text, std::size_t i) {
 }
 
 /// Lower case as Python's `str.lower` gives it: of each code point by itself, but for a capital sigma at a word's end.
-inline std::u32string lower_with_final_sigma(std::u32string text) {
+inline std::u32string lower_with_final_sigma(const std::u32string& text) {
   constexpr char32_t sigma = 0x3A3;
   std::u32string out;
   std::size_t begin = 0;

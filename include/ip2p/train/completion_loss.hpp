@@ -57,7 +57,7 @@ class CompletionLoss {
   }
 
   /// The same for pairs in memory. \throws Error without pairs
-  CompletionLoss(Gpt2 model, Gpt2Tokenizer tokenizer, std::vector<CompletionPair> pairs,
+  CompletionLoss(Gpt2 model, Gpt2Tokenizer tokenizer, const std::vector<CompletionPair>& pairs,
                  CompletionLossOptions options = {})
       : CompletionLoss(
             std::move(model), std::move(tokenizer),

@@ -50,7 +50,7 @@ struct Parameters {
   /// The same for what holds a module: a `UNet`, a `ClipTextModel`, a network of one's own. Named by the name of its
   /// component ("unet") where it has one.
   template <class Model>
-  Parameters& add(const Model& model) & requires requires {
+      Parameters& add(const Model& model) & requires requires {
     model.module();
     std::string_view(Model::component);
   }
@@ -59,7 +59,7 @@ struct Parameters {
   /// Adds a LoRA that `new_lora` or `apply_lora` hung on its models, under its tensors' names, and makes it ask for
   /// gradients. The models' own weights are added by nobody.
   template <class Lora>
-  Parameters& add(const Lora& lora) & requires requires {
+      Parameters& add(const Lora& lora) & requires requires {
     lora.tensors();
   }
   {

@@ -33,10 +33,10 @@ inline void start_branches_at_zero(const UNet& unet) {
 /// Further makes the first prediction of a UNet that predicts x0 the photograph itself: `scale` times the condition.
 ///
 /// The condition travels as pairs +y, -y with two constants through `conv_in`, the outermost skip connection and the
-/// output: silu(y) - silu(-y) = y undoes the activation, and the constants are so large that they fix the deviation that
-/// the last norm divides by. Training then learns what an edit changes, not how to copy.
-/// \param scale the target's scaling factor; the condition is unscaled
-/// \throws Error unless the input is noisy latents and as many condition channels, and a norm group of the finest
+/// output: silu(y) - silu(-y) = y undoes the activation, and the constants are so large that they fix the deviation
+/// that the last norm divides by. Training then learns what an edit changes, not how to copy. \param scale the target's
+/// scaling factor; the condition is unscaled \throws Error unless the input is noisy latents and as many condition
+/// channels, and a norm group of the finest
 ///   resolution holds 2 C + 2 channels
 inline void start_at_condition(const UNet& unet, double scale) {
   start_branches_at_zero(unet);

@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/attention/concepts.hpp>
 
+namespace attention_without_site {
+
 struct Sharpened {
 #ifdef IP2P_CORRECTED
   at::Tensor operator()(const ip2p::AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
@@ -12,3 +14,5 @@ struct Sharpened {
 };
 
 void use() { ip2p::require_attention_policy<Sharpened>(); }
+
+}  // namespace attention_without_site

@@ -6,6 +6,8 @@
 #include "ip2p/attention/observed.hpp"
 #include "ip2p/attention/plain.hpp"
 
+namespace recorder_without_columns {
+
 struct Mine {
   bool wants(const ip2p::AttentionSite&) const { return true; }
 #ifdef IP2P_CORRECTED
@@ -15,3 +17,5 @@ struct Mine {
 };
 
 void use() { ip2p::Observed attend(ip2p::PlainAttention{}, std::make_shared<Mine>()); }
+
+}  // namespace recorder_without_columns

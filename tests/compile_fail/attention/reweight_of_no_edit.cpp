@@ -3,6 +3,8 @@
 
 #include "ip2p/attention/reweight.hpp"
 
+namespace reweight_of_no_edit {
+
 struct Mine {
 #ifdef IP2P_CORRECTED
   std::int64_t destinations() const { return 1; }
@@ -11,3 +13,5 @@ struct Mine {
 };
 
 void use() { (void)ip2p::Reweight{at::Tensor(), Mine{}}; }
+
+}  // namespace reweight_of_no_edit

@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/attention/prompt_to_prompt.hpp>
 
+namespace token_edit_without_weights {
+
 struct Nothing {
   std::int64_t destinations() const { return 1; }
 #ifdef IP2P_CORRECTED
@@ -11,3 +13,5 @@ struct Nothing {
 
 using Policy = ip2p::PromptToPrompt<Nothing>;
 Policy use(const Policy& policy) { return policy; }
+
+}  // namespace token_edit_without_weights

@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/codec/concepts.hpp>
 
+namespace codec_without_scaling {
+
 struct HalfSize {
   at::Tensor encode(const at::Tensor& images) const;
   at::Tensor decode(const at::Tensor& latents) const;
@@ -13,3 +15,5 @@ struct HalfSize {
 };
 
 void use() { ip2p::require_image_codec<HalfSize>(); }
+
+}  // namespace codec_without_scaling

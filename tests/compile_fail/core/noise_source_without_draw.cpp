@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/core/random.hpp>
 
+namespace noise_source_without_draw {
+
 struct White {
 #ifdef IP2P_CORRECTED
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw);
@@ -11,3 +13,5 @@ struct White {
 };
 
 void use() { ip2p::require_noise_source<White>(); }
+
+}  // namespace noise_source_without_draw

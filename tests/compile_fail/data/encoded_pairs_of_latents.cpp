@@ -4,6 +4,8 @@
 // expect-lines-clang: 30
 #include <ip2p/data/encoded_pairs.hpp>
 
+namespace encoded_pairs_of_latents {
+
 struct Moments {
   at::Tensor mean, logvar;
 };
@@ -22,3 +24,5 @@ struct Pictures {
 ip2p::EditPair use(Pictures& pictures, ip2p::SampleRandom& random) {
   return ip2p::EncodedPairs(pictures, Codec{}).get(0, random);
 }
+
+}  // namespace encoded_pairs_of_latents

@@ -6,6 +6,8 @@
 #include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/schedule/log_linear_sigmas.hpp"
 
+namespace estimates_of_predictions {
+
 void use(const at::Tensor& x) {
   auto network = [](const at::Tensor& y, double, const ip2p::Step&, std::span<const ip2p::Branch>) { return y; };
   const ip2p::AdaptiveProjectedGuidance<> guidance;
@@ -16,3 +18,5 @@ void use(const at::Tensor& x) {
 #endif
   denoiser(x, ip2p::Step{});
 }
+
+}  // namespace estimates_of_predictions

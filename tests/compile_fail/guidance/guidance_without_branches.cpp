@@ -2,6 +2,8 @@
 // expect-lines: 20
 #include <ip2p/guidance/dual_guidance.hpp>
 
+namespace guidance_without_branches {
+
 struct Fading {
 #ifdef IP2P_CORRECTED
   static constexpr auto branches = ip2p::DualGuidance::branches;
@@ -10,3 +12,5 @@ struct Fading {
 };
 
 void use() { ip2p::require_guidance_policy<Fading>(); }
+
+}  // namespace guidance_without_branches

@@ -3,6 +3,8 @@
 #include <ip2p/guidance/dual_guidance.hpp>
 #include <ip2p/guidance/guided.hpp>
 
+namespace guidance_without_combine {
+
 struct Fading {
   static constexpr auto branches = ip2p::DualGuidance::branches;
 #ifdef IP2P_CORRECTED
@@ -15,3 +17,5 @@ struct Fading {
 at::Tensor network(const at::Tensor& x, double t, const ip2p::Step& at, std::span<const ip2p::Branch> branches);
 
 at::Tensor use(const at::Tensor& x) { return ip2p::guided(network, Fading{})(x, 1.0, {}); }
+
+}  // namespace guidance_without_combine

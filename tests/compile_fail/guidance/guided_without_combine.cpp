@@ -5,6 +5,8 @@
 
 #include "ip2p/guidance/guided.hpp"
 
+namespace guided_without_combine {
+
 struct Mine {
   static constexpr std::array<ip2p::Branch, 1> branches{};
 #ifdef IP2P_CORRECTED
@@ -17,3 +19,5 @@ void use(const at::Tensor& x) {
   ip2p::Guided guided(network, Mine{});
   guided(x, 1.0, ip2p::Step{});
 }
+
+}  // namespace guided_without_combine

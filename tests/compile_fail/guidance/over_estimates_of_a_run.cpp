@@ -6,6 +6,8 @@
 #include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/schedule/log_linear_sigmas.hpp"
 
+namespace over_estimates_of_a_run {
+
 struct Mine {
   static constexpr std::array<ip2p::Branch, 1> branches{};
 #ifdef IP2P_CORRECTED
@@ -21,3 +23,5 @@ void use(const at::Tensor& x) {
   auto denoiser = ip2p::guided_denoiser(network, Mine{}, ip2p::LogLinearSigmas{}, ip2p::EpsPrediction{});
   denoiser(x, ip2p::Step{});
 }
+
+}  // namespace over_estimates_of_a_run

@@ -3,6 +3,8 @@
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/guidance/rescaled.hpp"
 
+namespace projected_over_no_sum {
+
 void use() {
 #ifdef IP2P_CORRECTED
   (void)ip2p::Rescaled{ip2p::AdaptiveProjectedGuidance{ip2p::DualGuidance{}}, 0.5};
@@ -10,3 +12,5 @@ void use() {
   (void)ip2p::AdaptiveProjectedGuidance{ip2p::Rescaled{ip2p::DualGuidance{}, 0.5}};
 #endif
 }
+
+}  // namespace projected_over_no_sum

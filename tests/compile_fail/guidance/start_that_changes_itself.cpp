@@ -3,6 +3,8 @@
 
 #include "ip2p/guidance/rescaled.hpp"
 
+namespace start_that_changes_itself {
+
 struct Mine {
   static constexpr std::array<ip2p::Branch, 1> branches{};
 #ifdef IP2P_CORRECTED
@@ -14,3 +16,5 @@ struct Mine {
 };
 
 void use() { (void)ip2p::Rescaled{Mine{}, 0.5}; }
+
+}  // namespace start_that_changes_itself

@@ -4,6 +4,8 @@
 
 #include "ip2p/guidance/limited_interval.hpp"
 
+namespace start_without_state {
+
 struct Mine {
   static constexpr std::array<ip2p::Branch, 1> branches{};
   int start() const { return 0; }
@@ -18,3 +20,5 @@ struct Mine {
 };
 
 void use() { (void)ip2p::LimitedInterval{Mine{}, 0.0, 1.0}; }
+
+}  // namespace start_without_state

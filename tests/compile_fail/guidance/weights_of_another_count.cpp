@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/guidance/dual_guidance.hpp>
 
+namespace weights_of_another_count {
+
 struct Fading {
   static constexpr auto branches = ip2p::DualGuidance::branches;
   at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;
@@ -13,3 +15,5 @@ struct Fading {
 };
 
 void use() { ip2p::require_guidance_policy<Fading>(); }
+
+}  // namespace weights_of_another_count

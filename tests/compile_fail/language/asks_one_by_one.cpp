@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/language/concepts.hpp>
 
+namespace asks_one_by_one {
+
 struct OneByOne {
 #ifdef IP2P_CORRECTED
   std::vector<ip2p::Completion> complete(std::span<const ip2p::CompletionRequest> requests,
@@ -12,3 +14,5 @@ struct OneByOne {
 };
 
 void use() { ip2p::require_language_model<OneByOne>(); }
+
+}  // namespace asks_one_by_one

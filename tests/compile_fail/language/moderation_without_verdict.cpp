@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/language/moderation.hpp>
 
+namespace moderation_without_verdict {
+
 struct Silent {
 #ifdef IP2P_CORRECTED
   bool allows(const ip2p::Triplet& triplet) const;
@@ -9,3 +11,5 @@ struct Silent {
 };
 
 void use() { ip2p::require_moderation<Silent>(); }
+
+}  // namespace moderation_without_verdict

@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/parallel/concepts.hpp>
 
+namespace communicator_without_all_reduce {
+
 struct Deaf {
   std::int64_t rank() const;
   std::int64_t size() const;
@@ -15,3 +17,5 @@ struct Deaf {
 };
 
 void use() { ip2p::require_communicator<Deaf>(); }
+
+}  // namespace communicator_without_all_reduce

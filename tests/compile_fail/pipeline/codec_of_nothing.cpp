@@ -6,11 +6,9 @@
 #include <ip2p/testing/archetypes.hpp>
 #include <ip2p/testing/model_archetypes.hpp>
 
-#ifdef IP2P_CORRECTED
-#define LACKING(...) __VA_ARGS__
-#else
-#define LACKING(...)
-#endif
+#include "../lacking.hpp"
+
+namespace codec_of_nothing {
 
 struct Codec {
   at::Tensor encode(const at::Tensor& images) const;
@@ -23,6 +21,9 @@ struct Codec {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), Codec{}, NetworkArchetype(6, 3), ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
+  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), Codec{}, NetworkArchetype(6, 3),
+                          ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
   (void)sizeof(edit);
 }
+
+}  // namespace codec_of_nothing

@@ -6,11 +6,9 @@
 #include <ip2p/testing/archetypes.hpp>
 #include <ip2p/testing/model_archetypes.hpp>
 
-#ifdef IP2P_CORRECTED
-#define LACKING(...) __VA_ARGS__
-#else
-#define LACKING(...)
-#endif
+#include "../lacking.hpp"
+
+namespace encoder_of_nothing {
 
 struct Encoder {
   LACKING(at::Tensor encode(std::span<const std::string> prompts) const;)
@@ -19,6 +17,9 @@ struct Encoder {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{Encoder{}, CodecArchetype(2), NetworkArchetype(6, 3), ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
+  ip2p::EditPipeline edit{Encoder{}, CodecArchetype(2), NetworkArchetype(6, 3),
+                          ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
   (void)sizeof(edit);
 }
+
+}  // namespace encoder_of_nothing

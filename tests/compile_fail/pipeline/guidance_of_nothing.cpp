@@ -6,11 +6,9 @@
 #include <ip2p/testing/archetypes.hpp>
 #include <ip2p/testing/model_archetypes.hpp>
 
-#ifdef IP2P_CORRECTED
-#define LACKING(...) __VA_ARGS__
-#else
-#define LACKING(...)
-#endif
+#include "../lacking.hpp"
+
+namespace guidance_of_nothing {
 
 struct Guidance {
   static constexpr auto branches = ip2p::DualGuidance::branches;
@@ -20,6 +18,10 @@ struct Guidance {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), NetworkArchetype(6, 3), ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}, SamplerArchetype(0), Guidance{}};
+  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2),
+                          NetworkArchetype(6, 3),      ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}},
+                          SamplerArchetype(0),         Guidance{}};
   (void)sizeof(edit);
 }
+
+}  // namespace guidance_of_nothing

@@ -6,11 +6,9 @@
 #include <ip2p/testing/archetypes.hpp>
 #include <ip2p/testing/model_archetypes.hpp>
 
-#ifdef IP2P_CORRECTED
-#define LACKING(...) __VA_ARGS__
-#else
-#define LACKING(...)
-#endif
+#include "../lacking.hpp"
+
+namespace network_of_nothing {
 
 struct Network {
   LACKING(ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;)
@@ -28,6 +26,9 @@ struct Network {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), Network{}, ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
+  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), Network{},
+                          ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}};
   (void)sizeof(edit);
 }
+
+}  // namespace network_of_nothing

@@ -3,6 +3,8 @@
 #include <ip2p/guidance/text_guidance.hpp>
 #include <ip2p/pipeline/null_text.hpp>
 
+namespace null_text_without_null_branch {
+
 struct Network {
   ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;
   ip2p::ContextProjections project_context(const at::Tensor& context) const;
@@ -24,3 +26,5 @@ struct Pipeline {
 ip2p::NullText use(Pipeline& pipeline, const ip2p::Inversion& inversion) {
   return ip2p::null_text(pipeline, inversion);
 }
+
+}  // namespace null_text_without_null_branch

@@ -6,11 +6,9 @@
 #include <ip2p/testing/archetypes.hpp>
 #include <ip2p/testing/model_archetypes.hpp>
 
-#ifdef IP2P_CORRECTED
-#define LACKING(...) __VA_ARGS__
-#else
-#define LACKING(...)
-#endif
+#include "../lacking.hpp"
+
+namespace sampler_of_nothing {
 
 struct Sampler {
 #ifdef IP2P_CORRECTED
@@ -25,6 +23,9 @@ struct Sampler {
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), NetworkArchetype(6, 3), ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}, Sampler{}};
+  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), NetworkArchetype(6, 3),
+                          ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}, Sampler{}};
   (void)sizeof(edit);
 }
+
+}  // namespace sampler_of_nothing

@@ -7,6 +7,8 @@
 
 #include <ip2p/testing/archetypes.hpp>
 
+namespace without_diffusion {
+
 void use(const ip2p::Image& photo) {
   const ip2p::testing::TextEncoderArchetype encoder(4, 16);
   const ip2p::testing::CodecArchetype codec(2);
@@ -19,3 +21,5 @@ void use(const ip2p::Image& photo) {
 #endif
   (void)sizeof(edit);
 }
+
+}  // namespace without_diffusion

@@ -2,6 +2,8 @@
 // expect-lines: 17
 #include <ip2p/sampling/euler.hpp>
 
+namespace denoiser_of_a_number {
+
 struct OfSigma {
 #ifdef IP2P_CORRECTED
   at::Tensor operator()(const at::Tensor& x, const ip2p::Step& at) const { return x; }
@@ -15,3 +17,5 @@ at::Tensor use(const at::Tensor& x) {
   const double sigmas[] = {1.0, 0.0};
   return ip2p::Euler{}.sample(OfSigma{}, x, sigmas, noise);
 }
+
+}  // namespace denoiser_of_a_number

@@ -4,6 +4,8 @@
 // expect-lines-clang: 32
 #include <ip2p/sampling/denoiser.hpp>
 
+namespace denoiser_of_another_prediction {
+
 struct Schedule {
   std::vector<double> sigmas(std::int64_t n) const;
   double sigma_to_t(double sigma) const;
@@ -20,3 +22,5 @@ struct Velocity {
 at::Tensor network(const at::Tensor& x, double t);
 
 at::Tensor use(const at::Tensor& x) { return ip2p::NetworkDenoiser(network, Schedule{}, Velocity{})(x, ip2p::Step{}); }
+
+}  // namespace denoiser_of_another_prediction

@@ -5,6 +5,8 @@
 
 #include "ip2p/sampling/denoiser.hpp"
 
+namespace denoiser_of_no_schedule {
+
 struct Mine {
 #ifdef IP2P_CORRECTED
   std::vector<double> sigmas(std::int64_t n) const { return {static_cast<double>(n), 0.0}; }
@@ -16,3 +18,5 @@ void use() {
   auto network = [](const at::Tensor& x, double) { return x; };
   ip2p::NetworkDenoiser denoiser(network, Mine{});
 }
+
+}  // namespace denoiser_of_no_schedule

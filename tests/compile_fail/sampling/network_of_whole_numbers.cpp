@@ -3,6 +3,8 @@
 // expect-lines-clang: 20
 #include <ip2p/sampling/denoiser.hpp>
 
+namespace network_of_whole_numbers {
+
 struct Schedule {
   std::vector<double> sigmas(std::int64_t n) const;
   double sigma_to_t(double sigma) const;
@@ -15,3 +17,5 @@ at::Tensor network(const at::Tensor& x, const at::Tensor& t);
 #endif
 
 at::Tensor use(const at::Tensor& x) { return ip2p::NetworkDenoiser(network, Schedule{})(x, ip2p::Step{}); }
+
+}  // namespace network_of_whole_numbers

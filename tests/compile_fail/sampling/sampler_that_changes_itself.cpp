@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/sampling/concepts.hpp>
 
+namespace sampler_that_changes_itself {
+
 struct Counting {
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
@@ -13,3 +15,5 @@ struct Counting {
 };
 
 void use() { ip2p::require_sampler_policy<Counting>(); }
+
+}  // namespace sampler_that_changes_itself

@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include "ip2p/schedule/concepts.hpp"
 
+namespace no_sigma_to_t {
+
 struct Mine {
   std::vector<double> sigmas(std::int64_t) const { return {1.0, 0.0}; }
 #ifdef IP2P_CORRECTED
@@ -10,3 +12,5 @@ struct Mine {
 };
 
 void use() { ip2p::require_schedule_policy<Mine>(); }
+
+}  // namespace no_sigma_to_t

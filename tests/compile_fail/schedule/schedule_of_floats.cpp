@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/schedule/concepts.hpp>
 
+namespace schedule_of_floats {
+
 struct Halving {
 #ifdef IP2P_CORRECTED
   std::vector<double> sigmas(std::int64_t n) const;
@@ -12,3 +14,5 @@ struct Halving {
 };
 
 double use(const Halving& halving) { return ip2p::initial_sigma(halving, {1.0, 0.0}); }
+
+}  // namespace schedule_of_floats

@@ -6,11 +6,9 @@
 // expect-lines-clang: 40
 #include <ip2p/data/encoded_pairs.hpp>
 
-#ifdef IP2P_CORRECTED
-#define LACKING(...) __VA_ARGS__
-#else
-#define LACKING(...)
-#endif
+#include "../lacking.hpp"
+
+namespace pictures {
 
 struct Moments {
   at::Tensor mean, logvar;
@@ -36,3 +34,5 @@ void use() {
   ip2p::require_picture_source<Pictures>();
   ip2p::require_named_picture_source<Unnamed>();
 }
+
+}  // namespace pictures

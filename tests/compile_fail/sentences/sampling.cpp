@@ -12,6 +12,8 @@
 #include <ip2p/guidance/concepts.hpp>
 #include <ip2p/sampling/denoiser.hpp>
 
+namespace sampling {
+
 struct Once {
   Once() = default;
 #ifdef IP2P_CORRECTED
@@ -77,3 +79,5 @@ void use() {
   ip2p::require_pair_filter<Filter>();
   ip2p::require_pair_filter<Costly>();
 }
+
+}  // namespace sampling

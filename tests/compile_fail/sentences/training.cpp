@@ -22,12 +22,9 @@
 #include <ip2p/train/optimiser.hpp>
 #include <ip2p/train/training_loss.hpp>
 
-// What stands in it is there in the corrected program alone.
-#ifdef IP2P_CORRECTED
-#define LACKING(...) __VA_ARGS__
-#else
-#define LACKING(...)
-#endif
+#include "../lacking.hpp"
+
+namespace training {
 
 struct Rate {
   LACKING(double operator()(std::int64_t step) const;)
@@ -44,28 +41,28 @@ struct Loss {
 
 struct Options {};
 struct OptimiserWithoutOptions {
-  LACKING(using Options = ::Options;)
-  OptimiserWithoutOptions(std::vector<at::Tensor> parameters, const ::Options& options);
+  LACKING(using Options = training::Options;)
+  OptimiserWithoutOptions(std::vector<at::Tensor> parameters, const training::Options& options);
   void step(double rate);
   void zero_gradients();
   std::vector<ip2p::OptimiserState> state() const;
 };
 struct OptimiserOfNothing {
-  using Options = ::Options;
+  using Options = training::Options;
   LACKING(OptimiserOfNothing(std::vector<at::Tensor> parameters, const Options& options);)
   void step(double rate);
   void zero_gradients();
   std::vector<ip2p::OptimiserState> state() const;
 };
 struct OptimiserWithoutStep {
-  using Options = ::Options;
+  using Options = training::Options;
   OptimiserWithoutStep(std::vector<at::Tensor> parameters, const Options& options);
   LACKING(void step(double rate);)
   void zero_gradients();
   std::vector<ip2p::OptimiserState> state() const;
 };
 struct OptimiserThatKeepsGradients {
-  using Options = ::Options;
+  using Options = training::Options;
   OptimiserThatKeepsGradients(std::vector<at::Tensor> parameters, const Options& options);
   void step(double rate);
   LACKING(void zero_gradients();)
@@ -123,3 +120,5 @@ void use() {
   ip2p::require_communicator<WithoutBroadcast>();
   ip2p::require_communicator<WithoutBarrier>();
 }
+
+}  // namespace training

@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/text/concepts.hpp>
 
+namespace encoder_of_one_prompt {
+
 struct OneByOne {
 #ifdef IP2P_CORRECTED
   at::Tensor encode(std::span<const std::string> prompts) const;
@@ -11,3 +13,5 @@ struct OneByOne {
 };
 
 void use() { ip2p::require_text_encoder<OneByOne>(); }
+
+}  // namespace encoder_of_one_prompt

@@ -2,6 +2,8 @@
 #include <ip2p/train/diffusion_loss.hpp>
 #include "network.hpp"
 
+namespace loss_of_no_text {
+
 struct Pairs {
   std::int64_t size();
   ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random);
@@ -16,3 +18,5 @@ struct Text {
 void use(const Network& unet, Pairs& pairs) {
   const ip2p::DiffusionLoss loss(unet, Text{}, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{}, {.batch = 4});
 }
+
+}  // namespace loss_of_no_text

@@ -2,6 +2,8 @@
 #include <ip2p/train/diffusion_loss.hpp>
 #include <ip2p/unet/concepts.hpp>
 
+namespace network_without_out_channels {
+
 struct Pairs {
   std::int64_t size();
   ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random);
@@ -23,3 +25,5 @@ struct Network {
 void use(const Network& network, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
   const ip2p::DiffusionLoss loss(network, encode, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{}, {.batch = 4});
 }
+
+}  // namespace network_without_out_channels

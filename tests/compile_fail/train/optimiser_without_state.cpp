@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/train/optimiser.hpp>
 
+namespace optimiser_without_state {
+
 struct Forgetful {
   struct Options {};
   Forgetful(std::vector<at::Tensor> parameters, const Options& options);
@@ -15,3 +17,5 @@ struct Forgetful {
 };
 
 void use() { ip2p::require_optimiser_policy<Forgetful>(); }
+
+}  // namespace optimiser_without_state

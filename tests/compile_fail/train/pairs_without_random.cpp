@@ -2,6 +2,8 @@
 #include <ip2p/train/diffusion_loss.hpp>
 #include "network.hpp"
 
+namespace pairs_without_random {
+
 struct Pairs {
   std::int64_t size();
 #ifdef IP2P_CORRECTED
@@ -14,3 +16,5 @@ struct Pairs {
 void use(const Network& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const std::string>)) {
   const ip2p::DiffusionLoss loss(unet, encode, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{});
 }
+
+}  // namespace pairs_without_random

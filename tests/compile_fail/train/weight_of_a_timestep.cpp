@@ -2,6 +2,8 @@
 #include <ip2p/train/diffusion_loss.hpp>
 #include "network.hpp"
 
+namespace weight_of_a_timestep {
+
 struct Pairs {
   std::int64_t size();
   ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random);
@@ -19,3 +21,5 @@ void use(const Network& unet, Pairs& pairs, at::Tensor (*encode)(std::span<const
   const ip2p::DiffusionLoss loss(unet, encode, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{}, {},
                                  ip2p::NoDropout{}, Weight{});
 }
+
+}  // namespace weight_of_a_timestep

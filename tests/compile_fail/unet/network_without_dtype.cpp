@@ -2,6 +2,8 @@
 // expect-lines: 15
 #include <ip2p/unet/concepts.hpp>
 
+namespace network_without_dtype {
+
 struct Linear {
   ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;
   ip2p::ContextProjections project_context(const at::Tensor& context) const;
@@ -16,3 +18,5 @@ struct Linear {
 };
 
 void use() { ip2p::require_denoising_network<Linear>(); }
+
+}  // namespace network_without_dtype

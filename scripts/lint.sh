@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Is every C++ file as .clang-format has it, and does clang-tidy find nothing in the library (checks: .clang-tidy)?
+#
+#   scripts/lint.sh            both, in some minutes, nearly all of them clang-tidy's
+#   scripts/lint.sh format     clang-format alone, in seconds
+#   scripts/lint.sh fix        formats the files
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+what=${1:-all}
+case "$what" in
+  all|format|fix) ;;
+  *) echo "lint: expected \`format\`, \`fix\` or nothing, found \`$what\`" >&2; exit 2 ;;
+esac
+export IP2P_LINT_TOOLS=1
+scripts/dependencies.sh >/dev/null
+
+# Prints the name of tool $1. Other versions would format otherwise and check other things.
+tool() {
+  local name
+  for name in "$1-14" "$1"; do
+    if command -v "$name" >/dev/null && "$name" --version | grep -q 'version 14\.'; then echo "$name"; return; fi
+  done
+  echo "lint: expected $1 of version 14 (Debian's package $1-14), found none" >&2
+  return 1
+}
+
+format=$(tool clang-format)
+mapfile -t files < <(git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh')
+if [ "$what" = fix ]; then exec "$format" -i "${files[@]}"; fi
+if ! messages=$("$format" --dry-run --Werror "${files[@]}" 2>&1); then
+  echo "lint: not as .clang-format has it (mended by \`scripts/lint.sh fix\`):" >&2
+  sed -n 's/:[0-9]*:[0-9]*: error: code should be clang-formatted.*//p' <<<"$messages" | sort -u >&2
+  exit 1
+fi
+[ "$what" = all ] || exit 0
+
+# All headers and the library's own instantiations as one unit, because LibTorch's headers take most of the time.
+tidy=$(tool clang-tidy)
+scripts/build.sh --configure
+unit=build/release/lint.cpp
+{ git ls-files 'include/*.hpp' | sed 's|^include/|#include "|; s|$|"|'
+  git ls-files 'src/*.cpp' | sed 's|^|#include "../../|; s|$|"|'; } >"$unit"
+mapfile -t flags < <(python3 - <<'PYTHON'
+import json, pathlib, shlex
+commands = json.loads(pathlib.Path("build/release/compile_commands.json").read_text())
+command = shlex.split(next(entry["command"] for entry in commands if "/src/" in entry["file"]))
+wanted = [i for i, word in enumerate(command) if word.startswith(("-D", "-I", "-std=", "-isystem"))]
+print(*(word for i in wanted for word in command[i:i + (2 if command[i] == "-isystem" else 1)]), sep="\n")
+PYTHON
+)
+"$tidy" --quiet --warnings-as-errors='*' "$unit" -- "${flags[@]}"
