@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Configures build/release and builds the targets given as arguments (all without any). Dependencies first.
+# Configures build/release and builds the targets given as arguments (default: all). Installs dependencies first.
 # `scripts/build.sh --configure` builds nothing.
 # Log lines go to stderr.
 #
@@ -12,7 +12,7 @@ libtorch=$(scripts/dependencies.sh)
 generator=()
 if [ ! -f build/release/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
 
-# Where a compiler process can need 4 GB, memory bounds the jobs as well as cores do.
+# A compiler process can need 4 GB, so memory limits the number of jobs too.
 jobs=$(nproc)
 if [ -r /proc/meminfo ]; then
   by_memory=$(awk '/^MemAvailable:/ { print int($2 / 4000000) }' /proc/meminfo)

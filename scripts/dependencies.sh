@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what a build needs: Debian packages, and LibTorch from PyPI where the machine has none.
+# Installs what a build needs: Debian packages, and LibTorch from PyPI if the machine has none.
 # Log lines go to stderr; the last line on stdout is the folder that holds LibTorch (its CMake prefix).
-# Runs again in a moment when everything is there.
+# Takes a moment when everything is already installed.
 #
-#   CMAKE_PREFIX_PATH, Torch_DIR   an existing LibTorch is used as it is
+#   CMAKE_PREFIX_PATH, Torch_DIR   use this LibTorch instead of downloading one
 #   XDG_CACHE_HOME                 where a downloaded LibTorch is kept (default ~/.cache)
 #   IP2P_SKIP_APT=1                never call apt-get (the packages come from elsewhere)
 #   IP2P_CUDA_RUNTIME=1            also fetch the CUDA libraries that libtorch_cuda needs (2 GB, for a GPU machine)
@@ -31,7 +31,7 @@ install_packages() {
       *) missing+=("$package") ;;
     esac
   done
-  # Tools that were installed by other means need no package.
+  # Tools installed by other means need no package.
   local wanted=()
   for package in "${missing[@]}"; do
     case "$package" in
@@ -45,7 +45,7 @@ install_packages() {
   [ "${IP2P_SKIP_APT:-0}" = 1 ] && { log "IP2P_SKIP_APT=1: not installing ${wanted[*]}"; return; }
   local as_root=()
   if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || die "packages ${wanted[*]} are missing and this user is not root and has no sudo"
+    command -v sudo >/dev/null || die "packages ${wanted[*]} are missing; run as root or install sudo"
     as_root=(sudo)
   fi
   log "installing Debian packages: ${wanted[*]}"
@@ -57,7 +57,7 @@ install_packages() {
 named_libtorch() {
   local prefix
   if [ -n "${Torch_DIR:-}" ]; then
-    [ -f "$Torch_DIR/TorchConfig.cmake" ] || die "Torch_DIR=$Torch_DIR: expected TorchConfig.cmake there, found none"
+    [ -f "$Torch_DIR/TorchConfig.cmake" ] || die "Torch_DIR=$Torch_DIR: no TorchConfig.cmake in this folder"
     (cd "$Torch_DIR/../../.." && pwd)
     return
   fi
@@ -74,7 +74,7 @@ download() {
   machine=$(uname -m)
   for glibc in $(seq 28 -1 17); do tags+=(--platform "manylinux_2_${glibc}_$machine"); done
   tags+=(--platform "manylinux2014_$machine")
-  # The interpreter version only picks a wheel: nothing of Python is used.
+  # The interpreter version only selects a wheel; Python itself is not used.
   python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --only-binary=:all: \
     --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none "${tags[@]}" --dest "$into" "$@" >&2
 }
@@ -115,13 +115,13 @@ fetch_libtorch() {
     unpack "$scratch/wheels" "$scratch/tree"
   fi
   [ -f "$scratch/tree/torch/share/cmake/Torch/TorchConfig.cmake" ] || die "torch==$torch_version has no TorchConfig.cmake"
-  # Renamed as the last act, so that a half-made folder is never taken for a whole one.
+  # Renamed last, so an incomplete folder is never mistaken for a complete one.
   chmod 755 "$scratch/tree"
   mv -T "$scratch/tree" "$home"
   rm -rf "$scratch"
 }
 
-# The CUDA libraries that torch names as its own requirements, for a machine with a GPU.
+# The CUDA libraries that torch lists as requirements, for a machine with a GPU.
 fetch_cuda_runtime() {
   local home=$1
   [ -f "$home/.cuda-runtime" ] && return

@@ -2,7 +2,7 @@
 # From a fresh Debian or Ubuntu machine to an edited photograph. The last printed line is the path of the picture.
 #
 #   scripts/quickstart.sh                          the shipped photograph, made snowy
-#   scripts/quickstart.sh photo.jpg "make it ..."  your own
+#   scripts/quickstart.sh photo.jpg "make it ..."  your own photograph and instruction
 set -euo pipefail
 start=$PWD
 cd "$(dirname "$0")/.."

@@ -41,7 +41,7 @@ void layer(benchmark::State& state) {
     benchmark::DoNotOptimize(Attention{}(site, part(0), part(1), part(2)).transpose(1, 2).flatten(2));
   }
   state.SetLabel(ip2p::bench::dtype_name(state.range(2)));
-  // What maps of all rows would take, in that dtype.
+  // Memory for the maps of all rows, in that dtype.
   state.counters["map_MiB"] =
       static_cast<double>(rows * heads * tokens * tokens * projected.element_size()) / 1048576.0;
 }

@@ -1,6 +1,6 @@
-// The parts and the whole edit with the weights of a model folder, loaded in the dtype that is measured, so that peak
-// memory is that of use. IP2P_BENCH_MODEL names the folder; tests/parity/full_size.py --make-only makes one of SD1.5's
-// size with random weights. bench/compare_peers.py runs these beside the same parts of other programs.
+// The parts and the whole edit with the weights of a model folder, loaded in the dtype under test, so that peak
+// memory matches real use. IP2P_BENCH_MODEL names the folder; tests/parity/full_size.py --make-only makes one of
+// SD1.5's size with random weights. bench/compare_peers.py runs these beside the same parts of other programs.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/full.h>

@@ -1,7 +1,7 @@
-// What a step costs beside its arithmetic. The network has the layers of Stable Diffusion 1.5 at a width of 8 channels,
-// and the picture 64 pixels, so that a step takes hardly more than what the library does around the kernels; that part
-// is nearly the same for a network of any width. One thread, its CPU time, and medians of single steps, which other
-// work on the machine moves little.
+// What a step costs besides its arithmetic. The network has the layers of Stable Diffusion 1.5 at a width of 8
+// channels, and the picture 64 pixels, so that a step takes hardly more than what the library does around the kernels;
+// that part is nearly the same for a network of any width. One thread, its CPU time, and medians of single steps, which
+// other work on the machine moves little.
 //
 //   step_us      a step of a run: sampler, guidance, conditioning, network
 //   network_us   a bare call of the network with inputs of the same shapes
@@ -213,7 +213,7 @@ void word_swap(benchmark::State& state) {
   run_of(state, 2, false, {0, 1}, TextGuidance{}, PromptToPrompt{WordSwap{at::eye(tokens).unsqueeze(0)}});
 }
 
-/// Latents that are there already.
+/// Precomputed latents.
 struct Latents {
   std::int64_t size() const { return count; }
   EditPair get(std::int64_t, SampleRandom&) const { return {mean, logvar, condition, "make it snowy"}; }

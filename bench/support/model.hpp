@@ -1,6 +1,6 @@
 #pragma once
 
-// The model folder that benchmarks are told by IP2P_BENCH_MODEL.
+// The model folder that IP2P_BENCH_MODEL names.
 
 #include <benchmark/benchmark.h>
 
@@ -10,7 +10,7 @@
 
 namespace ip2p::bench {
 
-/// Calls `use(files)` with the model's files; skips the benchmark where none is named.
+/// Calls `use(files)` with the model's files; skips the benchmark if it is unset.
 template <class Use>
 void with_model(benchmark::State& state, Use&& use) {
   const char* folder = std::getenv("IP2P_BENCH_MODEL");

@@ -1,4 +1,4 @@
-// One update of the editor's training: pairs encoded when they are asked for, or latents that are there already. The
+// One update of the editor's training: pairs encoded on demand, or cached latents. The
 // model is that of IP2P_BENCH_MODEL. bench/compare_training.py runs this beside diffusers' training step.
 
 #include <ATen/ops/randn.h>

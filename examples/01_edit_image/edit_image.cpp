@@ -26,7 +26,7 @@ namespace {
 
 using ip2p::require;
 
-/// Start noise of --latents.
+/// Reads the start noise of --latents.
 at::Tensor read_latents(const std::filesystem::path& path) {
   const auto file = ip2p::SafetensorsFile::open(path);
   const auto names = file.names();
@@ -48,7 +48,7 @@ at::Tensor read_latents(const std::filesystem::path& path) {
   return latents;
 }
 
-/// Number of network evaluations of a step; branches of zero weight are left out.
+/// Network evaluations per step; branches of zero weight are skipped.
 std::string describe_evaluations(const ip2p::DualGuidance& guidance) {
   int evaluations = 0;
   for (const double weight : guidance.weights({})) evaluations += weight != 0;

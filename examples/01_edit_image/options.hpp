@@ -13,7 +13,7 @@
 
 namespace edit_image {
 
-/// The arguments, checked as far as that needs no file.
+/// The arguments, checked without opening any file.
 struct Options {
   example::ModelOptions model;
   example::RunOptions run;
@@ -22,7 +22,7 @@ struct Options {
   bool ignore_exif = false;
 };
 
-/// Throws `CLI::ValidationError` for arguments that are right one by one and wrong together.
+/// Throws `CLI::ValidationError` for arguments that are valid alone but conflict.
 inline void check_together(const Options& o, bool compare_given) {
   const auto wrong = [](const std::string& option, const std::string& why) { throw CLI::ValidationError(option, why); };
   struct Named {
@@ -57,19 +57,21 @@ inline void add_options(CLI::App& app, Options& o) {
   example::add_common(app);
   app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
   app.add_option("--prompt", o.prompt,
-                 "the edit in words; \"\" gives the fitted photograph back (not with --numerics diffusers)")
+                 "instruction; \"\" returns the resized photograph unedited (not with --numerics diffusers)")
       ->required();
   example::add_run(app, o.run, "the model's, or 100", "the model's, or 7.5", "the model's, or euler-ancestral");
-  example::add_image_scale(app, o.run.image_scale, "how much the photograph binds; advised 1 to 1.5");
+  example::add_image_scale(app, o.run.image_scale, "how closely to follow the photograph; 1 to 1.5 works well");
   example::add_resolution(app, o.run.resolution);
-  auto* compare = app.add_option("--compare", o.compare,
-                                 "also write before and after side by side (default name: OUT with -compare)");
+  auto* compare =
+      app.add_option("--compare", o.compare,
+                     "also write the photograph and the result side by side (default name: OUT with -compare)");
   compare->expected(0, 1);
   app.add_option("--latents", o.latents,
-                 "start noise of unit variance: safetensors with a tensor `latents` [1,4,h,w], or a file of "
-                 "--save-latents, whose `start_noise` is taken");
-  app.add_option("--save-latents", o.save_latents, "safetensors to write: `latents`, the result, and `start_noise`");
-  app.add_flag("--ignore-exif", o.ignore_exif, "do not turn the photograph upright, as the released program");
+                 "start noise of unit variance: a safetensors file with a tensor `latents` [1,4,h,w], or a file "
+                 "from --save-latents, which holds it as `start_noise`");
+  app.add_option("--save-latents", o.save_latents,
+                 "safetensors file to write: the result as `latents`, and `start_noise`");
+  app.add_flag("--ignore-exif", o.ignore_exif, "ignore the EXIF orientation, as the released program does");
   example::add_model(app, o.model);
   app.callback([&o, compare] {
     if (compare->count() > 0 && o.compare.empty()) {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What the small autoencoder is trained on and for.
+/// Data and loss for the small autoencoder.
 
 #include <ATen/ATen.h>
 #include <ATen/ops/stack.h>
@@ -23,8 +23,8 @@ struct AutoencoderLoss {
   const ip2p::KlAutoencoder& codec;
   std::span<const at::Tensor> photographs;  ///< uint8 [3,H,W]
   std::uint64_t seed = 0;
-  std::int64_t pixels = 8 * 64 * 64;  ///< Pixels a batch; every fourth batch has fewer and larger crops.
-  std::int64_t picture = 256;         ///< Side of the pictures to be edited.
+  std::int64_t pixels = 8 * 64 * 64;  ///< Pixels per batch; every fourth batch has fewer, larger crops.
+  std::int64_t picture = 256;         ///< Side of the pictures to edit.
   double square_weight = 1.0;         ///< Of the mean squared error beside the L1 error; hurries the colours.
   double edge_weight = 0.5;           ///< Of the L1 distance of finite differences, against blur.
   double kl_weight = 2e-4;            ///< Of the mean KL divergence an element; keeps latents near unit scale.

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A start for the autoencoder from which minutes of training suffice: before its first update it already stores the
+/// An initialisation that lets the autoencoder train in minutes: before its first update it already stores the
 /// mean colour of each 8x8 block and paints it back.
 
 #include <ATen/ATen.h>

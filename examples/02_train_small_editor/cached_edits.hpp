@@ -20,14 +20,14 @@ namespace small_editor {
 /// Settings of `CachedEdits`.
 struct CachedEditsOptions {
   std::int64_t side = 256;     ///< Of the crops, in pixels.
-  std::int64_t picture = 256;  ///< Side of the pictures to be edited; see `ip2p::random_crop`.
+  std::int64_t picture = 256;  ///< Side of the pictures to edit; see `ip2p::random_crop`.
   std::int64_t crops = 600;
-  std::int64_t unedited = 2;  ///< Of every `families + unedited` pairs so many have "" and the photograph itself.
+  std::int64_t unedited = 2;  ///< Of every `families + unedited` pairs, this many are the unchanged photograph with "".
   std::uint64_t seed = 0;
 };
 
-/// Pair i is crop i / (families + unedited) with one of its edits. Latents are computed at first use and kept, so that
-/// an epoch costs only the network. `get` may be called from several threads.
+/// Pair i is crop i / (families + unedited) with one of its edits. Latents are computed on first use and cached, so
+/// an epoch only costs the network. `get` may be called from several threads.
 class CachedEdits {
  public:
   CachedEdits(ip2p::KlAutoencoder codec, std::span<const at::Tensor> photographs, CachedEditsOptions options)

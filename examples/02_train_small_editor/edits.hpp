@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The instructed edits that the small editor learns: each family computes its target from the photograph, so that
-/// "what should have come out" is known exactly for every photograph, also for those never trained on.
+/// The instructed edits that the small editor learns: each family computes its target from the photograph, so
+/// the right answer is known exactly for every photograph, including held-out ones.
 
 #include <ATen/ATen.h>
 #include <ATen/ops/avg_pool2d.h>

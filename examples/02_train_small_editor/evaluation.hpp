@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// How well the small editor does what it was told, on photographs and phrasings that it has never seen.
+/// How well the small editor follows instructions, on photographs and phrasings it has never seen.
 
 #include <ATen/ATen.h>
 #include <ATen/ops/cat.h>
@@ -16,7 +16,7 @@
 
 namespace small_editor {
 
-/// Measurements over one family.
+/// Measurements for one family.
 struct FamilyScore {
   std::string name;
   std::int64_t edits = 0;
@@ -25,7 +25,7 @@ struct FamilyScore {
   double psnr_unedited = 0.0;  ///< Mean PSNR of the photograph itself to that target, dB.
 };
 
-/// Measurements in all.
+/// All measurements.
 struct Scores {
   std::vector<FamilyScore> families;
   double psnr_round_trip = 0.0;  ///< Mean PSNR of the autoencoder's round trip to the photograph, dB.

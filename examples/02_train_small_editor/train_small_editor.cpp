@@ -1,5 +1,5 @@
 // Trains a small autoencoder and an instruction-following editor on photographs and computed edits, measures them on
-// photographs and phrasings that were kept back, and writes a model folder that the other programs open.
+// held-out photographs and phrasings, and writes a model folder that the other programs open.
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
@@ -102,7 +102,7 @@ std::vector<at::Tensor> held_out_squares(const Settings& settings) {
 
 void write_sheet(const fs::path& path, const at::Tensor& sheet) { ip2p::write_image(path, ip2p::from_tensor(sheet)); }
 
-/// Prints the mean loss now and then and turns a signal into a stop request.
+/// Prints the mean loss at intervals and turns a signal into a stop request.
 struct Report {
   std::stop_source stop;
   std::int64_t every = 50;
@@ -191,7 +191,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
              (settings.work / "model" / "vae").string());
 }
 
-/// Text model, UNet and everything that stays with them while they are trained.
+/// Text model, UNet and everything their training needs.
 ip2p::UNetConfig unet_config(const std::vector<std::int64_t>& channels) {
   ip2p::UNetConfig config;
   config.block_out_channels = channels;
@@ -262,11 +262,11 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
   sampling.seed = settings.seed;
   sampling.scaling_factor = codec.scaling_factor();
   sampling.compute = ip2p::parse_dtype(wanted.compute, at::kCPU);
-  // Computed edits leave nothing to chance, so the picture itself is the easier thing to predict than the noise.
+  // Computed edits are deterministic, so predicting the picture is easier than predicting the noise.
   const ip2p::SamplePrediction prediction;
   // "" belongs to the unedited photograph here (see CachedEdits), so text alone is never dropped.
   const ip2p::ConditioningDropout dropout{.text = 0.0, .both = 0.05, .image = 0.0};
-  // Crops of half the side cost a quarter, so that four times as many edits fit into a batch of equal cost.
+  // Crops of half the side cost a quarter, so four times as many edits fit into a batch of equal cost.
   sampling.batch = 4 * wanted.batch;
   const ip2p::DiffusionLoss coarse_loss(unet, encoder, coarse, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
   sampling.batch = wanted.batch;
@@ -327,7 +327,7 @@ void evaluate_model(const Settings& settings, const EvaluationSettings& wanted) 
   write_sheet(wanted.report / "sheet.png", scores.sheet);
 }
 
-/// One row a photograph: the photograph, then all edits.
+/// One row per photograph: the photograph, then all edits.
 void show_edits(const Settings& settings, const fs::path& out) {
   std::vector<at::Tensor> rows;
   for (const auto& square : held_out_squares(settings)) {
@@ -351,50 +351,55 @@ int main(int argc, char** argv) {
   fs::path pairs_out;
   const auto shared = [&](CLI::App* command) {
     command->add_option("--photographs", settings.photographs, "folder made by scripts/photographs.sh")->required();
-    command->add_option("--work", settings.work, "folder of checkpoints and of the model")->capture_default_str();
+    command->add_option("--work", settings.work, "folder for checkpoints and the model")->capture_default_str();
     command->add_option("--resolution", settings.picture, "side of the pictures in pixels")->capture_default_str();
-    command->add_option("--threads", settings.shards, "threads that share an update")->capture_default_str();
-    command->add_option("--seed", settings.seed)->capture_default_str();
+    command->add_option("--threads", settings.shards, "threads that share each update")->capture_default_str();
+    command->add_option("--seed", settings.seed, "random seed")->capture_default_str();
     return command;
   };
   auto* train_codec = shared(app.add_subcommand("autoencoder", "train the autoencoder"));
-  train_codec->add_option("--steps", autoencoder.steps)->capture_default_str();
+  train_codec->add_option("--steps", autoencoder.steps, "number of updates")->capture_default_str();
   train_codec->add_option("--rate", autoencoder.rate, "peak learning rate")->capture_default_str();
-  train_codec->add_option("--batch", autoencoder.crops, "crops of 64 pixels an update")->capture_default_str();
-  train_codec->add_option("--channels", autoencoder.channels, "finest resolution first")->capture_default_str();
+  train_codec->add_option("--batch", autoencoder.crops, "64-pixel crops per update")->capture_default_str();
+  train_codec->add_option("--channels", autoencoder.channels, "channels of the autoencoder, finest resolution first")
+      ->capture_default_str();
   auto* train_unet = shared(app.add_subcommand("editor", "train the text encoder and the UNet"));
   train_unet->add_option("--tokenizer", editor.tokenizer, "folder with vocab.json and merges.txt")
       ->capture_default_str();
-  train_unet->add_option("--steps", editor.steps)->capture_default_str();
-  train_unet->add_option("--coarse-steps", editor.coarse_steps, "updates on crops of half the side")
+  train_unet->add_option("--steps", editor.steps, "number of updates")->capture_default_str();
+  train_unet->add_option("--coarse-steps", editor.coarse_steps, "how many of them use crops of half the side")
       ->capture_default_str();
-  train_unet->add_option("--batch", editor.batch, "whole pictures an update")->capture_default_str();
+  train_unet->add_option("--batch", editor.batch, "whole pictures per update")->capture_default_str();
   train_unet->add_option("--rate", editor.rate, "peak learning rate")->capture_default_str();
   train_unet->add_option("--crops", editor.crops, "whole-picture crops kept in memory")->capture_default_str();
-  train_unet->add_option("--channels", editor.channels, "of the UNet, finest resolution first")->capture_default_str();
-  train_unet->add_option("--unedited", editor.unedited, "unedited pairs to every 14 edits of a crop")
+  train_unet->add_option("--channels", editor.channels, "channels of the UNet, finest resolution first")
       ->capture_default_str();
-  train_unet->add_option("--dtype", editor.compute, "fp32, bf16 or auto")->capture_default_str();
+  train_unet->add_option("--unedited", editor.unedited, "unedited pairs for every 14 edits of a crop")
+      ->capture_default_str();
+  train_unet->add_option("--dtype", editor.compute, "precision to compute in: fp32, bf16 or auto")
+      ->capture_default_str();
   auto* measure_model = shared(app.add_subcommand("evaluate", "measure a model on held-out photographs and phrasings"));
-  measure_model->add_option("--model", evaluation.model)->required();
-  measure_model->add_option("--report", evaluation.report, "folder for the table and a sheet of pictures");
-  measure_model->add_option("--steps", evaluation.steps)->capture_default_str();
-  measure_model->add_option("--phrasings", evaluation.phrasings)->capture_default_str();
-  measure_model->add_option("--count", evaluation.photographs, "photographs, 0 for all held out")
+  measure_model->add_option("--model", evaluation.model, "model folder to measure")->required();
+  measure_model->add_option("--report", evaluation.report, "folder for the score table and a sheet of pictures");
+  measure_model->add_option("--steps", evaluation.steps, "number of sampling steps")->capture_default_str();
+  measure_model->add_option("--phrasings", evaluation.phrasings, "held-out phrasings per edit")->capture_default_str();
+  measure_model->add_option("--count", evaluation.photographs, "number of photographs, 0 for all held-out ones")
       ->capture_default_str();
-  measure_model->add_option("--image-scale", evaluation.image_scale)->capture_default_str();
-  measure_model->add_option("--text-scale", evaluation.text_scale)->capture_default_str();
-  measure_model->add_option("--sampler", evaluation.sampler)->capture_default_str();
+  measure_model->add_option("--image-scale", evaluation.image_scale, "how closely to follow the photograph")
+      ->capture_default_str();
+  measure_model->add_option("--text-scale", evaluation.text_scale, "how closely to follow the instruction")
+      ->capture_default_str();
+  measure_model->add_option("--sampler", evaluation.sampler, "sampler")->capture_default_str();
   auto* pairs = shared(app.add_subcommand("pairs", "write computed edits as a training set of pairs"));
   pairs->add_option("--out", pairs_out, "folder in the published layout")->required();
   auto* edits = shared(app.add_subcommand("edits", "show the computed edits of the held-out photographs"));
-  edits->add_option("--out", edits_out)->capture_default_str();
+  edits->add_option("--out", edits_out, "picture to write")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
   std::signal(SIGTERM, [](int) { interrupted = 1; });
   std::signal(SIGINT, [](int) { interrupted = 1; });
   try {
-    if (*train_codec || *train_unet) at::set_num_threads(1);  // the shards are the parallelism
+    if (*train_codec || *train_unet) at::set_num_threads(1);  // the shards already run in parallel
     if (*train_codec) train_autoencoder(settings, autoencoder);
     if (*train_unet) train_editor(settings, editor);
     if (*measure_model) evaluate_model(settings, evaluation);

@@ -17,8 +17,8 @@
 
 namespace small_editor {
 
-/// Writes one prompt for each training photograph and family, with the family's first phrasing that is the photograph's
-/// turn, and seeds.json last, so that a set with that file is complete.
+/// Writes one prompt for each training photograph and family, cycling through the family's phrasings. seeds.json is
+/// written last, so a set that has it is complete.
 /// \param side of the square pictures  \return pairs written
 inline std::int64_t write_pairs(const std::vector<std::filesystem::path>& photographs, const std::filesystem::path& out,
                                 std::int64_t side) {

@@ -71,17 +71,17 @@ int main(int argc, char** argv) {
   app.add_option("--prompt", o.prompt, "what to draw")->required();
   example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "the model's, or euler-ancestral");
   example::add_size(app, o.width, o.height, "the model's, or 512");
-  auto* count = app.add_option("--count", o.count, "pictures side by side, of seeds SEED, SEED + 1, ...")
+  auto* count = app.add_option("--count", o.count, "number of pictures, side by side, with seeds SEED, SEED + 1, ...")
                     ->capture_default_str()
                     ->check(CLI::Range(1, 16));
   auto* enlarge = app.add_option("--enlarge", o.enlarge, "second pass: redraw the picture enlarged by this factor")
                       ->check(CLI::Range(1.05, 8.0))
                       ->excludes(count);
-  auto* walk = app.add_option("--walk-to", o.walk_to, "pictures on the way from the noise of SEED to that of this seed")
+  auto* walk = app.add_option("--walk-to", o.walk_to, "draw a walk from the noise of --seed to the noise of this seed")
                    ->check(example::whole_number)
                    ->excludes(count)
                    ->excludes(enlarge);
-  app.add_option("--frames", o.frames, "pictures of the walk")
+  app.add_option("--frames", o.frames, "number of pictures in the walk")
       ->capture_default_str()
       ->check(CLI::Range(2, 64))
       ->needs(walk);

@@ -1,4 +1,4 @@
-// Redraws a photograph after a text (SDEdit): the photograph decides the layout, the prompt the rest.
+// Redraws a photograph to match a prompt (SDEdit): the photograph sets the layout, the prompt the rest.
 //
 //   sdedit --model stable-diffusion --image in.jpg --prompt "a watercolour of a harbour" --strength 0.6 --out out.png
 
@@ -48,7 +48,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     pictures.push_back(
         ip2p::sdedit(pipeline, {&photo, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise).images.front());
   }
-  // One strength gives its picture; several give the photograph and all of them side by side.
+  // One strength gives one picture; several give a row that begins with the photograph.
   const auto result = o.strengths.size() == 1 ? pictures.back() : example::side_by_side(pictures);
   ip2p::write_image(r.out, result, r.quality);
   example::report_memory(*model.options().device);
@@ -59,14 +59,14 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Redraws a photograph after a text with a Stable Diffusion model (SDEdit)."};
+  CLI::App app{"Redraws a photograph to match a prompt with a Stable Diffusion model (SDEdit)."};
   Options o;
   example::add_common(app);
-  app.add_option("--image", o.image, "photograph (PNG, JPEG, WebP)")->required();
-  app.add_option("--prompt", o.prompt, "what the result shows")->required();
+  app.add_option("--image", o.image, "photograph to redraw (PNG, JPEG, WebP)")->required();
+  app.add_option("--prompt", o.prompt, "what the result should show")->required();
   example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "the model's, or ddim");
   app.add_option("--strength", o.strengths,
-                 "0 keeps the photograph, 1 nothing of it; several values give a row of pictures")
+                 "how much to change: 0 keeps the photograph, 1 discards it; several values give a row of pictures")
       ->capture_default_str()
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->check(CLI::Range(0.0, 1.0));

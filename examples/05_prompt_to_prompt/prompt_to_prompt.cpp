@@ -1,4 +1,4 @@
-// Draws a picture and what becomes of it under another prompt (Prompt-to-Prompt), side by side.
+// Draws a picture and its edit by another prompt (Prompt-to-Prompt), side by side.
 //
 //   prompt_to_prompt --model stable-diffusion --prompt "a cat on a wall" --edited "a dog on a wall" --out out.png
 
@@ -39,7 +39,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   for (const auto& prompt : edit.prompts) example::report_prompt(model, "prompt", prompt);
   if (!r.negative_prompt.empty()) example::report_prompt(model, "negative prompt", r.negative_prompt);
   auto pipeline = model.text_to_image();
-  // As published where nothing else is asked for, whatever the model recommends: sampler and timesteps belong together.
+  // As published unless told otherwise, whatever the model recommends: sampler and timesteps belong together.
   const auto published = ip2p::ddim_schedule(model.scheduler());
   pipeline.diffusion.schedule = published;
   // Another schedule has a last level of its own, below which there is nothing to step to.
@@ -50,7 +50,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   const auto square = ip2p::picture_size(settings);
   const ip2p::Size size{.width = o.width.value_or(square.width), .height = o.height.value_or(square.height)};
   settings.size = size;
-  const std::int64_t recorded = o.heat_map.empty() ? 0 : 32 * 32;  // pixels of the largest map; 0 looks at none
+  const std::int64_t recorded = o.heat_map.empty() ? 0 : 32 * 32;  // pixels of the largest map; 0 records none
   const auto maps = ip2p::StoreMaps{.max_tokens = recorded}.start();
   const ip2p::Observed attention(edit.attention, maps);
   auto pictures =
@@ -82,7 +82,7 @@ int main(int argc, char** argv) {
   example::add_common(app);
   example::add_prompt_edit(app, o.edit);
   example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "ddim as published", "linear as published");
-  app.add_option("--heat-map", o.heat_map, "add pictures of where this word looks");
+  app.add_option("--heat-map", o.heat_map, "also show the attention map of this word");
   example::add_size(app, o.width, o.height, "the model's, or 512");
   example::add_model(app, o.model);
   return example::run_program("prompt_to_prompt", app, argc, argv,

@@ -1,5 +1,5 @@
-// Redraws the part of a photograph that a mask shows: with a Stable Diffusion model, an inpainting model, or, by an
-// instruction, with an InstructPix2Pix model. The model's input channels decide.
+// Redraws the masked part of a photograph: with a Stable Diffusion model, an inpainting model or, by an instruction,
+// an InstructPix2Pix model. The model's input channels decide.
 //
 //   inpaint --model stable-diffusion --image in.jpg --mask mask.png --prompt "a sailing boat" --out out.png
 
@@ -36,7 +36,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   example::ProgressBar bar(stderr);
   const auto settings = example::settings_of(r, example::watched(bar, interrupt));
   auto noise = example::noise_of(r);
-  // What the command line says and what is printed is the same for both kinds of pipeline.
+  // Options and output are the same for both kinds of pipeline.
   const auto prepared = [&](auto pipeline) {
     example::configure(pipeline, r, model);
     fmt::print("{}\n", example::describe_run(pipeline, r, model, example::resolution_of(pipeline, r)));
@@ -57,20 +57,20 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Redraws the part of a photograph that a mask shows."};
+  CLI::App app{"Redraws the masked part of a photograph."};
   Options o;
   example::add_common(app);
-  app.add_option("--image", o.image, "photograph (PNG, JPEG, WebP)")->required();
+  app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
   app.add_option("--mask", o.mask, "picture of the same size, bright where to redraw")->required();
   app.add_option("--prompt", o.prompt, "what to draw there; an instruction for InstructPix2Pix models")->required();
   example::add_run(app, o.run, "the model's, or 50; 100 for InstructPix2Pix", "the model's, or 7.5",
                    "the model's, or euler-ancestral");
-  app.add_option("--strength", o.strength, "0 keeps what is there, 1 begins from noise")
+  app.add_option("--strength", o.strength, "how much to change: 0 keeps what is there, 1 starts from noise")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
-  example::add_image_scale(app, o.run.image_scale, "InstructPix2Pix: how much the photograph binds");
+  example::add_image_scale(app, o.run.image_scale, "InstructPix2Pix: how closely to follow the photograph");
   example::add_resolution(app, o.run.resolution);
-  app.add_flag("--keep-codec", o.keep_codec, "take pixels outside the mask from the codec, not from the photograph");
+  app.add_flag("--keep-codec", o.keep_codec, "outside the mask, keep the codec's pixels instead of the photograph's");
   example::add_model(app, o.model);
   return example::run_program("inpaint", app, argc, argv,
                               [&](const example::Interrupt& interrupt) { return run(o, interrupt); });

@@ -1,6 +1,6 @@
-// Packs a training set of image pairs, in the layout in which InstructPix2Pix's is published, into tar files with an
-// index: fewer and larger files, read in any order. WebDataset reads them too. Or copies it into an image folder, which
-// Hugging Face's datasets loads.
+// Packs a training set of image pairs, in the layout of the published InstructPix2Pix data, into tar files with an
+// index: fewer, larger files that can be read in any order. WebDataset reads them too. Or copies the set into an image
+// folder, which Hugging Face's datasets loads.
 //
 //   convert_pairs --folder clip-filtered-dataset --out shards
 //   convert_pairs --folder clip-filtered-dataset --out images --to imagefolder
@@ -47,7 +47,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   };
   try {
     if (o.to == "imagefolder") {
-      // A split by name is what datasets calls it; all of the set is its "train".
+      // datasets uses the same split names; the whole set becomes its "train".
       const auto out = o.split == "all" ? o.out : o.out / o.split;
       const auto report = ip2p::write_image_folder(folder, out,
                                                    {.decode = !o.trust,
@@ -71,7 +71,8 @@ int run(Options o, const example::Interrupt& interrupt) {
                o.out.string());
     return 0;
   } catch (const ip2p::Cancelled& cancelled) {
-    fmt::print(stderr, "\nconvert_pairs: {}; what is finished is kept, the same command goes on\n", cancelled.what());
+    fmt::print(stderr, "\nconvert_pairs: {}; finished files are kept; run the same command again to continue\n",
+               cancelled.what());
     return 130;
   }
 }
@@ -83,26 +84,27 @@ int main(int argc, char** argv) {
   Options o;
   example::add_common(app);
   app.footer(
-      "Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C; then the same command goes on.");
-  app.add_option("--folder", o.folder, "seeds.json and a folder for each prompt")->required();
-  app.add_option("--out", o.out, "folder to write; made where it is missing")->required();
-  app.add_option("--to", o.to, "shards, or imagefolder: what Hugging Face's datasets loads by that name")
+      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
+      "continue.");
+  app.add_option("--folder", o.folder, "pairs to read: seeds.json and a folder for each prompt")->required();
+  app.add_option("--out", o.out, "folder to write; created if missing")->required();
+  app.add_option("--to", o.to, "output: tar shards, or an imagefolder for Hugging Face's datasets")
       ->capture_default_str()
       ->check(CLI::IsMember({"shards", "imagefolder"}));
-  app.add_option("--split", o.split, "prompts to take: 90, 5 and 5 % in the published order")
+  app.add_option("--split", o.split, "prompts to convert; the splits are 90, 5 and 5 % of the published order")
       ->capture_default_str()
       ->check(CLI::IsMember({"train", "validation", "test", "all"}));
   app.add_flag("--scan", o.read.scan, "list the folder instead of reading seeds.json");
-  app.add_option("--shard-size", o.max_mebibytes, "most MiB a shard")
+  app.add_option("--shard-size", o.max_mebibytes, "maximum MiB per shard")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 1048576.0));
-  app.add_option("--shard-count", o.write.max_count, "most pairs a shard")
+  app.add_option("--shard-count", o.write.max_count, "maximum pairs per shard")
       ->capture_default_str()
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
-  app.add_option("--largest-damage", o.write.largest_damage, "damaged pairs that may be skipped")
+  app.add_option("--largest-damage", o.write.largest_damage, "number of damaged pairs to tolerate")
       ->capture_default_str()
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1'000'000'000}));
-  app.add_flag("--trust", o.trust, "do not decode the pictures to see that they are whole");
+  app.add_flag("--trust", o.trust, "do not decode the pictures to check them");
   return example::run_program("convert_pairs", app, argc, argv,
                               [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The command line of train_editor. Its defaults are the published run's.
+/// The command line of train_editor. The defaults are those of the published run.
 
 #include <cstdint>
 #include <filesystem>
@@ -16,7 +16,7 @@
 
 namespace train_editor {
 
-/// Everything that a run depends on; a --config file holds the same names.
+/// Everything a run depends on; a --config file uses the same names.
 struct Options {
   // What is trained on what.
   std::filesystem::path model, data, out;
@@ -50,97 +50,119 @@ inline void add_options(CLI::App& app, Options& o) {
   const auto number = [](double least, double most) { return CLI::Range(least, most); };
   const auto count = [](std::int64_t least) { return CLI::Range(least, std::int64_t{1'000'000'000}); };
   const auto group = [&app](const char* name) { return app.add_option_group(name); };
-  app.set_config("--config", "", "file with these options (TOML), like the config.toml that a run leaves in --out");
+  app.set_config("--config", "", "TOML file with these options, such as the config.toml that a run writes to --out");
 
   auto* what = group("What is trained");
-  what->add_option("--model", o.model,
-                   "where to start: Stable Diffusion (4 input channels, widened to 8) or an editor (8); a folder or a "
-                   ".safetensors file")
+  what->add_option(
+          "--model", o.model,
+          "model to start from: Stable Diffusion (4 input channels, widened to 8) or an editor (8); a folder or a "
+          ".safetensors file")
       ->required();
-  what->add_option("--data", o.data, "pairs: the published layout (seeds.json) or shards (shards.json)")->required();
-  what->add_option("--out", o.out, "folder of checkpoints, loss curve, samples and of the trained model")->required();
+  what->add_option("--data", o.data, "training pairs: the published layout (seeds.json) or shards (shards.json)")
+      ->required();
+  what->add_option("--out", o.out, "folder for checkpoints, loss curve, samples and the trained model")->required();
   what->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
-  what->add_flag("--dry-run", o.dry_run, "say what would be done and what memory it takes, and end");
+  what->add_flag("--dry-run", o.dry_run, "print the plan and its memory use, then exit");
   example::add_device(*what, o.device);
   example::add_dtype(*what, o.dtype);
   example::add_threads(*what, o.threads);
-  what->add_option("--workers", o.workers, "threads that prepare batches ahead")
+  what->add_option("--workers", o.workers, "threads that prepare batches in advance")
       ->capture_default_str()
       ->check(CLI::Range(0, 256));
 
   auto* pictures = group("Pictures");
-  pictures->add_option("--crop", o.augmentation.crop, "side of the squares")->capture_default_str()->check(count(8));
-  pictures->add_option("--resize-smallest", o.augmentation.smallest, "least length of the shorter side")
+  pictures->add_option("--crop", o.augmentation.crop, "side of the square crops in pixels")
       ->capture_default_str()
       ->check(count(8));
-  pictures->add_option("--resize-largest", o.augmentation.largest, "greatest length of the shorter side")
+  pictures
+      ->add_option("--resize-smallest", o.augmentation.smallest, "minimum length of the shorter side after resizing")
+      ->capture_default_str()
+      ->check(count(8));
+  pictures->add_option("--resize-largest", o.augmentation.largest, "maximum length of the shorter side after resizing")
       ->capture_default_str()
       ->check(count(8));
   pictures
       ->add_option("--resize-shape", o.augmentation.shape,
-                   "kept: proportions stay; square: both sides get the length, as in the released program")
+                   "kept: keep the aspect ratio; square: resize both sides alike, as the released program does")
       ->transform(CLI::CheckedTransformer(
           std::map<std::string, ip2p::PairShape>{{"kept", ip2p::PairShape::kept}, {"square", ip2p::PairShape::square}}))
       ->default_str("kept");
-  pictures->add_option("--mirror", o.augmentation.mirror, "share of mirrored pairs")
+  pictures->add_option("--mirror", o.augmentation.mirror, "share of pairs to mirror")
       ->capture_default_str()
       ->check(number(0, 1));
   pictures->add_option("--cache", o.cache,
-                       "keep latents and texts in this folder: each pair is encoded once, as its centre crop");
+                       "cache latents and texts in this folder: each pair is encoded once, from its centre crop");
 
   auto* step = group("The step");
-  step->add_option("--steps", o.steps, "updates")->capture_default_str()->check(count(1));
-  step->add_option("--batch", o.batch, "samples an update, of all processes")->capture_default_str()->check(count(1));
-  step->add_option("--micro-batch", o.micro_batch, "most samples that a process computes at once")
+  step->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count(1));
+  step->add_option("--batch", o.batch, "samples per update, over all processes")
       ->capture_default_str()
       ->check(count(1));
-  step->add_option("--optimiser", o.optimiser)->capture_default_str()->check(CLI::IsMember({"adamw", "adafactor"}));
+  step->add_option("--micro-batch", o.micro_batch, "maximum samples that a process computes at once")
+      ->capture_default_str()
+      ->check(count(1));
+  step->add_option("--optimiser", o.optimiser, "optimiser")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"adamw", "adafactor"}));
   step->add_option("--rate", o.rate, "learning rate")->capture_default_str()->check(number(1e-12, 10));
-  step->add_option("--schedule", o.schedule, "of the learning rate")
+  step->add_option("--schedule", o.schedule, "learning-rate schedule")
       ->capture_default_str()
       ->check(example::one_of(ip2p::AnyLearningRate::names()));
-  step->add_option("--warmup", o.warmup, "updates of a linear rise")->capture_default_str()->check(count(0));
-  step->add_option("--weight-decay", o.weight_decay)->capture_default_str()->check(number(0, 1));
-  step->add_option("--clip", o.clip, "largest gradient norm, 0 for none")->capture_default_str()->check(number(0, 1e9));
+  step->add_option("--warmup", o.warmup, "updates over which the learning rate rises linearly")
+      ->capture_default_str()
+      ->check(count(0));
+  step->add_option("--weight-decay", o.weight_decay, "weight decay")->capture_default_str()->check(number(0, 1));
+  step->add_option("--clip", o.clip, "maximum gradient norm, 0 for no clipping")
+      ->capture_default_str()
+      ->check(number(0, 1e9));
   step->add_option("--ema", o.ema, "decay of the averaged weights")
       ->capture_default_str()
       ->check(number(0, 0.999999999));
-  step->add_option("--loss-weight", o.weight, "how much timesteps count")
+  step->add_option("--loss-weight", o.weight, "how to weight timesteps")
       ->capture_default_str()
       ->check(CLI::IsMember({"uniform", "min-snr"}));
-  step->add_option("--min-snr-gamma", o.min_snr_gamma)->capture_default_str()->check(number(1e-6, 1e6));
-  step->add_option("--prediction", o.prediction, "what the network predicts; scheduler: what the model's says")
+  step->add_option("--min-snr-gamma", o.min_snr_gamma, "gamma of --loss-weight min-snr")
+      ->capture_default_str()
+      ->check(number(1e-6, 1e6));
+  step->add_option("--prediction", o.prediction, "what the network predicts; scheduler: as the model's scheduler says")
       ->capture_default_str()
       ->check(CLI::IsMember({"scheduler", "epsilon", "v_prediction", "sample"}));
-  step->add_option("--drop-text", o.dropout.text, "share of samples without text")
+  step->add_option("--drop-text", o.dropout.text, "share of samples that drop the text")
       ->capture_default_str()
       ->check(number(0, 1));
-  step->add_option("--drop-both", o.dropout.both, "share without text and picture")
+  step->add_option("--drop-both", o.dropout.both, "share of samples that drop both text and picture")
       ->capture_default_str()
       ->check(number(0, 1));
-  step->add_option("--drop-image", o.dropout.image, "share without picture")
+  step->add_option("--drop-image", o.dropout.image, "share of samples that drop the picture")
       ->capture_default_str()
       ->check(number(0, 1));
-  step->add_option("--seed", o.seed)->capture_default_str()->check(example::whole_number);
-  step->add_flag("--gradient-checkpointing", o.checkpoint_gradients,
-                 "compute each block twice instead of keeping what it needs");
-  step->add_flag("--shard-state", o.shard_state, "each process keeps its share of optimiser state and averages");
-  step->add_option("--lora-rank", o.lora_rank, "train a LoRA of this rank in place of the network, 0 for none")
+  step->add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
+  step->add_flag("--gradient-checkpointing", o.checkpoint_gradients, "recompute activations instead of storing them");
+  step->add_flag("--shard-state", o.shard_state, "split optimiser state and averages across processes");
+  step->add_option("--lora-rank", o.lora_rank, "train a LoRA of this rank instead of the whole network, 0 for none")
       ->capture_default_str()
       ->check(count(0));
-  step->add_option("--lora-alpha", o.lora_alpha)->capture_default_str()->check(number(1e-6, 1e6));
+  step->add_option("--lora-alpha", o.lora_alpha, "alpha of the LoRA")->capture_default_str()->check(number(1e-6, 1e6));
 
   auto* kept = group("What is kept and shown");
-  kept->add_option("--checkpoint-every", o.checkpoint_every, "updates")->capture_default_str()->check(count(1));
-  kept->add_option("--keep", o.keep, "checkpoints")->capture_default_str()->check(count(1));
-  kept->add_option("--log-every", o.log_every, "updates")->capture_default_str()->check(count(1));
-  kept->add_option("--sample-every", o.sample_every, "updates between sheets of sample edits, 0 for none")
+  kept->add_option("--checkpoint-every", o.checkpoint_every, "updates between checkpoints")
+      ->capture_default_str()
+      ->check(count(1));
+  kept->add_option("--keep", o.keep, "number of checkpoints to keep")->capture_default_str()->check(count(1));
+  kept->add_option("--log-every", o.log_every, "updates between log lines")->capture_default_str()->check(count(1));
+  kept->add_option("--sample-every", o.sample_every, "updates between sample sheets, 0 for none")
       ->capture_default_str()
       ->check(count(0));
-  kept->add_option("--samples", o.samples, "pairs of the sheet")->capture_default_str()->check(count(1));
-  kept->add_option("--sample-steps", o.sample_steps)->capture_default_str()->check(count(1));
-  kept->add_option("--image-scale", o.image_scale, "of the samples")->capture_default_str()->check(number(0, 100));
-  kept->add_option("--text-scale", o.text_scale, "of the samples")->capture_default_str()->check(number(0, 100));
+  kept->add_option("--samples", o.samples, "number of pairs on a sample sheet")->capture_default_str()->check(count(1));
+  kept->add_option("--sample-steps", o.sample_steps, "sampling steps of the samples")
+      ->capture_default_str()
+      ->check(count(1));
+  kept->add_option("--image-scale", o.image_scale, "image scale of the samples")
+      ->capture_default_str()
+      ->check(number(0, 100));
+  kept->add_option("--text-scale", o.text_scale, "text scale of the samples")
+      ->capture_default_str()
+      ->check(number(0, 100));
 }
 
 }  // namespace train_editor

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What pairs are trained on: pictures encoded each time or once.
+/// The training data: pairs encoded at every use, or once.
 
 #include <cstdint>
 #include <memory>

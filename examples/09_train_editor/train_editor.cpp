@@ -1,5 +1,5 @@
 // Trains an instruction-following editor on pairs of pictures: from Stable Diffusion or from an editor, whole or as a
-// LoRA, by one process or by several that torchrun or Slurm started. The defaults are the published run's.
+// LoRA, in one process or in several started by torchrun or Slurm. The defaults are those of the published run.
 //
 //   train_editor --model stable-diffusion-v1-5 --data clip-filtered-dataset --out training --dtype bf16
 //   torchrun --nproc-per-node 8 --no-python train_editor --config paper.toml
@@ -48,7 +48,7 @@ namespace train_editor {
 namespace fs = std::filesystem;
 using TextEncoder = ip2p::CachedTextEncoder<ip2p::ClipTextEncoder>;
 
-/// The model to train, fp32, with 8 input channels whatever it had.
+/// The model to train, fp32, widened to 8 input channels if necessary.
 ip2p::UNet load_unet(const ip2p::ModelFiles& files) {
   auto config = ip2p::UNetConfig::from_json(files.config("unet"), files.path().string() + " (unet)");
   auto weights = files.weights("unet");
@@ -71,7 +71,7 @@ std::function<double(double, const ip2p::Preconditioning&)> loss_weight(const Op
   return ip2p::UniformWeight{};
 }
 
-/// A run and all that it is made of; what one process of several does.
+/// A run and everything it needs, as seen by one of its processes.
 class Training {
  public:
   /// \param config the command line as a --config file
@@ -218,7 +218,7 @@ class Training {
     return 0;
   }
 
-  /// A line now and then.
+  /// Prints a progress line at intervals.
   class Report {
    public:
     Report(const Training& training, std::int64_t first) : training_(&training), first_(first) {}
@@ -245,7 +245,7 @@ class Training {
     std::int64_t count_ = 0;
   };
 
-  /// Rows of before, after and ours, always of the same pairs and noise.
+  /// Rows of before, after and our result, always for the same pairs and noise.
   void write_samples(std::int64_t step) {
     if (!speaks()) return;
     const at::NoGradGuard no_grad;
@@ -276,7 +276,7 @@ class Training {
     ip2p::write_image(o_.out / "samples" / fmt::format("step_{:06}.png", step), example::stacked(rows));
   }
 
-  /// The validation split, or the training pictures where it is empty.
+  /// The validation split, or the training pictures if it is empty.
   const ip2p::AnyPicturePairs& validation() {
     if (!validation_) {
       auto split = open_pairs(ip2p::PairSplit::validation);
@@ -300,8 +300,8 @@ class Training {
 
   void finish(const std::vector<ip2p::LossPoint>& points, std::int64_t step, bool complete) const {
     ip2p::plot_loss(o_.out / "loss.png", points);
-    for (const auto& pair : pictures_.damage()) fmt::print("passed over {}: {}\n", pair.path, pair.reason);
-    fmt::print("{} at step {}: {}\n", complete ? "complete" : "stopped; the same command goes on", step,
+    for (const auto& pair : pictures_.damage()) fmt::print("skipped {}: {}\n", pair.path, pair.reason);
+    fmt::print("{} at step {}: {}\n", complete ? "complete" : "stopped; run the same command again to continue", step,
                (o_.out / (lora_ ? "lora.safetensors" : "model")).string());
   }
 
@@ -330,9 +330,10 @@ int main(int argc, char** argv) {
   train_editor::Options o;
   example::add_common(app);
   app.footer(
-      "Defaults are those of the published run (10,000 updates of 1024 pairs at 256 pixels). torchrun or srun start "
-      "several processes. Status: 0 done, or stopped by a signal with everything saved; 1 an error to act on; 2 wrong "
-      "usage. The same command goes on where a run ended.");
+      "Defaults are those of the published run (10,000 updates of 1024 pairs at 256 pixels). Use torchrun or srun for "
+      "several processes. Run the same command again to continue an interrupted run. Exit status: 0 success, or "
+      "stopped "
+      "by a signal with everything saved; 1 error; 2 wrong usage.");
   train_editor::add_options(app, o);
   return example::run_program("train_editor", app, argc, argv, [&](const example::Interrupt& interrupt) {
     if (o.threads > 0) at::set_num_threads(o.threads);

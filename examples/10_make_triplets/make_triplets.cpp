@@ -86,7 +86,7 @@ ip2p::Gpt2 model_to_train(TrainOptions& o, const ip2p::Gpt2Tokenizer& tokenizer)
   return model;
 }
 
-/// Adds the side paths' products to the weights that they stand beside.
+/// Folds the LoRA into the weights.
 void fold_lora(const ip2p::Gpt2& model, const ip2p::AppliedLora& lora, double strength) {
   const at::NoGradGuard no_grad;
   const auto tensors = lora.tensors();
@@ -136,8 +136,8 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   const auto size = static_cast<std::int64_t>(split.training.size());
   const auto steps =
       std::max<std::int64_t>(1, static_cast<std::int64_t>(o.epochs * static_cast<double>(size)) / o.batch);
-  fmt::print("{} triplets, {} held out, {} longer than {} tokens left out; {} trained numbers; {} updates of {}\n",
-             size, split.held_out.size(), left_out, limit, parameters.elements(), steps, o.batch);
+  fmt::print("{} triplets, {} held out, {} longer than {} tokens left out; {} trained values; {} updates of {}\n", size,
+             split.held_out.size(), left_out, limit, parameters.elements(), steps, o.batch);
 
   const make_triplets::Renaming rename(split.training, o.rename);
   const ip2p::CompletionLoss loss(model, tokenizer,
@@ -158,7 +158,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   ip2p::Trainer run(parameters, loss, ip2p::WarmupCosine{o.rate, std::min<std::int64_t>(100, steps / 10), steps, 0.1},
                     training);
   std::vector<std::string> skipped;
-  if (run.resume(&skipped)) fmt::print("goes on from update {}\n", run.step());
+  if (run.resume(&skipped)) fmt::print("resumed at update {}\n", run.step());
   for (const auto& line : skipped) fmt::print(stderr, "warning: {}\n", line);
   fmt::print("loss on the held-out triplets: {:.4f}\n", measure());
   std::fflush(stdout);
@@ -175,7 +175,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
       },
       interrupt.token());
   if (!complete) {
-    fmt::print(stderr, "\nmake_triplets: stopped at update {}; the same command goes on\n", run.step());
+    fmt::print(stderr, "\nmake_triplets: stopped at update {}; run the same command again to continue\n", run.step());
     return 130;
   }
   if (lora) fold_lora(model, *lora, alpha / static_cast<double>(o.lora));
@@ -219,12 +219,13 @@ int generate(GenerateOptions o, const example::Interrupt& interrupt) {
     fmt::print("{}{}\n", model.report(), o.out.string());
     return 0;
   } catch (const ip2p::Cancelled& cancelled) {
-    fmt::print(stderr, "\nmake_triplets: {}; whole batches are kept, the same command goes on\n", cancelled.what());
+    fmt::print(stderr, "\nmake_triplets: {}; complete batches are kept; run the same command again to continue\n",
+               cancelled.what());
     return 130;
   }
 }
 
-/// What single samples are like: no second tries, no choice.
+/// Measures single samples: no retries, no selection.
 int measure(MeasureOptions o, const example::Interrupt& interrupt) {
   const Split split(o.data);
   const auto model = o.language.open();
@@ -291,60 +292,66 @@ int main(int argc, char** argv) {
   CLI::App app{"Teaches a language model how instructions change captions, and makes triplets with it."};
   example::add_common(app);
   app.footer(
-      "Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C; then the same command goes on.");
+      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
+      "continue.");
   app.require_subcommand(1);
 
   TrainOptions t;
   auto* training =
-      app.add_subcommand("train", "fine-tune a GPT-2, or train one from nothing; every tenth triplet is held out");
-  training->add_option("--data", t.data, "triplets as JSON lines")->required();
-  training->add_option("--out", t.out, "folder of the model; made where it is missing")->required();
+      app.add_subcommand("train", "fine-tune a GPT-2, or train one from scratch; every tenth triplet is held out");
+  training->add_option("--data", t.data, "triplets to train on, as JSON lines")->required();
+  training->add_option("--out", t.out, "folder for the model; created if missing")->required();
   auto* from = training->add_option("--model", t.model, "folder of the GPT-2 model to start from");
   auto* nothing =
-      training->add_option("--tokenizer", t.tokenizer, "start from nothing, with the tokenizer of this folder");
+      training->add_option("--tokenizer", t.tokenizer, "train from scratch, with the tokenizer in this folder");
   from->excludes(nothing);
   const auto count = CLI::Range(std::int64_t{1}, std::int64_t{1'000'000});
-  for (const auto& [name, number, help] : {std::tuple{"--layers", &t.fresh.n_layer, "of a new model"},
-                                           std::tuple{"--width", &t.fresh.n_embd, "of a new model"},
-                                           std::tuple{"--heads", &t.fresh.n_head, "of a new model"},
-                                           std::tuple{"--context", &t.fresh.n_positions, "tokens, of a new model"}}) {
+  for (const auto& [name, number, help] :
+       {std::tuple{"--layers", &t.fresh.n_layer, "layers of a new model"},
+        std::tuple{"--width", &t.fresh.n_embd, "width of a new model"},
+        std::tuple{"--heads", &t.fresh.n_head, "attention heads of a new model"},
+        std::tuple{"--context", &t.fresh.n_positions, "context of a new model in tokens"}}) {
     training->add_option(name, *number, help)->capture_default_str()->check(count)->needs(nothing);
   }
   training->add_option("--lora", t.lora, "train a LoRA of this rank instead of all weights; it is folded in at the end")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1024}))
       ->needs(from);
-  training->add_option("--epochs", t.epochs)->capture_default_str()->check(CLI::Range(1e-3, 1e6));
-  training->add_option("--batch", t.batch, "triplets an update")->capture_default_str()->check(count);
-  training->add_option("--longest", t.longest, "leave out triplets of more tokens (default: the model's context)")
+  training->add_option("--epochs", t.epochs, "passes over the data")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-3, 1e6));
+  training->add_option("--batch", t.batch, "triplets per update")->capture_default_str()->check(count);
+  training
+      ->add_option("--longest", t.longest, "skip triplets with more tokens than this (default: the model's context)")
       ->check(count);
   training->add_option("--rate", t.rate, "peak learning rate")->capture_default_str()->check(CLI::Range(1e-9, 1.0));
-  training->add_option("--rename", t.rename, "share of a caption's words that become others, for models from nothing")
+  training->add_option("--rename", t.rename, "share of a caption's words to rename, for models trained from scratch")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
-  training->add_option("--seed", t.seed)->capture_default_str()->check(example::whole_number);
+  training->add_option("--seed", t.seed, "random seed")->capture_default_str()->check(example::whole_number);
   example::add_threads(*training, t.threads);
   training->callback([from, nothing] {
     if (from->count() + nothing->count() == 0) throw CLI::RequiredError("--model or --tokenizer");
   });
 
   GenerateOptions g;
-  auto* generating = app.add_subcommand("generate", "make triplets of captions");
-  generating->add_option("--captions", g.captions, "one a line, plain or as JSON with caption and url")->required();
+  auto* generating = app.add_subcommand("generate", "make triplets from captions");
+  generating->add_option("--captions", g.captions, "captions, one per line, plain or as JSON with caption and url")
+      ->required();
   generating->add_option("--out", g.out, "JSON lines to write; a journal is kept beside it")->required();
   make_triplets::add_language(*generating, g.language);
-  generating->add_option("--tries", g.generator.tries, "samples before a caption is given up")
+  generating->add_option("--tries", g.generator.tries, "samples to try before giving up on a caption")
       ->capture_default_str()
       ->check(count);
-  generating->add_option("--batch", g.generator.batch, "captions asked about at once")
+  generating->add_option("--batch", g.generator.batch, "captions to ask about at once")
       ->capture_default_str()
       ->check(count);
-  generating->add_option("--blocked-words", g.blocked, "file of words, one a line, that no triplet may hold");
+  generating->add_option("--blocked-words", g.blocked, "file of words, one per line, that no triplet may contain");
 
   MeasureOptions m;
-  auto* measuring = app.add_subcommand("measure", "report what samples of the held-out captions are like");
+  auto* measuring = app.add_subcommand("measure", "report the quality of samples for the held-out captions");
   measuring->add_option("--data", m.data, "the triplets that `train` was given")->required();
   make_triplets::add_language(*measuring, m.language);
-  measuring->add_option("--samples", m.samples, "a caption")->capture_default_str()->check(count);
+  measuring->add_option("--samples", m.samples, "samples per caption")->capture_default_str()->check(count);
 
   return example::run_program("make_triplets", app, argc, argv, [&](const example::Interrupt& interrupt) {
     if (*training) return train(t, interrupt);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// More triplets from few: words of a caption become other words, in all three texts alike.
+/// Data augmentation: renames words of a caption consistently in all three texts.
 
 #include <algorithm>
 #include <cstdint>
@@ -21,8 +21,8 @@ inline bool is_ascii_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A'
 inline char lower_ascii(char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); }
 inline char upper_ascii(char c) { return static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c); }
 
-/// A model that starts from nothing must learn to copy a caption, and 700 captions are learnt by heart before that.
-/// With words that change places in every epoch there is nothing to learn by heart but the copying.
+/// A model that starts from nothing must learn to copy a caption, and it memorises 700 captions before that.
+/// Words that change in every epoch leave nothing to memorise but the copying.
 class Renaming {
  public:
   /// \param share of a caption's words that are renamed, in [0, 1]

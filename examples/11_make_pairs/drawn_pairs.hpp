@@ -66,7 +66,7 @@ class PairDrawer {
         generate_(pipeline, {.steps = o.steps, .size = ip2p::Size{o.side, o.side}, .hooks = {.stop = std::move(stop)}},
                   {o.noise}) {}
 
-  /// \throws Error when not one sample of this process has given pictures yet: the models are at fault, then, and not
+  /// \throws Error when no sample of this process has given pictures yet: then the models are at fault, not
   ///   the samples; Cancelled
   DrawnPairs operator()(std::int64_t prompt, const ip2p::Triplet& triplet) {
     DrawnPairs result;
@@ -101,7 +101,7 @@ class PairDrawer {
   [[nodiscard]] std::int64_t drawn() const { return drawn_; }
 
  private:
-  /// Captions that are one for the models have no direction: every pair of theirs would be drawn and rejected.
+  /// Captions that the models read alike have no direction: all their pairs would be drawn and rejected.
   [[nodiscard]] bool nothing_to_find(const ip2p::Triplet& triplet) const {
     return !o_.no_filter && o_.direction > 0 &&
            model_.tokens(triplet.caption).ids() == model_.tokens(triplet.edited).ids();
@@ -135,7 +135,7 @@ class PairDrawer {
       pairs.emplace_back();
       return pairs;
     }
-    // One sample must not cost its neighbours their pictures.
+    // One bad sample must not lose its neighbours' pictures.
     for (std::size_t i = 0; i < samples.size(); ++i) {
       pairs.push_back(std::move(draw(triplet, samples.subspan(i, 1)).front()));
     }

@@ -1,5 +1,6 @@
-// Draws pairs of pictures for pairs of captions and keeps those that CLIP finds good: the middle of InstructPix2Pix's
-// data engine. Any number of processes, on any number of machines, share one folder and nothing else.
+// Draws pairs of pictures for pairs of captions and keeps those that CLIP rates well: the middle part of
+// InstructPix2Pix's data engine. Any number of processes, on any number of machines, work together through one shared
+// folder.
 //
 //   make_pairs --triplets triplets.jsonl --model stable-diffusion-v1-5 --clip clip-vit-large-patch14 --out dataset
 
@@ -102,7 +103,7 @@ int run(Options o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Draws pairs of pictures for pairs of captions and keeps those that CLIP finds good."};
+  CLI::App app{"Draws pairs of pictures for pairs of captions and keeps those that CLIP rates well."};
   Options o;
   example::add_common(app);
   make_pairs::add_options(app, o);

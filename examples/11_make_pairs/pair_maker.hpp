@@ -71,7 +71,7 @@ class PairMaker {
       }
       if (all && all_sound()) return complete();
       if (all || worked) continue;
-      // What is left is in other hands; should they fail, it becomes free.
+      // Other processes hold what is left; if they fail, it becomes free.
       const auto until = example::Clock::now() + std::chrono::duration<double>(std::min(o_.lease / 4, 2.0));
       while (example::Clock::now() < until) {
         if (stop_.stop_requested()) return stopped();
@@ -130,7 +130,7 @@ class PairMaker {
     const double elapsed = example::seconds_since(begin_);
     const double all_seconds = elapsed * static_cast<double>(triplets_.size() - std::min(done, triplets_.size())) /
                                static_cast<double>(std::max<std::size_t>(1, done - std::min(begun_, done)));
-    say(fmt::format("{}: {}; {} of {} prompts done, {:.3g} pairs/s here, {} left at the pace of all", name,
+    say(fmt::format("{}: {}; {} of {} prompts done, {:.3g} pairs/s here, {} left at the overall rate", name,
                     counts_text(counts), done, triplets_.size(), static_cast<double>(draw_.drawn()) / elapsed,
                     example::clock_text(all_seconds)));
   }
@@ -142,11 +142,11 @@ class PairMaker {
 
   int stopped() {
     ledger_.release();
-    fmt::print(stderr, "make_pairs: stopped; finished prompts are kept, the same command goes on\n");
+    fmt::print(stderr, "make_pairs: stopped; finished prompts are kept; run the same command again to continue\n");
     return 130;
   }
 
-  /// Reads all records; prompts whose record or folder is missing or damaged are to be done again.
+  /// Reads all records; prompts whose record or folder is missing or damaged are redone.
   bool all_sound() {
     totals_.clear();
     seeds_.clear();
@@ -162,7 +162,7 @@ class PairMaker {
         if (!seeds_[name].empty() && !set_.has(name)) problem = "its folder is missing";
       }
       if (problem != nullptr) {
-        fmt::print(stderr, "warning: prompt {}: {}; it is done again\n", name, problem);
+        fmt::print(stderr, "warning: prompt {}: {}; redoing it\n", name, problem);
         ledger_.reopen(name);
         sound = false;
         continue;
@@ -196,7 +196,7 @@ class PairMaker {
   ip2p::PairSetWriter set_;
   PairDrawer draw_;
   example::Clock::time_point begin_ = example::Clock::now();
-  std::size_t begun_ = 0;  ///< Prompts that were done before.
+  std::size_t begun_ = 0;  ///< Prompts already done at the start.
   std::map<std::string, std::vector<std::string>> seeds_;
   std::map<std::int64_t, ip2p::FilterCounts> totals_;
 };

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Pages that show what became of the pairs of a prompt, for people.
+/// Pages that show which pairs of a prompt were kept, and why.
 
 #include <algorithm>
 #include <cstddef>

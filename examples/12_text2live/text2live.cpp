@@ -1,4 +1,4 @@
-// Edits a photograph by a layer of colours with an opacity, trained on that photograph alone (Text2LIVE).
+// Edits a photograph with a colour layer and its opacity, trained on that photograph alone (Text2LIVE).
 //
 //   text2live --clip clip-vit-base-patch32 --image horse.jpg --source "a horse" --prompt "a golden horse"
 //     --region horse --out golden.png --run golden-run --every 100
@@ -89,7 +89,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   }
   if (!finished) {
     fmt::print(stderr, "text2live: stopped after step {} of {}{}\n", edit.step(), o.edit.steps,
-               o.edit.folder.empty() ? "; nothing was written" : "; the same command with --resume goes on");
+               o.edit.folder.empty() ? "; nothing was written" : "; run the same command with --resume to continue");
     return 130;
   }
   const auto layer = edit.layer();
@@ -111,45 +111,46 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Edits a photograph by a layer that is trained on it, guided by CLIP (Text2LIVE)."};
+  CLI::App app{"Edits a photograph with a layer trained on it, guided by CLIP (Text2LIVE)."};
   Options o;
   example::add_common(app);
-  app.footer("Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C.");
-  app.add_option("--image", o.image, "photograph (PNG, JPEG, WebP)")->required();
-  app.add_option("--clip", o.clip, "CLIP: a transformers folder or an OpenCLIP checkpoint")->required();
-  app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, where the CLIP has none");
-  app.add_option("--prompt", o.texts.edited, "what the edited picture shows")->required();
+  app.footer("Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
+  app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
+  app.add_option("--clip", o.clip, "CLIP model: a transformers folder or an OpenCLIP checkpoint")->required();
+  app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, if the CLIP model has none");
+  app.add_option("--prompt", o.texts.edited, "what the edited picture should show")->required();
   app.add_option("--source", o.texts.source, "what the photograph shows")->required();
-  app.add_option("--layer", o.texts.layer, "what the layer alone shows (default: the prompt)");
-  app.add_option("--region", o.texts.region, "where the edit belongs, as a word for what is there");
+  app.add_option("--layer", o.texts.layer, "what the layer alone should show (default: the prompt)");
+  app.add_option("--region", o.texts.region, "what to edit, as a word for that part of the photograph");
   app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(example::picture_name);
-  app.add_option("--compare", o.compare, "photograph, result, layer and opacity side by side")
+  app.add_option("--compare", o.compare, "also write photograph, result, layer and opacity side by side")
       ->check(example::picture_name);
-  app.add_option("--steps", o.edit.steps, "updates of the layer")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1'000'000));
-  app.add_option("--seed", o.edit.seed)->capture_default_str()->check(example::whole_number);
+  app.add_option("--steps", o.edit.steps, "number of updates")->capture_default_str()->check(CLI::Range(1, 1'000'000));
+  app.add_option("--seed", o.edit.seed, "random seed")->capture_default_str()->check(example::whole_number);
   app.add_option("--size", o.size, "shorter side in pixels")->capture_default_str()->check(CLI::Range(16, 4096));
-  auto* folder = app.add_option("--run", o.edit.folder, "folder for checkpoints and loss curve");
-  app.add_flag("--resume", o.resume, "go on from the checkpoint in --run, if there is one")->needs(folder);
-  app.add_option("--checkpoint-every", o.edit.checkpoint_every, "updates")
+  auto* folder = app.add_option("--run", o.edit.folder, "folder for checkpoints and the loss curve");
+  app.add_flag("--resume", o.resume, "continue from the checkpoint in --run, if any")->needs(folder);
+  app.add_option("--checkpoint-every", o.edit.checkpoint_every, "updates between checkpoints")
       ->capture_default_str()
       ->check(CLI::Range(1, 1'000'000));
-  app.add_option("--every", o.every, "write the picture every so many updates, too, as NAME_STEP beside --out")
+  app.add_option("--every", o.every, "also write the picture every N updates, as NAME_STEP beside --out")
       ->check(CLI::Range(1, 1'000'000));
-  app.add_option("--views", o.edit.views.count, "views of a picture that CLIP judges in an update")
+  app.add_option("--views", o.edit.views.count, "views of a picture that CLIP judges per update")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
-  app.add_option("--bootstrap-steps", o.edit.weights.bootstrap_steps, "updates in which --region counts")
+  app.add_option("--bootstrap-steps", o.edit.weights.bootstrap_steps, "updates during which --region counts")
       ->capture_default_str()
       ->check(CLI::Range(0, 1'000'000));
-  app.add_option("--scales", o.edit.network.scales, "halvings in the network; fewer for pictures under 190 pixels")
+  app.add_option("--scales", o.edit.network.scales,
+                 "number of halvings in the network; use fewer for pictures under 190 pixels")
       ->capture_default_str()
       ->check(CLI::Range(1, 16));
   app.add_option("--channels", o.edit.network.channels, "width of the network")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
-  app.add_option("--quality", o.quality, "of JPEG and WebP pictures")->capture_default_str()->check(CLI::Range(1, 100));
+  app.add_option("--quality", o.quality, "quality of JPEG and WebP output")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100));
   example::add_device(app, o.device);
   example::add_threads(app, o.threads);
   return example::run_program("text2live", app, argc, argv,

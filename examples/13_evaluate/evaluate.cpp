@@ -61,7 +61,7 @@ ip2p::EditSet open_edits(const Options& o, ip2p::Numerics numerics) {
   return ip2p::EditSet::from_list(o.edits, o.images.empty() ? o.edits.parent_path() : o.images, options);
 }
 
-/// The points of all curves, each with every setting spelled out and its model or CLIP by its path.
+/// The points of all curves, with every setting filled in and models and CLIPs given by path.
 std::vector<ip2p::SweepPoint> points_of(const Workshop& shop) {
   std::vector<ip2p::SweepPoint> points;
   std::set<std::string> names;
@@ -146,7 +146,7 @@ void write_report(const Options& o, const std::vector<Named>& clips, const std::
   }
   const auto page = report_page(rows, points, report);
   ip2p::write_file_atomically(o.out / "report.html", std::as_bytes(std::span(page)));
-  require(problem.empty(), "{}; table and page are written without figures", problem);
+  require(problem.empty(), "{}; the table and the page were written without figures", problem);
   fmt::print("{}\n", (o.out / "report.html").string());
 }
 
@@ -178,7 +178,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   fmt::print("{} points of {} edits: {} samples, {} of them done\n", points.size(), ids.size(),
              points.size() * ids.size(),
              static_cast<std::int64_t>(points.size() * ids.size()) - ip2p::missing_samples(points, ids, before));
-  if (before.damaged() > 0) fmt::print(stderr, "warning: {} damaged lines left out\n", before.damaged());
+  if (before.damaged() > 0) fmt::print(stderr, "warning: {} damaged lines ignored\n", before.damaged());
   std::fflush(stdout);
 
   ip2p::SweepOptions options{.rank = place.rank, .processes = place.size, .kept = kept, .stop = interrupt.token()};
@@ -187,7 +187,7 @@ int run(Options o, const example::Interrupt& interrupt) {
     std::map<std::string, ip2p::EditMethod> made;
     for (const auto& point : points) {
       if (!made.contains(point.method)) made[point.method] = method_named(point.method).make(shop);
-      // A model that cannot be loaded is told before any picture is drawn.
+      // Report a model that cannot be loaded before any picture is drawn.
       if (point.settings.has("model")) static_cast<void>(shop.model(point.settings.text("model")));
       if (point.settings.has("clip")) static_cast<void>(shop.guide(point.settings.text("clip")));
     }
@@ -197,19 +197,19 @@ int run(Options o, const example::Interrupt& interrupt) {
     try {
       ip2p::run_sweep(points, edits, made, measure, before, journal, options);
     } catch (const ip2p::Cancelled& cancelled) {
-      fmt::print(stderr, "evaluate: {}; the same command goes on\n", cancelled.what());
+      fmt::print(stderr, "evaluate: {}; run the same command again to continue\n", cancelled.what());
       return 130;
     }
   }
 
   const auto results = ip2p::SweepResults::read(o.out, settings);
   if (const auto missing = ip2p::missing_samples(points, ids, results); missing > 0) {
-    fmt::print("{} samples are left to other processes; the last one writes the report\n", missing);
+    fmt::print("other processes are still making {} samples; the last one writes the report\n", missing);
     return 0;
   }
   const ip2p::detail::AppendedFile writer(o.out / "report.lock");
   if (!writer.lock()) {
-    fmt::print("another process writes the report\n");
+    fmt::print("another process is writing the report\n");
     return 0;
   }
   write_report(o, clips, points, ids, edits, results, kept);
@@ -220,13 +220,13 @@ int run(Options o, const example::Interrupt& interrupt) {
 }  // namespace evaluate
 
 int main(int argc, char** argv) {
-  CLI::App app{"Compares methods of image editing by CLIP's similarities over sweeps of their settings."};
+  CLI::App app{"Compares image editing methods by CLIP similarity over sweeps of their settings."};
   evaluate::Options o;
   example::add_common(app);
   app.footer(
-      "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. Samples are kept "
-      "in --out as they are made, and the same command goes on where a run ended. torchrun or srun start several "
-      "processes, which share the edits. Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C.");
+      "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. Samples are saved "
+      "in --out as they are made; run the same command again to continue. Use torchrun or srun for several processes, "
+      "which share the edits. Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
   evaluate::add_options(app, o);
   return example::run_program("evaluate", app, argc, argv,
                               [&](const example::Interrupt& interrupt) { return evaluate::run(o, interrupt); });

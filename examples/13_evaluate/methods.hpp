@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The methods that are compared, by name. A further one is a function that makes an `ip2p::EditMethod` and a row of
+/// The methods to compare, by name. To add one, write a function that makes an `ip2p::EditMethod` and a row in
 /// `methods()`.
 
 #include <ATen/core/grad_mode.h>
@@ -55,7 +55,7 @@ struct Model {
   }
 };
 
-/// What methods are made of.
+/// Models and settings shared by the methods.
 struct Workshop {
   const Options& options;
   std::vector<Named> models;  ///< --model
@@ -87,7 +87,7 @@ struct Workshop {
         name);
   }
 
-  /// The model of that path, loaded when it is first asked for.
+  /// The model at that path, loaded on first use.
   std::shared_ptr<Model> model(const std::string& path) {
     auto& found = loaded[path];
     if (!found) {
@@ -101,7 +101,7 @@ struct Workshop {
     }
     return found;
   }
-  /// The CLIP of that path, in fp32.
+  /// The CLIP model at that path, in fp32.
   const ip2p::Clip& guide(const std::string& path) {
     auto found = guides.find(path);
     if (found == guides.end()) {
@@ -228,7 +228,7 @@ inline ip2p::EditMethod text2live(Workshop& shop) {
 /// A row of the table of methods.
 struct MethodKind {
   std::string_view name;
-  /// Every setting that it reads, and what it is where a curve does not say it; "model" names a --model, "clip" a
+  /// Every setting that it reads, with its default; "model" names a --model, "clip" a
   /// --clip.
   std::map<std::string, std::string> defaults;
   ip2p::EditMethod (*make)(Workshop&);

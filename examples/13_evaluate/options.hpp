@@ -18,13 +18,13 @@
 
 namespace evaluate {
 
-/// A folder or file with a name of one's own.
+/// A folder or file with a user-chosen name.
 struct Named {
   std::string name;
   std::filesystem::path path;
 };
 
-/// Everything that an evaluation depends on; a --config file holds the same names.
+/// Everything an evaluation depends on; a --config file uses the same names.
 struct Options {
   std::vector<std::string> curves, models, clips;
   std::filesystem::path tokenizer, clip_tokenizer, edits, images, pairs, out;
@@ -38,7 +38,7 @@ struct Options {
   bool scan = false;
 };
 
-/// "NAME=PATH"; names may stand in the names of files.
+/// "NAME=PATH"; names become part of file names.
 inline std::string named_path(const std::string& text) {
   const auto equal = text.find('=');
   const auto name = text.substr(0, equal);
@@ -66,56 +66,64 @@ inline void add_options(CLI::App& app, Options& o) {
     return option->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   };
   const auto count = [](std::int64_t least) { return CLI::Range(least, std::int64_t{1'000'000'000}); };
-  app.set_config("--config", "", "file with these options (TOML)");
+  app.set_config("--config", "", "TOML file with these options");
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   auto* what = app.add_option_group("What is compared");
   repeated(what->add_option("--curve", o.curves,
-                            "METHOD NAME=VALUE...: a method and its settings, of which one may have several values, "
-                            "FIRST:LAST:STEP or A,B,C; may be given several times"))
+                            "METHOD NAME=VALUE...: a method and its settings, one of which may have several values, "
+                            "FIRST:LAST:STEP or A,B,C; may be repeated"))
       ->required();
-  repeated(what->add_option("--model", o.models,
-                            "NAME=PATH: a diffusers folder or .safetensors file; a curve says model=NAME where there "
-                            "are several; may be given several times"))
+  repeated(
+      what->add_option("--model", o.models,
+                       "NAME=PATH: a diffusers folder or .safetensors file; curves select it by model=NAME if there "
+                       "are several; may be repeated"))
       ->check(named_path);
-  what->add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for models that bring none");
+  what->add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for models without a tokenizer");
 
   auto* data = app.add_option_group("Photographs");
-  auto* edits = data->add_option("--edits", o.edits, "JSON lines: file, input, edit, output");
-  data->add_option("--images", o.images, "folder of the files that --edits names (default: where it is)");
-  data->add_option("--pairs", o.pairs, "the published layout instead (seeds.json)")->excludes(edits);
-  data->add_option("--split", o.split, "of --pairs")
+  auto* edits = data->add_option("--edits", o.edits, "edits as JSON lines: file, input, edit, output");
+  data->add_option("--images", o.images, "folder with the files that --edits names (default: its own folder)");
+  data->add_option("--pairs", o.pairs, "take edits from pairs in the published layout instead (seeds.json)")
+      ->excludes(edits);
+  data->add_option("--split", o.split, "split of --pairs to use")
       ->capture_default_str()
       ->check(CLI::IsMember({"train", "validation", "test", "all"}));
   data->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
-  data->add_option("--limit", o.limit, "most edits, 0 for all")->capture_default_str()->check(count(0));
-  data->add_option("--resolution", o.resolution, "long side in pixels (default: 512)")->check(CLI::Range(64, 16384));
-  data->add_option("--numerics", o.numerics, "how photographs are prepared and which noise levels are the default")
+  data->add_option("--limit", o.limit, "maximum number of edits, 0 for all")->capture_default_str()->check(count(0));
+  data->add_option("--resolution", o.resolution, "length of the longer side in pixels (default: 512)")
+      ->check(CLI::Range(64, 16384));
+  data->add_option("--numerics", o.numerics,
+                   "published implementation to match in photograph preparation and default noise levels")
       ->capture_default_str()
       ->check(CLI::IsMember({"released", "diffusers"}));
-  data->add_option("--seed", o.seed, "edit i draws its noise from seed + i")
+  data->add_option("--seed", o.seed, "random seed; edit i draws its noise from seed + i")
       ->capture_default_str()
       ->check(example::whole_number);
 
   auto* measures = app.add_option_group("What is measured");
-  repeated(measures->add_option("--clip", o.clips, "NAME=PATH: a CLIP; may be given several times"))
+  repeated(measures->add_option("--clip", o.clips, "NAME=PATH: a CLIP model; may be repeated"))
       ->required()
       ->check(named_path);
   measures->add_option("--clip-tokenizer", o.clip_tokenizer,
-                       "folder with vocab.json and merges.txt, where a CLIP brings none");
+                       "folder with vocab.json and merges.txt, for CLIP models without a tokenizer");
   measures
       ->add_option("--range", o.range,
-                   "pictures to CLIP in [0,1] (correct) or [-1,1] as the released evaluation (compat)")
+                   "range of pictures given to CLIP: [0,1] (correct) or [-1,1] as in the released evaluation (compat)")
       ->capture_default_str()
       ->check(CLI::IsMember({"correct", "compat"}));
-  measures->add_option("--confidence", o.confidence, "of the intervals")
+  measures->add_option("--confidence", o.confidence, "confidence level of the intervals")
       ->capture_default_str()
       ->check(CLI::Range(0.5, 0.9999));
-  measures->add_option("--resamples", o.resamples, "of the bootstrap")->capture_default_str()->check(count(1));
+  measures->add_option("--resamples", o.resamples, "number of bootstrap resamples")
+      ->capture_default_str()
+      ->check(count(1));
 
   auto* run = app.add_option_group("The run");
-  run->add_option("--out", o.out, "folder of samples, table, figures and report")->required();
-  run->add_option("--grid", o.grid, "edits whose pictures are kept and shown")->capture_default_str()->check(count(0));
+  run->add_option("--out", o.out, "folder for samples, table, figures and report")->required();
+  run->add_option("--grid", o.grid, "number of edits whose pictures are kept and shown")
+      ->capture_default_str()
+      ->check(count(0));
   run->add_option("--gnuplot", o.gnuplot, "program that draws the figures")->capture_default_str();
   example::add_device(*run, o.device);
   example::add_dtype(*run, o.dtype);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What an evaluation shows: a sheet of pictures, and a page with figures, table and sheet.
+/// The output of an evaluation: a sheet of pictures, and a page with figures, table and sheet.
 
 #include <algorithm>
 #include <cstddef>
@@ -91,7 +91,7 @@ inline std::string html_text(std::string_view text) {
   return safe;
 }
 
-/// What a page says beside its rows.
+/// The contents of a page besides its rows.
 struct Report {
   std::string summary;                 ///< One sentence on photographs and measures.
   std::vector<std::string> clips;      ///< Names of the measures, in their order.

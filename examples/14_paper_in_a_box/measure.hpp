@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Measurements against what is known of the small world: drawn pictures, generated pairs, editors.
+/// Measurements against the known answers of the small world: drawn pictures, generated pairs, editors.
 
 #include <algorithm>
 #include <array>
@@ -24,7 +24,7 @@
 
 namespace small_world {
 
-/// What all measurements are told.
+/// Options shared by all measurements.
 struct MeasureSettings {
   fs::path scenes, clip, out;
   fs::path model, pairs;
@@ -35,7 +35,7 @@ struct MeasureSettings {
   int threads = 0;
 };
 
-/// Mean of what was added, null where nothing was.
+/// Mean of the values added, null if none.
 class Mean {
  public:
   void add(double value) {

@@ -3,7 +3,7 @@
 
     python3 examples/14_paper_in_a_box/paper_in_a_box.py box --small
 
-Every stage leaves its artefacts in the work folder and is passed over when it is done; report.html shows all of it.
+Every stage leaves its artefacts in the work folder and is skipped once done; report.html shows all of it.
 Needs the programs (scripts/build.sh) and Python's standard library.
 """
 
@@ -55,7 +55,7 @@ def on_sigterm(number, frame):
 
 
 class Chain:
-    """Runs stages in a work folder; what is done is passed over."""
+    """Runs stages in a work folder; finished stages are skipped."""
 
     def __init__(self, work, programs, settings):
         self.work, self.programs, self.settings = work, programs, settings
@@ -269,7 +269,7 @@ def train_editor(chain, name, data, *options):
                       "--sample-every", 0, "--workers", 0, "--seed", s["seed"], "--cache",
                       chain.path("cache", name), *chain.threads(), *options)
     if "complete at step" not in words:
-        raise Stop(f"train_editor stopped before its end; the same command goes on ({chain.path('logs')})")
+        raise Stop(f"train_editor stopped early; run the same command again to continue ({chain.path('logs')})")
 
 
 def measure_editor(chain, name):
@@ -526,14 +526,14 @@ def status_of(program, run):
         print(f"{program}: {problem}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated):
-        print(f"{program}: stopped; the same command goes on", file=sys.stderr)
+        print(f"{program}: stopped; run the same command again to continue", file=sys.stderr)
         return 130
     return 0
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path, help="folder of all artefacts; the same command goes on in it")
+    parser.add_argument("work", type=Path, help="folder for all artefacts; run the same command again to continue")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--small", action="store_true", help="about twenty minutes of one slow core (default)")
     size.add_argument("--hours", type=float, help="train and draw so much longer than --small")

@@ -26,9 +26,9 @@
 
 namespace small_world {
 
-/// A picture with how opaque it is at each pixel.
+/// A picture with its opacity at each pixel.
 struct CutOut {
-  ip2p::Image colours;  ///< Times opacity, so that resampling does not bring in what cannot be seen.
+  ip2p::Image colours;  ///< Times opacity, so that resampling does not bleed in invisible colours.
   ip2p::Image opacity;  ///< Three equal channels.
 };
 

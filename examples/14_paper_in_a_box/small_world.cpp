@@ -1,4 +1,4 @@
-// The parts of the paper's chain that other programs take for granted, in small: scenes with captions, a CLIP, a
+// Small-scale versions of what the other programs take as given: scenes with captions, a CLIP, a
 // text-to-image model, and measurements against answers that are known. paper_in_a_box.py runs the whole chain.
 //
 //   small_world scenes --vocabulary vocabulary.json --stamps stamps --photographs photographs --out scenes
@@ -48,65 +48,74 @@ int scenes(const SceneOptions& o) {
 int main(int argc, char** argv) {
   CLI::App app{"A small world of composed scenes: its pictures, models of it, and measurements."};
   example::add_common(app);
-  app.footer("Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C; trainings then go on.");
+  app.footer(
+      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run "
+      "the same command again to continue training.");
   app.require_subcommand(1);
   const auto count = CLI::Range(std::int64_t{1}, std::int64_t{100'000'000});
 
   SceneOptions s;
   auto* drawing = app.add_subcommand("scenes", "write captioned pictures, pairs with known answers, and triplets");
-  drawing->add_option("--vocabulary", s.vocabulary, "JSON file of words")->required();
-  drawing->add_option("--stamps", s.stamps, "folder that the objects' files are in: PNG with an alpha channel")
-      ->required();
-  drawing->add_option("--photographs", s.photographs, "folder that the places' files are in")->required();
-  drawing->add_option("--out", s.out)->required();
-  drawing->add_option("--side", s.side, "of the pictures in pixels")
+  drawing->add_option("--vocabulary", s.vocabulary, "JSON file with the vocabulary")->required();
+  drawing->add_option("--stamps", s.stamps, "folder with the objects' pictures: PNG with an alpha channel")->required();
+  drawing->add_option("--photographs", s.photographs, "folder with the places' pictures")->required();
+  drawing->add_option("--out", s.out, "folder to write")->required();
+  drawing->add_option("--side", s.side, "side of the pictures in pixels")
       ->capture_default_str()
       ->check(CLI::Range(16, 1024));
-  drawing->add_option("--seed", s.seed)->capture_default_str()->check(example::whole_number);
+  drawing->add_option("--seed", s.seed, "random seed")->capture_default_str()->check(example::whole_number);
   for (std::size_t kind = 0; kind < kind_count; ++kind) {
     drawing->add_option(fmt::format("--{}", kind_names[kind]), s.most[kind],
-                        "use so many of these words (default: all)");
+                        "number of these words to use (default: all)");
   }
-  drawing->add_option("--training", s.counts.training, "captioned pictures")->capture_default_str()->check(count);
-  drawing->add_option("--held-out", s.counts.held_out, "captioned pictures of other captions")
+  drawing->add_option("--training", s.counts.training, "number of captioned pictures")
       ->capture_default_str()
       ->check(count);
-  drawing->add_option("--pairs", s.counts.pairs, "with known answers, to train on")
+  drawing->add_option("--held-out", s.counts.held_out, "number of captioned pictures with held-out captions")
       ->capture_default_str()
       ->check(count);
-  drawing->add_option("--held-out-pairs", s.counts.held_out_pairs, "with known answers, to measure on")
+  drawing->add_option("--pairs", s.counts.pairs, "number of pairs with known answers, for training")
       ->capture_default_str()
       ->check(count);
-  drawing->add_option("--triplets", s.counts.triplets, "to train a language model on")
+  drawing
+      ->add_option("--held-out-pairs", s.counts.held_out_pairs, "number of pairs with known answers, for measurement")
       ->capture_default_str()
       ->check(count);
-  drawing->add_option("--captions", s.counts.captions, "to make triplets of")->capture_default_str()->check(count);
+  drawing->add_option("--triplets", s.counts.triplets, "number of triplets, for training a language model")
+      ->capture_default_str()
+      ->check(count);
+  drawing->add_option("--captions", s.counts.captions, "number of captions to make triplets from")
+      ->capture_default_str()
+      ->check(count);
 
   const auto training = [&](CLI::App* command, TrainingSettings& o) {
     command->add_option("--scenes", o.scenes, "folder that `scenes` wrote")->required()->check(CLI::ExistingDirectory);
-    command->add_option("--out", o.out)->required();
-    command->add_option("--steps", o.steps, "updates")->capture_default_str()->check(count);
-    command->add_option("--batch", o.batch)->capture_default_str()->check(count);
+    command->add_option("--out", o.out, "folder to write")->required();
+    command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count);
+    command->add_option("--batch", o.batch, "samples per update")->capture_default_str()->check(count);
     command->add_option("--rate", o.rate, "peak learning rate")->capture_default_str()->check(CLI::Range(1e-9, 1.0));
-    command->add_option("--seed", o.seed)->capture_default_str()->check(example::whole_number);
+    command->add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
     example::add_threads(*command, o.threads);
   };
   ClipSettings c;
   auto* clip = app.add_subcommand("clip", "train a CLIP on the captioned pictures");
   training(clip, c);
   clip->add_option("--tokenizer", c.tokenizer, "folder with vocab.json and merges.txt")->required();
-  clip->add_option("--width", c.width, "of both towers")->capture_default_str()->check(count);
-  clip->add_option("--patch", c.patch, "side in pixels")->capture_default_str()->check(count);
-  clip->add_option("--text-layers", c.text_layers)->capture_default_str()->check(count);
-  clip->add_option("--vision-layers", c.vision_layers)->capture_default_str()->check(count);
+  clip->add_option("--width", c.width, "width of both towers")->capture_default_str()->check(count);
+  clip->add_option("--patch", c.patch, "side of a patch in pixels")->capture_default_str()->check(count);
+  clip->add_option("--text-layers", c.text_layers, "layers of the text tower")->capture_default_str()->check(count);
+  clip->add_option("--vision-layers", c.vision_layers, "layers of the vision tower")
+      ->capture_default_str()
+      ->check(count);
 
   TextToImageSettings t;
   auto* text_to_image = app.add_subcommand("text-to-image", "train a text-to-image model on the captioned pictures");
   training(text_to_image, t);
-  text_to_image->add_option("--clip", t.clip, "CLIP whose text tower it starts from")->required();
-  text_to_image->add_option("--codec", t.codec, "model whose autoencoder it uses")->required();
-  text_to_image->add_option("--channels", t.channels, "of the UNet, finest resolution first")->capture_default_str();
-  text_to_image->add_option("--drop-text", t.drop_text, "share of samples without text")
+  text_to_image->add_option("--clip", t.clip, "CLIP whose text tower to start from")->required();
+  text_to_image->add_option("--codec", t.codec, "model whose autoencoder to use")->required();
+  text_to_image->add_option("--channels", t.channels, "channels of the UNet, finest resolution first")
+      ->capture_default_str();
+  text_to_image->add_option("--drop-text", t.drop_text, "share of samples that drop the text")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
 
@@ -114,29 +123,33 @@ int main(int argc, char** argv) {
   const auto measuring = [&](const char* name, const char* help) {
     auto* command = app.add_subcommand(name, help);
     command->add_option("--scenes", m.scenes, "folder that `scenes` wrote")->required()->check(CLI::ExistingDirectory);
-    command->add_option("--clip", m.clip)->required();
+    command->add_option("--clip", m.clip, "CLIP folder to measure with")->required();
     command->add_option("--out", m.out, "folder for report.json and sheet.png")->required();
-    command->add_option("--count", m.count, "pictures or pairs")->capture_default_str()->check(count);
-    command->add_option("--seed", m.seed)->capture_default_str()->check(example::whole_number);
+    command->add_option("--count", m.count, "number of pictures or pairs")->capture_default_str()->check(count);
+    command->add_option("--seed", m.seed, "random seed")->capture_default_str()->check(example::whole_number);
     example::add_threads(*command, m.threads);
     return command;
   };
   const auto sampling = [&](CLI::App* command) {
-    command->add_option("--model", m.model)->required();
-    command->add_option("--steps", m.steps)->capture_default_str()->check(count);
-    command->add_option("--text-scale", m.text_scale)->capture_default_str()->check(example::finite_number);
-    command->add_option("--sampler", m.sampler)
+    command->add_option("--model", m.model, "model folder to measure")->required();
+    command->add_option("--steps", m.steps, "number of sampling steps")->capture_default_str()->check(count);
+    command->add_option("--text-scale", m.text_scale, "how closely to follow the text")
+        ->capture_default_str()
+        ->check(example::finite_number);
+    command->add_option("--sampler", m.sampler, "sampler")
         ->capture_default_str()
         ->check(example::one_of(ip2p::AnySampler::names()));
   };
-  auto* drawings = measuring("measure-drawings", "draw captions, and see whether the CLIP finds whose they are");
+  auto* drawings = measuring("measure-drawings", "draw captions and test whether CLIP matches pictures to captions");
   sampling(drawings);
   auto* pairs = measuring("measure-pairs", "compare generated pairs with scenes of their captions");
-  pairs->add_option("--pairs", m.pairs, "in the published layout")->required();
+  pairs->add_option("--pairs", m.pairs, "pairs in the published layout")->required();
   auto* editor = measuring("measure-editor", "compare edits with known answers");
   sampling(editor);
-  editor->add_option("--pairs", m.pairs, "in the published layout")->required();
-  editor->add_option("--image-scale", m.image_scale)->capture_default_str()->check(example::finite_number);
+  editor->add_option("--pairs", m.pairs, "pairs in the published layout")->required();
+  editor->add_option("--image-scale", m.image_scale, "how closely to follow the picture")
+      ->capture_default_str()
+      ->check(example::finite_number);
 
   return example::run_program("small_world", app, argc, argv, [&](const example::Interrupt& interrupt) {
     const int threads = std::max({c.threads, t.threads, m.threads});

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The two models that the data engine needs and that come ready in the paper: a CLIP, and text to image.
+/// The two models that the data engine needs and that the paper takes ready-made: a CLIP, and text to image.
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
@@ -32,7 +32,7 @@
 
 namespace small_world {
 
-/// What both trainings are told.
+/// Options shared by both trainings.
 struct TrainingSettings {
   fs::path scenes, out;
   std::int64_t steps = 1000, batch = 32;
@@ -53,7 +53,7 @@ struct TextToImageSettings : TrainingSettings {
   double drop_text = 0.1;
 };
 
-/// Prints a line now and then.
+/// Prints a progress line at intervals.
 class TrainingReport {
  public:
   explicit TrainingReport(std::int64_t steps) : steps_(steps) {}
@@ -92,12 +92,12 @@ inline ip2p::TrainingOptions options_of(const TrainingSettings& o) {
 template <class Run>
 void report_resumption(Run& run) {
   std::vector<std::string> skipped;
-  if (run.resume(&skipped)) fmt::print("goes on from update {}\n", run.step());
+  if (run.resume(&skipped)) fmt::print("resumed at update {}\n", run.step());
   for (const auto& line : skipped) fmt::print(stderr, "warning: {}\n", line);
 }
 
 inline int stopped(std::int64_t step) {
-  fmt::print(stderr, "small_world: stopped at update {}; the same command goes on\n", step);
+  fmt::print(stderr, "small_world: stopped at update {}; run the same command again to continue\n", step);
   return 130;
 }
 

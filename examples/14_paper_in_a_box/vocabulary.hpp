@@ -30,7 +30,7 @@ inline constexpr std::array<const char*, kind_count> kind_names{"objects", "plac
 /// One choice of a kind.
 struct Word {
   std::string phrase;       ///< In captions; objects with their article. "" for what goes without saying.
-  std::string instruction;  ///< What asks for it; that for objects names both.
+  std::string instruction;  ///< The instruction that asks for it; for objects, it names both.
   std::string file;         ///< Of objects and places: their picture.
   std::string edit;         ///< Of looks: the computed edit, or "".
   double number = 0;  ///< Of sizes: share of the side that the object spans; of positions: its centre, from 0 to 1.
@@ -94,7 +94,7 @@ class Vocabulary {
   [[nodiscard]] const std::vector<Word>& of(std::size_t kind) const { return words_[kind]; }
   [[nodiscard]] const Word& word(std::size_t kind, const Words& words) const { return words_[kind][words[kind]]; }
 
-  /// Captions in all.
+  /// Number of captions.
   [[nodiscard]] std::size_t count() const { return captions_.size(); }
 
   [[nodiscard]] std::string caption(const Words& words) const {
@@ -107,7 +107,7 @@ class Vocabulary {
     return text;
   }
 
-  /// The caption's words, or nothing for a text that is none.
+  /// The caption's words, or nothing if the text is not a caption.
   [[nodiscard]] std::optional<Words> find(const std::string& caption) const {
     const auto found = captions_.find(caption);
     return found == captions_.end() ? std::nullopt : std::optional(found->second.words);

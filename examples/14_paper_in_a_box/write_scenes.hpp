@@ -25,7 +25,7 @@ namespace small_world {
 
 namespace fs = std::filesystem;
 
-/// How much is written.
+/// How much to write.
 struct SceneCounts {
   std::int64_t training = 3000;  ///< Captioned pictures.
   std::int64_t held_out = 128;   ///< Captioned pictures of captions that are never trained on, each caption once.

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What the command lines of the programs have in common: checks of values, the options of model and run.
+/// Shared command-line code: value checks, model options and run options.
 
 #include <charconv>
 #include <cmath>
@@ -24,7 +24,7 @@
 
 namespace example {
 
-/// Empty for a finite number, else what is wrong with it.
+/// Empty for a finite number, otherwise the error message.
 inline std::string finite_number(const std::string& text) {
   double value = 0;
   if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value)) {
@@ -57,7 +57,7 @@ inline std::string picture_name(const std::string& text) {
   for (const char* known : {".png", ".jpg", ".jpeg", ".webp"}) {
     if (extension == known) return {};
   }
-  return fmt::format("expected a name that ends in .png, .jpg, .jpeg or .webp, found '{}'", text);
+  return fmt::format("expected a file name ending in .png, .jpg, .jpeg or .webp, found '{}'", text);
 }
 
 template <class Names>
@@ -76,18 +76,18 @@ inline void add_device(CLI::App& app, std::string& device) {
 }
 
 inline void add_dtype(CLI::App& app, std::string& dtype) {
-  app.add_option("--dtype", dtype, "of the arithmetic. auto: bf16 where the hardware has it, else fp32")
+  app.add_option("--dtype", dtype, "precision to compute in; auto: bf16 where the hardware supports it, otherwise fp32")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
 }
 
 inline void add_threads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "CPU threads of the process, 0 for all")
+  app.add_option("--threads", threads, "number of CPU threads, 0 for all")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
 }
 
-/// Which model, with what added to it, where, and how it is held in memory.
+/// The model, what is added to it, the device, and how it is kept in memory.
 struct ModelOptions {
   std::filesystem::path model, tokenizer, vae;
   std::vector<std::string> loras, embeddings;
@@ -96,7 +96,7 @@ struct ModelOptions {
   bool low_memory = false, no_ema = false, partial_loras = false;
 };
 
-/// How pictures are drawn. What is not given is what the model recommends, or else what the program's help says.
+/// How pictures are drawn. Unset options take the model's recommendation, or else the default in the program's help.
 struct RunOptions {
   std::filesystem::path out;
   std::string negative_prompt, schedule, noise = "torch", numerics = "released";
@@ -111,64 +111,68 @@ struct RunOptions {
   }
 };
 
-/// What every program's command line begins with.
+/// Options that every program has.
 inline void add_common(CLI::App& app) {
   app.set_version_flag("--version", std::string(ip2p::version));
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as a script's "$@" expects
   app.footer(
-      "Status: 0 done, 1 an error to act on, 2 wrong usage, 130 stopped by Ctrl-C. Nothing is written unless "
+      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Nothing is written unless "
       "the run succeeds.");
 }
 
 inline void add_model(CLI::App& app, ModelOptions& o) {
-  app.add_option("--model", o.model, "model: a diffusers folder, or a .safetensors checkpoint")->required();
+  app.add_option("--model", o.model, "model to use: a diffusers folder or a .safetensors checkpoint")->required();
   const auto repeated = [&](const char* name, std::vector<std::string>& values, const char* help) {
     app.add_option(name, values, help)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   };
-  repeated("--lora", o.loras, "LoRA to add, FILE or FILE:SCALE; may be given several times");
-  app.add_flag("--lora-partial", o.partial_loras, "leave out what a LoRA has for layers that the model lacks");
-  repeated("--embedding", o.embeddings, "textual inversion whose word prompts may use; may be given several times");
+  repeated("--lora", o.loras, "LoRA to apply, FILE or FILE:SCALE; may be repeated");
+  app.add_flag("--lora-partial", o.partial_loras, "ignore LoRA weights for layers that the model does not have");
+  repeated("--embedding", o.embeddings, "textual inversion file whose token prompts may use; may be repeated");
   add_device(app, o.device);
   add_dtype(app, o.dtype);
   app.add_flag("--low-memory", o.low_memory,
-               "load text encoder and codec only while they work, tile the codec, keep weights in 16 bits");
+               "load the text encoder and codec only while in use, tile the codec, keep weights in 16 bits");
   add_threads(app, o.threads);
-  app.add_flag("--no-ema", o.no_ema, "single file: take the raw weights although it holds averaged ones");
-  app.add_option("--variant", o.variant, "folder: take *.VARIANT.safetensors, e.g. fp16");
-  app.add_option("--vae", o.vae, "autoencoder instead of the model's: a folder, or a single file that has one");
+  app.add_flag("--no-ema", o.no_ema, "single file: use the raw weights even if it also holds averaged (EMA) ones");
+  app.add_option("--variant", o.variant, "folder: load *.VARIANT.safetensors, e.g. fp16");
+  app.add_option("--vae", o.vae, "autoencoder to use instead of the model's: a folder or a single file");
   app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
   app.add_option("--prediction-type", o.prediction_type, "single file: what the model predicts")
       ->check(CLI::IsMember({"epsilon", "v_prediction"}));
 }
 
 inline void add_quality(CLI::App& app, int& quality) {
-  app.add_option("--quality", quality, "of JPEG and WebP pictures")->capture_default_str()->check(CLI::Range(1, 100));
+  app.add_option("--quality", quality, "quality of JPEG and WebP output")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100));
 }
 
 inline void add_schedule(CLI::App& app, std::string& schedule, const std::string& otherwise) {
-  app.add_option("--schedule", schedule, "noise levels (default: " + otherwise + ")")
+  app.add_option("--schedule", schedule, "noise schedule (default: " + otherwise + ")")
       ->check(one_of(ip2p::AnySchedule::names()));
 }
 
 inline void add_noise(CLI::App& app, std::string& noise) {
   app.add_option("--noise", noise,
-                 "what seeds mean: the numbers that torch draws on a CPU, or on a GPU (cuda), or counted ones, the "
-                 "same for a picture whatever its batch (counter)")
+                 "random generator: as torch on a CPU (torch) or on a GPU (cuda), or counter-based, so that a "
+                 "picture does not depend on its batch (counter)")
       ->capture_default_str()
       ->check(one_of(ip2p::AnyNoise::names()));
 }
 
 inline void add_resolution(CLI::App& app, std::optional<std::int64_t>& resolution) {
   app.add_option("--resolution", resolution,
-                 "long side in pixels (default: the model's, or 512; the photograph's own with --numerics diffusers)")
+                 "length of the longer side in pixels (default: the model's, or 512; the photograph's own with "
+                 "--numerics diffusers)")
       ->check(CLI::Range(64, 16384));
 }
 
-/// \param otherwise what sides are by default, as the help names it
+/// \param otherwise the default side, as the help states it
 inline void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<std::int64_t>& height,
                      const std::string& otherwise) {
   for (const auto& [name, side] : {std::pair{"--width", &width}, std::pair{"--height", &height}}) {
-    app.add_option(name, *side, "in pixels, a multiple of 8 (default: " + otherwise + ")")->check(CLI::Range(64, 4096));
+    app.add_option(name, *side, "size in pixels, a multiple of 8 (default: " + otherwise + ")")
+        ->check(CLI::Range(64, 4096));
   }
 }
 
@@ -176,21 +180,22 @@ inline void add_image_scale(CLI::App& app, std::optional<double>& scale, const s
   app.add_option("--image-scale", scale, help + " (default: the model's, or 1.5)")->check(finite_number);
 }
 
-/// \param steps, text_scale, sampler, schedule defaults that the help names
+/// \param steps, text_scale, sampler, schedule defaults, as the help states them
 inline void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
                     const std::string& sampler,
                     const std::string& schedule = "log-linear; linear with --numerics diffusers") {
   app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(picture_name);
-  app.add_option("--steps", o.steps, "steps of the sampler (default: " + steps + ")")->check(CLI::Range(1, 10000));
+  app.add_option("--steps", o.steps, "number of sampling steps (default: " + steps + ")")->check(CLI::Range(1, 10000));
   app.add_option("--text-scale", o.text_scale,
-                 "how much the text counts; advised 5 to 10 (default: " + text_scale + ")")
+                 "how closely to follow the text; 5 to 10 works well (default: " + text_scale + ")")
       ->check(finite_number);
-  app.add_option("--negative-prompt", o.negative_prompt, "what to steer away from");
-  app.add_option("--seed", o.seed, "seed of the noise")->capture_default_str()->check(whole_number);
+  app.add_option("--negative-prompt", o.negative_prompt, "text to steer away from");
+  app.add_option("--seed", o.seed, "random seed for the noise")->capture_default_str()->check(whole_number);
   add_noise(app, o.noise);
-  app.add_option("--sampler", o.sampler, "solver (default: " + sampler + ")")->check(one_of(ip2p::AnySampler::names()));
+  app.add_option("--sampler", o.sampler, "sampler (default: " + sampler + ")")
+      ->check(one_of(ip2p::AnySampler::names()));
   add_schedule(app, o.schedule, schedule);
-  app.add_option("--numerics", o.numerics, "the published program to agree with")
+  app.add_option("--numerics", o.numerics, "published implementation to match")
       ->capture_default_str()
       ->check(CLI::IsMember({"released", "diffusers"}));
   add_quality(app, o.quality);

@@ -13,10 +13,10 @@
 
 namespace example {
 
-/// Turns SIGINT and SIGTERM into a requested stop; a second one ends the process at once, with status 130.
+/// Turns SIGINT and SIGTERM into a stop request; a second signal exits at once, with status 130.
 ///
-/// The signals are blocked and waited for by a thread, so that nothing runs inside a signal handler. Threads inherit
-/// the mask: create this before anything that starts threads.
+/// The signals are blocked and a thread waits for them, so nothing runs inside a signal handler. Threads inherit
+/// the mask: create this before starting any other thread.
 class Interrupt {
  public:
   Interrupt() {
@@ -30,7 +30,7 @@ class Interrupt {
   Interrupt(const Interrupt&) = delete;
   Interrupt& operator=(const Interrupt&) = delete;
 
-  /// Stopped once a signal has come.
+  /// Requests a stop once a signal arrives.
   [[nodiscard]] std::stop_token token() const { return stop_.get_token(); }
 
  private:
@@ -39,7 +39,7 @@ class Interrupt {
     while (!quit.stop_requested()) {
       if (sigtimedwait(&signals_, nullptr, &tenth) < 0) continue;
       if (stop_.stop_requested()) _exit(130);
-      constexpr std::string_view note = "\nstopping after this step; once more to end at once\n";
+      constexpr std::string_view note = "\nstopping after this step; press Ctrl-C again to quit at once\n";
       [[maybe_unused]] const auto written = write(STDERR_FILENO, note.data(), note.size());
       stop_.request_stop();
     }
@@ -47,7 +47,7 @@ class Interrupt {
 
   sigset_t signals_{};
   std::stop_source stop_;
-  std::jthread watcher_;  // Last, so that it is joined before what it uses goes.
+  std::jthread watcher_;  // Last, so that it is joined before the members it uses are destroyed.
 };
 
 }  // namespace example

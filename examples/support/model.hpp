@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The options of model and run, as the library takes them.
+/// Converts model and run options to the library's types.
 
 #include <ATen/Parallel.h>
 
@@ -25,14 +25,14 @@
 
 namespace example {
 
-/// From "FILE" or "FILE:SCALE".
+/// Parses "FILE" or "FILE:SCALE".
 inline ip2p::LoraChoice lora_choice(const std::string& text) {
   const auto colon = text.rfind(':');
   if (colon == text.npos || !finite_number(text.substr(colon + 1)).empty()) return {text};
   return {text.substr(0, colon), std::stod(text.substr(colon + 1))};
 }
 
-/// How the library is to open the model. \param numerics of the pipelines
+/// How to open the model. \param numerics of the pipelines
 inline ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics = ip2p::Numerics::released) {
   const auto device = ip2p::parse_device(o.device);
   ip2p::OpenOptions options{.device = device,
@@ -51,7 +51,7 @@ inline ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics nume
   return options;
 }
 
-/// Opens the model and says what it holds.
+/// Opens the model and prints what it holds.
 inline ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numerics = ip2p::Numerics::released) {
   if (o.threads > 0) at::set_num_threads(o.threads);
   ip2p::set_freed_memory(o.low_memory ? ip2p::FreedMemory::returned : ip2p::FreedMemory::kept);
@@ -65,19 +65,19 @@ inline ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numeri
   return model;
 }
 
-/// Says how a prompt reads to the model.
+/// Prints how the model tokenises a prompt.
 inline void report_prompt(const ip2p::OpenedModel& model, std::string_view name, const std::string& prompt) {
   const auto length = model.length(prompt);
   report_prompt(name, length.tokens, length.limit, length.dropped);
 }
 
-/// The prompt and, where there is one, the negative prompt.
+/// Reports the prompt and the negative prompt, if any.
 inline void report_prompts(const ip2p::OpenedModel& model, const std::string& prompt, const RunOptions& o) {
   report_prompt(model, "prompt", prompt);
   if (!o.negative_prompt.empty()) report_prompt(model, "negative prompt", o.negative_prompt);
 }
 
-/// The noise of --noise for the seeds of a batch.
+/// The noise that --noise selects, for a batch of seeds.
 struct NamedNoise {
   std::string name;
   ip2p::AnyNoise operator()(const std::vector<std::uint64_t>& seeds) const {
@@ -85,12 +85,12 @@ struct NamedNoise {
   }
 };
 
-/// The noise of `pictures` pictures, of seeds SEED, SEED + 1, ...
+/// Noise for `pictures` pictures, with seeds SEED, SEED + 1, ...
 inline ip2p::AnyNoise noise_of(const RunOptions& o, std::size_t pictures = 1) {
   return NamedNoise{o.noise}(ip2p::seeds_for(pictures, o.seed, {}));
 }
 
-/// The run's settings, unset where nothing was given.
+/// The run's settings; options not given stay unset.
 inline ip2p::RunSettings settings_of(const RunOptions& o, ip2p::RunHooks hooks = {}) {
   return {.steps = o.steps,
           .seed = o.seed,
@@ -99,7 +99,7 @@ inline ip2p::RunSettings settings_of(const RunOptions& o, ip2p::RunHooks hooks =
           .hooks = std::move(hooks)};
 }
 
-/// Gives a model's pipeline what the command line says of schedule, sampler and guidance.
+/// Applies the command line's schedule, sampler and guidance to a pipeline.
 template <class Pipeline>
 void configure(Pipeline& pipeline, const RunOptions& o, const ip2p::OpenedModel& model) {
   if (!o.schedule.empty()) pipeline.diffusion.schedule = ip2p::AnySchedule::named(o.schedule, model.scheduler());
@@ -110,8 +110,8 @@ void configure(Pipeline& pipeline, const RunOptions& o, const ip2p::OpenedModel&
   }
 }
 
-/// What a run of the pipeline takes, and what of it the command line gave and what the model recommends; the rest is
-/// the program's own. \param resolution of the run; unset where it follows from the photograph
+/// Describes a run's settings, and which of them come from the command line and which from the model; the rest are
+/// the program's defaults. \param resolution of the run; unset where the photograph decides
 template <class Pipeline>
 std::string describe_run(const Pipeline& pipeline, const RunOptions& o, const ip2p::OpenedModel& model,
                          std::optional<std::int64_t> resolution) {
@@ -148,7 +148,7 @@ std::string describe_run(const Pipeline& pipeline, const RunOptions& o, const ip
   return text;
 }
 
-/// Long side of a photograph in a run of the pipeline; unset where it is the photograph's own.
+/// Longer side at which a photograph is processed; unset to keep the photograph's own.
 template <class Pipeline>
 std::optional<std::int64_t> resolution_of(const Pipeline& pipeline, const RunOptions& o) {
   const auto resolution = o.resolution ? o.resolution : pipeline.defaults.resolution;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Several pictures as one.
+/// Combines several pictures into one.
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What the programs do alike around their work: report, write all files or none, end with a status.
+/// What the programs share: reporting, writing all files or none, exit statuses.
 
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
@@ -37,7 +37,7 @@ inline double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// Fails before the work rather than after it.
+/// Checks the outputs before the work rather than after it.
 inline void check_folders(std::initializer_list<const std::filesystem::path*> outputs) {
   for (const auto* path : outputs) {
     if (path->empty()) continue;
@@ -50,8 +50,8 @@ inline void check_folders(std::initializer_list<const std::filesystem::path*> ou
   }
 }
 
-/// Says how a prompt reads as tokens, and what of it does not fit.
-/// \param tokens of the whole prompt  \param limit so many count  \param dropped what lies beyond, as text
+/// Prints a prompt's token count, and warns about text that does not fit.
+/// \param tokens of the whole prompt  \param limit tokens that the model reads  \param dropped the text beyond them
 inline void report_prompt(std::string_view name, std::int64_t tokens, std::int64_t limit, std::string_view dropped) {
   fmt::print("{}: {} token{}\n", name, tokens, tokens == 1 ? "" : "s");
   if (tokens > limit) {
@@ -74,7 +74,7 @@ inline void report_memory(at::Device device) {
   fmt::print("\n");
 }
 
-/// Hooks of a run that draws the bar and stops on Ctrl-C.
+/// Hooks that draw a progress bar and stop on Ctrl-C.
 inline ip2p::RunHooks watched(ProgressBar& bar, const Interrupt& interrupt) {
   ip2p::RunHooks hooks;
   hooks.stop = interrupt.token();
@@ -82,7 +82,7 @@ inline ip2p::RunHooks watched(ProgressBar& bar, const Interrupt& interrupt) {
   return hooks;
 }
 
-/// Files of a run: all of them, or none.
+/// Writes all of a run's files, or none.
 class Outputs {
  public:
   template <class Write>
@@ -103,7 +103,7 @@ class Outputs {
   std::vector<std::filesystem::path> written_;
 };
 
-/// Parses the command line and runs the program; every failure becomes one line and a status.
+/// Parses the command line and runs the program; a failure prints one line and sets the exit status.
 /// \param run called with the `Interrupt`; returns the status
 template <class Run>
 int run_program(std::string_view name, CLI::App& app, int argc, char** argv, Run&& run) {

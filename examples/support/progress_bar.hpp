@@ -40,17 +40,17 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  /// Leaves the cursor on a fresh line, also when a run ends early.
+  /// Leaves the cursor on a fresh line, even when a run ends early.
   ~ProgressBar() {
     if (open_line_) std::fputc('\n', stream_);
   }
 
-  /// To be called after each step.
+  /// Call after each step.
   void operator()(const ip2p::Step& step) {
     const auto now = Clock::now();
     const auto done = step.index + 1;
     if (done == 1) first_ = now;
-    // The first step also pays for what later ones reuse, so the rate leaves it out as soon as it can.
+    // The first step includes one-off work, so the rate leaves it out as soon as it can.
     const double seconds = std::chrono::duration<double>(now - (done > 1 ? first_ : begin_)).count();
     const double rate = static_cast<double>(done > 1 ? done - 1 : done) / std::max(seconds, 1e-9);
     const auto left = clock_text(static_cast<double>(step.count - done) / rate);

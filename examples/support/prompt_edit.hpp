@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Options of a Prompt-to-Prompt edit, and the attention policy that they ask for.
+/// Options of a Prompt-to-Prompt edit, and the attention policy they select.
 
 #include <ATen/ops/stack.h>
 
@@ -27,7 +27,7 @@ namespace example {
 
 struct PromptEditOptions {
   std::string source;               ///< What the picture shows.
-  std::vector<std::string> edited;  ///< What it shall show.
+  std::vector<std::string> edited;  ///< What it should show.
   std::string kind = "auto";
   double cross = 0.8, self = 0.4;
   std::vector<std::pair<std::string, double>> weights;
@@ -36,26 +36,26 @@ struct PromptEditOptions {
 
 inline void add_prompt_edit(CLI::App& app, PromptEditOptions& o) {
   app.add_option("--prompt", o.source, "what the picture shows")->required();
-  app.add_option("--edited", o.edited, "what it shall show; may be given several times")
+  app.add_option("--edited", o.edited, "what it should show instead; may be repeated")
       ->required()
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_option("--edit", o.kind, "swap: words become others; refine: words are added; auto: swap where it can be")
+  app.add_option("--edit", o.kind, "swap: replace words; refine: add words; auto: swap where possible")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "swap", "refine"}));
-  app.add_option("--cross", o.cross, "share of the run in which words keep the source's attention")
+  app.add_option("--cross", o.cross, "share of the run that keeps the source's cross-attention")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--self", o.self, "share of the run in which the layout is held by self-attention")
+  app.add_option("--self", o.self, "share of the run that keeps the source's self-attention, and so its layout")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--weight", o.weights, "WORD SCALE: strengthen (above 1) or weaken a word of the edited prompts")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--blend", o.blend,
-                 "words where the edit may act, one for --prompt and one for each --edited; elsewhere the source stays")
+                 "limit the edit to where these words appear: one for --prompt and one for each --edited")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
-/// Words become others, or are added; then words count more or less.
+/// Swaps or adds words, then strengthens or weakens some.
 inline ip2p::AnyTokenEdit token_edit(const PromptEditOptions& o, const ip2p::PromptTokens& source,
                                      std::span<const ip2p::PromptTokens> edited) {
   for (const auto& [word, scale] : o.weights) {
@@ -80,7 +80,7 @@ inline ip2p::AnyTokenEdit token_edit(const PromptEditOptions& o, const ip2p::Pro
   return reweighted(ip2p::Refine::between(source, edited));
 }
 
-/// The prompts of a group, and how they attend to each other.
+/// The prompts of a group, and how they share attention.
 struct PromptEdit {
   std::vector<std::string> prompts;  ///< The source's first.
   ip2p::PromptToPrompt<ip2p::AnyTokenEdit> attention;

@@ -111,7 +111,7 @@ else
 fi
 run 1 --config both.toml --out whole --gnuplot no-such-program
 says "no-such-program: cannot be started"
-says "table and page are written without figures"
+says "the table and the page were written without figures"
 same whole/curves.csv first.csv
 
 echo "== fewer edits, other curves: what is done counts"

@@ -68,7 +68,7 @@ says "3 for captions alike"
 says "for directional similarity"
 says "120 of 120 prompts done"
 says "pairs/s here"
-says "left at the pace of all"
+says "left at the overall rate"
 grep -q "120 prompts, .* of 360 kept" stdout || fail "expected the sum over all prompts"
 [ "$(tail -n 1 stdout)" = whole/ ] || fail "expected the folder as the last line"
 [ ! -e whole/0000007 ] && [ ! -e whole/0000021 ] || fail "expected nothing of captions that are alike"
@@ -139,8 +139,8 @@ truncate -s 20 damaged/.ledger/done/0000007.json
 : > damaged/.ledger/done/0000030.json
 rm -r damaged/0000004 damaged/seeds.json
 run 0 "${small[@]}" --out damaged
-for prompt in 0000003 0000007 0000030; do says "prompt $prompt: its record is missing or damaged; it is done again"; done
-says "prompt 0000004: its folder is missing; it is done again"
+for prompt in 0000003 0000007 0000030; do says "prompt $prompt: its record is missing or damaged; redoing it"; done
+says "prompt 0000004: its folder is missing; redoing it"
 same whole damaged
 
 echo "== two processes, and one that dies for good"
@@ -189,7 +189,7 @@ kill -TERM $pid
 wait $pid
 found=$?
 [ $found -eq 130 ] || fail "expected status 130 after SIGTERM, found $found"
-grep -q "finished prompts are kept, the same command goes on" err0 || fail "expected words about going on"
+grep -q "finished prompts are kept; run the same command again to continue" err0 || fail "expected words about going on"
 [ -z "$(ls stopped/.ledger/claims)" ] || fail "expected the claim to be given back"
 run 0 "${few[@]}" --out stopped
 same shared stopped

@@ -43,11 +43,11 @@ says "2 samples of 2 held-out captions"
 says "with exactly one delimiter:                               100.0 % (2)"
 says "make it a dog"
 run 0 train --data human.jsonl --model half --out lora --lora 2 --epochs 1
-grep -q "goes on" stdout && fail "expected a fresh run"
+grep -q "resumed at" stdout && fail "expected a fresh run"
 cmp -s half/model.safetensors lora/model.safetensors && fail "expected other weights after the LoRA"
 for name in config.json vocab.json merges.txt; do [ -s "lora/$name" ] || fail "expected lora/$name"; done
 run 0 train $new --out half --epochs 61
-says "goes on from update 180"
+says "resumed at update 180"
 
 echo "== generation"
 run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 3
@@ -69,7 +69,7 @@ exec 7> input
 for _ in $(seq 100); do [ -s port ] && break; sleep 0.1; done
 address=http://127.0.0.1:$(cat port)
 run 0 generate --captions captions.txt --out service.jsonl --url "$address/stops/1/v1" --chat --service-model any
-says "2 requests, 0 of them second or later tries"
+says "2 requests, 0 of them retries"
 [ "$(head -n 1 service.jsonl)" = '{"caption":"a silver cat","edit":"one","output":"two"}' ] || fail "expected a triplet"
 export IP2P_KEY=sk-secret
 run 1 generate --captions captions.txt --out refused.jsonl --url "$address/refused/2/v1" --key-variable IP2P_KEY

@@ -79,7 +79,7 @@ kill -TERM $pid
 wait $pid
 found=$?
 [ $found -eq 0 ] || fail "expected status 0 after SIGTERM, found $found"
-says "the same command goes on"
+says "run the same command again to continue"
 exists stopped/model/unet/config.json
 run 0 train_editor --config small.toml --model sd --out stopped --steps 1 --sample-every 0
 says "resumed at step"
