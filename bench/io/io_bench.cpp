@@ -8,6 +8,7 @@
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "support/settings.hpp"
 
 namespace {

@@ -21,6 +21,7 @@
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/io/weights.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/new_lora.hpp"
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/launch.hpp"

@@ -12,6 +12,7 @@
 
 #include "io/crafted_safetensors.hpp"
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
