@@ -35,11 +35,11 @@
 #include "ip2p/train/conv_in.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
-#include "ip2p/train/loss_plot.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "options.hpp"
 #include "pairs.hpp"
+#include "support/loss_plot.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 
@@ -299,7 +299,7 @@ class Training {
   }
 
   void finish(const std::vector<ip2p::LossPoint>& points, std::int64_t step, bool complete) const {
-    ip2p::plot_loss(o_.out / "loss.png", points);
+    example::plot_loss(o_.out / "loss.png", points);
     for (const auto& pair : pictures_.damage()) fmt::print("passed over {}: {}\n", pair.path, pair.reason);
     fmt::print("{} at step {}: {}\n", complete ? "complete" : "stopped; the same command goes on", step,
                (o_.out / (lora_ ? "lora.safetensors" : "model")).string());

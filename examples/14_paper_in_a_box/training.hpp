@@ -22,10 +22,10 @@
 #include "ip2p/train/contrastive_loss.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
-#include "ip2p/train/loss_plot.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/train/zero_branches.hpp"
 #include "ip2p/vision/clip.hpp"
+#include "support/loss_plot.hpp"
 #include "support/program.hpp"
 #include "write_scenes.hpp"
 
@@ -176,7 +176,7 @@ inline int train_clip(const ClipSettings& o, const example::Interrupt& interrupt
     if (!entry.is_regular_file() || entry.path().filename() == "config.json") continue;
     fs::copy_file(entry.path(), o.out / "clip" / entry.path().filename(), fs::copy_options::overwrite_existing);
   }
-  ip2p::plot_loss(o.out / "loss.png", run.curve().points());
+  example::plot_loss(o.out / "loss.png", run.curve().points());
 
   const auto clip = ip2p::load<ip2p::Clip>(ip2p::ModelFiles::open(o.out / "clip"));
   nlohmann::json report;
@@ -258,7 +258,7 @@ inline int train_text_to_image(const TextToImageSettings& o, const example::Inte
   written.settings = {
       {"steps", 20}, {"resolution", side}, {"image_scale", 1.2}, {"text_scale", 2.0}, {"sampler", "euler"}};
   ip2p::save_model(o.out / "model", unet, codec, text, written);
-  ip2p::plot_loss(o.out / "loss.png", run.curve().points());
+  example::plot_loss(o.out / "loss.png", run.curve().points());
   ip2p::write_json(
       o.out / "report.json",
       {{"seconds", run.curve().points().back().seconds}, {"updates", run.step()}, {"pictures", latents.size()}});
