@@ -127,9 +127,10 @@ class PairDrawer {
       return pairs;
     } catch (const ip2p::Cancelled&) {
       throw;
+    } catch (const ip2p::OutOfMemory&) {
+      throw;
     } catch (const ip2p::Error& error) {
       problem_ = error.what();
-      if (problem_.starts_with("out of memory")) throw;
     }
     if (samples.size() == 1) {
       pairs.emplace_back();

@@ -106,11 +106,11 @@ struct FlawedSampler {
   /// Karras et al. 2022, algorithm 1, whose second evaluation is at the next noise level.
   template <class Denoiser>
   at::Tensor heun_step(Denoiser& denoiser, const at::Tensor& x, const Step& at) const {
-    const auto first = slope(x, denoise(denoiser, x, at), at.sigma);
+    const auto first = ode_derivative(x, denoise(denoiser, x, at), at.sigma);
     const auto next = x.add(first, at.sigma_next - at.sigma);
     if (at.sigma_next == 0.0) return next;
     const auto told = defect == Defect::old_sigma ? at : evaluated_at(at, at.sigma_next);
-    const auto second = slope(next, denoise(denoiser, next, told), at.sigma_next);
+    const auto second = ode_derivative(next, denoise(denoiser, next, told), at.sigma_next);
     return x.add(first.add(second), 0.5 * (at.sigma_next - at.sigma));
   }
 };

@@ -19,6 +19,7 @@
 #include "ip2p/io/model_parts.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/single_file_parts.hpp"
+#include "ip2p/io/tokenizer_files.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p {
@@ -44,14 +45,6 @@ struct ModelFilesOptions {
   /// copied, and in 0.03 s against 3.1 s where they are used as they are (one thread, file in the page cache). See
   /// `WeightAccess::mapped` for the one thing that must then not happen to the file.
   SafetensorsOptions weights{.access = WeightAccess::mapped, .check_finite = false};
-};
-
-/// Where a model's CLIP tokenizer is.
-struct TokenizerFiles {
-  std::filesystem::path vocab;    ///< vocab.json: token -> id; or tokenizer.json, which holds the merges too
-  std::filesystem::path merges;   ///< merges.txt, in order of rank
-  nlohmann::json config;          ///< tokenizer_config.json, or an empty object
-  nlohmann::json special_tokens;  ///< special_tokens_map.json, or an empty object
 };
 
 /// A model on disk, of which only headers and JSON files have been read.

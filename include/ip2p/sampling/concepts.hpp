@@ -167,13 +167,15 @@ inline Step evaluated_at(Step at, double sigma) {
 }
 
 /// dx/dsigma = (x - x0) / sigma, the right-hand side of the probability-flow ODE (Karras et al. 2022).
-inline at::Tensor slope(const at::Tensor& x, const at::Tensor& x0, double sigma) { return x.sub(x0).div(sigma); }
+inline at::Tensor ode_derivative(const at::Tensor& x, const at::Tensor& x0, double sigma) {
+  return x.sub(x0).div(sigma);
+}
 
 /// x + (x - x0) / sigma * (to - sigma): the straight line from (sigma, x) through (0, x0), at noise level `to`. At `to`
 /// 0 it is x0 itself, without the rounding of the formula.
 inline at::Tensor euler_step(const at::Tensor& x, const at::Tensor& x0, double sigma, double to) {
   if (to == 0.0) return x0;
-  return x.add(slope(x, x0, sigma), to - sigma);
+  return x.add(ode_derivative(x, x0, sigma), to - sigma);
 }
 
 }  // namespace ip2p

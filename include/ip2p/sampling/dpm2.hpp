@@ -22,7 +22,7 @@ at::Tensor midpoint_step(Denoiser& denoiser, const at::Tensor& x, const at::Tens
   if (to == 0.0) return x0;
   const double middle = std::sqrt(from * to);
   const at::Tensor half = euler_step(x, x0, from, middle);
-  return x.add(slope(half, denoise(denoiser, half, evaluated_at(at, middle)), middle), to - from);
+  return x.add(ode_derivative(half, denoise(denoiser, half, evaluated_at(at, middle)), middle), to - from);
 }
 
 }  // namespace detail

@@ -36,7 +36,7 @@ struct Heun {
       at::Tensor next = euler_step(x, x0, raised, at.sigma_next);
       if (at.sigma_next > 0.0) {
         const at::Tensor x0_next = denoise(denoiser, next, evaluated_at(at, at.sigma_next));
-        const at::Tensor slopes = slope(x, x0, raised).add(slope(next, x0_next, at.sigma_next));
+        const at::Tensor slopes = ode_derivative(x, x0, raised).add(ode_derivative(next, x0_next, at.sigma_next));
         next = x.add(slopes, 0.5 * (at.sigma_next - raised));
       }
       x = hooks.finish(at, next);

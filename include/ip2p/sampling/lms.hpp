@@ -38,7 +38,7 @@ struct Lms {
     std::vector<at::Tensor> slopes;                                                   // newest first
     for (const Step& at : steps_of(sigmas)) {
       hooks.check(at);
-      slopes.insert(slopes.begin(), slope(x, denoise(denoiser, x, at), at.sigma));
+      slopes.insert(slopes.begin(), ode_derivative(x, denoise(denoiser, x, at), at.sigma));
       if (slopes.size() > static_cast<std::size_t>(order)) slopes.pop_back();
       const double length = at.sigma_next - at.sigma;
       std::vector<double> nodes;  // where the slopes were taken, in units of this step

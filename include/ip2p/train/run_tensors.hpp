@@ -26,9 +26,9 @@ namespace ip2p {
 /// One tensor of a run under the name that checkpoints give it.
 struct RunTensor {
   std::string name;
-  std::int64_t owner = everyone;      ///< Rank of the process that holds it.
-  at::Tensor tensor{};                ///< Undefined on the others, and where there is none at all.
-  std::vector<std::int64_t> shape{};  ///< These are filled in by `RunTensors`.
+  std::int64_t owner = every_process;  ///< Rank of the process that holds it.
+  at::Tensor tensor{};                 ///< Undefined on the others, and where there is none at all.
+  std::vector<std::int64_t> shape{};   ///< These are filled in by `RunTensors`.
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
 };
@@ -133,9 +133,9 @@ class RunTensors {
     at::Device home = at::kCPU;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const auto& [name, owner, tensor, shape, dtype, device] = tensors[i];
-      asks = asks || owner != everyone;
+      asks = asks || owner != every_process;
       if (tensor.defined() && !tensor.is_cpu()) home = tensor.device();
-      if (!tensor.defined() || (owner == everyone && processes_.rank() > 0)) continue;
+      if (!tensor.defined() || (owner == every_process && processes_.rank() > 0)) continue;
       require(tensor.dim() <= most_dims, "training: tensor '{}': expected at most {} dimensions, found {}", name,
               most_dims, tensor.dim());
       auto* row = table.template data_ptr<std::int64_t>() + static_cast<std::int64_t>(i) * columns;
@@ -168,7 +168,7 @@ class RunTensors {
 
   /// Values of a tensor. Collective where it has an owner.
   at::Tensor fetch(const RunTensor& entry) const {
-    if (entry.owner == everyone) return entry.tensor;
+    if (entry.owner == every_process) return entry.tensor;
     const auto values = entry.tensor.defined() ? entry.tensor : room_for(entry);
     processes_.broadcast(values, entry.owner);
     return values;
@@ -184,7 +184,7 @@ class RunTensors {
 
   [[nodiscard]] bool divided() const {
     for (const auto& entry : list_) {
-      if (entry.owner != everyone) return true;
+      if (entry.owner != every_process) return true;
     }
     return false;
   }
