@@ -160,8 +160,8 @@ inline int train_clip(const ClipSettings& o, const example::Interrupt& interrupt
     std::int64_t side;
     [[nodiscard]] std::int64_t size() const { return std::ssize(set.pictures); }
     ip2p::CaptionedPixels get(std::int64_t i, ip2p::SampleRandom&) const {
-      const auto at = static_cast<std::size_t>(i);
-      return {ip2p::clip_pixels({&set.pictures[at], 1}, side)[0], set.captions[at]};
+      const auto index = static_cast<std::size_t>(i);
+      return {ip2p::clip_pixels({&set.pictures[index], 1}, side)[0], set.captions[index]};
     }
   } source{set, world_side};
   const ip2p::ContrastiveLoss loss(model, tokenizer, source, {.batch = o.batch, .seed = o.seed});

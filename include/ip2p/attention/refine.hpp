@@ -33,7 +33,7 @@ struct Refine {
   }
 
   [[nodiscard]] std::int64_t destinations() const { return mapper.size(0); }
-  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*at*/) const {
+  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*step*/) const {
     const auto tokens = mapper.size(1);
     const auto kept = alphas[destination];
     // One 1 in each column: token t receives the map of token mapper[t]. What -1 points to is cancelled by its alpha.

@@ -28,7 +28,7 @@ struct WordSwap {
   }
 
   [[nodiscard]] std::int64_t destinations() const { return alignment.size(0); }
-  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*at*/) const {
+  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*step*/) const {
     return {alignment[destination], at::zeros({alignment.size(1)})};
   }
 };

@@ -57,8 +57,8 @@ struct RunHooks {
 inline RunHooks::Revise revise_in_turn(RunHooks::Revise first, RunHooks::Revise second) {
   if (!first) return second;
   if (!second) return first;
-  return [first = std::move(first), second = std::move(second)](const Step& at, const at::Tensor& latents) {
-    return second(at, first(at, latents));
+  return [first = std::move(first), second = std::move(second)](const Step& step, const at::Tensor& latents) {
+    return second(step, first(step, latents));
   };
 }
 

@@ -53,10 +53,10 @@ inline RunHooks::Revise hold_outside(at::Tensor mask, at::Tensor clean, at::Tens
               noise.sizes() == clean.sizes(),
           "mask: expected [B,1,h,w] for latents {} and noise of their shape, found {} and {}",
           shape_text(clean.sizes()), shape_text(mask.sizes()), shape_text(noise.sizes()));
-  return [mask = std::move(mask), clean = std::move(clean), noise = std::move(noise)](const Step& at,
+  return [mask = std::move(mask), clean = std::move(clean), noise = std::move(noise)](const Step& step,
                                                                                       const at::Tensor& x) {
     const auto inside = mask.to(x.options());
-    const auto held = clean.to(x.options()).add(noise.to(x.options()), at.sigma_next);
+    const auto held = clean.to(x.options()).add(noise.to(x.options()), step.sigma_next);
     return held.add(inside.mul(x.sub(held)));
   };
 }

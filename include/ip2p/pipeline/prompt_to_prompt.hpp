@@ -29,7 +29,7 @@ at::Tensor with_blend(const Attention& attention, const PromptToPromptOptions& o
   if (!options.blend) return run(attention, hooks);
   const auto blend = options.blend->start();
   hooks.revise =
-      revise_in_turn([blend](const Step& at, const at::Tensor& latents) { return blend->revise(at, latents); },
+      revise_in_turn([blend](const Step& step, const at::Tensor& latents) { return blend->revise(step, latents); },
                      std::move(hooks.revise));
   return run(Observed(attention, blend), hooks);
 }

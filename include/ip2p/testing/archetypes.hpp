@@ -37,7 +37,7 @@ class DenoiserArchetype {
   DenoiserArchetype() = default;
   DenoiserArchetype(const DenoiserArchetype&) = delete;
   DenoiserArchetype& operator=(const DenoiserArchetype&) = delete;
-  at::Tensor operator()(const at::Tensor& x, const Step& at) & { return x.div(1.0 + at.sigma * at.sigma); }
+  at::Tensor operator()(const at::Tensor& x, const Step& step) & { return x.div(1.0 + step.sigma * step.sigma); }
 };
 
 /// Minimal `SchedulePolicy`: no default constructor, no assignment.
@@ -70,10 +70,10 @@ class SamplerArchetype {
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& /*rng*/,
                     const RunHooks& hooks) const {
     require_run(x, sigmas);
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      x = euler_step(x, denoise(denoiser, x, at), at.sigma, at.sigma_next);
-      x = hooks.finish(at, x);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      x = euler_step(x, denoise(denoiser, x, step), step.sigma, step.sigma_next);
+      x = hooks.finish(step, x);
     }
     return x;
   }
@@ -87,7 +87,7 @@ class GuidanceArchetype {
   GuidanceArchetype& operator=(const GuidanceArchetype&) = delete;
   static constexpr std::array<Branch, 2> branches{Branch{.text = true, .image = true},
                                                   Branch{.text = false, .image = false}};
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const {
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const {
     return detail::split_branches<2>(stacked)[0];
   }
 };

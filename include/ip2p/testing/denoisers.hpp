@@ -17,7 +17,7 @@ class PointMassDenoiser {
   /// `point` [B,C,h,w], or a shape that broadcasts to that of the latents.
   explicit PointMassDenoiser(at::Tensor point) : point_(std::move(point)) {}
 
-  at::Tensor operator()(const at::Tensor& x, const Step& /*at*/) {
+  at::Tensor operator()(const at::Tensor& x, const Step& /*step*/) {
     ++evaluations_;
     return point_.to(x.options()).expand_as(x).clone();
   }
@@ -36,9 +36,9 @@ struct GaussianDenoiser {
   double mean = 0.0;
   double deviation = 1.0;
 
-  at::Tensor operator()(const at::Tensor& x, const Step& at) const {
+  at::Tensor operator()(const at::Tensor& x, const Step& step) const {
     const double signal = deviation * deviation;
-    const double noise = at.sigma * at.sigma;
+    const double noise = step.sigma * step.sigma;
     return x.mul(signal / (signal + noise)).add(mean * noise / (signal + noise));
   }
 };

@@ -5,7 +5,7 @@
 struct Nothing {
   std::int64_t destinations() const { return 1; }
 #ifdef IP2P_CORRECTED
-  ip2p::TokenWeights weights(std::int64_t destination, const ip2p::Step& at) const;
+  ip2p::TokenWeights weights(std::int64_t destination, const ip2p::Step& step) const;
 #endif
 };
 

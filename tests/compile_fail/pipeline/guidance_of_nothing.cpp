@@ -14,12 +14,14 @@
 
 struct Guidance {
   static constexpr auto branches = ip2p::DualGuidance::branches;
-  LACKING(at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;)
+  LACKING(at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step) const;)
 };
 
 using namespace ip2p::testing;
 
 void use() {
-  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2), NetworkArchetype(6, 3), ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}}, SamplerArchetype(0), Guidance{}};
+  ip2p::EditPipeline edit{TextEncoderArchetype(4, 16), CodecArchetype(2),
+                          NetworkArchetype(6, 3),      ip2p::Diffusion{ScheduleArchetype(10.0), ip2p::EpsPrediction{}},
+                          SamplerArchetype(0),         Guidance{}};
   (void)sizeof(edit);
 }

@@ -1,10 +1,10 @@
-// expect-error: ip2p: Denoiser needs `at::Tensor operator\(\)\(const at::Tensor& x, const Step& at\)`; see docs/reference/concepts.md#denoiser
+// expect-error: ip2p: Denoiser needs `at::Tensor operator\(\)\(const at::Tensor& x, const Step& step\)`; see docs/reference/concepts.md#denoiser
 // expect-lines: 17
 #include <ip2p/sampling/euler.hpp>
 
 struct OfSigma {
 #ifdef IP2P_CORRECTED
-  at::Tensor operator()(const at::Tensor& x, const ip2p::Step& at) const { return x; }
+  at::Tensor operator()(const at::Tensor& x, const ip2p::Step& step) const { return x; }
 #else
   at::Tensor operator()(const at::Tensor& x, double sigma) const { return x; }
 #endif

@@ -97,7 +97,7 @@ struct StraightLine {  // Euler's method
 struct TextTimesTwo {  // twice what the text adds
   static constexpr std::array<ip2p::Branch, 2> branches{ip2p::Branch{.text = true, .image = true},
                                                         ip2p::Branch{.text = false, .image = true}};
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& /*at*/) const {
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& /*step*/) const {
     const auto parts = stacked.chunk(2, 0);
     return parts[1].add(parts[0].sub(parts[1]), 2.0);
   }
