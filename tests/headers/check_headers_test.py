@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The checker's own test: each rule broken once must be reported, and a correct header must not."""
-from check_headers import missing_includes, problems_of, umbrella_text
+from check_headers import missing_foreign_includes, missing_includes, problems_of, umbrella_text
 
 ONCE = "#pragma once\n"
 CASES = [
@@ -36,6 +36,21 @@ USES = [
 ]
 for text, expected in USES:
     found = missing_includes({"ip2p/core/a.hpp": A, "ip2p/core/b.hpp": '#include "ip2p/core/a.hpp"\n', "ip2p/core/c.hpp": text})
+    assert len(found) == len(expected), (text, expected, found)
+    assert all(part in problem for part, problem in zip(expected, found)), (text, expected, found)
+
+B = "#include <ATen/ops/cat.h>\n#include <vector>\n"
+FOREIGN = [
+    ('#include "ip2p/core/b.hpp"\ninline std::vector<int> f() { return at::cat(); }\n', []),  # which includes both
+    ("inline std::vector<int> f() { return {}; }\n", ["names std::vector without including vector"]),
+    ("inline void f() { at::cat(); }\n", ["names at::cat without including ATen/ops/cat.h"]),
+    ("#include <ATen/ops/exp.h>\ninline void f() { at::exp_(); }\n", []),
+    ("#include <torch/nn/module.h>\ninline void f() { at::cat(); }\n", []),
+    ("inline void f() { const at::NoGradGuard guard; }\n", ["without including ATen/core/grad_mode.h"]),
+    ("inline void f(at::ScalarType type = at::kFloat);  // std::vector\n", []),
+]
+for text, expected in FOREIGN:
+    found = missing_foreign_includes({"ip2p/core/b.hpp": B, "ip2p/core/c.hpp": text})
     assert len(found) == len(expected), (text, expected, found)
     assert all(part in problem for part, problem in zip(expected, found)), (text, expected, found)
 
