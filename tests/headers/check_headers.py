@@ -53,12 +53,10 @@ STANDARD = {
     "variant": "get_if holds_alternative variant visit", "vector": "vector",
 }
 HEADER_OF = {name: header for header, names in STANDARD.items() for name in names.split()}
-# What any header of LibTorch's tensors brings; its operators are the files of ATen/ops.
-TENSOR_NAMES = re.compile(r"k[A-Z]\w*|Tensor|TensorList|TensorOptions|Scalar|ScalarType|ArrayRef|IntArrayRef|Device|"
-                          r"DeviceType|MemoryFormat|isFloatingType|isComplexType|toString")
+# Classes and functions of LibTorch that are no operators and that its tensors do not bring.
 TORCH_HEADER_OF = {
     "AutoGradMode": "ATen/core/grad_mode.h", "GradMode": "ATen/core/grad_mode.h", "NoGradGuard": "ATen/core/grad_mode.h",
-    "CPUGeneratorImpl": "ATen/CPUGeneratorImpl.h", "DeviceIndex": "c10/core/Device.h", "Generator": "ATen/core/Generator.h",
+    "CPUGeneratorImpl": "ATen/CPUGeneratorImpl.h", "Generator": "ATen/core/Generator.h",
     "Reduction": "ATen/core/Reduction.h", "autocast": "ATen/autocast_mode.h", "cpu": "ATen/cpu/Utils.h",
     "detail": "ATen/detail/CUDAHooksInterface.h", "globalContext": "ATen/Context.h", "hasCUDA": "ATen/Context.h",
     "hasMKLDNN": "ATen/Context.h", "make_generator": "ATen/core/Generator.h",
@@ -142,14 +140,10 @@ def missing_foreign_includes(texts):
             if HEADER_OF[name] not in included:
                 found.append(f"{header}: names std::{name} without including {HEADER_OF[name]}")
         if any(name.startswith("torch/") for name in included):
-            continue  # which brings all operators
-        for name in sorted(set(re.findall(r"\bat::(\w+)", code))):
-            operator = f"ATen/ops/{name.rstrip('_')}.h"
-            if TENSOR_NAMES.fullmatch(name) or f"ATen/ops/{name}.h" in included or operator in included:
-                continue
-            wanted = TORCH_HEADER_OF.get(name, operator)
-            if wanted not in included:
-                found.append(f"{header}: names at::{name} without including {wanted}")
+            continue  # which bring all of these
+        for name in sorted(set(re.findall(r"\bat::(\w+)", code)) & TORCH_HEADER_OF.keys()):
+            if TORCH_HEADER_OF[name] not in included:
+                found.append(f"{header}: names at::{name} without including {TORCH_HEADER_OF[name]}")
     return found
 
 

@@ -39,13 +39,11 @@ for text, expected in USES:
     assert len(found) == len(expected), (text, expected, found)
     assert all(part in problem for part, problem in zip(expected, found)), (text, expected, found)
 
-B = "#include <ATen/ops/cat.h>\n#include <vector>\n"
+B = "#include <ATen/core/grad_mode.h>\n#include <vector>\n"
 FOREIGN = [
-    ('#include "ip2p/core/b.hpp"\ninline std::vector<int> f() { return at::cat(); }\n', []),  # which includes both
+    ('#include "ip2p/core/b.hpp"\ninline std::vector<at::NoGradGuard> f();\n', []),  # which includes both
     ("inline std::vector<int> f() { return {}; }\n", ["names std::vector without including vector"]),
-    ("inline void f() { at::cat(); }\n", ["names at::cat without including ATen/ops/cat.h"]),
-    ("#include <ATen/ops/exp.h>\ninline void f() { at::exp_(); }\n", []),
-    ("#include <torch/nn/module.h>\ninline void f() { at::cat(); }\n", []),
+    ("#include <torch/nn/module.h>\ninline void f() { const at::NoGradGuard guard; }\n", []),
     ("inline void f() { const at::NoGradGuard guard; }\n", ["without including ATen/core/grad_mode.h"]),
     ("inline void f(at::ScalarType type = at::kFloat);  // std::vector\n", []),
 ]
