@@ -76,7 +76,7 @@ struct FlawedSampler {
         Step seen = step;
         if (defect == Defect::told_next_sigma && step.sigma_next > 0.0) seen.sigma = step.sigma_next;
         if (defect == Defect::told_first_step) seen.index = 0;
-        at::Tensor x0 = defect == Defect::shapeless ? denoiser(x, step) : denoise(denoiser, x, seen);
+        at::Tensor x0 = defect == Defect::shapeless ? denoiser(x, step) : estimate_x0(denoiser, x, seen);
         if (defect == Defect::shapeless) x0 = x0.expand_as(x);
         const bool ancestral = defect == Defect::first_draw || defect == Defect::draws_twice;
         const auto [down, up] = ancestral_step(step.sigma, step.sigma_next, ancestral ? 1.0 : 0.0);
@@ -106,11 +106,11 @@ struct FlawedSampler {
   /// Karras et al. 2022, algorithm 1, whose second evaluation is at the next noise level.
   template <class Denoiser>
   at::Tensor heun_step(Denoiser& denoiser, const at::Tensor& x, const Step& step) const {
-    const auto first = ode_derivative(x, denoise(denoiser, x, step), step.sigma);
+    const auto first = ode_derivative(x, estimate_x0(denoiser, x, step), step.sigma);
     const auto next = x.add(first, step.sigma_next - step.sigma);
     if (step.sigma_next == 0.0) return next;
     const auto told = defect == Defect::old_sigma ? step : evaluated_at(step, step.sigma_next);
-    const auto second = ode_derivative(next, denoise(denoiser, next, told), step.sigma_next);
+    const auto second = ode_derivative(next, estimate_x0(denoiser, next, told), step.sigma_next);
     return x.add(first.add(second), 0.5 * (step.sigma_next - step.sigma));
   }
 };

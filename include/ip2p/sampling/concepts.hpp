@@ -14,7 +14,7 @@
 ///         ip2p::require_run(x, sigmas);
 ///         for (const ip2p::Step& step : ip2p::steps_of(sigmas)) {
 ///           hooks.check(step);
-///           const at::Tensor x0 = ip2p::denoise(denoiser, x, step);
+///           const at::Tensor x0 = ip2p::estimate_x0(denoiser, x, step);
 ///           x = ...;                                                // from step.sigma to step.sigma_next
 ///           x = hooks.finish(step, x);
 ///         }
@@ -145,7 +145,7 @@ inline std::vector<Step> steps_of(std::span<const double> sigmas) {
 
 /// Evaluates the denoiser and checks its answer. Throws `Error` unless the estimate has the shape and dtype of x.
 template <class Callable>
-at::Tensor denoise(Callable& denoiser, const at::Tensor& x, const Step& step) {
+at::Tensor estimate_x0(Callable& denoiser, const at::Tensor& x, const Step& step) {
   at::Tensor x0 = denoiser(x, step);
   require(x0.defined() && x0.sizes() == x.sizes() && x0.scalar_type() == x.scalar_type(),
           "denoiser: expected an estimate of {} {}, found {}", c10::toString(x.scalar_type()), shape_text(x.sizes()),

@@ -43,7 +43,7 @@ struct Ddim {
             "Ddim: expected final_sigma from 0 to the last noise level {}, found {}", last, final_sigma);
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
-      const at::Tensor x0 = denoise(denoiser, x, step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
       const double to = step.sigma_next > 0.0 ? step.sigma_next : final_sigma;
       const auto [down, up] = ancestral_step(step.sigma, to, eta);
       x = euler_step(x, x0, step.sigma, down);

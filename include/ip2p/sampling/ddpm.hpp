@@ -39,7 +39,7 @@ struct Ddpm {
     require_run(x, sigmas);
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
-      const at::Tensor x0 = denoise(denoiser, x, step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
       const auto [down, small] = ancestral_step(step.sigma, step.sigma_next, 1.0);
       x = euler_step(x, x0, step.sigma, down);
       const double up = variance == DdpmVariance::fixed_small ? small : large(step.sigma, step.sigma_next);

@@ -22,7 +22,7 @@ at::Tensor midpoint_step(Denoiser& denoiser, const at::Tensor& x, const at::Tens
   if (to == 0.0) return x0;
   const double middle = std::sqrt(from * to);
   const at::Tensor half = euler_step(x, x0, from, middle);
-  return x.add(ode_derivative(half, denoise(denoiser, half, evaluated_at(step, middle)), middle), to - from);
+  return x.add(ode_derivative(half, estimate_x0(denoiser, half, evaluated_at(step, middle)), middle), to - from);
 }
 
 }  // namespace detail
@@ -49,7 +49,7 @@ struct Dpm2 {
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
       const double raised = churn.raise(x, step, rng);
-      const at::Tensor x0 = denoise(denoiser, x, evaluated_at(step, raised));
+      const at::Tensor x0 = estimate_x0(denoiser, x, evaluated_at(step, raised));
       x = detail::midpoint_step(denoiser, x, x0, step, raised, step.sigma_next);
       x = hooks.finish(step, x);
     }

@@ -31,7 +31,7 @@ struct DpmPlusPlus2M {
     double previous_length = 0.0;
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
-      const at::Tensor x0 = denoise(denoiser, x, step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
       const double length = std::log(step.sigma / step.sigma_next);  // in -log sigma, infinite in the last step
       at::Tensor towards = x0;
       if (previous.defined() && step.sigma_next > 0.0) {

@@ -45,7 +45,7 @@ struct DpmPlusPlus2MSde {
     double previous_length = 0.0;
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
-      const at::Tensor x0 = denoise(denoiser, x, step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
       if (step.sigma_next == 0.0) {
         x = x0;
       } else {

@@ -46,7 +46,7 @@ struct DpmPlusPlus3MSde {
     std::vector<Earlier> earlier;  // newest first
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
-      const at::Tensor x0 = denoise(denoiser, x, step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
       if (step.sigma_next == 0.0) {
         x = x0;
       } else {

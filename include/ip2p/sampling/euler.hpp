@@ -31,7 +31,7 @@ struct Euler {
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
       const double raised = churn.raise(x, step, rng);
-      const at::Tensor x0 = denoise(denoiser, x, evaluated_at(step, raised));
+      const at::Tensor x0 = estimate_x0(denoiser, x, evaluated_at(step, raised));
       x = euler_step(x, x0, raised, step.sigma_next);
       x = hooks.finish(step, x);
     }

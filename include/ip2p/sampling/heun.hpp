@@ -32,10 +32,10 @@ struct Heun {
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
       const double raised = churn.raise(x, step, rng);
-      const at::Tensor x0 = denoise(denoiser, x, evaluated_at(step, raised));
+      const at::Tensor x0 = estimate_x0(denoiser, x, evaluated_at(step, raised));
       at::Tensor next = euler_step(x, x0, raised, step.sigma_next);
       if (step.sigma_next > 0.0) {
-        const at::Tensor x0_next = denoise(denoiser, next, evaluated_at(step, step.sigma_next));
+        const at::Tensor x0_next = estimate_x0(denoiser, next, evaluated_at(step, step.sigma_next));
         const at::Tensor slopes = ode_derivative(x, x0, raised).add(ode_derivative(next, x0_next, step.sigma_next));
         next = x.add(slopes, 0.5 * (step.sigma_next - raised));
       }

@@ -30,7 +30,7 @@ struct Lcm {
     require_run(x, sigmas);
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
-      x = denoise(denoiser, x, step);
+      x = estimate_x0(denoiser, x, step);
       if (step.sigma_next > 0.0) x = x.add(step_noise(rng, x, step), step.sigma_next);
       x = hooks.finish(step, x);
     }

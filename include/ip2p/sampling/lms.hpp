@@ -38,7 +38,7 @@ struct Lms {
     std::vector<at::Tensor> slopes;                                                   // newest first
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
-      slopes.insert(slopes.begin(), ode_derivative(x, denoise(denoiser, x, step), step.sigma));
+      slopes.insert(slopes.begin(), ode_derivative(x, estimate_x0(denoiser, x, step), step.sigma));
       if (slopes.size() > static_cast<std::size_t>(order)) slopes.pop_back();
       const double length = step.sigma_next - step.sigma;
       std::vector<double> nodes;  // where the slopes were taken, in units of this step

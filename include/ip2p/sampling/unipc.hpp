@@ -50,7 +50,7 @@ struct UniPc {
     Update update;                      // of the step before
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
-      const at::Tensor x0 = denoise(denoiser, x, step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
       if (step.index > 0) x = update.correct(x, x0, estimates);
       estimates.insert(estimates.begin(), x0);
       if (estimates.size() > static_cast<std::size_t>(order)) estimates.pop_back();

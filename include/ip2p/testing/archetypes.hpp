@@ -72,7 +72,7 @@ class SamplerArchetype {
     require_run(x, sigmas);
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
-      x = euler_step(x, denoise(denoiser, x, step), step.sigma, step.sigma_next);
+      x = euler_step(x, estimate_x0(denoiser, x, step), step.sigma, step.sigma_next);
       x = hooks.finish(step, x);
     }
     return x;

@@ -50,7 +50,7 @@ inline std::string file_checksum(const std::filesystem::path& path) {
     std::memset(words.data(), 0, words.size() * 8);
     file.read(reinterpret_cast<char*>(words.data()), static_cast<std::streamsize>(words.size() * 8));
     const auto got = static_cast<std::size_t>(file.gcount());
-    for (std::size_t i = 0; i < (got + 7) / 8; ++i) hash = fnv(hash, words[i]);
+    for (std::size_t i = 0; i < (got + 7) / 8; ++i) hash = fnv_word(hash, words[i]);
   }
   require(file.eof() && !file.bad(), "cannot read '{}'", path.string());
   return hash_text(hash);

@@ -88,7 +88,7 @@ struct StraightLine {  // Euler's method
     ip2p::require_run(x, sigmas);
     for (const ip2p::Step& step : ip2p::steps_of(sigmas)) {
       hooks.check(step);
-      x = hooks.finish(step, ip2p::euler_step(x, ip2p::denoise(denoiser, x, step), step.sigma, step.sigma_next));
+      x = hooks.finish(step, ip2p::euler_step(x, ip2p::estimate_x0(denoiser, x, step), step.sigma, step.sigma_next));
     }
     return x;
   }
