@@ -158,8 +158,8 @@ void run_of(benchmark::State& state, std::int64_t batch, bool sees_image, const 
   Fastest start_of;
   const auto run = [&] {
     auto last = cpu_us();
-    const auto mark = [&](const Step& at, const at::Tensor&) {
-      (at.index == 0 ? start_of : times_of.step).add(cpu_us() - std::exchange(last, cpu_us()));
+    const auto mark = [&](const Step& step, const at::Tensor&) {
+      (step.index == 0 ? start_of : times_of.step).add(cpu_us() - std::exchange(last, cpu_us()));
     };
     BranchNetwork<UNet, Attention> network(unet, conditioning, attention);
     network.prepare(schedule, sigmas);

@@ -16,6 +16,7 @@
 
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "options.hpp"
 #include "support/model.hpp"
 #include "support/pictures.hpp"

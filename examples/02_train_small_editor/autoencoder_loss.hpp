@@ -13,7 +13,7 @@
 #include "edits.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/core/random.hpp"
-#include "ip2p/data/photographs.hpp"
+#include "photographs.hpp"
 
 namespace small_editor {
 
@@ -38,7 +38,7 @@ struct AutoencoderLoss {
       ip2p::SampleRandom random(seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(i));
       const auto& photo =
           photographs[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(photographs.size())))];
-      auto crop = ip2p::random_crop(photo, side, picture, random);
+      auto crop = random_crop(photo, side, picture, random);
       const auto& families = edit_families();
       const auto choice = random.below(2 * static_cast<std::int64_t>(families.size()));
       if (choice < static_cast<std::int64_t>(families.size()))

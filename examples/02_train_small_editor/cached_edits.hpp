@@ -13,14 +13,14 @@
 #include "edits.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/data/edit_pairs.hpp"
-#include "ip2p/data/photographs.hpp"
+#include "photographs.hpp"
 
 namespace small_editor {
 
 /// Settings of `CachedEdits`.
 struct CachedEditsOptions {
   std::int64_t side = 256;     ///< Of the crops, in pixels.
-  std::int64_t picture = 256;  ///< Side of the pictures to edit; see `ip2p::random_crop`.
+  std::int64_t picture = 256;  ///< Side of the pictures to be edited; see `random_crop`.
   std::int64_t crops = 600;
   std::int64_t unedited = 2;  ///< Of every `families + unedited` pairs, this many are the unchanged photograph with "".
   std::uint64_t seed = 0;
@@ -61,7 +61,7 @@ class CachedEdits {
     const at::NoGradGuard no_grad;
     ip2p::SampleRandom random(options_.seed, static_cast<std::uint64_t>(crop), 0);
     const auto& photo = photographs_[static_cast<std::size_t>(crop) % photographs_.size()];
-    auto picture = ip2p::random_crop(photo, options_.side, options_.picture, random);
+    auto picture = random_crop(photo, options_.side, options_.picture, random);
     if (family < families_) picture = edit_families()[static_cast<std::size_t>(family)].apply(picture);
     const auto encoded = codec_.encode_moments((picture * 2 - 1).unsqueeze(0));
     entry = {encoded.mean.squeeze(0).contiguous(), encoded.logvar.squeeze(0).contiguous()};

@@ -68,9 +68,9 @@ Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photograph
     for (const auto& family : families) targets.push_back(family.apply(photo));
     const auto image = (photo * 2 - 1).unsqueeze(0);
     const auto decoded = [&](const at::Tensor& latents) {
-      return (pipeline.codec().decode(latents / pipeline.codec().scaling_factor()) + 1).div(2).clamp(0, 1);
+      return (pipeline.decode_to_tensor(latents) + 1).div(2).clamp(0, 1);
     };
-    const auto round_trip = decoded(pipeline.codec().encode(image) * pipeline.codec().scaling_factor())[0];
+    const auto round_trip = decoded(pipeline.clean_latents(image))[0];
     scores.psnr_round_trip += psnr(round_trip, photo);
     for (std::int64_t k = 0; k < phrasings; ++k) {
       std::vector<std::string> instructions;

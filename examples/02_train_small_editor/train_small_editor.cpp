@@ -34,10 +34,11 @@
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
-#include "ip2p/train/loss_plot.hpp"
 #include "ip2p/train/trainer.hpp"
-#include "ip2p/train/zero_branches.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "photographs.hpp"
+#include "start_at_condition.hpp"
+#include "support/loss_plot.hpp"
 #include "write_pairs.hpp"
 
 namespace {
@@ -88,14 +89,15 @@ struct EvaluationSettings {
 
 std::vector<at::Tensor> load_all(const std::vector<fs::path>& paths, std::int64_t short_side) {
   std::vector<at::Tensor> photographs;
-  for (const auto& path : paths) photographs.push_back(ip2p::load_photograph(path, short_side));
+  for (const auto& path : paths) photographs.push_back(small_editor::load_photograph(path, short_side));
   return photographs;
 }
 
 std::vector<at::Tensor> held_out_squares(const Settings& settings) {
   std::vector<at::Tensor> squares;
-  for (const auto& path : ip2p::split_photographs(settings.photographs).held_out) {
-    squares.push_back(ip2p::centre_square(ip2p::load_photograph(path, 4 * settings.picture), settings.picture));
+  for (const auto& path : small_editor::split_photographs(settings.photographs).held_out) {
+    squares.push_back(
+        small_editor::centre_square(small_editor::load_photograph(path, 4 * settings.picture), settings.picture));
   }
   return squares;
 }
@@ -127,7 +129,7 @@ void report_resumption(bool resumed, std::int64_t step, const std::vector<std::s
 }
 
 void train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted) {
-  const auto split = ip2p::split_photographs(settings.photographs);
+  const auto split = small_editor::split_photographs(settings.photographs);
   const auto photographs = load_all(split.training, 4 * settings.picture);
   const auto held_out = at::stack(held_out_squares(settings)) * 2 - 1;
 
@@ -169,7 +171,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
         if (progress.step % 500 == 0) measure();
       },
       report.stop.get_token());
-  ip2p::plot_loss(options.folder / "loss.png", run.curve().points());
+  example::plot_loss(options.folder / "loss.png", run.curve().points());
   if (!complete) return;
 
   // The scaling factor that makes latents of training pictures, edited and not, unit variance.
@@ -241,13 +243,14 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
 void train_editor(const Settings& settings, const EditorSettings& wanted) {
   const auto files = ip2p::ModelFiles::open(settings.work / "model");
   auto codec = ip2p::load<ip2p::KlAutoencoder>(files);
-  const auto photographs = load_all(ip2p::split_photographs(settings.photographs).training, 4 * settings.picture);
+  const auto photographs =
+      load_all(small_editor::split_photographs(settings.photographs).training, 4 * settings.picture);
   auto squares = held_out_squares(settings);
   squares.resize(std::min<std::size_t>(squares.size(), 2));
 
   ip2p::UNet unet(unet_config(wanted.channels));
   ip2p::initialise(unet.module(), settings.seed);
-  ip2p::start_at_condition(unet, codec.scaling_factor());
+  small_editor::start_at_condition(unet, codec.scaling_factor());
   ip2p::ClipTextModel text(text_config());
   ip2p::initialise(text.module(), settings.seed + 1);
   const ip2p::ClipTextEncoder encoder(ip2p::BpeTokenizer::open(wanted.tokenizer), text);
@@ -304,7 +307,7 @@ void train_editor(const Settings& settings, const EditorSettings& wanted) {
         }
       },
       report.stop.get_token());
-  ip2p::plot_loss(options.folder / "loss.png", run.curve().points());
+  example::plot_loss(options.folder / "loss.png", run.curve().points());
   run.swap_average();
   write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture);
   fmt::print("{} at step {}: wrote {}\n", complete ? "complete" : "stopped", run.step(),
@@ -404,7 +407,7 @@ int main(int argc, char** argv) {
     if (*train_unet) train_editor(settings, editor);
     if (*measure_model) evaluate_model(settings, evaluation);
     if (*pairs) {
-      const auto photographs = ip2p::split_photographs(settings.photographs).training;
+      const auto photographs = small_editor::split_photographs(settings.photographs).training;
       fmt::print("{} pairs: {}\n", write_pairs(photographs, pairs_out, settings.picture), pairs_out.string());
     }
     if (*edits) show_edits(settings, edits_out);

@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "edits.hpp"
-#include "ip2p/data/photographs.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/train/export.hpp"
+#include "photographs.hpp"
 
 namespace small_editor {
 
@@ -25,7 +25,7 @@ inline std::int64_t write_pairs(const std::vector<std::filesystem::path>& photog
   auto seeds = nlohmann::json::array();
   std::int64_t turn = 0;
   for (const auto& path : photographs) {
-    const auto before = ip2p::centre_square(ip2p::load_photograph(path, side), side);
+    const auto before = centre_square(load_photograph(path, side), side);
     const auto picture = [](const at::Tensor& rgb) { return ip2p::from_tensor((rgb * 255).round().to(at::kByte)); };
     for (const auto& family : edit_families()) {
       const auto texts = family.training_texts();

@@ -21,6 +21,7 @@
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/io/weights.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/new_lora.hpp"
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/launch.hpp"
@@ -31,15 +32,15 @@
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/adafactor.hpp"
 #include "ip2p/train/any_learning_rate.hpp"
-#include "ip2p/train/conv_in.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
+#include "ip2p/train/editor_unet.hpp"
 #include "ip2p/train/export.hpp"
-#include "ip2p/train/loss_plot.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/checkpoint_gradients.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "options.hpp"
 #include "pairs.hpp"
+#include "support/loss_plot.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 
@@ -47,23 +48,6 @@ namespace train_editor {
 
 namespace fs = std::filesystem;
 using TextEncoder = ip2p::CachedTextEncoder<ip2p::ClipTextEncoder>;
-
-/// The model to train, fp32, widened to 8 input channels if necessary.
-ip2p::UNet load_unet(const ip2p::ModelFiles& files) {
-  auto config = ip2p::UNetConfig::from_json(files.config("unet"), files.path().string() + " (unet)");
-  auto weights = files.weights("unet");
-  const auto latents = config.out_channels;
-  ip2p::require(config.in_channels == latents || config.in_channels == 2 * latents,
-                "{}: expected a UNet with {} (text to image) or {} (editor) input channels, found {}",
-                files.path().string(), latents, 2 * latents, config.in_channels);
-  if (config.in_channels == latents) {
-    config.in_channels = 2 * latents;
-    weights = ip2p::widen_conv_in(std::move(weights), config.in_channels);
-  }
-  ip2p::UNet unet(config);
-  ip2p::load_weights(unet.module(), weights, files.path().string() + " (unet)");
-  return unet;
-}
 
 /// Weight of noise levels that the command line names.
 std::function<double(double, const ip2p::Preconditioning&)> loss_weight(const Options& o) {
@@ -88,7 +72,7 @@ class Training {
         text_(ip2p::load<ip2p::ClipTextEncoder>(files_, {.device = device_, .dtype = frozen_dtype()}),
               {.folder = o_.cache.empty() ? fs::path() : o_.cache / "texts", .encoder = checksum("text_encoder")}),
         pairs_(pictures_, codec_, checksum("vae"), o_),
-        unet_(load_unet(files_)) {
+        unet_(ip2p::load_editor_unet(files_)) {
     ip2p::require(pictures_.size() > 0, "{}: expected pairs to train on, found none in the training split",
                   o_.data.string());
     const auto pass = processes_.size() * o_.micro_batch;
@@ -299,7 +283,7 @@ class Training {
   }
 
   void finish(const std::vector<ip2p::LossPoint>& points, std::int64_t step, bool complete) const {
-    ip2p::plot_loss(o_.out / "loss.png", points);
+    example::plot_loss(o_.out / "loss.png", points);
     for (const auto& pair : pictures_.damage()) fmt::print("skipped {}: {}\n", pair.path, pair.reason);
     fmt::print("{} at step {}: {}\n", complete ? "complete" : "stopped; run the same command again to continue", step,
                (o_.out / (lora_ ? "lora.safetensors" : "model")).string());

@@ -76,9 +76,9 @@ class PairDrawer {
       return result;
     }
     const auto samples = samples_of(prompt);
-    for (std::size_t at = 0; at < samples.size(); at += static_cast<std::size_t>(o_.batch)) {
+    for (std::size_t begin = 0; begin < samples.size(); begin += static_cast<std::size_t>(o_.batch)) {
       const auto part =
-          std::span(samples).subspan(at, std::min(samples.size() - at, static_cast<std::size_t>(o_.batch)));
+          std::span(samples).subspan(begin, std::min(samples.size() - begin, static_cast<std::size_t>(o_.batch)));
       auto made = draw(triplet, part);
       for (std::size_t i = 0; i < part.size(); ++i) {
         if (!made[i]) continue;
@@ -127,9 +127,10 @@ class PairDrawer {
       return pairs;
     } catch (const ip2p::Cancelled&) {
       throw;
+    } catch (const ip2p::OutOfMemory&) {
+      throw;
     } catch (const ip2p::Error& error) {
       problem_ = error.what();
-      if (problem_.starts_with("out of memory")) throw;
     }
     if (samples.size() == 1) {
       pairs.emplace_back();

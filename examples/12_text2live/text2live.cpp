@@ -78,9 +78,9 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     example::ProgressBar bar(stderr);
     const ip2p::Text2LiveHooks hooks{
         .on_step =
-            [&](const ip2p::TrainingProgress& at) {
-              loss = at.loss;
-              bar({.index = at.step - 1, .count = o.edit.steps});
+            [&](const ip2p::TrainingProgress& update) {
+              loss = update.loss;
+              bar({.index = update.step - 1, .count = o.edit.steps});
             },
         .picture_every = o.every,
         .on_picture = [&](std::int64_t step, const ip2p::EditLayer& layer) { write(numbered(o.out, step), layer); },

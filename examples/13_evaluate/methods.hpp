@@ -5,7 +5,6 @@
 /// `methods()`.
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/isfinite.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -127,12 +126,7 @@ struct Workshop {
 /// Latents [1,C,h,w] to a picture that is not clamped, as the released evaluation measures it.
 template <class Pipeline>
 at::Tensor decoded(const Pipeline& pipeline, const at::Tensor& latents) {
-  const at::NoGradGuard no_grad;
-  const auto scaled = latents.to(pipeline.unet().device(), at::kFloat).div(pipeline.codec().scaling_factor());
-  const auto picture = pipeline.codec().decode(scaled).to(at::kCPU, at::kFloat);
-  ip2p::require(at::isfinite(picture).all().template item<bool>(),
-                "vae decoder: expected finite values, found NaN or infinity; --dtype fp32 may help");
-  return picture;
+  return pipeline.decode_to_tensor(latents).to(at::kCPU, at::kFloat);
 }
 
 /// Sampler, noise levels and noise of a point. Pipelines are shared by curves, so each point sets all of them.

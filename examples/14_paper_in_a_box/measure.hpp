@@ -132,8 +132,8 @@ inline int measure_pairs(const MeasureSettings& o, const example::Interrupt& int
     const auto seen = clip.image_features(pictures);
     const auto texts = clip.text_features(captions);
     const auto similarity = seen.matmul(texts.t());
-    const auto at = [&](std::int64_t row, std::int64_t column) { return similarity[row][column].item<double>(); };
-    told_apart.add(at(0, 0) > at(0, 1) && at(1, 1) > at(1, 0) ? 1 : 0);
+    const auto cell = [&](std::int64_t row, std::int64_t column) { return similarity[row][column].item<double>(); };
+    told_apart.add(cell(0, 0) > cell(0, 1) && cell(1, 1) > cell(1, 0) ? 1 : 0);
     const auto row = [](const at::Tensor& features, std::int64_t n) { return features.narrow(0, n, 1); };
     direction.add(
         ip2p::directional_similarity(row(seen, 0), row(seen, 1), row(texts, 0), row(texts, 1)).item<double>());

@@ -23,10 +23,10 @@
 #include "ip2p/train/contrastive_loss.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
-#include "ip2p/train/loss_plot.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/train/zero_branches.hpp"
 #include "ip2p/vision/clip.hpp"
+#include "support/loss_plot.hpp"
 #include "support/program.hpp"
 #include "write_scenes.hpp"
 
@@ -161,8 +161,8 @@ inline int train_clip(const ClipSettings& o, const example::Interrupt& interrupt
     std::int64_t side;
     [[nodiscard]] std::int64_t size() const { return std::ssize(set.pictures); }
     ip2p::CaptionedPixels get(std::int64_t i, ip2p::SampleRandom&) const {
-      const auto at = static_cast<std::size_t>(i);
-      return {ip2p::clip_pixels({&set.pictures[at], 1}, side)[0], set.captions[at]};
+      const auto index = static_cast<std::size_t>(i);
+      return {ip2p::clip_pixels({&set.pictures[index], 1}, side)[0], set.captions[index]};
     }
   } source{set, world_side};
   const ip2p::ContrastiveLoss loss(model, tokenizer, source, {.batch = o.batch, .seed = o.seed});
@@ -177,7 +177,7 @@ inline int train_clip(const ClipSettings& o, const example::Interrupt& interrupt
     if (!entry.is_regular_file() || entry.path().filename() == "config.json") continue;
     fs::copy_file(entry.path(), o.out / "clip" / entry.path().filename(), fs::copy_options::overwrite_existing);
   }
-  ip2p::plot_loss(o.out / "loss.png", run.curve().points());
+  example::plot_loss(o.out / "loss.png", run.curve().points());
 
   const auto clip = ip2p::load<ip2p::Clip>(ip2p::ModelFiles::open(o.out / "clip"));
   nlohmann::json report;
@@ -259,7 +259,7 @@ inline int train_text_to_image(const TextToImageSettings& o, const example::Inte
   written.settings = {
       {"steps", 20}, {"resolution", side}, {"image_scale", 1.2}, {"text_scale", 2.0}, {"sampler", "euler"}};
   ip2p::save_model(o.out / "model", unet, codec, text, written);
-  ip2p::plot_loss(o.out / "loss.png", run.curve().points());
+  example::plot_loss(o.out / "loss.png", run.curve().points());
   ip2p::write_json(
       o.out / "report.json",
       {{"seconds", run.curve().points().back().seconds}, {"updates", run.step()}, {"pictures", latents.size()}});

@@ -61,13 +61,15 @@ class Vocabulary {
           words_[kind].push_back({entry.at("phrase").get<std::string>(), entry.value("instruction", ""),
                                   entry.value("file", ""), entry.value("edit", ""), entry.value("number", 0.0)});
           const auto& word = words_[kind].back();
-          const auto at = fmt::format("{}: {}: '{}'", where, kind_names[kind], word.phrase);
-          ip2p::require(kind == object || !word.instruction.empty(), "{}: expected an instruction, found none", at);
-          ip2p::require((kind != object && kind != place) || !word.file.empty(), "{}: expected a file, found none", at);
+          const auto context = fmt::format("{}: {}: '{}'", where, kind_names[kind], word.phrase);
+          ip2p::require(kind == object || !word.instruction.empty(), "{}: expected an instruction, found none",
+                        context);
+          ip2p::require((kind != object && kind != place) || !word.file.empty(), "{}: expected a file, found none",
+                        context);
           ip2p::require(kind != object || word.phrase.find(' ') != std::string::npos,
-                        "{}: expected an article and a noun", at);
+                        "{}: expected an article and a noun", context);
           ip2p::require((kind != size && kind != position) || (word.number > 0 && word.number < 1),
-                        "{}: expected a number between 0 and 1, found {:g}", at, word.number);
+                        "{}: expected a number between 0 and 1, found {:g}", context, word.number);
         }
       }
     } catch (const nlohmann::json::exception& error) {

@@ -123,6 +123,9 @@ int run_program(std::string_view name, CLI::App& app, int argc, char** argv, Run
   } catch (const ip2p::Cancelled& cancelled) {
     report(fmt::format("{}; nothing was written", cancelled.what()));
     return 130;
+  } catch (const ip2p::OutOfMemory& error) {
+    const bool offered = app.get_option_no_throw("--low-memory") != nullptr;
+    return report(fmt::format("{}{}", error.what(), offered ? "; --low-memory does the last two" : ""));
   } catch (const c10::Error& error) {
     return report(error.what_without_backtrace());
   } catch (const std::exception& error) {

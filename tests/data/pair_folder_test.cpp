@@ -115,12 +115,12 @@ TEST_CASE("A folder is listed without seeds.json when asked, and refused when no
 TEST_CASE("Damaged pairs are listed and the next sound one takes their place, whatever was read before", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch.path(), 9);
-  const auto at = [&](const char* name) { return scratch.path() / name; };
-  std::filesystem::remove(at("0000001/10_1.jpg"));               // missing
-  std::filesystem::resize_file(at("0000001/20_0.jpg"), 300);     // truncated
-  write_text(at("0000002/prompt.json"), "{\"edit\": ");          // malformed
-  write_text(at("0000005/20_0.jpg"), "<html>not found</html>");  // no picture
-  write_image(at("0000008/30_1.jpg"), patterned(20, 20, 0));     // another size
+  const auto path_of = [&](const char* name) { return scratch.path() / name; };
+  std::filesystem::remove(path_of("0000001/10_1.jpg"));               // missing
+  std::filesystem::resize_file(path_of("0000001/20_0.jpg"), 300);     // truncated
+  write_text(path_of("0000002/prompt.json"), "{\"edit\": ");          // malformed
+  write_text(path_of("0000005/20_0.jpg"), "<html>not found</html>");  // no picture
+  write_image(path_of("0000008/30_1.jpg"), patterned(20, 20, 0));     // another size
   const auto expected = [](std::int64_t i, double u) -> std::string {
     if (i == 1 || i == 2) return "0000003/10";
     if (i == 5 && u >= 0.3 && u < 0.6) return "0000005/30";
@@ -139,10 +139,10 @@ TEST_CASE("Damaged pairs are listed and the next sound one takes their place, wh
   const auto damage = folder.damage();
   CHECK((damage == reversed.damage()));
   REQUIRE(damage.size() == 5);
-  CHECK(damage[0].path == at("0000001/10").string());
+  CHECK(damage[0].path == path_of("0000001/10").string());
   CHECK_THAT(damage[0].reason, Contains("10_1.jpg: no such file"));
   CHECK_THAT(damage[1].reason, Contains("20_0.jpg"));
-  CHECK(damage[2].path == at("0000002/prompt.json").string());
+  CHECK(damage[2].path == path_of("0000002/prompt.json").string());
   CHECK_THAT(damage[2].reason, Contains("expected JSON"));
   CHECK_THAT(damage[3].reason, Contains("20_0.jpg"));
   CHECK_THAT(damage[4].reason, Contains("expected 40x32 pixels") && Contains("found 20x20"));

@@ -29,9 +29,9 @@ std::map<std::string, std::string> contents_of(const std::filesystem::path& fold
   return contents;
 }
 
-void flip_byte(const std::filesystem::path& path, std::size_t at) {
+void flip_byte(const std::filesystem::path& path, std::size_t offset) {
   auto text = read_text(path);
-  text.at(at) = static_cast<char>(text[at] ^ 1);
+  text.at(offset) = static_cast<char>(text[offset] ^ 1);
   write_text(path, text);
 }
 
@@ -51,7 +51,7 @@ void check_equal(const PairShards& shards, const PairFolder& folder) {
 
 TEST_CASE("A tar header has the fields and the checksum of POSIX", "[data]") {
   const auto header = ip2p::detail::tar_header("0000001_20.json", 1234);
-  const auto field = [&](std::size_t at, std::size_t size) { return std::string(header.data() + at, size); };
+  const auto field = [&](std::size_t offset, std::size_t size) { return std::string(header.data() + offset, size); };
   CHECK(std::string(header.data()) == "0000001_20.json");
   CHECK(field(100, 8) == std::string("0000644\0", 8));
   CHECK(field(124, 12) == std::string("00000002322\0", 12));

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/state.hpp"
 #include "support/reference.hpp"
 

@@ -39,8 +39,8 @@ TEST_CASE("AdaptiveProjectedGuidance keeps the laws of guidance", "[guidance]") 
   testing::check_guidance(AdaptiveProjectedGuidance<TextFirstDualGuidance>{.base = {}, .parallel = 0.4});
   testing::check_guidance(AdaptiveProjectedGuidance{DualGuidance{.image_scale = 1.0}});
   testing::check_guidance(AdaptiveProjectedGuidance<NoGuidance>{});
-  testing::check_guidance(AdaptiveProjectedGuidance{Scheduled([](const Step& at) {
-    return LimitedInterval{DualGuidance{.text_scale = 3.0 + at.progress()}, 2.0, 4.0};
+  testing::check_guidance(AdaptiveProjectedGuidance{Scheduled([](const Step& step) {
+    return LimitedInterval{DualGuidance{.text_scale = 3.0 + step.progress()}, 2.0, 4.0};
   })});
 }
 

@@ -22,8 +22,8 @@ static_assert(LinearGuidancePolicy<CfgPlusPlus<TextGuidance>>);
 TEST_CASE("CfgPlusPlus keeps the laws of guidance", "[guidance]") {
   testing::check_guidance(CfgPlusPlus(TextGuidance{.text_scale = 0.6}));
   testing::check_guidance(CfgPlusPlus(DualGuidance{.image_scale = 0.5, .text_scale = 0.8}, 0.005));
-  testing::check_guidance(CfgPlusPlus(Scheduled([](const Step& at) {
-    return LimitedInterval{TextGuidance{.text_scale = at.progress()}, 2.0, 4.0};
+  testing::check_guidance(CfgPlusPlus(Scheduled([](const Step& step) {
+    return LimitedInterval{TextGuidance{.text_scale = step.progress()}, 2.0, 4.0};
   })));
 }
 
@@ -49,11 +49,11 @@ TEST_CASE("CfgPlusPlus over Ddim equals the paper's update of variance-preservin
 TEST_CASE("A Euler step under CfgPlusPlus goes to the base's estimate with the unconditional noise", "[guidance]") {
   const DualGuidance base{.image_scale = 0.4, .text_scale = 0.7};
   const at::Tensor x = CounterNoise(1).normal({2, 4, 3, 3}, 0).to(at::kDouble);
-  const Step at{.index = 2, .count = 5, .sigma = 3.0, .sigma_next = 1.2};
+  const Step step{.index = 2, .count = 5, .sigma = 3.0, .sigma_next = 1.2};
   const at::Tensor estimates = CounterNoise(2).normal({6, 4, 3, 3}, 0).to(at::kDouble);
   const at::Tensor null = estimates.narrow(0, 4, 2);
-  const at::Tensor found = euler_step(x, CfgPlusPlus(base).combine(estimates, at), at.sigma, at.sigma_next);
-  const at::Tensor expected = base.combine(estimates, at).add(x.sub(null).div(at.sigma), at.sigma_next);
+  const at::Tensor found = euler_step(x, CfgPlusPlus(base).combine(estimates, step), step.sigma, step.sigma_next);
+  const at::Tensor expected = base.combine(estimates, step).add(x.sub(null).div(step.sigma), step.sigma_next);
   CHECK(testing::close(found, expected, 1e-12));
 }
 

@@ -17,7 +17,7 @@ namespace ip2p::testing {
 
 /// Each branch with its own shift.
 struct GoldenBranches {
-  at::Tensor operator()(const at::Tensor& x, double t, const Step& /*at*/, std::span<const Branch> branches) const {
+  at::Tensor operator()(const at::Tensor& x, double t, const Step& /*step*/, std::span<const Branch> branches) const {
     std::vector<at::Tensor> parts;
     for (const Branch& branch : branches) {
       const double shift = branch.text ? 0.3 : branch.image ? 0.2 : 0.1;
@@ -40,8 +40,8 @@ double golden_difference(const Sampler& sampler, Denoiser denoiser, const at::Te
   double largest = 0.0;
   std::size_t steps = 0;
   RunHooks hooks;
-  hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
-    const auto expected = golden_tensor(states.at(static_cast<std::size_t>(at.index)), latents.sizes(), at::kDouble);
+  hooks.on_step = [&](const Step& step, const at::Tensor& latents) {
+    const auto expected = golden_tensor(states.at(static_cast<std::size_t>(step.index)), latents.sizes(), at::kDouble);
     largest = std::max(largest, largest_difference(latents, expected) / expected.abs().max().item<double>());
     ++steps;
   };

@@ -28,9 +28,9 @@ struct RescaledThroughEstimates {
   static constexpr auto branches = TextGuidance::branches;
   static constexpr bool over_estimates = true;
   Rescaled<TextGuidance> base{};
-  at::Tensor combine(const at::Tensor& stacked, const Step& at, const at::Tensor& x) const {
-    const at::Tensor noise = twice(x, stacked).sub(stacked).div(at.sigma);
-    return x.sub(base.combine(noise, at), at.sigma);
+  at::Tensor combine(const at::Tensor& stacked, const Step& step, const at::Tensor& x) const {
+    const at::Tensor noise = twice(x, stacked).sub(stacked).div(step.sigma);
+    return x.sub(base.combine(noise, step), step.sigma);
   }
 };
 static_assert(GuidancePolicy<RescaledThroughEstimates> && over_estimates<RescaledThroughEstimates>());
@@ -40,10 +40,10 @@ struct ProjectedThroughNoise {
   AdaptiveProjectedGuidance<> base{};
   static constexpr auto branches = TextGuidance::branches;
   auto start() const { return base.start(); }
-  at::Tensor combine(const at::Tensor& stacked, const Step& at, const at::Tensor& x,
+  at::Tensor combine(const at::Tensor& stacked, const Step& step, const at::Tensor& x,
                      AdaptiveProjectedGuidance<>::State& run) const {
-    const at::Tensor estimates = twice(x, stacked).sub(stacked, at.sigma);
-    return x.sub(base.combine(estimates, at, x, run)).div(at.sigma);
+    const at::Tensor estimates = twice(x, stacked).sub(stacked, step.sigma);
+    return x.sub(base.combine(estimates, step, x, run)).div(step.sigma);
   }
 };
 static_assert(StatefulGuidancePolicy<ProjectedThroughNoise> && !over_estimates<ProjectedThroughNoise>());
@@ -53,7 +53,8 @@ struct Counted {
   static constexpr auto branches = TextGuidance::branches;
   std::vector<std::int64_t>* counts;
   std::int64_t start() const { return 0; }
-  at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/, const at::Tensor& /*x*/, std::int64_t& run) const {
+  at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/, const at::Tensor& /*x*/,
+                     std::int64_t& run) const {
     counts->push_back(++run);
     return stacked.narrow(0, 0, stacked.size(0) / 2);
   }
@@ -104,9 +105,9 @@ TEST_CASE("Combinators hand on what their base asks for", "[guidance]") {
 
   testing::check_guidance(LimitedInterval{base, 2.0, 4.0});
   testing::check_guidance(Rescaled{base, 0.7});
-  testing::check_guidance(Scheduled([](const Step& at) {
-    return LimitedInterval{Rescaled{AdaptiveProjectedGuidance<>{.base = {.text_scale = 3.0 + at.progress()}}, 0.5}, 2.0,
-                           4.0};
+  testing::check_guidance(Scheduled([](const Step& step) {
+    return LimitedInterval{Rescaled{AdaptiveProjectedGuidance<>{.base = {.text_scale = 3.0 + step.progress()}}, 0.5},
+                           2.0, 4.0};
   }));
   testing::check_guidance(LimitedInterval{RescaledThroughEstimates{}, 2.0, 4.0});
   CHECK(testing::same_bits(run_under(Scheduled([](const Step&) { return RescaledThroughEstimates{}; })),

@@ -36,8 +36,8 @@ const Step first{.index = 0, .count = 2, .sigma = 2.0, .sigma_next = 0.0};
 /// Text guidance that a user wrote without weights, of scale 0 after the first step.
 struct Unweighted {
   static constexpr auto branches = TextGuidance::branches;
-  at::Tensor combine(const at::Tensor& stacked, const Step& at) const {
-    return TextGuidance{at.index == 0 ? 2.0 : 0.0}.combine(stacked, at);
+  at::Tensor combine(const at::Tensor& stacked, const Step& step) const {
+    return TextGuidance{step.index == 0 ? 2.0 : 0.0}.combine(stacked, step);
   }
 };
 
@@ -45,9 +45,9 @@ struct Unweighted {
 struct FirstHalf {
   static constexpr auto branches = DualGuidance::branches;
   DualGuidance inside{}, outside{.image_scale = 1.0, .text_scale = 1.0};
-  const DualGuidance& of(const Step& at) const { return at.progress() < 0.5 ? inside : outside; }
-  at::Tensor combine(const at::Tensor& stacked, const Step& at) const { return of(at).combine(stacked, at); }
-  std::array<double, 3> weights(const Step& at) const { return of(at).weights(at); }
+  const DualGuidance& of(const Step& step) const { return step.progress() < 0.5 ? inside : outside; }
+  at::Tensor combine(const at::Tensor& stacked, const Step& step) const { return of(step).combine(stacked, step); }
+  std::array<double, 3> weights(const Step& step) const { return of(step).weights(step); }
 };
 static_assert(LinearGuidancePolicy<FirstHalf>);
 
@@ -105,8 +105,8 @@ TEST_CASE("DualGuidance over a whole run equals the released arithmetic, combine
       double largest = 0.0;
       std::size_t steps = 0;
       RunHooks hooks;
-      hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
-        const auto expected = testing::golden_tensor(run["states"].at(static_cast<std::size_t>(at.index)), shape);
+      hooks.on_step = [&](const Step& step, const at::Tensor& latents) {
+        const auto expected = testing::golden_tensor(run["states"].at(static_cast<std::size_t>(step.index)), shape);
         largest =
             std::max(largest, testing::largest_difference(latents, expected) / expected.abs().max().item<double>());
         ++steps;
@@ -117,8 +117,8 @@ TEST_CASE("DualGuidance over a whole run equals the released arithmetic, combine
     };
     REQUIRE(difference(NetworkDenoiser(Guided(BranchNetwork{}, guidance), LogLinearSigmas{})) < 2e-6);
     REQUIRE(difference(Guided(
-                NetworkDenoiser([](const at::Tensor& x, double t, const Step& at,
-                                   std::span<const Branch> branches) { return BranchNetwork{}(x, t, at, branches); },
+                NetworkDenoiser([](const at::Tensor& x, double t, const Step& step,
+                                   std::span<const Branch> branches) { return BranchNetwork{}(x, t, step, branches); },
                                 LogLinearSigmas{}),
                 guidance)) < 2e-6);
   }
@@ -126,8 +126,8 @@ TEST_CASE("DualGuidance over a whole run equals the released arithmetic, combine
 
 TEST_CASE("Guided combines 16-bit predictions in the dtype of the latents", "[guidance]") {
   const at::Tensor x = CounterNoise(1).normal({2, 4, 3, 3}, 0);
-  const auto narrow = [](const at::Tensor& y, double t, const Step& at, std::span<const Branch> branches) {
-    return BranchNetwork{}(y, t, at, branches).to(at::kBFloat16);
+  const auto narrow = [](const at::Tensor& y, double t, const Step& step, std::span<const Branch> branches) {
+    return BranchNetwork{}(y, t, step, branches).to(at::kBFloat16);
   };
   const DualGuidance guidance{};
   Guided network(narrow, guidance);

@@ -28,10 +28,10 @@ std::int64_t evaluated(const Guidance& guidance, const std::vector<double>& sigm
   };
   Guided guided(network, guidance);
   for (std::size_t i = 0; i < sigmas.size(); ++i) {
-    const Step at{
+    const Step step{
         .index = static_cast<std::int64_t>(i), .count = static_cast<std::int64_t>(sigmas.size()), .sigma = sigmas[i]};
-    const at::Tensor all = guidance.combine(network(x, 0.0, at, Guidance::branches), at);
-    REQUIRE(testing::largest_difference(guided(x, 0.0, at), all) < 1e-5);
+    const at::Tensor all = guidance.combine(network(x, 0.0, step, Guidance::branches), step);
+    REQUIRE(testing::largest_difference(guided(x, 0.0, step), all) < 1e-5);
   }
   return guided.evaluated_branches();
 }

@@ -12,8 +12,8 @@ using namespace ip2p;
 
 namespace {
 
-const Scheduled fading([](const Step& at) {
-  return DualGuidance{.image_scale = 1.5, .text_scale = 7.5 * (1.0 - at.progress())};
+const Scheduled fading([](const Step& step) {
+  return DualGuidance{.image_scale = 1.5, .text_scale = 7.5 * (1.0 - step.progress())};
 });
 static_assert(LinearGuidancePolicy<decltype(fading)>);
 
@@ -21,8 +21,8 @@ static_assert(LinearGuidancePolicy<decltype(fading)>);
 
 TEST_CASE("Scheduled keeps the laws of guidance", "[guidance]") {
   testing::check_guidance(fading);
-  testing::check_guidance(Scheduled([](const Step& at) {
-    return LimitedInterval{Rescaled{TextFirstDualGuidance{.text_scale = 3.0 + at.progress()}, 0.5}, 2.0, 20.0};
+  testing::check_guidance(Scheduled([](const Step& step) {
+    return LimitedInterval{Rescaled{TextFirstDualGuidance{.text_scale = 3.0 + step.progress()}, 0.5}, 2.0, 20.0};
   }));
   testing::check_guidance(LimitedInterval{Rescaled{fading, 0.5}, 2.0, 20.0});
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Checks the order of includes among the library's headers, that each includes what it names of the others, and that the
-umbrella names every one of them.
+"""Checks the order of includes among the library's headers, that each includes what it names of the others, of LibTorch
+and of the standard library, and that the umbrella names every one of them.
 
     check_headers.py ROOT          prints what is wrong, one line each; exit status 1 if anything is
     check_headers.py ROOT --fix    writes include/ip2p/ip2p.hpp anew
@@ -23,6 +23,48 @@ OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", *HEAVY)
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
+# Where names of std come from; those that nearly every header brings (size_t, begin, less) are left out.
+STANDARD = {
+    "algorithm": "adjacent_find all_of any_of binary_search clamp copy copy_if equal fill find find_if find_if_not for_each "
+                 "lower_bound max max_element min min_element none_of partial_sort replace reverse sort stable_sort "
+                 "transform upper_bound",
+    "any": "any any_cast", "array": "array", "atomic": "atomic", "bit": "endian", "charconv": "from_chars",
+    "chrono": "chrono chrono_literals", "cctype": "isspace tolower",
+    "cmath": "ceil cos exp expm1 floor fma fmod isfinite isnan ldexp llround log log10 lround nearbyint nextafter pow sin "
+             "sqrt",
+    "concepts": "convertible_to copy_constructible copyable default_initializable same_as",
+    "condition_variable": "condition_variable condition_variable_any", "cstddef": "byte to_integer",
+    "cstdint": "int16_t int32_t int64_t uint16_t uint32_t uint64_t uint8_t uintmax_t",
+    "cstdio": "FILE fclose ferror fopen fputs fread snprintf", "cstdlib": "free getenv", "cstring": "memcmp memcpy memset",
+    "deque": "deque", "exception": "current_exception exception_ptr rethrow_exception", "filesystem": "filesystem",
+    "fstream": "ifstream ofstream", "functional": "function multiplies ref",
+    "future": "async future future_status launch promise", "iterator": "back_inserter istreambuf_iterator",
+    "limits": "numeric_limits", "list": "list", "map": "map",
+    "memory": "dynamic_pointer_cast make_shared make_unique shared_ptr unique_ptr weak_ptr",
+    "mutex": "mutex scoped_lock", "new": "bad_alloc", "numbers": "numbers", "numeric": "accumulate iota",
+    "optional": "nullopt optional", "queue": "priority_queue", "random": "random_device", "set": "set",
+    "span": "as_bytes as_writable_bytes span", "sstream": "istringstream", "stdexcept": "logic_error runtime_error",
+    "stop_token": "stop_callback stop_source stop_token", "string": "getline stoll stoul string to_string u32string",
+    "string_view": "string_view string_view_literals u32string_view", "system_error": "errc error_code generic_category",
+    "thread": "jthread this_thread thread", "tuple": "tie tuple",
+    "type_traits": "bool_constant integral_constant invoke_result_t is_floating_point_v is_integral_v is_invocable_r_v "
+                   "is_invocable_v is_member_function_pointer_v is_same_v remove_const_t remove_cvref_t "
+                   "remove_reference_t",
+    "unordered_map": "unordered_map",
+    "utility": "as_const declval exchange forward index_sequence make_index_sequence move pair swap",
+    "variant": "get_if holds_alternative variant visit", "vector": "vector",
+}
+HEADER_OF = {name: header for header, names in STANDARD.items() for name in names.split()}
+# Classes and functions of LibTorch that are no operators and that its tensors do not bring.
+TORCH_HEADER_OF = {
+    "AutoGradMode": "ATen/core/grad_mode.h", "GradMode": "ATen/core/grad_mode.h", "NoGradGuard": "ATen/core/grad_mode.h",
+    "CPUGeneratorImpl": "ATen/CPUGeneratorImpl.h", "Generator": "ATen/core/Generator.h",
+    "Reduction": "ATen/core/Reduction.h", "autocast": "ATen/autocast_mode.h", "cpu": "ATen/cpu/Utils.h",
+    "detail": "ATen/detail/CUDAHooksInterface.h", "globalContext": "ATen/Context.h", "hasCUDA": "ATen/Context.h",
+    "hasMKLDNN": "ATen/Context.h", "make_generator": "ATen/core/Generator.h",
+    "philox_engine": "ATen/core/PhiloxRNGEngine.h", "get_num_threads": "ATen/Parallel.h",
+    "in_parallel_region": "ATen/Parallel.h", "set_num_threads": "ATen/Parallel.h",
+}
 
 TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|R"\((?:.|\n)*?\)"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
 # Declarations stand unindented inside namespaces.
@@ -92,6 +134,34 @@ def missing_operators(header, text):
             if f"<ATen/ops/{file}.h>" not in text and f"<ATen/ops/{name}.h>" not in text]
 
 
+def missing_foreign_includes(texts):
+    """Headers that name what no header of LibTorch or of the standard library brings that they include, themselves or
+    through ours. \\param texts of all headers by name"""
+    own = {header: {name for _, name in INCLUDE.findall(text)} for header, text in texts.items()}
+    closure = {}
+
+    def closure_of(header):
+        if header not in closure:
+            closure[header] = set(own[header])
+            for name in own[header] & texts.keys():
+                closure[header] |= closure_of(name)
+        return closure[header]
+
+    found = []
+    for header, text in texts.items():
+        code = TEXT.sub('""', text)
+        included = closure_of(header)
+        for name in sorted(set(re.findall(r"\bstd::(\w+)", code)) & HEADER_OF.keys()):
+            if HEADER_OF[name] not in included:
+                found.append(f"{header}: names std::{name} without including {HEADER_OF[name]}")
+        if any(name.startswith("torch/") for name in included):
+            continue  # which bring all of these
+        for name in sorted(set(re.findall(r"\bat::(\w+)", code)) & TORCH_HEADER_OF.keys()):
+            if TORCH_HEADER_OF[name] not in included:
+                found.append(f"{header}: names at::{name} without including {TORCH_HEADER_OF[name]}")
+    return found
+
+
 def public_headers(root):
     include = root / "include"
     return sorted(path.relative_to(include).as_posix() for path in include.glob("ip2p/**/*.hpp"))
@@ -148,7 +218,8 @@ def main():
     texts = {header: (root / "include" / header).read_text() for header in headers}
     found = [problem for header in headers for problem in problems_of(header, texts[header])]
     found += [problem for header in headers for problem in missing_operators(header, texts[header])]
-    found += missing_includes({header: text for header, text in texts.items() if header != "ip2p/ip2p.hpp"})
+    parts = {header: text for header, text in texts.items() if header != "ip2p/ip2p.hpp"}
+    found += missing_includes(parts) + missing_foreign_includes(parts)
     present = umbrella.read_text() if umbrella.exists() else ""
     if present != umbrella_text(headers):
         named = {name for _, name in INCLUDE.findall(present)}

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The checker's own test: each rule broken once must be reported, and a correct header must not."""
-from check_headers import missing_includes, missing_operators, problems_of, umbrella_text
+from check_headers import missing_foreign_includes, missing_includes, missing_operators, problems_of, umbrella_text
 
 ONCE = "#pragma once\n"
 CASES = [
@@ -42,6 +42,19 @@ for text, expected in USES:
 
 assert missing_operators("a", "#include <ATen/ops/exp.h>\nat::exp(x); at::exp_(x); at::toString(t); // at::sin(x)\n") == []
 assert missing_operators("a", "at::exp(x)") == ["a: calls at::exp without including ATen/ops/exp.h"]
+
+B = "#include <ATen/core/grad_mode.h>\n#include <vector>\n"
+FOREIGN = [
+    ('#include "ip2p/core/b.hpp"\ninline std::vector<at::NoGradGuard> f();\n', []),  # which includes both
+    ("inline std::vector<int> f() { return {}; }\n", ["names std::vector without including vector"]),
+    ("#include <torch/nn/module.h>\ninline void f() { const at::NoGradGuard guard; }\n", []),
+    ("inline void f() { const at::NoGradGuard guard; }\n", ["without including ATen/core/grad_mode.h"]),
+    ("inline void f(at::ScalarType type = at::kFloat);  // std::vector\n", []),
+]
+for text, expected in FOREIGN:
+    found = missing_foreign_includes({"ip2p/core/b.hpp": B, "ip2p/core/c.hpp": text})
+    assert len(found) == len(expected), (text, expected, found)
+    assert all(part in problem for part, problem in zip(expected, found)), (text, expected, found)
 
 umbrella = umbrella_text(["ip2p/unet/b.hpp", "ip2p/core/a.hpp", "ip2p/testing/c.hpp", "ip2p/ip2p.hpp", "ip2p/version.hpp"])
 assert [line for line in umbrella.splitlines() if line.startswith("#include")] == [

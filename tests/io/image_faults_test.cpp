@@ -30,9 +30,9 @@ Bytes text(std::string_view content) {
 
 std::size_t find(const Bytes& bytes, std::string_view what) {
   const std::string_view content(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  const auto at = content.find(what);
-  REQUIRE(at != std::string_view::npos);
-  return at;
+  const auto position = content.find(what);
+  REQUIRE(position != std::string_view::npos);
+  return position;
 }
 
 std::vector<std::filesystem::path> readable_pictures() {
@@ -89,10 +89,10 @@ TEST_CASE("A cut-off picture is called truncated", "[io]") {
 
 TEST_CASE("Any changed byte of a PNG file is noticed", "[io]") {
   const auto whole = picture("orientation_6.png");
-  for (std::size_t at = 0; at < whole.size(); ++at) {
+  for (std::size_t position = 0; position < whole.size(); ++position) {
     auto damaged = whole;
-    damaged[at] ^= std::byte{0x10};
-    INFO("byte " << at);
+    damaged[position] ^= std::byte{0x10};
+    INFO("byte " << position);
     CHECK_THROWS_AS(ip2p::decode_image(damaged, "damaged.png"), ip2p::Error);
   }
   auto damaged = whole;
@@ -189,20 +189,20 @@ TEST_CASE("Damaged pictures give an error or a picture, never a crash", "[io]") 
     for (int round = 0; round < 100; ++round) {
       auto damaged = whole;
       for (std::size_t change = below(4) + 1; change > 0; --change) {
-        const std::size_t at = below(damaged.size());
+        const std::size_t position = below(damaged.size());
         switch (below(4)) {
           case 0:
-            damaged[at] ^= static_cast<std::byte>(1u << below(8));
+            damaged[position] ^= static_cast<std::byte>(1u << below(8));
             break;
           case 1:
-            damaged[at] = static_cast<std::byte>(random());
+            damaged[position] = static_cast<std::byte>(random());
             break;
           case 2:
-            damaged.erase(damaged.begin() + static_cast<std::ptrdiff_t>(at),
-                          damaged.begin() + static_cast<std::ptrdiff_t>(at + below(damaged.size() - at)));
+            damaged.erase(damaged.begin() + static_cast<std::ptrdiff_t>(position),
+                          damaged.begin() + static_cast<std::ptrdiff_t>(position + below(damaged.size() - position)));
             break;
           default:
-            damaged.insert(damaged.begin() + static_cast<std::ptrdiff_t>(at), below(9),
+            damaged.insert(damaged.begin() + static_cast<std::ptrdiff_t>(position), below(9),
                            static_cast<std::byte>(random()));
         }
         if (damaged.empty()) break;

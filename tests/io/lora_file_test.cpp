@@ -1,4 +1,5 @@
 #include "ip2p/io/lora_file.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>

@@ -1,4 +1,5 @@
 #include "ip2p/io/model_files.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
@@ -197,7 +198,7 @@ TEST_CASE("ModelFiles opens checkpoints without a text_model prefix, and parts o
   Tensors bare, vae, unet;
   for (const auto& [name, value] : tensors) {
     auto shorter = name;
-    if (const auto at = shorter.find("text_model."); at != std::string::npos) shorter.erase(at, 11);
+    if (const auto start = shorter.find("text_model."); start != std::string::npos) shorter.erase(start, 11);
     bare[shorter] = value;
     if (name.starts_with("first_stage_model.")) vae[name.substr(18)] = value;
     if (name.starts_with("model.diffusion_model.")) unet[name.substr(22)] = value;

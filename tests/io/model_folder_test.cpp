@@ -13,6 +13,7 @@
 
 #include "io/crafted_safetensors.hpp"
 #include "ip2p/io/model_files.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 

@@ -12,6 +12,7 @@
 
 #include "io/crafted_safetensors.hpp"
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
@@ -49,30 +50,30 @@ std::string mutated(std::string bytes, std::mt19937& random) {
                                        "[0,24]",    "\"shape\":[],"};
   const auto below = [&](std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(random); };
   for (std::size_t rounds = 1 + below(3); rounds > 0 && !bytes.empty(); --rounds) {
-    const std::size_t at = below(bytes.size());
+    const std::size_t position = below(bytes.size());
     switch (below(7)) {
       case 0:
-        bytes[at] = static_cast<char>(below(256));
+        bytes[position] = static_cast<char>(below(256));
         break;
       case 1:
-        bytes.resize(at);
+        bytes.resize(position);
         break;
       case 2:
-        bytes.erase(at, 1 + below(8));
+        bytes.erase(position, 1 + below(8));
         break;
       case 3:
-        bytes.insert(at, pieces[below(std::size(pieces))]);
+        bytes.insert(position, pieces[below(std::size(pieces))]);
         break;
       case 4:
-        bytes.insert(at, bytes.substr(at, 1 + below(80)));
+        bytes.insert(position, bytes.substr(position, 1 + below(80)));
         break;
       case 5:
         bytes[below(std::min<std::size_t>(8, bytes.size()))] ^= static_cast<char>(1U << below(8));
         break;
       default: {  // a change of the header that keeps the length field right, so that parsing goes on
         const auto& piece = pieces[below(std::size(pieces))];
-        if (at < 8) break;
-        bytes.replace(at, std::min(piece.size(), bytes.size() - at), piece);
+        if (position < 8) break;
+        bytes.replace(position, std::min(piece.size(), bytes.size() - position), piece);
         if (below(2) == 0 && bytes.size() > 8) {
           std::uint64_t length = 0;
           std::memcpy(&length, bytes.data(), 8);

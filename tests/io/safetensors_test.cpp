@@ -1,4 +1,5 @@
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>

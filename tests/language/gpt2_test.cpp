@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/language/gpt2_files.hpp"
 #include "ip2p/language/gpt2_language_model.hpp"
 #include "ip2p/language/sampling.hpp"

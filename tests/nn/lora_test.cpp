@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "io/crafted_safetensors.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/unet/unet.hpp"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes tests/pipeline/fixtures/generation-{cases.json,expected.safetensors} with diffusers' text-to-image,
-image-to-image and inpainting pipelines, released-seeds.json with torch's CPU stream, and the UNet tiny-sd.
+image-to-image and inpainting pipelines, and the UNet tiny-sd.
 
     $(tests/parity/venv.sh) tests/parity/make_generation_fixtures.py
 
@@ -69,24 +69,10 @@ CASES = [
 ]  # fmt: skip
 
 
-def released_seeds(start, count):
-    """p and the guidance scale of the released data engine, whose images were drawn on another device's stream."""
-    torch.manual_seed(start)
-    pairs = []
-    for _ in range(count):
-        seed = torch.randint(1 << 32, ()).item()
-        torch.manual_seed(seed)
-        share = 0.1 + torch.rand(()).item() * (0.9 - 0.1)
-        scale = 7.5 + torch.rand(()).item() * (15.0 - 7.5)
-        pairs.append(dict(seed=seed, p2p_threshold=share, cfg_scale=scale))
-    return dict(start=start, pairs=pairs)
-
-
 def main():
     torch.set_num_threads(1)
     # A text-to-image UNet of the same text width, for the programs' tests.
     save_half(make_unet(4, (8, 8, 16, 16), 1, 2, 32, False, seed=91), FIXTURES / "tiny-sd" / "unet")
-    (FIXTURES / "released-seeds.json").write_text(json.dumps(released_seeds(42, 5), indent=2) + "\n")
     base = StableDiffusionInstructPix2PixPipeline.from_pretrained(
         str(FIXTURES / "tiny-ip2p"), torch_dtype=torch.float32, safety_checker=None
     )

@@ -105,9 +105,9 @@ TEST_CASE("EditPipeline agrees with diffusers after every step", "[pipeline][par
     std::vector<double> levels;
     auto options = c.options;
     if (c.settings.contains("seeds")) options.seed = c.settings.at("seeds").get<std::uint64_t>();
-    options.hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
+    options.hooks.on_step = [&](const Step& step, const at::Tensor& latents) {
       steps.push_back(latents.clone());
-      levels.push_back(at.sigma);
+      levels.push_back(step.sigma);
     };
     static_cast<void>(edit.run(c.photos, c.prompts, options));
 

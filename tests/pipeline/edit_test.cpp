@@ -137,9 +137,9 @@ TEST_CASE("Progress is reported each step and a stop is heeded before the next",
   auto edit = tiny_pipeline();
   auto options = quick_edit;
   std::vector<std::int64_t> seen;
-  options.hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
-    seen.push_back(at.index);
-    CHECK(at.count == 3);
+  options.hooks.on_step = [&](const Step& step, const at::Tensor& latents) {
+    seen.push_back(step.index);
+    CHECK(step.count == 3);
     CHECK(latents.sizes() == at::IntArrayRef({1, 4, 8, 8}));
   };
   static_cast<void>(edit(tiny_photo(), "x", options));
@@ -148,8 +148,8 @@ TEST_CASE("Progress is reported each step and a stop is heeded before the next",
   std::stop_source stop;
   seen.clear();
   options.hooks.stop = stop.get_token();
-  options.hooks.on_step = [&](const Step& at, const at::Tensor&) {
-    seen.push_back(at.index);
+  options.hooks.on_step = [&](const Step& step, const at::Tensor&) {
+    seen.push_back(step.index);
     stop.request_stop();
   };
   CHECK_THROWS_AS(edit(tiny_photo(), "x", options), Cancelled);

@@ -199,9 +199,9 @@ TEST_CASE("invert says what it cannot take, reports its steps and heeds a stop",
   std::stop_source stop;
   RunSettings settings{.steps = 5};
   settings.hooks.stop = stop.get_token();
-  settings.hooks.on_step = [&](const Step& at, const at::Tensor&) {
-    rises.push_back(at.sigma_next - at.sigma);
-    if (at.index == 2) stop.request_stop();
+  settings.hooks.on_step = [&](const Step& step, const at::Tensor&) {
+    rises.push_back(step.sigma_next - step.sigma);
+    if (step.index == 2) stop.request_stop();
   };
   CHECK_THROWS_AS(invert(pipeline, clean, {{prompt, prompt}}, {}, settings), Cancelled);
   REQUIRE(rises.size() == 3);

@@ -80,18 +80,3 @@ TEST_CASE("Pair samples are functions of seed, prompt and number, within their r
   }
   CHECK(shares == Approx(0.5).margin(0.05));  // four standard errors of the mean of 400 uniforms
 }
-
-TEST_CASE("The released chain of seeds follows torch's CPU stream", "[pipeline][parity]") {
-  // torch.manual_seed(42); seed = torch.randint(1 << 32, ()).item(); torch.manual_seed(seed);
-  // .1 + torch.rand(()).item() * .8; 7.5 + torch.rand(()).item() * 7.5; and so on
-  // (tests/parity/make_generation_fixtures.py).
-  const auto expected = read_json(fixture("pipeline/fixtures/released-seeds.json"));
-  const auto samples = released_pair_samples(expected.at("start"), 5);
-  REQUIRE(expected.at("pairs").size() == 5);
-  for (std::size_t i = 0; i < 5; ++i) {
-    const auto& pair = expected.at("pairs")[i];
-    CHECK(samples[i].seed == pair.at("seed").get<std::uint64_t>());
-    CHECK(samples[i].share == Approx(pair.at("p2p_threshold").get<double>()).epsilon(1e-12));
-    CHECK(samples[i].text_scale == Approx(pair.at("cfg_scale").get<double>()).epsilon(1e-12));
-  }
-}

@@ -158,8 +158,8 @@ TEST_CASE("The source of a group is the picture of its prompt alone, and a secon
   const auto tokens = tokens_of(cat_and_dog);
   options.blend = LocalBlend{.words = {tokens[0].tokens_of("cat"), tokens[1].tokens_of("dog")}, .threshold = 0.9};
   std::int64_t revised = 0;
-  run.hooks.revise = [&](const Step& at, const at::Tensor& latents) {
-    revised += at.index + 1;
+  run.hooks.revise = [&](const Step& step, const at::Tensor& latents) {
+    revised += step.index + 1;
     return latents;
   };
   const auto first = prompt_to_prompt(pipeline, cat_and_dog, swap(cat_and_dog), options, run);

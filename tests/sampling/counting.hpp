@@ -37,10 +37,10 @@ template <class Sampler>
 Questions questions_of(const Sampler& sampler, const std::vector<double>& sigmas) {
   Questions asked;
   CountingNoise noise;
-  const auto denoiser = [&](const at::Tensor& x, const Step& at) {
-    asked.sigmas.push_back(at.sigma);
-    asked.steps.push_back(at.index);
-    return GaussianDenoiser{.mean = 0.4, .deviation = 0.7}(x, at);
+  const auto denoiser = [&](const at::Tensor& x, const Step& step) {
+    asked.sigmas.push_back(step.sigma);
+    asked.steps.push_back(step.index);
+    return GaussianDenoiser{.mean = 0.4, .deviation = 0.7}(x, step);
   };
   asked.result = sampler.sample(denoiser, CounterNoise(2).normal({1, 4, 2, 2}, 0).mul(sigmas.front()), sigmas, noise);
   asked.draws = noise.draws;

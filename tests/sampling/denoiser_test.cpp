@@ -19,7 +19,7 @@ TEST_CASE("The predictions of one image and one noise denoise to that image", "[
   const at::Tensor x0 = CounterNoise(1).normal({2, 4, 3, 3}, 0).to(at::kDouble);
   const at::Tensor noise = CounterNoise(2).normal({2, 4, 3, 3}, 0).to(at::kDouble);
   for (const double sigma : {0.03, 1.0, 14.6}) {
-    const Step at{.index = 0, .count = 1, .sigma = sigma, .sigma_next = 0.0};
+    const Step step{.index = 0, .count = 1, .sigma = sigma, .sigma_next = 0.0};
     const at::Tensor x = x0.add(noise, sigma);
     const double alpha = 1.0 / std::sqrt(sigma * sigma + 1.0);
     const at::Tensor v = noise.mul(alpha).sub(x0, alpha * sigma);
@@ -30,7 +30,7 @@ TEST_CASE("The predictions of one image and one noise denoise to that image", "[
             return truth;
           },
           LogLinearSigmas{}, prediction);
-      return testing::largest_difference(denoiser(x, at), x0);
+      return testing::largest_difference(denoiser(x, step), x0);
     };
     REQUIRE(estimate(EpsPrediction{}, noise) < 1e-12);
     REQUIRE(estimate(VPrediction{}, v) < 1e-12);
@@ -46,7 +46,7 @@ TEST_CASE("A network of Karras et al. denoises through EdmPrediction and EdmSigm
   const at::Tensor x0 = CounterNoise(1).normal({2, 4, 3, 3}, 0).to(at::kDouble).mul(d);
   const at::Tensor noise = CounterNoise(2).normal({2, 4, 3, 3}, 0).to(at::kDouble);
   for (const double sigma : {0.002, 0.3, 1.0, 80.0}) {
-    const Step at{.index = 0, .count = 1, .sigma = sigma, .sigma_next = 0.0};
+    const Step step{.index = 0, .count = 1, .sigma = sigma, .sigma_next = 0.0};
     const at::Tensor x = x0.add(noise, sigma);
     const double variance = sigma * sigma + d * d;
     // Equation (8): the target of the training, here answered by the network.
@@ -58,7 +58,7 @@ TEST_CASE("A network of Karras et al. denoises through EdmPrediction and EdmSigm
           return target;
         },
         EdmSigmas{}, EdmPrediction{.sigma_data = d});
-    REQUIRE(testing::largest_difference(denoiser(x, at), x0) < 1e-12);
+    REQUIRE(testing::largest_difference(denoiser(x, step), x0) < 1e-12);
   }
 }
 
@@ -81,9 +81,9 @@ TEST_CASE("NetworkDenoiser tells the network the fractional timestep and the ste
   double told_t = -1.0;
   std::int64_t told_index = -1;
   NetworkDenoiser denoiser(
-      [&](const at::Tensor& x, double t, const Step& at) {
+      [&](const at::Tensor& x, double t, const Step& step) {
         told_t = t;
-        told_index = at.index;
+        told_index = step.index;
         return x;
       },
       schedule);

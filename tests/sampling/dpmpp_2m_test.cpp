@@ -26,8 +26,8 @@ TEST_CASE("DpmPlusPlus2M evaluates once a step and ends at its last estimate", "
   REQUIRE(asked.draws.empty());
   at::Tensor last;
   CounterNoise noise(1);
-  const auto denoiser = [&](const at::Tensor& x, const Step& at) {
-    last = testing::closed_form_denoiser(x, at);
+  const auto denoiser = [&](const at::Tensor& x, const Step& step) {
+    last = testing::closed_form_denoiser(x, step);
     return last;
   };
   const at::Tensor x = noise.normal({1, 4, 2, 2}, 0).mul(4.0);

@@ -26,9 +26,9 @@ double states_difference(const Sampler& sampler, Denoiser& denoiser, const at::T
   double size_before = start.abs().max().template item<double>();
   std::size_t steps = 0;
   RunHooks hooks;
-  hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
+  hooks.on_step = [&](const Step& step, const at::Tensor& latents) {
     ++steps;
-    const auto& state = states.at(static_cast<std::size_t>(at.index));
+    const auto& state = states.at(static_cast<std::size_t>(step.index));
     const double size = latents.abs().max().item<double>();
     if (!state.is_null()) {
       const auto expected = golden_tensor(state, latents.sizes(), latents.scalar_type());

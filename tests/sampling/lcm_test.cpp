@@ -14,8 +14,8 @@ namespace {
 struct ConsistencyFunction {
   double mean = 0.4;
   double deviation = 0.7;
-  at::Tensor operator()(const at::Tensor& x, const Step& at) const {
-    return x.sub(mean).mul(deviation / std::sqrt(deviation * deviation + at.sigma * at.sigma)).add(mean);
+  at::Tensor operator()(const at::Tensor& x, const Step& step) const {
+    return x.sub(mean).mul(deviation / std::sqrt(deviation * deviation + step.sigma * step.sigma)).add(mean);
   }
 };
 

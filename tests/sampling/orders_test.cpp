@@ -53,8 +53,8 @@ double error(const AnySampler& sampler, std::int64_t n, double grading) {
   const at::Tensor exact = start.sub(data.mean).mul(shrink).add(data.mean);
   double largest = NAN;
   RunHooks hooks;
-  hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
-    if (at.index == n - 1) largest = testing::largest_difference(latents, exact);
+  hooks.on_step = [&](const Step& step, const at::Tensor& latents) {
+    if (step.index == n - 1) largest = testing::largest_difference(latents, exact);
   };
   CounterNoise noise(1);
   (void)sampler.sample(data, start, sigmas, noise, hooks);

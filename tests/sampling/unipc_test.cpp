@@ -40,9 +40,11 @@ TEST_CASE("UniPc's correction keeps what revise changed", "[sampling]") {
   const at::Tensor point = at::zeros_like(x);
   at::Tensor seen;
   RunHooks hooks;
-  hooks.revise = [](const Step& at, const at::Tensor& latents) { return at.index == 0 ? latents.add(100.0) : latents; };
-  hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
-    if (at.index == 1) seen = latents;
+  hooks.revise = [](const Step& step, const at::Tensor& latents) {
+    return step.index == 0 ? latents.add(100.0) : latents;
+  };
+  hooks.on_step = [&](const Step& step, const at::Tensor& latents) {
+    if (step.index == 1) seen = latents;
   };
   CounterNoise noise(1);
   (void)UniPc{}.sample(testing::PointMassDenoiser(point), x, sigmas, noise, hooks);

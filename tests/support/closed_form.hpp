@@ -18,8 +18,8 @@ inline at::Tensor closed_form_network(const at::Tensor& x, double t, float shift
 }
 
 /// The estimate 0.8 tanh(x / (1 + sigma)) + 0.1 sin(3 sigma) of clean latents.
-inline at::Tensor closed_form_denoiser(const at::Tensor& x, const Step& at) {
-  return at::tanh(x.div(1.0 + at.sigma)).mul(0.8).add(0.1 * std::sin(3.0 * at.sigma));
+inline at::Tensor closed_form_denoiser(const at::Tensor& x, const Step& step) {
+  return at::tanh(x.div(1.0 + step.sigma)).mul(0.8).add(0.1 * std::sin(3.0 * step.sigma));
 }
 
 }  // namespace ip2p::testing

@@ -31,9 +31,9 @@ using testing::check_schedule;
 struct FadingGuidance {
   static constexpr auto branches = DualGuidance::branches;
   double image_scale = 1.5, text_scale = 7.5;
-  at::Tensor combine(const at::Tensor& stacked, const Step& at) const {
-    const double fade = std::cos(at.progress() * std::numbers::pi / 2);
-    return DualGuidance{image_scale, text_scale * fade}.combine(stacked, at);
+  at::Tensor combine(const at::Tensor& stacked, const Step& step) const {
+    const double fade = std::cos(step.progress() * std::numbers::pi / 2);
+    return DualGuidance{image_scale, text_scale * fade}.combine(stacked, step);
   }
 };
 static_assert(GuidancePolicy<FadingGuidance> && !LinearGuidancePolicy<FadingGuidance>);
@@ -68,28 +68,28 @@ struct FlawedSampler {
     static int calls = 0;
     if (defect != Defect::trusting) require_run(x, sigmas);
     if (defect == Defect::changes_x) x.add_(0.5);
-    for (const Step& at : steps_of(sigmas)) {
-      if (defect != Defect::deaf) hooks.check(at);
+    for (const Step& step : steps_of(sigmas)) {
+      if (defect != Defect::deaf) hooks.check(step);
       if (defect == Defect::old_sigma || defect == Defect::none) {
-        x = heun_step(denoiser, x, at);
+        x = heun_step(denoiser, x, step);
       } else {
-        Step seen = at;
-        if (defect == Defect::told_next_sigma && at.sigma_next > 0.0) seen.sigma = at.sigma_next;
+        Step seen = step;
+        if (defect == Defect::told_next_sigma && step.sigma_next > 0.0) seen.sigma = step.sigma_next;
         if (defect == Defect::told_first_step) seen.index = 0;
-        at::Tensor x0 = defect == Defect::shapeless ? denoiser(x, at) : denoise(denoiser, x, seen);
+        at::Tensor x0 = defect == Defect::shapeless ? denoiser(x, step) : estimate_x0(denoiser, x, seen);
         if (defect == Defect::shapeless) x0 = x0.expand_as(x);
         const bool ancestral = defect == Defect::first_draw || defect == Defect::draws_twice;
-        const auto [down, up] = ancestral_step(at.sigma, at.sigma_next, ancestral ? 1.0 : 0.0);
-        x = euler_step(x, x0, at.sigma, down);
+        const auto [down, up] = ancestral_step(step.sigma, step.sigma_next, ancestral ? 1.0 : 0.0);
+        x = euler_step(x, x0, step.sigma, down);
         if (defect == Defect::first_draw && up > 0.0) x = x.add(rng.normal(x.sizes(), 1).to(x.options()), up);
         if (defect == Defect::draws_twice && up > 0.0) {
-          x = x.add(step_noise(rng, x, at), up * 0.6).add(step_noise(rng, x, at), up * 0.8);
+          x = x.add(step_noise(rng, x, step), up * 0.6).add(step_noise(rng, x, step), up * 0.8);
         }
       }
-      if (defect == Defect::last_noise) x = x.add(step_noise(rng, x, at), 0.01);
+      if (defect == Defect::last_noise) x = x.add(step_noise(rng, x, step), 0.01);
       if (defect == Defect::impure) x = x.mul(1.0 + 1e-6 * ++calls);
-      if (defect == Defect::batch_noise) x = x.add(x.mean(), at.sigma_next * 0.1);
-      Step told = at;
+      if (defect == Defect::batch_noise) x = x.add(x.mean(), step.sigma_next * 0.1);
+      Step told = step;
       if (defect == Defect::wrong_steps) told.sigma = told.sigma_next;
       if (defect == Defect::unrevised) {
         if (hooks.on_step) hooks.on_step(told, x);
@@ -105,13 +105,13 @@ struct FlawedSampler {
  private:
   /// Karras et al. 2022, algorithm 1, whose second evaluation is at the next noise level.
   template <class Denoiser>
-  at::Tensor heun_step(Denoiser& denoiser, const at::Tensor& x, const Step& at) const {
-    const auto first = slope(x, denoise(denoiser, x, at), at.sigma);
-    const auto next = x.add(first, at.sigma_next - at.sigma);
-    if (at.sigma_next == 0.0) return next;
-    const auto told = defect == Defect::old_sigma ? at : evaluated_at(at, at.sigma_next);
-    const auto second = slope(next, denoise(denoiser, next, told), at.sigma_next);
-    return x.add(first.add(second), 0.5 * (at.sigma_next - at.sigma));
+  at::Tensor heun_step(Denoiser& denoiser, const at::Tensor& x, const Step& step) const {
+    const auto first = ode_derivative(x, estimate_x0(denoiser, x, step), step.sigma);
+    const auto next = x.add(first, step.sigma_next - step.sigma);
+    if (step.sigma_next == 0.0) return next;
+    const auto told = defect == Defect::old_sigma ? step : evaluated_at(step, step.sigma_next);
+    const auto second = ode_derivative(next, estimate_x0(denoiser, next, told), step.sigma_next);
+    return x.add(first.add(second), 0.5 * (step.sigma_next - step.sigma));
   }
 };
 

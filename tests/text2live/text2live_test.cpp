@@ -245,13 +245,13 @@ TEST_CASE("Training a layer makes its losses fall", "[text2live]") {
   const auto loss = [&] {
     const at::NoGradGuard no_grad;
     double sum = 0.0;
-    for (const std::int64_t at : {0, 1, 2, 3, 4, 5}) sum += edit.terms(at).total.item<double>();
+    for (const std::int64_t update : {0, 1, 2, 3, 4, 5}) sum += edit.terms(update).total.item<double>();
     return sum / 6;
   };
   const double before = loss();
   std::vector<double> rates;
   std::int64_t pictures = 0;
-  const Text2LiveHooks hooks{.on_step = [&](const TrainingProgress& at) { rates.push_back(at.rate); },
+  const Text2LiveHooks hooks{.on_step = [&](const TrainingProgress& update) { rates.push_back(update.rate); },
                              .picture_every = 10,
                              .on_picture =
                                  [&](std::int64_t step, const EditLayer& layer) {
@@ -285,8 +285,8 @@ TEST_CASE("An edit that was stopped and resumed ends with the bits of one that w
     Text2Live<> first(clip, picture, golden_horse, options);
     CHECK_FALSE(first.resume());
     std::stop_source stop;
-    const auto after_four = [&](const TrainingProgress& at) {
-      if (at.step == 4) stop.request_stop();
+    const auto after_four = [&](const TrainingProgress& update) {
+      if (update.step == 4) stop.request_stop();
     };
     CHECK_FALSE(first.run({.on_step = after_four, .stop = stop.get_token()}));
     CHECK(first.step() == 4);

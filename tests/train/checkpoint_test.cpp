@@ -7,9 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "ip2p/io/image.hpp"
 #include "ip2p/train/loss_curve.hpp"
-#include "ip2p/train/loss_plot.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
@@ -119,25 +117,4 @@ TEST_CASE("LossCurve reads back what it wrote, and forgets what came after a che
   CHECK(points[2].seconds == Approx(1.5));
   std::ofstream(scratch / "other.csv") << "a,b\n";
   CHECK_THROWS_WITH(LossCurve::read(scratch / "other.csv"), Catch::Contains("header of a loss curve"));
-}
-
-TEST_CASE("plot_loss draws a falling curve that falls", "[train]") {
-  const ScratchDir scratch;
-  std::vector<LossPoint> points;
-  for (std::int64_t i = 1; i <= 400; ++i) points.push_back({i, std::pow(0.99, static_cast<double>(i)), 1e-3, 0.0});
-  plot_loss(scratch / "loss.png", points);
-  const auto image = read_image(scratch / "loss.png");
-  CHECK(image.width == 800);
-  const auto dark_row = [&](std::int64_t x) {  // first row with the colour of the running mean
-    for (std::int64_t y = 0; y < image.height; ++y) {
-      const auto* pixel = &image.pixels[static_cast<std::size_t>((y * image.width + x) * 3)];
-      if (pixel[0] == 20 && pixel[1] == 50 && pixel[2] == 130) return y;
-    }
-    return std::int64_t{-1};
-  };
-  REQUIRE(dark_row(150) > 0);
-  CHECK(dark_row(150) < dark_row(400));
-  CHECK(dark_row(400) < dark_row(700));
-  plot_loss(scratch / "none.png", {});
-  CHECK_FALSE(std::filesystem::exists(scratch / "none.png"));
 }

@@ -25,10 +25,7 @@ ModelFiles tiny_files() {
                           {.tokenizer = fixture("pipeline/fixtures/tiny-ip2p/tokenizer")});
 }
 
-BpeTokenizer clip_tokenizer() {
-  const auto at = tiny_files().tokenizer();
-  return BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens);
-}
+BpeTokenizer clip_tokenizer() { return BpeTokenizer::open(tiny_files().tokenizer()); }
 
 ClipModel fresh_clip() {
   ClipModel model(ClipConfig::from_json(tiny_files().config("clip"), "tiny"));

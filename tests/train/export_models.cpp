@@ -13,6 +13,7 @@
 
 #include "ip2p/core/random.hpp"
 #include "ip2p/io/model_files.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/train/export.hpp"

@@ -1,4 +1,4 @@
-// The parts of examples/02_train_small_editor that are not training itself.
+// The parts of examples/02_train_small_editor that are not training itself, and the picture of a loss curve.
 
 #include <ATen/ATen.h>
 #include <ATen/ops/avg_pool2d.h>
@@ -16,8 +16,14 @@
 #include "../../examples/02_train_small_editor/averaging_start.hpp"
 #include "../../examples/02_train_small_editor/cached_edits.hpp"
 #include "../../examples/02_train_small_editor/edits.hpp"
+#include "../../examples/02_train_small_editor/photographs.hpp"
+#include "../../examples/02_train_small_editor/start_at_condition.hpp"
+#include "../../examples/support/loss_plot.hpp"
 #include "ip2p/core/random.hpp"
-#include "ip2p/data/photographs.hpp"
+#include "ip2p/io/image.hpp"
+#include "ip2p/nn/initialise.hpp"
+#include "ip2p/train/loss_curve.hpp"
+#include "ip2p/unet/unet.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
@@ -87,27 +93,27 @@ TEST_CASE("The split of photographs depends on names alone and keeps whole pictu
     std::ofstream(b / ("photo" + std::to_string(19 - i) + ".jpg")) << "y";
   }
   std::ofstream(a / "notes.txt") << "x";
-  const auto first = ip2p::split_photographs(a.path());
-  const auto second = ip2p::split_photographs(b.path());
+  const auto first = split_photographs(a.path());
+  const auto second = split_photographs(b.path());
   REQUIRE(first.held_out.size() == 4);
   REQUIRE(first.training.size() == 16);
   for (std::size_t i = 0; i < 4; ++i) CHECK(first.held_out[i].filename() == second.held_out[i].filename());
   const ip2p::testing::ScratchDir empty;
-  CHECK_THROWS_WITH(ip2p::split_photographs(empty.path()), Catch::Contains("no .jpg"));
-  CHECK_THROWS_WITH(ip2p::split_photographs(empty / "absent"), Catch::Contains("is no folder"));
+  CHECK_THROWS_WITH(split_photographs(empty.path()), Catch::Contains("no .jpg"));
+  CHECK_THROWS_WITH(split_photographs(empty / "absent"), Catch::Contains("is no folder"));
 }
 
 TEST_CASE("Random crops have the wanted side and range and are a function of their stream", "[train]") {
   const auto photo = (picture(300) * 255).to(at::kByte).narrow(1, 0, 200);
   for (std::uint64_t i = 0; i < 20; ++i) {
     ip2p::SampleRandom one(1, 2, i), again(1, 2, i);
-    const auto crop = ip2p::random_crop(photo, 64, 128, one);
+    const auto crop = random_crop(photo, 64, 128, one);
     REQUIRE(crop.sizes() == at::IntArrayRef({3, 64, 64}));
     CHECK(crop.min().item<double>() >= 0.0);
     CHECK(crop.max().item<double>() <= 1.0);
-    CHECK(crop.equal(ip2p::random_crop(photo, 64, 128, again)));
+    CHECK(crop.equal(random_crop(photo, 64, 128, again)));
   }
-  CHECK(ip2p::centre_square(photo, 32).sizes() == at::IntArrayRef({3, 32, 32}));
+  CHECK(centre_square(photo, 32).sizes() == at::IntArrayRef({3, 32, 32}));
 }
 
 TEST_CASE("The autoencoder starts as the mean of 8x8 blocks", "[train]") {
@@ -148,4 +154,54 @@ TEST_CASE("CachedEdits gives the same pair each time, and the photograph itself 
     CHECK(a.instruction.empty() == unedited);
     CHECK(a.target_mean.equal(a.condition) == unedited);
   }
+}
+
+TEST_CASE("A UNet can start as the identity edit", "[train]") {
+  ip2p::UNetConfig config;
+  config.in_channels = 8;
+  config.block_out_channels = {64, 64};
+  config.cross_attention = {false, true};
+  config.layers_per_block = 1;
+  config.cross_attention_dim = 6;
+  config.heads = {1, 2};
+  config.transformer_layers = {1, 1};
+  config.norm_num_groups = 4;
+  const ip2p::UNet unet(config);
+  ip2p::initialise(unet.module(), 1);
+  start_at_condition(unet, 0.45);
+  const at::NoGradGuard no_grad;
+  const auto noisy = ip2p::CounterNoise(1).normal({2, 4, 16, 16}, 0);
+  const auto photo = ip2p::CounterNoise(2).normal({2, 4, 16, 16}, 0) * 2.2;
+  const auto context = ip2p::CounterNoise(3).normal({2, 3, 6}, 0);
+  const auto first = unet(at::cat({noisy, photo}, 1), at::full({2}, 900.0), context);
+  CHECK((first - 0.45 * photo).abs().max().item<double>() < 0.1);
+  CHECK((first - 0.45 * photo).square().mean().item<double>() < 1e-3);
+
+  auto narrow = config;
+  narrow.block_out_channels = {8, 16};
+  auto text_to_image = config;
+  text_to_image.in_channels = 4;
+  CHECK_THROWS_WITH(start_at_condition(ip2p::UNet(narrow), 0.45), Catch::Contains("norm groups of at least 10"));
+  CHECK_THROWS_WITH(start_at_condition(ip2p::UNet(text_to_image), 0.45), Catch::Contains("8 input channels"));
+}
+
+TEST_CASE("plot_loss draws a falling curve that falls", "[train]") {
+  const ip2p::testing::ScratchDir scratch;
+  std::vector<ip2p::LossPoint> points;
+  for (std::int64_t i = 1; i <= 400; ++i) points.push_back({i, std::pow(0.99, static_cast<double>(i)), 1e-3, 0.0});
+  example::plot_loss(scratch / "loss.png", points);
+  const auto image = ip2p::read_image(scratch / "loss.png");
+  CHECK(image.width == 800);
+  const auto dark_row = [&](std::int64_t x) {  // first row with the colour of the running mean
+    for (std::int64_t y = 0; y < image.height; ++y) {
+      const auto* pixel = &image.pixels[static_cast<std::size_t>((y * image.width + x) * 3)];
+      if (pixel[0] == 20 && pixel[1] == 50 && pixel[2] == 130) return y;
+    }
+    return std::int64_t{-1};
+  };
+  REQUIRE(dark_row(150) > 0);
+  CHECK(dark_row(150) < dark_row(400));
+  CHECK(dark_row(400) < dark_row(700));
+  example::plot_loss(scratch / "none.png", {});
+  CHECK_FALSE(std::filesystem::exists(scratch / "none.png"));
 }

@@ -342,24 +342,6 @@ TEST_CASE("A run makes each epoch's order once, whatever asks for it", "[train]"
   CHECK_THROWS_WITH(orders.item(0, 0), Catch::Contains("at least one pair"));
 }
 
-TEST_CASE("A UNet can start as the identity edit", "[train]") {
-  auto config = tiny_config();
-  config.block_out_channels = {64, 64};
-  UNet unet(config);
-  initialise(unet.module(), 1);
-  start_at_condition(unet, 0.45);
-  const at::NoGradGuard no_grad;
-  const auto noisy = CounterNoise(1).normal({2, 4, 16, 16}, 0);
-  const auto photo = CounterNoise(2).normal({2, 4, 16, 16}, 0) * 2.2;
-  const auto context = CounterNoise(3).normal({2, 3, 6}, 0);
-  const auto first = unet(at::cat({noisy, photo}, 1), at::full({2}, 900.0), context);
-  CHECK((first - 0.45 * photo).abs().max().item<double>() < 0.1);
-  CHECK((first - 0.45 * photo).square().mean().item<double>() < 1e-3);
-
-  CHECK_THROWS_WITH(start_at_condition(tiny_unet(), 0.45), Catch::Contains("norm groups of at least 10"));
-  CHECK_THROWS_WITH(start_at_condition(UNet(tiny_config(4)), 0.45), Catch::Contains("8 input channels"));
-}
-
 TEST_CASE("Dropout empties instructions and zeroes conditions, nothing else", "[train]") {
   FewPairs pairs;
   const DiffusionLoss plain(tiny_unet(), encode, pairs, UniformTimesteps{}, EpsPrediction{}, prediction(200),

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "io/crafted_safetensors.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/train/export.hpp"

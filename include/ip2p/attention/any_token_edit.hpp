@@ -27,23 +27,23 @@ class AnyTokenEdit {
   /// Edited images a group, as the edit answers.
   [[nodiscard]] std::int64_t destinations() const { return held_->destinations(); }
   /// How the map of an edited image is made, as the edit answers.
-  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const {
-    return held_->weights(destination, at);
+  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& step) const {
+    return held_->weights(destination, step);
   }
 
  private:
   struct Interface {
     virtual ~Interface() = default;
     [[nodiscard]] virtual std::int64_t destinations() const = 0;
-    [[nodiscard]] virtual TokenWeights weights(std::int64_t destination, const Step& at) const = 0;
+    [[nodiscard]] virtual TokenWeights weights(std::int64_t destination, const Step& step) const = 0;
   };
 
   template <class Edit>
   struct Held final : Interface {
     explicit Held(Edit given) : edit(std::move(given)) {}
     [[nodiscard]] std::int64_t destinations() const override { return edit.destinations(); }
-    [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const override {
-      return edit.weights(destination, at);
+    [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& step) const override {
+      return edit.weights(destination, step);
     }
     Edit edit;
   };

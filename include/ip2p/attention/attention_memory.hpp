@@ -20,12 +20,12 @@ class AttentionMemory {
   /// What `make()` gives, made once for each evaluation of the denoiser.
   /// \param owner the policy that asks; \param size what the value depends on besides, e.g. a number of tokens
   template <class Value, class Make>
-  const Value& once(const void* owner, const Step& at, std::int64_t size, Make&& make) {
+  const Value& once(const void* owner, const Step& step, std::int64_t size, Make&& make) {
     auto& entry = entries_[{owner, size}];
-    if (!entry.value.has_value() || entry.index != at.index || entry.sigma != at.sigma) {
+    if (!entry.value.has_value() || entry.index != step.index || entry.sigma != step.sigma) {
       entry.value = Value(make());
-      entry.index = at.index;
-      entry.sigma = at.sigma;
+      entry.index = step.index;
+      entry.sigma = step.sigma;
     }
     return std::any_cast<const Value&>(entry.value);
   }

@@ -25,7 +25,7 @@ namespace ip2p {
 ///
 ///     const auto blend = ip2p::LocalBlend{.words = {{2}, {2}}}.start();
 ///     ip2p::Observed attention(ip2p::PromptToPrompt{swap}, blend);
-///     hooks.revise = [blend](const ip2p::Step& at, const at::Tensor& x) { return blend->revise(at, x); };
+///     hooks.revise = [blend](const ip2p::Step& step, const at::Tensor& x) { return blend->revise(step, x); };
 ///
 /// The mask of an image: maps of the layers at a quarter of the latents' sides (16x16 for 512 pixels), summed over its
 /// words, mean over heads, layers and all steps so far; largest value of each 3x3 neighbourhood; nearest size of the
@@ -89,9 +89,10 @@ class LocalBlend::Run {
 
   /// The latents [B,C,h,w] after a step, with the source's put back outside the mask; unchanged in the first part of
   /// the run. Throws `Error` where no maps of the wanted size were recorded.
-  [[nodiscard]] at::Tensor revise(const Step& at, const at::Tensor& latents) {
-    maps_.end_step(at.index);
-    if (at.index + 1 <= static_cast<std::int64_t>(options_.start_blend * static_cast<double>(at.count))) return latents;
+  [[nodiscard]] at::Tensor revise(const Step& step, const at::Tensor& latents) {
+    maps_.end_step(step.index);
+    if (step.index + 1 <= static_cast<std::int64_t>(options_.start_blend * static_cast<double>(step.count)))
+      return latents;
     const auto inside = mask(latents.size(2), latents.size(3)).to(latents.device());
     const auto images = latents.unflatten(0, {-1, static_cast<std::int64_t>(options_.words.size())});
     const auto source = images.narrow(1, 0, 1).expand_as(images).flatten(0, 1);

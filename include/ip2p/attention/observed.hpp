@@ -111,16 +111,16 @@ class RecordedMaps {
   /// \param sums [images, height * width, c]
   /// \throws Error for a step of another run, or sums of another shape
   void add(const AttentionSite& site, const at::Tensor& sums) {
-    const Step& at = site.step;
-    require(at.index > index_ || (at.index == index_ && !ended_),
+    const Step& step = site.step;
+    require(step.index > index_ || (step.index == index_ && !ended_),
             "{}: expected the steps of one run in order, found step {} after step {}: start() a recorder for "
             "each run",
-            who_, at.index, index_);
-    require(count_ == 0 || at.count == count_,
+            who_, step.index, index_);
+    require(count_ == 0 || step.count == count_,
             "{}: expected a run of {} steps as before, found one of {}: start() a recorder for each run", who_, count_,
-            at.count);
-    index_ = at.index;
-    count_ = at.count;
+            step.count);
+    index_ = step.index;
+    count_ = step.count;
     ended_ = false;
     const auto map = sums.transpose(1, 2).unflatten(2, {site.height, site.width});
     auto& [sum, count] = by_size_[{site.height, site.width}];

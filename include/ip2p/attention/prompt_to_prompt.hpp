@@ -88,16 +88,16 @@ struct PromptToPrompt {
   /// The weights of a whole group: the source's map as it is, whether asked as source's or own; then each destination's
   /// inside the windows, its own map outside.
   /// \param values of the attention, whose device and dtype decide the weights'
-  [[nodiscard]] GroupWeights group_weights(std::int64_t tokens, const Step& at, const at::Tensor& values) const {
+  [[nodiscard]] GroupWeights group_weights(std::int64_t tokens, const Step& step, const at::Tensor& values) const {
     std::vector<at::Tensor> from_source{at::eye(tokens)};
     std::vector<at::Tensor> own{at::ones({tokens})};
     for (std::int64_t i = 0; i < edit.destinations(); ++i) {
-      const TokenWeights one = edit.weights(i, at);
+      const TokenWeights one = edit.weights(i, step);
       require(
           one.from_source.sizes() == at::IntArrayRef({tokens, tokens}) && one.own.sizes() == at::IntArrayRef(tokens),
           "PromptToPrompt: edit: expected weights [{0}, {0}] and [{0}], found {1} and {2}", tokens,
           shape_text(one.from_source.sizes()), shape_text(one.own.sizes()));
-      const auto open = cross.weights(i, tokens, at);
+      const auto open = cross.weights(i, tokens, step);
       from_source.push_back(one.from_source * open);
       own.push_back(1.0 - open + open * one.own);
     }

@@ -36,7 +36,7 @@ struct Refine {
   /// Edited prompts: D.
   [[nodiscard]] std::int64_t destinations() const { return mapper.size(0); }
   /// The source's map where a word was there already, the prompt's own where it is new; the same on every step.
-  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*at*/) const {
+  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*step*/) const {
     const auto tokens = mapper.size(1);
     const auto kept = alphas[destination];
     // One 1 in each column: token t receives the map of token mapper[t]. What -1 points to is cancelled by its alpha.

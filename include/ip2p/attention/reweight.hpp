@@ -24,9 +24,9 @@ struct Reweight {
   /// Edited prompts, as the base has them.
   [[nodiscard]] std::int64_t destinations() const { return base.destinations(); }
   /// The base's weights, scaled. \throws Error where `scales` has another length than the context
-  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const {
+  [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& step) const {
     const auto c = scales.dim() == 1 ? scales : scales[destination];
-    const TokenWeights inner = base.weights(destination, at);
+    const TokenWeights inner = base.weights(destination, step);
     require(c.sizes() == inner.own.sizes(), "Reweight: scales: expected {}, found {}", shape_text(inner.own.sizes()),
             shape_text(c.sizes()));
     return {inner.from_source * c, inner.own * c};

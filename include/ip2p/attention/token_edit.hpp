@@ -11,7 +11,7 @@
 /// \code
 /// struct Halfway {                                          // half of each word's map from the source
 ///   std::int64_t destinations() const { return 1; }         // edited images after each source
-///   ip2p::TokenWeights weights(std::int64_t destination, const ip2p::Step& at) const {
+///   ip2p::TokenWeights weights(std::int64_t destination, const ip2p::Step& step) const {
 ///     return {at::eye(77).mul(0.5), at::full({77}, 0.5)};
 ///   }
 /// };
@@ -38,14 +38,15 @@ struct TokenWeights {
 /// An edit of text cross-attention.
 ///
 ///     std::int64_t destinations() const;                                         // edited images a group, >= 1
-///     TokenWeights weights(std::int64_t destination, const Step& at) const;      // destination 0 ... destinations() -
+///     TokenWeights weights(std::int64_t destination, const Step& step) const;      // destination 0 ... destinations()
+///     -
 ///     1
 ///
 /// Laws: pure; equal shapes for all destinations and steps.
 template <class Edit>
-concept TokenEdit = std::copy_constructible<Edit> && requires(const Edit& edit, std::int64_t i, const Step& at) {
+concept TokenEdit = std::copy_constructible<Edit> && requires(const Edit& edit, std::int64_t i, const Step& step) {
   { edit.destinations() } -> std::convertible_to<std::int64_t>;
-  { edit.weights(i, at) } -> std::same_as<TokenWeights>;
+  { edit.weights(i, step) } -> std::same_as<TokenWeights>;
 };
 
 /// Explains in one line what an edit of cross-attention lacks.
@@ -64,7 +65,7 @@ struct KeepSource {
   /// Edited images a group: `count`.
   [[nodiscard]] std::int64_t destinations() const { return count; }
   /// The source's map alone.
-  [[nodiscard]] TokenWeights weights(std::int64_t /*destination*/, const Step& /*at*/) const {
+  [[nodiscard]] TokenWeights weights(std::int64_t /*destination*/, const Step& /*step*/) const {
     return {at::eye(tokens), at::zeros({tokens})};
   }
 };

@@ -43,8 +43,8 @@ struct TokenWindows {
   std::vector<Word> words = {};                    ///< Of several for one token the last counts.
 
   /// [tokens]: 1 where the token takes the source's map on this step, else 0. Throws `Error` for a position outside.
-  [[nodiscard]] at::Tensor weights(std::int64_t destination, std::int64_t tokens, const Step& at) const {
-    const auto on = [&](const StepWindow& window) { return window.contains(at.index, at.count + 1) ? 1.0F : 0.0F; };
+  [[nodiscard]] at::Tensor weights(std::int64_t destination, std::int64_t tokens, const Step& step) const {
+    const auto on = [&](const StepWindow& window) { return window.contains(step.index, step.count + 1) ? 1.0F : 0.0F; };
     at::Tensor result = at::full({tokens}, on(common));
     auto value = result.accessor<float, 1>();
     for (const auto& word : words) {

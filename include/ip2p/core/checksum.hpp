@@ -14,11 +14,11 @@ namespace ip2p::detail {
 inline constexpr std::uint64_t fnv_start = 0xcbf29ce484222325u;
 
 /// One more word into a hash.
-constexpr std::uint64_t fnv(std::uint64_t hash, std::uint64_t word) { return (hash ^ word) * 0x100000001b3u; }
+constexpr std::uint64_t fnv_word(std::uint64_t hash, std::uint64_t word) { return (hash ^ word) * 0x100000001b3u; }
 
 /// The bytes of a text, one a word, into a hash.
 constexpr std::uint64_t fnv(std::string_view text, std::uint64_t hash = fnv_start) {
-  for (const char byte : text) hash = fnv(hash, static_cast<unsigned char>(byte));
+  for (const char byte : text) hash = fnv_word(hash, static_cast<unsigned char>(byte));
   return hash;
 }
 

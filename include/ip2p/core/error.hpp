@@ -25,6 +25,12 @@ class Cancelled : public Error {
   using Error::Error;
 };
 
+/// Thrown when memory runs out, of the machine or of a device; the message says what takes less.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Throws `Error` with a formatted message.
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {

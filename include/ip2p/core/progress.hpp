@@ -54,11 +54,11 @@ struct RunHooks {
 };
 
 /// Both changes in turn; either may be empty.
-inline RunHooks::Revise then(RunHooks::Revise first, RunHooks::Revise second) {
+inline RunHooks::Revise revise_in_turn(RunHooks::Revise first, RunHooks::Revise second) {
   if (!first) return second;
   if (!second) return first;
-  return [first = std::move(first), second = std::move(second)](const Step& at, const at::Tensor& latents) {
-    return second(at, first(at, latents));
+  return [first = std::move(first), second = std::move(second)](const Step& step, const at::Tensor& latents) {
+    return second(step, first(step, latents));
   };
 }
 

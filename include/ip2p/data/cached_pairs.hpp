@@ -27,6 +27,7 @@
 #include "ip2p/data/shard_index.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 
 namespace ip2p {
 

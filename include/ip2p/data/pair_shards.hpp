@@ -95,19 +95,19 @@ class PairShards {
     std::vector<std::byte> bytes(static_cast<std::size_t>(pair.span()));
     file->read(bytes, pair.offset);
     std::array<std::vector<std::byte>, 3> contents;
-    std::size_t at = 0;
+    std::size_t position = 0;
     for (std::size_t part = 0; part < 3; ++part) {
       const auto size = static_cast<std::size_t>(pair.sizes[part]);
       const auto header = detail::tar_header(pair.entry(part), pair.sizes[part]);
-      require(std::memcmp(bytes.data() + at, header.data(), header.size()) == 0,
+      require(std::memcmp(bytes.data() + position, header.data(), header.size()) == 0,
               "{}: entry '{}': expected its header at byte {}, found other bytes", file->name(), pair.entry(part),
-              pair.offset + at);
-      const auto content = std::span(bytes).subspan(at + header.size(), size);
+              pair.offset + position);
+      const auto content = std::span(bytes).subspan(position + header.size(), size);
       const auto found = detail::crc32_of(content);
       require(found == pair.checksums[part], "{}: entry '{}': expected checksum {:08x}, found {:08x}", file->name(),
               pair.entry(part), pair.checksums[part], found);
       contents[part].assign(content.begin(), content.end());
-      at += header.size() + static_cast<std::size_t>(detail::tar_padded(size));
+      position += header.size() + static_cast<std::size_t>(detail::tar_padded(size));
     }
     const auto name = [&, &file = file, &pair = pair](std::size_t part) {
       return file->name() + ": " + pair.entry(part);

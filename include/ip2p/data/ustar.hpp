@@ -34,8 +34,8 @@ inline std::array<char, tar_block> tar_header(std::string_view name, std::uint64
           name.size());
   require(size < (std::uint64_t{1} << 33), "tar entry '{}': expected less than 8 GiB, found {} bytes", name, size);
   std::array<char, tar_block> header{};
-  const auto put = [&header](std::size_t at, std::string_view text) {
-    std::memcpy(header.data() + at, text.data(), text.size());
+  const auto put = [&header](std::size_t offset, std::string_view text) {
+    std::memcpy(header.data() + offset, text.data(), text.size());
   };
   put(0, name);
   put(100, "0000644");                     // mode

@@ -36,10 +36,10 @@ inline Preservation preservation(const Image& before, const Image& after, const 
   std::int64_t pixels = 0, inside = 0;
   for (std::int64_t y = 0; y < before.height; ++y) {
     for (std::int64_t x = 0; x < before.width; ++x) {
-      const auto at = static_cast<std::size_t>((y * before.width + x) * 3);
-      if (edited.pixels[at] > 0 || edited.pixels[at + 1] > 0 || edited.pixels[at + 2] > 0) continue;
+      const auto first = static_cast<std::size_t>((y * before.width + x) * 3);
+      if (edited.pixels[first] > 0 || edited.pixels[first + 1] > 0 || edited.pixels[first + 2] > 0) continue;
       ++pixels;
-      for (std::size_t channel = at; channel < at + 3; ++channel) {
+      for (std::size_t channel = first; channel < first + 3; ++channel) {
         const double difference =
             static_cast<double>(before.pixels[channel]) - static_cast<double>(after.pixels[channel]);
         absolute += std::abs(difference);

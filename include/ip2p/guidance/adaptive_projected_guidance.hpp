@@ -59,13 +59,13 @@ struct AdaptiveProjectedGuidance {
   [[nodiscard]] State start() const { return {}; }
 
   /// `stacked` [K*B,C,h,w], estimates of x0 in the order of the base's branches -> [B,C,h,w].
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at, const at::Tensor& /*x*/,
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& step, const at::Tensor& /*x*/,
                                    State& run) const {
     require(std::isfinite(parallel) && std::isfinite(momentum),
             "AdaptiveProjectedGuidance: expected finite parallel and momentum, found {} and {}", parallel, momentum);
     require(threshold >= 0.0, "AdaptiveProjectedGuidance: expected a threshold >= 0, found {}", threshold);
     const auto estimates = detail::split_branches<branches.size()>(stacked);
-    const auto scales = difference_scales(at);
+    const auto scales = difference_scales(step);
     at::Tensor x0 = estimates[0];
     for (std::size_t k = 0; k < scales.size(); ++k) {
       if (scales[k] == 1.0) continue;
@@ -80,9 +80,9 @@ struct AdaptiveProjectedGuidance {
   }
 
   /// The branches of the differences whose scale is not 1, and the fully conditioned one.
-  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const {
+  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& step) const {
     std::array<bool, branches.size()> needed{true};
-    const auto scales = difference_scales(at);
+    const auto scales = difference_scales(step);
     for (std::size_t k = 0; k < scales.size(); ++k) {
       if (scales[k] != 1.0) needed[k] = needed[k + 1] = true;
     }
@@ -91,8 +91,8 @@ struct AdaptiveProjectedGuidance {
 
  private:
   /// s_k, exactly 1 where it is 1 but for the rounding of the sum.
-  std::array<double, branches.size() - 1> difference_scales(const Step& at) const {
-    const auto weights = base.weights(at);
+  std::array<double, branches.size() - 1> difference_scales(const Step& step) const {
+    const auto weights = base.weights(step);
     std::array<double, branches.size() - 1> scales{};
     double sum = 0.0;
     for (std::size_t k = 0; k < scales.size(); ++k) {

@@ -43,28 +43,28 @@ class CfgPlusPlus {
   explicit CfgPlusPlus(Base base, double final_sigma = 0.0) : base_(std::move(base)), final_sigma_(final_sigma) {}
 
   /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at) const {
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& step) const {
     const at::Tensor null = detail::split_branches<branches.size()>(stacked).back();
-    return null.add(base_.combine(stacked, at).sub(null), strength(at));
+    return null.add(base_.combine(stacked, step).sub(null), strength(step));
   }
 
   /// The base's weights at the strength of the step; their sum stays 1. \throws Error as `combine`
-  [[nodiscard]] std::array<double, branches.size()> weights(const Step& at) const {
-    const double factor = strength(at);
-    auto result = base_.weights(at);
+  [[nodiscard]] std::array<double, branches.size()> weights(const Step& step) const {
+    const double factor = strength(step);
+    auto result = base_.weights(step);
     for (auto& weight : result) weight *= factor;
     result.back() += 1.0 - factor;
     return result;
   }
 
  private:
-  double strength(const Step& at) const {
-    const double to = at.sigma_next > 0.0 ? at.sigma_next : final_sigma_;
-    require(to >= 0.0 && at.sigma > to,
+  double strength(const Step& step) const {
+    const double to = step.sigma_next > 0.0 ? step.sigma_next : final_sigma_;
+    require(to >= 0.0 && step.sigma > to,
             "CfgPlusPlus: expected an evaluation above the noise level that the step goes to, found {} and {}: use a "
             "sampler of one evaluation a step",
-            at.sigma, to);
-    return at.sigma / (at.sigma - to);
+            step.sigma, to);
+    return step.sigma / (step.sigma - to);
   }
 
   Base base_;

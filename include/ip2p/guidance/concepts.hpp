@@ -8,9 +8,9 @@
 ///     struct FadingGuidance {                                        // the text scale fades to 0
 ///       static constexpr auto branches = ip2p::DualGuidance::branches;
 ///       double image_scale = 1.5, text_scale = 7.5;
-///       at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const {      // [3B,C,h,w] -> [B,C,h,w]
-///         const double fade = std::cos(at.progress() * std::numbers::pi / 2);
-///         return ip2p::DualGuidance{image_scale, text_scale * fade}.combine(stacked, at);
+///       at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step) const {      // [3B,C,h,w] -> [B,C,h,w]
+///         const double fade = std::cos(step.progress() * std::numbers::pi / 2);
+///         return ip2p::DualGuidance{image_scale, text_scale * fade}.combine(stacked, step);
 ///       }
 ///     };
 ///     static_assert(ip2p::GuidancePolicy<FadingGuidance>);           // then: ip2p::testing::check_guidance(...)
@@ -23,7 +23,7 @@
 ///       struct State { at::Tensor before; };
 ///       double text_scale = 7.5;
 ///       State start() const { return {}; }
-///       at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at, const at::Tensor& x, State& run) const {
+///       at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step, const at::Tensor& x, State& run) const {
 ///         const auto halves = stacked.chunk(2);                      // estimates of x0: text, null
 ///         at::Tensor along = halves[0] - halves[1];
 ///         if (run.before.defined()) along = (along + run.before) / 2;
@@ -61,10 +61,10 @@ concept HasBranches = requires {
   typename std::bool_constant<Policy::branches[0].text>;
 };
 
-// `combine(stacked, at, more...)` of a constant policy.
+// `combine(stacked, step, more...)` of a constant policy.
 template <class Policy, class... More>
-concept Combines = requires(const Policy& guidance, const at::Tensor& stacked, const Step& at, More&... more) {
-  { guidance.combine(stacked, at, more...) } -> std::convertible_to<at::Tensor>;
+concept Combines = requires(const Policy& guidance, const at::Tensor& stacked, const Step& step, More&... more) {
+  { guidance.combine(stacked, step, more...) } -> std::convertible_to<at::Tensor>;
 };
 
 template <class Policy>
@@ -117,22 +117,22 @@ template <class Policy>
 concept NamesWeights = requires {
   &Policy::weights;
 }
-|| requires(const Policy& p, const Step& at) { p.weights(at); };
+|| requires(const Policy& p, const Step& step) { p.weights(step); };
 
 template <class Policy>
-concept HasWeights = requires(const Policy& guidance, const Step& at) {
-  { guidance.weights(at) } -> std::same_as<std::array<double, Policy::branches.size()>>;
+concept HasWeights = requires(const Policy& guidance, const Step& step) {
+  { guidance.weights(step) } -> std::same_as<std::array<double, Policy::branches.size()>>;
 };
 
 template <class Policy>
 concept NamesNeeds = requires {
   &Policy::needs;
 }
-|| requires(const Policy& p, const Step& at) { p.needs(at); };
+|| requires(const Policy& p, const Step& step) { p.needs(step); };
 
 template <class Policy>
-concept HasNeeds = requires(const Policy& guidance, const Step& at) {
-  { guidance.needs(at) } -> std::same_as<std::array<bool, Policy::branches.size()>>;
+concept HasNeeds = requires(const Policy& guidance, const Step& step) {
+  { guidance.needs(step) } -> std::same_as<std::array<bool, Policy::branches.size()>>;
 };
 
 }  // namespace detail
@@ -148,16 +148,16 @@ consteval bool over_estimates() {
 /// How the predictions of a step are combined.
 ///
 ///     static constexpr std::array<Branch, K> branches;                       // the fully conditioned one first
-///     at::Tensor combine(const at::Tensor& stacked, const Step& at) const;   // [K*B,C,h,w] branch-major -> [B,C,h,w]
+///     at::Tensor combine(const at::Tensor& stacked, const Step& step) const;  // [K*B,C,h,w] branch-major -> [B,C,h,w]
 ///
 /// and optionally
 ///
 ///     static constexpr bool over_estimates = true;   // `stacked` and the result are estimates of x0
-///     at::Tensor combine(const at::Tensor& stacked, const Step& at, const at::Tensor& x) const;
+///     at::Tensor combine(const at::Tensor& stacked, const Step& step, const at::Tensor& x) const;
 ///                                                    // in place of the above: x [B,C,h,w] the noisy latents at noise
-///                                                    // level at.sigma, unscaled (x = x0 + sigma * noise)
+///                                                    // level step.sigma, unscaled (x = x0 + sigma * noise)
 ///     State start() const;                           // what the policy remembers, as it is before a run
-///     at::Tensor combine(const at::Tensor& stacked, const Step& at, const at::Tensor& x, State& run) const;
+///     at::Tensor combine(const at::Tensor& stacked, const Step& step, const at::Tensor& x, State& run) const;
 ///                                                    // in place of the above, for a policy with `start()`
 ///
 /// The state is copyable, and a copy goes on by itself: tensors in it are replaced, not written to. A sampler that
@@ -177,7 +177,7 @@ concept StatefulGuidancePolicy = GuidancePolicy<Policy> && detail::HasStart<Poli
 
 /// Refinement: guidance that is a weighted sum of its branches, so that branches of zero weight need not be evaluated.
 ///
-///     std::array<double, K> weights(const Step& at) const;   // one a branch, sum 1
+///     std::array<double, K> weights(const Step& step) const;   // one a branch, sum 1
 ///
 /// Laws: `combine` equals the weighted sum (up to rounding), hence is linear; the weights sum to 1.
 template <class Policy>
@@ -185,7 +185,7 @@ concept LinearGuidancePolicy = GuidancePolicy<Policy> && detail::HasWeights<Poli
 
 /// Refinement: guidance that is no weighted sum of its branches, but does not look at all of them on every step.
 ///
-///     std::array<bool, K> needs(const Step& at) const;   // one a branch, at least one true
+///     std::array<bool, K> needs(const Step& step) const;   // one a branch, at least one true
 ///
 /// Branches that are not needed are not evaluated; their rows then repeat those of the first one that was.
 /// Law: `combine` does not depend on their rows (up to rounding).
@@ -234,31 +234,31 @@ namespace detail {
 
 /// Which branches a step of `guidance` has to evaluate. Throws `Error` for weights that are not finite.
 template <class Policy>
-std::array<bool, Policy::branches.size()> needed_branches(const Policy& guidance, const Step& at) {
+std::array<bool, Policy::branches.size()> needed_branches(const Policy& guidance, const Step& step) {
   std::array<bool, Policy::branches.size()> needed;
   needed.fill(true);
   if constexpr (LinearGuidancePolicy<Policy>) {
-    const auto weights = guidance.weights(at);
+    const auto weights = guidance.weights(step);
     for (std::size_t k = 0; k < weights.size(); ++k) {
       require(std::isfinite(weights[k]), "guidance: expected finite weights, found {} for branch {}", weights[k], k);
       needed[k] = weights[k] != 0.0;
     }
   } else if constexpr (SelectiveGuidancePolicy<Policy>) {
-    needed = guidance.needs(at);
+    needed = guidance.needs(step);
   }
   return needed;
 }
 
 /// `combine` in the form that the policy has.
 template <class Policy>
-at::Tensor combined(const Policy& guidance, const at::Tensor& stacked, const Step& at, const at::Tensor& x,
+at::Tensor combined(const Policy& guidance, const at::Tensor& stacked, const Step& step, const at::Tensor& x,
                     StateOf<Policy>& run) {
   if constexpr (HasStart<Policy>) {
-    return guidance.combine(stacked, at, x, run);
+    return guidance.combine(stacked, step, x, run);
   } else if constexpr (SeesLatents<Policy>) {
-    return guidance.combine(stacked, at, x);
+    return guidance.combine(stacked, step, x);
   } else {
-    return guidance.combine(stacked, at);
+    return guidance.combine(stacked, step);
   }
 }
 

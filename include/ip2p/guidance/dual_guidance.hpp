@@ -22,13 +22,13 @@ struct DualGuidance {
   double text_scale = 7.5;   ///< s_T, advised 5 ... 10.
 
   /// `stacked` [3B,C,h,w] in the order of `branches` -> [B,C,h,w].
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const {
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const {
     const auto [full, image, null] = detail::split_branches<3>(stacked);
     return null.add(full.sub(image), text_scale).add(image.sub(null), image_scale);
   }
 
   /// Of the three branches; their sum is 1.
-  [[nodiscard]] std::array<double, 3> weights(const Step& /*at*/) const {
+  [[nodiscard]] std::array<double, 3> weights(const Step& /*step*/) const {
     return {text_scale, image_scale - text_scale, 1.0 - image_scale};
   }
 };

@@ -25,9 +25,9 @@ namespace ip2p {
 ///
 /// `Network` is a callable over the branches it is asked for, answering them branch-major:
 ///
-///     at::Tensor network(const at::Tensor& x, double t, const Step& at, std::span<const Branch> branches);
+///     at::Tensor network(const at::Tensor& x, double t, const Step& step, std::span<const Branch> branches);
 ///                       // x [B,C,h,w], already scaled; fractional timestep t -> [branches.size() * B,C,h,w]
-///     at::Tensor network(const at::Tensor& x, const Step& at, std::span<const Branch> branches);   // a denoiser's
+///     at::Tensor network(const at::Tensor& x, const Step& step, std::span<const Branch> branches);   // a denoiser's
 ///     form
 ///
 /// In the first form `Guided` is a network for `NetworkDenoiser`, which then combines predictions, as diffusers does;
@@ -50,22 +50,22 @@ class Guided {
 
   /// x [B,C,h,w], scaled; timestep t -> combined prediction [B,C,h,w]. Throws `Error` if the network answers other rows
   /// than one batch for each branch, and where a guidance with a state is given an earlier step than before.
-  at::Tensor operator()(const at::Tensor& x, double t, const Step& at) requires(!detail::SeesLatents<Guidance>) {
-    return (*this)(x, t, at, x);
+  at::Tensor operator()(const at::Tensor& x, double t, const Step& step) requires(!detail::SeesLatents<Guidance>) {
+    return (*this)(x, t, step, x);
   }
 
   /// The same for a guidance that sees the noisy latents too: `latents` [B,C,h,w], unscaled.
-  at::Tensor operator()(const at::Tensor& x, double t, const Step& at, const at::Tensor& latents) {
+  at::Tensor operator()(const at::Tensor& x, double t, const Step& step, const at::Tensor& latents) {
     static_assert(!over_estimates<Guidance>(),
                   "ip2p: a guidance with `over_estimates` combines what a denoiser of several branches answers; "
                   "guided_denoiser() makes it; see docs/reference/concepts.md#guidancepolicy");
-    return evaluate(latents, at, [&](std::span<const Branch> branches) { return network_(x, t, at, branches); });
+    return evaluate(latents, step, [&](std::span<const Branch> branches) { return network_(x, t, step, branches); });
   }
 
-  /// x [B,C,h,w] at noise level at.sigma -> combined estimate [B,C,h,w]. Throws as above.
-  at::Tensor operator()(const at::Tensor& x, const Step& at) requires
+  /// x [B,C,h,w] at noise level step.sigma -> combined estimate [B,C,h,w]. Throws as above.
+  at::Tensor operator()(const at::Tensor& x, const Step& step) requires
       std::is_invocable_v<Network&, const at::Tensor&, const Step&, std::span<const Branch>> {
-    return evaluate(x, at, [&](std::span<const Branch> branches) { return network_(x, at, branches); });
+    return evaluate(x, step, [&](std::span<const Branch> branches) { return network_(x, step, branches); });
   }
 
   /// Branches evaluated so far, over all steps (a batch counts once).
@@ -78,15 +78,15 @@ class Guided {
   static constexpr std::size_t count = Guidance::branches.size();
 
   template <class Evaluate>
-  at::Tensor evaluate(const at::Tensor& x, const Step& at, Evaluate predict) {
+  at::Tensor evaluate(const at::Tensor& x, const Step& step, Evaluate predict) {
     if constexpr (StatefulGuidancePolicy<Guidance>) {
-      require(at.index >= last_,
+      require(step.index >= last_,
               "guidance: expected the steps of one run in order, found step {} after step {}: "
               "its state belongs to one run, make a denoiser for each",
-              at.index, last_);
-      last_ = at.index;
+              step.index, last_);
+      last_ = step.index;
     }
-    const std::array<bool, count> needed = detail::needed_branches(guidance_, at);
+    const std::array<bool, count> needed = detail::needed_branches(guidance_, step);
     std::array<Branch, count> active{};
     std::size_t n = 0;
     for (std::size_t k = 0; k < count; ++k) {
@@ -94,12 +94,12 @@ class Guided {
     }
     require(n > 0, "guidance: expected a branch of non-zero weight, found none");
     const at::Tensor stacked = checked(predict(std::span<const Branch>(active.data(), n)), x, n);
-    if (n == count) return detail::combined(guidance_, stacked, at, x, run_);
+    if (n == count) return detail::combined(guidance_, stacked, step, x, run_);
 
     const std::int64_t batch = x.size(0);
     std::int64_t row = 0;
     if constexpr (LinearGuidancePolicy<Guidance>) {
-      const std::array<double, count> weights = guidance_.weights(at);
+      const std::array<double, count> weights = guidance_.weights(step);
       at::Tensor sum;
       for (std::size_t k = 0; k < count; ++k) {
         if (!needed[k]) continue;
@@ -118,7 +118,7 @@ class Guided {
         parts.push_back(stacked.narrow(0, needed[k] ? row : 0, batch));
         if (needed[k]) row += batch;
       }
-      return detail::combined(guidance_, at::cat(parts), at, x, run_);
+      return detail::combined(guidance_, at::cat(parts), step, x, run_);
     }
   }
 

@@ -29,32 +29,32 @@ struct LimitedInterval {
   double sigma_high = std::numeric_limits<double>::infinity();  ///< Noise level, inclusive.
 
   /// Whether the base guides the step.
-  [[nodiscard]] bool guides(const Step& at) const {
+  [[nodiscard]] bool guides(const Step& step) const {
     require(sigma_low < sigma_high, "LimitedInterval: expected sigma_low < sigma_high, found {} and {}", sigma_low,
             sigma_high);
-    return at.sigma > sigma_low && at.sigma <= sigma_high;
+    return step.sigma > sigma_low && step.sigma <= sigma_high;
   }
 
   /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].
   /// `more` as the base asks: the noisy latents, its state.
   template <class... More>
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at, More&&... more)
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& step, More&&... more)
       const requires detail::Combines<Base, std::remove_reference_t<More>...> {
-    return guides(at) ? base.combine(stacked, at, more...) : detail::split_branches<branches.size()>(stacked)[0];
+    return guides(step) ? base.combine(stacked, step, more...) : detail::split_branches<branches.size()>(stacked)[0];
   }
 
   /// The base's state for a new run.
   [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return base.start(); }
 
   /// The base's weights inside the interval, the first branch alone outside.
-  [[nodiscard]] std::array<double, branches.size()> weights(const Step& at) const requires LinearGuidancePolicy<Base> {
-    if (guides(at)) return base.weights(at);
+  [[nodiscard]] std::array<double, branches.size()> weights(const Step& step) const requires LinearGuidancePolicy<Base> {
+    if (guides(step)) return base.weights(step);
     return {1.0};
   }
 
   /// The branches that the base needs inside the interval, the first alone outside.
-  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const requires(!LinearGuidancePolicy<Base>) {
-    if (guides(at)) return detail::needed_branches(base, at);
+  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& step) const requires(!LinearGuidancePolicy<Base>) {
+    if (guides(step)) return detail::needed_branches(base, step);
     return {true};
   }
 };

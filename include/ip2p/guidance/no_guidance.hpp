@@ -15,10 +15,10 @@ struct NoGuidance {
   static constexpr std::array<Branch, 1> branches{Branch{.text = true, .image = true}};
 
   /// `stacked` [B,C,h,w] itself.
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const { return stacked; }
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const { return stacked; }
 
   /// Of the one branch: 1.
-  [[nodiscard]] std::array<double, 1> weights(const Step& /*at*/) const { return {1.0}; }
+  [[nodiscard]] std::array<double, 1> weights(const Step& /*step*/) const { return {1.0}; }
 };
 
 static_assert(LinearGuidancePolicy<NoGuidance>);

@@ -22,7 +22,7 @@ struct PerImageTextGuidance {
   std::vector<double> text_scales;  ///< One for each image, or one for all.
 
   /// `stacked` [2B,C,h,w] in the order of `branches` -> [B,C,h,w]. \throws Error for another number of images
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const {
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const {
     const auto [text, null] = detail::split_branches<2>(stacked);
     const auto count = static_cast<std::int64_t>(text_scales.size());
     require(count == 1 || count == text.size(0),

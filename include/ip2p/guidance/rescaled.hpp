@@ -38,11 +38,11 @@ struct Rescaled {
   /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].
   /// `more` as the base asks: the noisy latents, its state.
   template <class... More>
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at, More&&... more)
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& step, More&&... more)
       const requires detail::Combines<Base, std::remove_reference_t<More>...> {
     require(phi >= 0.0 && phi <= 1.0, "Rescaled: phi: expected 0 ... 1, found {}", phi);
     const at::Tensor full = detail::split_branches<branches.size()>(stacked)[0];
-    const at::Tensor combined = base.combine(stacked, at, more...);
+    const at::Tensor combined = base.combine(stacked, step, more...);
     const at::Tensor own = deviation(combined);
     const at::Tensor factor = at::where(own > 0, deviation(full) / own, 1.0);
     return (combined * factor * phi).add(combined, 1.0 - phi);
@@ -52,8 +52,8 @@ struct Rescaled {
   [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return base.start(); }
 
   /// The branches that the base needs, and the fully conditioned one.
-  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const {
-    auto needed = detail::needed_branches(base, at);
+  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& step) const {
+    auto needed = detail::needed_branches(base, step);
     needed[0] = true;
     return needed;
   }

@@ -14,8 +14,8 @@ namespace ip2p {
 
 /// The guidance that `of(step)` answers, for each step anew:
 ///
-///     ip2p::Scheduled fading([](const ip2p::Step& at) {
-///       return ip2p::DualGuidance{.image_scale = 1.5, .text_scale = 7.5 * (1.0 - at.progress())};
+///     ip2p::Scheduled fading([](const ip2p::Step& step) {
+///       return ip2p::DualGuidance{.image_scale = 1.5, .text_scale = 7.5 * (1.0 - step.progress())};
 ///     });
 ///
 /// `of` is pure: one step may ask several times. Linear where what it answers is; branches that have weight 0 on a step
@@ -35,22 +35,22 @@ class Scheduled {
 
   /// `more` as the step's guidance asks: the noisy latents, its state.
   template <class... More>
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& at, More&&... more)
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& step, More&&... more)
       const requires detail::Combines<Base, std::remove_reference_t<More>...> {
-    return of_(at).combine(stacked, at, more...);
+    return of_(step).combine(stacked, step, more...);
   }
 
   /// The state of a new run, as the guidance of the first step begins it.
   [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return of_(Step{}).start(); }
 
   /// Those of the step's guidance.
-  [[nodiscard]] std::array<double, branches.size()> weights(const Step& at) const requires LinearGuidancePolicy<Base> {
-    return of_(at).weights(at);
+  [[nodiscard]] std::array<double, branches.size()> weights(const Step& step) const requires LinearGuidancePolicy<Base> {
+    return of_(step).weights(step);
   }
 
   /// The branches that the step's guidance needs.
-  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& at) const requires SelectiveGuidancePolicy<Base> {
-    return of_(at).needs(at);
+  [[nodiscard]] std::array<bool, branches.size()> needs(const Step& step) const requires SelectiveGuidancePolicy<Base> {
+    return of_(step).needs(step);
   }
 
  private:

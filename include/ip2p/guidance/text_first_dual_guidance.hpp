@@ -22,13 +22,13 @@ struct TextFirstDualGuidance {
   double text_scale = 7.5;   ///< s_T.
 
   /// `stacked` [3B,C,h,w] in the order of `branches` -> [B,C,h,w].
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const {
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const {
     const auto [full, text, null] = detail::split_branches<3>(stacked);
     return null.add(text.sub(null), text_scale).add(full.sub(text), image_scale);
   }
 
   /// Of the three branches; their sum is 1.
-  [[nodiscard]] std::array<double, 3> weights(const Step& /*at*/) const {
+  [[nodiscard]] std::array<double, 3> weights(const Step& /*step*/) const {
     return {image_scale, text_scale - image_scale, 1.0 - text_scale};
   }
 };

@@ -18,13 +18,13 @@ struct TextGuidance {
   double text_scale = 7.5;  ///< s.
 
   /// `stacked` [2B,C,h,w] in the order of `branches` -> [B,C,h,w].
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const {
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const {
     const auto [text, null] = detail::split_branches<2>(stacked);
     return null.add(text.sub(null), text_scale);
   }
 
   /// Of the two branches; their sum is 1.
-  [[nodiscard]] std::array<double, 2> weights(const Step& /*at*/) const { return {text_scale, 1.0 - text_scale}; }
+  [[nodiscard]] std::array<double, 2> weights(const Step& /*step*/) const { return {text_scale, 1.0 - text_scale}; }
 };
 
 static_assert(LinearGuidancePolicy<TextGuidance>);

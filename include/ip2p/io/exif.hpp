@@ -16,22 +16,26 @@ namespace ip2p {
 inline int exif_orientation(std::span<const std::byte> block) {
   if (block.size() >= 6 && std::memcmp(block.data(), "Exif\0\0", 6) == 0) block = block.subspan(6);
   if (block.size() < 8) return 1;
-  const auto byte = [&](std::size_t at) { return std::to_integer<std::uint32_t>(block[at]); };
+  const auto byte = [&](std::size_t offset) { return std::to_integer<std::uint32_t>(block[offset]); };
   const bool little = byte(0) == 'I' && byte(1) == 'I';
   if (!little && !(byte(0) == 'M' && byte(1) == 'M')) return 1;
-  const auto u16 = [&](std::size_t at) { return little ? byte(at) | byte(at + 1) << 8 : byte(at) << 8 | byte(at + 1); };
-  const auto u32 = [&](std::size_t at) { return little ? u16(at) | u16(at + 2) << 16 : u16(at) << 16 | u16(at + 2); };
+  const auto u16 = [&](std::size_t offset) {
+    return little ? byte(offset) | byte(offset + 1) << 8 : byte(offset) << 8 | byte(offset + 1);
+  };
+  const auto u32 = [&](std::size_t offset) {
+    return little ? u16(offset) | u16(offset + 2) << 16 : u16(offset) << 16 | u16(offset + 2);
+  };
   if (u16(2) != 42) return 1;
   const std::size_t directory = u32(4);
   if (directory > block.size() - 2) return 1;
   const std::size_t entries = u16(directory);
   for (std::size_t entry = 0; entry < entries; ++entry) {
-    const std::size_t at = directory + 2 + entry * 12;
-    if (at + 12 > block.size()) return 1;
-    if (u16(at) != 0x0112) continue;
+    const std::size_t offset = directory + 2 + entry * 12;
+    if (offset + 12 > block.size()) return 1;
+    if (u16(offset) != 0x0112) continue;
     constexpr std::uint32_t short_type = 3, long_type = 4;
-    const std::uint32_t type = u16(at + 2);
-    const std::uint32_t value = type == short_type ? u16(at + 8) : type == long_type ? u32(at + 8) : 1;
+    const std::uint32_t type = u16(offset + 2);
+    const std::uint32_t value = type == short_type ? u16(offset + 8) : type == long_type ? u32(offset + 8) : 1;
     return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
   }
   return 1;

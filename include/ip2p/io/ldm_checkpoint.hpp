@@ -15,16 +15,10 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/ldm_keys.hpp"
+#include "ip2p/io/model_parts.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p::detail {
-
-/// One part of a model: diffusers' or transformers' config.json, and weights under their names.
-struct ModelComponent {
-  nlohmann::json config = nlohmann::json::object();
-  Weights weights;
-  std::string source;  ///< where the weights come from, in words
-};
 
 /// The shape of `name`, of `rank` axes at least. Throws `Error` naming the file and the tensor.
 inline const std::vector<std::int64_t>& ldm_shape(const Weights& weights, const std::string& name, std::size_t rank,

@@ -54,9 +54,9 @@ inline std::string_view foreign_adapter(std::string_view name) {
       {".lora.up.bias", "a LoRA with biases"},
   }};
   for (const auto& [part, kind] : kinds) {
-    const auto at = name.find(part);
-    if (at == std::string_view::npos) continue;
-    const auto rest = name.substr(at + part.size());
+    const auto position = name.find(part);
+    if (position == std::string_view::npos) continue;
+    const auto rest = name.substr(position + part.size());
     if (part.ends_with('_') || rest.empty() || rest.starts_with('.')) return kind;
   }
   return {};
@@ -66,9 +66,9 @@ inline std::string_view foreign_adapter(std::string_view name) {
 inline std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;
   std::size_t begin = 0;
-  for (auto at = text.find(from); at != std::string_view::npos; at = text.find(from, begin)) {
-    result.append(text.substr(begin, at - begin)).append(to);
-    begin = at + from.size();
+  for (auto position = text.find(from); position != std::string_view::npos; position = text.find(from, begin)) {
+    result.append(text.substr(begin, position - begin)).append(to);
+    begin = position + from.size();
   }
   return result.append(text.substr(begin));
 }
@@ -133,8 +133,8 @@ inline std::optional<LoraKey> parse_lora_key(const std::string& name) {
     if (module.ends_with("_to_out")) module += "_0";
   } else {
     constexpr std::string_view old = "self_attn_to_";
-    if (const auto at = module.find(old); at != std::string::npos) {
-      module = module.substr(0, at) + "self_attn_" + module.substr(at + old.size()) + "_proj";
+    if (const auto position = module.find(old); position != std::string::npos) {
+      module = module.substr(0, position) + "self_attn_" + module.substr(position + old.size()) + "_proj";
     }
     if (!module.starts_with("text_model_")) module.insert(0, "text_model_");
   }
@@ -152,10 +152,10 @@ inline std::string lora_module_in(const std::string& module, std::int64_t layers
     const auto block = std::find_if(blocks.begin(), blocks.end(), [&](auto name) { return module.starts_with(name); });
     if (block == blocks.end()) return module;
     // "input_blocks_4_1_proj_in" -> "input_blocks.4.1.proj_in": one number in the middle, two elsewhere.
-    auto at = block->size() - 1;
-    for (int numbers = module.starts_with("middle") ? 1 : 2; numbers >= 0 && at < module.size(); --numbers) {
-      dotted[at] = '.';
-      at = std::min(module.find('_', at + 1), module.size());
+    auto position = block->size() - 1;
+    for (int numbers = module.starts_with("middle") ? 1 : 2; numbers >= 0 && position < module.size(); --numbers) {
+      dotted[position] = '.';
+      position = std::min(module.find('_', position + 1), module.size());
     }
     for (const std::string_view layers : {".in_layers_", ".out_layers_", ".emb_layers_"}) {
       if (const auto found = dotted.find(layers); found != std::string::npos) dotted[found + layers.size() - 1] = '.';

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Reading and writing safetensors files.
+/// Reading safetensors files.
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -244,92 +243,5 @@ class SafetensorsFile {
   Options options_;
   std::filesystem::path path_;
 };
-
-namespace detail {
-
-/// A tensor of a file that is to be written, and where its values come from when it is its turn.
-struct SafetensorsItem {
-  std::string name;
-  at::ScalarType dtype;
-  std::vector<std::int64_t> shape;
-  std::function<at::Tensor()> read;
-};
-
-/// `write_safetensors` for items in the order of their names, whose tensors need not be there at the same time.
-inline void write_safetensors_items(const std::filesystem::path& path, const std::vector<SafetensorsItem>& items,
-                                    const std::map<std::string, std::string>& metadata) {
-  std::vector<std::pair<std::size_t, const SafetensorsItem*>> order;
-  for (const auto& item : items) {
-    require(item.name != "__metadata__" && !first_invalid_utf8(item.name),
-            "cannot write '{}': '{}' cannot be the name of a tensor", path.string(), printable(item.name));
-    const auto rank = safetensors_rank(item.dtype);
-    require(rank.has_value(), "cannot write '{}': safetensors has no dtype for tensor '{}' of type {}", path.string(),
-            item.name, c10::toString(item.dtype));
-    order.emplace_back(*rank, &item);
-  }
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-
-  const auto quoted = [&](const std::string& text) {
-    require(!first_invalid_utf8(text), "cannot write '{}': its metadata is not UTF-8", path.string());
-    return nlohmann::json(text).dump();
-  };
-  std::string header = "{";
-  if (!metadata.empty()) {
-    std::string_view separator;
-    header += "\"__metadata__\":{";
-    for (const auto& [key, value] : metadata) {
-      header += fmt::format("{}{}:{}", std::exchange(separator, ","), quoted(key), quoted(value));
-    }
-    header += "}";
-  }
-  std::uint64_t position = 0;
-  for (const auto& [rank, item] : order) {
-    auto end = static_cast<std::uint64_t>(c10::elementSize(item->dtype));
-    for (const auto size : item->shape) end *= static_cast<std::uint64_t>(size);
-    end += position;
-    header +=
-        fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", header.size() > 1 ? "," : "",
-                    quoted(item->name), safetensors_dtypes[rank].name, fmt::join(item->shape, ","), position, end);
-    position = end;
-  }
-  header += "}";
-  header.resize(static_cast<std::size_t>(*checked_round_up(header.size(), 8)), ' ');
-  require(header.size() <= max_safetensors_header,
-          "cannot write '{}': the header takes {} bytes, at most {} are allowed", path.string(), header.size(),
-          max_safetensors_header);
-
-  AtomicFile file(path);
-  const std::uint64_t length = header.size();
-  file.write(std::as_bytes(std::span(&length, 1)));
-  file.write(std::as_bytes(std::span(header)));
-  for (const auto& [rank, item] : order) {
-    const at::Tensor dense = item->read().detach().cpu().contiguous();  // one at a time, so memory stays flat
-    require(dense.sizes() == at::IntArrayRef(item->shape) && dense.scalar_type() == item->dtype,
-            "cannot write '{}': tensor '{}': expected {} {}, found {} {}", path.string(), item->name,
-            c10::toString(item->dtype), shape_text(item->shape), c10::toString(dense.scalar_type()),
-            shape_text(dense.sizes()));
-    file.write({static_cast<const std::byte*>(dense.const_data_ptr()), static_cast<std::size_t>(dense.nbytes())});
-  }
-  file.commit();
-}
-
-}  // namespace detail
-
-/// Writes `tensors` (any device, layout or strides) to `path` as one atomic file, byte for byte as the reference
-/// serialises them: widest dtype first, then by name, the header padded with spaces to a multiple of 8.
-///
-/// Throws `Error`, before anything is written, if a tensor is undefined, sparse or quantised or has a dtype that the
-/// format lacks, or if a name is `__metadata__` or no UTF-8; and on every I/O failure, after which the old file is
-/// intact.
-inline void write_safetensors(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& tensors,
-                              const std::map<std::string, std::string>& metadata = {}) {
-  std::vector<detail::SafetensorsItem> items;
-  for (const auto& [name, tensor] : tensors) {
-    require(tensor.defined() && tensor.layout() == at::kStrided, "cannot write '{}': tensor '{}' is {}", path.string(),
-            name, tensor.defined() ? "not dense" : "undefined");
-    items.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), [&tensor = tensor] { return tensor; }});
-  }
-  detail::write_safetensors_items(path, items, metadata);
-}
 
 }  // namespace ip2p

@@ -36,15 +36,6 @@ inline Weights weights_of(const SafetensorsFile& file) {
   return weights;
 }
 
-/// Writes `weights` as the other `write_safetensors` does; each entry is read when it is its turn, and let go after it.
-/// \throws Error also when an entry reads a tensor of another shape or dtype than it says
-inline void write_safetensors(const std::filesystem::path& path, const Weights& weights,
-                              const std::map<std::string, std::string>& metadata = {}) {
-  std::vector<detail::SafetensorsItem> items;
-  for (const auto& [name, entry] : weights) items.push_back({name, entry.dtype, entry.shape, entry.read});
-  detail::write_safetensors_items(path, items, metadata);
-}
-
 /// Number of elements of all entries together.
 inline std::int64_t element_count(const Weights& weights) {
   std::int64_t total = 0;

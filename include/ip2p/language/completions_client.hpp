@@ -280,8 +280,8 @@ class CompletionsClient {
   /// A service may repeat the key in its answer. To be called before `printable`, which may cut it in two.
   [[nodiscard]] std::string without_key(std::string text) const {
     if (key_.empty()) return text;
-    for (auto at = text.find(key_); at != std::string::npos; at = text.find(key_))
-      text.replace(at, key_.size(), "[key]");
+    for (auto position = text.find(key_); position != std::string::npos; position = text.find(key_))
+      text.replace(position, key_.size(), "[key]");
     return text;
   }
 

@@ -14,8 +14,8 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/model_folder.hpp"
-#include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/language/gpt2.hpp"
 #include "ip2p/nn/state.hpp"
 

@@ -131,14 +131,14 @@ inline double kept_words(std::string_view caption, std::string_view edited) {
 inline std::pair<std::optional<Triplet>, TripletRejection> parse_triplet(std::string_view caption,
                                                                          std::string_view completion,
                                                                          const TripletFormat& format = {}) {
-  const auto at = completion.find(format.after_instruction);
-  if (at == std::string_view::npos) return {std::nullopt, TripletRejection::no_delimiter};
+  const auto delimiter = completion.find(format.after_instruction);
+  if (delimiter == std::string_view::npos) return {std::nullopt, TripletRejection::no_delimiter};
   // As the released split: delimiters do not overlap.
-  const auto rest = completion.substr(at + format.after_instruction.size());
+  const auto rest = completion.substr(delimiter + format.after_instruction.size());
   if (rest.find(format.after_instruction) != std::string_view::npos) {
     return {std::nullopt, TripletRejection::several_delimiters};
   }
-  Triplet triplet{std::string(caption), std::string(completion.substr(0, at)), std::string(rest), ""};
+  Triplet triplet{std::string(caption), std::string(completion.substr(0, delimiter)), std::string(rest), ""};
   if (detail::stripped(triplet.instruction).empty() || detail::stripped(triplet.edited).empty()) {
     return {std::nullopt, TripletRejection::empty};
   }

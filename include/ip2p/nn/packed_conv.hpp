@@ -9,6 +9,7 @@
 #include <ATen/ops/mkldnn_reorder_conv2d_weight.h>
 
 #include <array>
+#include <cstdint>
 #include <optional>
 #include <string_view>
 

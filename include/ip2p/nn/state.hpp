@@ -41,10 +41,10 @@ inline std::vector<std::string> file_names(const std::string& name) {
                                            {".to_kv.", {".to_k.", ".to_v."}},
                                            {".qkv_proj.", {".q_proj.", ".k_proj.", ".v_proj."}}}};
   for (const auto& [part, blocks] : fused) {
-    if (const auto at = name.find(part); at != std::string::npos) {
+    if (const auto position = name.find(part); position != std::string::npos) {
       std::vector<std::string> names;
       for (const auto block : blocks) {
-        names.push_back(std::string(name).replace(at, part.size(), block));
+        names.push_back(std::string(name).replace(position, part.size(), block));
       }
       return names;
     }

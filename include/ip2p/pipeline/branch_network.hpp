@@ -120,24 +120,24 @@ class BranchNetwork {
   /// \param x [B,C,h,w], scaled by c_in  \param t fractional timestep
   /// \return [branches.size() * B,C,h,w] in the model's dtype, branch-major
   /// \throws Error naming the first layer that gave a value that is not finite
-  at::Tensor operator()(const at::Tensor& x, double t, const Step& at, std::span<const Branch> branches) {
+  at::Tensor operator()(const at::Tensor& x, double t, const Step& step, std::span<const Branch> branches) {
     if (most_ > 0 && branches.size() > most_) {
       std::vector<at::Tensor> parts;
       for (std::size_t i = 0; i < branches.size(); i += most_) {
-        parts.push_back((*this)(x, t, at, branches.subspan(i, std::min(most_, branches.size() - i))));
+        parts.push_back((*this)(x, t, step, branches.subspan(i, std::min(most_, branches.size() - i))));
       }
       return at::cat(parts, 0);
     }
     auto found = times_.find(t);
     if (found == times_.end()) found = times_.emplace(t, unet_.project_time(at::full({1}, t, at::kFloat))).first;
-    const auto inputs = inputs_for(branches, at);
+    const auto inputs = inputs_for(branches, step);
     std::vector<at::Tensor> copies(inputs->distinct.size(), x.to(unet_.device(), unet_.dtype()));
     auto input = copies.size() == 1 ? copies[0] : at::cat(copies, 0);
     if (inputs->images.defined()) input = at::cat({input, inputs->images}, 1);
 
-    auto output = evaluate(input, found->second, *inputs, branches, at);
+    auto output = evaluate(input, found->second, *inputs, branches, step);
     pending_.push_back({at::isfinite(output).all(), input, &found->second, inputs,
-                        std::vector<Branch>(branches.begin(), branches.end()), at});
+                        std::vector<Branch>(branches.begin(), branches.end()), step});
     if (static_cast<std::int64_t>(pending_.size()) >= check_every_) check_pending();
     return output.to(x.device());
   }
@@ -146,8 +146,8 @@ class BranchNetwork {
   using Attend = detail::BranchAttention<Attention>;
   static constexpr bool shares = uniform_over_branches<Attention>() &&
                                  requires(const Network& unet, const at::Tensor& x, const TimeProjections& times,
-                                          const ContextProjections& texts, const Attend& attend, const Step& at) {
-    unet(x, times, texts, attend, at, x);
+                                          const ContextProjections& texts, const Attend& attend, const Step& step) {
+    unet(x, times, texts, attend, step, x);
   };
 
   /// What the network is given for a set of branches.
@@ -165,17 +165,17 @@ class BranchNetwork {
     const TimeProjections* times;
     std::shared_ptr<const Inputs> inputs;
     std::vector<Branch> branches;
-    Step at;
+    Step step;
   };
 
   at::Tensor evaluate(const at::Tensor& input, const TimeProjections& times, const Inputs& inputs,
-                      std::span<const Branch> branches, const Step& at) const {
+                      std::span<const Branch> branches, const Step& step) const {
     const auto rows = static_cast<std::int64_t>(inputs.distinct.size());
     const Attend attend{attention_, branches, inputs.distinct, input.size(0) / rows, memory_.get()};
     if constexpr (shares) {
-      return unet_(input, times, inputs.texts, attend, at, inputs.rows);
+      return unet_(input, times, inputs.texts, attend, step, inputs.rows);
     } else {
-      return unet_(input, times, inputs.texts, attend, at);
+      return unet_(input, times, inputs.texts, attend, step);
     }
   }
 
@@ -190,20 +190,20 @@ class BranchNetwork {
     if (bad < static_cast<std::ptrdiff_t>(pending.size())) refuse(pending[static_cast<std::size_t>(bad)]);
   }
 
-  std::shared_ptr<const Inputs> inputs_for(std::span<const Branch> branches, const Step& at) {
+  std::shared_ptr<const Inputs> inputs_for(std::span<const Branch> branches, const Step& step) {
     std::string key;
     for (const auto& branch : branches) key += static_cast<char>('0' + (branch.text ? 2 : 0) + (branch.image ? 1 : 0));
     const bool each_step = given_.null_text.dim() == 4;
     if (each_step) {
-      require(at.index < given_.null_text.size(0), "null text: expected one for each of {} steps, found {}", at.count,
-              given_.null_text.size(0));
-      if (at.index != step_) inputs_.clear();
-      step_ = at.index;
+      require(step.index < given_.null_text.size(0), "null text: expected one for each of {} steps, found {}",
+              step.count, given_.null_text.size(0));
+      if (step.index != step_) inputs_.clear();
+      step_ = step.index;
     }
     const auto found = inputs_.find(key);
     if (found != inputs_.end()) return found->second;
 
-    const auto null_text = each_step ? given_.null_text.select(0, at.index) : given_.null_text;
+    const auto null_text = each_step ? given_.null_text.select(0, step.index) : given_.null_text;
     const auto batch = given_.text.size(0);
     Inputs inputs;
     std::vector<at::Tensor> texts;
@@ -228,10 +228,10 @@ class BranchNetwork {
   }
 
   [[noreturn]] void refuse(const Pending& bad) const {
-    const auto again = [&] { return evaluate(bad.input, *bad.times, *bad.inputs, bad.branches, bad.at); };
+    const auto again = [&] { return evaluate(bad.input, *bad.times, *bad.inputs, bad.branches, bad.step); };
     std::string layer;
     if constexpr (requires { unet_.first_non_finite(again); }) layer = unet_.first_non_finite(again);
-    fail("step {} of {}: expected finite values, found NaN or infinity{}{}{}", bad.at.index + 1, bad.at.count,
+    fail("step {} of {}: expected finite values, found NaN or infinity{}{}{}", bad.step.index + 1, bad.step.count,
          layer.empty() ? "" : ", first in unet.", layer,
          unet_.dtype() == at::kHalf ? "; fp16 overflows there: use bf16 or fp32" : "");
   }

@@ -53,10 +53,10 @@ inline RunHooks::Revise hold_outside(at::Tensor mask, at::Tensor clean, at::Tens
               noise.sizes() == clean.sizes(),
           "mask: expected [B,1,h,w] for latents {} and noise of their shape, found {} and {}",
           shape_text(clean.sizes()), shape_text(mask.sizes()), shape_text(noise.sizes()));
-  return [mask = std::move(mask), clean = std::move(clean), noise = std::move(noise)](const Step& at,
+  return [mask = std::move(mask), clean = std::move(clean), noise = std::move(noise)](const Step& step,
                                                                                       const at::Tensor& x) {
     const auto inside = mask.to(x.options());
-    const auto held = clean.to(x.options()).add(noise.to(x.options()), at.sigma_next);
+    const auto held = clean.to(x.options()).add(noise.to(x.options()), step.sigma_next);
     return held.add(inside.mul(x.sub(held)));
   };
 }
@@ -87,8 +87,8 @@ template <class Pipeline, class Noise, class Attention = PlainAttention>
   // source of its own.
   auto held = noise;
   const auto start = pipeline.start_noise(options, clean.sizes(), held);
-  options.hooks.revise =
-      then(options.hooks.revise, hold_outside(latent_mask(where, clean.size(2), clean.size(3)), clean, start));
+  options.hooks.revise = revise_in_turn(options.hooks.revise,
+                                        hold_outside(latent_mask(where, clean.size(2), clean.size(3)), clean, start));
   const auto latents = pipeline.sample_latents(image_latents, {&instruction, 1}, options, noise, attention);
   return paste_inside(where, before, pipeline.decode(latents, rounding_of(*options.numerics)).front());
 }
@@ -182,7 +182,7 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiff
     auto conditioning = this->encode_text(prompts, options.negative_prompt);
     auto hooks = options.hooks;
     if (holds) {
-      hooks.revise = then(std::move(hooks.revise), hold_outside(small_mask, clean, start_noise));
+      hooks.revise = revise_in_turn(std::move(hooks.revise), hold_outside(small_mask, clean, start_noise));
     } else {
       const auto masked = posterior(photo * (mask < 0.5).to(photo.options()), steps + 2);
       conditioning.image = at::cat({small_mask.expand({rows, -1, -1, -1}), masked}, 1);

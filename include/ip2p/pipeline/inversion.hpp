@@ -159,11 +159,11 @@ template <class Pipeline>
     for (std::size_t i = visited.size() - 1; i > 0; --i) {
       const double from = result.levels[i];
       const double to = result.levels[i - 1];
-      const Step at{.index = steps - static_cast<std::int64_t>(i), .count = steps, .sigma = from, .sigma_next = to};
-      settings.hooks.check(at);
+      const Step step{.index = steps - static_cast<std::int64_t>(i), .count = steps, .sigma = from, .sigma_next = to};
+      settings.hooks.check(step);
       const auto scaled = x.div(std::sqrt(1.0 + from * from));
-      const auto output = network(scaled, schedule.sigma_to_t(to), at, NoGuidance::branches).to(at::kFloat);
-      x = settings.hooks.finish(at, detail::ddim_step(x, output, pipeline.diffusion.prediction, from, to));
+      const auto output = network(scaled, schedule.sigma_to_t(to), step, NoGuidance::branches).to(at::kFloat);
+      x = settings.hooks.finish(step, detail::ddim_step(x, output, pipeline.diffusion.prediction, from, to));
       visited[i - 1] = x;
     }
   });

@@ -167,13 +167,18 @@ class LatentPipeline {
     });
   }
 
+  /// Latents of `denoise()` to pictures as a tensor.
+  /// \return [B,3,H,W], nominally in [-1,1], not clamped, on the network's device
+  /// \throws Error when the codec gives values that are not finite in fp32 too
+  [[nodiscard]] at::Tensor decode_to_tensor(const at::Tensor& latents) const {
+    const auto scaled = latents.to(unet_.device(), at::kFloat).div(codec_.scaling_factor());
+    return finite_or_wider("vae decoder", [&](const Codec& codec) { return decode_checked(codec, scaled); });
+  }
+
   /// Latents of `denoise()` to pictures.
   /// \throws Error when the codec gives values that are not finite in fp32 too, or one colour everywhere
   [[nodiscard]] std::vector<Image> decode(const at::Tensor& latents, Rounding rounding) const {
-    const auto scaled = latents.to(unet_.device(), at::kFloat).div(codec_.scaling_factor());
-    const auto decoded =
-        finite_or_wider("vae decoder", [&](const Codec& codec) { return decode_checked(codec, scaled); });
-    auto images = tensor_to_images(decoded, rounding);
+    auto images = tensor_to_images(decode_to_tensor(latents), rounding);
     for (std::size_t i = 0; i < images.size(); ++i) {
       require(!one_colour(images[i]),
               "picture {}: expected an image, found one colour everywhere: the weights do not belong together or are "

@@ -53,8 +53,7 @@ Model load_module(const ModelFiles& files, const LoadOptions& options) {
 template <class Model>
 Model load(const ModelFiles& files, const LoadOptions& options = {}) {
   if constexpr (requires { typename Model::Network; }) {
-    const auto at = files.tokenizer();
-    return Model(BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens, {.text = options.text}),
+    return Model(BpeTokenizer::open(files.tokenizer(), {.text = options.text}),
                  detail::load_module<typename Model::Network>(files, options));
   } else {
     return detail::load_module<Model>(files, options);

@@ -37,9 +37,9 @@ class NoiseAhead {
   /// [B, ...] as the source gives it, fp32, on the run's device.
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
     if (block_ <= 1 || draw < 1 || draw > steps_) return source_.normal(shape, draw);
-    const auto at = draw - first_;
-    if (at >= 0 && at < static_cast<std::int64_t>(held_.size())) {
-      if (held_[static_cast<std::size_t>(at)].sizes() == shape) return held_[static_cast<std::size_t>(at)];
+    const auto index = draw - first_;
+    if (index >= 0 && index < static_cast<std::int64_t>(held_.size())) {
+      if (held_[static_cast<std::size_t>(index)].sizes() == shape) return held_[static_cast<std::size_t>(index)];
       return source_.normal(shape, draw);
     }
     if (draw != first_ + static_cast<std::int64_t>(held_.size())) return source_.normal(shape, draw);

@@ -61,27 +61,29 @@ class NullTextRun {
                                                const at::Tensor& losses) const {
     std::vector<at::Tensor> found;
     auto x = inversion_.trajectory[0].narrow(0, photo, 1);
-    for (const Step& at : steps_of(inversion_.levels)) {
-      hooks_.check(at);
-      const auto input = x.div(std::sqrt(1.0 + at.sigma * at.sigma));
+    for (const Step& step : steps_of(inversion_.levels)) {
+      hooks_.check(step);
+      const auto input = x.div(std::sqrt(1.0 + step.sigma * step.sigma));
       const auto times = no_gradients(
-          [&] { return unet_.project_time(at::full({1}, diffusion_.schedule.sigma_to_t(at.sigma), at::kFloat)); });
+          [&] { return unet_.project_time(at::full({1}, diffusion_.schedule.sigma_to_t(step.sigma), at::kFloat)); });
       const auto predict = [&](const at::Tensor& context) {
-        return unet_(input, times, unet_.project_context(context), PlainAttention{}, at).to(input.device(), at::kFloat);
+        return unet_(input, times, unet_.project_context(context), PlainAttention{}, step)
+            .to(input.device(), at::kFloat);
       };
       const auto with_text = no_gradients([&] { return predict(text); });
       // The texts' share of each step is the same for every null text, so it is computed once.
       const auto arrive = [&](const at::Tensor& without_text) {
         std::vector<at::Tensor> stacked;
         for (const auto& branch : Guidance::branches) stacked.push_back(branch.text ? with_text : without_text);
-        return ddim_step(x, guidance_.combine(at::cat(stacked), at), diffusion_.prediction, at.sigma, at.sigma_next);
+        return ddim_step(x, guidance_.combine(at::cat(stacked), step), diffusion_.prediction, step.sigma,
+                         step.sigma_next);
       };
-      const auto wanted = inversion_.trajectory[at.index + 1].narrow(0, photo, 1);
-      null_text = optimise(at, std::move(null_text), losses[at.index], [&](const at::Tensor& candidate) {
-        return arrive(predict(candidate)).sub(wanted).square().mean().div(1.0 + at.sigma_next * at.sigma_next);
+      const auto wanted = inversion_.trajectory[step.index + 1].narrow(0, photo, 1);
+      null_text = optimise(step, std::move(null_text), losses[step.index], [&](const at::Tensor& candidate) {
+        return arrive(predict(candidate)).sub(wanted).square().mean().div(1.0 + step.sigma_next * step.sigma_next);
       });
       found.push_back(null_text);
-      x = hooks_.finish(at, no_gradients([&] { return arrive(predict(null_text)); }));
+      x = hooks_.finish(step, no_gradients([&] { return arrive(predict(null_text)); }));
     }
     const double last = inversion_.levels.back();
     return {at::stack(found), x.div(std::sqrt(1.0 + last * last))};
@@ -94,20 +96,20 @@ class NullTextRun {
     return body();
   }
 
-  /// Adam on the null text of step `at`. \param losses [inner_steps], filled
+  /// Adam on the null text of `step`. \param losses [inner_steps], filled
   template <class Loss>
-  at::Tensor optimise(const Step& at, at::Tensor null_text, const at::Tensor& losses, Loss&& loss_of) const {
+  at::Tensor optimise(const Step& step, at::Tensor null_text, const at::Tensor& losses, Loss&& loss_of) const {
     const at::AutoGradMode gradients(true);
     null_text = null_text.detach().clone().set_requires_grad(true);
-    const auto i = static_cast<double>(at.index);
+    const auto i = static_cast<double>(step.index);
     AdamW adam({null_text}, {.weight_decay = 0.0});
     for (std::int64_t j = 0; j < options_.inner_steps; ++j) {
       const auto loss = loss_of(null_text);
       require(loss.requires_grad(),
               "null_text: expected a network through which gradients reach the text, found one without gradients");
       const double value = loss.template item<double>();
-      require(std::isfinite(value), "null_text: step {} of {}: expected a finite loss, found {}", at.index + 1,
-              at.count, value);
+      require(std::isfinite(value), "null_text: step {} of {}: expected a finite loss, found {}", step.index + 1,
+              step.count, value);
       adam.zero_gradients();
       loss.backward({}, false, false, at::TensorList(null_text));  // the weights' gradients are not computed
       adam.step(options_.learning_rate * (1.0 - i / 100.0));
@@ -151,8 +153,8 @@ template <class Pipeline>
   static_assert(has_null_branch,
                 "ip2p: null_text needs a pipeline whose guidance has a branch without text, e.g. TextGuidance");
   static_assert(
-      requires(const Guidance& guidance, const at::Tensor& stacked, const Step& at) {
-        guidance.combine(stacked, at);
+      requires(const Guidance& guidance, const at::Tensor& stacked, const Step& step) {
+        guidance.combine(stacked, step);
       } && !over_estimates<Guidance>(),
       "ip2p: null_text needs a pipeline whose guidance combines predictions by `combine(stacked, step)`, e.g. "
       "TextGuidance");

@@ -104,20 +104,21 @@ inline at::Tensor prepare_photos(std::span<const Image> photos, std::optional<st
   return images_to_tensor(fitted);
 }
 
-/// Runs `body`; a failed allocation becomes an `Error` that says what to do.
+/// Runs `body`; a failed allocation becomes an `OutOfMemory` that says what to do.
 template <class Body>
 decltype(auto) with_memory_advice(Body&& body) {
   constexpr auto advice =
-      "out of memory: use a smaller resolution, a 16-bit dtype, fewer pictures at once, or load "
-      "the models on demand and tile the codec (--low-memory)";
+      "out of memory: use a smaller resolution, a 16-bit dtype, fewer pictures at once, or "
+      "models that are loaded on demand and a codec that works tile by tile (low_memory)";
   try {
     return body();
   } catch (const std::bad_alloc&) {
-    throw Error(advice);
+    throw OutOfMemory(advice);
   } catch (const c10::OutOfMemoryError&) {
-    throw Error(advice);
+    throw OutOfMemory(advice);
   } catch (const c10::Error& error) {
-    if (std::string_view(error.what()).find("allocate memory") != std::string_view::npos) throw Error(advice);
+    // The CPU allocator has no exception of its own.
+    if (std::string_view(error.what()).find("allocate memory") != std::string_view::npos) throw OutOfMemory(advice);
     throw;
   }
 }

@@ -134,10 +134,14 @@ struct OpenedModel::Files {
   /// A pipeline with the model's recommendations; an error names the model.
   template <class Pipeline, class Guidance>
   [[nodiscard]] Pipeline pipeline(const OpenedModel& model, const Guidance& guidance) const {
+    // Errors of the parts name their files already.
+    auto encoder = model.text_encoder();
+    auto codec = model.codec();
+    auto network = model.network();
     try {
-      Pipeline result{model.text_encoder(),
-                      model.codec(),
-                      model.network(),
+      Pipeline result{std::move(encoder),
+                      std::move(codec),
+                      std::move(network),
                       model.diffusion(),
                       AnySampler::named(settings.sampler.value_or(std::string(EulerAncestral::name))),
                       guidance};
@@ -147,9 +151,7 @@ struct OpenedModel::Files {
       if (options.low_memory) result.branches_at_once = 1;
       return result;
     } catch (const Error& error) {
-      const std::string_view text = error.what();
-      if (text.find(files.path().string()) != text.npos) throw;
-      throw Error(fmt::format("{}: {}", files.path().string(), text));
+      throw Error(fmt::format("{}: {}", files.path().string(), error.what()));
     }
   }
 };
@@ -171,10 +173,8 @@ IP2P_INLINE OpenedModel OpenedModel::open(const std::filesystem::path& path, con
                              ? scheduler_config_from_json(files.config("scheduler"), path.string() + " (scheduler)")
                              : SchedulerConfig{};
   auto settings = detail::model_settings(files.settings(), path.string());
-  const auto at = files.tokenizer();
   const auto text = options.numerics == Numerics::released ? TokenizerText::released : TokenizerText::as_written;
-  auto tokenizer = BpeTokenizer::open(at.vocab, at.merges, at.config, at.special_tokens,
-                                      {.text = text, .invalid_utf8 = InvalidUtf8::error});
+  auto tokenizer = BpeTokenizer::open(files.tokenizer(), {.text = text, .invalid_utf8 = InvalidUtf8::error});
   // Without fast 16-bit arithmetic, fp32 over weights of 16 bits: half the memory, nearly the same picture.
   const LoadOptions load{
       .device = *options.device,

@@ -4,11 +4,6 @@
 /// Image pairs for one pair of captions: the middle of InstructPix2Pix's data engine (Brooks et al. 2023,
 /// section 3.1.2).
 
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/ops/rand.h>
-#include <ATen/ops/randint.h>
-
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -52,32 +47,6 @@ inline std::vector<PairSample> pair_samples(std::uint64_t seed, std::uint64_t pr
     sample.seed = static_cast<std::uint64_t>(random.below(std::int64_t{1} << 32));
     sample.share = random.uniform(ranges.share_from, ranges.share_to);
     sample.text_scale = random.uniform(ranges.text_scale_from, ranges.text_scale_to);
-    samples.push_back(sample);
-  }
-  return samples;
-}
-
-/// The chain of the released program: torch's CPU stream, begun with `seed`, gives the first pair's seed (32 bits).
-/// Each pair begins the stream anew with its own seed and draws the share, the text scale and the next pair's seed from
-/// it; a seed that was there before is passed over. The pair's noise came from the GPU's stream of the same seed there:
-/// `PairGenerator` draws it with `PhiloxNoise`.
-/// \param seed that the program was started with
-inline std::vector<PairSample> released_pair_samples(std::uint64_t seed, std::int64_t count,
-                                                     const PairRanges& ranges = {}) {
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  std::vector<PairSample> samples;
-  while (static_cast<std::int64_t>(samples.size()) < count) {
-    const auto next =
-        static_cast<std::uint64_t>(at::randint(std::int64_t{1} << 32, {}, generator, at::kLong).item<std::int64_t>());
-    const auto same = [&](const PairSample& known) { return known.seed == next; };
-    if (std::any_of(samples.begin(), samples.end(), same)) continue;
-    generator = at::make_generator<at::CPUGeneratorImpl>(next);
-    const auto uniform = [&](double from, double to) {
-      return from + at::rand({}, generator, at::kFloat).item<double>() * (to - from);
-    };
-    PairSample sample{.seed = next};
-    sample.share = uniform(ranges.share_from, ranges.share_to);
-    sample.text_scale = uniform(ranges.text_scale_from, ranges.text_scale_to);
     samples.push_back(sample);
   }
   return samples;

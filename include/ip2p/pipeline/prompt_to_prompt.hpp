@@ -28,8 +28,9 @@ template <class Attention, class Run>
 at::Tensor with_blend(const Attention& attention, const PromptToPromptOptions& options, RunHooks hooks, Run&& run) {
   if (!options.blend) return run(attention, hooks);
   const auto blend = options.blend->start();
-  hooks.revise = then([blend](const Step& at, const at::Tensor& latents) { return blend->revise(at, latents); },
-                      std::move(hooks.revise));
+  hooks.revise =
+      revise_in_turn([blend](const Step& step, const at::Tensor& latents) { return blend->revise(step, latents); },
+                     std::move(hooks.revise));
   return run(Observed(attention, blend), hooks);
 }
 

@@ -80,7 +80,7 @@ class AnySamplerOf {
     require_noise_source<Noise>();
     // Behind plain functions, so that the samplers are compiled once and not for each denoiser and noise source.
     const std::function<at::Tensor(const at::Tensor&, const Step&)> evaluate =
-        [&](const at::Tensor& latents, const Step& at) -> at::Tensor { return denoiser(latents, at); };
+        [&](const at::Tensor& latents, const Step& step) -> at::Tensor { return denoiser(latents, step); };
     detail::NoiseReference noise{
         [&](at::IntArrayRef shape, std::int64_t draw) -> at::Tensor { return rng.normal(shape, draw); }};
     return run(evaluate, std::move(x), sigmas, noise, hooks);

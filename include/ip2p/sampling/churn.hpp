@@ -31,13 +31,13 @@ struct Churn {
     require_not_negative(sampler, "s_noise", s_noise);
   }
 
-  /// Replaces x at noise level at.sigma by x at the returned level, at.sigma or higher; noise is draw at.index + 1.
+  /// Replaces x at noise level step.sigma by x at the returned level, step.sigma or higher; noise is draw index + 1.
   template <class Noise>
-  double raise(at::Tensor& x, const Step& at, Noise& rng) const {
-    if (s_churn == 0.0 || at.sigma < s_tmin || at.sigma > s_tmax) return at.sigma;
+  double raise(at::Tensor& x, const Step& step, Noise& rng) const {
+    if (s_churn == 0.0 || step.sigma < s_tmin || step.sigma > s_tmax) return step.sigma;
     const double raised =
-        at.sigma * (1.0 + std::min(s_churn / static_cast<double>(at.count), std::numbers::sqrt2 - 1.0));
-    x = x.add(step_noise(rng, x, at), s_noise * std::sqrt(raised * raised - at.sigma * at.sigma));
+        step.sigma * (1.0 + std::min(s_churn / static_cast<double>(step.count), std::numbers::sqrt2 - 1.0));
+    x = x.add(step_noise(rng, x, step), s_noise * std::sqrt(raised * raised - step.sigma * step.sigma));
     return raised;
   }
 };

@@ -12,11 +12,11 @@
 ///         ip2p::require_denoiser<Denoiser>();
 ///         ip2p::require_noise_source<Noise>();
 ///         ip2p::require_run(x, sigmas);
-///         for (const ip2p::Step& at : ip2p::steps_of(sigmas)) {
-///           hooks.check(at);
-///           const at::Tensor x0 = ip2p::denoise(denoiser, x, at);
-///           x = ...;                                                // from at.sigma to at.sigma_next
-///           x = hooks.finish(at, x);
+///         for (const ip2p::Step& step : ip2p::steps_of(sigmas)) {
+///           hooks.check(step);
+///           const at::Tensor x0 = ip2p::estimate_x0(denoiser, x, step);
+///           x = ...;                                                // from step.sigma to step.sigma_next
+///           x = hooks.finish(step, x);
 ///         }
 ///         return x;
 ///       }
@@ -42,13 +42,13 @@ namespace ip2p {
 namespace detail {
 
 template <class Callable>
-concept Denoises = requires(Callable& denoiser, const at::Tensor& x, const Step& at) {
-  { denoiser(x, at) } -> std::convertible_to<at::Tensor>;
+concept Denoises = requires(Callable& denoiser, const at::Tensor& x, const Step& step) {
+  { denoiser(x, step) } -> std::convertible_to<at::Tensor>;
 };
 
 // Declared only: the arguments with which `SamplerPolicy` asks whether `sample` can be called.
 struct SomeDenoiser {
-  at::Tensor operator()(const at::Tensor& x, const Step& at) const;
+  at::Tensor operator()(const at::Tensor& x, const Step& step) const;
 };
 struct SomeNoise {
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw);
@@ -64,7 +64,7 @@ concept HasSample = requires(const Policy& sampler, SomeDenoiser& denoiser, at::
 
 /// An estimate of the clean latents x0 from noisy ones.
 ///
-///     at::Tensor operator()(const at::Tensor& x, const Step& at);   // x [B,C,h,w] at noise level at.sigma -> x0
+///     at::Tensor operator()(const at::Tensor& x, const Step& step);   // x [B,C,h,w] at noise level step.sigma -> x0
 ///
 /// Laws: the result has the shape and dtype of x; x is not changed; equal arguments give equal bits.
 template <class Callable>
@@ -93,7 +93,7 @@ concept SamplerPolicy = std::copy_constructible<Policy> && detail::HasSample<Pol
 template <class Callable>
 consteval void require_denoiser() {
   static_assert(Denoiser<Callable>,
-                "ip2p: Denoiser needs `at::Tensor operator()(const at::Tensor& x, const Step& at)`; "
+                "ip2p: Denoiser needs `at::Tensor operator()(const at::Tensor& x, const Step& step)`; "
                 "see docs/reference/concepts.md#denoiser");
 }
 
@@ -145,35 +145,37 @@ inline std::vector<Step> steps_of(std::span<const double> sigmas) {
 
 /// Evaluates the denoiser and checks its answer. Throws `Error` unless the estimate has the shape and dtype of x.
 template <class Callable>
-at::Tensor denoise(Callable& denoiser, const at::Tensor& x, const Step& at) {
-  at::Tensor x0 = denoiser(x, at);
+at::Tensor estimate_x0(Callable& denoiser, const at::Tensor& x, const Step& step) {
+  at::Tensor x0 = denoiser(x, step);
   require(x0.defined() && x0.sizes() == x.sizes() && x0.scalar_type() == x.scalar_type(),
           "denoiser: expected an estimate of {} {}, found {}", c10::toString(x.scalar_type()), shape_text(x.sizes()),
           x0.defined() ? fmt::format("{} {}", c10::toString(x0.scalar_type()), shape_text(x0.sizes())) : "no tensor");
   return x0;
 }
 
-/// The noise that step `at` adds: draw at.index + 1 of the source, in the dtype and on the device of x.
+/// The noise that `step` adds: draw step.index + 1 of the source, in the dtype and on the device of x.
 template <class Noise>
-at::Tensor step_noise(Noise& rng, const at::Tensor& x, const Step& at) {
-  return rng.normal(x.sizes(), at.index + 1).to(x.options());
+at::Tensor step_noise(Noise& rng, const at::Tensor& x, const Step& step) {
+  return rng.normal(x.sizes(), step.index + 1).to(x.options());
 }
 
 /// The same step with its evaluation at another noise level: what a sampler that evaluates more than once a step tells
 /// the denoiser.
-inline Step evaluated_at(Step at, double sigma) {
-  at.sigma = sigma;
-  return at;
+inline Step evaluated_at(Step step, double sigma) {
+  step.sigma = sigma;
+  return step;
 }
 
 /// dx/dsigma = (x - x0) / sigma, the right-hand side of the probability-flow ODE (Karras et al. 2022).
-inline at::Tensor slope(const at::Tensor& x, const at::Tensor& x0, double sigma) { return x.sub(x0).div(sigma); }
+inline at::Tensor ode_derivative(const at::Tensor& x, const at::Tensor& x0, double sigma) {
+  return x.sub(x0).div(sigma);
+}
 
 /// x + (x - x0) / sigma * (to - sigma): the straight line from (sigma, x) through (0, x0), at noise level `to`. At `to`
 /// 0 it is x0 itself, without the rounding of the formula.
 inline at::Tensor euler_step(const at::Tensor& x, const at::Tensor& x0, double sigma, double to) {
   if (to == 0.0) return x0;
-  return x.add(slope(x, x0, sigma), to - sigma);
+  return x.add(ode_derivative(x, x0, sigma), to - sigma);
 }
 
 }  // namespace ip2p

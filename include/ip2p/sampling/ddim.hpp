@@ -42,15 +42,15 @@ struct Ddim {
     const double last = sigmas[sigmas.size() - 2];
     require(final_sigma >= 0.0 && final_sigma <= last,
             "Ddim: expected final_sigma from 0 to the last noise level {}, found {}", last, final_sigma);
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const at::Tensor x0 = denoise(denoiser, x, at);
-      const double to = at.sigma_next > 0.0 ? at.sigma_next : final_sigma;
-      const auto [down, up] = ancestral_step(at.sigma, to, eta);
-      x = euler_step(x, x0, at.sigma, down);
-      if (up > 0.0) x = x.add(step_noise(rng, x, at), up);
-      if (at.sigma_next == 0.0 && to > 0.0) x = x.div(std::sqrt(1.0 + to * to));
-      x = hooks.finish(at, x);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
+      const double to = step.sigma_next > 0.0 ? step.sigma_next : final_sigma;
+      const auto [down, up] = ancestral_step(step.sigma, to, eta);
+      x = euler_step(x, x0, step.sigma, down);
+      if (up > 0.0) x = x.add(step_noise(rng, x, step), up);
+      if (step.sigma_next == 0.0 && to > 0.0) x = x.div(std::sqrt(1.0 + to * to));
+      x = hooks.finish(step, x);
     }
     return x;
   }

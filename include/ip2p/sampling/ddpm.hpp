@@ -38,14 +38,14 @@ struct Ddpm {
     require_denoiser<Denoiser>();
     require_noise_source<Noise>();
     require_run(x, sigmas);
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const at::Tensor x0 = denoise(denoiser, x, at);
-      const auto [down, small] = ancestral_step(at.sigma, at.sigma_next, 1.0);
-      x = euler_step(x, x0, at.sigma, down);
-      const double up = variance == DdpmVariance::fixed_small ? small : large(at.sigma, at.sigma_next);
-      if (at.sigma_next > 0.0) x = x.add(step_noise(rng, x, at), up);
-      x = hooks.finish(at, x);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
+      const auto [down, small] = ancestral_step(step.sigma, step.sigma_next, 1.0);
+      x = euler_step(x, x0, step.sigma, down);
+      const double up = variance == DdpmVariance::fixed_small ? small : large(step.sigma, step.sigma_next);
+      if (step.sigma_next > 0.0) x = x.add(step_noise(rng, x, step), up);
+      x = hooks.finish(step, x);
     }
     return x;
   }

@@ -113,9 +113,9 @@ static_assert(PredictionPolicy<EpsPrediction> && PredictionPolicy<VPrediction> &
 /// `Network` is a callable in one of three forms; x is already multiplied by c_in, t is what `sigma_to_t` says, the
 /// (fractional) timestep; `latents` is x as the sampler has it:
 ///
-///     at::Tensor network(const at::Tensor& x, double t, const Step& at);   // x [B,C,h,w] -> prediction [B,C,h,w]
+///     at::Tensor network(const at::Tensor& x, double t, const Step& step);   // x [B,C,h,w] -> prediction [B,C,h,w]
 ///     at::Tensor network(const at::Tensor& x, double t);
-///     at::Tensor network(const at::Tensor& x, double t, const Step& at, const at::Tensor& latents);
+///     at::Tensor network(const at::Tensor& x, double t, const Step& step, const at::Tensor& latents);
 ///
 /// The prediction may come in a narrower dtype; the estimate is computed and returned in that of x. Further arguments
 /// of the call are handed on to the network, and a prediction of K * B rows then gives K * B estimates (branch-major):
@@ -129,12 +129,12 @@ class NetworkDenoiser {
   NetworkDenoiser(Network network, Schedule schedule, Prediction prediction = {})
       : network_(std::move(network)), schedule_(std::move(schedule)), prediction_(std::move(prediction)) {}
 
-  /// x [B,C,h,w] at noise level at.sigma -> estimate of x0, same shape and dtype (K * B rows, see above). Throws
+  /// x [B,C,h,w] at noise level step.sigma -> estimate of x0, same shape and dtype (K * B rows, see above). Throws
   /// `Error` if the network answers another shape.
   template <class... Extra>
-  at::Tensor operator()(const at::Tensor& x, const Step& at, Extra&&... extra) {
-    const auto [c_in, c_skip, c_out] = prediction_.preconditioning(at.sigma);
-    at::Tensor output = predict(x, c_in, schedule_.sigma_to_t(at.sigma), at, std::forward<Extra>(extra)...);
+  at::Tensor operator()(const at::Tensor& x, const Step& step, Extra&&... extra) {
+    const auto [c_in, c_skip, c_out] = prediction_.preconditioning(step.sigma);
+    at::Tensor output = predict(x, c_in, schedule_.sigma_to_t(step.sigma), step, std::forward<Extra>(extra)...);
     const std::int64_t copies = copies_of(x, output, sizeof...(Extra) > 0);
     output = output.to(x.scalar_type());
     if (c_skip == 0.0) return output.mul(c_out);
@@ -156,16 +156,16 @@ class NetworkDenoiser {
 
  private:
   template <class... Extra>
-  at::Tensor predict(const at::Tensor& latents, double c_in, double t, const Step& at, Extra&&... extra) {
+  at::Tensor predict(const at::Tensor& latents, double c_in, double t, const Step& step, Extra&&... extra) {
     const at::Tensor x = latents.mul(c_in);
     if constexpr (std::is_invocable_v<Network&, const at::Tensor&, double, const Step&, const at::Tensor&> &&
                   sizeof...(Extra) == 0) {
-      return network_(x, t, at, latents);
+      return network_(x, t, step, latents);
     } else if constexpr (std::is_invocable_v<Network&, const at::Tensor&, double, const Step&, Extra...>) {
-      return network_(x, t, at, std::forward<Extra>(extra)...);
+      return network_(x, t, step, std::forward<Extra>(extra)...);
     } else {
       static_assert(std::is_invocable_v<Network&, const at::Tensor&, double, Extra...>,
-                    "ip2p: NetworkDenoiser needs a network `Tensor(const Tensor& x, double t, const Step& at)` or "
+                    "ip2p: NetworkDenoiser needs a network `Tensor(const Tensor& x, double t, const Step& step)` or "
                     "`Tensor(const Tensor& x, double t)`; see docs/reference/concepts.md#denoiser");
       return network_(x, t, std::forward<Extra>(extra)...);
     }

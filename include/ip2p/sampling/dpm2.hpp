@@ -17,12 +17,12 @@ namespace detail {
 /// From x at noise level `from`, whose estimate is x0, to noise level `to`, by the slope at their geometric mean; to 0,
 /// where there is no such mean, by Euler's.
 template <class Denoiser>
-at::Tensor midpoint_step(Denoiser& denoiser, const at::Tensor& x, const at::Tensor& x0, const Step& at, double from,
+at::Tensor midpoint_step(Denoiser& denoiser, const at::Tensor& x, const at::Tensor& x0, const Step& step, double from,
                          double to) {
   if (to == 0.0) return x0;
   const double middle = std::sqrt(from * to);
   const at::Tensor half = euler_step(x, x0, from, middle);
-  return x.add(slope(half, denoise(denoiser, half, evaluated_at(at, middle)), middle), to - from);
+  return x.add(ode_derivative(half, estimate_x0(denoiser, half, evaluated_at(step, middle)), middle), to - from);
 }
 
 }  // namespace detail
@@ -47,12 +47,12 @@ struct Dpm2 {
     require_noise_source<Noise>();
     require_run(x, sigmas);
     churn.check("Dpm2");
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const double raised = churn.raise(x, at, rng);
-      const at::Tensor x0 = denoise(denoiser, x, evaluated_at(at, raised));
-      x = detail::midpoint_step(denoiser, x, x0, at, raised, at.sigma_next);
-      x = hooks.finish(at, x);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const double raised = churn.raise(x, step, rng);
+      const at::Tensor x0 = estimate_x0(denoiser, x, evaluated_at(step, raised));
+      x = detail::midpoint_step(denoiser, x, x0, step, raised, step.sigma_next);
+      x = hooks.finish(step, x);
     }
     return x;
   }

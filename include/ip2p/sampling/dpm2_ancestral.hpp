@@ -34,13 +34,13 @@ struct Dpm2Ancestral {
     require_run(x, sigmas);
     require_not_negative("Dpm2Ancestral", "eta", eta);
     require_not_negative("Dpm2Ancestral", "s_noise", s_noise);
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const at::Tensor x0 = denoise(denoiser, x, at);
-      const auto [down, up] = ancestral_step(at.sigma, at.sigma_next, eta);
-      x = detail::midpoint_step(denoiser, x, x0, at, at.sigma, down);
-      if (up > 0.0) x = x.add(step_noise(rng, x, at), s_noise * up);
-      x = hooks.finish(at, x);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
+      const auto [down, up] = ancestral_step(step.sigma, step.sigma_next, eta);
+      x = detail::midpoint_step(denoiser, x, x0, step, step.sigma, down);
+      if (up > 0.0) x = x.add(step_noise(rng, x, step), s_noise * up);
+      x = hooks.finish(step, x);
     }
     return x;
   }

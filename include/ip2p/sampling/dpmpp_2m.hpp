@@ -30,18 +30,18 @@ struct DpmPlusPlus2M {
     require_run(x, sigmas);
     at::Tensor previous;
     double previous_length = 0.0;
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const at::Tensor x0 = denoise(denoiser, x, at);
-      const double length = std::log(at.sigma / at.sigma_next);  // in -log sigma, infinite in the last step
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
+      const double length = std::log(step.sigma / step.sigma_next);  // in -log sigma, infinite in the last step
       at::Tensor towards = x0;
-      if (previous.defined() && at.sigma_next > 0.0) {
+      if (previous.defined() && step.sigma_next > 0.0) {
         towards = x0.add(x0.sub(previous), 0.5 * length / previous_length);
       }
-      x = euler_step(x, towards, at.sigma, at.sigma_next);
+      x = euler_step(x, towards, step.sigma, step.sigma_next);
       previous = x0;
       previous_length = length;
-      x = hooks.finish(at, x);
+      x = hooks.finish(step, x);
     }
     return x;
   }

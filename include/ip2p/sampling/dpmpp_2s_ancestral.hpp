@@ -36,17 +36,17 @@ struct DpmPlusPlus2SAncestral {
     require_run(x, sigmas);
     require_not_negative("DpmPlusPlus2SAncestral", "eta", eta);
     require_not_negative("DpmPlusPlus2SAncestral", "s_noise", s_noise);
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      at::Tensor x0 = denoise(denoiser, x, at);
-      const auto [down, up] = ancestral_step(at.sigma, at.sigma_next, eta);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      at::Tensor x0 = estimate_x0(denoiser, x, step);
+      const auto [down, up] = ancestral_step(step.sigma, step.sigma_next, eta);
       if (down > 0.0) {
-        const double middle = std::sqrt(at.sigma * down);
-        x0 = denoise(denoiser, euler_step(x, x0, at.sigma, middle), evaluated_at(at, middle));
+        const double middle = std::sqrt(step.sigma * down);
+        x0 = estimate_x0(denoiser, euler_step(x, x0, step.sigma, middle), evaluated_at(step, middle));
       }
-      x = euler_step(x, x0, at.sigma, down);
-      if (up > 0.0) x = x.add(step_noise(rng, x, at), s_noise * up);
-      x = hooks.finish(at, x);
+      x = euler_step(x, x0, step.sigma, down);
+      if (up > 0.0) x = x.add(step_noise(rng, x, step), s_noise * up);
+      x = hooks.finish(step, x);
     }
     return x;
   }

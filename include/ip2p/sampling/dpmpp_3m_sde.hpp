@@ -45,13 +45,13 @@ struct DpmPlusPlus3MSde {
       double length;  // of that step
     };
     std::vector<Earlier> earlier;  // newest first
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const at::Tensor x0 = denoise(denoiser, x, at);
-      if (at.sigma_next == 0.0) {
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
+      if (step.sigma_next == 0.0) {
         x = x0;
       } else {
-        const double length = std::log(at.sigma / at.sigma_next);
+        const double length = std::log(step.sigma / step.sigma_next);
         const double decay = (1.0 + eta) * length;
         x = x0.add(x.sub(x0), std::exp(-decay));
         const double linear = 1.0 + std::expm1(-decay) / decay;
@@ -66,12 +66,12 @@ struct DpmPlusPlus3MSde {
           }
           x = x.add(first, linear);
         }
-        const double noise = at.sigma_next * std::sqrt(-std::expm1(-2.0 * eta * length));
-        if (noise > 0.0) x = x.add(step_noise(rng, x, at), s_noise * noise);
+        const double noise = step.sigma_next * std::sqrt(-std::expm1(-2.0 * eta * length));
+        if (noise > 0.0) x = x.add(step_noise(rng, x, step), s_noise * noise);
         earlier.insert(earlier.begin(), {x0, length});
         if (earlier.size() > 2) earlier.pop_back();
       }
-      x = hooks.finish(at, x);
+      x = hooks.finish(step, x);
     }
     return x;
   }

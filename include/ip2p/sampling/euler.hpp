@@ -29,12 +29,12 @@ struct Euler {
     require_noise_source<Noise>();
     require_run(x, sigmas);
     churn.check("Euler");
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const double raised = churn.raise(x, at, rng);
-      const at::Tensor x0 = denoise(denoiser, x, evaluated_at(at, raised));
-      x = euler_step(x, x0, raised, at.sigma_next);
-      x = hooks.finish(at, x);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const double raised = churn.raise(x, step, rng);
+      const at::Tensor x0 = estimate_x0(denoiser, x, evaluated_at(step, raised));
+      x = euler_step(x, x0, raised, step.sigma_next);
+      x = hooks.finish(step, x);
     }
     return x;
   }

@@ -32,13 +32,13 @@ struct EulerAncestral {
     require_run(x, sigmas);
     require_not_negative("EulerAncestral", "eta", eta);
     require_not_negative("EulerAncestral", "s_noise", s_noise);
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const at::Tensor x0 = denoise(denoiser, x, at);
-      const auto [down, up] = ancestral_step(at.sigma, at.sigma_next, eta);
-      x = euler_step(x, x0, at.sigma, down);
-      if (up > 0.0) x = x.add(step_noise(rng, x, at), s_noise * up);
-      x = hooks.finish(at, x);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
+      const auto [down, up] = ancestral_step(step.sigma, step.sigma_next, eta);
+      x = euler_step(x, x0, step.sigma, down);
+      if (up > 0.0) x = x.add(step_noise(rng, x, step), s_noise * up);
+      x = hooks.finish(step, x);
     }
     return x;
   }

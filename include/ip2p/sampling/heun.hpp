@@ -30,17 +30,17 @@ struct Heun {
     require_noise_source<Noise>();
     require_run(x, sigmas);
     churn.check("Heun");
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const double raised = churn.raise(x, at, rng);
-      const at::Tensor x0 = denoise(denoiser, x, evaluated_at(at, raised));
-      at::Tensor next = euler_step(x, x0, raised, at.sigma_next);
-      if (at.sigma_next > 0.0) {
-        const at::Tensor x0_next = denoise(denoiser, next, evaluated_at(at, at.sigma_next));
-        const at::Tensor slopes = slope(x, x0, raised).add(slope(next, x0_next, at.sigma_next));
-        next = x.add(slopes, 0.5 * (at.sigma_next - raised));
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const double raised = churn.raise(x, step, rng);
+      const at::Tensor x0 = estimate_x0(denoiser, x, evaluated_at(step, raised));
+      at::Tensor next = euler_step(x, x0, raised, step.sigma_next);
+      if (step.sigma_next > 0.0) {
+        const at::Tensor x0_next = estimate_x0(denoiser, next, evaluated_at(step, step.sigma_next));
+        const at::Tensor slopes = ode_derivative(x, x0, raised).add(ode_derivative(next, x0_next, step.sigma_next));
+        next = x.add(slopes, 0.5 * (step.sigma_next - raised));
       }
-      x = hooks.finish(at, next);
+      x = hooks.finish(step, next);
     }
     return x;
   }

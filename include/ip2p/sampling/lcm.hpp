@@ -29,11 +29,11 @@ struct Lcm {
     require_denoiser<Denoiser>();
     require_noise_source<Noise>();
     require_run(x, sigmas);
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      x = denoise(denoiser, x, at);
-      if (at.sigma_next > 0.0) x = x.add(step_noise(rng, x, at), at.sigma_next);
-      x = hooks.finish(at, x);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      x = estimate_x0(denoiser, x, step);
+      if (step.sigma_next > 0.0) x = x.add(step_noise(rng, x, step), step.sigma_next);
+      x = hooks.finish(step, x);
     }
     return x;
   }

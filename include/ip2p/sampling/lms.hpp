@@ -37,18 +37,18 @@ struct Lms {
     require(order >= 1 && order <= 4, "Lms: expected order 1 to 4, found {}", order);
     constexpr std::array<double, 4> integrals{1.0, 1.0 / 2.0, 1.0 / 3.0, 1.0 / 4.0};  // of u^i over [0, 1]
     std::vector<at::Tensor> slopes;                                                   // newest first
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      slopes.insert(slopes.begin(), slope(x, denoise(denoiser, x, at), at.sigma));
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      slopes.insert(slopes.begin(), ode_derivative(x, estimate_x0(denoiser, x, step), step.sigma));
       if (slopes.size() > static_cast<std::size_t>(order)) slopes.pop_back();
-      const double length = at.sigma_next - at.sigma;
+      const double length = step.sigma_next - step.sigma;
       std::vector<double> nodes;  // where the slopes were taken, in units of this step
       for (std::size_t k = 0; k < slopes.size(); ++k) {
-        nodes.push_back((sigmas[static_cast<std::size_t>(at.index) - k] - at.sigma) / length);
+        nodes.push_back((sigmas[static_cast<std::size_t>(step.index) - k] - step.sigma) / length);
       }
       const std::vector<double> weights = detail::interpolation_weights(nodes, integrals);
       for (std::size_t k = 0; k < slopes.size(); ++k) x = x.add(slopes[k], length * weights[k]);
-      x = hooks.finish(at, x);
+      x = hooks.finish(step, x);
     }
     return x;
   }

@@ -49,15 +49,15 @@ struct UniPc {
     require(order >= 1 && order <= 3, "UniPc: expected order 1 to 3, found {}", order);
     std::vector<at::Tensor> estimates;  // newest first
     Update update;                      // of the step before
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      const at::Tensor x0 = denoise(denoiser, x, at);
-      if (at.index > 0) x = update.correct(x, x0, estimates);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      const at::Tensor x0 = estimate_x0(denoiser, x, step);
+      if (step.index > 0) x = update.correct(x, x0, estimates);
       estimates.insert(estimates.begin(), x0);
       if (estimates.size() > static_cast<std::size_t>(order)) estimates.pop_back();
-      update = Update(sigmas, at, std::min({order, at.index + 1, at.count - at.index}), solver);
-      x = update.predict(euler_step(x, x0, at.sigma, at.sigma_next), estimates);
-      x = hooks.finish(at, x);
+      update = Update(sigmas, step, std::min({order, step.index + 1, step.count - step.index}), solver);
+      x = update.predict(euler_step(x, x0, step.sigma, step.sigma_next), estimates);
+      x = hooks.finish(step, x);
     }
     return x;
   }
@@ -68,12 +68,12 @@ struct UniPc {
   class Update {
    public:
     Update() = default;
-    Update(std::span<const double> sigmas, const Step& at, std::int64_t order, UniPcSolver solver) {
-      if (at.sigma_next == 0.0) return;  // Euler's step ends at the estimate, and nothing follows.
-      const double h = std::log(at.sigma / at.sigma_next);
+    Update(std::span<const double> sigmas, const Step& step, std::int64_t order, UniPcSolver solver) {
+      if (step.sigma_next == 0.0) return;  // Euler's step ends at the estimate, and nothing follows.
+      const double h = std::log(step.sigma / step.sigma_next);
       scale_ = solver == UniPcSolver::bh1 ? -h : std::expm1(-h);
       for (std::int64_t k = 1; k < order; ++k) {
-        nodes_.push_back(std::log(at.sigma / sigmas[static_cast<std::size_t>(at.index - k)]) / h);
+        nodes_.push_back(std::log(step.sigma / sigmas[static_cast<std::size_t>(step.index - k)]) / h);
       }
       // moments_i = i! (-h) phi_{i+1}(-h) / B(h) for i = 1 ... 3, by phi_{i+1}(z) z = phi_i(z) - 1 / i!.
       double phi = std::expm1(-h) / -h;

@@ -40,7 +40,7 @@ class DenoiserArchetype {
   DenoiserArchetype(const DenoiserArchetype&) = delete;
   DenoiserArchetype& operator=(const DenoiserArchetype&) = delete;
   /// The estimate for data of mean 0 and variance 1.
-  at::Tensor operator()(const at::Tensor& x, const Step& at) & { return x.div(1.0 + at.sigma * at.sigma); }
+  at::Tensor operator()(const at::Tensor& x, const Step& step) & { return x.div(1.0 + step.sigma * step.sigma); }
 };
 
 /// Minimal `SchedulePolicy`: no default constructor, no assignment.
@@ -78,10 +78,10 @@ class SamplerArchetype {
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& /*rng*/,
                     const RunHooks& hooks) const {
     require_run(x, sigmas);
-    for (const Step& at : steps_of(sigmas)) {
-      hooks.check(at);
-      x = euler_step(x, denoise(denoiser, x, at), at.sigma, at.sigma_next);
-      x = hooks.finish(at, x);
+    for (const Step& step : steps_of(sigmas)) {
+      hooks.check(step);
+      x = euler_step(x, estimate_x0(denoiser, x, step), step.sigma, step.sigma_next);
+      x = hooks.finish(step, x);
     }
     return x;
   }
@@ -98,7 +98,7 @@ class GuidanceArchetype {
   static constexpr std::array<Branch, 2> branches{Branch{.text = true, .image = true},
                                                   Branch{.text = false, .image = false}};
   /// The fully conditioned branch: [2B,C,h,w] -> [B,C,h,w].
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*at*/) const {
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const {
     return detail::split_branches<2>(stacked)[0];
   }
 };

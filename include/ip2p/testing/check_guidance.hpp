@@ -18,9 +18,9 @@ namespace ip2p::testing {
 
 /// The first step of a run: `combine` in the form that the guidance has.
 template <class Guidance>
-at::Tensor combine_once(const Guidance& guidance, const at::Tensor& stacked, const Step& at, const at::Tensor& x) {
+at::Tensor combine_once(const Guidance& guidance, const at::Tensor& stacked, const Step& step, const at::Tensor& x) {
   auto run = detail::started(guidance);
-  return detail::combined(guidance, stacked, at, x, run);
+  return detail::combined(guidance, stacked, step, x, run);
 }
 
 /// Throws `Error` that names the law of runs which a guidance with a state breaks: equal runs give equal bits, a batch
@@ -104,35 +104,35 @@ void check_guidance(const Guidance& guidance) {
   const at::Tensor stacked = CounterNoise(2).normal({rows * 2, 4, 6, 5}, 0).to(at::kDouble);
   const at::Tensor others = CounterNoise(3).normal({rows * 2, 4, 6, 5}, 0).to(at::kDouble);
   const at::Tensor latents = CounterNoise(4).normal(shape, 0).to(at::kDouble);
-  const auto combine = [&](const at::Tensor& predictions, const Step& at) {
-    return combine_once(guidance, predictions, at, latents);
+  const auto combine = [&](const at::Tensor& predictions, const Step& step) {
+    return combine_once(guidance, predictions, step, latents);
   };
   for (const std::int64_t index : {0, 3, 9}) {
-    const Step at{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
+    const Step step{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
 
-    const at::Tensor same = combine(one.repeat({rows, 1, 1, 1}), at);
+    const at::Tensor same = combine(one.repeat({rows, 1, 1, 1}), step);
     expect_law(close(same, one, 1e-9), role, "where all branches agree, so does the result", "step {}", index);
 
     const at::Tensor before = stacked.clone();
-    const at::Tensor result = combine(stacked, at);
+    const at::Tensor result = combine(stacked, step);
     expect_law(result.sizes() == at::IntArrayRef(shape), role, "K * B rows become B", "{} for K = {}, B = 2",
                shape_text(result.sizes()), rows);
     expect_law(same_bits(before, stacked), role, "the argument is not changed", "step {}", index);
-    expect_law(same_bits(result, combine(stacked, at)), role, "equal calls give equal bits", "step {}", index);
-    expect_law(combine_once(guidance, stacked.to(at::kFloat), at, latents.to(at::kFloat)).scalar_type() == at::kFloat,
+    expect_law(same_bits(result, combine(stacked, step)), role, "equal calls give equal bits", "step {}", index);
+    expect_law(combine_once(guidance, stacked.to(at::kFloat), step, latents.to(at::kFloat)).scalar_type() == at::kFloat,
                role, "the dtype is kept", "fp32 became another");
 
     std::vector<at::Tensor> singles;
     for (std::int64_t b = 0; b < 2; ++b) {
       std::vector<at::Tensor> own;
       for (std::int64_t k = 0; k < rows; ++k) own.push_back(stacked.narrow(0, 2 * k + b, 1));
-      singles.push_back(combine_once(guidance, at::cat(own), at, latents.narrow(0, b, 1)));
+      singles.push_back(combine_once(guidance, at::cat(own), step, latents.narrow(0, b, 1)));
     }
     expect_law(close(result, at::cat(singles), 1e-9), role, "a batch equals its samples combined one by one", "step {}",
                index);
 
     const at::Tensor added = CounterNoise(5).normal({2, 4, 6, 5}, 0).to(at::kDouble);
-    const at::Tensor guided = combine(additive_predictions<Guidance>(true, true), at);
+    const at::Tensor guided = combine(additive_predictions<Guidance>(true, true), step);
     for (const std::int64_t channel : {2, 3}) {
       const double along = guided.select(1, channel).mul(added.select(1, channel)).sum().template item<double>();
       expect_law(along > -1e-9, role, "the result goes towards what the conditionings add, never away from it",
@@ -140,17 +140,17 @@ void check_guidance(const Guidance& guidance) {
     }
 
     if constexpr (SelectiveGuidancePolicy<Guidance>) {
-      const auto needed = guidance.needs(at);
+      const auto needed = guidance.needs(step);
       at::Tensor changed = stacked.clone();
       for (std::int64_t k = 0; k < rows; ++k) {
         if (!needed[static_cast<std::size_t>(k)]) changed.narrow(0, 2 * k, 2).copy_(others.narrow(0, 2 * k, 2));
       }
-      expect_law(close(combine(changed, at), result, 1e-9), "SelectiveGuidancePolicy",
+      expect_law(close(combine(changed, step), result, 1e-9), "SelectiveGuidancePolicy",
                  "combine does not depend on branches that it does not need", "step {}", index);
     }
     if constexpr (LinearGuidancePolicy<Guidance>) {
       constexpr auto linear = "LinearGuidancePolicy";
-      const std::array<double, count> weights = guidance.weights(at);
+      const std::array<double, count> weights = guidance.weights(step);
       double sum = 0.0;
       double scale = 1.0;
       at::Tensor weighted = one.mul(0.0);
@@ -162,8 +162,8 @@ void check_guidance(const Guidance& guidance) {
       }
       expect_law(std::abs(sum - 1.0) <= 1e-12 * scale, linear, "the weights sum to 1", "{}", sum);
       expect_law(close(result, weighted, 1e-12 * scale), linear, "combine equals the weighted sum", "step {}", index);
-      const at::Tensor mixed = combine(stacked.mul(0.75).sub(others, 2.0), at);
-      expect_law(close(mixed, result.mul(0.75).sub(combine(others, at), 2.0), 1e-11 * scale), linear,
+      const at::Tensor mixed = combine(stacked.mul(0.75).sub(others, 2.0), step);
+      expect_law(close(mixed, result.mul(0.75).sub(combine(others, step), 2.0), 1e-11 * scale), linear,
                  "combine is linear", "step {}", index);
     }
   }
@@ -183,8 +183,8 @@ void check_guidance(const Guidance& guidance, const Guidance& neutral) {
   const at::Tensor stacked = CounterNoise(2).normal({rows * 2, 4, 6, 5}, 0).to(at::kDouble);
   const at::Tensor latents = CounterNoise(4).normal({2, 4, 6, 5}, 0).to(at::kDouble);
   for (const std::int64_t index : {0, 3, 9}) {
-    const Step at{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
-    expect_law(close(combine_once(neutral, stacked, at, latents), stacked.narrow(0, 0, 2), 1e-9), "GuidancePolicy",
+    const Step step{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
+    expect_law(close(combine_once(neutral, stacked, step, latents), stacked.narrow(0, 0, 2), 1e-9), "GuidancePolicy",
                "with all scales 1 the result is the fully conditioned branch", "step {}", index);
   }
 }
@@ -194,14 +194,14 @@ void check_guidance(const Guidance& guidance, const Guidance& neutral) {
 template <class Guidance>
 void check_guidance(const Guidance& guidance, const Guidance& neutral, const GuidanceStrength& strength) {
   check_guidance(guidance, neutral);
-  const Step at{.index = 3, .count = 10, .sigma = 3.65, .sigma_next = 0.01};
+  const Step step{.index = 3, .count = 10, .sigma = 3.65, .sigma_next = 0.01};
   const auto without = additive_predictions<Guidance>(false, false).narrow(0, 0, 2);
   const auto moved = [&](bool text, bool image) {
     return additive_predictions<Guidance>(text, image).narrow(0, 0, 2).sub(without);
   };
   const at::Tensor expected = without.add(moved(true, false), strength.text).add(moved(false, true), strength.image);
   const auto guided =
-      combine_once(guidance, additive_predictions<Guidance>(true, true), at, CounterNoise(4).normal({2, 4, 6, 5}, 0));
+      combine_once(guidance, additive_predictions<Guidance>(true, true), step, CounterNoise(4).normal({2, 4, 6, 5}, 0));
   expect_law(close(guided, expected, 1e-9), "GuidancePolicy",
              "the result goes along each conditioning as far as its scale says",
              "expected {} times text, {} times image", strength.text, strength.image);

@@ -59,7 +59,7 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   const std::vector<double> seven = test_sigmas(7);
   const at::Tensor start = CounterNoise(11).normal(shape, 0).mul(seven.front());
   // Elementwise and not linear, so that neither the order of samples nor a wrong noise level goes unnoticed.
-  const auto bend = [](const at::Tensor& x, const Step& at) { return x.div(1.0 + at.sigma).tanh(); };
+  const auto bend = [](const at::Tensor& x, const Step& step) { return x.div(1.0 + step.sigma).tanh(); };
 
   for (const std::int64_t n : {1, 2, 3, 7, 20}) {
     const std::vector<double> sigmas = test_sigmas(n);
@@ -90,12 +90,12 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   std::vector<std::int64_t> seen;
   at::Tensor last;
   RunHooks hooks;
-  hooks.on_step = [&](const Step& at, const at::Tensor& latents) {
-    expect_law(at.count == 7 && at.sigma == seven[static_cast<std::size_t>(at.index)] &&
-                   at.sigma_next == seven[static_cast<std::size_t>(at.index) + 1],
-               role, "steps carry the run's noise levels", "step {} of {}: {} to {}", at.index, at.count, at.sigma,
-               at.sigma_next);
-    seen.push_back(at.index);
+  hooks.on_step = [&](const Step& step, const at::Tensor& latents) {
+    expect_law(step.count == 7 && step.sigma == seven[static_cast<std::size_t>(step.index)] &&
+                   step.sigma_next == seven[static_cast<std::size_t>(step.index) + 1],
+               role, "steps carry the run's noise levels", "step {} of {}: {} to {}", step.index, step.count,
+               step.sigma, step.sigma_next);
+    seen.push_back(step.index);
     last = latents;
   };
   {
@@ -110,7 +110,7 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   {
     RunHooks revising;
     const at::Tensor put = CounterNoise(6).normal(shape, 0);
-    revising.revise = [&](const Step& at, const at::Tensor& latents) { return at.index == 6 ? put : latents; };
+    revising.revise = [&](const Step& step, const at::Tensor& latents) { return step.index == 6 ? put : latents; };
     TorchNoise noise(9);
     expect_law(same_bits(sampler.sample(bend, start, seven, noise, revising), put), role,
                "the run goes on from what revise returns", "the latents put in the last step did not come back");
@@ -122,27 +122,28 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
     const at::Tensor point = CounterNoise(5).normal(wide, 0);
     std::int64_t index = 0;
     double first = 0.0;  // noise found to noise told, in the first evaluation of a step
-    const auto looking = [&](const at::Tensor& x, const Step& at) {
-      expect_law(at.index == index && at.count == 7 && at.sigma_next == seven[static_cast<std::size_t>(index) + 1],
-                 role, "the denoiser is told the step", "step {} of {} to {} in step {} of 7", at.index, at.count,
-                 at.sigma_next, index);
-      const double found = std::sqrt(x.sub(point).to(at::kDouble).square().mean().template item<double>()) / at.sigma;
+    const auto looking = [&](const at::Tensor& x, const Step& step) {
+      expect_law(
+          step.index == index && step.count == 7 && step.sigma_next == seven[static_cast<std::size_t>(index) + 1], role,
+          "the denoiser is told the step", "step {} of {} to {} in step {} of 7", step.index, step.count,
+          step.sigma_next, index);
+      const double found = std::sqrt(x.sub(point).to(at::kDouble).square().mean().template item<double>()) / step.sigma;
       constexpr auto law = "the denoiser is told the noise level of what it is shown";
       if (first == 0.0) {
         first = found;
         expect_law(!check.keeps_noise_level || std::abs(found - 1.0) < 0.1, role, law, "told {}, shown {} in step {}",
-                   at.sigma, found * at.sigma, index);
+                   step.sigma, found * step.sigma, index);
       }
       // Further evaluations of a step are as noisy as the first, whatever the sampler adds between steps.
       expect_law(std::abs(found / first - 1.0) < 0.1, role, law, "told {}, shown {} in another evaluation of step {}",
-                 at.sigma, found / first * at.sigma, index);
+                 step.sigma, found / first * step.sigma, index);
       return point.clone();
     };
     NotingNoise noise{CounterNoise(3)};
     RunHooks counting;
-    counting.on_step = [&](const Step& at, const at::Tensor&) {
+    counting.on_step = [&](const Step& step, const at::Tensor&) {
       expect_law(noise.draws.empty() || (noise.draws.size() == 1 && noise.draws.front() == index + 1), role,
-                 "step i adds draw i + 1 of the noise, asked for once", "step {} asked for draw {}", at.index,
+                 "step i adds draw i + 1 of the noise, asked for once", "step {} asked for draw {}", step.index,
                  fmt::join(noise.draws, ", "));
       noise.draws.clear();
       first = 0.0;
@@ -155,12 +156,12 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   std::stop_source stop;
   std::int64_t after_stop = 0;
   hooks.stop = stop.get_token();
-  hooks.on_step = [&](const Step& at, const at::Tensor&) {
-    if (at.index == 2) stop.request_stop();
+  hooks.on_step = [&](const Step& step, const at::Tensor&) {
+    if (step.index == 2) stop.request_stop();
   };
-  const auto counted = [&](const at::Tensor& x, const Step& at) {
+  const auto counted = [&](const at::Tensor& x, const Step& step) {
     after_stop += stop.stop_requested() ? 1 : 0;
-    return bend(x, at);
+    return bend(x, step);
   };
   expect_throws<Cancelled>(
       [&] {

@@ -18,7 +18,7 @@ class PointMassDenoiser {
   explicit PointMassDenoiser(at::Tensor point) : point_(std::move(point)) {}
 
   /// The point, in the shape and dtype of x.
-  at::Tensor operator()(const at::Tensor& x, const Step& /*at*/) {
+  at::Tensor operator()(const at::Tensor& x, const Step& /*step*/) {
     ++evaluations_;
     return point_.to(x.options()).expand_as(x).clone();
   }
@@ -38,9 +38,9 @@ struct GaussianDenoiser {
   double deviation = 1.0;
 
   /// The posterior mean, in the shape and dtype of x.
-  at::Tensor operator()(const at::Tensor& x, const Step& at) const {
+  at::Tensor operator()(const at::Tensor& x, const Step& step) const {
     const double signal = deviation * deviation;
-    const double noise = at.sigma * at.sigma;
+    const double noise = step.sigma * step.sigma;
     return x.mul(signal / (signal + noise)).add(mean * noise / (signal + noise));
   }
 };

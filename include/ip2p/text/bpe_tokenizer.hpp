@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/tokenizer_files.hpp"
 #include "ip2p/text/byte_alphabet.hpp"
 #include "ip2p/text/clip_vocabulary.hpp"
 #include "ip2p/text/text_repair.hpp"
@@ -77,6 +78,11 @@ class BpeTokenizer {
                            const nlohmann::json& special_tokens = nlohmann::json::object(),
                            TokenizerOptions options = {}) {
     return BpeTokenizer(detail::ClipVocabulary::open(vocab, merges, config, special_tokens), options);
+  }
+
+  /// Opens what `ModelFiles::tokenizer` found.
+  static BpeTokenizer open(const TokenizerFiles& files, TokenizerOptions options = {}) {
+    return open(files.vocab, files.merges, files.config, files.special_tokens, options);
   }
 
   /// Tokenises one prompt. Cost is proportional to its length (times the logarithm of its longest word).

@@ -51,17 +51,17 @@ class BytePairs {
     while (!queue.empty()) {
       const Candidate top = queue.top();
       queue.pop();
-      const auto at = static_cast<std::size_t>(top.left);
+      const auto index = static_cast<std::size_t>(top.left);
       // A candidate is stale when one of its two tokens has been merged since; then no or another rule holds there.
-      if (word[at] == gone || next[at] == gone) continue;
-      const auto right = static_cast<std::size_t>(next[at]);
-      const auto rule = rules_.find(key(word[at], word[right]));
+      if (word[index] == gone || next[index] == gone) continue;
+      const auto right = static_cast<std::size_t>(next[index]);
+      const auto rule = rules_.find(key(word[index], word[right]));
       if (rule == rules_.end() || rule->second.id != top.id) continue;
-      word[at] = top.id;
+      word[index] = top.id;
       word[right] = gone;
-      next[at] = next[right];
-      if (next[at] != gone) previous[static_cast<std::size_t>(next[at])] = top.left;
-      consider(previous[at]);
+      next[index] = next[right];
+      if (next[index] != gone) previous[static_cast<std::size_t>(next[index])] = top.left;
+      consider(previous[index]);
       consider(top.left);
     }
     std::erase(word, gone);

@@ -25,6 +25,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/text/concepts.hpp"
 
 namespace ip2p {

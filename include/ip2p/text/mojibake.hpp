@@ -46,12 +46,12 @@ struct ByteSet {
   std::string_view also;
 };
 
-/// Whether `bytes` has the pattern at `at`.
+/// Whether `bytes` has the pattern at `position`.
 template <std::size_t N>
-bool has_bytes(std::string_view bytes, std::size_t at, const std::array<ByteSet, N>& pattern) {
-  if (at + N > bytes.size()) return false;
+bool has_bytes(std::string_view bytes, std::size_t position, const std::array<ByteSet, N>& pattern) {
+  if (position + N > bytes.size()) return false;
   for (std::size_t k = 0; k < N; ++k) {
-    const char byte = bytes[at + k];
+    const char byte = bytes[position + k];
     const auto value = static_cast<unsigned char>(byte);
     const bool inside = value >= pattern[k].first && value <= pattern[k].last;
     if (!inside && pattern[k].also.find(byte) == std::string_view::npos) return false;
@@ -59,20 +59,21 @@ bool has_bytes(std::string_view bytes, std::size_t at, const std::array<ByteSet,
   return true;
 }
 
-/// Length of the UTF-8 sequence at `at` in which a blank stands for byte 0xA0, or 0. Leads are those that give likely
-/// characters.
-inline std::size_t blanked_utf8(std::string_view bytes, std::size_t at) {
+/// Length of the UTF-8 sequence at `position` in which a blank stands for byte 0xA0, or 0. Leads are those that give
+/// likely characters.
+inline std::size_t blanked_utf8(std::string_view bytes, std::size_t position) {
   constexpr ByteSet blank{' ', ' ', ""};
   constexpr ByteSet any{0x80, 0xBF, ""};
   const auto inner = [&](std::size_t k) {  // A continuation byte, but not 0x85 or 0xA0.
-    return has_bytes<1>(bytes, at + k, {any}) && bytes[at + k] != '\x85' && bytes[at + k] != '\xA0';
+    return has_bytes<1>(bytes, position + k, {any}) && bytes[position + k] != '\x85' && bytes[position + k] != '\xA0';
   };
-  if (has_bytes<2>(bytes, at, {ByteSet{1, 0, "\xC2\xC3\xC5\xCE\xD0\xD9"}, blank})) return 2;
-  if (has_bytes<2>(bytes, at, {ByteSet{0xE2, 0xE3, ""}, blank}) && inner(2)) return 3;
-  if (has_bytes<3>(bytes, at, {ByteSet{0xE0, 0xE3, ""}, any, blank}) && inner(1)) return 3;
+  if (has_bytes<2>(bytes, position, {ByteSet{1, 0, "\xC2\xC3\xC5\xCE\xD0\xD9"}, blank})) return 2;
+  if (has_bytes<2>(bytes, position, {ByteSet{0xE2, 0xE3, ""}, blank}) && inner(2)) return 3;
+  if (has_bytes<3>(bytes, position, {ByteSet{0xE0, 0xE3, ""}, any, blank}) && inner(1)) return 3;
   constexpr ByteSet lead{0xF0, 0xF0, ""};
-  if (has_bytes<4>(bytes, at, {lead, blank, any, any}) || has_bytes<4>(bytes, at, {lead, any, blank, any}) ||
-      has_bytes<4>(bytes, at, {lead, any, any, blank})) {
+  if (has_bytes<4>(bytes, position, {lead, blank, any, any}) ||
+      has_bytes<4>(bytes, position, {lead, any, blank, any}) ||
+      has_bytes<4>(bytes, position, {lead, any, any, blank})) {
     return 4;
   }
   return 0;
@@ -100,23 +101,23 @@ inline std::string restore_a0(std::string_view bytes) {
   return words;
 }
 
-/// Length of the UTF-8 or CESU-8 sequence at `at` of which a byte was lost (0x1A, or once "?"), or 0.
-inline std::size_t lossy_utf8(std::string_view bytes, std::size_t at) {
+/// Length of the UTF-8 or CESU-8 sequence at `position` of which a byte was lost (0x1A, or once "?"), or 0.
+inline std::size_t lossy_utf8(std::string_view bytes, std::size_t position) {
   constexpr ByteSet lost{0x1A, 0x1A, "?"};
   constexpr ByteSet any{0x80, 0xBF, "\x1A"};
   constexpr ByteSet surrogate{0xED, 0xED, ""}, high{0xA0, 0xAF, ""}, low{0xB0, 0xBF, ""};
   constexpr ByteSet three{0xE0, 0xEF, ""}, four{0xF0, 0xF4, ""};
-  if (has_bytes<2>(bytes, at, {ByteSet{0xC2, 0xDF, ""}, ByteSet{0x1A, 0x1A, ""}})) return 2;
-  if (has_bytes<2>(bytes, at, {ByteSet{0xC2, 0xC3, ""}, ByteSet{'?', '?', ""}})) return 2;
+  if (has_bytes<2>(bytes, position, {ByteSet{0xC2, 0xDF, ""}, ByteSet{0x1A, 0x1A, ""}})) return 2;
+  if (has_bytes<2>(bytes, position, {ByteSet{0xC2, 0xC3, ""}, ByteSet{'?', '?', ""}})) return 2;
   constexpr ByteSet any_or_lost{0x80, 0xBF, "\x1A?"};
-  if (has_bytes<6>(bytes, at, {surrogate, high, lost, surrogate, low, any_or_lost})) return 6;
-  if (has_bytes<6>(bytes, at, {surrogate, high, any_or_lost, surrogate, low, lost})) return 6;
-  if (has_bytes<3>(bytes, at, {three, lost, any}) || has_bytes<3>(bytes, at, {three, any, lost})) return 3;
-  if (has_bytes<4>(bytes, at, {four, lost, any, any}) || has_bytes<4>(bytes, at, {four, any, lost, any}) ||
-      has_bytes<4>(bytes, at, {four, any, any, lost})) {
+  if (has_bytes<6>(bytes, position, {surrogate, high, lost, surrogate, low, any_or_lost})) return 6;
+  if (has_bytes<6>(bytes, position, {surrogate, high, any_or_lost, surrogate, low, lost})) return 6;
+  if (has_bytes<3>(bytes, position, {three, lost, any}) || has_bytes<3>(bytes, position, {three, any, lost})) return 3;
+  if (has_bytes<4>(bytes, position, {four, lost, any, any}) || has_bytes<4>(bytes, position, {four, any, lost, any}) ||
+      has_bytes<4>(bytes, position, {four, any, any, lost})) {
     return 4;
   }
-  return has_bytes<1>(bytes, at, {ByteSet{0x1A, 0x1A, ""}}) ? 1 : 0;
+  return has_bytes<1>(bytes, position, {ByteSet{0x1A, 0x1A, ""}}) ? 1 : 0;
 }
 
 /// The bytes with U+FFFD for each sequence of which a byte was lost.

@@ -199,10 +199,10 @@ inline std::u32string lower_with_final_sigma(const std::u32string& text) {
   constexpr char32_t sigma = 0x3A3;
   std::u32string out;
   std::size_t begin = 0;
-  for (auto at = text.find(sigma); at != std::u32string::npos; at = text.find(sigma, begin)) {
-    out += lower(std::u32string_view(text).substr(begin, at - begin));
-    out.push_back(is_final_sigma(text, at) ? 0x3C2 : 0x3C3);
-    begin = at + 1;
+  for (auto position = text.find(sigma); position != std::u32string::npos; position = text.find(sigma, begin)) {
+    out += lower(std::u32string_view(text).substr(begin, position - begin));
+    out.push_back(is_final_sigma(text, position) ? 0x3C2 : 0x3C3);
+    begin = position + 1;
   }
   return out + lower(std::u32string_view(text).substr(begin));
 }

@@ -91,7 +91,8 @@ class Text2Live {
         whole_(unit_picture(picture_).to(objective_.guide().device())),
         network_(options_.network),
         run_(
-            parameters(), [this](std::int64_t at) { return terms(at).total; }, std::move(rate), training(optimiser)) {
+            parameters(), [this](std::int64_t update) { return terms(update).total; }, std::move(rate),
+            training(optimiser)) {
     const auto least = options_.network.shortest_side();
     const auto found = options_.crops.shortest_side(size_of(whole_));
     require(found >= least,

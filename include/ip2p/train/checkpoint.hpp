@@ -3,12 +3,10 @@
 /// \file
 /// Checkpoints of training runs: complete or absent, verified before use, the last few kept.
 
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <filesystem>
@@ -28,6 +26,8 @@
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
+#include "ip2p/io/write_safetensors.hpp"
+#include "ip2p/train/publish_folder.hpp"
 
 namespace ip2p {
 
@@ -50,7 +50,7 @@ inline std::string file_checksum(const std::filesystem::path& path) {
     std::memset(words.data(), 0, words.size() * 8);
     file.read(reinterpret_cast<char*>(words.data()), static_cast<std::streamsize>(words.size() * 8));
     const auto got = static_cast<std::size_t>(file.gcount());
-    for (std::size_t i = 0; i < (got + 7) / 8; ++i) hash = fnv(hash, words[i]);
+    for (std::size_t i = 0; i < (got + 7) / 8; ++i) hash = fnv_word(hash, words[i]);
   }
   require(file.eof() && !file.bad(), "cannot read '{}'", path.string());
   return hash_text(hash);
@@ -120,7 +120,7 @@ class CheckpointFolder {
       remove_unfinished();
       fs::create_directory(temporary);
       write(temporary, checkpoint, tensors);
-      publish(temporary, target);
+      detail::publish_folder(temporary, target);
     } catch (const Error& error) {
       give_up(error.what());
     } catch (const fs::filesystem_error& error) {
@@ -130,7 +130,7 @@ class CheckpointFolder {
       throw;
     }
     const auto all = steps();
-    for (std::size_t i = 0; i + keep_ < all.size(); ++i) remove(path_of(all[i]));
+    for (std::size_t i = 0; i + keep_ < all.size(); ++i) detail::remove_folder(path_of(all[i]));
   }
 
   /// The newest checkpoint that verifies, or nothing where there is none.
@@ -252,29 +252,6 @@ class CheckpointFolder {
     write_file_atomically(path, std::as_bytes(std::span(text)));
     require(detail::file_text(path) == text, "'{}': expected to read back what was written, found other bits",
             path.string());
-  }
-
-  /// Puts a finished checkpoint in its place; one of the same step that is there changes places with it and goes.
-  void publish(const std::filesystem::path& temporary, const std::filesystem::path& target) const {
-    namespace fs = std::filesystem;
-    if (!fs::exists(target)) {
-      fs::rename(temporary, target);
-    } else if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
-      std::error_code ignored;
-      fs::remove_all(temporary, ignored);
-    } else {  // not every file system can exchange
-      remove(target);
-      fs::rename(temporary, target);
-    }
-    detail::sync_folder(folder_);
-  }
-
-  /// Removes a checkpoint; its name goes first, so that a kill leaves no half of one.
-  static void remove(const std::filesystem::path& path) {
-    const auto temporary = std::filesystem::path(path.string() + ".tmp");
-    std::error_code problem;
-    std::filesystem::rename(path, temporary, problem);
-    std::filesystem::remove_all(problem ? path : temporary, problem);
   }
 
   /// Removes what killed writers left behind.

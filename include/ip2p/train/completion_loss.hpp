@@ -3,6 +3,7 @@
 /// \file
 /// Fine-tuning of a language model on pairs of prompt and completion.
 
+#include <ATen/core/Reduction.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>

@@ -16,7 +16,7 @@
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/ldm_checkpoint.hpp"
 #include "ip2p/io/ldm_inverse_keys.hpp"
-#include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"

@@ -16,6 +16,7 @@
 ///     static_assert(ip2p::OptimiserPolicy<Momentum>);     // then: ip2p::testing::check_optimiser<Momentum>()
 
 #include <concepts>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>

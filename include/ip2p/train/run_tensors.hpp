@@ -133,9 +133,9 @@ class RunTensors {
     at::Device home = at::kCPU;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const auto& [name, owner, tensor, shape, dtype, device] = tensors[i];
-      asks = asks || owner != everyone;
+      asks = asks || owner != every_process;
       if (tensor.defined() && !tensor.is_cpu()) home = tensor.device();
-      if (!tensor.defined() || (owner == everyone && processes_.rank() > 0)) continue;
+      if (!tensor.defined() || (owner == every_process && processes_.rank() > 0)) continue;
       require(tensor.dim() <= most_dims, "training: tensor '{}': expected at most {} dimensions, found {}", name,
               most_dims, tensor.dim());
       auto* row = table.template data_ptr<std::int64_t>() + static_cast<std::int64_t>(i) * columns;
@@ -168,7 +168,7 @@ class RunTensors {
 
   /// Values of a tensor. Collective where it has an owner.
   at::Tensor fetch(const RunTensor& entry) const {
-    if (entry.owner == everyone) return entry.tensor;
+    if (entry.owner == every_process) return entry.tensor;
     const auto values = entry.tensor.defined() ? entry.tensor : room_for(entry);
     processes_.broadcast(values, entry.owner);
     return values;
@@ -184,7 +184,7 @@ class RunTensors {
 
   [[nodiscard]] bool divided() const {
     for (const auto& entry : list_) {
-      if (entry.owner != everyone) return true;
+      if (entry.owner != every_process) return true;
     }
     return false;
   }

@@ -22,7 +22,7 @@
 namespace ip2p {
 
 /// The owner of what every process holds.
-inline constexpr std::int64_t everyone = -1;
+inline constexpr std::int64_t every_process = -1;
 
 /// Owners of `tensors` among `size` processes, balanced by elements: the largest first, each to whom has least so far.
 /// A function of the shapes and their order alone. A tensor is never divided, so no share is smaller than the largest.
@@ -48,7 +48,7 @@ class ParameterShards {
   ParameterShards(std::vector<at::Tensor> parameters, Processes processes, bool divide)
       : parameters_(std::move(parameters)), processes_(std::move(processes)) {
     if (!divide || processes_.size() == 1) {
-      owners_.assign(parameters_.size(), everyone);
+      owners_.assign(parameters_.size(), every_process);
       return;
     }
     for (const auto& parameter : parameters_) {

@@ -346,7 +346,7 @@ class Trainer {
     std::size_t own = 0;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const auto& name = parameters_.names[i];
-      list.push_back({"weights/" + name, everyone, parameters_.tensors[i].detach()});
+      list.push_back({"weights/" + name, every_process, parameters_.tensors[i].detach()});
       list.push_back({"average/" + name, shards.owner(i), shards.mine(i) ? average_.average()[own++] : at::Tensor()});
       for (const auto& kind : kinds) list.push_back({kind.name + "/" + name, shards.owner(i), kind.tensors[i]});
     }

@@ -27,10 +27,10 @@ inline at::Tensor class_features(const Clip& clip, std::span<const std::string> 
   for (const auto& name : classes) {
     std::vector<std::string> texts;
     for (const auto& pattern : templates) {
-      const auto at = pattern.find(place);
-      require(at != std::string::npos, "zero-shot: template '{}': expected {{}} where the class goes, found none",
+      const auto position = pattern.find(place);
+      require(position != std::string::npos, "zero-shot: template '{}': expected {{}} where the class goes, found none",
               pattern);
-      texts.push_back(std::string(pattern).replace(at, place.size(), name));
+      texts.push_back(std::string(pattern).replace(position, place.size(), name));
     }
     const auto mean = clip.text_features(texts).mean(0);
     rows.push_back(mean / mean.norm());

@@ -7,7 +7,7 @@ namespace token_edit_without_weights {
 struct Nothing {
   std::int64_t destinations() const { return 1; }
 #ifdef IP2P_CORRECTED
-  ip2p::TokenWeights weights(std::int64_t destination, const ip2p::Step& at) const;
+  ip2p::TokenWeights weights(std::int64_t destination, const ip2p::Step& step) const;
 #endif
 };
 

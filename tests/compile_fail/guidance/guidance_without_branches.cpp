@@ -8,7 +8,7 @@ struct Fading {
 #ifdef IP2P_CORRECTED
   static constexpr auto branches = ip2p::DualGuidance::branches;
 #endif
-  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;
+  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step) const;
 };
 
 void use() { ip2p::require_guidance_policy<Fading>(); }

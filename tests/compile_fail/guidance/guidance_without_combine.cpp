@@ -8,13 +8,13 @@ namespace guidance_without_combine {
 struct Fading {
   static constexpr auto branches = ip2p::DualGuidance::branches;
 #ifdef IP2P_CORRECTED
-  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;
+  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step) const;
 #else
   at::Tensor combine(const at::Tensor& stacked) const;
 #endif
 };
 
-at::Tensor network(const at::Tensor& x, double t, const ip2p::Step& at, std::span<const ip2p::Branch> branches);
+at::Tensor network(const at::Tensor& x, double t, const ip2p::Step& step, std::span<const ip2p::Branch> branches);
 
 at::Tensor use(const at::Tensor& x) { return ip2p::guided(network, Fading{})(x, 1.0, {}); }
 

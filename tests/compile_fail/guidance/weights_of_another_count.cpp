@@ -6,11 +6,11 @@ namespace weights_of_another_count {
 
 struct Fading {
   static constexpr auto branches = ip2p::DualGuidance::branches;
-  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;
+  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step) const;
 #ifdef IP2P_CORRECTED
-  std::array<double, 3> weights(const ip2p::Step& at) const;
+  std::array<double, 3> weights(const ip2p::Step& step) const;
 #else
-  std::array<double, 2> weights(const ip2p::Step& at) const;
+  std::array<double, 2> weights(const ip2p::Step& step) const;
 #endif
 };
 

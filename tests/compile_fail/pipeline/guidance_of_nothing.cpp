@@ -12,7 +12,7 @@ namespace guidance_of_nothing {
 
 struct Guidance {
   static constexpr auto branches = ip2p::DualGuidance::branches;
-  LACKING(at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;)
+  LACKING(at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step) const;)
 };
 
 using namespace ip2p::testing;

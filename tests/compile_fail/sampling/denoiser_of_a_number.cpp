@@ -1,4 +1,4 @@
-// expect-error: ip2p: Denoiser needs `at::Tensor operator\(\)\(const at::Tensor& x, const Step& at\)`; see docs/reference/concepts.md#denoiser
+// expect-error: ip2p: Denoiser needs `at::Tensor operator\(\)\(const at::Tensor& x, const Step& step\)`; see docs/reference/concepts.md#denoiser
 // expect-lines: 17
 #include <ip2p/sampling/euler.hpp>
 
@@ -6,7 +6,7 @@ namespace denoiser_of_a_number {
 
 struct OfSigma {
 #ifdef IP2P_CORRECTED
-  at::Tensor operator()(const at::Tensor& x, const ip2p::Step& at) const { return x; }
+  at::Tensor operator()(const at::Tensor& x, const ip2p::Step& step) const { return x; }
 #else
   at::Tensor operator()(const at::Tensor& x, double sigma) const { return x; }
 #endif

@@ -1,4 +1,4 @@
-// expect-error: ip2p: NetworkDenoiser needs a network `Tensor\(const Tensor& x, double t, const Step& at\)` or
+// expect-error: ip2p: NetworkDenoiser needs a network `Tensor\(const Tensor& x, double t, const Step& step\)` or
 // expect-lines: 15
 // expect-lines-clang: 20
 #include <ip2p/sampling/denoiser.hpp>

@@ -36,16 +36,16 @@ struct Sampler : Once {
 
 struct Guidance : Once {
   static constexpr std::array<ip2p::Branch, 1> branches{ip2p::Branch{true, true}};
-  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;
+  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step) const;
 };
 
 struct Selective {
   static constexpr std::array<ip2p::Branch, 2> branches{ip2p::Branch{true, true}, ip2p::Branch{false, false}};
-  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const;
+  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step) const;
 #ifdef IP2P_CORRECTED
-  std::array<bool, 2> needs(const ip2p::Step& at) const;
+  std::array<bool, 2> needs(const ip2p::Step& step) const;
 #else
-  bool needs(const ip2p::Step& at) const;
+  bool needs(const ip2p::Step& step) const;
 #endif
 };
 

@@ -15,9 +15,9 @@ struct FadingGuidance {  // the text scale fades to 0
   static constexpr auto branches = ip2p::DualGuidance::branches;
   double image_scale = 1.5, text_scale = 7.5;
 
-  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& at) const {  // [3B,C,h,w] -> [B,C,h,w]
-    const double fade = std::cos(at.progress() * std::numbers::pi / 2);
-    return ip2p::DualGuidance{image_scale, text_scale * fade}.combine(stacked, at);
+  at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& step) const {  // [3B,C,h,w] -> [B,C,h,w]
+    const double fade = std::cos(step.progress() * std::numbers::pi / 2);
+    return ip2p::DualGuidance{image_scale, text_scale * fade}.combine(stacked, step);
   }
 };
 static_assert(ip2p::GuidancePolicy<FadingGuidance>);

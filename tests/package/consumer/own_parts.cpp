@@ -88,7 +88,7 @@ struct StraightLine {  // Euler's method
     ip2p::require_run(x, sigmas);
     for (const ip2p::Step& step : ip2p::steps_of(sigmas)) {
       hooks.check(step);
-      x = hooks.finish(step, ip2p::euler_step(x, ip2p::denoise(denoiser, x, step), step.sigma, step.sigma_next));
+      x = hooks.finish(step, ip2p::euler_step(x, ip2p::estimate_x0(denoiser, x, step), step.sigma, step.sigma_next));
     }
     return x;
   }
@@ -97,7 +97,7 @@ struct StraightLine {  // Euler's method
 struct TextTimesTwo {  // twice what the text adds
   static constexpr std::array<ip2p::Branch, 2> branches{ip2p::Branch{.text = true, .image = true},
                                                         ip2p::Branch{.text = false, .image = true}};
-  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& /*at*/) const {
+  [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& /*step*/) const {
     const auto parts = stacked.chunk(2, 0);
     return parts[1].add(parts[0].sub(parts[1]), 2.0);
   }

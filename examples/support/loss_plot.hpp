@@ -12,11 +12,12 @@
 #include <string_view>
 #include <vector>
 
-#include "ip2p/core/error.hpp"
+#include <fmt/format.h>
+
 #include "ip2p/io/image.hpp"
 #include "ip2p/train/loss_curve.hpp"
 
-namespace ip2p {
+namespace example {
 
 namespace detail {
 
@@ -56,18 +57,18 @@ class Canvas {
     }
   }
 
-  [[nodiscard]] const Image& image() const { return image_; }
+  [[nodiscard]] const ip2p::Image& image() const { return image_; }
 
  private:
-  Image image_;
+  ip2p::Image image_;
 };
 
 }  // namespace detail
 
 /// Writes the curve with a logarithmic axis of losses (left) over updates (below): single updates pale, their running
 /// mean over 2 % of the run dark. Nothing is written for fewer than 2 points.
-inline void plot_loss(const std::filesystem::path& path, const std::vector<LossPoint>& points) {
-  std::vector<LossPoint> shown;
+inline void plot_loss(const std::filesystem::path& path, const std::vector<ip2p::LossPoint>& points) {
+  std::vector<ip2p::LossPoint> shown;
   for (const auto& point : points) {
     if (std::isfinite(point.loss) && point.loss > 0) shown.push_back(point);
   }
@@ -122,7 +123,7 @@ inline void plot_loss(const std::filesystem::path& path, const std::vector<LossP
     }
     previous = mean;
   }
-  write_image(path, canvas.image());
+  ip2p::write_image(path, canvas.image());
 }
 
-}  // namespace ip2p
+}  // namespace example

@@ -21,7 +21,7 @@
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/image.hpp"
 
-namespace ip2p {
+namespace small_editor {
 
 /// Paths of photographs, whole pictures on one side or the other.
 struct PhotographSplit {
@@ -32,17 +32,17 @@ struct PhotographSplit {
 /// `every`-th, so that the split does not depend on where the folder lies and hardly changes when pictures are added.
 /// \throws Error when the folder holds no pictures
 inline PhotographSplit split_photographs(const std::filesystem::path& folder, std::size_t every = 5) {
-  require(std::filesystem::is_directory(folder), "photographs: '{}' is no folder", folder.string());
-  require(every >= 2, "photographs: expected to hold out every 2nd or fewer, found every {}", every);
+  ip2p::require(std::filesystem::is_directory(folder), "photographs: '{}' is no folder", folder.string());
+  ip2p::require(every >= 2, "photographs: expected to hold out every 2nd or fewer, found every {}", every);
   std::vector<std::pair<std::uint64_t, std::filesystem::path>> found;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     auto extension = entry.path().extension().string();
     std::transform(extension.begin(), extension.end(), extension.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     if (extension != ".jpg" && extension != ".jpeg" && extension != ".png" && extension != ".webp") continue;
-    found.emplace_back(detail::fnv(entry.path().filename().string()), entry.path());
+    found.emplace_back(ip2p::detail::fnv(entry.path().filename().string()), entry.path());
   }
-  require(!found.empty(), "photographs: no .jpg, .jpeg, .png or .webp in '{}'", folder.string());
+  ip2p::require(!found.empty(), "photographs: no .jpg, .jpeg, .png or .webp in '{}'", folder.string());
   std::sort(found.begin(), found.end());
   PhotographSplit split;
   for (std::size_t i = 0; i < found.size(); ++i) {
@@ -59,7 +59,7 @@ inline at::Tensor resize_bicubic(const at::Tensor& image, std::int64_t height, s
 
 /// Reads a photograph, made smaller where its short side exceeds `short_side`. \return uint8 [3,H,W]
 inline at::Tensor load_photograph(const std::filesystem::path& path, std::int64_t short_side) {
-  auto photo = to_tensor(read_image(path));
+  auto photo = ip2p::to_tensor(ip2p::read_image(path));
   const auto shortest = std::min(photo.size(1), photo.size(2));
   if (shortest <= short_side) return photo;
   const double scale = static_cast<double>(short_side) / static_cast<double>(shortest);
@@ -84,7 +84,8 @@ inline at::Tensor centre_square(const at::Tensor& photo, std::int64_t side) {
 /// that crops show detail as coarse as in a whole photograph of that size and as fine as in its original pixels.
 /// \param photo uint8 [3,H,W]  \param side of the crop in pixels  \param picture side of the pictures to be edited
 /// \return float [3,side,side] in [0,1]
-inline at::Tensor random_crop(const at::Tensor& photo, std::int64_t side, std::int64_t picture, SampleRandom& random) {
+inline at::Tensor random_crop(const at::Tensor& photo, std::int64_t side, std::int64_t picture,
+                              ip2p::SampleRandom& random) {
   const auto shortest = std::min(photo.size(1), photo.size(2));
   const double largest = std::max(1.0, static_cast<double>(shortest) / static_cast<double>(std::max(side, picture)));
   const double scale = random.uniform(1.0, largest);
@@ -96,4 +97,4 @@ inline at::Tensor random_crop(const at::Tensor& photo, std::int64_t side, std::i
   return random.uniform() < 0.5 ? at::flip(crop, {2}) : crop;
 }
 
-}  // namespace ip2p
+}  // namespace small_editor

@@ -1,0 +1,29 @@
+#pragma once
+
+/// \file
+/// The parts of a model as they were found on disk.
+
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "ip2p/io/weights.hpp"
+
+namespace ip2p::detail {
+
+/// One part of a model: diffusers' or transformers' config.json, and weights under their names.
+struct ModelComponent {
+  nlohmann::json config = nlohmann::json::object();
+  Weights weights;
+  std::string source;  ///< where the weights come from, in words
+};
+
+/// What `ModelFiles` found in a folder or a file.
+struct ModelParts {
+  std::string kind;        ///< what it was taken for, in words
+  bool open_clip = false;  ///< a text encoder that OpenCLIP trained, which fills up with token 0
+  std::map<std::string, ModelComponent, std::less<>> components;  ///< by name
+};
+
+}  // namespace ip2p::detail
