@@ -25,6 +25,7 @@ class AnyTokenEdit {
   }
 
   [[nodiscard]] std::int64_t destinations() const { return held_->destinations(); }
+  [[nodiscard]] bool same_at_every_step() const { return held_->same_at_every_step(); }
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const {
     return held_->weights(destination, at);
   }
@@ -33,6 +34,7 @@ class AnyTokenEdit {
   struct Interface {
     virtual ~Interface() = default;
     [[nodiscard]] virtual std::int64_t destinations() const = 0;
+    [[nodiscard]] virtual bool same_at_every_step() const = 0;
     [[nodiscard]] virtual TokenWeights weights(std::int64_t destination, const Step& at) const = 0;
   };
 
@@ -40,6 +42,7 @@ class AnyTokenEdit {
   struct Held final : Interface {
     explicit Held(Edit given) : edit(std::move(given)) {}
     [[nodiscard]] std::int64_t destinations() const override { return edit.destinations(); }
+    [[nodiscard]] bool same_at_every_step() const override { return ip2p::same_at_every_step(edit); }
     [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const override {
       return edit.weights(destination, at);
     }

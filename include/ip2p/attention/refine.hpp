@@ -33,6 +33,7 @@ struct Refine {
   }
 
   [[nodiscard]] std::int64_t destinations() const { return mapper.size(0); }
+  [[nodiscard]] static constexpr bool same_at_every_step() { return true; }
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*at*/) const {
     const auto tokens = mapper.size(1);
     const auto kept = alphas[destination];

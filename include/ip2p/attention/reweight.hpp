@@ -22,6 +22,7 @@ struct Reweight {
   Base base = {};
 
   [[nodiscard]] std::int64_t destinations() const { return base.destinations(); }
+  [[nodiscard]] constexpr bool same_at_every_step() const { return ip2p::same_at_every_step(base); }
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& at) const {
     const auto c = scales.dim() == 1 ? scales : scales[destination];
     const TokenWeights inner = base.weights(destination, at);

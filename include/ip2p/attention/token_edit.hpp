@@ -41,7 +41,10 @@ struct TokenWeights {
 ///     TokenWeights weights(std::int64_t destination, const Step& at) const;      // destination 0 ... destinations() -
 ///     1
 ///
-/// Laws: pure; equal shapes for all destinations and steps.
+/// Optional: `bool same_at_every_step() const`, true where the weights do not depend on the step. They are then derived
+/// once a run and not at each step.
+///
+/// Laws: pure; equal shapes for all destinations and steps; weights that are said to be the same at every step are.
 template <class Edit>
 concept TokenEdit = std::copy_constructible<Edit> && requires(const Edit& edit, std::int64_t i, const Step& at) {
   { edit.destinations() } -> std::convertible_to<std::int64_t>;
@@ -56,12 +59,25 @@ consteval void require_token_edit() {
                 "destination, const Step&) const`; see docs/reference/concepts.md#tokenedit");
 }
 
+/// Whether an edit says that its weights do not depend on the step.
+template <class Edit>
+[[nodiscard]] constexpr bool same_at_every_step(const Edit& edit) {
+  if constexpr (requires {
+                  { edit.same_at_every_step() } -> std::convertible_to<bool>;
+                }) {
+    return edit.same_at_every_step();
+  } else {
+    return false;
+  }
+}
+
 /// The source's map as it is, for prompts whose words stand at the same places: what `Reweight` scales.
 struct KeepSource {
   std::int64_t count = 1;    ///< Edited images a group.
   std::int64_t tokens = 77;  ///< Length of the context.
 
   [[nodiscard]] std::int64_t destinations() const { return count; }
+  [[nodiscard]] static constexpr bool same_at_every_step() { return true; }
   [[nodiscard]] TokenWeights weights(std::int64_t /*destination*/, const Step& /*at*/) const {
     return {at::eye(tokens), at::zeros({tokens})};
   }

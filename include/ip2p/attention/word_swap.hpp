@@ -28,6 +28,7 @@ struct WordSwap {
   }
 
   [[nodiscard]] std::int64_t destinations() const { return alignment.size(0); }
+  [[nodiscard]] static constexpr bool same_at_every_step() { return true; }
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*at*/) const {
     return {alignment[destination], at::zeros({alignment.size(1)})};
   }
