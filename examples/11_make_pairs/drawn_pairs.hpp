@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <iterator>
 #include <optional>
-#include <set>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -109,8 +108,6 @@ class PairDrawer {
 
   [[nodiscard]] std::vector<ip2p::PairSample> samples_of(std::int64_t prompt) const {
     auto samples = ip2p::pair_samples(o_.seed, static_cast<std::uint64_t>(prompt), 0, o_.samples, o_.ranges());
-    std::set<std::uint64_t> known;  // seeds become names of files; two of 2^32 may be one
-    std::erase_if(samples, [&](const auto& sample) { return !known.insert(sample.seed).second; });
     // Without a filter any pair is as good as another: no more are drawn than are kept.
     if (o_.no_filter) samples.resize(std::min(samples.size(), o_.keep));
     return samples;

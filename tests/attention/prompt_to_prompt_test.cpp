@@ -6,7 +6,11 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 
+#include <utility>
+#include <vector>
+
 #include "attention/explicit_maps.hpp"
+#include "ip2p/attention/any_token_edit.hpp"
 #include "ip2p/attention/refine.hpp"
 #include "ip2p/attention/reweight.hpp"
 #include "ip2p/attention/word_swap.hpp"
@@ -44,6 +48,27 @@ AttentionSite cross_site(const Step& step, const std::vector<Branch>& branches) 
 struct Halfway {
   std::int64_t destinations() const { return 1; }
   TokenWeights weights(std::int64_t, const Step&) const { return {at::eye(77).mul(0.5), at::full({77}, 0.5)}; }
+};
+
+/// `Base`, counting how often it is asked.
+template <class Base>
+struct Counted : Base {
+  Counted(Base base, int* count) : Base(std::move(base)), asked(count) {}
+  TokenWeights weights(std::int64_t destination, const Step& at) const {
+    ++*asked;
+    return Base::weights(destination, at);
+  }
+  int* asked;
+};
+
+/// An edit that differs from step to step.
+struct Fading {
+  int* asked;
+  std::int64_t destinations() const { return 1; }
+  TokenWeights weights(std::int64_t, const Step& at) const {
+    ++*asked;
+    return {at::eye(77).mul(1.0 - at.progress()), at::full({77}, at.progress())};
+  }
 };
 
 const auto never = [](const AttentionSite&) { return false; };
@@ -171,6 +196,42 @@ TEST_CASE("PromptToPrompt under edits that change nothing is plain attention", "
   const Scene scene;
   check(PromptToPrompt{WordSwap::between(scene.source, {&scene.source, 1})});
   check(PromptToPrompt{Refine::between(scene.source, {&scene.source, 1})});
+}
+
+TEST_CASE("PromptToPrompt derives the weights of a run once for each state of its windows", "[attention]") {
+  const Scene scene;
+  int asked = 0;
+  const auto run = [&](const auto& attend, AttentionMemory* memory) {
+    asked = 0;
+    const std::vector<Branch> branches{{true, true}, {false, true}};
+    std::vector<at::Tensor> results;
+    for (std::int64_t i = 0; i < 10; ++i) {
+      for (const int layer : {0, 1}) {
+        auto site = cross_site({.index = i, .count = 10, .sigma = 10.0 - static_cast<double>(i)}, branches);
+        site.layer = layer;
+        site.memory = memory;
+        const auto input = testing::attention_input(site, 12, 77);
+        results.push_back(attend(site, input.q, input.k, input.v));
+      }
+    }
+    return at::stack(results);
+  };
+  // With windows by word: "photo" closes at 0.4, the others at 0.8.
+  const auto check = [&](const auto& attend, int expected) {
+    AttentionMemory memory, other;
+    const auto once = run(attend, &memory);
+    CHECK(asked == expected);
+    CHECK(once.equal(run(attend, nullptr)));
+    CHECK(once.equal(run(attend, &other)));
+    CHECK(asked == expected);  // nothing of one run reaches another
+  };
+  const auto windows = scene.windows(scene.refined);
+  const Counted<Refine> refine{scene.refine(), &asked};
+  check(PromptToPrompt{refine, windows}, 3 * 2);
+  check(PromptToPrompt{Reweight{equalizer(scene.refined[0], {{"fluffy", 2.0}}), refine}, windows}, 3 * 2);
+  check(PromptToPrompt{AnyTokenEdit(refine), windows}, 3 * 2);
+  check(PromptToPrompt{refine}, 2 * 2);
+  check(PromptToPrompt{Fading{&asked}}, 10);  // says nothing of its steps
 }
 
 TEST_CASE("PromptToPrompt weighs in fp32 what 16-bit values go through", "[attention]") {

@@ -75,6 +75,28 @@ TEST_CASE("The recorder of StoreMaps serves one run", "[attention]") {
                     "for each run");
 }
 
+TEST_CASE("Runs of one step are told apart by their memory", "[attention]") {
+  const auto store = StoreMaps{}.start();
+  AttentionMemory run, other;
+  const auto record = [&](AttentionMemory& memory) {
+    auto site = map_site(4, 3, 0, {});
+    site.step.count = 1;
+    site.memory = &memory;
+    store->record(site, at::ones({1, 12, 77}));
+  };
+  record(run);
+  record(run);  // another layer
+  CHECK_THROWS_WITH(record(other),
+                    "StoreMaps: expected the steps of one run, found the beginning of another: start() a recorder for "
+                    "each run");
+  // Several recorders may watch one run.
+  const auto second = StoreMaps{}.start();
+  auto site = map_site(4, 3, 0, {});
+  site.memory = &run;
+  second->record(site, at::ones({1, 12, 77}));
+  CHECK(second->sizes().size() == 1);
+}
+
 TEST_CASE("StoreMaps sees the maps that an edit makes", "[attention]") {
   const auto store = StoreMaps{}.start();
   at::Tensor scales = at::ones({77});

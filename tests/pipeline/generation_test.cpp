@@ -1,6 +1,10 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/randn.h>
 
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -60,6 +64,22 @@ auto over_models(const GenerationCase& c, std::int64_t channels, Make&& make) {
               diffusion_of(tiny_scheduler(), Numerics::diffusers),
               AnySampler::named(c.settings.at("sampler").get<std::string>()), TextGuidance{7.5});
 }
+
+/// A noise source that can be moved, not copied, and counts what it is asked.
+class MovedNoise {
+ public:
+  MovedNoise(std::uint64_t seed, std::vector<std::int64_t>* draws)
+      : noise_(std::make_unique<TorchNoise>(seed)), draws_(draws) {}
+  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
+    draws_->push_back(draw);
+    return noise_->normal(shape, draw);
+  }
+
+ private:
+  std::unique_ptr<TorchNoise> noise_;
+  std::vector<std::int64_t>* draws_;
+};
+static_assert(!std::copy_constructible<MovedNoise>);
 
 bool same_outside(const Image& a, const Image& b, const Image& mask) {
   for (std::size_t i = 0; i < a.pixels.size(); ++i) {
@@ -188,6 +208,26 @@ TEST_CASE("A masked edit leaves everything outside the mask as it was", "[pipeli
   CHECK_FALSE(result == photo);
   CHECK_THROWS_WITH(masked_edit(edit, photo, tiny_mask(32, 32), "make it snowy"),
                     Contains("mask: expected the photograph's size 64x64, found 32x32"));
+}
+
+TEST_CASE("A masked edit asks its noise source for each draw once, whatever the source", "[pipeline]") {
+  const auto files = tiny_files();
+  EditPipeline edit{load<ClipTextEncoder>(files), load<KlAutoencoder>(files), load<UNet>(files), diffusion_of(files)};
+  const RunSettings settings{.steps = 4, .seed = 9, .resolution = 64};
+  std::vector<std::int64_t> draws;
+  MovedNoise noise(9, &draws);
+  const auto result = masked_edit(edit, tiny_photo(), tiny_mask(), "make it snowy", settings, noise);
+  CHECK(draws == std::vector<std::int64_t>{0, 1, 2, 3});  // the last step of Euler ancestral adds none
+  CHECK(result == masked_edit(edit, tiny_photo(), tiny_mask(), "make it snowy", settings));
+  // Outside the mask the latents are held at the noise that the run began with.
+  const auto kept = [&](const Step& at, const at::Tensor& x) {
+    const auto clean = edit.clean_latents(edit.prepare({std::array{tiny_photo()}}, settings));
+    const auto start = TorchNoise(9).normal(clean.sizes(), 0);
+    CHECK(max_difference(x.narrow(3, 0, 4), clean.add(start, at.sigma_next).narrow(3, 0, 4)) < 1e-4);
+  };
+  auto watched = settings;
+  watched.hooks.on_step = kept;
+  static_cast<void>(masked_edit(edit, tiny_photo(), tiny_mask(), "make it snowy", watched));
 }
 
 TEST_CASE("Inpainting pastes the photograph's own pixels outside the mask", "[pipeline]") {

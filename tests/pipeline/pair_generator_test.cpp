@@ -1,6 +1,8 @@
 #include "ip2p/pipeline/pair_generator.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -79,4 +81,26 @@ TEST_CASE("Pair samples are functions of seed, prompt and number, within their r
     shares += sample.share / 400;
   }
   CHECK(shares == Approx(0.5).margin(0.05));  // four standard errors of the mean of 400 uniforms
+}
+
+TEST_CASE("Samples of a prompt have distinct seeds, drawn anew where they met", "[pipeline]") {
+  constexpr std::int64_t count = 200000;  // of 2^32 seeds: about five meet
+  const auto samples = pair_samples(5, 2, 0, count);
+  REQUIRE(samples.size() == count);
+  std::set<std::uint64_t> known;
+  std::int64_t last = -1;  // sample that drew again
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto& sample = samples[static_cast<std::size_t>(i)];
+    SampleRandom random(5, 2, static_cast<std::uint64_t>(i));
+    auto seed = static_cast<std::uint64_t>(random.below(std::int64_t{1} << 32));
+    if (known.contains(seed)) {
+      last = i;
+      seed = static_cast<std::uint64_t>(random.below(std::int64_t{1} << 32));
+    }
+    if (sample.seed != seed || sample.share != random.uniform(0.1, 0.9)) FAIL("sample " << i);
+    if (!known.insert(sample.seed).second) FAIL("seed of sample " << i << " was there before");
+  }
+  REQUIRE(last > 0);
+  // A restart sees the seeds that were drawn before it.
+  CHECK(pair_samples(5, 2, last, 1).front() == samples[static_cast<std::size_t>(last)]);
 }

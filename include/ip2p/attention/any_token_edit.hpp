@@ -26,6 +26,8 @@ class AnyTokenEdit {
 
   /// Edited images a group, as the edit answers.
   [[nodiscard]] std::int64_t destinations() const { return held_->destinations(); }
+  /// Whether the weights do not depend on the step.
+  [[nodiscard]] bool same_at_every_step() const { return held_->same_at_every_step(); }
   /// How the map of an edited image is made, as the edit answers.
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& step) const {
     return held_->weights(destination, step);
@@ -35,6 +37,7 @@ class AnyTokenEdit {
   struct Interface {
     virtual ~Interface() = default;
     [[nodiscard]] virtual std::int64_t destinations() const = 0;
+    [[nodiscard]] virtual bool same_at_every_step() const = 0;
     [[nodiscard]] virtual TokenWeights weights(std::int64_t destination, const Step& step) const = 0;
   };
 
@@ -42,6 +45,7 @@ class AnyTokenEdit {
   struct Held final : Interface {
     explicit Held(Edit given) : edit(std::move(given)) {}
     [[nodiscard]] std::int64_t destinations() const override { return edit.destinations(); }
+    [[nodiscard]] bool same_at_every_step() const override { return ip2p::same_at_every_step(edit); }
     [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& step) const override {
       return edit.weights(destination, step);
     }

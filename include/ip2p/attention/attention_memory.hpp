@@ -7,14 +7,15 @@
 #include <cstdint>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "ip2p/core/step.hpp"
 
 namespace ip2p {
 
-/// Holds what a policy derives from the step and a size alone (weights of tokens, indices of rows), which all attention
-/// layers of a step share. A run owns one and hands it to the policies in `AttentionSite::memory`; it serves one
-/// thread.
+/// Holds what a policy derives from little more than the step (weights of tokens, indices of rows), for all attention
+/// layers of a step or for the whole run. A run owns one and hands it to the policies in `AttentionSite::memory`; it
+/// serves one thread.
 class AttentionMemory {
  public:
   /// What `make()` gives, made once for each evaluation of the denoiser.
@@ -30,6 +31,15 @@ class AttentionMemory {
     return std::any_cast<const Value&>(entry.value);
   }
 
+  /// What `make()` gives, made once in the run for each `key`.
+  /// \param owner the policy that asks; \param key all that the value depends on within a run
+  template <class Value, class Make>
+  const Value& once_a_run(const void* owner, const std::vector<std::int64_t>& key, Make&& make) {
+    auto& value = kept_[{owner, key}];
+    if (!value.has_value()) value = Value(make());
+    return std::any_cast<const Value&>(value);
+  }
+
  private:
   struct Entry {
     std::any value;
@@ -37,6 +47,7 @@ class AttentionMemory {
     double sigma = 0.0;
   };
   std::map<std::pair<const void*, std::int64_t>, Entry> entries_;
+  std::map<std::pair<const void*, std::vector<std::int64_t>>, std::any> kept_;
 };
 
 }  // namespace ip2p

@@ -30,6 +30,7 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 #include "ip2p/attention/attention_memory.hpp"
 #include "ip2p/core/branch.hpp"
@@ -50,7 +51,7 @@ struct AttentionSite {
   /// where the network was called without branches: all rows are one block then.
   std::span<const Branch> branches = {};
 
-  /// The run's, for what a policy derives from the step alone; null outside a run.
+  /// The run's, for what a policy derives once a step or once a run; null outside a run.
   AttentionMemory* memory = nullptr;
 
   /// What `make()` gives, once for each evaluation where a run has a memory; see `AttentionMemory::once`.
@@ -58,6 +59,13 @@ struct AttentionSite {
   [[nodiscard]] Value once(const void* owner, std::int64_t size, Make&& make) const {
     if (memory == nullptr) return make();
     return memory->once<Value>(owner, step, size, make);
+  }
+
+  /// What `make()` gives, once a run for each `key` where a run has a memory; see `AttentionMemory::once_a_run`.
+  template <class Value, class Make>
+  [[nodiscard]] Value once_a_run(const void* owner, const std::vector<std::int64_t>& key, Make&& make) const {
+    if (memory == nullptr) return make();
+    return memory->once_a_run<Value>(owner, key, make);
   }
 };
 

@@ -112,6 +112,13 @@ class RecordedMaps {
   /// \throws Error for a step of another run, or sums of another shape
   void add(const AttentionSite& site, const at::Tensor& sums) {
     const Step& step = site.step;
+    if (site.memory != nullptr) {  // each run has one of its own, in which this leaves a mark
+      bool begins = false;
+      site.memory->once_a_run<bool>(this, {}, [&] { return begins = true; });
+      require(!begins || count_ == 0,
+              "{}: expected the steps of one run, found the beginning of another: start() a recorder for each run",
+              who_);
+    }
     require(step.index > index_ || (step.index == index_ && !ended_),
             "{}: expected the steps of one run in order, found step {} after step {}: start() a recorder for "
             "each run",

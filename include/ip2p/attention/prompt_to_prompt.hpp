@@ -47,8 +47,7 @@ struct PromptToPrompt {
         return detail::attend_from_source(rows..., group);
       });
     }
-    const auto weights =
-        site.once<GroupWeights>(this, k.size(2), [&] { return group_weights(k.size(2), site.step, v); });
+    const auto weights = weights_at(site, k.size(2), v);
     if (!weights.from_source.defined() && !weights.changes) return PlainAttention{}(site, q, k, v);
     return detail::on_text_rows(site, q, k, v,
                                 [&](const AttentionSite&, const auto&... rows) { return edited(weights, rows...); });
@@ -83,6 +82,16 @@ struct PromptToPrompt {
     const auto second = at::scaled_dot_product_attention(destinations(q), destinations(k), destinations(own_values));
     const auto sum = detail::split_groups(destinations(result) + second, group - 1);
     return at::cat({detail::split_groups(result, group).narrow(1, 0, 1), sum}, 1).flatten(0, 1);
+  }
+
+  /// The weights of a step, derived once in the run for each state of the windows where the edit allows it.
+  [[nodiscard]] GroupWeights weights_at(const AttentionSite& site, std::int64_t tokens,
+                                        const at::Tensor& values) const {
+    const auto make = [&] { return group_weights(tokens, site.step, values); };
+    if (!same_at_every_step(edit)) return site.once<GroupWeights>(this, tokens, make);
+    auto key = cross.open(site.step);
+    key.push_back(tokens);
+    return site.once_a_run<GroupWeights>(this, key, make);
   }
 
   /// The weights of a whole group: the source's map as it is, whether asked as source's or own; then each destination's

@@ -35,6 +35,8 @@ struct Refine {
 
   /// Edited prompts: D.
   [[nodiscard]] std::int64_t destinations() const { return mapper.size(0); }
+  /// Whether the weights do not depend on the step.
+  [[nodiscard]] static constexpr bool same_at_every_step() { return true; }
   /// The source's map where a word was there already, the prompt's own where it is new; the same on every step.
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*step*/) const {
     const auto tokens = mapper.size(1);

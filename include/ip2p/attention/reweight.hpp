@@ -23,6 +23,8 @@ struct Reweight {
 
   /// Edited prompts, as the base has them.
   [[nodiscard]] std::int64_t destinations() const { return base.destinations(); }
+  /// Whether the weights do not depend on the step.
+  [[nodiscard]] constexpr bool same_at_every_step() const { return ip2p::same_at_every_step(base); }
   /// The base's weights, scaled. \throws Error where `scales` has another length than the context
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& step) const {
     const auto c = scales.dim() == 1 ? scales : scales[destination];

@@ -36,7 +36,8 @@ struct SelfReplace {
                         const at::Tensor& v) const {
     if (site.cross || q.size(2) > max_tokens) return PlainAttention{}(site, q, k, v);
     detail::require_groups("SelfReplace", site, q.size(0), group);
-    const auto rows = site.once<Rows>(this, q.size(0), [&] { return rows_of(site, q); });
+    const auto follows = following(site, q.size(0) / group);
+    const auto rows = site.once_a_run<Rows>(this, follows, [&] { return rows_of(follows, q); });
     if (rows.injected.size(0) == 0) return PlainAttention{}(site, q, k, v);
     if (rows.rest.size(0) == 0) return detail::attend_from_source(q, k, v, group);
 
@@ -55,12 +56,20 @@ struct SelfReplace {
     at::Tensor back;  ///< Where each row stands in the injected rows followed by the rest.
   };
 
-  Rows rows_of(const AttentionSite& site, const at::Tensor& q) const {
-    const auto groups = q.size(0) / group;
-    std::vector<std::int64_t> injected, rest;
+  /// Which groups still follow their source (1, else 0).
+  std::vector<std::int64_t> following(const AttentionSite& site, std::int64_t groups) const {
+    std::vector<std::int64_t> result;
     for (std::int64_t i = 0; i < groups; ++i) {
-      auto& rows = share_of(i, site, groups) > site.step.progress() ? injected : rest;
-      for (std::int64_t j = 0; j < group; ++j) rows.push_back(i * group + j);
+      result.push_back(share_of(i, site, groups) > site.step.progress() ? 1 : 0);
+    }
+    return result;
+  }
+
+  Rows rows_of(const std::vector<std::int64_t>& follows, const at::Tensor& q) const {
+    std::vector<std::int64_t> injected, rest;
+    for (std::size_t i = 0; i < follows.size(); ++i) {
+      auto& rows = follows[i] != 0 ? injected : rest;
+      for (std::int64_t j = 0; j < group; ++j) rows.push_back(static_cast<std::int64_t>(i) * group + j);
     }
     std::vector<std::int64_t> back(static_cast<std::size_t>(q.size(0)));
     std::int64_t place = 0;

@@ -37,12 +37,13 @@ struct TokenWeights {
 
 /// An edit of text cross-attention.
 ///
-///     std::int64_t destinations() const;                                         // edited images a group, >= 1
-///     TokenWeights weights(std::int64_t destination, const Step& step) const;      // destination 0 ... destinations()
-///     -
-///     1
+///     std::int64_t destinations() const;                                       // edited images a group, >= 1
+///     TokenWeights weights(std::int64_t destination, const Step& step) const;  // destination in [0, destinations())
 ///
-/// Laws: pure; equal shapes for all destinations and steps.
+/// Optional: `bool same_at_every_step() const`, true where the weights do not depend on the step. They are then derived
+/// once a run and not at each step.
+///
+/// Laws: pure; equal shapes for all destinations and steps; weights that are said to be the same at every step are.
 template <class Edit>
 concept TokenEdit = std::copy_constructible<Edit> && requires(const Edit& edit, std::int64_t i, const Step& step) {
   { edit.destinations() } -> std::convertible_to<std::int64_t>;
@@ -57,6 +58,18 @@ consteval void require_token_edit() {
                 "destination, const Step&) const`; see docs/reference/concepts.md#tokenedit");
 }
 
+/// Whether an edit says that its weights do not depend on the step.
+template <class Edit>
+[[nodiscard]] constexpr bool same_at_every_step(const Edit& edit) {
+  if constexpr (requires {
+                  { edit.same_at_every_step() } -> std::convertible_to<bool>;
+                }) {
+    return edit.same_at_every_step();
+  } else {
+    return false;
+  }
+}
+
 /// The source's map as it is, for prompts whose words stand at the same places: what `Reweight` scales.
 struct KeepSource {
   std::int64_t count = 1;    ///< Edited images a group.
@@ -64,6 +77,8 @@ struct KeepSource {
 
   /// Edited images a group: `count`.
   [[nodiscard]] std::int64_t destinations() const { return count; }
+  /// Whether the weights do not depend on the step.
+  [[nodiscard]] static constexpr bool same_at_every_step() { return true; }
   /// The source's map alone.
   [[nodiscard]] TokenWeights weights(std::int64_t /*destination*/, const Step& /*step*/) const {
     return {at::eye(tokens), at::zeros({tokens})};

@@ -42,9 +42,17 @@ struct TokenWindows {
   StepWindow common = {.begin = 0.0, .end = 0.8};  ///< For all tokens that `words` does not name.
   std::vector<Word> words = {};                    ///< Of several for one token the last counts.
 
+  /// Which windows are open on this step (1, else 0): the common one, then those of `words`. Steps with equal answers
+  /// have equal `weights`.
+  [[nodiscard]] std::vector<std::int64_t> open(const Step& at) const {
+    std::vector<std::int64_t> result{is_open(common, at) ? 1 : 0};
+    for (const auto& word : words) result.push_back(is_open(word.window, at) ? 1 : 0);
+    return result;
+  }
+
   /// [tokens]: 1 where the token takes the source's map on this step, else 0. Throws `Error` for a position outside.
   [[nodiscard]] at::Tensor weights(std::int64_t destination, std::int64_t tokens, const Step& step) const {
-    const auto on = [&](const StepWindow& window) { return window.contains(step.index, step.count + 1) ? 1.0F : 0.0F; };
+    const auto on = [&](const StepWindow& window) { return is_open(window, step) ? 1.0F : 0.0F; };
     at::Tensor result = at::full({tokens}, on(common));
     auto value = result.accessor<float, 1>();
     for (const auto& word : words) {
@@ -57,6 +65,9 @@ struct TokenWindows {
     }
     return result;
   }
+
+ private:
+  static bool is_open(const StepWindow& window, const Step& at) { return window.contains(at.index, at.count + 1); }
 };
 
 /// Windows by word for edited prompts. Throws `Error` for a word that none of them has.

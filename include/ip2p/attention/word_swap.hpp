@@ -29,6 +29,8 @@ struct WordSwap {
 
   /// Edited prompts: D.
   [[nodiscard]] std::int64_t destinations() const { return alignment.size(0); }
+  /// Whether the weights do not depend on the step.
+  [[nodiscard]] static constexpr bool same_at_every_step() { return true; }
   /// The source's map, its tokens moved to where the edited prompt has them; the same on every step.
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*step*/) const {
     return {alignment[destination], at::zeros({alignment.size(1)})};

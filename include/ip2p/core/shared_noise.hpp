@@ -14,15 +14,15 @@
 namespace ip2p {
 
 /// A noise source whose rows come in groups of equal noise: row i gets what row i / group of `Noise` gets. Pictures of
-/// a group then differ by their texts alone, as Prompt-to-Prompt asks.
+/// a group then differ by their texts alone, as Prompt-to-Prompt asks. `SharedNoise<Source&>` draws from a source that
+/// stays the caller's.
 template <class Noise>
 class SharedNoise {
   static_assert((require_noise_source<Noise>(), true));
 
  public:
   /// \throws Error for a group below 1
-  SharedNoise(Noise noise, std::int64_t group) : noise_(std::move(noise)), group_(group) {
-    require_noise_source<Noise>();
+  SharedNoise(Noise noise, std::int64_t group) : noise_(std::forward<Noise>(noise)), group_(group) {
     require(group >= 1, "SharedNoise: expected groups of at least 1, found {}", group);
   }
 

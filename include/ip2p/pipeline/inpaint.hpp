@@ -70,6 +70,20 @@ inline Image paste_inside(const at::Tensor& mask, const at::Tensor& before, cons
   return tensor_to_images(before.add(mask.mul(edited.sub(before))), Rounding::nearest).front();
 }
 
+namespace detail {
+
+/// A noise source of which draw 0 was taken already: gives that once more, and further draws as they come.
+template <class Noise>
+struct AfterStart {
+  Noise& noise;
+  at::Tensor start;  ///< Draw 0.
+  at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
+    return draw == 0 ? start : at::Tensor(noise.normal(shape, draw));
+  }
+};
+
+}  // namespace detail
+
 /// Edits only the part of a photograph that a mask shows, with an InstructPix2Pix model (`EditPipeline`).
 /// \param mask a picture of the photograph's size, bright where the edit may act
 /// \throws Error as the pipeline does, and for a mask of another size
@@ -83,13 +97,12 @@ template <class Pipeline, class Noise, class Attention = PlainAttention>
   const auto where = mask_tensor(mask, options.resolution, *options.numerics);
   const auto image_latents = pipeline.encode_images(before);
   const auto clean = image_latents.to(at::kFloat).mul(pipeline.codec().scaling_factor());
-  // The run and what is held outside the mask begin with one noise; the run asks for draw 0 once more, so each has a
-  // source of its own.
-  auto held = noise;
-  const auto start = pipeline.start_noise(options, clean.sizes(), held);
+  // The run and what is held outside the mask begin with one noise; a stream would not give draw 0 twice.
+  const auto start = pipeline.start_noise(options, clean.sizes(), noise);
+  detail::AfterStart<Noise> rest{noise, start};
   options.hooks.revise = revise_in_turn(options.hooks.revise,
                                         hold_outside(latent_mask(where, clean.size(2), clean.size(3)), clean, start));
-  const auto latents = pipeline.sample_latents(image_latents, {&instruction, 1}, options, noise, attention);
+  const auto latents = pipeline.sample_latents(image_latents, {&instruction, 1}, options, rest, attention);
   return paste_inside(where, before, pipeline.decode(latents, rounding_of(*options.numerics)).front());
 }
 

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -36,15 +37,21 @@ struct PairRanges {
 };
 
 /// Samples `first` ... `first + count - 1` of prompt `prompt`: each a function of (seed, prompt, sample) alone, so that
-/// machines, batches and restarts agree.
+/// machines, batches and restarts agree. Samples of a prompt have distinct seeds, after which files are named: one
+/// whose seed an earlier sample has draws another. So does the released program, from its one stream
+/// (`released_pair_samples`).
 inline std::vector<PairSample> pair_samples(std::uint64_t seed, std::uint64_t prompt, std::int64_t first,
                                             std::int64_t count, const PairRanges& ranges = {}) {
   std::vector<PairSample> samples;
-  for (std::int64_t i = first; i < first + count; ++i) {
+  std::unordered_set<std::uint64_t> known;
+  for (std::int64_t i = 0; i < first + count; ++i) {
     SampleRandom random(seed, prompt, static_cast<std::uint64_t>(i));
     PairSample sample;
-    // 32 bits, as in the released file names.
-    sample.seed = static_cast<std::uint64_t>(random.below(std::int64_t{1} << 32));
+    do {
+      // 32 bits, as in the released file names.
+      sample.seed = static_cast<std::uint64_t>(random.below(std::int64_t{1} << 32));
+    } while (!known.insert(sample.seed).second);
+    if (i < first) continue;
     sample.share = random.uniform(ranges.share_from, ranges.share_to);
     sample.text_scale = random.uniform(ranges.text_scale_from, ranges.text_scale_to);
     samples.push_back(sample);
@@ -87,7 +94,8 @@ class PairGenerator {
         guidance.text_scales.push_back(sample.text_scale);
       }
     }
-    SharedNoise noise(make_noise_(seeds), 2);
+    auto source = make_noise_(seeds);
+    SharedNoise<decltype(source)&> noise(source, 2);
     const auto& schedule = pipeline_.diffusion.schedule;
     const auto sigmas = schedule.sigmas(*settings_.steps);
     const auto shape = pipeline_.latent_shape(static_cast<std::int64_t>(prompts.size()), picture_size(settings_));

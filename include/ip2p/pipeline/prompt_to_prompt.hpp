@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "ip2p/attention/local_blend.hpp"
@@ -55,11 +56,11 @@ template <class Pipeline, class Attention>
   return prompt_to_prompt(pipeline, prompts, attention, options, settings, noise);
 }
 
-/// The same with a noise source of one's own, asked for the noise of one picture.
+/// The same with a noise source of one's own, a variable or a temporary, asked for the noise of one picture.
 template <class Pipeline, class Attention, class Noise>
 [[nodiscard]] PipelineResult prompt_to_prompt(const Pipeline& pipeline, std::span<const std::string> prompts,
                                               const Attention& attention, const PromptToPromptOptions& options,
-                                              const RunSettings& settings, const Noise& noise) {
+                                              const RunSettings& settings, Noise&& noise) {
   const auto group = static_cast<std::int64_t>(prompts.size());
   require(group >= 2, "prompt_to_prompt: expected the source's prompt and at least one edited prompt, found {}", group);
   auto run = pipeline.completed(settings);
@@ -72,7 +73,7 @@ template <class Pipeline, class Attention, class Noise>
   PipelineResult result;
   result.latents = detail::with_blend(attention, options, run.hooks, [&](const auto& attend, const RunHooks& hooks) {
     run.hooks = hooks;
-    SharedNoise shared(noise, group);
+    SharedNoise<std::remove_reference_t<Noise>&> shared(noise, group);
     return pipeline.sample(prompts, run, shared, attend).to(at::kCPU);
   });
   result.images = pipeline.decode(result.latents, rounding_of(*run.numerics));
