@@ -54,9 +54,9 @@ struct Halfway {
 template <class Base>
 struct Counted : Base {
   Counted(Base base, int* count) : Base(std::move(base)), asked(count) {}
-  TokenWeights weights(std::int64_t destination, const Step& at) const {
+  TokenWeights weights(std::int64_t destination, const Step& step) const {
     ++*asked;
-    return Base::weights(destination, at);
+    return Base::weights(destination, step);
   }
   int* asked;
 };
@@ -65,9 +65,9 @@ struct Counted : Base {
 struct Fading {
   int* asked;
   std::int64_t destinations() const { return 1; }
-  TokenWeights weights(std::int64_t, const Step& at) const {
+  TokenWeights weights(std::int64_t, const Step& step) const {
     ++*asked;
-    return {at::eye(77).mul(1.0 - at.progress()), at::full({77}, at.progress())};
+    return {at::eye(77).mul(1.0 - step.progress()), at::full({77}, step.progress())};
   }
 };
 

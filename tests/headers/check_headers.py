@@ -157,7 +157,7 @@ def missing_foreign_includes(texts):
         if any(name.startswith("torch/") for name in included):
             continue  # which bring all of these
         for name in sorted(set(re.findall(r"\bat::(\w+)", code)) & TORCH_HEADER_OF.keys()):
-            if TORCH_HEADER_OF[name] not in included:
+            if TORCH_HEADER_OF[name] not in included | {header}:
                 found.append(f"{header}: names at::{name} without including {TORCH_HEADER_OF[name]}")
     return found
 

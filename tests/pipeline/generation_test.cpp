@@ -220,10 +220,10 @@ TEST_CASE("A masked edit asks its noise source for each draw once, whatever the 
   CHECK(draws == std::vector<std::int64_t>{0, 1, 2, 3});  // the last step of Euler ancestral adds none
   CHECK(result == masked_edit(edit, tiny_photo(), tiny_mask(), "make it snowy", settings));
   // Outside the mask the latents are held at the noise that the run began with.
-  const auto kept = [&](const Step& at, const at::Tensor& x) {
+  const auto kept = [&](const Step& step, const at::Tensor& x) {
     const auto clean = edit.clean_latents(edit.prepare({std::array{tiny_photo()}}, settings));
     const auto start = TorchNoise(9).normal(clean.sizes(), 0);
-    CHECK(max_difference(x.narrow(3, 0, 4), clean.add(start, at.sigma_next).narrow(3, 0, 4)) < 1e-4);
+    CHECK(max_difference(x.narrow(3, 0, 4), clean.add(start, step.sigma_next).narrow(3, 0, 4)) < 1e-4);
   };
   auto watched = settings;
   watched.hooks.on_step = kept;

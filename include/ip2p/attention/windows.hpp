@@ -44,9 +44,9 @@ struct TokenWindows {
 
   /// Which windows are open on this step (1, else 0): the common one, then those of `words`. Steps with equal answers
   /// have equal `weights`.
-  [[nodiscard]] std::vector<std::int64_t> open(const Step& at) const {
-    std::vector<std::int64_t> result{is_open(common, at) ? 1 : 0};
-    for (const auto& word : words) result.push_back(is_open(word.window, at) ? 1 : 0);
+  [[nodiscard]] std::vector<std::int64_t> open(const Step& step) const {
+    std::vector<std::int64_t> result{is_open(common, step) ? 1 : 0};
+    for (const auto& word : words) result.push_back(is_open(word.window, step) ? 1 : 0);
     return result;
   }
 
@@ -67,7 +67,9 @@ struct TokenWindows {
   }
 
  private:
-  static bool is_open(const StepWindow& window, const Step& at) { return window.contains(at.index, at.count + 1); }
+  static bool is_open(const StepWindow& window, const Step& step) {
+    return window.contains(step.index, step.count + 1);
+  }
 };
 
 /// Windows by word for edited prompts. Throws `Error` for a word that none of them has.

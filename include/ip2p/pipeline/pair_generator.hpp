@@ -38,8 +38,7 @@ struct PairRanges {
 
 /// Samples `first` ... `first + count - 1` of prompt `prompt`: each a function of (seed, prompt, sample) alone, so that
 /// machines, batches and restarts agree. Samples of a prompt have distinct seeds, after which files are named: one
-/// whose seed an earlier sample has draws another. So does the released program, from its one stream
-/// (`released_pair_samples`).
+/// whose seed an earlier sample has draws another, as the released program does from its one stream.
 inline std::vector<PairSample> pair_samples(std::uint64_t seed, std::uint64_t prompt, std::int64_t first,
                                             std::int64_t count, const PairRanges& ranges = {}) {
   std::vector<PairSample> samples;
