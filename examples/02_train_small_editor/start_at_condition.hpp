@@ -14,14 +14,14 @@
 
 namespace small_editor {
 
-/// Makes the first prediction of a UNet that predicts x0 the photograph itself: `scale` times the condition; every residual
-/// branch adds nothing (`start_branches_at_zero`).
+/// Makes the first prediction of a UNet that predicts x0 the photograph itself: `scale` times the condition; every
+/// residual branch adds nothing (`start_branches_at_zero`).
 ///
 /// The condition travels as pairs +y, -y with two constants through `conv_in`, the outermost skip connection and the
-/// output: silu(y) - silu(-y) = y undoes the activation, and the constants are so large that they fix the deviation that
-/// the last norm divides by. Training then learns what an edit changes, not how to copy.
-/// \param scale the target's scaling factor; the condition is unscaled
-/// \throws Error unless the input is noisy latents and as many condition channels, and a norm group of the finest
+/// output: silu(y) - silu(-y) = y undoes the activation, and the constants are so large that they fix the deviation
+/// that the last norm divides by. Training then learns what an edit changes, not how to copy. \param scale the target's
+/// scaling factor; the condition is unscaled \throws Error unless the input is noisy latents and as many condition
+/// channels, and a norm group of the finest
 ///   resolution holds 2 C + 2 channels
 inline void start_at_condition(const ip2p::UNet& unet, double scale) {
   ip2p::start_branches_at_zero(unet);
@@ -32,9 +32,9 @@ inline void start_at_condition(const ip2p::UNet& unet, double scale) {
   const auto group = width / module.config.norm_num_groups;
   const auto carriers = 2 * latents + 2;
   ip2p::require(module.config.in_channels == 2 * latents, "start_at_condition: expected {} input channels, found {}",
-          2 * latents, module.config.in_channels);
-  ip2p::require(group >= carriers, "start_at_condition: expected norm groups of at least {} channels, found {}", carriers,
-          group);
+                2 * latents, module.config.in_channels);
+  ip2p::require(group >= carriers, "start_at_condition: expected norm groups of at least {} channels, found {}",
+                carriers, group);
   const auto& last = *module.up.back()->resnets.back();
   auto& in = *module.conv_in;
   auto& shortcut = *last.conv_shortcut;  // the last block sees twice its width, so it has one

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Version of the library. CMake reads it from here, so that the two cannot differ.
+/// Version of the library. CMake reads it from here, so the two cannot disagree.
 
 /// Changes with incompatible interfaces, from 1 on.
 #define IP2P_VERSION_MAJOR 0

@@ -176,7 +176,7 @@ says "prompt: 5 tokens"
 differ first.png word.png
 run 0 "${good[@]}" --out unused.png --embedding "$embedding"
 same first.png unused.png
-refuses 1 "expected a word that is no token yet" "${good[@]}" --out out/a.png --embedding "$embedding" \
+refuses 1 "expected a new word, but" "${good[@]}" --out out/a.png --embedding "$embedding" \
   --embedding "$embedding"
 refuses 1 "cannot open 'missing.safetensors'" "${good[@]}" --out out/a.png --lora missing.safetensors:2
 # A copy whose layer mid_block.resnets.1 is called resnets.7: the same length, so that the header stays right.

@@ -201,8 +201,8 @@ TEST_CASE("Damaged and mis-shaped LoRAs are refused with the tensor's name", "[i
     tensors[name] = tensor;
     return refusal(tensors);
   };
-  CHECK_THAT(refusal({}), Contains("file: holds no LoRA: expected tensors such as") && Contains("found none"));
-  CHECK_THAT(refusal({{"x.weight", at::ones({2})}}), Contains("holds no LoRA") && Contains("found 'x.weight'"));
+  CHECK_THAT(refusal({}), Contains("file: contains no LoRA: expected tensors such as") && Contains("found none"));
+  CHECK_THAT(refusal({{"x.weight", at::ones({2})}}), Contains("contains no LoRA") && Contains("found 'x.weight'"));
   CHECK_THAT(refusal({{down, at::ones({2, 6})}}),
              Contains("layer 'lora_unet_" + query + "': expected a tensor 'up'") && Contains("beside '" + down + "'"));
   CHECK_THAT(refusal({{up, at::ones({8, 2})}, {alpha, at::ones({})}}),

@@ -376,5 +376,5 @@ TEST_CASE("ModelFiles opens the published TAESD files under AutoencoderTiny's na
                static_cast<void>(ip2p::taesd_weights(*data / "taesd" / "taesd_encoder.safetensors",
                                                      *data / "taesd" / "taesd_encoder.safetensors"));
              }),
-             Contains("is no TAESD decoder"));
+             Contains("is not a TAESD decoder"));
 }

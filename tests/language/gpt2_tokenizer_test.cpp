@@ -194,7 +194,8 @@ TEST_CASE("Gpt2Tokenizer reads tokenizer.json and says what it does not support"
   whole = whole_tokenizer();
   whole["model"]["vocab"].erase("!");
   write_json(scratch / "tokenizer.json", whole);
-  CHECK_THAT(opening_error(scratch.path()), Contains("byte '!': expected a token of the vocabulary, it is not in it"));
+  CHECK_THAT(opening_error(scratch.path()),
+             Contains("byte '!': expected a token of the vocabulary, but it is not one"));
 }
 
 TEST_CASE("Gpt2Tokenizer refuses folders and ids that it cannot read", "[language]") {

@@ -294,7 +294,7 @@ TEST_CASE("generate_triplets does not mix runs", "[language]") {
                     Contains("found 10") && Contains("out.jsonl: expected at least"));
   write(scratch / "mine.jsonl", "precious\n");
   CHECK_THROWS_WITH(ip2p::generate_triplets(model, all, scratch / "mine.jsonl", {}),
-                    Contains("mine.jsonl: exists, without the journal"));
+                    Contains("mine.jsonl: exists, but its journal"));
   CHECK(read(scratch / "mine.jsonl") == "precious\n");
   CHECK_THROWS_WITH(ip2p::generate_triplets(model, all, scratch / "no" / "out.jsonl", {}),
                     Contains("there is no folder"));

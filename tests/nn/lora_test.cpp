@@ -182,7 +182,7 @@ TEST_CASE("What belongs to no layer is refused with the nearest names, or report
   CHECK_THROWS_WITH(apply_lora(unet, text, file),
                     Contains("style.safetensors: 1 of its 32 adapters and 1 other tensors belong to no layer") &&
                         Contains(wrong + " (3 tensors); nearest: 'unet.down_blocks.1.resnets.0.conv1'") &&
-                        Contains("lora_te2_x.alpha: no name that a LoRA has"));
+                        Contains("lora_te2_x.alpha: not the name of a LoRA tensor"));
   CHECK(at::equal(evaluate(unet, "odd"), before));
 
   auto applied = apply_lora(unet, text, file, {.unmatched = UnmatchedLora::report});

@@ -294,7 +294,7 @@ TEST_CASE("BpeTokenizer refuses damaged vocabularies with a sentence", "[text]")
     auto bad = good;
     bad.erase("<|endoftext|>");
     write(vocab, bad.dump());
-    CHECK_THAT(opening_error(dir.path()), Contains("eos_token '<|endoftext|>'") && Contains("it is not in it"));
+    CHECK_THAT(opening_error(dir.path()), Contains("eos_token '<|endoftext|>'") && Contains("but it is not one"));
   }
   SECTION("configuration of another tokenizer") {
     write(dir / "tokenizer_config.json", R"({"eos_token":{"content":"<|endoftext|>","lstrip":true}})");

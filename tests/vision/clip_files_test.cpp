@@ -129,7 +129,7 @@ TEST_CASE("OpenCLIP: without its description heads are the published ones; damag
   tensors["visual.positional_embedding"] = tensors["visual.positional_embedding"].narrow(0, 0, 9).clone();
   write_safetensors(scratch / "b.safetensors", tensors);
   CHECK_THAT(error_of([&] { static_cast<void>(ModelFiles::open(scratch / "b.safetensors")); }),
-             Contains("expected a square and one, found 9 rows"));
+             Contains("expected a square number of rows plus one, found 9"));
   tensors.erase("text_projection");
   write_safetensors(scratch / "c.safetensors", tensors);
   CHECK_THAT(error_of([&] { static_cast<void>(ModelFiles::open(scratch / "c.safetensors")); }),

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// An edit of text cross-attention of any type, chosen at run time.
+/// A type-erased edit of text cross-attention, for choosing one at run time.
 
 #include <concepts>
 #include <cstdint>
@@ -13,10 +13,10 @@
 
 namespace ip2p {
 
-/// Holds any `TokenEdit`, itself one. Edits do not change, so copies share it.
+/// Holds any `TokenEdit`, and is one itself. Copies share the edit held, which never changes.
 class AnyTokenEdit {
  public:
-  /// Takes any edit. Implicit, so that it stands wherever one of these is expected.
+  /// Holds `edit`. Implicit, so that any edit can be passed where an `AnyTokenEdit` is expected.
   template <class Edit>
   requires(!std::same_as<std::remove_cvref_t<Edit>, AnyTokenEdit>)
       AnyTokenEdit(Edit edit)  // NOLINT(google-explicit-constructor)

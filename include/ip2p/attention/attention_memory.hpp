@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What attention policies keep within one run, so that policies themselves stay values without a state.
+/// Values that attention policies cache during a run, so that the policies themselves can stay stateless.
 
 #include <any>
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace ip2p {
 /// serves one thread.
 class AttentionMemory {
  public:
-  /// What `make()` gives, made once for each evaluation of the denoiser.
-  /// \param owner the policy that asks; \param size what the value depends on besides, e.g. a number of tokens
+  /// The result of `make()`, computed once per evaluation of the denoiser.
+  /// \param owner the calling policy  \param size what else the value depends on, e.g. a number of tokens
   template <class Value, class Make>
   const Value& once(const void* owner, const Step& step, std::int64_t size, Make&& make) {
     auto& entry = entries_[{owner, size}];

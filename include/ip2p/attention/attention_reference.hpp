@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Any attention policy behind one type, so that a network is compiled once and not for each policy.
+/// One type for all attention policies, so that a network is compiled once instead of once per policy.
 
 #include <memory>
 #include <utility>
@@ -10,10 +10,10 @@
 
 namespace ip2p {
 
-/// Refers to an attention policy without owning it; costs one indirect call for each attention layer.
+/// Refers to an attention policy without owning it, at the cost of one indirect call per attention layer.
 ///
-/// The policy must outlive the reference, unless it was handed over in a `shared_ptr` (gradient checkpointing evaluates
-/// layers again in the backward pass, when the caller's policy may be gone).
+/// The policy must outlive the reference, unless it is passed as a `shared_ptr`. Gradient checkpointing needs the
+/// latter: it evaluates layers again in the backward pass, when the caller's policy may no longer exist.
 class AttentionReference {
  public:
   /// Refers to `attention`, which must outlive this.
@@ -30,7 +30,7 @@ class AttentionReference {
     require_attention_policy<Attention>();
   }
 
-  /// q [B,heads,N,d], k and v [B,heads,M,d] -> [B,heads,N,d], as the policy answers.
+  /// Calls the policy: q [B,heads,N,d], k and v [B,heads,M,d] -> [B,heads,N,d].
   at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v) const {
     return call_(policy_, site, q, k, v);
@@ -40,6 +40,7 @@ class AttentionReference {
   using Call = at::Tensor (*)(const void*, const AttentionSite&, const at::Tensor&, const at::Tensor&,
                               const at::Tensor&);
 
+  /// Shares ownership of `attention`.
   template <class Attention>
   static at::Tensor call(const void* policy, const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
                          const at::Tensor& v) {

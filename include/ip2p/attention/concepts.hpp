@@ -1,19 +1,19 @@
 #pragma once
 
 /// \file
-/// Contract of the attention axis.
+/// Contract of attention policies.
 ///
-/// A policy is called at every attention layer of the UNet in place of softmax(Q K^T / sqrt(d)) V and may choose whose
-/// queries and keys are used and what is done to the values. Every Prompt-to-Prompt edit is linear in the attention
-/// map, so it can be written on the value side and no policy has to build a map.
+/// A policy is called at every attention layer of the UNet instead of softmax(Q K^T / sqrt(d)) V. It can choose whose
+/// queries and keys to use and how to change the values. Every Prompt-to-Prompt edit is linear in the attention map, so
+/// it can be expressed as a change to the values, and no policy needs to compute the map itself.
 ///
 /// Laws (`ip2p::testing::check_attention`):
-///  1. the result has the shape and dtype of q; arguments are not changed; equal arguments give equal bits;
-///  2. sites that an edit does not want have the bits of `PlainAttention`;
-///  3. a batch of groups (a source and the images edited after it) equals the groups one by one;
-///  4. a policy that says `uniform_over_branches` gives each branch what it gives that branch alone;
-///  5. linear in the values, whatever their width: so `Observed` learns the map, by values that pick its columns. A
-///     policy that adds something of its own to the result is none the worse, but cannot be observed.
+///  1. the result has the shape and dtype of q; arguments are not modified; equal arguments give bit-identical results;
+///  2. at sites that the edit does not affect, the result is bit-identical to `PlainAttention`;
+///  3. a batch of groups (a source and the images edited after it) gives the same result as the groups one by one;
+///  4. a policy with `uniform_over_branches` gives each branch the same result as that branch alone;
+///  5. linear in the values, whatever their width. `Observed` relies on this to read the map, by passing values that
+///     select its columns. A policy that is not linear still works, but cannot be observed.
 ///
 /// Skeleton:
 /// \code
@@ -39,22 +39,22 @@
 
 namespace ip2p {
 
-/// Which attention layer of the UNet is being evaluated, and when.
+/// Which attention layer of the UNet is being evaluated, and at which step.
 struct AttentionSite {
-  bool cross = false;       ///< Text cross-attention (keys and values from the context) or self-attention.
-  std::int64_t layer = 0;   ///< Running number of the transformer block, in the order of evaluation.
+  bool cross = false;       ///< True for text cross-attention (keys and values from the context), else self-attention.
+  std::int64_t layer = 0;   ///< Index of the transformer block, in order of evaluation.
   std::int64_t height = 0;  ///< Height of the feature map whose pixels are the queries.
   std::int64_t width = 0;   ///< Width of that map.
-  Step step;                ///< Where the sampler stands; default outside a sampling run.
+  Step step;                ///< The current sampling step; default outside a sampling run.
 
-  /// What the rows are: one block of B rows a branch, in this order, row i of each block belonging to image i. Empty
-  /// where the network was called without branches: all rows are one block then.
+  /// The branches that the rows belong to: one block of B rows per branch, in this order, where row i of each block
+  /// belongs to image i. Empty if the network was called without branches; all rows are then one block.
   std::span<const Branch> branches = {};
 
   /// The run's, for what a policy derives once a step or once a run; null outside a run.
   AttentionMemory* memory = nullptr;
 
-  /// What `make()` gives, once for each evaluation where a run has a memory; see `AttentionMemory::once`.
+  /// The result of `make()`, cached for the current evaluation if the run has a memory; see `AttentionMemory::once`.
   template <class Value, class Make>
   [[nodiscard]] Value once(const void* owner, std::int64_t size, Make&& make) const {
     if (memory == nullptr) return make();
@@ -77,9 +77,9 @@ bool > ;
 
 }  // namespace detail
 
-/// Whether a policy treats the rows of every branch alike and looks at images within their block only. Then branches
-/// that see the same input are evaluated once up to the first cross-attention, and `AttentionSite::branches` names the
-/// first of each such group there. A policy says so by `static constexpr bool uniform_over_branches = true`.
+/// Whether a policy treats the rows of every branch alike and never mixes rows of different branches. If so, branches
+/// with the same input are evaluated only once up to the first cross-attention, where `AttentionSite::branches` lists
+/// the first of each such group. A policy declares this with `static constexpr bool uniform_over_branches = true`.
 template <class Attention>
 consteval bool uniform_over_branches() {
   if constexpr (detail::SaysUniform<Attention>) return Attention::uniform_over_branches;
@@ -93,7 +93,7 @@ concept AttentionPolicy = std::copy_constructible<Attention> &&
   { attend(site, t, t, t) } -> std::convertible_to<at::Tensor>;
 };
 
-/// Explains in one line what an attention policy lacks.
+/// Fails to compile, with a one-sentence message, unless `Attention` is an `AttentionPolicy`.
 template <class Attention>
 consteval void require_attention_policy() {
   static_assert(

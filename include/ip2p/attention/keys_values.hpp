@@ -1,14 +1,14 @@
 #pragma once
 
 /// \file
-/// Projected text of one attention layer.
+/// The text's keys and values for one attention layer.
 
 #include "ip2p/core/tensor.hpp"
 
 namespace ip2p {
 
-/// Keys and values of one text cross-attention layer, each [B, heads, tokens, d]. They depend on the text alone, so a
-/// run computes them once and every step reuses them.
+/// Keys and values of one text cross-attention layer, each [B, heads, tokens, d]. They depend only on the text, so a
+/// run computes them once and reuses them at every step.
 struct KeysValues {
   at::Tensor keys, values;  ///< Each [B, heads, tokens, d].
 };

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Prompt-to-Prompt's local blend: an edit stays where its words look.
+/// Prompt-to-Prompt's local blend, which confines an edit to the regions that its words attend to.
 
 #include <ATen/ops/max_pool2d.h>
 #include <ATen/ops/upsample_nearest2d.h>
@@ -18,39 +18,39 @@
 
 namespace ip2p {
 
-/// Keeps the source's latents wherever neither the source's nor the edited image's words look (Hertz et al. 2022,
-/// section 3.2; `LocalBlend` of google/prompt-to-prompt, whose numbers are the defaults). `prompt_to_prompt` takes it
-/// as an option; in a run of one's own its recorder sees the maps through `Observed` and acts through
-/// `RunHooks::revise`:
+/// Keeps the source's latents wherever neither the source's nor the edited image's words attend (Hertz et al. 2022,
+/// section 3.2; `LocalBlend` in google/prompt-to-prompt, which the defaults come from). `prompt_to_prompt` takes it as
+/// an option. In your own run, its recorder gets the maps through `Observed` and acts through `RunHooks::revise`:
 ///
 ///     const auto blend = ip2p::LocalBlend{.words = {{2}, {2}}}.start();
 ///     ip2p::Observed attention(ip2p::PromptToPrompt{swap}, blend);
 ///     hooks.revise = [blend](const ip2p::Step& step, const at::Tensor& x) { return blend->revise(step, x); };
 ///
-/// The mask of an image: maps of the layers at a quarter of the latents' sides (16x16 for 512 pixels), summed over its
-/// words, mean over heads, layers and all steps so far; largest value of each 3x3 neighbourhood; nearest size of the
-/// latents; divided by its largest value; above the threshold. An edited image's mask is united with its source's.
-/// Where `subtract` words look (made likewise, but without the neighbourhood) the source is kept too.
+/// An image's mask is computed as follows: take the maps of the layers at a quarter of the latents' size (16x16 for 512
+/// pixels), summed over its words and averaged over heads, layers and all steps so far; take the maximum of each 3x3
+/// neighbourhood; resize to the latents (nearest neighbour); divide by the maximum; threshold. An edited image's mask
+/// is the union of its own and its source's. The source is also kept where `subtract` words attend (computed the same
+/// way, but without the neighbourhood maximum).
 struct LocalBlend {
-  /// Positions of the words where an edit may happen, one list for each image of a group, the source's first.
+  /// Token positions of the words that the edit is confined to: one list per image of a group, the source's first.
   std::vector<std::vector<std::int64_t>> words;
-  /// Positions of words where it may not, likewise; empty: none.
+  /// Token positions of words whose regions must not be edited, in the same form; empty for none.
   std::vector<std::vector<std::int64_t>> subtract = {};
-  double threshold = 0.3;             ///< Of the map's largest value: more than that is inside.
+  double threshold = 0.3;             ///< Relative to the map's maximum; larger values are inside the mask.
   double subtract_threshold = 0.3;    ///< The same for `subtract`.
-  double start_blend = 0.2;           ///< Share of the run, from its start, in which nothing is blended.
-  std::int64_t max_tokens = 32 * 32;  ///< Larger maps (in pixels) are not recorded.
+  double start_blend = 0.2;           ///< Share of the run, from its start, during which nothing is blended.
+  std::int64_t max_tokens = 32 * 32;  ///< Maps with more pixels than this are not recorded.
 
   class Run;
 
-  /// The recorder of one run. Throws `Error` for lists that are empty or of another number than the images of a group.
+  /// The recorder of one run. Throws `Error` for empty lists, and if `subtract` has a different number of lists.
   [[nodiscard]] std::shared_ptr<Run> start() const;
 };
 
-/// Records where the words look and blends by it.
+/// Records where the words attend, and blends accordingly.
 class LocalBlend::Run {
  public:
-  /// Throws as `start()`.
+  /// Throws `Error` as `start()` does.
   explicit Run(LocalBlend options) : options_(std::move(options)) {
     require(!options_.words.empty(), "LocalBlend: words: expected one list for each image of a group, found none");
     for (std::size_t i = 0; i < options_.words.size(); ++i) {
@@ -64,7 +64,8 @@ class LocalBlend::Run {
   /// Whether the map of a site is small enough to be recorded; see `LocalBlend::max_tokens`.
   [[nodiscard]] bool wants(const AttentionSite& site) const { return site.height * site.width <= options_.max_tokens; }
 
-  /// [images, T, 1 or 2]: the words, and the subtracted ones.
+  /// [images, T, 1 or 2]: columns that select the words and, if any, the subtracted words. Throws `Error` if the images
+  /// do not divide into groups or a position is out of range.
   [[nodiscard]] at::Tensor columns(std::int64_t images, std::int64_t tokens) const {
     const auto group = static_cast<std::int64_t>(options_.words.size());
     require(images % group == 0, "LocalBlend: expected groups of {} images, found {} images", group, images);
@@ -87,8 +88,8 @@ class LocalBlend::Run {
   /// Throws `Error` for a step of another run.
   void record(const AttentionSite& site, const at::Tensor& sums) { maps_.add(site, sums); }
 
-  /// The latents [B,C,h,w] after a step, with the source's put back outside the mask; unchanged in the first part of
-  /// the run. Throws `Error` where no maps of the wanted size were recorded.
+  /// The latents [B,C,h,w] after a step, with the source's restored outside the mask; unchanged in the first part of
+  /// the run. Throws `Error` if no maps of the required size were recorded.
   [[nodiscard]] at::Tensor revise(const Step& step, const at::Tensor& latents) {
     maps_.end_step(step.index);
     if (step.index + 1 <= static_cast<std::int64_t>(options_.start_blend * static_cast<double>(step.count)))
@@ -99,9 +100,10 @@ class LocalBlend::Run {
     return at::where(inside, latents, source);
   }
 
-  /// Where edits may happen, from the maps recorded so far: bool [images, 1, height, width] for latents of that size.
+  /// The mask from the maps recorded so far, true where edits are allowed: bool [images, 1, height, width] for latents
+  /// of that size.
   [[nodiscard]] at::Tensor mask(std::int64_t height, std::int64_t width) const {
-    // Two halvings by convolutions of stride 2, each rounding up.
+    // Two stride-2 convolutions each halve the size, rounding up.
     const auto maps = maps_.mean((height + 3) / 4, (width + 3) / 4);
     const auto above = [&](at::Tensor map, double threshold) {
       map = at::upsample_nearest2d(map, {height, width});

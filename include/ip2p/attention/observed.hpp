@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What an attention policy looks at, for those who record it.
+/// Records the attention maps that a policy uses.
 
 #include <ATen/ops/arange.h>
 
@@ -21,16 +21,17 @@
 
 namespace ip2p {
 
-/// Records sums of columns of text cross-attention maps during one run. What is to be recorded is a policy, a value;
-/// its `start()` gives the recorder of a run, behind a pointer: `StoreMaps{}.start()`, `LocalBlend{...}.start()`.
+/// Records sums of columns of text cross-attention maps during one run. The options are a plain value, whose `start()`
+/// returns the recorder for a run behind a pointer: `StoreMaps{}.start()`, `LocalBlend{...}.start()`.
 ///
 ///     bool wants(const AttentionSite& site) const;                            // asked for cross-attention only
 ///     at::Tensor columns(std::int64_t images, std::int64_t tokens) const;     // [images or 1, T, c]
 ///     void record(const AttentionSite& site, const at::Tensor& sums);         // [images, N, c], fp32
 ///
-/// `sums` is the map [N,T] of the branch that sees the text, times the columns, as mean over the heads.
+/// `sums` is the map [N,T] of the branch that sees the text, averaged over the heads, times the columns.
 ///
-/// Laws: `wants` and `columns` are pure; nothing of one run reaches another. The shipped recorders refuse a second run.
+/// Laws: `wants` and `columns` are pure; no data carries over from one run to another. The built-in recorders throw if
+/// used for a second run.
 template <class Recorder>
 concept AttentionRecorder = requires(Recorder& recorder, const AttentionSite& site, const at::Tensor& t,
                                      std::int64_t n) {
@@ -39,7 +40,7 @@ concept AttentionRecorder = requires(Recorder& recorder, const AttentionSite& si
   recorder.record(site, t);
 };
 
-/// Explains in one line what a recorder lacks.
+/// Fails to compile, with a one-sentence message, unless `Recorder` is an `AttentionRecorder`.
 template <class Recorder>
 consteval void require_attention_recorder() {
   static_assert(AttentionRecorder<Recorder>,
@@ -48,12 +49,12 @@ consteval void require_attention_recorder() {
                 "see docs/reference/concepts.md#attentionrecorder");
 }
 
-/// `base`, watched by a recorder. Results are the base's, bit for bit.
+/// `base` with a recorder attached. Results are bit-identical to the base's.
 ///
-/// A map times columns is what attention gives for values that are these columns, and that goes for an edited map too
-/// where the policy is linear in the values. So the recorder learns the maps that are in use, edits included, and no
-/// policy need offer them. A policy is a value that is copied about; what is recorded therefore lies behind a pointer
-/// that the caller keeps, one for each run. Several recorders: `Observed(Observed(base, one), other)`.
+/// Attention applied to a set of columns as values returns the map times those columns. If the policy is linear in the
+/// values, this includes its edits. So the recorder sees the maps actually in use, and policies do not have to expose
+/// them. Policies are values that get copied, so the recorded data lives behind a pointer that the caller keeps, one
+/// per run. For several recorders, nest them: `Observed(Observed(base, one), other)`.
 template <class Base, class Recorder>
 class Observed {
   static_assert((require_attention_policy<Base>(), true));
@@ -86,7 +87,7 @@ class Observed {
     const auto block = text - site.branches.begin();
     const auto images = q.size(0) / count;
     const at::Tensor columns = recorder_->columns(images, k.size(2));
-    // 16-bit maps would be summed with their rounding.
+    // In fp32, because sums of 16-bit maps would accumulate rounding errors.
     const auto values = columns.to(q.device(), at::kFloat)
                             .expand({images, -1, -1})
                             .repeat({count, 1, 1})
@@ -102,13 +103,13 @@ class Observed {
 
 namespace detail {
 
-/// Sums of recorded columns over layers and steps of one run, apart by the size of the maps.
+/// Sums of recorded columns over the layers and steps of one run, separately for each map size.
 class RecordedMaps {
  public:
   /// \param who names the recorder in messages
   explicit RecordedMaps(std::string_view who) : who_(who) {}
 
-  /// \param sums [images, height * width, c]
+  /// Adds the sums of one layer. \param sums [images, height * width, c]
   /// \throws Error for a step of another run, or sums of another shape
   void add(const AttentionSite& site, const at::Tensor& sums) {
     const Step& step = site.step;
@@ -138,14 +139,13 @@ class RecordedMaps {
     ++count;
   }
 
-  /// No more is recorded in step `index`, nor in the one that was recorded last.
+  /// Ends step `index` and the last recorded step: no more data is accepted for them.
   void end_step(std::int64_t index = -1) {
     index_ = std::max(index_, index);
     ended_ = true;
   }
 
-  /// Mean of the maps of this size over layers and steps, [images, c, height, width]. Throws `Error` where none was
-  /// recorded.
+  /// Mean of the maps of this size over layers and steps, [images, c, height, width]. Throws `Error` if there are none.
   [[nodiscard]] at::Tensor mean(std::int64_t height, std::int64_t width) const {
     const auto found = by_size_.find({height, width});
     if (found == by_size_.end()) {

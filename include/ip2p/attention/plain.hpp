@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Attention without an edit: the null object of the axis.
+/// Attention without an edit.
 
 #include <ATen/ops/scaled_dot_product_attention.h>
 
@@ -9,7 +9,7 @@
 
 namespace ip2p {
 
-/// softmax(Q K^T / sqrt(d)) V by LibTorch's fused kernels; no map is ever stored.
+/// softmax(Q K^T / sqrt(d)) V with LibTorch's fused kernels, which never store the map.
 struct PlainAttention {
   /// Rows are independent of each other.
   static constexpr bool uniform_over_branches = true;

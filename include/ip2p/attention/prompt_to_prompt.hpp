@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Prompt-to-Prompt: one edit of text cross-attention, with self-attention held to the source for a part of the run.
+/// Prompt-to-Prompt: an edit of text cross-attention, with self-attention taken from the source for part of the run.
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/eye.h>
@@ -19,20 +19,20 @@
 
 namespace ip2p {
 
-/// Hertz et al. 2022, as google/prompt-to-prompt does it: on the rows of the branches that see the text,
-/// cross-attention of every size takes `edit`'s maps for the words whose window is open, and self-attention of small
-/// maps takes the source's queries and keys. The other branches, other steps and other sites are `PlainAttention`.
+/// Hertz et al. 2022, as implemented in google/prompt-to-prompt. On the rows of branches that see the text,
+/// cross-attention of all sizes uses `edit`'s maps for words whose window is open, and self-attention with small maps
+/// uses the source's queries and keys. Everything else is `PlainAttention`.
 ///
-/// The rows of each branch are groups of edit.destinations() + 1 images, the source first. Throws `Error` where they do
-/// not divide into groups or the edit speaks of another number of tokens than the context has.
+/// The rows of each branch are groups of edit.destinations() + 1 images, the source first. Throws `Error` if the rows
+/// do not divide into groups, or if the edit is for a different number of tokens than the context has.
 template <class Edit>
 struct PromptToPrompt {
   static_assert((require_token_edit<Edit>(), true));
 
-  Edit edit;
-  TokenWindows cross = {};                       ///< When words take their maps from the source.
-  StepWindow self = {.begin = 0.0, .end = 0.4};  ///< When self-attention does.
-  std::int64_t max_tokens = 32 * 32;             ///< Larger self-attention maps (in pixels) are left alone.
+  Edit edit;                                     ///< How the edited prompts' maps derive from the source's.
+  TokenWindows cross = {};                       ///< Steps during which words take their maps from the source.
+  StepWindow self = {.begin = 0.0, .end = 0.4};  ///< Steps during which self-attention does so.
+  std::int64_t max_tokens = 32 * 32;             ///< Self-attention maps with more pixels than this are left alone.
 
   /// q [B,heads,N,d], k and v [B,heads,M,d] -> [B,heads,N,d].
   at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
@@ -54,12 +54,12 @@ struct PromptToPrompt {
   }
 
  private:
-  /// The weights of a whole group at one step, where and in the dtype in which the values are multiplied.
+  /// The weights of a whole group at one step, on the device and in the dtype used for multiplying the values.
   struct GroupWeights {
-    at::Tensor from_source;  ///< [g,1,T,T]; undefined where no destination takes anything from its source.
+    at::Tensor from_source;  ///< [g,1,T,T]; undefined if no destination takes anything from its source.
     at::Tensor own;          ///< [g,1,T,1].
-    bool keeps = false;      ///< A destination keeps something of its own map.
-    bool changes = false;    ///< Some weight of an own map is not 1.
+    bool keeps = false;      ///< Whether any destination keeps part of its own map.
+    bool changes = false;    ///< Whether any weight in `own` is not 1.
   };
 
   static bool any(const at::Tensor& x) { return x.any().template item<bool>(); }
@@ -94,9 +94,8 @@ struct PromptToPrompt {
     return site.once_a_run<GroupWeights>(this, key, make);
   }
 
-  /// The weights of a whole group: the source's map as it is, whether asked as source's or own; then each destination's
-  /// inside the windows, its own map outside.
-  /// \param values of the attention, whose device and dtype decide the weights'
+  /// The weights of a whole group: the source's map unchanged, then each destination's edited map for tokens whose
+  /// window is open and its own map for the others. \param values determine the device and dtype of the weights
   [[nodiscard]] GroupWeights group_weights(std::int64_t tokens, const Step& step, const at::Tensor& values) const {
     std::vector<at::Tensor> from_source{at::eye(tokens)};
     std::vector<at::Tensor> own{at::ones({tokens})};

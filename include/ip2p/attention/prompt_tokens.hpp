@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A prompt as attention sees it: which token of the context belongs to which word.
+/// Maps the words of a prompt to token positions in the context.
 
 #include <algorithm>
 #include <cstdint>
@@ -17,13 +17,14 @@
 
 namespace ip2p {
 
-/// The words of a prompt and their tokens, by the rule of google/prompt-to-prompt: words are what white space sets
-/// apart (punctuation belongs to the word that it touches), and tokens are dealt out to them by counting the letters
-/// that each token spells. Positions count from 0 at BOS, so that the first token of the text has position 1.
+/// The words of a prompt and their tokens, found as in google/prompt-to-prompt: words are separated by white space
+/// (punctuation belongs to the adjacent word), and tokens are assigned to words by counting the letters that they
+/// spell. Positions start with 0 for BOS, so the first token of the text has position 1.
 class PromptTokens {
  public:
-  /// \param ids of the whole text, without BOS and EOS; those that the context has no room for are dropped
-  /// \param pieces the text of each id, in UTF-8  \param length tokens of the context, with BOS and EOS
+  /// \param ids token ids of the whole text, without BOS and EOS; those that do not fit into the context are dropped
+  /// \param pieces the text of each id, in UTF-8  \param length number of tokens in the context, including BOS and EOS
+  /// \throws Error for a length below 2 and unless there is one piece per id
   PromptTokens(std::string_view text, std::vector<std::int64_t> ids, const std::vector<std::string>& pieces,
                std::int64_t length = 77)
       : ids_(std::move(ids)), length_(length) {
@@ -55,10 +56,10 @@ class PromptTokens {
   /// Tokens of the context, with BOS and EOS.
   [[nodiscard]] std::int64_t length() const { return length_; }
 
-  /// Positions of word `index`; empty where the context ended before it.
+  /// Token positions of word `index`; empty if the word is beyond the end of the context.
   [[nodiscard]] const std::vector<std::int64_t>& tokens_of(std::size_t index) const { return positions_.at(index); }
 
-  /// Positions of each occurrence of `word`, spelled as in the prompt; empty where the prompt has no such word.
+  /// Token positions of all occurrences of `word`, spelled as in the prompt; empty if the prompt does not contain it.
   [[nodiscard]] std::vector<std::int64_t> find(std::string_view word) const {
     std::vector<std::int64_t> found;
     for (std::size_t i = 0; i < words_.size(); ++i) {
@@ -67,7 +68,7 @@ class PromptTokens {
     return found;
   }
 
-  /// The same. Throws `Error` that lists the words where there is none.
+  /// The same, but throws `Error` listing the prompt's words if there is no such word.
   [[nodiscard]] std::vector<std::int64_t> tokens_of(std::string_view word) const {
     auto found = find(word);
     require(!found.empty(), "word '{}': expected one of the prompt's words ({}), found none such", word,
@@ -76,7 +77,7 @@ class PromptTokens {
   }
 
  private:
-  /// Code points: bytes that do not continue one.
+  /// Number of code points, found by skipping continuation bytes.
   static std::size_t letters(std::string_view utf8) {
     return static_cast<std::size_t>(std::ranges::count_if(utf8, [](char c) { return (c & 0xC0) != 0x80; }));
   }
@@ -87,7 +88,8 @@ class PromptTokens {
   std::int64_t length_;
 };
 
-/// A prompt by a tokenizer that has `tokenize(text)`, `decode(ids)` and `max_length()`, as `BpeTokenizer` does.
+/// Makes `PromptTokens` with a tokenizer that has `tokenize(text)`, `decode(ids)` and `max_length()`, like
+/// `BpeTokenizer`.
 template <class Tokenizer>
 PromptTokens prompt_tokens(const Tokenizer& tokenizer, std::string_view text) {
   auto ids = tokenizer.tokenize(text);

@@ -15,11 +15,11 @@
 
 namespace ip2p {
 
-/// Words are added to a prompt ("a cat" -> "a fluffy cat"): old words keep the source's map, new ones have their own,
-/// A_s P diag(a) + A_d diag(1 - a) (Hertz et al. 2022, section 3.2; `AttentionRefine` of google/prompt-to-prompt).
+/// For prompts with added words ("a cat" -> "a fluffy cat"): existing words keep the source's map, new ones use their
+/// own, A_s P diag(a) + A_d diag(1 - a) (Hertz et al. 2022, section 3.2; `AttentionRefine` in google/prompt-to-prompt).
 struct Refine {
-  at::Tensor mapper;  ///< [D,T], int64: the source's token of each edited token, or -1; see `refine_alignment`.
-  at::Tensor alphas;  ///< a [D,T]: 1 where there is one, else 0.
+  at::Tensor mapper;  ///< [D,T], int64: the source token for each edited token, or -1; see `refine_alignment`.
+  at::Tensor alphas;  ///< a [D,T]: 1 if there is a source token, else 0.
 
   /// From the words of the source prompt and of each edited prompt. \throws Error unless their contexts have one length
   static Refine between(const PromptTokens& source, std::span<const PromptTokens> edited) {
@@ -41,7 +41,7 @@ struct Refine {
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*step*/) const {
     const auto tokens = mapper.size(1);
     const auto kept = alphas[destination];
-    // One 1 in each column: token t receives the map of token mapper[t]. What -1 points to is cancelled by its alpha.
+    // A single 1 in each column: token t gets the map of token mapper[t]. Where the mapper is -1, alpha makes it 0.
     const auto from =
         at::zeros({tokens, tokens}).scatter_(0, mapper[destination].clamp_min(0).unsqueeze(0), kept.unsqueeze(0));
     return {from, 1.0 - kept};

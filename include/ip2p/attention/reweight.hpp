@@ -10,16 +10,16 @@
 
 namespace ip2p {
 
-/// The maps that `base` gives, each word's times its scale: of diag(c), after the base's own combination (Hertz et al.
-/// 2022, section 3.2; `AttentionReweight` of google/prompt-to-prompt, where the base is its `controller`). A scale
-/// above 1 strengthens a word, below 1 weakens it, below 0 turns it round. With the default base the prompts have their
-/// words at the same places.
+/// Multiplies each word's map, as computed by `base`, by a scale: the base's map times diag(c) (Hertz et al. 2022,
+/// section 3.2; `AttentionReweight` in google/prompt-to-prompt, where the base is called `controller`). A scale above 1
+/// strengthens a word, below 1 weakens it, below 0 reverses it. With the default base, the prompts must have the same
+/// words at the same positions.
 template <class Base = KeepSource>
 struct Reweight {
   static_assert((require_token_edit<Base>(), true));
 
-  at::Tensor scales;  ///< c [T] for all edited prompts, or [D,T]; see `equalizer`.
-  Base base = {};
+  at::Tensor scales;  ///< c [T] for all edited prompts, or [D,T] for each; see `equalizer`.
+  Base base = {};     ///< The edit whose maps are scaled.
 
   /// Edited prompts, as the base has them.
   [[nodiscard]] std::int64_t destinations() const { return base.destinations(); }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Self-attention of the source for all images of its group.
+/// Uses the source's self-attention for all images of its group.
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/index_select.h>
@@ -15,21 +15,22 @@
 
 namespace ip2p {
 
-/// The data engine's edit (Brooks et al. 2023, section 3.1.2, and the released `generate_img_dataset.py`): while
-/// share > progress, every self-attention layer takes the queries and keys of the group's first image for all images of
-/// the group; values stay each image's own, cross-attention is untouched. So the images of a group keep one layout.
+/// The edit used to generate the training pairs (Brooks et al. 2023, section 3.1.2, and the released
+/// `generate_img_dataset.py`): while share > progress, every self-attention layer uses the queries and keys of the
+/// group's first image for all its images. Each image keeps its own values, and cross-attention is unchanged. The
+/// images of a group therefore share one layout.
 ///
-/// Rows of each branch are groups of `group` images, the source first. All branches alike; `TextOnly<SelfReplace>` with
-/// `max_tokens` 32 * 32 is the self-attention edit of google/prompt-to-prompt. Throws `Error` where the rows do not
-/// divide into groups.
+/// The rows of each branch are groups of `group` images, the source first. All branches are treated alike;
+/// `TextOnly<SelfReplace>` with `max_tokens` 32 * 32 is the self-attention edit of google/prompt-to-prompt. Throws
+/// `Error` if the rows do not divide into groups.
 struct SelfReplace {
   /// Branches are treated alike.
   static constexpr bool uniform_over_branches = true;
 
-  double share = 0.5;               ///< p: part of the run, from its start; the data engine draws it from .1 ... .9.
-  std::vector<double> shares = {};  ///< One share for each group of the batch, in place of `share`.
-  std::int64_t group = 2;           ///< Images a group, >= 1.
-  std::int64_t max_tokens = std::numeric_limits<std::int64_t>::max();  ///< Larger maps (in pixels) are left alone.
+  double share = 0.5;               ///< p: share of the run, from its start; the paper draws it from .1 ... .9.
+  std::vector<double> shares = {};  ///< One share per group of the batch; overrides `share`.
+  std::int64_t group = 2;           ///< Images per group, >= 1.
+  std::int64_t max_tokens = std::numeric_limits<std::int64_t>::max();  ///< Maps with more pixels are left alone.
 
   /// q [B,heads,N,d], k and v [B,heads,N,d] -> [B,heads,N,d].
   at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
@@ -49,11 +50,11 @@ struct SelfReplace {
   }
 
  private:
-  /// Indices, int64 on the device of the attention.
+  /// Row indices, int64 on the device of the attention.
   struct Rows {
     at::Tensor injected;  ///< Rows of the groups that still follow their source.
-    at::Tensor rest;
-    at::Tensor back;  ///< Where each row stands in the injected rows followed by the rest.
+    at::Tensor rest;      ///< The other rows.
+    at::Tensor back;      ///< The position of each row in the concatenation of `injected` and `rest`.
   };
 
   /// Which groups still follow their source (1, else 0).

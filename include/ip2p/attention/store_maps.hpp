@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Maps of text cross-attention, kept to be looked at.
+/// Stores text cross-attention maps for inspection.
 
 #include <ATen/ops/eye.h>
 
@@ -14,14 +14,14 @@
 
 namespace ip2p {
 
-/// Averages the cross-attention maps of each token over heads, layers of one size, and the steps of a run, with edits
-/// applied:
+/// Averages each token's cross-attention map over heads, layers of the same size, and the steps of a run, including any
+/// edits:
 ///
 ///     const auto seen = ip2p::StoreMaps{}.start();
-///     ip2p::Observed attention(ip2p::PlainAttention{}, seen);            // hand it to a run, then
+///     ip2p::Observed attention(ip2p::PlainAttention{}, seen);            // pass it to a run, then
 ///     seen->maps(16, 16);                                                // [images, T, 16, 16]
 struct StoreMaps {
-  std::int64_t max_tokens = 32 * 32;  ///< Larger maps (in pixels) are not recorded.
+  std::int64_t max_tokens = 32 * 32;  ///< Maps with more pixels than this are not recorded.
 
   /// The recorder of one run.
   class Run {
@@ -38,8 +38,8 @@ struct StoreMaps {
     /// Throws `Error` for a step of another run.
     void record(const AttentionSite& site, const at::Tensor& sums) { maps_.add(site, sums); }
 
-    /// [images, T, height, width], over the run so far, whose last recorded step is over; the maps of all tokens sum to
-    /// 1 at each pixel where no edit changed that. Throws `Error` where no layer of that size was recorded.
+    /// [images, T, height, width], averaged over the run so far; ends the last recorded step. At each pixel the maps of
+    /// all tokens sum to 1, unless an edit changed that. Throws `Error` if no layer of that size was recorded.
     [[nodiscard]] at::Tensor maps(std::int64_t height, std::int64_t width) {
       maps_.end_step();
       return maps_.mean(height, width);
@@ -53,7 +53,7 @@ struct StoreMaps {
     detail::RecordedMaps maps_{"StoreMaps"};
   };
 
-  /// A recorder without maps.
+  /// A new, empty recorder.
   [[nodiscard]] std::shared_ptr<Run> start() const { return std::make_shared<Run>(max_tokens); }
 };
 static_assert(AttentionRecorder<StoreMaps::Run>);

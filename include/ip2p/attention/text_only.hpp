@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// An attention edit on the conditional half alone.
+/// Applies an attention edit only to the rows that see the text.
 
 #include <utility>
 
@@ -9,9 +9,9 @@
 
 namespace ip2p {
 
-/// `base` on the rows of the branches that see the text, as google/prompt-to-prompt edits the conditional half only;
-/// plain attention on the others. `base` is told the branches of its rows. Not uniform over branches, so that branches
-/// of one input share nothing.
+/// Uses `base` on the rows of branches that see the text and plain attention on the others, as google/prompt-to-prompt
+/// edits only the conditional half. `base` is given the branches of its own rows. Not uniform over branches, so
+/// branches with the same input cannot share work.
 template <class Base>
 struct TextOnly {
   static_assert((require_attention_policy<Base>(), true));

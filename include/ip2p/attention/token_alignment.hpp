@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Which token of the source prompt each token of the edited prompt stands for (facts: `seq_aligner.py` of
-/// google/prompt-to-prompt).
+/// Aligns the tokens of an edited prompt with those of its source prompt, as `seq_aligner.py` of
+/// google/prompt-to-prompt does.
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/ones.h>
@@ -26,10 +26,11 @@ inline void require_one_length(const PromptTokens& source, const PromptTokens& e
 
 }  // namespace detail
 
-/// M [T,T] for prompts of equally many words: column t of an unchanged word has its 1 at the source's token of the same
-/// word, a changed word's tokens are paired one to one where it has as many as the source's, and otherwise each of its
-/// n tokens receives 1/n of each of the source word's. After the last changed word every position maps to itself.
-/// Throws `Error` for another number of words, as then nothing says which word became which.
+/// The matrix M [T,T] for prompts with the same number of words. The columns of an unchanged word have a 1 at the
+/// source's tokens of that word. A changed word's tokens are paired one to one if both words have equally many;
+/// otherwise each of its n tokens gets 1/n of each of the source word's tokens. After the last changed word, every
+/// position maps to itself. Throws `Error` for different numbers of words, because it is then unclear which word became
+/// which, and for contexts of different lengths.
 inline at::Tensor swap_alignment(const PromptTokens& source, const PromptTokens& edited) {
   detail::require_one_length(source, edited);
   const auto words = source.words().size();
@@ -70,19 +71,19 @@ inline at::Tensor swap_alignment(const PromptTokens& source, const PromptTokens&
   return matrix;
 }
 
-/// Where the tokens of an edited prompt come from, for `Refine`.
+/// Which source token each token of an edited prompt corresponds to, for `Refine`.
 struct RefineAlignment {
-  at::Tensor mapper;  ///< [T], int64: the source's token, or -1 where the edited token is new.
-  at::Tensor alphas;  ///< [T]: 1 where there is one, 0 where the token is new.
+  at::Tensor mapper;  ///< [T], int64: the source token, or -1 if the edited token is new.
+  at::Tensor alphas;  ///< [T]: 1 if there is a source token, 0 if the token is new.
 };
 
-/// Global alignment of the two token sequences, BOS and EOS included (Needleman and Wunsch 1970; match 1, mismatch -1,
-/// gap 0; of equal scores a new token of the edited prompt is preferred, then a dropped one of the source). Positions
-/// after the edited prompt's EOS map to themselves.
+/// Global alignment of the two token sequences, including BOS and EOS (Needleman and Wunsch 1970; match 1, mismatch -1,
+/// gap 0; ties prefer a new token in the edited prompt, then a dropped token of the source). Positions after the edited
+/// prompt's EOS map to themselves. Throws `Error` for contexts of different lengths.
 inline RefineAlignment refine_alignment(const PromptTokens& source, const PromptTokens& edited) {
   detail::require_one_length(source, edited);
   const auto whole = [](const PromptTokens& prompt) {
-    std::vector<std::int64_t> ids{-1};  // stand for BOS and EOS, which are no ids of a text
+    std::vector<std::int64_t> ids{-1};  // -1 and -2 stand for BOS and EOS, because they are never ids of a text
     ids.insert(ids.end(), prompt.ids().begin(), prompt.ids().end());
     ids.push_back(-2);
     return ids;
@@ -117,7 +118,8 @@ inline RefineAlignment refine_alignment(const PromptTokens& source, const Prompt
   return result;
 }
 
-/// [T]: 1, and the given scale at the tokens of each named word. Throws `Error` for a word that the prompt lacks.
+/// Scales [T] for `Reweight`: the given scale at the tokens of each named word, 1 elsewhere. Throws `Error` for a word
+/// that is not in the prompt.
 inline at::Tensor equalizer(const PromptTokens& prompt, const std::vector<std::pair<std::string, double>>& scales) {
   at::Tensor result = at::ones({prompt.length()});
   auto value = result.accessor<float, 1>();

@@ -1,16 +1,16 @@
 #pragma once
 
 /// \file
-/// Contract of edits of text cross-attention: where the map of each word of the edited prompt comes from.
+/// Contract of edits to text cross-attention: where the map of each word of the edited prompt comes from.
 ///
-/// The map of an edited image is made of its own, A_d [N,T], and its source's, A_s [N,T], by matrices on the token
-/// axis: A_s W + A_d diag(a). So the result is A_s (W V_d) + A_d (diag(a) V_d): two fused attentions over changed
-/// values, or one where W or a is zero, and no map.
+/// The map of an edited image combines its own, A_d [N,T], and its source's, A_s [N,T], with matrices on the token
+/// axis: A_s W + A_d diag(a). The result is therefore A_s (W V_d) + A_d (diag(a) V_d): two fused attentions with
+/// modified values (one if W or a is zero), without computing a map.
 ///
 /// Skeleton:
 /// \code
 /// struct Halfway {                                          // half of each word's map from the source
-///   std::int64_t destinations() const { return 1; }         // edited images after each source
+///   std::int64_t destinations() const { return 1; }         // edited images per source
 ///   ip2p::TokenWeights weights(std::int64_t destination, const ip2p::Step& step) const {
 ///     return {at::eye(77).mul(0.5), at::full({77}, 0.5)};
 ///   }
@@ -29,10 +29,10 @@
 
 namespace ip2p {
 
-/// The map of one edited image by tokens, fp32 on the CPU; T text tokens, as many as the context has.
+/// How the map of one edited image is composed, token by token; fp32 on the CPU, for the T tokens of the context.
 struct TokenWeights {
-  at::Tensor from_source;  ///< W [T,T]: entry [s,t] is the part of source token s's map that edited token t receives.
-  at::Tensor own;          ///< a [T]: the part of its own map that edited token t keeps.
+  at::Tensor from_source;  ///< W [T,T]: entry [s,t] is how much of source token s's map edited token t gets.
+  at::Tensor own;          ///< a [T]: how much of its own map edited token t keeps.
 };
 
 /// An edit of text cross-attention.
@@ -50,7 +50,7 @@ concept TokenEdit = std::copy_constructible<Edit> && requires(const Edit& edit, 
   { edit.weights(i, step) } -> std::same_as<TokenWeights>;
 };
 
-/// Explains in one line what an edit of cross-attention lacks.
+/// Fails to compile, with a one-sentence message, unless `Edit` is a `TokenEdit`.
 template <class Edit>
 consteval void require_token_edit() {
   static_assert(TokenEdit<Edit>,
@@ -70,9 +70,9 @@ template <class Edit>
   }
 }
 
-/// The source's map as it is, for prompts whose words stand at the same places: what `Reweight` scales.
+/// Uses the source's map unchanged, for prompts with the same words at the same positions. The base of `Reweight`.
 struct KeepSource {
-  std::int64_t count = 1;    ///< Edited images a group.
+  std::int64_t count = 1;    ///< Edited images per group.
   std::int64_t tokens = 77;  ///< Length of the context.
 
   /// Edited images a group: `count`.

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// For which steps of a run an attention edit holds, over all words or word by word.
+/// The steps of a run during which an attention edit applies, for all words or word by word.
 
 #include <ATen/ops/full.h>
 
@@ -16,11 +16,11 @@
 
 namespace ip2p {
 
-/// Steps from `begin` to before `end`, as shares of a run, with google/prompt-to-prompt's rounding: int(begin * count)
-/// <= index < int(end * count) in double precision.
+/// Steps from `begin` up to but not including `end`, as shares of a run, rounded as in google/prompt-to-prompt:
+/// int(begin * count) <= index < int(end * count) in double precision.
 struct StepWindow {
-  double begin = 0.0;
-  double end = 1.0;
+  double begin = 0.0;  ///< First step, as a share of the run.
+  double end = 1.0;    ///< End, exclusive, as a share of the run.
 
   /// Whether step `index` of `count`, counted from 0, lies in the window.
   [[nodiscard]] bool contains(std::int64_t index, std::int64_t count) const {
@@ -29,14 +29,15 @@ struct StepWindow {
   }
 };
 
-/// When the words of the edited prompts take their maps from the source: one window for all, and others by word (the
-/// dictionary `cross_replace_steps` there, which counts one step more than the run has).
+/// When the words of the edited prompts take their maps from the source: a common window, and separate ones for
+/// individual words (the dictionary `cross_replace_steps` in google/prompt-to-prompt, which counts one step more than
+/// the run has).
 struct TokenWindows {
   /// A window for some of the words of one edited prompt.
   struct Word {
-    std::int64_t destination;          ///< Edited image of the group, from 0.
-    std::vector<std::int64_t> tokens;  ///< Positions in its prompt.
-    StepWindow window;                 ///< In place of the common one.
+    std::int64_t destination;          ///< Index of the edited image in its group, from 0.
+    std::vector<std::int64_t> tokens;  ///< Token positions in its prompt.
+    StepWindow window;                 ///< Replaces the common window.
   };
 
   StepWindow common = {.begin = 0.0, .end = 0.8};  ///< For all tokens that `words` does not name.
@@ -50,7 +51,7 @@ struct TokenWindows {
     return result;
   }
 
-  /// [tokens]: 1 where the token takes the source's map on this step, else 0. Throws `Error` for a position outside.
+  /// [tokens]: 1 if the token takes the source's map at this step, else 0. Throws `Error` for a position out of range.
   [[nodiscard]] at::Tensor weights(std::int64_t destination, std::int64_t tokens, const Step& step) const {
     const auto on = [&](const StepWindow& window) { return is_open(window, step) ? 1.0F : 0.0F; };
     at::Tensor result = at::full({tokens}, on(common));
@@ -72,7 +73,7 @@ struct TokenWindows {
   }
 };
 
-/// Windows by word for edited prompts. Throws `Error` for a word that none of them has.
+/// Makes `TokenWindows` from words of the edited prompts. Throws `Error` for a word that is in none of them.
 inline TokenWindows word_windows(std::span<const PromptTokens> edited, StepWindow common,
                                  const std::vector<std::pair<std::string, StepWindow>>& words) {
   TokenWindows result{.common = common};

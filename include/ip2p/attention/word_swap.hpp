@@ -15,12 +15,12 @@
 
 namespace ip2p {
 
-/// Words become others at their places ("a cat" -> "a dog"): the map of each word is that of the word which stood
-/// there, A_s M (Hertz et al. 2022, section 3.2; `AttentionReplace` of google/prompt-to-prompt).
+/// For prompts with replaced words ("a cat" -> "a dog"): each word uses the map of the word that it replaces, A_s M
+/// (Hertz et al. 2022, section 3.2; `AttentionReplace` in google/prompt-to-prompt).
 struct WordSwap {
-  at::Tensor alignment;  ///< M [D,T,T] for D edited prompts, see `swap_alignment`.
+  at::Tensor alignment;  ///< M [D,T,T] for D edited prompts; see `swap_alignment`.
 
-  /// Throws `Error` for prompts of another number of words than the source's.
+  /// The edit from `source` to D edited prompts. Throws `Error` unless all have as many words as the source.
   static WordSwap between(const PromptTokens& source, std::span<const PromptTokens> edited) {
     std::vector<at::Tensor> matrices;
     for (const auto& prompt : edited) matrices.push_back(swap_alignment(source, prompt));

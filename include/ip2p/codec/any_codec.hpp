@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// An image codec of any type, chosen at run time.
+/// A type-erased image codec, for choosing one at run time.
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
@@ -19,11 +19,11 @@
 
 namespace ip2p {
 
-/// Holds any `ImageCodec` by value, itself one. Copies copy what is held (a handle of a model shares its weights). What
-/// a codec may have beside the concept's members is passed on: the posterior, the place, wider arithmetic.
+/// Holds any `ImageCodec` by value, and is one itself. Copies copy the codec held (copies of a model handle share its
+/// weights). Optional members of a codec are forwarded: `encode_moments`, `to`, `compute_in` and `first_non_finite`.
 class AnyCodec {
  public:
-  /// Takes any codec. Implicit, so that it stands wherever one of these is expected.
+  /// Holds `codec`. Implicit, so that any codec can be passed where an `AnyCodec` is expected.
   template <class Codec>
   requires(!std::same_as<std::remove_cvref_t<Codec>, AnyCodec>)
       AnyCodec(Codec codec)  // NOLINT(google-explicit-constructor)
@@ -42,7 +42,7 @@ class AnyCodec {
   /// Images [B,3,H,W] in [-1,1] to latents [B,C,H/f,W/f], not scaled.
   [[nodiscard]] at::Tensor encode(const at::Tensor& images) const { return held_->encode(images); }
 
-  /// The posterior over latents; of a codec that has none, its latents without variance (`LatentMoments::certain`).
+  /// The posterior over latents. For a codec without one, its latents with no variance (`LatentMoments::certain`).
   [[nodiscard]] LatentMoments encode_moments(const at::Tensor& images) const { return held_->encode_moments(images); }
 
   /// Latents [B,C,h,w], not scaled, to images [B,3,f*h,f*w], nominally in [-1,1].
@@ -55,13 +55,13 @@ class AnyCodec {
   /// Channels of the latents, as the codec answers.
   [[nodiscard]] std::int64_t latent_channels() const { return held_->latent_channels(); }
 
-  /// Moves and converts the codec's weights, where it has any.
+  /// Moves and converts the codec's weights, if it has any.
   void to(at::Device device, at::ScalarType dtype) { held_->to(device, dtype); }
 
-  /// Computes in `dtype` with the weights as they are, where the codec can; see `ModelHandle::compute_in`.
+  /// Computes in `dtype` without converting the weights, if the codec supports it; see `ModelHandle::compute_in`.
   void compute_in(at::ScalarType dtype) { held_->compute_in(dtype); }
 
-  /// The layer that first gives a value that is not finite while `evaluate` runs; empty where the codec cannot tell.
+  /// The first layer to produce a non-finite value while `evaluate` runs; empty if none or if the codec cannot tell.
   [[nodiscard]] std::string first_non_finite(const std::function<void()>& evaluate) const {
     return held_->first_non_finite(evaluate);
   }

@@ -1,33 +1,33 @@
 #pragma once
 
 /// \file
-/// Contract of the image codec axis: photographs to latents and back.
+/// Contract of image codecs, which convert pictures to latents and back.
 ///
-/// Laws (`ip2p::testing::check_codec`): a batch equals the loop over its images; `decode(encode(x))` stays within the
-/// codec's round-trip bound; latents and pictures have the shapes that `downscale()` and `latent_channels()` say; all
-/// calls are pure.
+/// Laws (`ip2p::testing::check_codec`): a batch gives the same result as its images one by one; `decode(encode(x))`
+/// stays within the codec's round-trip bound; latents and pictures have the shapes given by `downscale()` and
+/// `latent_channels()`; all calls are pure.
 ///
 /// Skeleton:
 /// \code
 /// struct MyCodec {
 ///   at::Tensor encode(const at::Tensor& images) const;   // [B,3,H,W] in [-1,1] -> [B,C,H/f,W/f], unscaled
 ///   at::Tensor decode(const at::Tensor& latents) const;  // and back
-///   double scaling_factor() const;                       // a denoiser sees latents times this, != 0
+///   double scaling_factor() const;                       // the denoiser sees latents times this, != 0
 ///   std::int64_t downscale() const;                      // f, >= 1
 ///   std::int64_t latent_channels() const;                // C, >= 1
 /// };
 /// static_assert(ip2p::ImageCodec<MyCodec>);
 /// \endcode
 ///
-/// Optional, used where they are there:
+/// Optional members, used if present:
 /// \code
 ///   void to(at::Device device, at::ScalarType dtype);                // `MovableCodec`: has weights
 ///   Moments encode_moments(const at::Tensor& images) const;          // `PosteriorCodec`: mean and log variance
-///   std::string first_non_finite(const Evaluate& evaluate) const;    // the layer to name where values are not finite
+///   std::string first_non_finite(const Evaluate& evaluate) const;    // for error messages: the layer at fault
 /// \endcode
-/// Without `to` the codec stays as it is when a pipeline is moved, and answers on the device of its argument. Without
-/// `encode_moments` a sample of the posterior is `encode`'s result. `first_non_finite` calls `evaluate()` once more and
-/// returns the name of the first layer whose result is not finite, or "".
+/// Without `to`, the codec is left as it is when a pipeline is moved, and its results must be on its argument's device.
+/// Without `encode_moments`, a sample of the posterior is simply the result of `encode`. `first_non_finite` calls
+/// `evaluate()` once and returns the name of the first layer whose result is not finite, or "".
 
 #include <concepts>
 #include <cstdint>
@@ -39,7 +39,7 @@
 namespace ip2p {
 
 /// Images are [B,3,H,W] in [-1,1]; latents are [B,C,H/f,W/f] with f = `downscale()`, C = `latent_channels()`.
-/// Latents are not scaled: a denoiser sees them times `scaling_factor()`.
+/// Latents are unscaled: the denoiser sees them times `scaling_factor()`.
 template <class Codec>
 concept ImageCodec = requires(const Codec& codec, const at::Tensor& t) {
   { codec.encode(t) } -> std::convertible_to<at::Tensor>;
@@ -49,7 +49,7 @@ concept ImageCodec = requires(const Codec& codec, const at::Tensor& t) {
   { codec.latent_channels() } -> std::convertible_to<std::int64_t>;
 };
 
-/// Explains in one line what a codec lacks.
+/// Fails to compile, with a one-sentence message, unless `Codec` is an `ImageCodec`.
 template <class Codec>
 consteval void require_image_codec() {
   static_assert(ImageCodec<Codec>,
@@ -57,8 +57,8 @@ consteval void require_image_codec() {
                 "`latent_channels()`, all const; see docs/reference/concepts.md#imagecodec");
 }
 
-/// Throws `Error` unless `latents` has the shape [B,C,H/f,W/f] that `codec` owes for `images` [B,3,H,W], in floating
-/// point: for latents that were made in another way than by `encode`, e.g. by sampling `encode_moments`.
+/// Throws `Error` unless `latents` is floating-point of the shape [B,C,H/f,W/f] that `codec` must return for `images`
+/// [B,3,H,W]. For latents not made by `encode_checked`, e.g. samples of `encode_moments`.
 template <ImageCodec Codec>
 void require_latents(const Codec& codec, const at::Tensor& images, const at::Tensor& latents) {
   const std::int64_t f = codec.downscale();
@@ -71,8 +71,8 @@ void require_latents(const Codec& codec, const at::Tensor& images, const at::Ten
           shape_text(images.sizes()), tensor_text(latents));
 }
 
-/// `codec.encode(images)` for a caller that relies on its shape. \param images [B,3,H,W]
-/// \throws Error unless the latents are [B,C,H/f,W/f], in floating point
+/// `codec.encode(images)`, with its result checked. \param images [B,3,H,W]
+/// \throws Error unless the latents are floating-point [B,C,H/f,W/f]
 template <ImageCodec Codec>
 [[nodiscard]] at::Tensor encode_checked(const Codec& codec, const at::Tensor& images) {
   const at::Tensor latents = codec.encode(images);
@@ -80,8 +80,8 @@ template <ImageCodec Codec>
   return latents;
 }
 
-/// `codec.decode(latents)` for a caller that relies on its shape. \param latents [B,C,h,w]
-/// \throws Error unless the pictures are [B,3,f*h,f*w], in floating point
+/// `codec.decode(latents)`, with its result checked. \param latents [B,C,h,w]
+/// \throws Error unless the pictures are floating-point [B,3,f*h,f*w]
 template <ImageCodec Codec>
 [[nodiscard]] at::Tensor decode_checked(const Codec& codec, const at::Tensor& latents) {
   require(latents.dim() == 4, "codec: latents: expected [B, C, h, w], found {}", shape_text(latents.sizes()));

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The null object of the codec axis: pixels are latents.
+/// The codec that does nothing: its latents are the pixels.
 
 #include "ip2p/codec/concepts.hpp"
 

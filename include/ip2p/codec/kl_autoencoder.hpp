@@ -29,8 +29,7 @@ struct PixelAttention : Module {
   PixelAttention(std::int64_t channels, std::int64_t groups) {
     group_norm = register_module("group_norm", std::make_shared<GroupNorm>(groups, channels, 1e-6));
     to_qkv = register_module("to_qkv", std::make_shared<Linear>(channels, 3 * channels));
-    to_out = register_group("to_out")
-                 ->register_module("0", std::make_shared<Linear>(channels, channels));
+    to_out = register_group("to_out")->register_module("0", std::make_shared<Linear>(channels, channels));
   }
 
   at::Tensor operator()(const at::Tensor& x) const {
@@ -91,8 +90,8 @@ struct AutoencoderEncoder : Module {
       auto stage = std::make_shared<AutoencoderStage>(width[i == 0 ? 0 : i - 1], width[i], config.layers_per_block,
                                                       config.norm_num_groups);
       if (i + 1 < width.size()) {
-        stage->downsampler = stage->register_group("downsamplers")
-                                 ->register_module("0", std::make_shared<Downsample>(width[i], true));
+        stage->downsampler =
+            stage->register_group("downsamplers")->register_module("0", std::make_shared<Downsample>(width[i], true));
       }
       stages.push_back(list->register_module(std::to_string(i), stage));
     }
@@ -124,8 +123,8 @@ struct AutoencoderDecoder : Module {
       auto stage = std::make_shared<AutoencoderStage>(width[i == 0 ? 0 : i - 1], width[i], config.layers_per_block + 1,
                                                       config.norm_num_groups);
       if (i + 1 < width.size()) {
-        stage->upsampler = stage->register_group("upsamplers")
-                               ->register_module("0", std::make_shared<Upsample>(width[i]));
+        stage->upsampler =
+            stage->register_group("upsamplers")->register_module("0", std::make_shared<Upsample>(width[i]));
       }
       stages.push_back(list->register_module(std::to_string(i), stage));
     }

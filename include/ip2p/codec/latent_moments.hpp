@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The posterior over latents that a variational codec gives.
+/// The posterior over latents from a variational codec.
 
 #include <ATen/ops/exp.h>
 
@@ -11,12 +11,12 @@
 
 namespace ip2p {
 
-/// Diagonal Gaussian over latents, each [B, C, h, w].
+/// Diagonal Gaussian over latents; both tensors are [B, C, h, w].
 struct LatentMoments {
   at::Tensor mean;    ///< Also the mode.
-  at::Tensor logvar;  ///< Clamped to [-30, 20] as the reference does; undefined: no variance.
+  at::Tensor logvar;  ///< Log variance, clamped to [-30, 20] as in the reference; undefined if there is no variance.
 
-  /// The posterior of a codec that has no variance: `latents` themselves.
+  /// A posterior without variance, at `latents`.
   static LatentMoments certain(at::Tensor latents) { return {std::move(latents), {}}; }
 
   /// mean + exp(logvar / 2) * noise. \param noise standard normal of the same shape, or [R,C,h,w] for R samples of one

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Any codec, tile by tile: memory is bounded by the tile instead of the picture.
+/// Runs any codec tile by tile, so that memory depends on the tile size instead of the picture size.
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/minimum.h>
@@ -19,15 +19,15 @@ namespace ip2p {
 
 /// Encodes and decodes overlapping tiles and blends them linearly over the overlap.
 ///
-/// Lossy where the codec looks further than the overlap (the attention of `KlAutoencoder` sees its tile only), so it is
-/// asked for and never a default. Pictures no larger than one tile pass through unchanged.
+/// Inexact if the codec looks further than the overlap (the attention of `KlAutoencoder` sees only its own tile), so it
+/// is never used by default. Pictures no larger than one tile are passed straight to the codec.
 template <class Codec>
 class Tiled {
   static_assert((require_image_codec<Codec>(), true));
 
  public:
-  /// \param tile side of a tile in latent pixels  \param overlap latent pixels that neighbours share, < tile
-  /// \throws Error for other values
+  /// \param tile side of a tile in latent pixels  \param overlap latent pixels shared by neighbouring tiles
+  /// \throws Error unless 0 <= overlap < tile
   explicit Tiled(Codec codec, std::int64_t tile = 64, std::int64_t overlap = 16)
       : codec_(std::move(codec)), tile_(tile), overlap_(overlap) {
     require(tile_ > 0 && overlap_ >= 0 && overlap_ < tile_,
@@ -56,16 +56,16 @@ class Tiled {
   /// The codec that works on the tiles.
   [[nodiscard]] const Codec& codec() const { return codec_; }
 
-  /// Computes in `dtype` with the weights as they are, where the codec can; see `ModelHandle::compute_in`.
+  /// Computes in `dtype` without converting the weights, if the codec supports it; see `ModelHandle::compute_in`.
   void compute_in(at::ScalarType dtype) requires requires(Codec& c) { c.compute_in(dtype); }
   { codec_.compute_in(dtype); }
 
-  /// Moves the codec itself, where it has weights.
+  /// Moves and converts the codec's weights, if it has any.
   void to(at::Device device, at::ScalarType dtype) requires requires(Codec& c) { c.to(device, dtype); }
   { codec_.to(device, dtype); }
 
  private:
-  /// First latent pixel of each tile along an axis of `length`; the last tile ends with the picture.
+  /// First latent pixel of each tile along an axis of `length`; the last tile ends at the edge of the picture.
   [[nodiscard]] std::vector<std::int64_t> starts(std::int64_t length) const {
     std::vector<std::int64_t> result{0};
     while (result.back() + tile_ < length) {
@@ -80,7 +80,7 @@ class Tiled {
     return at::minimum(from_start, from_start.flip(0)).div_(static_cast<double>(overlap + 1)).clamp_max_(1.0);
   }
 
-  /// \param in, out pixels of input and output for one latent pixel
+  /// \param in, out pixels of input and output per latent pixel
   template <class Apply>
   at::Tensor run(const at::Tensor& x, std::int64_t in, std::int64_t out, Apply&& apply) const {
     const auto height = x.size(2) / in;

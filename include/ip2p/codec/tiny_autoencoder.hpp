@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// TAESD, the distilled autoencoder of SD latents (diffusers `AutoencoderTiny`).
+/// TAESD, a small distilled autoencoder for Stable Diffusion's latents (diffusers `AutoencoderTiny`).
 
 #include <ATen/ops/relu.h>
 #include <ATen/ops/tanh.h>
@@ -28,10 +28,10 @@ struct TinyAutoencoderConfig {
   std::int64_t channels = 64;                            ///< The same at every resolution.
   std::vector<std::int64_t> encoder_blocks{1, 3, 3, 3};  ///< Blocks per resolution, finest first.
   std::vector<std::int64_t> decoder_blocks{3, 3, 3, 1};  ///< Blocks per resolution, coarsest first.
-  double scaling_factor = 1.0;                           ///< TAESD's latents are already those that the denoiser sees.
+  double scaling_factor = 1.0;                           ///< 1: TAESD's latents are the ones the denoiser sees.
 
-  /// Reads diffusers' config.json. \param where named in errors
-  /// \throws Error for missing fields and for channel lists that are not uniform.
+  /// Reads diffusers' config.json; missing fields take their defaults. \param where named in errors
+  /// \throws Error for invalid values and for channel lists that are not uniform.
   static TinyAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {
     try {
       TinyAutoencoderConfig config;
@@ -55,7 +55,7 @@ struct TinyAutoencoderConfig {
     }
   }
 
-  /// The same fields in diffusers' form; `from_json(to_json())` is the identity.
+  /// The configuration in diffusers' form; `from_json(to_json())` is the identity.
   [[nodiscard]] nlohmann::json to_json() const {
     return {{"_class_name", "AutoencoderTiny"},
             {"in_channels", 3},
@@ -69,7 +69,7 @@ struct TinyAutoencoderConfig {
             {"scaling_factor", scaling_factor}};
   }
 
-  /// \throws Error for empty or non-positive counts.
+  /// \throws Error for values that are not positive and unless encoder and decoder have equally many resolutions.
   void validate(const std::string& where) const {
     require(latent_channels > 0 && channels > 0 && scaling_factor > 0 && !encoder_blocks.empty() &&
                 encoder_blocks.size() == decoder_blocks.size(),
@@ -97,7 +97,7 @@ struct TinyBlock : Module {
   std::vector<std::shared_ptr<Conv2d>> convs;
 };
 
-/// A numbered list of layers, some of which (activation, enlargement) have no weights but take up a number.
+/// A numbered list of layers. Some of them (activations, upsampling) have no weights but still take up a number.
 struct TinyLayers : Module {
   TinyLayers() { list_ = register_group("layers"); }
 
@@ -153,12 +153,12 @@ struct TinyAutoencoderModule : Module {
 
 }  // namespace detail
 
-/// AutoencoderTiny: a few convolutions in place of the 84 M parameters of `KlAutoencoder`. Lossy.
+/// AutoencoderTiny: a few convolutions instead of the 84 M parameters of `KlAutoencoder`. Faster but less accurate.
 class TinyAutoencoder : public ModelHandle<detail::TinyAutoencoderModule> {
  public:
   /// What `load` reads from the model's config.json.
   using Config = TinyAutoencoderConfig;
-  static constexpr const char* component = "vae";  ///< Name of the model's folder.
+  static constexpr const char* component = "vae";  ///< Name of its folder in a model.
 
   /// Weights are uninitialised: load them or call `initialise()`.
   explicit TinyAutoencoder(TinyAutoencoderConfig config)

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Choice of a noise source at run time, by name; for the edge of a program.
+/// A noise source chosen by name at run time, for code that handles user input.
 
 #include <fmt/ranges.h>
 
@@ -21,7 +21,7 @@
 namespace ip2p {
 
 /// One of `Sources`, itself a `NoiseSource`. Each alternative has a `static constexpr std::string_view name` and a
-/// static `from_seeds(std::vector<std::uint64_t>)`; a program adds its own by naming a longer list.
+/// static `from_seeds(std::vector<std::uint64_t>)`; to add your own, instantiate this with a longer list.
 template <class... Sources>
 class AnyNoiseOf {
  public:
@@ -32,8 +32,8 @@ class AnyNoiseOf {
     (require_noise_source<Sources>(), ...);
   }
 
-  /// The source called `name`. One seed serves a batch of any size, several serve one sample each. Throws `Error` that
-  /// lists the known names, and without seeds.
+  /// The source called `name`. A single seed covers a batch of any size; several seeds mean one per sample. Throws
+  /// `Error` for an unknown name (listing the known ones) and for an empty seed list.
   static AnyNoiseOf named(std::string_view name, const std::vector<std::uint64_t>& seeds) {
     std::vector<AnyNoiseOf> found;
     ((name == Sources::name ? found.push_back(Sources::from_seeds(seeds)) : void()), ...);
@@ -41,15 +41,15 @@ class AnyNoiseOf {
     return std::move(found.front());
   }
 
-  /// The names that `named` knows.
+  /// The names that `named` accepts.
   static constexpr std::array<std::string_view, sizeof...(Sources)> names() { return {Sources::name...}; }
 
-  /// The alternative's own name.
+  /// Name of the source held.
   [[nodiscard]] std::string_view name() const {
     return std::visit([](const auto& source) { return std::string_view(source.name); }, source_);
   }
 
-  /// The alternative's noise, fp32 [B, ...] on the CPU.
+  /// Noise from the source held, fp32 [B, ...] on the CPU.
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
     return std::visit([&](auto& source) -> at::Tensor { return source.normal(shape, draw); }, source_);
   }
@@ -58,8 +58,8 @@ class AnyNoiseOf {
   std::variant<Sources...> source_;
 };
 
-/// The sources that ship, by name: "torch" (the first, as torch draws on a CPU), "cuda" (as torch draws on a GPU) and
-/// "counter" (the same for a picture whatever its batch).
+/// The built-in sources: "torch" (the default; matches torch on a CPU), "cuda" (matches torch on a GPU) and "counter"
+/// (a picture's noise does not depend on its batch).
 using AnyNoise = AnyNoiseOf<TorchNoise, PhiloxNoise, CounterNoise>;
 
 static_assert(NoiseSource<AnyNoise>);

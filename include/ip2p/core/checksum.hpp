@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// FNV-1a: tells data that changed from data that did not. It guards against accidents, not against intent.
+/// FNV-1a hash, to detect accidental changes to data. Not cryptographic: it does not protect against tampering.
 
 #include <cstdint>
 #include <string>
@@ -13,10 +13,10 @@ namespace ip2p::detail {
 
 inline constexpr std::uint64_t fnv_start = 0xcbf29ce484222325u;
 
-/// One more word into a hash.
+/// Mixes one more word into `hash`.
 constexpr std::uint64_t fnv_word(std::uint64_t hash, std::uint64_t word) { return (hash ^ word) * 0x100000001b3u; }
 
-/// The bytes of a text, one a word, into a hash.
+/// Mixes the bytes of `text` into `hash`, one word per byte.
 constexpr std::uint64_t fnv(std::string_view text, std::uint64_t hash = fnv_start) {
   for (const char byte : text) hash = fnv_word(hash, static_cast<unsigned char>(byte));
   return hash;

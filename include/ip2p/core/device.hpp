@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Choice of device and dtype, by name or by what the machine has.
+/// Choosing a device and a dtype, by name or to suit the machine.
 
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
@@ -23,10 +23,10 @@ namespace ip2p {
 
 namespace detail {
 
-/// CUDA devices that this process sees; 0 where this build of LibTorch has none.
+/// Number of CUDA devices that this process sees; 0 if this build of LibTorch has no CUDA.
 inline std::int64_t cuda_device_count() { return at::hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0; }
 
-/// The N of "cuda:N"; nothing for "cuda". Throws `Error` for other names.
+/// The N of "cuda:N", or nothing for plain "cuda". Throws `Error` for other names.
 inline std::optional<std::int64_t> cuda_index(std::string_view name) {
   constexpr std::string_view kind = "cuda";
   if (name == kind) return std::nullopt;
@@ -41,7 +41,7 @@ inline std::optional<std::int64_t> cuda_index(std::string_view name) {
   return index;
 }
 
-/// Device number `index` of `count`. Throws `Error` where there is none.
+/// CUDA device `index` out of `count`. Throws `Error` if there is no such device.
 inline at::Device cuda_device(std::string_view name, std::int64_t index, std::int64_t count) {
   require(count > 0, "device '{}': expected a CUDA device, found none that LibTorch can use", name);
   require(index < count, "device '{}': expected an index below {}, the number of CUDA devices that this process sees",
@@ -58,23 +58,23 @@ inline at::Device parse_device(std::string_view name, std::int64_t count) {
 
 }  // namespace detail
 
-/// `cuda:0` where this build of LibTorch sees a CUDA device, else the CPU.
+/// `cuda:0` if LibTorch sees a CUDA device, otherwise the CPU.
 inline at::Device best_device() { return at::hasCUDA() ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU); }
 
-/// The dtype that is fastest on `device` without leaving the tolerance of the published results: bf16 on CUDA devices
-/// of compute capability 8.0 and newer and on CPUs with AMX tiles, fp16 on older CUDA devices, else fp32. Features are
-/// read at run time.
+/// The fastest dtype on `device` that stays within tolerance of the published results: bf16 on CUDA devices of compute
+/// capability 8.0 or newer and on CPUs with AMX tiles, fp16 on older CUDA devices, otherwise fp32. CPU and GPU features
+/// are detected at run time.
 inline at::ScalarType best_dtype(at::Device device) {
   if (device.is_cuda()) {
-    // What cuDNN asks before a convolution in bf16: whether the current device has capability 8.0.
+    // cuDNN's own test before a bf16 convolution: does the current device have capability 8.0?
     const c10::DeviceGuard guard(device);
     return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8() ? at::kBFloat16 : at::kHalf;
   }
   return detail::has_amx_bf16() ? at::kBFloat16 : at::kFloat;
 }
 
-/// Parses "cpu", "cuda" (the first), "cuda:1" or "auto" (= `best_device()`). Throws `Error` for other names and for
-/// devices that are not there. A program of several processes calls `device_for` (parallel/device_for.hpp).
+/// Parses "cpu", "cuda" (the first GPU), "cuda:N" or "auto" (= `best_device()`). Throws `Error` for other names and for
+/// devices that do not exist. Multi-process programs should call `device_for` (parallel/device_for.hpp) instead.
 inline at::Device parse_device(std::string_view name) {
   return detail::parse_device(name, detail::cuda_device_count());
 }

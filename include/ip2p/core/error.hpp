@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The one run-time error type of the library.
+/// The library's exception types.
 
 #include <fmt/format.h>
 
@@ -11,15 +11,15 @@
 
 namespace ip2p {
 
-/// Thrown for every failure that a caller can cause or act on.
+/// Thrown for every failure that a caller can cause or do something about.
 ///
-/// The message is one sentence that names the file, tensor or argument, what was expected and what was found.
+/// The message is one sentence naming the file, tensor or argument, what was expected and what was found.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// Thrown when a run was stopped through its `std::stop_token`; nothing is wrong with the input.
+/// Thrown when a run is stopped through its `std::stop_token`. It does not mean that the input was wrong.
 class Cancelled : public Error {
  public:
   using Error::Error;

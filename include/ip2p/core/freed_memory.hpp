@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What becomes of the memory of freed tensors of the CPU.
+/// What happens to the memory of freed CPU tensors.
 
 #include <cstdlib>
 
@@ -13,16 +13,16 @@ namespace ip2p {
 
 /// What the C library does with freed memory.
 enum class FreedMemory {
-  kept,     ///< For the next tensors: the system need not hand out cleared pages at each step.
-  returned  ///< To the system at once, without holes that stay behind: the smallest peak.
+  kept,     ///< Reused for the next tensors. Faster: the system need not supply zeroed pages at every step.
+  returned  ///< Given back to the system at once, which avoids fragmentation. Lowest peak memory.
 };
 
-/// Chooses for the whole process; call it before the first tensor. Programs call it, the library does not. It changes
-/// glibc's `malloc`, which LibTorch uses, and nothing where there is another one.
+/// Sets the policy for the whole process; call it before creating the first tensor. This is for programs to call; the
+/// library itself never does. It tunes glibc's `malloc`, which LibTorch uses, and has no effect with other C libraries.
 inline void set_freed_memory([[maybe_unused]] FreedMemory choice) {
 #ifdef __GLIBC__
   const bool kept = choice == FreedMemory::kept;
-  // 32 MiB is the most that glibc accepts: larger blocks always come from the system.
+  // 32 MiB is the most glibc accepts; larger blocks always come straight from the system.
   mallopt(M_MMAP_THRESHOLD, kept ? 32 << 20 : 1 << 20);
   mallopt(M_TRIM_THRESHOLD, kept ? 1 << 30 : 128 << 10);
 #endif

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The noise of torch's CUDA generator, computed without a GPU.
+/// The noise of torch's CUDA generator, computed on the CPU.
 
 #include <ATen/core/PhiloxRNGEngine.h>
 #include <ATen/ops/empty.h>
@@ -21,37 +21,37 @@
 
 namespace ip2p {
 
-/// How many threads a GPU holds at once. torch shares a tensor out among at most that many, so that a larger tensor's
-/// noise depends on the GPU; the default is an A100's, 108 x 2048 = 221,184 elements.
+/// How many threads a GPU runs at once. torch splits a tensor among at most that many, so the noise of a larger tensor
+/// depends on the GPU. The default is an A100: 108 x 2048 = 221,184 elements.
 struct GpuThreads {
   std::int64_t multiprocessors = 108;              ///< A100: 108, H100 SXM: 132, RTX 3090: 82, RTX 4090: 128
   std::int64_t threads_per_multiprocessor = 2048;  ///< A100 and H100: 2048, RTX 30 and 40: 1536, RTX 20: 1024
 };
 
 /// The stream of `torch.Generator("cuda").manual_seed(seed)`: draw k is the k-th `torch.randn` of that shape on a GPU,
-/// to float rounding (values differ by at most about 3e-6: a GPU computes sine and cosine by its fast instructions).
-/// Pictures made on a GPU are published with such seeds.
+/// up to float rounding (values differ by at most about 3e-6, because GPUs use fast sine and cosine instructions). Use
+/// it with seeds published for pictures that were made on a GPU.
 ///
 /// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) with key = seed and counter =
-/// (offset, thread); the four 32-bit words of a block become four normal values by Box and Muller's transform in
-/// single precision, sine first, as cuRAND's `curand_normal4` does. torch starts blocks of 256 threads, one thread for
-/// each element where the GPU has that many; thread i writes its four values to elements i, i + T, i + 2 T, i + 3 T
-/// with T threads in all, and what lies beyond the end is dropped. A draw of up to 4 T elements advances the offset by
-/// one, a larger one by as many steps as its threads take.
+/// (offset, thread); the four 32-bit words of a block become four normal values by the Box-Muller transform in single
+/// precision, sine first, as cuRAND's `curand_normal4` does. torch launches blocks of 256 threads, one thread per
+/// element if the GPU has that many; with T threads in all, thread i writes its four values to elements i, i + T,
+/// i + 2 T, i + 3 T, and values past the end are dropped. A draw of up to 4 T elements advances the offset by one, a
+/// larger one by the number of steps that its threads take.
 ///
 /// A tensor of up to `threads.multiprocessors * threads_per_multiprocessor` elements has the same noise on every GPU
 /// with at least that many threads: the latents of a 512 x 512 picture (16,384 elements) on any GPU, those of twelve
-/// such pictures on an A100. Only for more elements does `GpuThreads` matter.
+/// such pictures on an A100. `GpuThreads` matters only for larger tensors.
 ///
-/// With one seed the whole batch is drawn from one generator; with as many seeds as samples each sample [1, ...] comes
-/// from a generator of its own, as diffusers does with a list of generators. As with `TorchNoise`, order chooses the
-/// noise: the draw number is checked only, and a draw that is not wanted has to be passed over by `discard_draw`.
+/// With one seed the whole batch is drawn from one generator; with one seed per sample, each sample [1, ...] has its
+/// own generator, as in diffusers with a list of generators. As with `TorchNoise`, the noise depends on the order of
+/// draws: the draw number is only validated. To skip a draw, call `discard_draw`.
 class PhiloxNoise {
  public:
   /// Its name for `AnyNoise`.
   static constexpr std::string_view name = "cuda";
 
-  /// One generator for the whole batch. Throws `Error` for a GPU of fewer than 256 threads a multiprocessor, or none.
+  /// One generator for the whole batch. Throws `Error` for a GPU with no multiprocessor or fewer than 256 threads each.
   explicit PhiloxNoise(std::uint64_t seed, GpuThreads threads = {})
       : PhiloxNoise(std::vector<std::uint64_t>{seed}, threads) {}
 
@@ -108,7 +108,7 @@ class PhiloxNoise {
     }
   }
 
-  /// cuRAND's transform; the radius in single precision as there, because near u = 1 its rounding is most of it.
+  /// cuRAND's transform. The radius is in single precision, as in cuRAND: near u = 1 it is dominated by rounding.
   static float box_muller(std::uint32_t radius_bits, std::uint32_t angle_bits, bool sine) {
     constexpr float to_unit = 0x1p-32F;
     constexpr float to_angle = 2.3283064e-10F * 6.2831855F;

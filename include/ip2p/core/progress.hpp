@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Progress and cancellation of long runs.
+/// Progress reports and cancellation for long runs.
 
 #include <functional>
 #include <stop_token>
@@ -13,14 +13,14 @@
 
 namespace ip2p {
 
-/// Hooks of a sampling run. A default-constructed value changes and observes nothing and never cancels.
+/// Hooks into a sampling run. By default they do nothing.
 struct RunHooks {
-  /// A change of latents between steps.
+  /// A function that changes the latents between steps.
   using Revise = std::function<at::Tensor(const Step&, const at::Tensor& latents)>;
 
-  /// Called after each step with the latents it produced, at noise level `step.sigma_next`; the run goes on from what
-  /// it returns, of the same shape and dtype. So an edit holds part of the picture in place (LocalBlend, inpainting)
-  /// with any sampler.
+  /// Called after each step with the latents it produced, at noise level `step.sigma_next`. The run continues from the
+  /// returned latents, which must have the same shape and dtype. This is how LocalBlend and inpainting keep part of the
+  /// picture unchanged with any sampler.
   Revise revise = {};
 
   /// Called after each step, and after `revise`, with the latents [B,C,h,w] (sigma-scaled, not decoded).
@@ -36,8 +36,8 @@ struct RunHooks {
     }
   }
 
-  /// Ends a step: the latents as `revise` leaves them, shown to `on_step`. Throws `Error` if `revise` answers another
-  /// shape or dtype.
+  /// Ends a step: applies `revise`, shows the result to `on_step` and returns it. Throws `Error` if `revise` returns
+  /// another shape or dtype.
   [[nodiscard]] at::Tensor finish(const Step& step, at::Tensor latents) const {
     if (revise) {
       at::Tensor revised = revise(step, latents);
@@ -53,7 +53,7 @@ struct RunHooks {
   }
 };
 
-/// Both changes in turn; either may be empty.
+/// Applies `first`, then `second`; either may be empty.
 inline RunHooks::Revise revise_in_turn(RunHooks::Revise first, RunHooks::Revise second) {
   if (!first) return second;
   if (!second) return first;

@@ -1,11 +1,11 @@
 #pragma once
 
 /// \file
-/// Sources of Gaussian noise: the concept and two of the sources that ship.
+/// Sources of Gaussian noise: the concept and two of the built-in sources.
 ///
-/// A sampler never owns a generator; noise arrives as an argument, one tensor per draw. Draw 0 is the initial latents,
-/// draw i + 1 the noise that step i adds. A source either replays a stream that other software would have produced
-/// (`TorchNoise`) or computes each draw from its number alone (`CounterNoise`).
+/// A sampler never owns a generator; it is handed a noise source and asks it for one tensor per draw. Draw 0 is the
+/// initial latents, draw i + 1 the noise that step i adds. A source either replays a stream that other software would
+/// have produced (`TorchNoise`) or computes each draw from its number alone (`CounterNoise`).
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
@@ -36,7 +36,7 @@ concept HasNormal = requires(Source& source, at::IntArrayRef shape, std::int64_t
   { source.normal(shape, draw) } -> std::convertible_to<at::Tensor>;
 };
 
-/// Common check of a noise request; returns the number of samples B.
+/// Validates a noise request. Returns the number of samples B.
 inline std::int64_t noise_batch(at::IntArrayRef shape, std::int64_t draw) {
   require(!shape.empty(), "noise shape: expected [B, ...], found a scalar");
   for (const std::int64_t side : shape) {
@@ -54,10 +54,9 @@ inline std::int64_t noise_batch(at::IntArrayRef shape, std::int64_t draw) {
 ///
 /// Laws (`ip2p::testing::check_noise`):
 ///  1. the result is an fp32 CPU tensor of exactly `shape`, finite, with mean 0 and variance 1; values, samples and
-///  draws
-///     are independent of each other;
-///  2. two sources constructed alike and asked the same questions in the same order answer with the same bits;
-///  3. a copy continues where the original stood, and neither disturbs the other.
+///     draws are independent of each other;
+///  2. two sources constructed the same way give bit-identical noise for the same sequence of calls;
+///  3. a copy continues from the original's position, and neither affects the other.
 template <class Source>
 concept NoiseSource = detail::HasNormal<Source>;
 
@@ -69,21 +68,21 @@ consteval void require_noise_source() {
                 "see docs/reference/concepts.md#noisesource");
 }
 
-/// Passes over draw `draw` of `shape`. A source that replays a stream is then where it would be after that draw, so
-/// that the draws after it are the same whether that one came from the source or from elsewhere: latents of a file
-/// stand for draw 0, and the noise of the first step has to be draw 1 and not draw 0 a second time.
+/// Skips draw `draw` of `shape`, leaving a source that replays a stream where it would be after that draw. Call it when
+/// the draw comes from elsewhere, for example when initial latents are read from a file: without it, the first step
+/// would get draw 0 instead of draw 1.
 template <class Noise>
 void discard_draw(Noise& noise, at::IntArrayRef shape, std::int64_t draw) {
   require_noise_source<Noise>();
   (void)noise.normal(shape, draw);
 }
 
-/// The stream of `torch.Generator("cpu").manual_seed(seed)`: draw k is bit-equal to the k-th `torch.randn` of that
-/// shape, whatever the shape (torch fills fewer than 16 elements by another rule than 16 and more).
+/// The stream of `torch.Generator("cpu").manual_seed(seed)`: draw k is bit-identical to the k-th `torch.randn` of that
+/// shape, for any shape (torch fills tensors of fewer than 16 elements by a different algorithm).
 ///
-/// With one seed the whole batch is drawn from one generator. With as many seeds as samples each sample [1, ...] comes
-/// from a generator of its own, as diffusers does with a list of generators, so a sample's noise does not depend on its
-/// neighbours. A stream has no random access: the draw number is checked but does not choose the noise; order does.
+/// With one seed the whole batch is drawn from one generator. With one seed per sample, each sample [1, ...] has its
+/// own generator, as in diffusers with a list of generators, so a sample's noise does not depend on its neighbours. A
+/// stream has no random access: the noise depends on the order of draws, and the draw number is only validated.
 class TorchNoise {
  public:
   /// Its name for `AnyNoise`.
@@ -92,7 +91,7 @@ class TorchNoise {
   /// One generator for the whole batch.
   explicit TorchNoise(std::uint64_t seed) : TorchNoise(std::vector<std::uint64_t>{seed}) {}
 
-  /// One generator per sample (or, with a single seed, one for the whole batch). Throws `Error` without seeds.
+  /// One generator per sample (or, with a single seed, one for the whole batch). Throws `Error` for an empty list.
   explicit TorchNoise(const std::vector<std::uint64_t>& seeds) {
     require(!seeds.empty(), "TorchNoise: expected at least one seed, found none");
     for (const std::uint64_t seed : seeds) {
@@ -100,7 +99,8 @@ class TorchNoise {
     }
   }
 
-  /// Continues the streams of existing CPU generators, from where they stand; the originals are left as they are.
+  /// Continues the streams of existing CPU generators from their current state; the originals are not advanced. Throws
+  /// `Error` for an empty list and for generators that are not on the CPU.
   explicit TorchNoise(const std::vector<at::Generator>& generators) : generators_(clones(generators)) {
     require(!generators_.empty(), "TorchNoise: expected at least one generator, found none");
   }
@@ -116,8 +116,8 @@ class TorchNoise {
   }
   ~TorchNoise() = default;
 
-  /// The next noise of the stream, fp32 [B, ...] on the CPU. Throws `Error` if B is not the number of seeds (and that
-  /// number is not 1).
+  /// The next noise of the stream, fp32 [B, ...] on the CPU. Throws `Error` if there are several seeds and B differs
+  /// from their number.
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
     const std::int64_t batch = detail::noise_batch(shape, draw);
     const auto options = at::TensorOptions().dtype(at::kFloat).device(at::kCPU);
@@ -149,34 +149,35 @@ class TorchNoise {
   std::vector<at::Generator> generators_;
 };
 
-/// Noise that is a pure function of (seed, draw, sample): the same for a sample alone and inside any batch, for any
-/// device, and whatever was drawn before.
+/// Noise that is a pure function of (seed, draw, sample): a sample gets the same noise on its own or in any batch, on
+/// any device, and regardless of earlier draws.
 ///
 /// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) with key = seed and counter =
-/// (element pair, sample, draw); each 128-bit block becomes two 53-bit uniforms and those, by Box and Muller's
-/// transform in double precision, the normal values of elements 2k and 2k + 1 in row-major order within the sample.
+/// (element pair, sample, draw); each 128-bit block becomes two 53-bit uniforms, and the Box-Muller transform in double
+/// precision turns these into the normal values of elements 2k and 2k + 1 in row-major order within the sample.
 class CounterNoise {
  public:
   /// Its name for `AnyNoise`.
   static constexpr std::string_view name = "counter";
 
-  /// Sample i of the batch gets the noise of (seed, draw, first_sample + i): runs cut into batches agree with one run.
+  /// Sample i of the batch gets the noise of (seed, draw, first_sample + i), so a run split into batches gives the same
+  /// noise as one large batch.
   explicit CounterNoise(std::uint64_t seed, std::uint32_t first_sample = 0)
       : seeds_{seed}, first_sample_(first_sample) {}
 
-  /// Sample i gets the noise of (seeds[i], draw, 0), the same as it would alone with its seed. A list of one seed is
-  /// that seed for a batch of one. Throws `Error` without seeds.
+  /// Sample i gets the noise of (seeds[i], draw, 0), the same as on its own with that seed. A list of one seed means a
+  /// batch of one. Throws `Error` for an empty list.
   explicit CounterNoise(std::vector<std::uint64_t> seeds) : seeds_(std::move(seeds)), one_each_(true) {
     require(!seeds_.empty(), "CounterNoise: expected at least one seed, found none");
   }
 
-  /// A single seed for the whole batch, or one for each sample. Throws `Error` without seeds.
+  /// A single seed for the whole batch, or one per sample. Throws `Error` for an empty list.
   static CounterNoise from_seeds(std::vector<std::uint64_t> seeds) {
     return seeds.size() == 1 ? CounterNoise(seeds.front()) : CounterNoise(std::move(seeds));
   }
 
-  /// Noise of draw `draw`, fp32 [B, ...] on the CPU. Throws `Error` if B is not the number of seeds of the list, or the
-  /// draw or sample number exceeds 32 bits.
+  /// Noise of draw `draw`, fp32 [B, ...] on the CPU. Throws `Error` if B differs from the length of the seed list, or
+  /// if the draw or sample number exceeds 32 bits.
   [[nodiscard]] at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) const {
     constexpr std::int64_t limit = std::numeric_limits<std::uint32_t>::max();
     const std::int64_t batch = detail::noise_batch(shape, draw);
@@ -199,7 +200,7 @@ class CounterNoise {
 
  private:
   static void fill(float* out, std::int64_t elements, at::philox_engine engine) {
-    // The first uniform is in (0, 1], so that its logarithm is finite; 2^-53 bounds the values by 8.6.
+    // The first uniform is in (0, 1], so its logarithm is finite; the smallest, 2^-53, bounds the values by 8.6.
     const auto bits = [&engine] {
       const std::uint64_t high = engine();
       return ((high << 32) | engine()) >> 11;

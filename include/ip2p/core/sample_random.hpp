@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Random choices of data preparation as a function of (seed, step, sample).
+/// Random choices for data preparation as a function of (seed, step, sample).
 
 #include <ATen/core/PhiloxRNGEngine.h>
 
@@ -11,8 +11,8 @@
 
 namespace ip2p {
 
-/// A short stream of uniform numbers that belongs to one sample of one step: the same whatever was drawn elsewhere, so
-/// that batches, processes and resumed runs agree.
+/// A short stream of uniform numbers for one sample of one step. It does not depend on what was drawn elsewhere, so the
+/// result is the same for any batch size, number of processes, or resumed run.
 class SampleRandom {
  public:
   /// \param step and \param sample below 2^32
@@ -28,9 +28,9 @@ class SampleRandom {
   /// Uniform in [low, high).
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
 
-  /// Uniform in 0 ... count - 1. \param count > 0
+  /// A whole number, uniform in 0 ... count - 1. \throws Error unless count > 0
   std::int64_t below(std::int64_t count) {
-    require(count > 0, "random choice: expected something to choose from, found {}", count);
+    require(count > 0, "random choice: expected at least 1 item to choose from, found {}", count);
     return static_cast<std::int64_t>(uniform() * static_cast<double>(count));
   }
 

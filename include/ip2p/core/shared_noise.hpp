@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// One noise for several pictures.
+/// The same noise for several pictures.
 
 #include <ATen/ops/repeat_interleave.h>
 
@@ -26,7 +26,7 @@ class SharedNoise {
     require(group >= 1, "SharedNoise: expected groups of at least 1, found {}", group);
   }
 
-  /// fp32 [B, ...] on the CPU. \throws Error unless B is a multiple of the group
+  /// fp32 [B, ...] on the CPU. \throws Error unless B is a multiple of the group size
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
     const auto batch = detail::noise_batch(shape, draw);
     require(batch % group_ == 0, "SharedNoise: expected rows in groups of {}, found {}", group_, batch);

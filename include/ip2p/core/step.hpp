@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Where a sampler stands in its run.
+/// The current position in a sampling run.
 
 #include <cstdint>
 
@@ -12,9 +12,9 @@ struct Step {
   std::int64_t index = 0;  ///< 0-based number of the step.
   std::int64_t count = 1;  ///< Steps in the whole run, >= 1.
   double sigma = 0.0;  ///< Noise level at which the denoiser is evaluated (k-diffusion convention, x = x0 + sigma*n).
-  double sigma_next = 0.0;  ///< Noise level that the step arrives at.
+  double sigma_next = 0.0;  ///< Noise level at the end of the step.
 
-  /// Share of the run that lies behind this step: 0 for the first step, 1 for the last (0 when there is only one).
+  /// Progress through the run: 0 at the first step, 1 at the last (0 if there is only one).
   [[nodiscard]] constexpr double progress() const {
     return count > 1 ? static_cast<double>(index) / static_cast<double>(count - 1) : 0.0;
   }

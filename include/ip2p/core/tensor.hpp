@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The tensor tier: `at::Tensor` and nothing heavier. Headers of this tier add the single operators they call.
+/// `at::Tensor` and nothing heavier. Headers that build on this one include only the individual operators they call.
 
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
@@ -9,7 +9,7 @@
 
 #include <string>
 
-// The operators on tensors; without this macro their header draws in every operator of LibTorch.
+// Arithmetic operators on tensors. Without this macro the header pulls in every operator of LibTorch.
 #ifndef AT_PER_OPERATOR_HEADERS
 #define AT_PER_OPERATOR_HEADERS
 #include <ATen/TensorOperators.h>
@@ -20,10 +20,10 @@
 
 namespace ip2p {
 
-/// "[1, 4, 64, 64]": how shapes appear in messages.
+/// Formats a shape for messages, e.g. "[1, 4, 64, 64]".
 inline std::string shape_text(at::IntArrayRef sizes) { return fmt::format("[{}]", fmt::join(sizes, ", ")); }
 
-/// "[1, 4, 64, 64] of Float", or "no tensor": how a result of another kind than expected appears in messages.
+/// Formats a tensor's shape and dtype for messages, e.g. "[1, 4, 64, 64] of Float", or "no tensor" if undefined.
 inline std::string tensor_text(const at::Tensor& tensor) {
   if (!tensor.defined()) return "no tensor";
   return fmt::format("{} of {}", shape_text(tensor.sizes()), c10::toString(tensor.scalar_type()));

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Pairs of pictures from a path, whatever it holds; for the edge of a program.
+/// Opens picture pairs from a path, whichever layout it has; meant for a program's command line.
 
 #include <cstdint>
 #include <filesystem>
@@ -18,8 +18,8 @@
 
 namespace ip2p {
 
-/// A `NamedPictureSource`: shards where the path holds their index, else a folder in the published layout. A value;
-/// copies share what is open.
+/// A `NamedPictureSource`: shards if the path holds their index, otherwise a folder in the published layout. A value;
+/// copies share open files.
 class AnyPicturePairs {
  public:
   /// An open folder in the published layout.
@@ -27,7 +27,7 @@ class AnyPicturePairs {
   /// An open set of shards.
   AnyPicturePairs(PairShards shards) : set_(std::move(shards)) {}  // NOLINT(google-explicit-constructor)
 
-  /// \param options of a folder; shards are one split already, that of their conversion
+  /// \param options for a folder; shards already hold a single split, chosen when they were made
   /// \throws Error when the path holds neither; see `PairFolder::open` and `PairShards::open`
   static AnyPicturePairs open(const std::filesystem::path& path, const PairFolderOptions& options = {}) {
     std::error_code ignored;
@@ -35,7 +35,7 @@ class AnyPicturePairs {
     return PairFolder::open(path, options);
   }
 
-  /// Prompts.
+  /// Number of prompts.
   [[nodiscard]] std::int64_t size() const {
     return std::visit([](const auto& set) { return set.size(); }, set_);
   }
@@ -57,7 +57,7 @@ class AnyPicturePairs {
   /// Whether the path held shards.
   [[nodiscard]] bool in_shards() const { return std::holds_alternative<PairShards>(set_); }
 
-  /// What was damaged and passed over so far, of a folder; damage in a shard is an error instead.
+  /// Damaged pairs of a folder that were skipped so far; in shards, damage is an error instead.
   [[nodiscard]] std::vector<SkippedPair> damage() const {
     const auto* folder = std::get_if<PairFolder>(&set_);
     return folder == nullptr ? std::vector<SkippedPair>() : folder->damage();

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Random size, crop and mirroring of a pair of pictures, the same for both.
+/// Random resizing, cropping and mirroring, applied alike to both pictures of a pair.
 
 #include <ATen/ops/flip.h>
 
@@ -16,12 +16,12 @@
 
 namespace ip2p {
 
-/// Two pictures as a network sees them: float [3,crop,crop] in [-1,1].
+/// Two pictures as network input: float [3,crop,crop] in [-1,1].
 struct PreparedPair {
   at::Tensor before, after;  ///< The two pictures.
 };
 
-/// What was drawn for one pair.
+/// Random choices for one pair.
 struct PairDraws {
   std::int64_t side = 0;           ///< Shorter side after resizing, or both sides (`PairShape::square`).
   std::int64_t top = 0, left = 0;  ///< Corner of the crop in the resized picture.
@@ -30,28 +30,27 @@ struct PairDraws {
   friend bool operator==(const PairDraws&, const PairDraws&) = default;
 };
 
-/// What resizing does to the proportions of a picture. They differ for pictures that are not square; the published sets
-/// are square.
+/// How resizing treats a picture's aspect ratio. Only matters for pictures that are not square; the published sets are
+/// square.
 enum class PairShape {
-  kept,    ///< The shorter side gets the size that was drawn, the longer one its share of it.
-  square,  ///< Both sides get it, and the picture is squeezed: `EditDataset` of the released program.
+  kept,    ///< The shorter side gets the drawn size, the longer one is scaled to match.
+  square,  ///< Both sides get it, which distorts the picture, as the released `EditDataset` does.
 };
 
-/// Resizes to a random whole number of pixels (Lanczos), cuts a random square, mirrors half of the time.
+/// Resizes to a random whole number of pixels (Lanczos), crops a random square, mirrors half of the time.
 ///
-/// The defaults are the paper's, and proportions are kept; `released()` is what the released program's configuration
-/// does.
+/// The defaults are the paper's and keep the aspect ratio; `released()` matches the released program's configuration.
 struct PairAugmentation {
-  std::int64_t smallest = 256, largest = 288;  ///< Bounds of the size that is drawn, both included.
+  std::int64_t smallest = 256, largest = 288;  ///< Range of the drawn size, inclusive.
   std::int64_t crop = 256;                     ///< Side of the square, at most `smallest`.
-  double mirror = 0.5;                         ///< Share of pairs that are mirrored left to right.
+  double mirror = 0.5;                         ///< Probability of mirroring left to right.
   PairShape shape = PairShape::kept;           ///< What becomes of pictures that are not square.
 
-  /// The released program's `EditDataset` with its configuration: both pictures squeezed to 256 x 256, whatever their
-  /// sizes, so that the crop is all of them; half of them mirrored.
+  /// The released program's `EditDataset` with its configuration: both pictures resized to 256 x 256 regardless of
+  /// their aspect ratio, so the crop is the whole picture; half of them mirrored.
   [[nodiscard]] static PairAugmentation released() { return {256, 256, 256, 0.5, PairShape::square}; }
 
-  /// \throws Error unless 1 <= crop <= smallest <= largest and mirror is a share
+  /// \throws Error unless 1 <= crop <= smallest <= largest and mirror is in [0, 1]
   void validate() const {
     require(crop >= 1 && crop <= smallest && smallest <= largest,
             "pair augmentation: expected 1 <= crop <= smallest <= largest, found crop {}, smallest {}, largest {}",
@@ -60,7 +59,8 @@ struct PairAugmentation {
             mirror);
   }
 
-  /// Size of a picture whose shorter side becomes `side`: the longer one is cut to whole pixels, as torchvision has it.
+  /// Size of a picture whose shorter side becomes `side`; the longer one is truncated to whole pixels, as in
+  /// torchvision.
   [[nodiscard]] static Size resized(std::int64_t width, std::int64_t height, std::int64_t side) {
     return width <= height ? Size{side, side * height / width} : Size{side * width / height, side};
   }
@@ -70,7 +70,7 @@ struct PairAugmentation {
     return shape == PairShape::square ? Size{side, side} : resized(width, height, side);
   }
 
-  /// Always four numbers, so that what is drawn next does not depend on the settings.
+  /// Always draws four numbers, so that later draws do not depend on the settings.
   [[nodiscard]] PairDraws draw(std::int64_t width, std::int64_t height, SampleRandom& random) const {
     validate();
     PairDraws draws;
@@ -82,7 +82,7 @@ struct PairAugmentation {
     return draws;
   }
 
-  /// One picture as drawn. \return float [3,crop,crop], 2 x / 255 - 1
+  /// One picture with these choices applied. \return float [3,crop,crop], 2 x / 255 - 1
   [[nodiscard]] at::Tensor apply(const Image& picture, const PairDraws& draws) const {
     const auto size = size_for(picture.width, picture.height, draws.side);
     require(draws.top >= 0 && draws.left >= 0 && draws.top + crop <= size.height && draws.left + crop <= size.width,
@@ -94,7 +94,8 @@ struct PairAugmentation {
     return draws.mirrored ? at::flip(values, {2}) : values.contiguous();
   }
 
-  /// Both pictures of a pair by the same draws. \throws Error for pictures of two sizes, unless they are squeezed
+  /// Both pictures of a pair with the same random choices. \throws Error for pictures of different sizes, except with
+  /// `PairShape::square`
   [[nodiscard]] PreparedPair operator()(const PairPictures& pair, SampleRandom& random) const {
     const bool alike = pair.before.width == pair.after.width && pair.before.height == pair.after.height;
     require(alike || shape == PairShape::square, "pair '{}': expected pictures of one size, found {}x{} and {}x{}",
@@ -104,7 +105,7 @@ struct PairAugmentation {
   }
 };
 
-/// The middle of a picture whose shorter side was made `side`. \return float [3,side,side] in [-1,1]
+/// Resizes the shorter side to `side` and takes the centre square. \return float [3,side,side] in [-1,1]
 inline at::Tensor centre_crop(const Image& picture, std::int64_t side, bool mirrored = false) {
   const auto size = PairAugmentation::resized(picture.width, picture.height, side);
   const PairDraws draws{side, (size.height - side) / 2, (size.width - side) / 2, mirrored};

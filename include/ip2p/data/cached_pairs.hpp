@@ -41,7 +41,7 @@ inline std::uint32_t tensor_crc32(const at::Tensor& tensor, std::uint32_t start)
 
 }  // namespace detail
 
-/// A text that differs when names, shapes or values of the weights do.
+/// A fingerprint of the weights: differs when their names, shapes or values do.
 inline std::string weights_checksum(const Weights& weights) {
   std::uint32_t checksum = 0;
   for (const auto& [name, entry] : weights) {
@@ -53,17 +53,18 @@ inline std::string weights_checksum(const Weights& weights) {
 
 /// Settings of `CachedPairs`.
 struct CachedPairsOptions {
-  std::filesystem::path folder{};  ///< Made where it is missing. One file a pair: `{folder}/{id}.safetensors`.
-  std::string codec{};             ///< Which codec the entries belong to: `weights_checksum` of its weights.
+  std::filesystem::path folder{};  ///< Created if missing. One file per pair: `{folder}/{id}.safetensors`.
+  std::string codec{};             ///< Identifies the codec: `weights_checksum` of its weights.
   std::int64_t crop = 256;         ///< Side of the centre crop, to which the shorter side is resized.
-  double mirror = 0.5;             ///< Share of pairs that are given mirrored.
+  double mirror = 0.5;             ///< Probability of returning a pair mirrored.
 };
 
-/// A `PairSource` that reads latents where it can and encodes pictures where it must. There is no random size or crop:
-/// each pair is its centre crop, plain and mirrored, so an epoch after the first costs neither decoding nor the codec.
+/// A `PairSource` that reads cached latents and encodes only the pictures that are not cached yet. There is no random
+/// size or crop: each pair is its centre crop, plain and mirrored, so epochs after the first need no decoding and no
+/// codec.
 ///
-/// An entry counts when codec, crop and id are those it was made for and its checksum holds; else it is made again. A
-/// pair that took the place of a damaged one is not kept. `get` may be called from several threads.
+/// An entry is valid if codec, crop and id match and its checksum holds; otherwise it is made again. A pair that
+/// replaces a damaged one is not cached. `get` may be called from several threads.
 template <class Source, class Codec>
 class CachedPairs {
   static_assert((require_named_picture_source<Source>(), require_posterior_codec<Codec>(), true));
@@ -83,7 +84,7 @@ class CachedPairs {
   /// Prompts of the picture source.
   [[nodiscard]] std::int64_t size() const { return pictures_->size(); }
 
-  /// Entries that this object had to make.
+  /// Number of entries that this object had to make.
   [[nodiscard]] std::int64_t made() const { return made_; }
 
   /// Latents of a pair of prompt `i`, drawn. \throws Error as the picture source, the codec and the disk
@@ -141,7 +142,7 @@ class CachedPairs {
             pictures.instruction};
   }
 
-  /// Nothing where the entry is missing, damaged or of other settings.
+  /// Empty if the entry is missing, damaged or from other settings.
   [[nodiscard]] std::optional<Entry> load(const std::filesystem::path& path, const std::string& id) const {
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) return {};

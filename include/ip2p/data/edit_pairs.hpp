@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Contract of the training data axis: pairs of latents with an instruction, and the order in which they come.
+/// The PairSource concept, which supplies training pairs of latents with an instruction, and their order in an epoch.
 
 #include <concepts>
 #include <cstdint>
@@ -16,8 +16,8 @@
 
 namespace ip2p {
 
-/// One example: what the picture was, what it shall become, and the words. Latents are unscaled, [C,h,w], fp32. For
-/// text to image there is no picture before, and the words are the caption.
+/// One training example: the original picture, the edited picture and the instruction. Latents are unscaled, [C,h,w],
+/// fp32. For text-to-image there is no original picture, and the instruction is the caption.
 struct EditPair {
   at::Tensor target_mean;    ///< Posterior mean of the edited picture.
   at::Tensor target_logvar;  ///< Its log variance; the training target is a sample of this posterior.
@@ -25,20 +25,20 @@ struct EditPair {
   std::string instruction;   ///< What shall be done to the picture; for text to image its caption.
 };
 
-/// Something that has `size()` pairs and gives the i-th.
+/// A collection of `size()` pairs with access by index.
 ///
 ///     std::int64_t size();
-///     ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random);   // random: free choices, e.g. of the phrasing
+///     ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random);   // random: for choices such as the phrasing
 ///
-/// Laws (`ip2p::testing::check_pair_source`): there is at least one pair, and their number stays; `get` is a function
-/// of i and the numbers it draws; all pairs of a source have one shape [C,h,w], fp32 on the CPU, finite.
+/// Laws (`ip2p::testing::check_pair_source`): there is at least one pair, and their number does not change; `get` is a
+/// function of i and the numbers it draws; all pairs of a source have one shape [C,h,w], fp32 on the CPU, finite.
 template <class Source>
 concept PairSource = requires(Source& source, std::int64_t i, SampleRandom& random) {
   { source.size() } -> std::convertible_to<std::int64_t>;
   { source.get(i, random) } -> std::convertible_to<EditPair>;
 };
 
-/// Explains in one line what a pair source lacks.
+/// Stops compilation with one sentence unless `Source` is a `PairSource`.
 template <class Source>
 consteval void require_pair_source() {
   static_assert(PairSource<Source>,
@@ -46,7 +46,7 @@ consteval void require_pair_source() {
                 "docs/reference/concepts.md#pairsource");
 }
 
-/// Order of an epoch: a permutation of 0 ... size-1 that depends on (seed, epoch) alone (Fisher and Yates).
+/// Order of an epoch: a permutation of 0 ... size-1 that depends only on (seed, epoch), by a Fisher-Yates shuffle.
 inline std::vector<std::int64_t> epoch_order(std::uint64_t seed, std::int64_t epoch, std::int64_t size) {
   require(size > 0, "pair source: expected at least one pair, found {}", size);
   std::vector<std::int64_t> order(static_cast<std::size_t>(size));

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Training pairs from pictures: prepared at random and encoded when they are asked for.
+/// Training pairs from pictures, augmented and encoded on the fly.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/stack.h>
@@ -19,7 +19,7 @@
 
 namespace ip2p {
 
-/// An image codec that gives the posterior over latents, as `KlAutoencoder` does: images [B,3,H,W] in [-1,1] to mean
+/// An image codec that returns the posterior over latents, as `KlAutoencoder` does: images [B,3,H,W] in [-1,1] to mean
 /// and log variance, each [B,C,h,w].
 template <class Codec>
 concept PosteriorCodec = requires(const Codec& codec, const at::Tensor& images) {
@@ -27,7 +27,7 @@ concept PosteriorCodec = requires(const Codec& codec, const at::Tensor& images) 
   { codec.encode_moments(images).logvar } -> std::convertible_to<at::Tensor>;
 };
 
-/// Explains in one line what a codec lacks for training pairs.
+/// Stops compilation with one sentence unless `Codec` is a `PosteriorCodec`.
 template <class Codec>
 consteval void require_posterior_codec() {
   static_assert(PosteriorCodec<Codec>,
@@ -37,7 +37,7 @@ consteval void require_posterior_codec() {
 
 namespace detail {
 
-/// Both pictures of a pair to what training needs of them, fp32 on the CPU. May be called from several threads.
+/// Encodes both pictures of a pair for training, fp32 on the CPU. May be called from several threads.
 template <class Codec>
 class PairEncoder {
   static_assert((require_posterior_codec<Codec>(), true));
@@ -60,8 +60,8 @@ class PairEncoder {
 
 }  // namespace detail
 
-/// A `PairSource` over pictures: one pair of the prompt at random, size, crop and mirroring at random, then the codec.
-/// The released recipe. `get` may be called from several threads.
+/// A `PairSource` over pictures, following the released recipe: picks one of the prompt's pairs at random, augments it
+/// and encodes it. `get` may be called from several threads.
 template <class Source, class Codec>
 class EncodedPairs {
   static_assert((require_picture_source<Source>(), require_posterior_codec<Codec>(), true));

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The orders of a run's epochs, each made once.
+/// The shuffled order of each epoch of a run, computed once.
 
 #include <cstddef>
 #include <cstdint>
@@ -14,21 +14,21 @@
 
 namespace ip2p {
 
-/// Which item the n-th sample of a run is, by `epoch_order`. The orders of the last two epochs that were asked for are
-/// kept, so that threads which work on neighbouring batches make each once. Copies share them; may be called from
-/// several threads.
+/// Maps the n-th sample of a run to an item, using `epoch_order`. Keeps the orders of the last two epochs used, so that
+/// threads working on neighbouring batches compute each only once. Copies share them; may be called from several
+/// threads.
 class EpochOrders {
  public:
   /// \param seed of the orders; equal seeds give equal orders
   explicit EpochOrders(std::uint64_t seed) : seed_(seed), kept_(std::make_shared<Kept>()) {}
 
-  /// Item of sample n, from 0 to size - 1. \param n from 0 on, over all epochs  \throws Error unless size > 0
+  /// Item of sample n, from 0 to size - 1. \param n from 0, counted over all epochs  \throws Error unless size > 0
   [[nodiscard]] std::int64_t item(std::int64_t n, std::int64_t size) const {
     require(size > 0, "pair source: expected at least one pair, found {}", size);
     return (*order(n / size, size))[static_cast<std::size_t>(n % size)];
   }
 
-  /// Orders made so far, by all copies.
+  /// Number of orders computed so far by all copies.
   [[nodiscard]] std::int64_t made() const {
     const std::scoped_lock lock(kept_->mutex);
     return kept_->made;
@@ -47,7 +47,7 @@ class EpochOrders {
     std::int64_t made = 0;
   };
 
-  /// Under the lock while it is made: who needs the same one waits for it instead of making another.
+  /// Holds the lock while computing, so that a thread that needs the same order waits instead of computing it again.
   [[nodiscard]] Order order(std::int64_t epoch, std::int64_t size) const {
     const std::scoped_lock lock(kept_->mutex);
     for (const auto* entry : {&kept_->newer, &kept_->older}) {

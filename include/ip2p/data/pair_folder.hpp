@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The training set of InstructPix2Pix as it is published: a folder a prompt, pictures beside it, seeds.json above.
+/// The published layout of the InstructPix2Pix training set: seeds.json and one folder per prompt with its pictures.
 
 #include <cmath>
 #include <cstdint>
@@ -24,11 +24,11 @@
 
 namespace ip2p {
 
-/// Which prompts of the set.
+/// Which prompts of the set to use.
 /// `train`, `validation` and `test` are 90, 5 and 5 % of them in order; `all` is the whole set.
 enum class PairSplit { train, validation, test, all };
 
-/// First and end of a split of `count` prompts: .9, .05 and .05 of them, cut at floor(share * count) in double
+/// First and end index of a split of `count` prompts: .9, .05 and .05 of them, cut at floor(share * count) in double
 /// (`edit_dataset.py`).
 inline std::pair<std::int64_t, std::int64_t> split_range(PairSplit split, std::int64_t count) {
   const auto cut = [count](double share) {
@@ -50,18 +50,18 @@ inline std::pair<std::int64_t, std::int64_t> split_range(PairSplit split, std::i
 /// Settings of `PairFolder`.
 struct PairFolderOptions {
   PairSplit split = PairSplit::train;  ///< The part of the set that is read.
-  /// List the folder where seeds.json would be read; for sets that are not finished, or parts of one.
+  /// List the folder instead of reading seeds.json; for unfinished or partial sets.
   bool scan = false;
-  /// Damaged pairs and prompts that are passed over before the set is given up.
+  /// Damaged pairs and prompts that may be skipped before reading fails.
   std::int64_t largest_damage = 100;
 };
 
 /// The published layout: seeds.json, and for each prompt `{prompt}/prompt.json`, `{prompt}/{seed}_0.jpg` (before) and
 /// `{prompt}/{seed}_1.jpg` (after). Satisfies `NamedPictureSource`.
 ///
-/// Files are read when they are asked for. What is missing or damaged is noted, and the next sound pair takes its
-/// place: the prompt's other seeds in their order, then the prompts that follow. So the pair is a function of the index
-/// and of the number drawn, whatever was read before. A value; copies share the list of damage.
+/// Files are read on demand. A missing or damaged pair is noted and replaced by the next intact one: first the prompt's
+/// other seeds in order, then the following prompts. So the pair depends only on the index and the number drawn, not on
+/// what was read before. A value; copies share the list of damage.
 class PairFolder {
  public:
   /// \throws Error without a seeds.json (unless `options.scan`) or when it is malformed
@@ -82,7 +82,7 @@ class PairFolder {
     return folder;
   }
 
-  /// Prompts of the split; may be 0 for a small set.
+  /// Number of prompts in the split; may be 0 for a small set.
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(prompts_.size()); }
   /// The folder.
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
@@ -101,8 +101,8 @@ class PairFolder {
     return entry.prompt + "/" + (entry.seeds.empty() ? std::string() : entry.seeds[choice.of(entry.seeds.size())]);
   }
 
-  /// The chosen pair or the next sound one.
-  /// \throws Error when more than `largest_damage` places are damaged, and when none is sound
+  /// The chosen pair or the next intact one.
+  /// \throws Error when more than `largest_damage` pairs or prompts are damaged, or none is intact
   [[nodiscard]] PairPictures read(const PairChoice& choice) const {
     for (std::int64_t k = 0; k < size(); ++k) {
       const auto& entry = prompts_[static_cast<std::size_t>((choice.prompt + k) % size())];
@@ -130,12 +130,12 @@ class PairFolder {
   /// A pair of prompt `i`, drawn. \throws Error as `read`
   [[nodiscard]] PairPictures get(std::int64_t i, SampleRandom& random) const { return read(choose(i, random)); }
 
-  /// One pair as it is stored. \throws Error when a file is missing, is no picture or holds no words
+  /// One pair as stored. \throws Error when a file is missing, is not a picture or has no words
   [[nodiscard]] PairFiles files(const std::string& prompt, const std::string& seed) const {
     return files(prompt, seed, words_of(prompt));
   }
 
-  /// What was passed over so far, sorted by path.
+  /// What was skipped so far, sorted by path.
   [[nodiscard]] std::vector<SkippedPair> damage() const {
     const std::scoped_lock lock(damage_->mutex);
     std::vector<SkippedPair> list;

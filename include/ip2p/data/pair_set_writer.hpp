@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Generated pairs in the layout in which InstructPix2Pix's set is published: a prompt appears whole or not at all.
+/// Writes generated pairs in the layout of the published InstructPix2Pix set. Each prompt appears complete or not at
+/// all.
 
 #include <algorithm>
 #include <cerrno>
@@ -24,7 +25,7 @@
 
 namespace ip2p {
 
-/// What a pair was drawn with, and how CLIP sees it: a line of metadata.jsonl.
+/// Sampling parameters and CLIP scores of a pair: a line of metadata.jsonl.
 struct PairNumbers {
   std::uint64_t seed = 0;                        ///< Of the pair's noise.
   double share = 0;                              ///< "p2p_threshold"
@@ -45,12 +46,12 @@ inline std::string prompt_folder(std::int64_t prompt) { return fmt::format("{:07
 
 namespace detail {
 
-/// As Python's json module writes it; ill-formed UTF-8 becomes U+FFFD.
+/// Formats JSON as Python's json module does; ill-formed UTF-8 becomes U+FFFD.
 inline std::string python_json(const nlohmann::json& value) {
   return value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
 }
 
-/// The text of prompt.json, with the released keys, order and spaces; `parse_pair_words` of it is `words`.
+/// The text of prompt.json, with the released keys, order and spacing; `parse_pair_words` returns `words` from it.
 inline std::string prompt_text(const PairWords& words) {
   auto text = fmt::format(R"({{"input": {}, "edit": {}, "output": {})", python_json(words.input),
                           python_json(words.instruction), python_json(words.output));
@@ -58,7 +59,7 @@ inline std::string prompt_text(const PairWords& words) {
   return text + "}";
 }
 
-/// A line of metadata.jsonl, with the released keys, order and spaces. A number that is none becomes null.
+/// A line of metadata.jsonl, with the released keys, order and spacing. NaN and infinities become null.
 inline std::string metadata_line(const PairNumbers& pair) {
   return fmt::format(
       R"({{"seed": {}, "p2p_threshold": {}, "cfg_scale": {}, "clip_sim_0": {}, "clip_sim_1": {}, "clip_sim_dir": {}, )"
@@ -70,18 +71,18 @@ inline std::string metadata_line(const PairNumbers& pair) {
 
 }  // namespace detail
 
-/// Writes a set prompt by prompt: `{out}/{prompt}/` with prompt.json, metadata.jsonl and, of quality 100,
+/// Writes a set prompt by prompt: `{out}/{prompt}/` with prompt.json, metadata.jsonl and, as JPEG of quality 100,
 /// `{seed}_0.jpg` (before) and `{seed}_1.jpg` (after); then `{out}/seeds.json`. `PairFolder` reads it. Processes that
-/// share a set may publish the same prompt and complete the set at the same time.
+/// share a set may safely publish the same prompt and complete the set concurrently.
 class PairSetWriter {
  public:
-  /// \param unfinished a folder on the same file system, in which prompts are made
+  /// \param unfinished a folder on the same file system, for prompts in progress
   PairSetWriter(std::filesystem::path out, std::filesystem::path unfinished)
       : out_(std::move(out)), unfinished_(std::move(unfinished)) {}
 
-  /// Renames the prompt's folder into place when all of it is on the disk; one that is there already stays as it is.
-  /// \param pairs in the order of metadata.jsonl  \return the seeds of the folder that is there then, sorted
-  /// \throws Error on I/O failure; the prompt is not there then
+  /// Renames the prompt's folder into place once all of it is on disk; an existing one is left alone.
+  /// \param pairs in the order of metadata.jsonl  \return the seeds of the folder now in place, sorted
+  /// \throws Error on I/O failure; the prompt is then not published
   std::vector<std::string> publish(const std::string& prompt, const PairWords& words,
                                    std::span<const GeneratedPair> pairs) const {
     namespace fs = std::filesystem;
@@ -102,19 +103,19 @@ class PairSetWriter {
       move(folder, target);
     } catch (...) {
       fs::remove_all(folder, problem);
-      if (!fs::is_directory(target, problem)) throw;  // else another process published it before
+      if (!fs::is_directory(target, problem)) throw;  // otherwise another process published it first
     }
     return seeds_in(target);
   }
 
-  /// Whether a prompt's folder is there.
+  /// Whether a prompt's folder exists.
   [[nodiscard]] bool has(const std::string& prompt) const {
     std::error_code ignored;
     return std::filesystem::is_directory(out_ / prompt, ignored);
   }
 
-  /// Writes seeds.json, without prompts that have no seeds, and removes what killed processes left unfinished. For a
-  /// set that is complete. \param seeds of each prompt, as `publish` gave them  \throws Error on I/O failure
+  /// Call once the set is complete: writes seeds.json, omitting prompts without seeds, and removes what killed
+  /// processes left unfinished. \param seeds of each prompt, as returned by `publish`  \throws Error on I/O failure
   void complete(const std::map<std::string, std::vector<std::string>>& seeds) const {
     namespace fs = std::filesystem;
     std::string text;
@@ -161,7 +162,7 @@ class PairSetWriter {
       if (name.ends_with("_0.jpg")) files.push_back(name);
     }
     require(!problem, "cannot list '{}': {}", folder.string(), problem.message());
-    std::sort(files.begin(), files.end());  // by file name, as the released program lists them
+    std::sort(files.begin(), files.end());  // by file name, in the released program's order
     for (auto& name : files) name.resize(name.size() - 6);
     return files;
   }

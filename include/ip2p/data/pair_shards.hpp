@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A training set in a few large tar files, readable by WebDataset, with random access to every pair.
+/// A training set in a few large tar files with random access to every pair, also readable by WebDataset.
 
 #include <algorithm>
 #include <array>
@@ -25,14 +25,14 @@
 
 namespace ip2p {
 
-/// A folder that `write_pair_shards` made. Satisfies `NamedPictureSource`; equal numbers drawn give the pair that the
-/// `PairFolder` gave which it was made from, when nothing there was damaged.
+/// A folder made by `write_pair_shards`. Satisfies `NamedPictureSource`. The same random numbers select the same pair
+/// as in the `PairFolder` that it was made from, provided nothing there was damaged.
 ///
-/// Reading takes the bytes of one pair out of its shard, wherever it stands, and checks them. Damage here is an `Error`
-/// that names shard and entry: a copy can be made again. A value; copies share the open files.
+/// Reads only the bytes of the requested pair and verifies them. Damage is an `Error` naming shard and entry, because a
+/// copy can be made again. A value; copies share the open files.
 class PairShards {
  public:
-  /// \throws Error without an index, or when a shard is missing or has another length than the index says
+  /// \throws Error without an index, or when a shard is missing or its length differs from the index
   static PairShards open(const std::filesystem::path& path) {
     const auto index = path / detail::shard_index_name;
     std::error_code ignored;
@@ -62,10 +62,10 @@ class PairShards {
     return shards;
   }
 
-  /// Prompts.
+  /// Number of prompts.
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(prompts_.size()); }
 
-  /// Pairs of all prompts together.
+  /// Number of pairs over all prompts.
   [[nodiscard]] std::int64_t pairs() const { return static_cast<std::int64_t>(places_.size()); }
 
   /// Draws one number. \param i from 0 to size() - 1
@@ -87,8 +87,8 @@ class PairShards {
   /// A pair of prompt `i`, drawn. \throws Error as `read`
   [[nodiscard]] PairPictures get(std::int64_t i, SampleRandom& random) const { return read(choose(i, random)); }
 
-  /// The n-th pair as it is stored, checked. \param n from 0 to pairs() - 1
-  /// \throws Error naming shard and entry when its header or its checksum differs
+  /// The n-th pair as stored, verified. \param n from 0 to pairs() - 1
+  /// \throws Error naming shard and entry when a header or checksum differs
   [[nodiscard]] PairFiles files(std::int64_t n) const {
     require(n >= 0 && n < pairs(), "pair shards: expected a pair below {}, found {}", pairs(), n);
     const auto& [file, pair] = places_[static_cast<std::size_t>(n)];

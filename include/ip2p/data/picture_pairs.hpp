@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Contract of sources of pictures: a photograph, what it became, and the words; decoded, not yet prepared.
+/// Concepts for sources of picture pairs: original, edited picture and words; decoded but not yet augmented.
 
 #include <algorithm>
 #include <cmath>
@@ -23,8 +23,8 @@ namespace ip2p {
 /// The words of a pair.
 struct PairWords {
   std::string instruction;    ///< May be empty.
-  std::string input, output;  ///< Captions of the two pictures.
-  std::string url;            ///< Where the input's caption came from; empty where unknown.
+  std::string input, output;  ///< Captions of the original and the edited picture.
+  std::string url;            ///< Source of the input's caption; empty if unknown.
 
   friend bool operator==(const PairWords&, const PairWords&) = default;
 };
@@ -38,7 +38,7 @@ struct PairPictures {
   friend bool operator==(const PairPictures&, const PairPictures&) = default;
 };
 
-/// Something that has `size()` prompts, of which each stands for one pair or for several with the same words.
+/// A collection of `size()` prompts, each with one or more pairs that share its words.
 ///
 ///     std::int64_t size();
 ///     ip2p::PairPictures get(std::int64_t i, ip2p::SampleRandom& random);  // one of the pairs of prompt i
@@ -50,7 +50,7 @@ concept PictureSource = requires(Source& source, std::int64_t i, SampleRandom& r
   { source.get(i, random) } -> std::convertible_to<PairPictures>;
 };
 
-/// Explains in one line what a picture source lacks.
+/// Stops compilation with one sentence unless `Source` is a `PictureSource`.
 template <class Source>
 consteval void require_picture_source() {
   static_assert(
@@ -59,18 +59,18 @@ consteval void require_picture_source() {
       "see docs/reference/concepts.md#picturesource");
 }
 
-/// One of the pairs of a prompt, before it is read.
+/// Selects one of a prompt's pairs without reading it.
 struct PairChoice {
   std::int64_t prompt = 0;
-  double u = 0.0;  ///< Uniform in [0, 1): the pair floor(u n) of the prompt's n.
+  double u = 0.0;  ///< Uniform in [0, 1): selects pair floor(u n) of the prompt's n.
 
-  /// \param count > 0 pairs
+  /// Index of the selected pair. \param count number of pairs, > 0
   [[nodiscard]] std::size_t of(std::size_t count) const {
     return std::min(static_cast<std::size_t>(u * static_cast<double>(count)), count - 1);
   }
 };
 
-/// A `PictureSource` that can say which pair it is going to give, so that what was made of it before can be found.
+/// A `PictureSource` that can name a pair before reading it, so that cached results can be looked up.
 ///
 ///     ip2p::PairChoice choose(std::int64_t i, ip2p::SampleRandom& random);
 ///     std::string id(const ip2p::PairChoice& choice);
@@ -86,7 +86,7 @@ concept NamedPictureSource = PictureSource<Source> &&
   { source.read(choice) } -> std::convertible_to<PairPictures>;
 };
 
-/// Explains in one line what a picture source lacks whose pairs shall be found again.
+/// Stops compilation with one sentence unless `Source` is a `NamedPictureSource`.
 template <class Source>
 consteval void require_named_picture_source() {
   require_picture_source<Source>();
@@ -102,14 +102,14 @@ struct PictureFile {
   std::vector<std::byte> bytes;  ///< The whole file.
 };
 
-/// One pair as it is stored.
+/// One pair as stored.
 struct PairFiles {
   PictureFile before, after;  ///< The two picture files.
   PairWords words;            ///< Captions and instruction.
   std::string id;             ///< "prompt/seed".
 };
 
-/// A pair that could not be used.
+/// A pair that could not be used, and why.
 struct SkippedPair {
   std::string path;    ///< Where it lies.
   std::string reason;  ///< What is wrong with it, in a sentence.
@@ -117,8 +117,8 @@ struct SkippedPair {
   friend bool operator==(const SkippedPair&, const SkippedPair&) = default;
 };
 
-/// The words of a prompt.json: `edit`, `output` and, under `input` (released set) or `caption` (its generator), the
-/// input's caption; `url` may be missing. \param text of the file  \param where named in errors
+/// Parses the words of a prompt.json: `edit`, `output`, and the input's caption under `input` (released set) or
+/// `caption` (its generator); `url` is optional. \param text of the file  \param where named in errors
 /// \throws Error for anything else
 inline PairWords parse_pair_words(std::string_view text, std::string_view where) {
   try {
@@ -137,7 +137,7 @@ inline PairWords parse_pair_words(std::string_view text, std::string_view where)
   }
 }
 
-/// The same words in the released set's spelling; `parse_pair_words` of its text is `words`.
+/// The same words under the released set's keys; `parse_pair_words` of its text returns `words`.
 inline nlohmann::json pair_words_json(const PairWords& words) {
   nlohmann::json json{{"edit", words.instruction}, {"input", words.input}, {"output", words.output}};
   if (!words.url.empty()) json["url"] = words.url;
@@ -145,7 +145,7 @@ inline nlohmann::json pair_words_json(const PairWords& words) {
 }
 
 /// Decodes both pictures. EXIF orientation is not applied, as in the released code.
-/// \throws Error for damaged pictures, naming the file, and for pictures of two sizes
+/// \throws Error for damaged pictures, naming the file, and for pictures of different sizes
 inline PairPictures decode_pair(const PairFiles& files) {
   const ReadOptions options{.apply_exif = false};
   PairPictures pair{decode_image(files.before.bytes, files.before.name, options),

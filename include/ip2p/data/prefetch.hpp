@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Values that are made ahead of their use, by threads of their own.
+/// Computes values ahead of their use in background threads.
 
 #include <ATen/Parallel.h>
 
@@ -22,11 +22,11 @@ namespace ip2p {
 
 /// Settings of `Prefetch`.
 struct PrefetchOptions {
-  std::int64_t workers = 2;  ///< Threads; 0 makes each value when it is asked for.
-  std::int64_t ahead = 4;    ///< Values that may be finished or in the making but not yet taken.
+  std::int64_t workers = 2;  ///< Threads; 0 computes each value on demand.
+  std::int64_t ahead = 4;    ///< Limit on values finished or in progress but not yet taken.
 };
 
-/// The values make(first), make(first + 1), ... in this order, whatever the number of workers.
+/// Returns make(first), make(first + 1), ... in this order, whatever the number of workers.
 ///
 /// \code
 /// ip2p::Prefetch<ip2p::NoisyBatch> batches([&](std::int64_t step) { return loss.batch(step); }, run.step());
@@ -35,7 +35,7 @@ struct PrefetchOptions {
 template <class Value>
 class Prefetch {
  public:
-  /// \param make a function of the number alone, called from several threads, each with one thread of LibTorch
+  /// \param make must depend on its argument only; called from several threads, each limited to one LibTorch thread
   explicit Prefetch(std::function<Value(std::int64_t)> make, std::int64_t first = 0, PrefetchOptions options = {})
       : make_(std::move(make)), options_(options), next_(first), claimed_(first) {
     require(options.workers >= 0 && options.ahead >= 1,
@@ -46,7 +46,7 @@ class Prefetch {
   Prefetch(const Prefetch&) = delete;
   Prefetch& operator=(const Prefetch&) = delete;
 
-  /// Waits for the values in the making; those not taken are dropped.
+  /// Waits for values in progress; values not taken are dropped.
   ~Prefetch() {
     {
       const std::scoped_lock lock(mutex_);
@@ -55,10 +55,11 @@ class Prefetch {
     room_.notify_all();
   }
 
-  /// Number of the value that `get` gives next.
+  /// Number of the value that `get` returns next.
   [[nodiscard]] std::int64_t next() const { return next_; }
 
-  /// The next value; for one thread. Throws what its making threw, and goes on with the value after it.
+  /// The next value. Call from one thread only. Rethrows what `make` threw; the next call continues with the value
+  /// after it.
   [[nodiscard]] Value get() {
     if (options_.workers == 0) return make_(next_++);
     std::unique_lock lock(mutex_);
@@ -99,13 +100,13 @@ class Prefetch {
 
   std::function<Value(std::int64_t)> make_;
   PrefetchOptions options_;
-  std::int64_t next_;     // to be taken; written by the taker alone, under the lock
-  std::int64_t claimed_;  // to be begun
+  std::int64_t next_;     // next to take; written only by the consumer, under the lock
+  std::int64_t claimed_;  // next to start
   bool stopping_ = false;
   std::map<std::int64_t, Result> done_;
   std::mutex mutex_;
   std::condition_variable made_, room_;
-  std::vector<std::jthread> workers_;  // Last, so that they are joined before what they use goes.
+  std::vector<std::jthread> workers_;  // Last member, so that they are joined before what they use is destroyed.
 };
 
 }  // namespace ip2p

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The list of a published training set: which pairs each prompt has.
+/// The index of a published training set: which pairs each prompt has.
 
 #include <algorithm>
 #include <filesystem>
@@ -28,14 +28,14 @@ struct PromptSeeds {
 
 namespace detail {
 
-/// Names become parts of paths and of keys in tar files: letters, digits and '-', at most 40.
+/// Whether a name is safe in paths and tar entries: letters, digits and '-', at most 40.
 inline bool is_pair_name(std::string_view name) {
   return !name.empty() && name.size() <= 40 && std::all_of(name.begin(), name.end(), [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-';
   });
 }
 
-/// Prompts by name and seeds as text, as the generator of the set sorts them; refuses a name that comes twice.
+/// Sorts prompts by name and seeds as text, as the generator of the set does. \throws Error for duplicates
 inline void sort_prompts(std::vector<PromptSeeds>& prompts, const std::string& where) {
   for (auto& entry : prompts) {
     std::sort(entry.seeds.begin(), entry.seeds.end());
@@ -50,7 +50,7 @@ inline void sort_prompts(std::vector<PromptSeeds>& prompts, const std::string& w
           twice == prompts.end() ? "" : twice->prompt);
 }
 
-/// The list in seeds.json: [["0000000", ["seed", ...]], ...], seeds as texts or numbers.
+/// Reads seeds.json: [["0000000", ["seed", ...]], ...], seeds as texts or numbers.
 inline std::vector<PromptSeeds> read_seed_list(const std::filesystem::path& path) {
   const auto where = path.string();
   std::ifstream file(path, std::ios::binary);
@@ -85,7 +85,7 @@ inline std::vector<PromptSeeds> read_seed_list(const std::filesystem::path& path
   return prompts;
 }
 
-/// The list that seeds.json would hold: folders with pictures `{seed}_0.jpg` or `{seed}_1.jpg`, others left out.
+/// Builds the same list from the folders that have pictures `{seed}_0.jpg` or `{seed}_1.jpg`; others are ignored.
 inline std::vector<PromptSeeds> scan_seeds(const std::filesystem::path& folder) {
   std::vector<PromptSeeds> prompts;
   try {

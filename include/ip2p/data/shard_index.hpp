@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The index of pair shards: which tar files there are, what they hold and where.
+/// The index of pair shards: the tar files, their contents and offsets.
 
 #include <zlib.h>  // linked with libpng, which is made of it
 
@@ -29,7 +29,7 @@ namespace detail {
 
 inline constexpr const char* shard_index_name = "shards.json";
 
-/// The three entries of a pair: `{prompt}_{seed}.before.jpg` and so on, in this order.
+/// Suffixes of a pair's three tar entries, `{prompt}_{seed}.before.jpg` and so on, in this order.
 inline constexpr std::array<const char*, 3> shard_parts{"before.jpg", "after.jpg", "json"};
 
 /// CRC-32 of `bytes`, continued from `start`.
@@ -37,28 +37,28 @@ inline std::uint32_t crc32_of(std::span<const std::byte> bytes, std::uint32_t st
   return static_cast<std::uint32_t>(::crc32_z(start, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
 
-/// Where the entries of one pair are and what they hold.
+/// Offset, sizes and checksums of one pair's entries.
 struct ShardPair {
   std::string prompt, seed;
-  std::uint64_t offset = 0;  ///< Of the first header; the entries follow one another.
+  std::uint64_t offset = 0;  ///< Of the first header; the entries are contiguous.
   std::array<std::uint64_t, 3> sizes{};
   std::array<std::uint32_t, 3> checksums{};
 
   [[nodiscard]] std::string entry(std::size_t part) const {
     return fmt::format("{}_{}.{}", prompt, seed, shard_parts[part]);
   }
-  /// Bytes of headers, contents and padding.
+  /// Total bytes, including headers and padding.
   [[nodiscard]] std::uint64_t span() const {
     return 3 * tar_block + tar_padded(sizes[0]) + tar_padded(sizes[1]) + tar_padded(sizes[2]);
   }
 };
 
-/// What the index says of one shard.
+/// Index entry of one shard.
 struct ShardInfo {
   std::string name;  ///< Of the tar file, beside the index.
   std::uint64_t bytes = 0;
   std::uint32_t checksum = 0;       ///< CRC-32 of the whole file.
-  std::int64_t first = 0, end = 0;  ///< Pairs of the source that it covers, skipped ones included.
+  std::int64_t first = 0, end = 0;  ///< Range of source pairs that it covers, skipped ones included.
   std::vector<ShardPair> pairs;
   std::vector<SkippedPair> skipped;
 };
@@ -74,7 +74,7 @@ inline nlohmann::json shard_json(const ShardInfo& shard) {
   return json;
 }
 
-/// \throws Error or nlohmann's exception for what `shard_json` cannot have written
+/// \throws Error or nlohmann's exception for anything that `shard_json` cannot have written
 inline ShardInfo shard_from_json(const nlohmann::json& json, const std::string& where) {
   ShardInfo shard;
   shard.name = json.at("name").get<std::string>();
@@ -108,7 +108,7 @@ inline ShardInfo shard_from_json(const nlohmann::json& json, const std::string& 
   return shard;
 }
 
-/// Parses `path` and hands the JSON to `use`; every fault is an `Error` that names the file.
+/// Parses `path` and passes the JSON to `use`; any problem becomes an `Error` that names the file.
 template <class Use>
 auto with_json_file(const std::filesystem::path& path, Use&& use) {
   std::ifstream file(path, std::ios::binary);
@@ -117,12 +117,12 @@ auto with_json_file(const std::filesystem::path& path, Use&& use) {
     return use(nlohmann::json::parse(file));
   } catch (const nlohmann::json::exception& error) {
     fail("{}: is no index of pair shards: {}", path.string(), error.what());
-  } catch (const std::logic_error& error) {  // of std::stoul
+  } catch (const std::logic_error& error) {  // from std::stoul
     fail("{}: is no index of pair shards: crc32: {}", path.string(), error.what());
   }
 }
 
-/// The index of a finished conversion and the mark of what it was made from.
+/// The index of a finished conversion, with a description of its source.
 struct ShardIndex {
   std::string source;
   std::vector<ShardInfo> shards;

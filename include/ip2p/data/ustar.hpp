@@ -1,10 +1,10 @@
 #pragma once
 
 /// \file
-/// The headers of a tar file (POSIX ustar), as WebDataset, Python's tarfile and tar read them.
+/// Tar file headers (POSIX ustar), readable by WebDataset, Python's tarfile and tar.
 ///
-/// Written by hand rather than through libarchive: it is one header of 512 bytes, always the same for the same name and
-/// size, and random access needs the offsets that a streaming library does not give.
+/// Hand-written instead of using libarchive: all it takes is one 512-byte header, identical for the same name and size,
+/// and random access needs offsets that a streaming library does not expose.
 
 #include <fmt/format.h>
 
@@ -24,10 +24,10 @@ inline constexpr std::uint64_t tar_block = 512;
 /// A tar file ends with two blocks of zeros.
 inline constexpr std::uint64_t tar_end = 2 * tar_block;
 
-/// `size` bytes with the zeros that fill their last block.
+/// `size` rounded up to whole blocks.
 constexpr std::uint64_t tar_padded(std::uint64_t size) { return (size + tar_block - 1) / tar_block * tar_block; }
 
-/// Header of a regular file that everyone may read, of no owner and of time 0.
+/// Header of a world-readable regular file with owner 0 and time 0.
 /// \param name 1 to 100 bytes  \param size below 8 GiB
 inline std::array<char, tar_block> tar_header(std::string_view name, std::uint64_t size) {
   require(!name.empty() && name.size() <= 100, "tar entry '{}': expected a name of 1 to 100 bytes, found {}", name,
@@ -43,10 +43,10 @@ inline std::array<char, tar_block> tar_header(std::string_view name, std::uint64
   put(116, "0000000");                     // group
   put(124, fmt::format("{:011o}", size));  // bytes
   put(136, "00000000000");                 // time
-  put(148, "        ");                    // the checksum counts as spaces while it is summed
-  put(156, "0");                           // a regular file
+  put(148, "        ");                    // the checksum field counts as spaces in the sum
+  put(156, "0");                           // type: regular file
   put(257, "ustar");                       // format
-  put(263, "00");                          // its version
+  put(263, "00");                          // format version
   unsigned sum = 0;
   for (const char c : header) sum += static_cast<unsigned char>(c);
   put(148, fmt::format("{:06o}", sum));

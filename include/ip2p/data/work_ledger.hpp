@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Units of work shared by processes that have nothing but a folder in common.
+/// Distributes units of work among processes that share only a folder.
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -32,29 +32,29 @@ namespace ip2p {
 
 /// Settings of `WorkLedger`.
 struct WorkLedgerOptions {
-  /// A claim that gave no sign for so long belongs to a process that is gone; signs come four times as often. Longer
-  /// than the file system keeps attributes in its cache (NFS: 60 s).
+  /// A claim not renewed for this long belongs to a dead process; live ones renew four times as often. Must exceed the
+  /// time for which the file system caches attributes (NFS: 60 s).
   std::chrono::milliseconds lease = std::chrono::minutes(2);
 };
 
-/// What came of asking for a unit.
+/// Result of claiming a unit.
 enum class Claim {
-  taken,  ///< It is this process's now.
+  taken,  ///< Now claimed by this process.
   done,   ///< It is finished.
-  busy,   ///< A living process works on it.
+  busy,   ///< A live process is working on it.
 };
 
-/// A ledger in a folder that all processes see: `claims/{unit}` while somebody works on a unit, `done/{unit}.json` with
-/// a checksum once it is finished, and the settings that all of them share. Nothing else passes between processes; they
-/// may come and go at any time.
+/// A ledger in a folder that all processes can see: `claims/{unit}` while a process works on a unit, `done/{unit}.json`
+/// with a checksum once it is finished, and the settings that all processes share. Processes communicate in no other
+/// way, and may come and go at any time.
 ///
-/// A process that dies leaves a claim that nobody renews, and another takes the unit over after the lease. Ages are
-/// told by the clock of the file system alone. Two processes may, rarely, work on one unit at once (one that was
-/// suspended for longer than the lease): a unit's result must be a function of the unit, and be published in one step.
+/// A process that dies leaves a claim that is no longer renewed, and another takes over the unit after the lease. Ages
+/// are measured by the file system's clock only. In rare cases (a process suspended for longer than the lease) two
+/// processes work on one unit at once, so a unit's result must be deterministic and be published atomically.
 class WorkLedger {
  public:
-  /// \param settings an object: what the results depend on
-  /// \throws Error when the folders cannot be made, and when the ledger belongs to other settings
+  /// \param settings an object with everything that the results depend on
+  /// \throws Error when the folders cannot be created, or the ledger belongs to other settings
   explicit WorkLedger(std::filesystem::path folder, const nlohmann::json& settings = nlohmann::json::object(),
                       WorkLedgerOptions options = {})
       : folder_(std::move(folder)), options_(options), name_(process_name()) {
@@ -71,15 +71,15 @@ class WorkLedger {
   WorkLedger(const WorkLedger&) = delete;
   WorkLedger& operator=(const WorkLedger&) = delete;
 
-  /// Gives back what this process has claimed.
+  /// Releases this process's claim.
   ~WorkLedger() {
     renewer_.request_stop();
     renewer_.join();
     release();
   }
 
-  /// Asks for a unit; one at a time. \param unit letters, digits, '-' and '_'
-  /// \throws Error for another name, while a unit is claimed, and on I/O failure
+  /// Tries to claim a unit; a process holds at most one. \param unit letters, digits, '-' and '_'
+  /// \throws Error for other names, while a unit is claimed, and on I/O failure
   [[nodiscard]] Claim claim(const std::string& unit) {
     require(!unit.empty() && unit.size() <= 100 && unit.find_first_not_of(name_characters) == std::string::npos,
             "work ledger: expected letters, digits, '-' and '_' as a unit, found '{}'", detail::printable(unit));
@@ -92,18 +92,18 @@ class WorkLedger {
       claimed_ = unit;
     }
     if (!done(unit)) return Claim::taken;
-    release();  // finished between the look and the claim
+    release();  // finished between the check and the claim
     return Claim::done;
   }
 
-  /// The unit that this process works on.
+  /// The unit that this process is working on.
   [[nodiscard]] std::optional<std::string> claimed() const {
     const std::scoped_lock lock(mutex_);
     return claimed_;
   }
 
-  /// The claimed unit is finished. \param record what shall be known of it
-  /// \throws Error when none is claimed, and on I/O failure; the claim stays then
+  /// Marks the claimed unit as finished. \param record stored with it
+  /// \throws Error when none is claimed, and on I/O failure, in which case the claim remains
   void finish(const nlohmann::json& record) {
     const auto unit = claimed();
     require(unit.has_value(), "work ledger: expected a claimed unit to finish, found none");
@@ -111,23 +111,23 @@ class WorkLedger {
     release();
   }
 
-  /// Gives the claimed unit back unfinished; nothing where there is none.
+  /// Gives up the claimed unit unfinished; no-op if there is none.
   void release() {
     const std::scoped_lock lock(mutex_);
     if (!claimed_) return;
     const auto path = claim_path(*claimed_);
     claimed_.reset();
-    // After a lease without a sign the unit may be another's by now.
+    // If the lease expired, another process may own the unit by now.
     if (detail::file_text(path) == name_) ::unlink(path.c_str());
   }
 
-  /// Whether a unit counts as finished; `record` tells whether its record is sound.
+  /// Whether a unit counts as finished; `record` also checks that its record is intact.
   [[nodiscard]] bool done(const std::string& unit) const {
     std::error_code ignored;
     return std::filesystem::exists(done_path(unit), ignored);
   }
 
-  /// All finished units, from one listing of a folder. \throws Error when it cannot be listed
+  /// All finished units, from a single directory listing. \throws Error when it cannot be listed
   [[nodiscard]] std::set<std::string> finished() const {
     std::set<std::string> units;
     std::error_code problem;
@@ -140,19 +140,19 @@ class WorkLedger {
     return units;
   }
 
-  /// What `finish` was told; nothing where there is no record, or a damaged one.
+  /// The record passed to `finish`; empty if it is missing or damaged.
   [[nodiscard]] std::optional<nlohmann::json> record(const std::string& unit) const {
     return detail::read_sealed(done_path(unit));
   }
 
-  /// A finished unit is to be done again.
+  /// Marks a finished unit as not done.
   void reopen(const std::string& unit) { ::unlink(done_path(unit).c_str()); }
 
  private:
   static constexpr const char* name_characters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
   using Age = std::chrono::nanoseconds;
 
-  /// "machine-1234-89abcdef": for those who look into a claim, and different for every ledger.
+  /// "machine-1234-89abcdef": readable for whoever inspects a claim, and unique to each ledger object.
   static std::string process_name() {
     char host[64] = {};
     if (::gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
@@ -160,7 +160,7 @@ class WorkLedger {
     return fmt::format("{}-{}-{:08x}", host, ::getpid(), entropy());
   }
 
-  /// The first process writes the settings, the others compare.
+  /// The first process writes the settings, the others compare theirs.
   void agree_on(const nlohmann::json& settings) const {
     const auto path = folder_ / "settings.json";
     if (!detail::read_sealed(path)) detail::write_sealed(path, settings);
@@ -175,7 +175,7 @@ class WorkLedger {
     return folder_ / "done" / (unit + ".json");
   }
 
-  /// Makes a file with this process's name in it; false where somebody has it.
+  /// Creates a file containing this process's name; false if it already exists.
   [[nodiscard]] bool create(const std::filesystem::path& path) const {
     const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor < 0) {
@@ -191,7 +191,7 @@ class WorkLedger {
     return true;
   }
 
-  /// How long ago the file gave its last sign, beside a file that is touched now; nothing where it is gone.
+  /// Age of the file's last renewal, relative to a file touched now; empty if the file is gone.
   [[nodiscard]] std::optional<Age> age_of(const std::filesystem::path& path) const {
     const auto touched = folder_ / "claims" / ("." + name_ + ".now");
     if (!create(touched)) static_cast<void>(::utimensat(AT_FDCWD, touched.c_str(), nullptr, 0));
@@ -201,7 +201,7 @@ class WorkLedger {
     return *now - *then;
   }
 
-  /// Opened rather than asked by name, for which NFS looks at the server's attributes.
+  /// Opens the file instead of using its path, because opening makes NFS fetch attributes from the server.
   static std::optional<Age> time_of(const std::filesystem::path& path) {
     const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) return {};
@@ -212,7 +212,7 @@ class WorkLedger {
     return std::chrono::seconds(info.st_mtim.tv_sec) + std::chrono::nanoseconds(info.st_mtim.tv_nsec);
   }
 
-  /// Moves the claim of a process that is gone out of the way; false where it is not, or another was quicker.
+  /// Moves a dead process's claim out of the way; false if the process is alive or another was faster.
   [[nodiscard]] bool bury(const std::string& unit) const {
     const auto path = claim_path(unit);
     const auto gone = [&](const std::filesystem::path& claim) {
@@ -222,7 +222,7 @@ class WorkLedger {
     if (!gone(path)) return false;
     const auto grave = folder_ / "claims" / fmt::format(".{}.{}", unit, name_);
     if (::rename(path.c_str(), grave.c_str()) != 0) return false;
-    // Between look and rename another may have buried it and claimed the unit.
+    // Between the check and the rename another process may have buried it and claimed the unit.
     const bool dead = gone(grave);
     if (!dead) static_cast<void>(::link(grave.c_str(), path.c_str()));
     ::unlink(grave.c_str());
@@ -243,7 +243,7 @@ class WorkLedger {
   mutable std::mutex mutex_;
   std::condition_variable_any wake_;
   std::optional<std::string> claimed_;
-  std::jthread renewer_;  // Last, so that it is joined before what it uses goes.
+  std::jthread renewer_;  // Last member, so that it is joined before what it uses is destroyed.
 };
 
 }  // namespace ip2p

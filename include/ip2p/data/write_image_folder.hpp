@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// From the published folder layout to what Hugging Face's `datasets` loads as an image folder.
+/// Converts the published folder layout to an image folder for Hugging Face's `datasets`.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,29 +25,29 @@ namespace ip2p {
 
 /// Settings of `write_image_folder`.
 struct ImageFolderOptions {
-  bool decode = true;                 ///< Decode every picture, so that only sound pairs are taken.
+  bool decode = true;                 ///< Decode every picture to keep only intact pairs.
   std::int64_t largest_damage = 100;  ///< Pairs that may be skipped before the conversion gives up.
   /// Told after each pair how many are done, of how many.
   std::function<void(std::int64_t done, std::int64_t count)> on_pair = {};
-  std::stop_token stop = {};  ///< A requested stop ends with `Cancelled`; pictures stay and are kept next time.
+  std::stop_token stop = {};  ///< A requested stop throws `Cancelled`; pictures copied so far are reused next time.
 };
 
-/// What a conversion did.
+/// Result of a conversion.
 struct ImageFolderReport {
   std::int64_t pairs = 0;            ///< Pairs of the split that were copied, or were there already.
-  std::vector<SkippedPair> skipped;  ///< Pairs that were left out, and why.
+  std::vector<SkippedPair> skipped;  ///< Pairs left out, and why.
 };
 
 namespace detail {
 
-/// Copies a picture unless it is there already.
+/// Copies a picture unless it already exists.
 inline void copy_picture(const PictureFile& picture, const std::filesystem::path& to) {
   std::error_code absent;
   if (std::filesystem::file_size(to, absent) == picture.bytes.size() && !absent) return;
   write_file_atomically(to, picture.bytes);
 }
 
-/// A line of metadata.jsonl; `datasets` makes an image column of each key that ends in `_file_name`.
+/// A line of metadata.jsonl; `datasets` turns each key that ends in `_file_name` into an image column.
 inline std::string image_folder_line(const std::string& id, const PairWords& words) {
   const nlohmann::ordered_json json{{"original_prompt", words.input},
                                     {"original_image_file_name", id + "_0.jpg"},
@@ -59,11 +59,12 @@ inline std::string image_folder_line(const std::string& id, const PairWords& wor
 
 }  // namespace detail
 
-/// Copies the pairs of `folder` (its split alone), the bytes of their pictures unchanged, to `{out}/{prompt}/` and
-/// writes `{out}/metadata.jsonl` last, with which `datasets` loads them in the columns of the published set:
-/// original_prompt, original_image, edit_prompt, edited_prompt, edited_image. A run that was interrupted goes on where
-/// it stood. Damaged pairs are left out and listed.
-/// \throws Error when more than `largest_damage` pairs are damaged, when there is none, and on I/O failures; Cancelled
+/// Copies the pairs of `folder` (only its split) to `{out}/{prompt}/`, picture bytes unchanged, and writes
+/// `{out}/metadata.jsonl` last, from which `datasets` loads them into the columns of the published set:
+/// original_prompt, original_image, edit_prompt, edited_prompt, edited_image. An interrupted run resumes where it
+/// stopped. Damaged pairs are left out and listed.
+/// \throws Error when more than `largest_damage` pairs are damaged, when no pair is left, and on I/O failure; Cancelled
+///   on a requested stop
 inline ImageFolderReport write_image_folder(const PairFolder& folder, const std::filesystem::path& out,
                                             const ImageFolderOptions& options = {}) {
   std::error_code problem;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// From the published folder layout to shards.
+/// Converts the published folder layout to shards.
 
 #include <algorithm>
 #include <array>
@@ -30,25 +30,25 @@ namespace ip2p {
 
 /// Settings of `write_pair_shards`.
 struct PairShardsOptions {
-  std::uint64_t max_bytes = std::uint64_t{1} << 30;  ///< Of a shard; one that holds a single pair may be larger.
-  std::int64_t max_count = 10'000;                   ///< Pairs a shard.
-  bool decode = true;                                ///< Decode every picture, so that only sound pairs are taken.
+  std::uint64_t max_bytes = std::uint64_t{1} << 30;  ///< Limit per shard; one with a single pair may be larger.
+  std::int64_t max_count = 10'000;                   ///< Limit on pairs per shard.
+  bool decode = true;                                ///< Decode every picture to keep only intact pairs.
   std::int64_t largest_damage = 100;                 ///< Pairs that may be skipped before the conversion gives up.
   /// Told after each pair how many are done, of how many.
   std::function<void(std::int64_t done, std::int64_t count)> on_pair = {};
-  std::stop_token stop = {};  ///< A requested stop ends with `Cancelled`; finished shards stay and are kept next time.
+  std::stop_token stop = {};  ///< A requested stop throws `Cancelled`; finished shards are reused next time.
 };
 
-/// What a conversion did.
+/// Result of a conversion.
 struct PairShardsReport {
-  std::int64_t pairs = 0;              ///< In all shards.
-  std::int64_t written = 0, kept = 0;  ///< Shards made now, and found sound from an earlier run.
-  std::vector<SkippedPair> skipped;    ///< Pairs that are in no shard, and why.
+  std::int64_t pairs = 0;              ///< In all shards together.
+  std::int64_t written = 0, kept = 0;  ///< Shards written now, and reused from an earlier run.
+  std::vector<SkippedPair> skipped;    ///< Pairs left out, and why.
 };
 
 namespace detail {
 
-/// One conversion; see `write_pair_shards`.
+/// State of one conversion; see `write_pair_shards`.
 class PairShardsWriter {
  public:
   PairShardsWriter(const PairFolder& folder, std::filesystem::path out, const PairShardsOptions& options)
@@ -123,7 +123,7 @@ class PairShardsWriter {
     finished_ = std::move(index.shards);
   }
 
-  /// The shard of that name and number from an earlier run, if it is whole and begins with pair `next_`.
+  /// The shard with that name and number from an earlier run, if it is complete and begins with pair `next_`.
   [[nodiscard]] std::optional<ShardInfo> earlier(const std::string& name, std::size_t number) const {
     std::optional<ShardInfo> shard;
     if (number < finished_.size()) {
@@ -149,7 +149,7 @@ class PairShardsWriter {
     return bytes == shard->bytes && checksum == shard->checksum ? shard : std::nullopt;
   }
 
-  /// The entries of one pair, complete with headers and padding.
+  /// The tar entries of one pair, including headers and padding.
   [[nodiscard]] static std::vector<std::byte> entries(const PairFiles& files, ShardPair& pair) {
     auto json = pair_words_json(files.words);
     json["prompt"] = pair.prompt;
@@ -170,7 +170,7 @@ class PairShardsWriter {
     return bytes;
   }
 
-  /// Writes the pairs from `next_` on that fit into one shard.
+  /// Writes as many pairs from `next_` on as fit into one shard.
   ShardInfo write(const std::string& name) {
     ShardInfo shard{.name = name, .bytes = 0, .checksum = 0, .first = next_, .end = next_, .pairs = {}, .skipped = {}};
     AtomicFile file(out_ / name);
@@ -216,12 +216,12 @@ class PairShardsWriter {
   }
 
   static void write_json(const std::filesystem::path& path, const nlohmann::json& json) {
-    // A reason may quote bytes that are no UTF-8.
+    // A reason may quote bytes that are not UTF-8.
     const auto text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     write_file_atomically(path, std::as_bytes(std::span(text)));
   }
 
-  /// The index of all shards in place of the notes of each.
+  /// Writes the index of all shards and removes the per-shard notes.
   void finish(const std::vector<ShardInfo>& shards) const {
     nlohmann::json index{{"format", "ip2p pair shards"}, {"version", 1}, {"source", source_}};
     auto& list = index["shards"] = nlohmann::json::array();
@@ -242,12 +242,12 @@ class PairShardsWriter {
 
 }  // namespace detail
 
-/// Copies the pairs of `folder` (its split alone), the bytes of their pictures unchanged, into tar files
-/// `pairs-00000.tar`, ... of `out`, each pair as `{prompt}_{seed}.before.jpg`, `.after.jpg` and `.json`, sorted by
-/// name, and writes `shards.json` last. Equal folders and options give equal bytes.
+/// Copies the pairs of `folder` (only its split), picture bytes unchanged, into tar files `pairs-00000.tar`, ... in
+/// `out`, each pair as `{prompt}_{seed}.before.jpg`, `.after.jpg` and `.json`, sorted by name, and writes `shards.json`
+/// last. Equal folders and options give equal bytes.
 ///
-/// A run that was interrupted goes on where it stood: shards are written under another name and renamed when complete,
-/// and those that are whole are kept. Damaged pairs are left out and listed.
+/// An interrupted run resumes where it stopped: shards are written under a temporary name and renamed when complete,
+/// and complete ones are reused. Damaged pairs are left out and listed.
 /// \throws Error when `out` holds another conversion, when more than `largest_damage` pairs are damaged, and on I/O
 ///   failures; Cancelled when a stop was requested
 inline PairShardsReport write_pair_shards(const PairFolder& folder, const std::filesystem::path& out,

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// How sure a mean is: percentile bootstrap (Efron 1979).
+/// Confidence intervals of means by the percentile bootstrap (Efron 1979).
 
 #include <algorithm>
 #include <cmath>
@@ -22,12 +22,12 @@ struct BootstrapOptions {
   std::uint64_t seed = 0;         ///< Of the resampling.
 };
 
-/// A mean and the interval that it lies in with the wanted confidence.
+/// A mean with its confidence interval.
 struct ConfidenceInterval {
   double mean = 0.0, low = 0.0, high = 0.0;  ///< The mean, and the ends of the interval.
 };
 
-/// The value below which a share of `values` lies, linear between neighbours. \param values sorted, not empty
+/// The `share` quantile of `values`, linearly interpolated. \param values sorted, not empty  \param share in [0, 1]
 inline double quantile(std::span<const double> values, double share) {
   require(!values.empty() && share >= 0.0 && share <= 1.0,
           "quantile: expected values and a share of 0 to 1, found {} values and {}", values.size(), share);
@@ -37,8 +37,8 @@ inline double quantile(std::span<const double> values, double share) {
   return values[below] + (values[above] - values[below]) * (place - static_cast<double>(below));
 }
 
-/// Mean of `values` with the percentile interval of the means of resamples; a function of the values, their order and
-/// the seed. For the difference of two methods on the same pictures, give their differences.
+/// Mean of `values` with the percentile interval of resampled means; depends only on the values, their order and the
+/// seed. To compare two methods on the same pictures, pass their differences.
 /// \throws Error for no values, a confidence outside (0, 1), or no resamples
 inline ConfidenceInterval bootstrap_mean(std::span<const double> values, const BootstrapOptions& options = {}) {
   require(!values.empty(), "bootstrap: expected at least one value, found none");

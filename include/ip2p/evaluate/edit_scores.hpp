@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The CLIP metrics of instructed edits (`compute_metrics.py` of InstructPix2Pix), of which its plots show direction
-/// over image.
+/// The CLIP metrics of instructed edits (`compute_metrics.py` of InstructPix2Pix). The paper's plots show image
+/// similarity over directional similarity.
 
 #include <span>
 #include <string>
@@ -12,15 +12,15 @@
 
 namespace ip2p {
 
-/// One value an edit, [B] each, fp32.
+/// One value per edit, [B] each, fp32.
 struct EditScores {
-  at::Tensor direction;    ///< Directional similarity: did the picture change as the captions did?
-  at::Tensor image;        ///< Cosine of the two pictures: how much of the photograph is left?
+  at::Tensor direction;    ///< Directional similarity: how well the change of the picture matches that of the captions.
+  at::Tensor image;        ///< Cosine of the two pictures: how much of the photograph is preserved.
   at::Tensor text_before;  ///< Cosine of the photograph with its caption.
   at::Tensor text_after;   ///< Cosine of the edited picture with its caption.
 };
 
-/// From unit features, [B, D] each. \throws Error for unlike shapes
+/// Scores from unit features, [B, D] each. \throws Error for different shapes
 inline EditScores edit_scores(const at::Tensor& image_before, const at::Tensor& image_after,
                               const at::Tensor& text_before, const at::Tensor& text_after) {
   return {directional_similarity(image_before, image_after, text_before, text_after),
@@ -28,8 +28,10 @@ inline EditScores edit_scores(const at::Tensor& image_before, const at::Tensor& 
           feature_similarity(image_after, text_after)};
 }
 
-/// \param before, after [B, 3, H, W] in [-1, 1]  \param input, output captions, B of each
-/// \param range `ClipRange::compat` gives the numbers of the released evaluation, `correct` what CLIP was trained for
+/// Scores from pictures and captions. \param before, after [B, 3, H, W] in [-1, 1]  \param input, output captions, B of
+/// each
+/// \param range `ClipRange::compat` reproduces the released evaluation, `correct` uses the range that CLIP was trained
+///   on
 inline EditScores edit_scores(const Clip& clip, const at::Tensor& before, const at::Tensor& after,
                               std::span<const std::string> input, std::span<const std::string> output,
                               ClipRange range = ClipRange::correct) {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Photographs with captions, instructions and edited captions, on which editors are compared.
+/// Sets of photographs with captions, instructions and edited captions, on which editors are compared.
 
 #include <algorithm>
 #include <cstddef>
@@ -26,28 +26,28 @@
 
 namespace ip2p {
 
-/// One edit as every method and every metric gets it.
+/// One edit, as passed to every method and metric.
 struct PreparedEdit {
-  std::string id;              ///< Names it within its set.
-  at::Tensor photograph = {};  ///< [1,3,H,W], fp32 in [-1,1], at the size at which it is edited.
+  std::string id;              ///< Unique within its set.
+  at::Tensor photograph = {};  ///< [1,3,H,W], fp32 in [-1,1], at the size used for editing.
   PairWords words = {};        ///< The instruction, and the captions before and after.
-  std::uint64_t seed = 0;      ///< Of all its noise, the same for every method and every point.
+  std::uint64_t seed = 0;      ///< Seed of all its noise, the same for every method and point.
 };
 
-/// How photographs of an `EditSet` are prepared, and how many of them.
+/// How many photographs of an `EditSet` to use, and how to prepare them.
 struct EditSetOptions {
   std::optional<std::int64_t> resolution = {};  ///< Long side in pixels; see `edit_size`.
   Numerics numerics = Numerics::released;       ///< Whose size rule and rounding apply to the photographs.
-  std::uint64_t seed = 0;  ///< Edit i has the seed `seed` + i; the pairs of prompts are drawn with it too.
-  std::int64_t limit = 0;  ///< Most edits, from the beginning; 0: all.
+  std::uint64_t seed = 0;                       ///< Edit i has the seed `seed` + i; also selects each prompt's pair.
+  std::int64_t limit = 0;                       ///< Use only the first so many edits; 0: all.
 };
 
-/// Edits by number. Pictures are read when they are asked for; the same number always gives the same edit.
+/// Edits by index. Pictures are read on demand; the same index always gives the same edit.
 class EditSet {
  public:
-  /// From a file of JSON lines: `file`, the photograph's name below `pictures`, and the words of a prompt.json
-  /// (`parse_pair_words`): input, edit, output.
-  /// \throws Error naming the line that is wrong or the photograph that is missing
+  /// Reads a file of JSON lines with `file`, the photograph's path relative to `pictures`, and the words of a
+  /// prompt.json (`parse_pair_words`): input, edit, output.
+  /// \throws Error naming the malformed line or the missing photograph
   static EditSet from_list(const std::filesystem::path& list, const std::filesystem::path& pictures,
                            const EditSetOptions& options = {}) {
     std::ifstream file(list, std::ios::binary);
@@ -76,8 +76,8 @@ class EditSet {
     return set;
   }
 
-  /// From the published layout: of each prompt one pair, whose first picture is edited. Damaged pairs are passed over
-  /// as in training.
+  /// Uses the published layout: one pair per prompt, whose first picture is edited. Damaged pairs are skipped as in
+  /// training.
   static EditSet from_pairs(PairFolder pairs, const EditSetOptions& options = {}) {
     require(pairs.size() > 0, "pair folder '{}': expected prompts in this split, found none", pairs.path().string());
     EditSet set(options, std::move(pairs));
@@ -98,7 +98,7 @@ class EditSet {
     return fmt::format("{}: {}", i, name);
   }
 
-  /// Equal for sets with the same photographs and words in the same order, whatever their limit.
+  /// Equal for sets with the same photographs and words in the same order, regardless of their limit.
   [[nodiscard]] const std::string& fingerprint() const { return fingerprint_; }
 
   /// \param i from 0 to size() - 1  \throws Error for pictures that cannot be read

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Distances between two sets of pictures, from the features of any network: Frechet's (Heusel et al. 2017) and the
-/// kernel distance (Binkowski et al. 2018).
+/// Distances between two sets of pictures, from the features of any network: the Frechet distance (Heusel et al. 2017)
+/// and the kernel distance (Binkowski et al. 2018).
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_eigh.h>
@@ -26,22 +26,23 @@ struct FeatureStatistics {
   at::Tensor covariance;  ///< [D, D], divided by N - 1.
 };
 
-/// \param features [N, D], N >= 2  \throws Error for another shape and for values that are not finite
+/// Mean and covariance of features. \param features [N, D], N >= 2  \throws Error for another shape and for non-finite
+/// values
 inline FeatureStatistics feature_statistics(const at::Tensor& features) {
   require(features.dim() == 2 && features.size(0) >= 2 && features.size(1) >= 1,
           "features: expected [N, D] with N >= 2, found {}", shape_text(features.sizes()));
   const auto x = features.detach().to(at::kCPU, at::kDouble);
-  require(x.isfinite().all().item<bool>(), "features: expected finite values, found others");
+  require(x.isfinite().all().item<bool>(), "features: expected finite values, found NaN or infinity");
   const auto mean = x.mean(0);
   const auto centred = x - mean;
   return {mean, centred.t().matmul(centred) / static_cast<double>(x.size(0) - 1)};
 }
 
-/// |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)): FID, where the features are those of the Inception network.
+/// |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)): this is FID if the features are those of the Inception network.
 ///
-/// The eigenvalues of S1 S2 are those of the symmetric S1^(1/2) S2 S1^(1/2), whose roots are real whatever the rank, so
-/// that fewer pictures than features need no offset on the diagonal.
-/// \throws Error for features of two widths
+/// The eigenvalues of S1 S2 are those of the symmetric S1^(1/2) S2 S1^(1/2), whose roots are real at any rank, so no
+/// diagonal offset is needed with fewer pictures than features.
+/// \throws Error for features of different widths
 inline double frechet_distance(const FeatureStatistics& a, const FeatureStatistics& b) {
   require(a.mean.sizes() == b.mean.sizes(), "frechet distance: expected features of one width, found {} and {}",
           shape_text(a.mean.sizes()), shape_text(b.mean.sizes()));
@@ -58,7 +59,7 @@ inline double frechet_distance(const at::Tensor& a, const at::Tensor& b) {
   return frechet_distance(feature_statistics(a), feature_statistics(b));
 }
 
-/// Unbiased estimate of the squared maximum mean discrepancy under the kernel (x.y / D + 1)^3; may be below 0.
+/// Unbiased estimate of the squared maximum mean discrepancy with the kernel (x.y / D + 1)^3; may be negative.
 /// \param a [N, D] and \param b [M, D], N and M >= 2  \throws Error for other shapes
 inline double kernel_distance(const at::Tensor& a, const at::Tensor& b) {
   require(a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(1) && a.size(0) >= 2 && b.size(0) >= 2,
@@ -76,7 +77,7 @@ inline double kernel_distance(const at::Tensor& a, const at::Tensor& b) {
   return off_diagonal(x) + off_diagonal(y) - 2.0 * kernel(x, y).mean().item<double>();
 }
 
-/// Settings of `kernel_distance` over subsets; the usual ones of KID.
+/// Settings of `kernel_distance` over subsets; the defaults are those usual for KID.
 struct SubsetOptions {
   std::int64_t subsets = 100;
   std::int64_t size = 1000;  ///< Pictures in a subset, from each set.
@@ -89,7 +90,7 @@ struct SubsetDistance {
   double deviation = 0.0;  ///< Over the subsets, divided by their number.
 };
 
-/// KID: `kernel_distance` over subsets of both sets, drawn without replacement, a function of the seed alone.
+/// KID: `kernel_distance` over subsets of both sets, drawn without replacement and determined by the seed.
 /// \throws Error for sets smaller than a subset
 inline SubsetDistance kernel_distance(const at::Tensor& a, const at::Tensor& b, const SubsetOptions& options) {
   require(options.subsets >= 1 && options.size >= 2, "kernel distance: expected subsets of at least 2, found {} of {}",
@@ -102,7 +103,7 @@ inline SubsetDistance kernel_distance(const at::Tensor& a, const at::Tensor& b, 
     std::vector<std::int64_t> places(static_cast<std::size_t>(set.size(0)));
     std::iota(places.begin(), places.end(), std::int64_t{0});
     auto rows = at::empty({options.size}, at::kLong);
-    for (std::int64_t i = 0; i < options.size; ++i) {  // the first steps of a shuffle (Fisher and Yates)
+    for (std::int64_t i = 0; i < options.size; ++i) {  // the first steps of a Fisher-Yates shuffle
       std::swap(places[static_cast<std::size_t>(i)],
                 places[static_cast<std::size_t>(i + random.below(set.size(0) - i))]);
       rows.data_ptr<std::int64_t>()[i] = places[static_cast<std::size_t>(i)];

@@ -33,23 +33,21 @@ namespace detail {
 
 struct LpipsModule : Module {
   struct Step {
-    std::shared_ptr<Conv2d> conv;  ///< A pooling where there is none.
-    bool compared = false;         ///< Whether the features after it count.
+    std::shared_ptr<Conv2d> conv;  ///< Null: a pooling layer.
+    bool compared = false;         ///< Whether the features after it are compared.
   };
 
   explicit LpipsModule(LpipsNetwork network) : vgg(network == LpipsNetwork::vgg16) {
     auto net = register_group("net");
-    std::int64_t place = 0;  // in torchvision's list of layers, by which the weights are named
+    std::int64_t place = 0;  // index in torchvision's list of layers, which names the weights
     std::int64_t channels = 3;
     std::shared_ptr<Module> slice;
-    const auto open = [&](int number) {
-      slice = net->register_group("slice" + std::to_string(number));
-    };
+    const auto open = [&](int number) { slice = net->register_group("slice" + std::to_string(number)); };
     const auto conv = [&](std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
       steps.push_back({slice->register_module(std::to_string(place),
                                               std::make_shared<Conv2d>(channels, out, kernel, stride, padding))});
       channels = out;
-      place += 2;  // the activation stands between
+      place += 2;  // skips the activation
     };
     const auto pool = [&] {
       steps.push_back({});
@@ -105,14 +103,15 @@ struct LpipsModule : Module {
   bool vgg;
   std::vector<Step> steps;
   std::vector<std::int64_t> widths;
-  std::vector<std::shared_ptr<Conv2d>> weights;  ///< One a level, [1, channels, 1, 1].
+  std::vector<std::shared_ptr<Conv2d>> weights;  ///< One per level, [1, channels, 1, 1].
 };
 
 }  // namespace detail
 
-/// The perceptual distance of pictures, 0 for equal ones.
+/// Perceptual distance of pictures; 0 for equal ones.
 ///
-/// Weights are read from safetensors with the names of the lpips package: save `lpips.LPIPS(net="alex").state_dict()`.
+/// Weights are read from a safetensors file with the lpips package's names: save
+/// `lpips.LPIPS(net="alex").state_dict()`.
 class Lpips : public ModelHandle<detail::LpipsModule> {
  public:
   /// Weights are uninitialised: load them.
@@ -123,7 +122,7 @@ class Lpips : public ModelHandle<detail::LpipsModule> {
   static Lpips open(const std::filesystem::path& file, LpipsNetwork network = LpipsNetwork::alexnet) {
     Lpips lpips(network);
     auto weights = weights_of(SafetensorsFile::open(file));
-    // The package stores its list of linear layers and its constants too.
+    // The package also stores its list of linear layers (duplicates) and its constants.
     std::erase_if(weights, [](const auto& item) {
       return item.first.starts_with("lins.") || item.first.starts_with("scaling_layer.");
     });
@@ -132,8 +131,8 @@ class Lpips : public ModelHandle<detail::LpipsModule> {
     return lpips;
   }
 
-  /// \param a, b [B, 3, H, W] in [-1, 1]  \return [B]  \throws Error for unlike shapes and below 35x35 pixels (AlexNet)
-  ///   or 16x16 (VGG), where no features are left
+  /// \param a, b [B, 3, H, W] in [-1, 1]  \return [B]  \throws Error for different shapes and below 35x35 pixels
+  ///   (AlexNet) or 16x16 (VGG), where no features are left
   [[nodiscard]] at::Tensor operator()(const at::Tensor& a, const at::Tensor& b) const {
     const std::int64_t least = module_->vgg ? 16 : 35;
     require(a.dim() == 4 && a.size(1) == 3 && a.sizes() == b.sizes() && a.size(2) >= least && a.size(3) >= least,

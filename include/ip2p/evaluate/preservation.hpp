@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What an edit left alone outside the region that it was meant for.
+/// How well an edit preserves what lies outside its intended region.
 
 #include <cmath>
 #include <cstddef>
@@ -15,17 +15,18 @@
 
 namespace ip2p {
 
-/// Likeness of two pictures outside a mask.
+/// Similarity of two pictures outside a mask.
 struct Preservation {
-  double difference = 0.0;  ///< Mean absolute difference in levels of 0 to 255.
-  double psnr = 0.0;        ///< In dB; infinite where nothing changed.
-  /// Mean structural similarity at the pixels outside the mask that are at least 5 pixels from every border; their
-  /// windows may reach into the mask. Not a number where there are none.
+  double difference = 0.0;  ///< Mean absolute difference, in levels from 0 to 255.
+  double psnr = 0.0;        ///< In dB; infinite if nothing changed.
+  /// Mean structural similarity over the pixels outside the mask that are at least 5 pixels from every border; their
+  /// windows may reach into the mask. NaN if there are none.
   double ssim = 0.0;
 };
 
-/// \param edited pixels that were to change: those where any channel is above 0, as in masked edits
-/// \throws Error for pictures or masks of other sizes, below 11x11, and for a mask that covers everything
+/// Compares two pictures outside a mask. \param edited mask of the pixels meant to change: those with any channel above
+/// 0, as in masked edits
+/// \throws Error for pictures or masks of different sizes or below 11x11, and for a mask that covers everything
 inline Preservation preservation(const Image& before, const Image& after, const Image& edited) {
   const auto map = detail::ssim_map(before, after);
   require_consistent(edited, "preservation: mask");

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Every edit of a set at every point: drawn, measured, noted. What is noted is not drawn again.
+/// Generates, measures and records every edit of a set at every point. Recorded samples are not generated again.
 
 #include <ATen/core/grad_mode.h>
 
@@ -33,25 +33,25 @@
 
 namespace ip2p {
 
-/// A way to edit: the picture [1,3,H,W], fp32, about [-1,1] and not clamped, that the settings make of an edit.
+/// An editing method: returns the edited picture [1,3,H,W], fp32, roughly in [-1,1] and not clamped.
 ///
 /// Laws: a function of both arguments; all noise comes from `PreparedEdit::seed`.
 using EditMethod = std::function<at::Tensor(const PreparedEdit& edit, const EditSettings& settings)>;
 
-/// What is measured of an edit's pictures: called once for each edit, then once for each of its pictures.
+/// Measures an edit's pictures. `EditMeasure` is called once per edit, the measure that it returns once per picture.
 using PictureMeasure = std::function<EditMeasures(const at::Tensor& picture)>;
 /// Prepares the measure of one edit's pictures.
 using EditMeasure = std::function<PictureMeasure(const PreparedEdit& edit)>;
 
-/// A CLIP and how pictures are handed to it.
+/// A CLIP model and the range in which it gets pictures.
 struct ClipMeasure {
-  std::string name;                      ///< Stands before its scores: "name/direction".
+  std::string name;                      ///< Prefix of its scores: "name/direction".
   Clip clip;                             ///< The model.
   ClipRange range = ClipRange::correct;  ///< How pixel values are handed to it.
 };
 
-/// The scores of `edit_scores` under each CLIP, and the structural similarity to the photograph ("ssim"). The features
-/// of photograph and captions are computed once for all pictures of an edit.
+/// The scores of `edit_scores` with each CLIP, and the structural similarity to the photograph ("ssim"). Features of
+/// photograph and captions are computed once per edit.
 inline EditMeasure clip_measures(std::vector<ClipMeasure> clips) {
   return [shared = std::make_shared<const std::vector<ClipMeasure>>(std::move(clips))](
              const PreparedEdit& edit) -> PictureMeasure {
@@ -82,10 +82,10 @@ inline EditMeasure clip_measures(std::vector<ClipMeasure> clips) {
   };
 }
 
-/// Where pictures of the first edits of a set are kept, to be looked at.
+/// Where to save pictures of a set's first edits for inspection.
 struct KeptPictures {
-  std::filesystem::path folder = {};  ///< Exists.
-  std::int64_t edits = 0;             ///< Of how many edits.
+  std::filesystem::path folder = {};  ///< Must exist.
+  std::int64_t edits = 0;             ///< Number of edits whose pictures are saved.
 
   /// Path of the photograph of an edit.
   [[nodiscard]] std::filesystem::path photograph(std::int64_t edit) const {
@@ -97,17 +97,17 @@ struct KeptPictures {
   }
 };
 
-/// How a sweep is run.
+/// Settings of a sweep's run.
 struct SweepOptions {
-  std::int64_t rank = 0, processes = 1;  ///< This process draws the edits rank, rank + processes, ...
+  std::int64_t rank = 0, processes = 1;  ///< This process handles the edits rank, rank + processes, ...
   KeptPictures kept = {};                ///< Pictures that stay on disk; none by default.
   std::stop_token stop = {};             ///< Checked before each picture.
-  /// Called after each picture with the number that this process has drawn and that it draws in all.
+  /// Called after each picture with this process's number of finished pictures and its total.
   std::function<void(std::int64_t done, std::int64_t all)> on_sample = {};
 };
 
-/// What this process has to draw: for each edit the numbers of the points that `results` does not hold yet, or whose
-/// picture was to be kept and is not there.
+/// What this process still has to do: for each edit the indices of the points that `results` lacks, or whose picture
+/// should have been saved but is missing.
 inline std::map<std::int64_t, std::vector<std::size_t>> open_samples(std::span<const SweepPoint> points,
                                                                      const EditSet& edits, const SweepResults& results,
                                                                      const SweepOptions& options) {
@@ -129,7 +129,7 @@ inline std::map<std::int64_t, std::vector<std::size_t>> open_samples(std::span<c
   return open;
 }
 
-/// Draws and measures the open samples of this process, edit by edit, and adds them to the journal.
+/// Generates and measures this process's open samples, edit by edit, and adds them to the journal.
 /// \param methods by the names that the points use  \throws Error as methods and measures do; Cancelled
 inline void run_sweep(std::span<const SweepPoint> points, const EditSet& edits,
                       const std::map<std::string, EditMethod>& methods, const EditMeasure& measure,
@@ -156,7 +156,7 @@ inline void run_sweep(std::span<const SweepPoint> points, const EditSet& edits,
               picture.defined() ? shape_text(picture.sizes()) : "none");
       const auto scores = of_picture(picture);
       if (kept) write_image(options.kept.picture(i, point), tensor_to_images(picture, Rounding::nearest).front());
-      journal.add(point.key(), edit.id, scores);  // the picture first: a sample that counts has its picture
+      journal.add(point.key(), edit.id, scores);  // after the picture, so that every recorded sample has one
       ++done;
       if (options.on_sample) options.on_sample(done, all);
     }

@@ -16,7 +16,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// Numbers at each pixel.
+/// One number per pixel.
 struct Plane {
   std::int64_t width = 0, height = 0;
   std::vector<double> values;
@@ -28,7 +28,7 @@ struct Plane {
 
 constexpr std::int64_t ssim_radius = 5;
 
-/// Gaussian of deviation 1.5 cut at 5 pixels, sum 1.
+/// Gaussian with deviation 1.5, truncated at 5 pixels, sum 1.
 inline const std::array<double, 2 * ssim_radius + 1>& ssim_window() {
   static const auto window = [] {
     std::array<double, 2 * ssim_radius + 1> weights{};
@@ -42,7 +42,7 @@ inline const std::array<double, 2 * ssim_radius + 1>& ssim_window() {
   return window;
 }
 
-/// Weighted means over the window, where all of it lies inside: 10 pixels less in each direction.
+/// Weighted means over the window where it lies fully inside; 10 pixels smaller in each direction.
 inline Plane ssim_blur(const Plane& plane) {
   const auto& window = ssim_window();
   constexpr auto taps = 2 * ssim_radius + 1;
@@ -104,7 +104,7 @@ inline Plane ssim_map(const Image& a, const Image& b) {
 /// Mean structural similarity of two pictures, 1 for equal ones: Gaussian window of deviation 1.5 and 11x11 pixels,
 /// population covariances, K1 .01 and K2 .03 of 255 levels, mean over channels and over the pixels whose window lies
 /// inside (scikit-image's `structural_similarity` with `gaussian_weights`, `sigma=1.5`, `use_sample_covariance=False`).
-/// \throws Error for pictures of two sizes or below 11x11
+/// \throws Error for pictures of different sizes or below 11x11
 inline double ssim(const Image& a, const Image& b) {
   const auto map = detail::ssim_map(a, b);
   double sum = 0.0;

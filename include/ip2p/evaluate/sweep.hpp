@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Points at which editors are compared: one number of a method is varied, everything else stays.
+/// Points at which editors are compared: one setting of a method varies, everything else is fixed.
 
 #include <algorithm>
 #include <charconv>
@@ -21,13 +21,13 @@ namespace ip2p {
 
 namespace detail {
 
-/// `text` as a finite number, or false.
+/// Parses `text` as a finite number into `value`; false if it is not one.
 inline bool finite_number(std::string_view text, double& value) {
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
   return problem == std::errc() && end == text.data() + text.size() && std::isfinite(value);
 }
 
-/// Parts of `text` between separators; "" has one empty part.
+/// Splits `text` at separators; "" has one empty part.
 inline std::vector<std::string> parts_of(std::string_view text, char separator) {
   std::vector<std::string> parts;
   for (std::size_t begin = 0;;) {
@@ -40,7 +40,7 @@ inline std::vector<std::string> parts_of(std::string_view text, char separator) 
 
 }  // namespace detail
 
-/// Settings of a method by their names, as they are written: "image-scale" is "1.4".
+/// Settings of a method by name, as text: "image-scale" is "1.4".
 class EditSettings {
  public:
   EditSettings() = default;
@@ -54,7 +54,7 @@ class EditSettings {
   /// All of them, by name.
   [[nodiscard]] const std::map<std::string, std::string>& values() const { return values_; }
 
-  /// \throws Error where there is none of that name
+  /// \throws Error if there is no setting of that name
   [[nodiscard]] const std::string& text(const std::string& name) const {
     const auto found = values_.find(name);
     require(found != values_.end(), "settings: expected {}, found none", name);
@@ -76,7 +76,7 @@ class EditSettings {
     return static_cast<std::int64_t>(value);
   }
 
-  /// "image-scale=1.4 steps=100", in the order of the names.
+  /// "image-scale=1.4 steps=100", sorted by name.
   [[nodiscard]] std::string describe() const {
     std::string all;
     for (const auto& [name, value] : values_) all += (all.empty() ? "" : " ") + name + "=" + value;
@@ -90,19 +90,20 @@ class EditSettings {
 /// One point of a curve.
 struct SweepPoint {
   std::string curve;      ///< Name of the curve in figures.
-  std::string method;     ///< Which method draws the pictures.
-  std::string label;      ///< The value that varies along the curve; empty where none does.
+  std::string method;     ///< Name of the method that makes the pictures.
+  std::string label;      ///< The value that varies along the curve; empty if none does.
   EditSettings settings;  ///< All settings of the method, that of the curve included.
 
-  /// What its pictures depend on, besides the edit: points with equal keys are the same, whatever they are called.
+  /// Everything that its pictures depend on besides the edit: points with equal keys are the same, whatever their
+  /// names.
   [[nodiscard]] std::string key() const {
     const auto all = settings.describe();
     return all.empty() ? method : method + " " + all;
   }
 };
 
-/// Values in words: "1:2.2:0.2" (first, last, step; what rounding leaves of a step counts as one), "euler,heun", or
-/// one. \throws Error for a range that is none, more than 1000 values, and values that are empty or given twice
+/// Parses values: "1:2.2:0.2" (first, last, step; the last is included despite rounding), "euler,heun", or a single
+/// value. \throws Error for an invalid range, more than 1000 values, and empty or duplicate values
 inline std::vector<std::string> sweep_values(const std::string& text) {
   if (text.find(':') == text.npos) {
     auto values = detail::parts_of(text, ',');
@@ -132,10 +133,10 @@ struct Sweep {
   std::string name, method;         ///< Of the curve in figures, and of the method that draws it.
   std::string parameter;            ///< Name of the setting that varies; empty for a single point.
   std::vector<std::string> values;  ///< Of `parameter`.
-  EditSettings settings;            ///< The others.
+  EditSettings settings;            ///< The fixed settings.
 
-  /// From words such as "instruct image-scale=1:2.2:0.2 text-scale=7.5 name=ours": the method, then its settings, of
-  /// which at most one has several values; without a name the curve is called after the method.
+  /// Parses text such as "instruct image-scale=1:2.2:0.2 text-scale=7.5 name=ours": the method, then its settings, at
+  /// most one of them with several values. The curve's name defaults to the method's.
   /// \throws Error for anything else
   static Sweep parse(const std::string& text) {
     Sweep sweep;
@@ -172,7 +173,7 @@ struct Sweep {
     return sweep;
   }
 
-  /// Adds what was not given. \param defaults every setting that the method reads
+  /// Fills in missing settings. \param defaults every setting that the method reads
   /// \throws Error for a setting that it does not read
   void complete(const std::map<std::string, std::string>& defaults) {
     std::string known;

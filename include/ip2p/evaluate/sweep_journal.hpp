@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Scores of single edits on disk: written as they are made, by any number of processes, read together.
+/// Scores of single edits on disk, written as they are computed by any number of processes, and read together.
 
 #include <algorithm>
 #include <cmath>
@@ -20,16 +20,16 @@
 
 namespace ip2p {
 
-/// Scores of a picture by the names of what was measured.
+/// Scores of a picture by name.
 using EditMeasures = std::map<std::string, double>;
 
 namespace detail {
 
-/// The name of a process' journal.
+/// The name of a process's journal.
 inline std::string sweep_journal_name(std::int64_t rank) { return fmt::format("samples-{:04}.jsonl", rank); }
 
-/// Passes every whole line after the first, which holds what all samples depend on, to `visit`.
-/// \return the bytes of all whole lines; what a kill left of a line has no end
+/// Passes every complete line to `visit`, except the first, which holds the evaluation's settings.
+/// \return the bytes of all complete lines; a line torn by a kill has no newline
 /// \throws Error when the file belongs to another evaluation
 template <class Visit>
 std::int64_t read_sweep_journal(const std::filesystem::path& path, const nlohmann::json& settings, Visit&& visit) {
@@ -54,15 +54,15 @@ std::int64_t read_sweep_journal(const std::filesystem::path& path, const nlohman
 
 }  // namespace detail
 
-/// One process' growing list of scores: a line with the evaluation's settings, then one a sample, each with its own
-/// checksum. A sample counts once `add` returns; what a kill left of a line is cut off when the file is opened again.
+/// One process's growing list of scores: a line with the evaluation's settings, then one per sample, each with its own
+/// checksum. A sample is recorded once `add` returns; a torn last line is cut off when the file is opened again.
 class SweepJournal {
  public:
-  /// \param folder that exists  \param settings what all samples depend on, an object
+  /// \param folder must exist  \param settings an object with everything that all samples depend on
   /// \throws Error when the file belongs to another evaluation, or another process has it open
   SweepJournal(const std::filesystem::path& folder, std::int64_t rank, const nlohmann::json& settings)
       : where_((folder / detail::sweep_journal_name(rank)).string()), file_(where_) {
-    require(file_.lock(), "{}: expected to be the only process that writes to it, found another one", where_);
+    require(file_.lock(), "{}: expected no other process writing to it, found one", where_);
     const auto whole = detail::read_sweep_journal(where_, settings, [](const auto&) {});
     file_.truncate(whole);
     if (whole == 0) file_.append(detail::sealed_line({{"settings", settings}}));
@@ -82,10 +82,10 @@ class SweepJournal {
   detail::AppendedFile file_;
 };
 
-/// The samples of all journals of a folder.
+/// The samples of all journals in a folder.
 class SweepResults {
  public:
-  /// Reads what is there, also while other processes write. Lines that are damaged are left out and counted.
+  /// Reads all journals, even while other processes write. Damaged lines are left out and counted.
   /// \throws Error when a journal belongs to another evaluation
   static SweepResults read(const std::filesystem::path& folder, const nlohmann::json& settings) {
     SweepResults results;

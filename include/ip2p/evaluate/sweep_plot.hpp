@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Curves of a sweep as figures, drawn by gnuplot.
+/// Draws the curves of a sweep with gnuplot.
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -22,24 +22,24 @@
 
 namespace ip2p {
 
-/// What a figure shows, and the program that draws it.
+/// Contents of a figure, and the program that draws it.
 struct SweepPlot {
-  std::string x, y;  ///< Scores of the axes, by their names in `SweepRow::scores`.
+  std::string x, y;  ///< Scores on the axes, by name in `SweepRow::scores`.
   /// Words at the axes and above the figure; without a title there is none.
   std::string x_label = "CLIP text-image direction similarity", y_label = "CLIP image similarity", title = {};
-  std::string program = "gnuplot";  ///< A name that is looked for in PATH, or a path.
+  std::string program = "gnuplot";  ///< A name to look up in PATH, or a path.
 };
 
 namespace detail {
 
-/// `text` in gnuplot's single quotes, in which only they mean something.
+/// `text` in gnuplot's single quotes, inside which only the quote itself is special.
 inline std::string gnuplot_text(std::string_view text) {
   std::string quoted = "'";
   for (const char c : text) quoted += c == '\'' ? std::string("''") : c == '\n' ? " " : std::string(1, c);
   return quoted + "'";
 }
 
-/// Runs a program in a folder and waits for it. \return its exit status, or -1 for another end
+/// Runs a program in a folder and waits for it. \return its exit status, or -1 if it did not exit normally
 /// \throws Error when it cannot be started
 inline int run_program_in(const std::filesystem::path& folder, const std::vector<std::string>& command) {
   std::vector<char*> arguments;
@@ -60,9 +60,9 @@ inline int run_program_in(const std::filesystem::path& folder, const std::vector
 
 }  // namespace detail
 
-/// The figure as a program for gnuplot 5, with its data in it: a line with marks for each curve, intervals along both
-/// axes, and at each mark the value that varies. It writes `name`.svg and `name`.png where it is run.
-/// \throws Error where a row lacks the scores of the axes
+/// The figure as a self-contained gnuplot 5 script: a line with marks per curve, intervals along both axes, and at each
+/// mark the value that varies. It writes `name`.svg and `name`.png to the working directory.
+/// \throws Error when a row lacks a score of the axes
 inline std::string sweep_plot_script(std::span<const SweepRow> rows, const SweepPlot& plot, const std::string& name) {
   require(!rows.empty(), "figure: expected points, found none");
   const auto text = [](const std::string& words) { return detail::gnuplot_text(words); };
@@ -105,8 +105,8 @@ inline std::string sweep_plot_script(std::span<const SweepRow> rows, const Sweep
          terminal("pngcairo noenhanced size 1350,900 background 'white' font 'sans,12' fontscale 1.5", ".png");
 }
 
-/// Writes `folder`/`name`.gp and has it draw `name`.svg and `name`.png beside it.
-/// \throws Error where the program is absent or fails; the script then stays
+/// Writes `folder`/`name`.gp and runs it to draw `name`.svg and `name`.png beside it.
+/// \throws Error when the program is missing or fails; the script is kept
 inline void draw_sweep(const std::filesystem::path& folder, const std::string& name, std::span<const SweepRow> rows,
                        const SweepPlot& plot) {
   const auto script = sweep_plot_script(rows, plot, name);
@@ -119,7 +119,7 @@ inline void draw_sweep(const std::filesystem::path& folder, const std::string& n
     fail("{}; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}", error.what(),
          (folder / (name + ".gp")).string());
   }
-  // Where the program is absent, some systems start a child that ends with 127.
+  // If the program is missing, some systems start a child that exits with 127.
   require(status != 127, "{}: cannot be started; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}",
           plot.program, (folder / (name + ".gp")).string());
   for (const char* extension : {".svg", ".png"}) {

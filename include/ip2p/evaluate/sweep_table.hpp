@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Samples of a sweep gathered to points with confidence intervals, and the table of them.
+/// Aggregates a sweep's samples to points with confidence intervals, and tabulates them.
 
 #include <cstddef>
 #include <cstdint>
@@ -24,10 +24,10 @@ namespace ip2p {
 struct SweepRow {
   SweepPoint point;
   std::int64_t samples = 0;                          ///< Edits that the means are taken over.
-  std::map<std::string, ConfidenceInterval> scores;  ///< By the names of what was measured.
+  std::map<std::string, ConfidenceInterval> scores;  ///< By name.
 };
 
-/// Samples that are missing of `points` over the edits with these ids.
+/// Number of samples still missing for `points` over the edits with these ids.
 inline std::int64_t missing_samples(std::span<const SweepPoint> points, std::span<const std::string> edits,
                                     const SweepResults& results) {
   std::int64_t missing = 0;
@@ -37,9 +37,9 @@ inline std::int64_t missing_samples(std::span<const SweepPoint> points, std::spa
   return missing;
 }
 
-/// One row a point. Samples count in the order of `edits`, and all points are resampled alike, so that the table does
-/// not depend on who computed what when.
-/// \throws Error where samples are missing, or an edit was measured otherwise than the others
+/// One row per point. Samples are taken in the order of `edits`, and all points use the same resamples, so the table
+/// does not depend on which process computed what when.
+/// \throws Error when samples are missing, or not all edits have the same scores
 inline std::vector<SweepRow> sweep_table(std::span<const SweepPoint> points, std::span<const std::string> edits,
                                          const SweepResults& results, const BootstrapOptions& options = {}) {
   require(!edits.empty(), "sweep: expected at least one edit, found none");
@@ -74,7 +74,7 @@ inline std::string csv_field(std::string_view text) {
 
 }  // namespace detail
 
-/// The rows as CSV, one line for each point and score: curve, label, point (method and settings), score, samples, mean,
+/// The rows as CSV, one line per point and score: curve, label, point (method and settings), score, samples, mean,
 /// low, high.
 inline std::string sweep_csv(std::span<const SweepRow> rows) {
   std::string text = "curve,label,point,score,samples,mean,low,high\n";

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Filters one after the other, the cheap ones first; and the two combinations that were published.
+/// Combines filters, cheapest first; and the two published combinations.
 
 #include <algorithm>
 #include <array>
@@ -16,9 +16,9 @@
 
 namespace ip2p {
 
-/// Keeps what all of `Filters` keep; `AllOf<>` keeps everything. They are asked in the order of their costs, equal ones
-/// in the order of the list, up to the first that rejects, whose verdict is the answer. So what is kept does not depend
-/// on the order of the list, and features are computed only for pairs that passed what needs none.
+/// Keeps pairs that all of `Filters` keep; `AllOf<>` keeps everything. Filters run in order of cost (ties in the order
+/// given) until one rejects the pair; its verdict is the result. So which pairs are kept does not depend on the order
+/// given, and features are computed only for pairs that pass all filters without features.
 template <class... Filters>
 class AllOf {
   static constexpr std::array<FilterCost, sizeof...(Filters)> costs{detail::filter_cost<Filters>()...};
@@ -42,7 +42,7 @@ class AllOf {
   }
 
  private:
-  /// Places in the list, by cost.
+  /// Indices into the list, sorted by cost.
   static constexpr std::array<std::size_t, sizeof...(Filters)> order = [] {
     std::array<std::size_t, sizeof...(Filters)> places{};
     std::size_t next = 0;
@@ -66,10 +66,10 @@ class AllOf {
 };
 static_assert(PairFilter<AllOf<>> && PairFilter<AllOf<ImageSimilarity, CaptionSimilarity>>);
 
-/// The filter of the paper: image similarity .75, caption similarity .2 of both, directional similarity .2.
+/// The paper's filter: image similarity .75, caption similarity .2 for both pictures, directional similarity .2.
 inline auto paper_filter() { return AllOf(ImageSimilarity{}, CaptionSimilarity{}, DirectionalSimilarity{}); }
 
-/// The filter of the released code, whose image similarity is .7.
+/// The released code's filter: the same, but with an image similarity of .7.
 inline auto released_filter() {
   return AllOf(ImageSimilarity{.least = 0.7}, CaptionSimilarity{}, DirectionalSimilarity{});
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What filters judge: two pictures, their captions, and features that are computed when a test asks for them.
+/// What filters judge: two pictures, their captions, and features that are computed on demand.
 
 #include <ATen/ops/stack.h>
 
@@ -22,7 +22,7 @@
 
 namespace ip2p {
 
-/// Something that puts pictures and texts into one space; shipped: `Clip`.
+/// Maps pictures and texts into one feature space, as `Clip` does.
 ///
 ///     at::Tensor image_features(std::span<const Image> pictures) const;    // [B, D], unit rows
 ///     at::Tensor text_features(std::span<const std::string> texts) const;  // [B, D], unit rows
@@ -33,15 +33,15 @@ concept ImageTextEmbedder = requires(const Embedder& embedder, std::span<const I
   { embedder.text_features(texts) } -> std::convertible_to<at::Tensor>;
 };
 
-/// Rows of features that are computed at the first call, once for all copies.
+/// Rows of features, computed at the first call and shared by all copies.
 class LazyFeatures {
  public:
-  /// \param compute gives [2, D]: before, after
+  /// \param compute returns [2, D]: before, after
   explicit LazyFeatures(std::function<at::Tensor()> compute) : state_(std::make_shared<State>()) {
     state_->compute = std::move(compute);
   }
 
-  /// \throws Error unless there are two rows
+  /// The features [2, D]. \throws Error unless `compute` returns two rows
   [[nodiscard]] const at::Tensor& operator()() const {
     if (!state_->value.defined()) {
       const auto value = state_->compute();
@@ -61,20 +61,21 @@ class LazyFeatures {
   std::shared_ptr<State> state_;
 };
 
-/// The features of a pair of pictures and of its two captions, each computed at most once, when first asked for. Copies
-/// share them; one thread at a time.
+/// The features of a pair of pictures and of its two captions, each computed at most once, on demand. Copies share
+/// them. Not thread-safe.
 class PairFeatures {
  public:
   /// \param pictures features [2,D] of both pictures  \param captions features [2,D] of both captions
   PairFeatures(LazyFeatures pictures, LazyFeatures captions)
       : pictures_(std::move(pictures)), captions_(std::move(captions)) {}
 
-  /// Cosine of the two pictures (clip_sim_image of the published set). Needs no captions.
+  /// Cosine similarity of the two pictures (clip_sim_image in the published data set). Does not compute caption
+  /// features.
   [[nodiscard]] double images() const {
     return feature_similarity(row(pictures_, 0), row(pictures_, 1)).item<double>();
   }
 
-  /// Cosines of each picture with its caption: before, after (clip_sim_0, clip_sim_1).
+  /// Cosine similarity of each picture and its caption: before, after (clip_sim_0, clip_sim_1).
   [[nodiscard]] std::array<double, 2> captions() const {
     const auto both = feature_similarity(pictures_(), captions_());
     return {both[0].item<double>(), both[1].item<double>()};
@@ -99,8 +100,8 @@ struct CandidatePair {
   PairFeatures features;      ///< What CLIP sees in them.
 };
 
-/// Pairs of one prompt, with features of `embedder` (which must outlive them); those of the captions are computed once
-/// for all. \param pictures before and after in turn, as `PairGenerator` gives them
+/// The pairs of one prompt, with features from `embedder` (which must outlive them). Caption features are computed once
+/// for all pairs. \param pictures alternating before and after, as `PairGenerator` returns them
 /// \throws Error for an odd number of pictures
 template <ImageTextEmbedder Embedder>
 std::vector<CandidatePair> candidate_pairs(const Embedder& embedder, std::vector<Image> pictures,
@@ -112,7 +113,7 @@ std::vector<CandidatePair> candidate_pairs(const Embedder& embedder, std::vector
   });
   std::vector<CandidatePair> pairs;
   for (std::size_t i = 0; i < pictures.size(); i += 2) {
-    // The pictures live in the pair and here: their features are computed later, if at all.
+    // A second copy of the pictures, because their features are computed later, if at all.
     auto both = std::make_shared<std::vector<Image>>(std::vector<Image>{pictures[i], pictures[i + 1]});
     LazyFeatures images([&embedder, both] { return at::Tensor(embedder.image_features(*both)); });
     pairs.push_back(

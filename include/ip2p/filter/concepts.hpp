@@ -1,20 +1,18 @@
 #pragma once
 
 /// \file
-/// Contract of the folder: a filter says whether a generated pair is worth keeping.
+/// Contract of this folder: a filter decides whether a generated pair is worth keeping.
 ///
-/// Skeleton to copy for a filter of one's own:
+/// Skeleton for your own filter:
 ///
-///     struct LongCaption {                                            // captions of at least so many bytes
+///     struct LongCaption {                                            // captions of at least `least` bytes
 ///       static constexpr auto cost = ip2p::FilterCost::words;
-///       std::size_t least = 10;
+///       double least = 10;
 ///       ip2p::Verdict operator()(const ip2p::CandidatePair& pair) const {
-///         return ip2p::at_least("caption length", static_cast<double>(pair.output.size()),
-///         static_cast<double>(least));
+///         return ip2p::at_least("caption length", static_cast<double>(pair.output.size()), least);
 ///       }
 ///     };
-///     static_assert(ip2p::PairFilter<LongCaption>);                   // then:
-///     ip2p::testing::check_filter(LongCaption{})
+///     static_assert(ip2p::PairFilter<LongCaption>);      // then: ip2p::testing::check_filter(LongCaption{})
 
 #include <concepts>
 #include <string_view>
@@ -23,26 +21,26 @@
 
 namespace ip2p {
 
-/// What a filter looks at. `AllOf` asks the cheap ones first.
+/// What a filter looks at, cheapest first. `AllOf` runs cheap filters before expensive ones.
 enum class FilterCost {
-  words,           ///< Captions alone.
-  pixels,          ///< Pictures too.
-  image_features,  ///< Features of the pictures too.
-  all_features,    ///< Features of the captions too.
+  words,           ///< Only the captions.
+  pixels,          ///< Also the pictures.
+  image_features,  ///< Also the features of the pictures.
+  all_features,    ///< Also the features of the captions.
 };
 
-/// A filter's answer.
+/// A filter's decision.
 struct Verdict {
-  std::string_view reason = {};  ///< The test that rejects, in words of static storage; empty where the pair is kept.
-  double found = 0.0;            ///< What that test measured,
-  double wanted = 0.0;           ///< and its threshold.
+  std::string_view reason = {};  ///< The test that rejected the pair, in static storage; empty if the pair is kept.
+  double found = 0.0;            ///< The value that the test measured.
+  double wanted = 0.0;           ///< The test's threshold.
 
   /// Whether no test rejected the pair.
   [[nodiscard]] bool kept() const { return reason.empty(); }
   friend bool operator==(const Verdict&, const Verdict&) = default;
 };
 
-/// Kept where `found` >= `wanted`; not for a number that is none. \param test names the reason of a rejection
+/// Keeps the pair if `found` >= `wanted`; rejects it if not, or if `found` is NaN. \param test the reason if rejected
 inline Verdict at_least(std::string_view test, double found, double wanted) {
   return found >= wanted ? Verdict{} : Verdict{test, found, wanted};
 }
@@ -66,19 +64,20 @@ concept HasFilterCost = requires {
 
 }  // namespace detail
 
-/// Keeps a pair or tells why not.
+/// Decides whether to keep a pair, and says why if not.
 ///
 ///     Verdict operator()(const CandidatePair& pair) const;
 ///     static constexpr FilterCost cost;                      // optional; without it: all_features
 ///
 /// Laws (`ip2p::testing::check_filter`):
-///  1. equal pairs get equal verdicts, whatever was judged before;
-///  2. the filter looks at no features that its cost does not name;
-///  3. a filter that looks at features rejects those that are not numbers.
+///  1. equal pairs get equal verdicts, regardless of earlier calls;
+///  2. the filter does not use features beyond those that its cost allows;
+///  3. a filter that uses features rejects a pair whose features are NaN.
 template <class Filter>
 concept PairFilter = std::copy_constructible<Filter> && detail::HasVerdict<Filter>;
 
-/// Stops compilation with one sentence unless `Filter` is a `PairFilter` (and its cost, if any, is a constant).
+/// Fails to compile, with a one-sentence message, unless `Filter` is a `PairFilter` and its cost, if any, is a
+/// constant.
 template <class Filter>
 consteval void require_pair_filter() {
   static_assert(std::copy_constructible<Filter>,
@@ -95,7 +94,7 @@ consteval void require_pair_filter() {
 
 namespace detail {
 
-/// The cost that `Filter` names, or the dearest.
+/// The cost that `Filter` declares, or else the highest.
 template <class Filter>
 consteval FilterCost filter_cost() {
   if constexpr (HasFilterCost<Filter>) {

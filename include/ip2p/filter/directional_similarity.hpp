@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Whether the pictures changed as the captions did.
+/// Checks that the pictures changed the way the captions did.
 
 #include "ip2p/filter/concepts.hpp"
 
@@ -11,7 +11,9 @@ namespace ip2p {
 struct DirectionalSimilarity {
   /// Looks at all features.
   static constexpr auto cost = FilterCost::all_features;
-  double least = 0.2;
+  double least = 0.2;  ///< Threshold, -1 to 1.
+
+  /// Keeps or rejects the pair.
   /// Kept, or rejected with the similarity that was found.
   Verdict operator()(const CandidatePair& pair) const {
     return at_least("directional similarity", pair.features.direction(), least);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// No filter.
+/// The filter that keeps everything.
 
 #include "ip2p/filter/concepts.hpp"
 

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The pairs of one prompt that go into the set, and why the others do not.
+/// Selects the pairs of one prompt that go into the data set, and counts why the others do not.
 
 #include <algorithm>
 #include <cmath>
@@ -19,7 +19,7 @@
 
 namespace ip2p {
 
-/// What became of pairs; sums over prompts.
+/// Counts of what happened to pairs; add them up over prompts.
 struct FilterCounts {
   std::int64_t judged = 0;                       ///< Pairs that were looked at.
   std::int64_t kept = 0;                         ///< Pairs that stay.
@@ -37,16 +37,15 @@ struct FilterCounts {
   friend bool operator==(const FilterCounts&, const FilterCounts&) = default;
 };
 
-/// Which pairs of a prompt were kept.
+/// The pairs of a prompt that were kept.
 struct PairSelection {
   std::vector<std::size_t> kept;  ///< Their places, the best direction first.
   FilterCounts counts;            ///< What became of all of them.
 };
 
-/// Judges the pairs of one prompt; of those that `filter` keeps, the `most` of the greatest directional similarity stay
-/// (4 in InstructPix2Pix); one that is no number is the least. Of equal ones the first stays, or with the pairs'
-/// `seeds` that of the greatest seed, as in the released program, which sorts by direction and seed. \throws Error for
-/// a number of seeds that is neither 0 nor that of the pairs
+/// Judges the pairs of one prompt and keeps up to `most` of those that pass `filter` (InstructPix2Pix keeps 4), chosen
+/// by highest directional similarity; NaN counts as the lowest. Ties go to the earlier pair or, if the pairs' `seeds`
+/// are given, to the larger seed, as in the released program. \throws Error unless there are no seeds or one per pair
 template <class Filter>
 PairSelection keep_best(std::span<const CandidatePair> pairs, const Filter& filter, std::size_t most = 4,
                         std::span<const std::uint64_t> seeds = {}) {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Whether anything changed at all: a test of pixels that saves CLIP's.
+/// Checks that anything changed at all: a cheap test on pixels that saves computing CLIP features.
 
 #include <cstddef>
 #include <cstdlib>
@@ -10,14 +10,14 @@
 
 namespace ip2p {
 
-/// Keeps pairs whose mean absolute difference is at least `least`, in levels of 0 to 255. No test of InstructPix2Pix:
-/// pairs that fail it have no direction and would fail there.
+/// Keeps pairs whose mean absolute pixel difference is at least `least`. InstructPix2Pix has no such test, but a pair
+/// without a visible change would fail its directional similarity anyway.
 struct PixelChange {
   /// Looks at the pictures.
   static constexpr auto cost = FilterCost::pixels;
-  double least = 0.5;
+  double least = 0.5;  ///< Threshold in 8-bit levels, 0 to 255.
 
-  /// \throws Error for pictures of two sizes
+  /// Keeps or rejects the pair. \throws Error for pictures of different sizes
   Verdict operator()(const CandidatePair& pair) const {
     const auto &a = pair.before, &b = pair.after;
     require_consistent(a, "pixel change");

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What CLIP's features say of an edit: cosines, row by row.
+/// Cosine similarities of CLIP features, row by row.
 
 #include <ATen/ops/cosine_similarity.h>
 
@@ -10,7 +10,8 @@
 
 namespace ip2p {
 
-/// Cosine of each row of `a` with that row of `b`. \param a, b [B, D]  \return [B]  \throws Error for unlike shapes
+/// Cosine similarity of each row of `a` with the same row of `b`.
+/// \param a, b [B, D]  \return [B]  \throws Error for different shapes
 inline at::Tensor feature_similarity(const at::Tensor& a, const at::Tensor& b) {
   require(a.dim() == 2 && a.sizes() == b.sizes(), "features: expected two of one shape [B, D], found {} and {}",
           shape_text(a.sizes()), shape_text(b.sizes()));

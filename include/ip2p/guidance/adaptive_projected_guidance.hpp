@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Guidance without the part that oversaturates.
+/// Guidance without the component that causes oversaturation.
 
 #include <ATen/ops/linalg_vector_norm.h>
 
@@ -19,21 +19,21 @@ namespace ip2p {
 /// APG, Sadat, Hilliges and Weber 2024, "Eliminating oversaturation and artifacts of high guidance scales in diffusion
 /// models", algorithm 1. With estimates c and u of x0, with and without the text, and scale w:
 ///
-///     d = c - u + momentum * (d of the evaluation before)            // a negative momentum damps
-///     d = d * min(1, threshold / |d|)                                // a longer step than that is shortened
+///     d = c - u + momentum * (d of the previous evaluation)          // negative momentum damps
+///     d = d * min(1, threshold / |d|)                                // limits the length
 ///     x0 = c + (w - 1) * (d' + parallel * d'')                       // d'' the part of d along c, d' = d - d''
 ///
 /// The part along the estimate is what oversaturates pictures; without it scales of 10 and more are usable. Lengths and
-/// projections are those of a sample, over all axes but the batch. With `parallel` 1, `momentum` 0 and no threshold it
-/// is its base.
+/// projections are computed per sample, over all axes but the batch. With `parallel` 1, `momentum` 0 and no threshold
+/// the result is the same as the base's.
 ///
-/// `base` is any linear guidance: the sum of its branches, written along the differences of neighbours,
-/// p_0 + sum_k (s_k - 1) (p_k - p_k+1) with s_k the sum of the first k + 1 weights, has the above in place of each
-/// difference, taken along p_k. So `AdaptiveProjectedGuidance<DualGuidance>` treats the text's and the image's part
-/// alike, each with its scale. A difference of scale 1 on some step is not evaluated and keeps its average.
+/// `base` can be any linear guidance. Its weighted sum is rewritten in terms of differences of neighbouring branches,
+/// p_0 + sum_k (s_k - 1) (p_k - p_k+1) with s_k the sum of the first k + 1 weights, and each difference is replaced as
+/// above, projected along p_k. So `AdaptiveProjectedGuidance<DualGuidance>` treats text and image guidance alike, each
+/// with its own scale. A difference whose scale is 1 at some step is not evaluated, and its average stays as it is.
 ///
-/// A sampler that evaluates more than once a step updates the average as often. Throws `Error` for numbers that are not
-/// finite and a threshold below 0.
+/// A sampler that evaluates several times per step updates the average each time. Throws `Error` for parameters that
+/// are not finite and for a negative threshold.
 template <class Base = TextGuidance>
 struct AdaptiveProjectedGuidance {
   static_assert((require_guidance_policy<Base>(), true));
@@ -45,12 +45,12 @@ struct AdaptiveProjectedGuidance {
   /// It combines estimates of x0.
   static constexpr bool over_estimates = true;
 
-  Base base = {};
-  double parallel = 0.0;   ///< The paper's eta: what is kept of the part along the estimate.
-  double momentum = -0.5;  ///< The paper's beta; 0: none.
-  double threshold = 7.5;  ///< The paper's r: longest difference, a norm that grows with the latents' size; 0: any.
+  Base base = {};          ///< The guidance whose differences are modified; supplies the scales.
+  double parallel = 0.0;   ///< The paper's eta: how much of the part along the estimate to keep.
+  double momentum = -0.5;  ///< The paper's beta; 0 for none.
+  double threshold = 7.5;  ///< The paper's r: maximum norm of a difference (norms grow with latent size); 0: no limit.
 
-  /// Averages of the differences, each defined once it was needed.
+  /// Running averages of the differences; undefined until first needed.
   struct State {
     /// One for each difference of neighbouring branches, [B,C,h,w].
     std::array<at::Tensor, branches.size() - 1> averages;
@@ -79,7 +79,7 @@ struct AdaptiveProjectedGuidance {
     return x0;
   }
 
-  /// The branches of the differences whose scale is not 1, and the fully conditioned one.
+  /// The fully conditioned branch, and both branches of each difference whose scale is not 1.
   [[nodiscard]] std::array<bool, branches.size()> needs(const Step& step) const {
     std::array<bool, branches.size()> needed{true};
     const auto scales = difference_scales(step);
@@ -90,7 +90,7 @@ struct AdaptiveProjectedGuidance {
   }
 
  private:
-  /// s_k, exactly 1 where it is 1 but for the rounding of the sum.
+  /// The s_k; a value within rounding error of 1 is set to exactly 1.
   std::array<double, branches.size() - 1> difference_scales(const Step& step) const {
     const auto weights = base.weights(step);
     std::array<double, branches.size() - 1> scales{};
@@ -103,7 +103,7 @@ struct AdaptiveProjectedGuidance {
     return scales;
   }
 
-  /// `difference` with `parallel` times its part along `estimate`; in fp64, like the authors' code.
+  /// `difference` with its part along `estimate` multiplied by `parallel`; in fp64, like the authors' code.
   at::Tensor projected(const at::Tensor& difference, const at::Tensor& estimate) const {
     if (parallel == 1.0) return difference;
     const auto wide = difference.to(at::kDouble);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Guidance that adds the noise of the unconditional prediction again.
+/// Guidance that re-noises with the unconditional prediction.
 
 #include <array>
 #include <cmath>
@@ -13,19 +13,21 @@
 namespace ip2p {
 
 /// CFG++, Chung et al. 2024, "CFG++: manifold-constrained classifier free guidance for diffusion models", algorithm 2:
-/// each step goes to base(x0) + sigma_next * eps_u, where eps_u is the noise that the unconditional branch sees, not
-/// that of the guided estimate. So small scales suffice, and a run can be inverted: `base` has scales from 0 to 1, of
-/// which 0.6 does what 7.5 does without (the authors' pairs are .2 and 2, .4 and 5, .6 and 7.5, .8 and 9, 1 and 12.5).
+/// each step goes to base(x0) + sigma_next * eps_u, where eps_u is the noise predicted by the unconditional branch, not
+/// the noise of the guided estimate. Small scales then suffice, and runs can be inverted. `base` takes scales from 0 to
+/// 1, where 0.6 corresponds to 7.5 in plain guidance (the authors' pairs are .2 and 2, .4 and 5, .6 and 7.5, .8 and 9,
+/// 1 and 12.5).
 ///
 ///     ip2p::CfgPlusPlus guidance(ip2p::TextGuidance{.text_scale = 0.6});
 ///
-/// With a Euler step that is linear guidance whose strength depends on the step: let u be the unconditional estimate of
-/// x0 and b the base's. The step of x0' = u + (b - u) sigma / (sigma - sigma_next) leads to
-/// x + (x - x0') (sigma_next - sigma) / sigma = b + sigma_next (x - u) / sigma, as asked for.
+/// With an Euler step that is linear guidance whose strength depends on the step: let u be the unconditional estimate
+/// of x0 and b the base's. The step of x0' = u + (b - u) sigma / (sigma - sigma_next) leads to x + (x - x0')
+/// (sigma_next - sigma) / sigma = b + sigma_next (x - u) / sigma, as asked for.
 ///
-/// Exact, then, for the samplers whose step is Euler's: `Euler` (with churn too) and `Ddim` without noise; with others
-/// it is guidance of that strength. The unconditional branch is the base's last, for `DualGuidance` that without text
-/// and image. Throws `Error` where a step evaluates at the noise level that it goes to (`Heun`).
+/// So the result is exact for samplers that take Euler steps: `Euler` (also with churn) and `Ddim` without noise. With
+/// other samplers it is just guidance of that strength. The unconditional branch is the base's last one; for
+/// `DualGuidance` that is the branch without text and image. Throws `Error` if a step evaluates at the noise level that
+/// it goes to, as `Heun` does.
 template <class Base>
 class CfgPlusPlus {
  public:
@@ -39,7 +41,7 @@ class CfgPlusPlus {
   /// As the base does.
   static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
-  /// \param final_sigma noise level at which the last step ends, as `Ddim::final_sigma`
+  /// \param final_sigma noise level at the end of the last step, as in `Ddim::final_sigma`
   explicit CfgPlusPlus(Base base, double final_sigma = 0.0) : base_(std::move(base)), final_sigma_(final_sigma) {}
 
   /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].

@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Contract of the folder: guidance says which predictions a step needs and how they become one.
+/// Contract of this folder: guidance decides which predictions a step needs and how to combine them into one.
 ///
-/// Skeleton to copy for a guidance of one's own:
+/// Skeleton for your own guidance:
 ///
 ///     struct FadingGuidance {                                        // the text scale fades to 0
 ///       static constexpr auto branches = ip2p::DualGuidance::branches;
@@ -15,7 +15,7 @@
 ///     };
 ///     static_assert(ip2p::GuidancePolicy<FadingGuidance>);           // then: ip2p::testing::check_guidance(...)
 ///
-/// Skeleton of one that asks for estimates of x0, sees the noisy latents and remembers what happened in its run:
+/// Skeleton of a guidance that combines estimates of x0, sees the noisy latents and keeps state during a run:
 ///
 ///     struct SteadyGuidance {                                        // a direction that changes slowly
 ///       static constexpr auto branches = ip2p::TextGuidance::branches;
@@ -53,7 +53,7 @@ inline constexpr std::size_t branch_array_size = 0;
 template <std::size_t N>
 inline constexpr std::size_t branch_array_size<std::array<Branch, N>> = N;
 
-// The integral constant forces `branches` to be usable at compile time.
+// The integral constant requires `branches` to be usable at compile time.
 template <class Policy>
 concept HasBranches = requires {
   requires(branch_array_size<std::remove_cvref_t<decltype(Policy::branches)>> > 0);
@@ -78,10 +78,10 @@ concept HasStart = requires(const Policy& guidance) {
   requires std::copy_constructible<std::remove_cvref_t<decltype(guidance.start())>>;
 };
 
-/// The state of a guidance that has none.
+/// Stands in for the state of a guidance without one.
 struct NoState {};
 
-/// What `start()` of the policy returns.
+/// The result of the policy's `start()`, or `NoState` if it has none.
 template <class Policy>
 auto started(const Policy& guidance) {
   if constexpr (HasStart<Policy>) {
@@ -97,7 +97,7 @@ template <class Policy>
 concept HasCombine = (HasStart<Policy> && Combines<Policy, const at::Tensor, StateOf<Policy>>) ||
                      (!HasStart<Policy> && (Combines<Policy> || Combines<Policy, const at::Tensor>));
 
-/// Whether `combine` is given the noisy latents.
+/// Whether `combine` takes the noisy latents.
 template <class Policy>
 concept SeesLatents = HasStart<Policy> || Combines<Policy, const at::Tensor>;
 
@@ -137,8 +137,8 @@ concept HasNeeds = requires(const Policy& guidance, const Step& step) {
 
 }  // namespace detail
 
-/// Whether a guidance combines estimates of x0 rather than the network's predictions, which it says by
-/// `static constexpr bool over_estimates = true`. `guided_denoiser` hands it what it asks for.
+/// Whether a guidance combines estimates of x0 instead of the network's predictions, which it declares with
+/// `static constexpr bool over_estimates = true`. `guided_denoiser` passes it whichever it asks for.
 template <class Policy>
 consteval bool over_estimates() {
   if constexpr (detail::SaysOverEstimates<Policy>) return Policy::over_estimates;
@@ -158,42 +158,42 @@ consteval bool over_estimates() {
 ///                                                    // level step.sigma, unscaled (x = x0 + sigma * noise)
 ///     State start() const;                           // what the policy remembers, as it is before a run
 ///     at::Tensor combine(const at::Tensor& stacked, const Step& step, const at::Tensor& x, State& run) const;
-///                                                    // in place of the above, for a policy with `start()`
+///                                                    // instead of the above, for a policy with `start()`
 ///
-/// The state is copyable, and a copy goes on by itself: tensors in it are replaced, not written to. A sampler that
-/// evaluates twice a step combines twice a step.
+/// The state must be copyable, and copies must be independent: replace its tensors, do not write into them. A sampler
+/// that evaluates twice per step also calls `combine` twice per step.
 ///
 /// Laws (`ip2p::testing::check_guidance`), each for a run from its start:
-///  1. where all branches predict the same, so does the result (guidance moves along differences only);
+///  1. if all branches predict the same, that is the result (guidance only moves along differences);
 ///  2. with all scales 1 the result is the prediction of the fully conditioned branch;
-///  3. a batch equals its samples combined one by one; `stacked` is not changed; the dtype is kept; equal arguments
-///     give equal bits.
+///  3. a batch gives the same result as its samples combined one by one; `stacked` is not modified; the dtype is kept;
+///     equal arguments give bit-identical results.
 template <class Policy>
 concept GuidancePolicy = std::copy_constructible<Policy> && detail::HasBranches<Policy> && detail::HasCombine<Policy>;
 
-/// Refinement: guidance that has a state for each run (`start()`, see `GuidancePolicy`).
+/// Refinement: guidance that keeps state during a run (`start()`, see `GuidancePolicy`).
 template <class Policy>
 concept StatefulGuidancePolicy = GuidancePolicy<Policy> && detail::HasStart<Policy>;
 
-/// Refinement: guidance that is a weighted sum of its branches, so that branches of zero weight need not be evaluated.
+/// Refinement: guidance that is a weighted sum of its branches, so that branches with weight 0 need not be evaluated.
 ///
 ///     std::array<double, K> weights(const Step& step) const;   // one a branch, sum 1
 ///
-/// Laws: `combine` equals the weighted sum (up to rounding), hence is linear; the weights sum to 1.
+/// Laws: `combine` equals the weighted sum (up to rounding), and so is linear; the weights sum to 1.
 template <class Policy>
 concept LinearGuidancePolicy = GuidancePolicy<Policy> && detail::HasWeights<Policy>;
 
-/// Refinement: guidance that is no weighted sum of its branches, but does not look at all of them on every step.
+/// Refinement: guidance that is not a weighted sum of its branches, but does not use all of them at every step.
 ///
 ///     std::array<bool, K> needs(const Step& step) const;   // one a branch, at least one true
 ///
-/// Branches that are not needed are not evaluated; their rows then repeat those of the first one that was.
-/// Law: `combine` does not depend on their rows (up to rounding).
+/// Branches that are not needed are not evaluated; their rows in `stacked` are copies of the first evaluated branch.
+/// Law: `combine` does not depend on those rows (up to rounding).
 template <class Policy>
 concept SelectiveGuidancePolicy = GuidancePolicy<Policy> && detail::HasNeeds<Policy>;
 
-/// Stops compilation with one sentence unless `Policy` is a `GuidancePolicy` (and its optional members, if any, are of
-/// the right type: a misspelt refinement would cost evaluations silently).
+/// Fails to compile, with a one-sentence message, unless `Policy` is a `GuidancePolicy` and any optional members have
+/// the right type (otherwise a mistake in one would silently cost evaluations).
 template <class Policy>
 consteval void require_guidance_policy() {
   static_assert(std::copy_constructible<Policy>,
@@ -232,7 +232,7 @@ consteval void require_guidance_policy() {
 
 namespace detail {
 
-/// Which branches a step of `guidance` has to evaluate. Throws `Error` for weights that are not finite.
+/// Which branches must be evaluated at step `at`. Throws `Error` for weights that are not finite.
 template <class Policy>
 std::array<bool, Policy::branches.size()> needed_branches(const Policy& guidance, const Step& step) {
   std::array<bool, Policy::branches.size()> needed;
@@ -249,7 +249,7 @@ std::array<bool, Policy::branches.size()> needed_branches(const Policy& guidance
   return needed;
 }
 
-/// `combine` in the form that the policy has.
+/// Calls `combine` in whichever form the policy has.
 template <class Policy>
 at::Tensor combined(const Policy& guidance, const at::Tensor& stacked, const Step& step, const at::Tensor& x,
                     StateOf<Policy>& run) {
@@ -262,7 +262,7 @@ at::Tensor combined(const Policy& guidance, const at::Tensor& stacked, const Ste
   }
 }
 
-/// Views of `stacked` [K*B, ...], one of [B, ...] a branch. Throws `Error` if the rows do not divide into K branches.
+/// Splits `stacked` [K*B, ...] into K views [B, ...]. Throws `Error` if the rows do not divide into K branches.
 template <std::size_t K>
 std::array<at::Tensor, K> split_branches(const at::Tensor& stacked) {
   require(stacked.defined() && stacked.dim() >= 1 && stacked.size(0) % static_cast<std::int64_t>(K) == 0,

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A network that predicts branch by branch, and a guidance over it.
+/// Applies a guidance to a network that predicts several branches.
 
 #include <ATen/ops/cat.h>
 
@@ -20,25 +20,24 @@
 
 namespace ip2p {
 
-/// One guided prediction a step, from as few evaluated branches as the guidance allows: the guidance of one run, whose
-/// state (`StatefulGuidancePolicy`) begins with this object.
+/// Computes one guided prediction per step, evaluating as few branches as the guidance allows. Make one object per run:
+/// it holds the guidance's state (`StatefulGuidancePolicy`).
 ///
-/// `Network` is a callable over the branches it is asked for, answering them branch-major:
+/// `Network` is a callable that is told which branches to predict and returns them branch-major:
 ///
 ///     at::Tensor network(const at::Tensor& x, double t, const Step& step, std::span<const Branch> branches);
 ///                       // x [B,C,h,w], already scaled; fractional timestep t -> [branches.size() * B,C,h,w]
 ///     at::Tensor network(const at::Tensor& x, const Step& step, std::span<const Branch> branches);   // a denoiser's
 ///     form
 ///
-/// In the first form `Guided` is a network for `NetworkDenoiser`, which then combines predictions, as diffusers does;
-/// in the second it is a `Denoiser` over e.g. a branch-wise `NetworkDenoiser`, which then combines estimates of x0, as
-/// the released code does. For guidance whose weights sum to 1 both agree up to rounding; one that says
-/// `over_estimates` has the second form only. `guided_denoiser` chooses.
+/// With the first form, `Guided` is itself a network for `NetworkDenoiser` and combines raw predictions, as diffusers
+/// does. With the second, it is a `Denoiser` over e.g. a branch-wise `NetworkDenoiser` and combines estimates of x0, as
+/// the released code does. If the weights sum to 1, both agree up to rounding. A guidance with `over_estimates` only
+/// works with the second form. `guided_denoiser` picks the right one.
 ///
-/// Branches of weight 0 are left out where the guidance is a `LinearGuidancePolicy`, those that it does not need where
-/// it is a `SelectiveGuidancePolicy`; where all are needed its `combine` does the arithmetic, in the published order,
-/// and in the dtype of x whatever that of the predictions. A network that is expensive to copy is passed through
-/// `std::ref`.
+/// Branches with weight 0 (`LinearGuidancePolicy`) and branches that are not needed (`SelectiveGuidancePolicy`) are
+/// skipped. If none can be skipped, the policy's `combine` does the arithmetic in the published order. The arithmetic
+/// uses the dtype of x, whatever the dtype of the predictions. Wrap a network that is expensive to copy in `std::ref`.
 template <class Network, class Guidance>
 class Guided {
   static_assert((require_guidance_policy<Guidance>(), true));
@@ -48,13 +47,13 @@ class Guided {
   Guided(Network network, Guidance guidance)
       : network_(std::move(network)), guidance_(std::move(guidance)), run_(detail::started(guidance_)) {}
 
-  /// x [B,C,h,w], scaled; timestep t -> combined prediction [B,C,h,w]. Throws `Error` if the network answers other rows
-  /// than one batch for each branch, and where a guidance with a state is given an earlier step than before.
+  /// x [B,C,h,w], scaled; timestep t -> combined prediction [B,C,h,w]. Throws `Error` unless the network returns one
+  /// batch of rows per branch, and if a guidance with state is given an earlier step than before.
   at::Tensor operator()(const at::Tensor& x, double t, const Step& step) requires(!detail::SeesLatents<Guidance>) {
     return (*this)(x, t, step, x);
   }
 
-  /// The same for a guidance that sees the noisy latents too: `latents` [B,C,h,w], unscaled.
+  /// The same for a guidance that also takes the noisy latents: `latents` [B,C,h,w], unscaled.
   at::Tensor operator()(const at::Tensor& x, double t, const Step& step, const at::Tensor& latents) {
     static_assert(!over_estimates<Guidance>(),
                   "ip2p: a guidance with `over_estimates` combines what a denoiser of several branches answers; "
@@ -68,7 +67,7 @@ class Guided {
     return evaluate(x, step, [&](std::span<const Branch> branches) { return network_(x, step, branches); });
   }
 
-  /// Branches evaluated so far, over all steps (a batch counts once).
+  /// Total number of branches evaluated so far; a whole batch counts once.
   [[nodiscard]] std::int64_t evaluated_branches() const { return evaluated_branches_; }
 
   /// The guidance that combines the branches.
@@ -128,7 +127,7 @@ class Guided {
             "network: expected {} predictions ({} branches of {} samples), found {}", rows, n, x.size(0),
             stacked.defined() ? shape_text(stacked.sizes()) : "no tensor");
     evaluated_branches_ += static_cast<std::int64_t>(n);
-    // Guidance takes differences of nearly equal predictions times large scales: not in 16 bits.
+    // Guidance multiplies differences of nearly equal predictions by large scales, which loses too much in 16 bits.
     return stacked.to(x.scalar_type());
   }
 
@@ -139,7 +138,7 @@ class Guided {
   std::int64_t evaluated_branches_ = 0;
 };
 
-/// `Guided` over a network or, through `std::ref`, a reference to one.
+/// Makes a `Guided` from a network or, with `std::ref`, a reference to one.
 template <class Network, class Guidance>
 Guided<Network, Guidance> guided(Network network, Guidance guidance) {
   require_guidance_policy<Guidance>();

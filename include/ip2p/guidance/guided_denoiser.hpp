@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// From a network that answers branch by branch to the denoiser of one guided run.
+/// Makes the denoiser of a guided run from a network that predicts several branches.
 
 #include <utility>
 
@@ -12,12 +12,12 @@
 
 namespace ip2p {
 
-/// The `Denoiser` of one run: `network` under `guidance`, whose state begins here. An ordinary guidance combines the
-/// network's predictions, `NetworkDenoiser(Guided(network, guidance), ...)`; one that says `over_estimates` combines
+/// The `Denoiser` of one run: `network` with `guidance`, whose state starts here. An ordinary guidance combines the
+/// network's predictions, `NetworkDenoiser(Guided(network, guidance), ...)`; one with `over_estimates` combines
 /// estimates of x0, `Guided(NetworkDenoiser(network, ...), guidance)`.
 ///
-/// \param network branch-wise, in the first form that `Guided` names; through `std::ref` where it is expensive to copy
-/// \param schedule tells the network its timestep  \param prediction what the network's output means
+/// \param network branch-wise, in the first form described at `Guided`; use `std::ref` if it is expensive to copy
+/// \param schedule maps noise levels to timesteps  \param prediction what the network's output means
 template <class Network, class Guidance, class Schedule, class Prediction>
 [[nodiscard]] auto guided_denoiser(Network network, Guidance guidance, Schedule schedule, Prediction prediction) {
   require_guidance_policy<Guidance>();

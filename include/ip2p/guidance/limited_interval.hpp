@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Guidance in a limited interval of noise levels.
+/// Guidance within a limited interval of noise levels.
 
 #include <array>
 #include <limits>
@@ -11,11 +11,11 @@
 
 namespace ip2p {
 
-/// Kynkaanniemi et al. 2024, "Applying guidance in a limited interval": `base` while sigma_low < sigma <= sigma_high,
-/// the fully conditioned prediction alone outside (the other branches are not evaluated there). At high noise guidance
-/// narrows what a run can become, at low noise it has little effect left.
+/// Kynkaanniemi et al. 2024, "Applying guidance in a limited interval": uses `base` while sigma_low < sigma <=
+/// sigma_high, and only the fully conditioned prediction elsewhere (the other branches are not evaluated). At high
+/// noise guidance reduces variety; at low noise it has little effect.
 ///
-/// Linear where `base` is; a state of the base stays as it is outside the interval. Throws `Error` unless sigma_low <
+/// Linear if `base` is. Outside the interval the base's state does not change. Throws `Error` unless sigma_low <
 /// sigma_high.
 template <class Base>
 struct LimitedInterval {
@@ -24,11 +24,11 @@ struct LimitedInterval {
   /// As the base does.
   static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
-  Base base;
+  Base base;                                                    ///< The guidance used inside the interval.
   double sigma_low = 0.0;                                       ///< Noise level, exclusive.
   double sigma_high = std::numeric_limits<double>::infinity();  ///< Noise level, inclusive.
 
-  /// Whether the base guides the step.
+  /// Whether the step lies in the interval. Throws `Error` unless sigma_low < sigma_high.
   [[nodiscard]] bool guides(const Step& step) const {
     require(sigma_low < sigma_high, "LimitedInterval: expected sigma_low < sigma_high, found {} and {}", sigma_low,
             sigma_high);
@@ -36,7 +36,7 @@ struct LimitedInterval {
   }
 
   /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].
-  /// `more` as the base asks: the noisy latents, its state.
+  /// \param more what the base takes in addition: the noisy latents, its state
   template <class... More>
   [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& step, More&&... more)
       const requires detail::Combines<Base, std::remove_reference_t<More>...> {
@@ -47,7 +47,8 @@ struct LimitedInterval {
   [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return base.start(); }
 
   /// The base's weights inside the interval, the first branch alone outside.
-  [[nodiscard]] std::array<double, branches.size()> weights(const Step& step) const requires LinearGuidancePolicy<Base> {
+  [[nodiscard]] std::array<double, branches.size()> weights(const Step& step) const requires
+      LinearGuidancePolicy<Base> {
     if (guides(step)) return base.weights(step);
     return {1.0};
   }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The null object of the folder.
+/// No guidance.
 
 #include <array>
 
@@ -9,12 +9,12 @@
 
 namespace ip2p {
 
-/// The fully conditioned prediction as it is: one evaluation a step.
+/// Uses the fully conditioned prediction unchanged; evaluates one branch.
 struct NoGuidance {
   /// The fully conditioned branch alone.
   static constexpr std::array<Branch, 1> branches{Branch{.text = true, .image = true}};
 
-  /// `stacked` [B,C,h,w] itself.
+  /// Returns `stacked` [B,C,h,w].
   [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const { return stacked; }
 
   /// Of the one branch: 1.

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Classifier-free guidance along the text with a scale for each image of the batch.
+/// Classifier-free guidance along the text with a separate scale for each image of the batch.
 
 #include <ATen/ops/tensor.h>
 
@@ -13,13 +13,13 @@
 
 namespace ip2p {
 
-/// Ho and Salimans 2022 with s_i for image i: e = e_null + s_i (e_text - e_null). The data engine draws another scale
-/// for each pair and runs many pairs as one batch.
+/// Ho and Salimans 2022 with scale s_i for image i: e = e_null + s_i (e_text - e_null). The pair generator draws a
+/// scale for each pair and runs many pairs as one batch.
 struct PerImageTextGuidance {
   /// With the text, and without.
   static constexpr auto branches = TextGuidance::branches;
 
-  std::vector<double> text_scales;  ///< One for each image, or one for all.
+  std::vector<double> text_scales;  ///< One per image, or one for all.
 
   /// `stacked` [2B,C,h,w] in the order of `branches` -> [B,C,h,w]. \throws Error for another number of images
   [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Guidance whose result keeps the spread of the conditioned prediction.
+/// Guidance rescaled to the standard deviation of the conditioned prediction.
 
 #include <ATen/ops/std.h>
 #include <ATen/ops/where.h>
@@ -15,28 +15,29 @@
 
 namespace ip2p {
 
-/// Lin et al. 2023, "Common diffusion noise schedules and sample steps are flawed", section 3.4: large scales widen the
-/// values of the combined prediction, which overexposes pictures. Per sample, over all axes but the batch,
+/// Lin et al. 2023, "Common diffusion noise schedules and sample steps are flawed", section 3.4: large scales increase
+/// the standard deviation of the combined prediction, which overexposes pictures. The fix, per sample over all axes but
+/// the batch, is
 /// e = phi e_base std(e_full) / std(e_base) + (1 - phi) e_base,
-/// with the unbiased standard deviation, as diffusers' `rescale_noise_cfg`.
+/// with the unbiased standard deviation, as in diffusers' `rescale_noise_cfg`.
 ///
-/// It acts on what its base acts on. As `guided_denoiser` composes a run, that is the raw prediction of noise or v, as
-/// in diffusers; with a base that says `over_estimates` it is the estimates of x0, whose spreads stand in another
-/// relation: not the published method.
+/// It acts on whatever its base combines. With `guided_denoiser` that is normally the raw prediction of noise or v, as
+/// in diffusers. With a base that has `over_estimates` it is estimates of x0, whose standard deviations are related
+/// differently; that is not the published method.
 ///
-/// Not linear: all branches that the base needs are evaluated, and always the fully conditioned one. Where a combined
-/// prediction has no spread it stays as it is. Throws `Error` unless 0 <= phi <= 1.
+/// Not linear: the fully conditioned branch is always evaluated, along with those that the base needs. A constant
+/// combined prediction is left unchanged. Throws `Error` unless 0 <= phi <= 1.
 template <class Base>
 struct Rescaled {
   static_assert((require_guidance_policy<Base>(), true));
   static constexpr auto branches = Base::branches;
   static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
-  Base base;
-  double phi = 0.7;  ///< Share of the rescaled prediction; the paper's 0.7.
+  Base base;         ///< The guidance that is rescaled.
+  double phi = 0.7;  ///< Share of the rescaled prediction, 0 to 1; the paper uses 0.7.
 
   /// `stacked` [K*B,C,h,w] in the order of the base's branches -> [B,C,h,w].
-  /// `more` as the base asks: the noisy latents, its state.
+  /// \param more what the base takes in addition: the noisy latents, its state
   template <class... More>
   [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& step, More&&... more)
       const requires detail::Combines<Base, std::remove_reference_t<More>...> {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Scales that change from step to step.
+/// Guidance whose scales change from step to step.
 
 #include <array>
 #include <concepts>
@@ -12,14 +12,15 @@
 
 namespace ip2p {
 
-/// The guidance that `of(step)` answers, for each step anew:
+/// At each step, uses the guidance that `of(step)` returns:
 ///
 ///     ip2p::Scheduled fading([](const ip2p::Step& step) {
 ///       return ip2p::DualGuidance{.image_scale = 1.5, .text_scale = 7.5 * (1.0 - step.progress())};
 ///     });
 ///
-/// `of` is pure: one step may ask several times. Linear where what it answers is; branches that have weight 0 on a step
-/// are left out on that step. A state begins as that of `of(Step{})` and is handed to the guidance of each step.
+/// `of` must be pure, because it may be called several times per step. Linear if the returned guidance is; branches
+/// with weight 0 at a step are not evaluated at that step. If the guidance has state, it starts as `of(Step{}).start()`
+/// and is passed to the guidance of each step.
 template <class Of>
 class Scheduled {
  public:
@@ -33,7 +34,8 @@ class Scheduled {
   /// \param of a pure function from `const Step&` to a guidance
   explicit Scheduled(Of of) : of_(std::move(of)) {}
 
-  /// `more` as the step's guidance asks: the noisy latents, its state.
+  /// `stacked` [K*B,C,h,w] in the order of `branches` -> [B,C,h,w].
+  /// \param more what the step's guidance takes in addition: the noisy latents, its state
   template <class... More>
   [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& step, More&&... more)
       const requires detail::Combines<Base, std::remove_reference_t<More>...> {
@@ -44,7 +46,8 @@ class Scheduled {
   [[nodiscard]] auto start() const requires StatefulGuidancePolicy<Base> { return of_(Step{}).start(); }
 
   /// Those of the step's guidance.
-  [[nodiscard]] std::array<double, branches.size()> weights(const Step& step) const requires LinearGuidancePolicy<Base> {
+  [[nodiscard]] std::array<double, branches.size()> weights(const Step& step) const requires
+      LinearGuidancePolicy<Base> {
     return of_(step).weights(step);
   }
 

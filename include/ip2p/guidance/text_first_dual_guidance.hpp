@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Guidance along the text first, then along the image.
+/// Guidance along the text, then along the image.
 
 #include <array>
 
@@ -9,17 +9,17 @@
 
 namespace ip2p {
 
-/// The two conditionings of Brooks et al. 2023 in the other order (equation 3 there takes the image first):
+/// The two conditionings of Brooks et al. 2023 in the opposite order to their equation 3, which takes the image first:
 /// e = e_null + s_T (e_text - e_null) + s_I (e_full - e_text),
 /// where e_full sees text and image, e_text the text and a zero image, e_null neither.
-/// Branches whose weight is zero need not be evaluated: e_null for s_T = 1, e_text for s_T = s_I, e_full for s_I = 0.
+/// Branches with weight 0 are not evaluated: e_null if s_T = 1, e_text if s_T = s_I, e_full if s_I = 0.
 struct TextFirstDualGuidance {
   /// Text and image, text alone, neither.
   static constexpr std::array<Branch, 3> branches{
       Branch{.text = true, .image = true}, Branch{.text = true, .image = false}, Branch{.text = false, .image = false}};
 
-  double image_scale = 1.5;  ///< s_I.
-  double text_scale = 7.5;   ///< s_T.
+  double image_scale = 1.5;  ///< s_I: how closely to follow the input image.
+  double text_scale = 7.5;   ///< s_T: how strongly to apply the text.
 
   /// `stacked` [3B,C,h,w] in the order of `branches` -> [B,C,h,w].
   [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const {

@@ -10,12 +10,12 @@
 namespace ip2p {
 
 /// Ho and Salimans 2022: e = e_null + s (e_text - e_null). A model with an image input sees the image in both branches.
-/// s = 1 evaluates the text branch alone, s = 0 the null branch alone.
+/// With s = 1 only the text branch is evaluated, with s = 0 only the null branch.
 struct TextGuidance {
   static constexpr std::array<Branch, 2> branches{Branch{.text = true, .image = true},
                                                   Branch{.text = false, .image = true}};
 
-  double text_scale = 7.5;  ///< s.
+  double text_scale = 7.5;  ///< s: how strongly to follow the text.
 
   /// `stacked` [2B,C,h,w] in the order of `branches` -> [B,C,h,w].
   [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const Step& /*step*/) const {

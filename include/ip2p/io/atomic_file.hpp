@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Files that appear complete or not at all.
+/// Atomic file writes: a file appears complete or not at all.
 
 #include <ip2p/core/error.hpp>
 
@@ -23,10 +23,10 @@ namespace ip2p {
 
 namespace detail {
 
-/// "No space left on device": the text of an errno value.
+/// The text of an errno value, e.g. "No space left on device".
 inline std::string errno_text(int code) { return std::generic_category().message(code); }
 
-/// The file a write to `path` should replace: the end of a chain of symbolic links, so that a link stays a link.
+/// The file that a write to `path` should replace. Symbolic links are followed, so that a link stays a link.
 inline std::filesystem::path write_target(const std::filesystem::path& path) {
   std::filesystem::path target = path;
   std::error_code ignored;
@@ -37,7 +37,7 @@ inline std::filesystem::path write_target(const std::filesystem::path& path) {
   return target;
 }
 
-/// Makes the entries of a folder durable. Some file systems refuse to open or sync a folder, which is no failure.
+/// Flushes a folder's entries to disk. Some file systems cannot open or sync a folder; that is not an error.
 inline void sync_folder(const std::filesystem::path& folder) {
   const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return;
@@ -47,15 +47,15 @@ inline void sync_folder(const std::filesystem::path& folder) {
 
 }  // namespace detail
 
-/// A file that replaces `path` in one step when `commit()` is called, and leaves no trace when it is not.
+/// Replaces `path` atomically when `commit()` is called; without `commit()` it leaves no trace.
 ///
-/// The bytes go to a temporary file in the same folder, which is fsynced, renamed over `path`, and made durable by an
-/// fsync of the folder. A reader sees the old file or the complete new one, also after a crash or on a full disk.
-/// An existing file keeps its permission bits. Every failure of the operating system is an `Error` naming the path.
+/// The bytes go to a temporary file in the same folder, which is fsynced and renamed over `path`; an fsync of the
+/// folder then makes the rename durable. Readers see either the old file or the complete new one, even after a crash or
+/// when the disk is full. An existing file keeps its permission bits. System failures throw `Error` naming the path.
 class AtomicFile {
  public:
-  /// Creates the temporary file. Throws `Error` if `path` is a folder or another thing that is no regular file, or if
-  /// its folder is missing or cannot be written.
+  /// Creates the temporary file. Throws `Error` if `path` exists and is not a regular file, or if its folder is missing
+  /// or not writable.
   explicit AtomicFile(const std::filesystem::path& path) : target_(detail::write_target(path)) {
     require(target_.has_filename(), "cannot write '{}': expected the path of a file", path.string());
     folder_ = target_.has_parent_path() ? target_.parent_path() : std::filesystem::path(".");
@@ -74,14 +74,14 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  /// Removes the temporary file if `commit()` was not reached.
+  /// Removes the temporary file if `commit()` was not called.
   ~AtomicFile() { discard(); }
 
-  /// Appends `bytes`. Throws `Error` (disk full, quota, I/O error); the old file is untouched then.
+  /// Appends `bytes`. Throws `Error` (disk full, quota, I/O error) and leaves the old file untouched.
   void write(std::span<const std::byte> bytes) {
     require(descriptor_ >= 0, "cannot write '{}': the file is already committed", target_.string());
     while (!bytes.empty()) {
-      // Linux transfers at most about 2 GiB a call; 1 GiB keeps every platform inside its limit.
+      // Linux transfers at most about 2 GiB per call; 1 GiB is within every platform's limit.
       const std::size_t wanted = bytes.size() < (std::size_t{1} << 30) ? bytes.size() : std::size_t{1} << 30;
       const ssize_t written = ::write(descriptor_, bytes.data(), wanted);
       if (written < 0 && errno == EINTR) continue;
@@ -90,14 +90,15 @@ class AtomicFile {
     }
   }
 
-  /// Makes the bytes durable and puts them in place of `path`. Throws `Error`; the old file is untouched then.
+  /// Flushes the bytes to disk and moves the file to `path`. Throws `Error` and leaves the old file untouched if that
+  /// fails.
   void commit() {
     require(descriptor_ >= 0, "cannot write '{}': the file is already committed", target_.string());
     sync(descriptor_);
     if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) give_up(errno, "close");
     if (::rename(temporary_.c_str(), target_.c_str()) != 0) give_up(errno, "rename");
     temporary_.clear();
-    detail::sync_folder(folder_);  // the rename itself lives there
+    detail::sync_folder(folder_);  // makes the rename itself durable
   }
 
  private:
@@ -105,7 +106,7 @@ class AtomicFile {
     std::random_device entropy;
     int code = EEXIST;
     for (int attempt = 0; attempt < 16 && code == EEXIST; ++attempt) {
-      // The name is cut so that the suffix fits into the file system's limit of 255 bytes.
+      // Truncated to leave room for the suffix within the usual limit of 255 bytes.
       temporary_ = folder_ / fmt::format(".{}.{:08x}{:08x}.tmp", target_.filename().string().substr(0, 200),
                                          static_cast<std::uint32_t>(entropy()), static_cast<std::uint32_t>(entropy()));
       descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -143,8 +144,8 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
-/// Removes temporary files beside `path` that processes which were killed while they wrote to it left behind. Only for
-/// the one process that writes to it.
+/// Removes temporary files left behind by processes that were killed while writing to `path`. Call it only from the
+/// sole process that writes to `path`.
 inline void remove_temporaries_of(const std::filesystem::path& path) {
   const auto start = "." + path.filename().string().substr(0, 200) + ".";
   const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
@@ -158,7 +159,7 @@ inline void remove_temporaries_of(const std::filesystem::path& path) {
   }
 }
 
-/// Writes the concatenation of `parts` to `path` as one `AtomicFile`. Throws `Error`; the old file is untouched then.
+/// Writes the concatenation of `parts` to `path` atomically. Throws `Error` and keeps the old file on failure.
 inline void write_file_atomically(const std::filesystem::path& path,
                                   std::span<const std::span<const std::byte>> parts) {
   AtomicFile file(path);
@@ -166,7 +167,7 @@ inline void write_file_atomically(const std::filesystem::path& path,
   file.commit();
 }
 
-/// Writes `bytes` to `path` as one `AtomicFile`. Throws `Error`; the old file is untouched then.
+/// Writes `bytes` to `path` atomically. Throws `Error` and keeps the old file on failure.
 inline void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
   write_file_atomically(path, std::span<const std::span<const std::byte>>(&bytes, 1));
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The orientation of a photograph: found in EXIF data, applied to pixels.
+/// EXIF orientation: reading it from metadata and applying it to pixels.
 
 #include <ip2p/io/image_types.hpp>
 
@@ -11,8 +11,8 @@
 
 namespace ip2p {
 
-/// Orientation 1..8 of an EXIF block (a TIFF structure, with or without the leading "Exif\0\0" of JPEG files), or 1
-/// when the block has none or is damaged: a picture is not refused for its metadata. Source: EXIF 2.32, tag 0x0112.
+/// Orientation 1..8 of an EXIF block (a TIFF structure, with or without the leading "Exif\0\0" of JPEG files), or 1 if
+/// the block has none or is damaged: bad metadata is no reason to reject a picture. Source: EXIF 2.32, tag 0x0112.
 inline int exif_orientation(std::span<const std::byte> block) {
   if (block.size() >= 6 && std::memcmp(block.data(), "Exif\0\0", 6) == 0) block = block.subspan(6);
   if (block.size() < 8) return 1;
@@ -41,7 +41,7 @@ inline int exif_orientation(std::span<const std::byte> block) {
   return 1;
 }
 
-/// The picture turned upright: what PIL's `ImageOps.exif_transpose` does for `orientation` 1..8.
+/// Turns the picture upright, as PIL's `ImageOps.exif_transpose` does for `orientation` 1..8.
 /// Throws `Error` for another orientation or an inconsistent image.
 inline Image apply_orientation(Image image, int orientation) {
   require(orientation >= 1 && orientation <= 8, "EXIF orientation: expected 1 to 8, got {}", orientation);
@@ -52,7 +52,7 @@ inline Image apply_orientation(Image image, int orientation) {
   const bool from_bottom = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
   Image upright = detail::blank_image(static_cast<std::uint64_t>(transposed ? image.height : image.width),
                                       static_cast<std::uint64_t>(transposed ? image.width : image.height));
-  // Source position of (x, y): a start corner and one signed step for each direction.
+  // The source position of (x, y) is a start corner plus a signed step along each axis.
   const std::ptrdiff_t step_column = from_right ? -3 : 3;
   const std::ptrdiff_t step_row = (from_bottom ? -3 : 3) * image.width;
   const std::uint8_t* corner = image.pixels.data() + (from_right ? (image.width - 1) * 3 : 0) +

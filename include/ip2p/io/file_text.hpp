@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A file as a string.
+/// Reads a file into a string.
 
 #include <filesystem>
 #include <fstream>
@@ -11,7 +11,7 @@
 
 namespace ip2p::detail {
 
-/// All bytes of a file; nothing where it cannot be read.
+/// All bytes of a file, or nothing if it cannot be read.
 inline std::optional<std::string> file_text(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file.good()) return {};

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Pictures from and to files, memory and tensors.
+/// Reads and writes pictures: files, memory and tensors.
 
 #include <ip2p/core/tensor.hpp>
 #include <ip2p/io/atomic_file.hpp>
@@ -27,12 +27,12 @@
 
 namespace ip2p {
 
-/// Decodes a PNG, JPEG or WebP file held in memory; the format is told from the content.
+/// Decodes a PNG, JPEG or WebP file held in memory. The format is detected from the content.
 ///
-/// Gray, palette, 16-bit (high byte) and CMYK pictures become 8-bit RGB with Pillow's arithmetic; of an animation the
-/// first frame is read; the EXIF orientation is applied. `name` stands for the file in messages.
-/// Throws `Error`: truncated or damaged content (every CRC counts), another format (named), a picture beyond the limits
-/// of `options` (checked before memory for pixels is taken).
+/// Gray, palette, 16-bit (high byte) and CMYK pictures are converted to 8-bit RGB exactly as Pillow does. Of an
+/// animation only the first frame is read. The EXIF orientation is applied. `name` is the file's name in messages.
+/// Throws `Error` for truncated or damaged content (all CRCs are checked), for another format (naming it), and for a
+/// picture beyond the limits of `options` (checked before any memory for pixels is allocated).
 inline Image decode_image(std::span<const std::byte> content, std::string_view name, const ReadOptions& options = {}) {
   switch (sniff_image_format(content, name)) {
     case ImageFormat::png:
@@ -47,8 +47,8 @@ inline Image decode_image(std::span<const std::byte> content, std::string_view n
 
 namespace detail {
 
-/// The bytes of a picture file. A file that is no picture is refused after its first bytes, whatever its length; pipes
-/// are read to their end.
+/// The bytes of a picture file. A file that is not a picture is rejected after its first few bytes, however long it is.
+/// Pipes are read to the end.
 inline std::vector<std::byte> read_picture_file(const std::filesystem::path& path, const ReadOptions& options) {
   const std::string name = path.string();
   std::error_code problem;
@@ -82,8 +82,8 @@ inline Image read_image(const std::filesystem::path& path, const ReadOptions& op
   return decode_image(detail::read_picture_file(path, options), path.string(), options);
 }
 
-/// The format that `write_image` chooses for `path`: by its extension, .png, .jpg, .jpeg or .webp in any case.
-/// Throws `Error` for another extension; call it early to refuse a bad name before hours of work.
+/// The format that `write_image` chooses for `path`, by its extension: .png, .jpg, .jpeg or .webp in any case.
+/// Throws `Error` for another extension; call it early to catch a bad name before hours of work.
 inline ImageFormat image_format_for(const std::filesystem::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
@@ -95,8 +95,8 @@ inline ImageFormat image_format_for(const std::filesystem::path& path) {
   return ImageFormat::webp;
 }
 
-/// The bytes of `image` as a file of `format`. `quality` 1..100 is for the lossy formats; PNG is exact.
-/// Throws `Error` for an inconsistent image, a quality out of range, or sides that the format cannot hold.
+/// Encodes `image` in `format`. `quality` (1..100) applies to the lossy formats; PNG is lossless. `name` is used in
+/// messages. Throws `Error` for an inconsistent image, a quality out of range, or sides too long for the format.
 inline std::vector<std::byte> encode_image(const Image& image, ImageFormat format, int quality = 95,
                                            std::string_view name = "image") {
   require_consistent(image, name);
@@ -112,13 +112,13 @@ inline std::vector<std::byte> encode_image(const Image& image, ImageFormat forma
   fail("{}: unsupported format", name);
 }
 
-/// Writes `image` to `path`, atomically (`AtomicFile`), in the format of its extension (`image_format_for`).
-/// Throws `Error` as `encode_image` does and for failures of the file system; an older file at `path` survives them.
+/// Writes `image` to `path` atomically (see `AtomicFile`), in the format given by the extension (`image_format_for`).
+/// Throws `Error` as `encode_image` does and for file system failures, and then keeps an existing file.
 inline void write_image(const std::filesystem::path& path, const Image& image, int quality = 95) {
   write_file_atomically(path, encode_image(image, image_format_for(path), quality, path.string()));
 }
 
-/// The picture as a uint8 CPU tensor [3, H, W] of its own memory. Throws `Error` for an inconsistent image.
+/// Copies the picture into a uint8 CPU tensor [3, H, W]. Throws `Error` for an inconsistent image.
 inline at::Tensor to_tensor(const Image& image) {
   require_consistent(image, "image");
   at::Tensor interleaved = at::empty({image.height, image.width, 3}, at::TensorOptions().dtype(at::kByte));
@@ -126,7 +126,7 @@ inline at::Tensor to_tensor(const Image& image) {
   return interleaved.permute({2, 0, 1}).contiguous();
 }
 
-/// The picture in a uint8 tensor [3, H, W] of any device. Throws `Error` for another shape or dtype.
+/// Copies a uint8 tensor [3, H, W] on any device into a picture. Throws `Error` for another shape or dtype.
 inline Image from_tensor(const at::Tensor& tensor) {
   require(tensor.defined() && tensor.dim() == 3 && tensor.size(0) == 3 && tensor.size(1) > 0 && tensor.size(2) > 0,
           "image tensor: expected shape [3, H, W], got {}", tensor.defined() ? shape_text(tensor.sizes()) : "none");

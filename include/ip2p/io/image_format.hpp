@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Which picture format a file holds, told from its content and never from its name.
+/// Detects a picture's format from its content, never from its file name.
 
 #include <ip2p/core/error.hpp>
 
@@ -15,14 +15,14 @@
 
 namespace ip2p {
 
-/// The picture formats that are read and written.
+/// The picture formats that can be read and written.
 /// `png` is written without loss, `jpeg` and `webp` with some; all three are read.
 enum class ImageFormat { png, jpeg, webp };
 
 namespace detail {
 
-/// A name for content that is not read here: other picture formats, and the things users hand over by accident.
-/// Empty where nothing is recognised.
+/// A name for unsupported content: other picture formats, and things that users pass by accident. Empty if it is not
+/// recognised.
 inline std::string_view foreign_content(std::string_view head) {
   using namespace std::string_view_literals;
   struct Magic {
@@ -79,9 +79,9 @@ inline std::string_view foreign_content(std::string_view head) {
 
 }  // namespace detail
 
-/// The format of `content`, by its first bytes (64 bytes are enough for all but text).
-/// Throws `Error` for an empty file and for everything else that is not PNG, JPEG or WebP, naming what it is:
-/// other picture formats, HTML pages, git-LFS pointers. `name` names the file in the message.
+/// The format of `content`, detected from its first bytes (64 are enough for everything but text).
+/// Throws `Error` for an empty file and for anything that is not PNG, JPEG or WebP, saying what it is if it is
+/// recognised (another picture format, an HTML page, a git-LFS pointer). `name` is the file's name in messages.
 inline ImageFormat sniff_image_format(std::span<const std::byte> content, std::string_view name) {
   using namespace std::string_view_literals;
   const std::string_view head(reinterpret_cast<const char*>(content.data()),
@@ -93,9 +93,9 @@ inline ImageFormat sniff_image_format(std::span<const std::byte> content, std::s
   for (const auto magic : {"\x89PNG\r\n\x1a\n"sv, "\xff\xd8\xff"sv}) {
     require(!magic.starts_with(head), "{}: the file is truncated after {} bytes", name, head.size());
   }
-  // A transfer in text mode rewrites line ends; the PNG signature exists to make that visible.
+  // Text-mode transfers rewrite line endings; the PNG signature is designed to reveal that.
   require(!(head.size() > 4 && head.substr(1, 3) == "PNG"),
-          "{}: damaged PNG signature, the file was changed on its way", name);
+          "{}: damaged PNG signature, the file was altered in transfer", name);
   const auto found = detail::foreign_content(head);
   if (!found.empty()) fail("{}: unsupported format, got {}, expected PNG, JPEG or WebP", name, found);
   std::string bytes;

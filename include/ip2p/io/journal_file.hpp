@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Files that grow by durable pieces.
+/// Append-only files whose every append is flushed to disk.
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -20,7 +20,7 @@
 
 namespace ip2p::detail {
 
-/// A file that is appended to in durable pieces.
+/// An append-only file; each `append` is on disk when it returns. Failures throw `Error` naming the path.
 class AppendedFile {
  public:
   explicit AppendedFile(std::filesystem::path path) : path_(std::move(path)) {
@@ -38,7 +38,7 @@ class AppendedFile {
     return info.st_size;
   }
 
-  /// Keeps other processes from locking the file while this one has it open. False when one of them has.
+  /// Takes an exclusive lock, held while the file is open. False if another process holds it.
   [[nodiscard]] bool lock() const { return ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
 
   void truncate(std::int64_t size) {
@@ -56,7 +56,7 @@ class AppendedFile {
     while (::fsync(descriptor_) != 0) {
       if (errno == EINTR) continue;
       require(errno == EINVAL || errno == ENOTSUP, "cannot write '{}': {}", path_.string(), errno_text(errno));
-      return;  // A file system without fsync.
+      return;  // the file system does not support fsync
     }
   }
 

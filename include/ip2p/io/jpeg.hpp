@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// JPEG through libjpeg-turbo, with Pillow's pixels: accurate integer DCT, smooth ("fancy") chroma upsampling.
+/// JPEG through libjpeg-turbo, with the same settings as Pillow: accurate integer DCT, "fancy" chroma upsampling.
 
 #include <ip2p/io/exif.hpp>
 #include <ip2p/io/image_types.hpp>
@@ -22,8 +22,8 @@
 
 namespace ip2p::detail {
 
-/// libjpeg reports errors through function pointers that may not return. They longjmp back, which must not cross a live
-/// C++ object: the functions below that call setjmp hold only pointers and numbers.
+/// libjpeg reports errors through callbacks that must not return, so they longjmp. That must not skip any destructor,
+/// so the functions below that call setjmp hold only pointers and numbers.
 struct JpegErrors {
   jpeg_error_mgr manager = {};
   std::jmp_buf jump;
@@ -31,7 +31,7 @@ struct JpegErrors {
   char message[JMSG_LENGTH_MAX] = {};
 };
 
-/// libjpeg hands back the `jpeg_error_mgr`; it is the first member of `JpegErrors`.
+/// libjpeg hands back the `jpeg_error_mgr`, which is the first member of `JpegErrors`.
 inline JpegErrors* jpeg_errors(j_common_ptr info) { return reinterpret_cast<JpegErrors*>(info->err); }
 
 [[noreturn]] inline void jpeg_on_error(j_common_ptr info) {
@@ -40,8 +40,8 @@ inline JpegErrors* jpeg_errors(j_common_ptr info) { return reinterpret_cast<Jpeg
   std::longjmp(errors->jump, 1);
 }
 
-/// libjpeg continues after damage with gray or garbage and calls that a warning. Warnings that say that pixels are lost
-/// are errors here; those about unusual but complete files (JFIF version, Adobe transform, ICC markers) are not.
+/// libjpeg fills damaged areas with gray or garbage and only warns. Warnings that mean lost pixels are errors here;
+/// warnings about unusual but complete files (JFIF version, Adobe transform, ICC markers) are ignored.
 inline void jpeg_on_message(j_common_ptr info, int level) {
   if (level >= 0) return;
   switch (info->err->msg_code) {
@@ -52,7 +52,7 @@ inline void jpeg_on_message(j_common_ptr info, int level) {
     case JWRN_MUST_RESYNC:
     case JWRN_BOGUS_PROGRESSION:
       jpeg_on_error(info);
-    case JWRN_EXTRANEOUS_DATA:  // between header segments it is padding; among the pixels it is a decoder out of step
+    case JWRN_EXTRANEOUS_DATA:  // padding between header segments; among the pixels, the decoder has lost sync
       if (jpeg_errors(info)->in_pixels) jpeg_on_error(info);
       break;
     default:
@@ -73,7 +73,7 @@ struct JpegReader {
   jpeg_progress_mgr progress = {};
 };
 
-/// A tiny progressive file can ask for thousands of passes over the whole picture; real ones use about ten.
+/// A tiny malicious progressive file can demand thousands of passes over the whole picture; real ones use about ten.
 inline void jpeg_limit_scans(j_common_ptr info) {
   constexpr int most_scans = 500;
   if (info->is_decompressor == 0) return;
@@ -96,7 +96,7 @@ inline bool jpeg_read_start(JpegReader* reader, const unsigned char* data, std::
   return true;
 }
 
-/// Reads all rows into `rgb`; `row` is scratch of width x 4 bytes for CMYK pictures, null for all others.
+/// Reads all rows into `rgb`. `row` is a buffer of width x 4 bytes for CMYK pictures, null for all others.
 inline bool jpeg_read_pixels(JpegReader* reader, std::uint8_t* rgb, std::uint8_t* row) {
   if (setjmp(reader->errors.jump)) return false;
   reader->info.out_color_space = row != nullptr ? JCS_CMYK : JCS_RGB;
@@ -108,8 +108,8 @@ inline bool jpeg_read_pixels(JpegReader* reader, std::uint8_t* rgb, std::uint8_t
     JSAMPROW target = row != nullptr ? row : out;
     jpeg_read_scanlines(&reader->info, &target, 1);
     if (row == nullptr) continue;
-    // Stored inverted (Adobe's way, which all readers assume): a sample is the light an ink lets through. The rounding
-    // is Pillow's.
+    // CMYK is stored inverted (Adobe's convention, which all readers assume): a sample is the light that an ink lets
+    // through. The rounding is Pillow's.
     for (std::size_t x = 0; x < width; ++x) {
       const std::uint32_t light = row[x * 4 + 3];
       for (int channel = 0; channel < 3; ++channel) {
@@ -123,7 +123,7 @@ inline bool jpeg_read_pixels(JpegReader* reader, std::uint8_t* rgb, std::uint8_t
   return true;
 }
 
-/// Orientation of the first EXIF segment, 1 without one.
+/// Orientation from the first EXIF segment, or 1 if there is none.
 inline int jpeg_orientation(const jpeg_decompress_struct& info) {
   for (auto marker = info.marker_list; marker != nullptr; marker = marker->next) {
     if (marker->marker != JPEG_APP0 + 1 || marker->data_length < 6) continue;
@@ -133,8 +133,8 @@ inline int jpeg_orientation(const jpeg_decompress_struct& info) {
   return 1;
 }
 
-/// Decodes JPEG `content`: baseline and progressive, gray, RGB, YCbCr, CMYK and YCCK. Throws `Error` for truncation,
-/// for damage that libjpeg notices, and for the rare kinds it does not read (12-bit, lossless).
+/// Decodes JPEG `content`: baseline and progressive; gray, RGB, YCbCr, CMYK and YCCK. Throws `Error` for truncation,
+/// for damage that libjpeg detects, and for rare variants that it cannot read (12-bit, lossless).
 inline Image decode_jpeg(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
   struct Reader : JpegReader {
     ~Reader() { jpeg_destroy_decompress(&info); }
@@ -145,7 +145,7 @@ inline Image decode_jpeg(std::span<const std::byte> content, std::string_view na
   const auto space = reader.info.jpeg_color_space;
   require(space != JCS_UNKNOWN, "{}: unsupported JPEG with {} colour components, expected 1, 3 or 4", name,
           reader.info.num_components);
-  const int orientation = options.apply_exif ? jpeg_orientation(reader.info) : 1;  // the end frees the markers
+  const int orientation = options.apply_exif ? jpeg_orientation(reader.info) : 1;  // finishing frees the markers
   Image image = blank_image(reader.info.image_width, reader.info.image_height);
   std::vector<std::uint8_t> row(space == JCS_CMYK || space == JCS_YCCK ? reader.info.image_width * 4 : 0);
   require(jpeg_read_pixels(&reader, image.pixels.data(), row.empty() ? nullptr : row.data()),
@@ -181,7 +181,7 @@ inline bool jpeg_write_pixels(JpegWriter* writer, const std::uint8_t* rgb, JDIME
   return true;
 }
 
-/// `image` as the bytes of a baseline 4:2:0 JPEG file of `quality` 1..100. Throws `Error` for sides over 65500.
+/// Encodes `image` as a baseline 4:2:0 JPEG file of `quality` 1..100. Throws `Error` for sides over 65500.
 inline std::vector<std::byte> encode_jpeg(const Image& image, std::string_view name, int quality) {
   struct Writer : JpegWriter {
     ~Writer() {

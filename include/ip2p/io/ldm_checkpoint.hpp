@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Components of a single-file latent-diffusion checkpoint: which parts it holds, their diffusers configuration as far
-/// as the shapes of the tensors tell it, and their weights under diffusers' names.
+/// Components of a single-file latent-diffusion checkpoint: which parts it holds, their diffusers configuration
+/// inferred from the tensors' shapes, and their weights under diffusers' names.
 
 #include <algorithm>
 #include <cstdint>
@@ -20,7 +20,7 @@
 
 namespace ip2p::detail {
 
-/// The shape of `name`, of `rank` axes at least. Throws `Error` naming the file and the tensor.
+/// The shape of `name`. Throws `Error` naming the file and the tensor if it is missing or has fewer than `rank` axes.
 inline const std::vector<std::int64_t>& ldm_shape(const Weights& weights, const std::string& name, std::size_t rank,
                                                   const std::string& where) {
   const auto found = weights.find(name);
@@ -30,17 +30,17 @@ inline const std::vector<std::int64_t>& ldm_shape(const Weights& weights, const 
   return found->second.shape;
 }
 
-/// The number of consecutive i from 0 for which `prefix` + i + `suffix` is a tensor.
+/// The number of tensors named `prefix` + i + `suffix`, counting i from 0 to the first gap.
 inline std::int64_t count_ldm(const Weights& weights, const std::string& prefix, const std::string& suffix) {
   std::int64_t count = 0;
   while (weights.contains(fmt::format("{}{}{}", prefix, count, suffix))) ++count;
   return count;
 }
 
-/// UNet2DConditionModel's configuration from the shapes of an LDM UNet.
+/// UNet2DConditionModel's configuration, inferred from the shapes of an LDM UNet.
 ///
-/// What shapes do not tell follows Stable Diffusion: 8 heads a block where the projections around the transformers are
-/// convolutions (1.x), heads of 64 channels where they are linear (2.x), 32 groups in the normalisation.
+/// What the shapes do not reveal is taken from Stable Diffusion: 8 heads per block if the projections around the
+/// transformers are convolutions (1.x), heads of 64 channels if they are linear (2.x), and 32 normalisation groups.
 inline nlohmann::json ldm_unet_config(const Weights& unet, const std::string& where) {
   std::vector<std::int64_t> channels, depths, residuals;
   std::vector<bool> attends;
@@ -50,7 +50,8 @@ inline nlohmann::json ldm_unet_config(const Weights& unet, const std::string& wh
   for (std::int64_t i = 1;; ++i) {
     const auto block = fmt::format("input_blocks.{}.", i);
     if (unet.contains(block + "0.op.weight")) {
-      require(!channels.empty() && residuals.back() > 0, "{}: '{}' shrinks an empty resolution", where, block);
+      require(!channels.empty() && residuals.back() > 0, "{}: '{}' downsamples a resolution without residual blocks",
+              where, block);
       channels.push_back(0);
       depths.push_back(0);
       residuals.push_back(0);
@@ -108,7 +109,7 @@ inline nlohmann::json ldm_unet_config(const Weights& unet, const std::string& wh
   return config;
 }
 
-/// UNet weights of LDM names under diffusers' names, with the configuration.
+/// The UNet with its weights renamed from LDM's to diffusers' names, and its configuration.
 inline ModelComponent ldm_unet(const Weights& unet, const std::string& where) {
   ModelComponent result{.config = ldm_unet_config(unet, where), .weights = {}, .source = {}};
   const auto layers = result.config.at("layers_per_block").get<std::int64_t>();
@@ -116,8 +117,8 @@ inline ModelComponent ldm_unet(const Weights& unet, const std::string& where) {
   return result;
 }
 
-/// Autoencoder weights of LDM names under AutoencoderKL's names, with the configuration that the shapes tell and Stable
-/// Diffusion's scaling factor 0.18215, which they do not.
+/// The autoencoder with its weights renamed from LDM's to AutoencoderKL's names. Its configuration is inferred from the
+/// shapes, except for the scaling factor, which is Stable Diffusion's 0.18215.
 inline ModelComponent ldm_vae(const Weights& vae, const std::string& where) {
   std::vector<std::int64_t> channels;
   const auto levels = count_ldm(vae, "encoder.down.", ".block.0.conv2.weight");
@@ -141,7 +142,7 @@ inline ModelComponent ldm_vae(const Weights& vae, const std::string& where) {
                    {"scaling_factor", 0.18215}};
   Weights renamed;
   for (const auto& [name, entry] : vae) {
-    // Training leaves the discriminator and its loss in the file; they are no part of the autoencoder.
+    // Training leaves its discriminator, loss and EMA in the file; they are not part of the autoencoder.
     if (name.starts_with("loss.") || name.starts_with("model_ema.")) continue;
     renamed.insert_or_assign(ldm_vae_key(name, levels), entry);
   }
@@ -149,7 +150,7 @@ inline ModelComponent ldm_vae(const Weights& vae, const std::string& where) {
   return result;
 }
 
-/// CLIPTextModel's configuration from the shapes of its own tensors. Heads have 64 channels in every published tower.
+/// CLIPTextModel's configuration, inferred from its tensors' shapes. All published towers have heads of 64 channels.
 inline nlohmann::json clip_text_config(const Weights& text, bool open_clip, const std::string& where) {
   const auto& tokens = ldm_shape(text, "text_model.embeddings.token_embedding.weight", 2, where);
   const auto layers = count_ldm(text, "text_model.encoder.layers.", ".layer_norm1.weight");
@@ -169,7 +170,7 @@ inline nlohmann::json clip_text_config(const Weights& text, bool open_clip, cons
           {"eos_token_id", tokens[0] - 1}};
 }
 
-/// A transformer of OpenCLIP under the names of CLIPTextModel: in_proj is cut into query, key and value.
+/// An OpenCLIP transformer under CLIPTextModel's names; in_proj is split into query, key and value.
 inline Weights open_clip_tower(const Weights& stored, const std::string& where) {
   Weights result;
   for (const auto& [name, entry] : stored) {
@@ -191,12 +192,12 @@ inline Weights open_clip_tower(const Weights& stored, const std::string& where) 
   return result;
 }
 
-/// An OpenCLIP text tower under CLIPTextModel's names, without the last layer, because Stable Diffusion 2 was trained
-/// on the output of the layer before it.
+/// An OpenCLIP text tower under CLIPTextModel's names. The last layer is dropped, because Stable Diffusion 2 was
+/// trained on the output of the layer before it.
 inline ModelComponent open_clip_text(const Weights& stored, const std::string& where) {
   const auto layers = count_ldm(stored, "transformer.resblocks.", ".ln_1.weight");
   require(layers > 1, "{}: an OpenCLIP text tower of {} layers, expected 2 or more", where, layers);
-  // ViT-H has 24 layers; a file that was already cut to 23 is complete.
+  // ViT-H has 24 layers; in a file with 23 the last one has already been dropped.
   const bool cut = layers == 23 && ldm_shape(stored, "ln_final.weight", 1, where)[0] == 1024;
   Weights used = stored;
   if (!cut) {
@@ -208,7 +209,8 @@ inline ModelComponent open_clip_text(const Weights& stored, const std::string& w
   return result;
 }
 
-/// Prefixes under which files keep an autoencoder: the whole model's, diffusers' short form, and none.
+/// Prefix of the autoencoder's tensors: the whole model's, diffusers' short form, or none; "-" if there is no
+/// autoencoder.
 inline std::string ldm_vae_prefix(const Weights& all) {
   for (const char* prefix : {"first_stage_model.", "vae.", ""}) {
     if (all.contains(std::string(prefix) + "encoder.down.0.block.0.conv2.weight")) return prefix;
@@ -216,7 +218,7 @@ inline std::string ldm_vae_prefix(const Weights& all) {
   return "-";
 }
 
-/// Prefix of the UNet: the whole model's or none; "-" where there is no UNet.
+/// Prefix of the UNet's tensors: the whole model's or none; "-" if there is no UNet.
 inline std::string ldm_unet_prefix(const Weights& all) {
   for (const char* prefix : {"model.diffusion_model.", ""}) {
     if (all.contains(std::string(prefix) + "input_blocks.0.0.weight")) return prefix;
@@ -224,12 +226,13 @@ inline std::string ldm_unet_prefix(const Weights& all) {
   return "-";
 }
 
-/// The UNet's weights under LDM names without prefix: the exponential moving average where `prefer_ema` and the file
-/// holds one, else the last weights of training; says which in `source`. Throws `Error` for an incomplete average.
+/// The UNet's weights under LDM names without a prefix: the exponential moving average (EMA) if `prefer_ema` is set and
+/// the file holds one, otherwise the final training weights. Reports which in `source`. Throws `Error` for an
+/// incomplete EMA.
 inline Weights choose_ldm_unet(const Weights& all, const std::string& prefix, bool prefer_ema, const std::string& where,
                                std::string& source) {
   Weights plain = without_prefix(all, prefix);
-  if (prefix.empty()) {  // a UNet alone shares its file with nothing
+  if (prefix.empty()) {  // a file that holds only a UNet has no EMA
     source = "the only weights of the file";
     return plain;
   }

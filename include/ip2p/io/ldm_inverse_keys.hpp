@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Names of diffusers turned into those of single-file latent-diffusion checkpoints: the inverse of io/ldm_keys.hpp.
-/// Names arrive and leave without the prefix of their component.
+/// Maps diffusers' tensor names to those of single-file latent-diffusion checkpoints: the inverse of io/ldm_keys.hpp.
+/// Names are given and returned without their component's prefix.
 
 #include <cstdint>
 #include <span>
@@ -14,7 +14,8 @@
 
 namespace ip2p::detail {
 
-/// Replaces the start of `name` that a pair gives for diffusers by that for latent diffusion; the first that fits.
+/// Replaces a leading diffusers name by its latent-diffusion counterpart, using the first pair that matches; false if
+/// none does.
 inline bool replace_start_inversely(std::string& name, std::span<const KeyPair> pairs) {
   for (const auto& [ldm, diffusers] : pairs) {
     if (replace_start(name, diffusers, ldm)) return true;
@@ -22,10 +23,10 @@ inline bool replace_start_inversely(std::string& name, std::span<const KeyPair> 
   return false;
 }
 
-/// Name of the UNet tensor `name`.
-/// \param layers_per_block residual blocks of one resolution on the way down
+/// The latent-diffusion name of the UNet tensor that diffusers calls `name`.
+/// \param layers_per_block residual blocks per resolution on the way down
 /// \param levels number of resolutions  \param attends whether resolution i, finest first, has transformers
-/// \throws Error for a name that is none of diffusers' UNet
+/// \throws Error if diffusers' UNet has no tensor of that name
 template <class Attends>
 std::string unet_ldm_key(const std::string& name, std::int64_t layers_per_block, std::int64_t levels,
                          const Attends& attends) {
@@ -50,7 +51,7 @@ std::string unet_ldm_key(const std::string& name, std::int64_t layers_per_block,
   const auto place = fmt::format("{}_blocks.{}.", down ? "input" : "output", first + layer);
   if (parts[2] == "resnets") return place + "0." + residual(4);
   if (parts[2] == "attentions") return place + "1." + join_key(parts, 4);
-  // A shrinking has a place of its own; an enlargement follows what its last place holds already.
+  // A downsampler has its own index; an upsampler shares the index of the last residual block and comes after it.
   const auto last = first + layers_per_block;
   if (parts[2] == "downsamplers") return fmt::format("input_blocks.{}.0.op.{}", last, join_key(parts, 5));
   require(parts[2] == "upsamplers", "'{}': has no name in a single-file checkpoint", name);
@@ -58,8 +59,9 @@ std::string unet_ldm_key(const std::string& name, std::int64_t layers_per_block,
   return fmt::format("output_blocks.{}.{}.conv.{}", last, after_attention ? 2 : 1, join_key(parts, 5));
 }
 
-/// Name of the autoencoder tensor `name`. \param levels number of resolutions: the decoder counts them from the other
-/// end  \throws Error for a name that is none of AutoencoderKL
+/// The latent-diffusion name of the autoencoder tensor that diffusers calls `name`.
+/// \param levels number of resolutions; the decoder counts them from the other end
+/// \throws Error if AutoencoderKL has no tensor of that name
 inline std::string vae_ldm_key(const std::string& name, std::int64_t levels) {
   auto parts = split_key(name);
   if (parts[0] != "encoder" && parts[0] != "decoder") return name;

@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Names in single-file latent-diffusion checkpoints (CompVis and Stability layouts), turned into those of diffusers
-/// and transformers. Keys arrive without their component prefix. A name that the layout does not know is kept, so that
-/// the loader can report it as unexpected.
+/// Maps tensor names of single-file latent-diffusion checkpoints (CompVis and Stability layouts) to those of diffusers
+/// and transformers. Keys are given without their component prefix. An unknown name is returned unchanged, so that the
+/// loader can report it as unexpected.
 
 #include <array>
 #include <cstdint>
@@ -20,7 +20,7 @@
 
 namespace ip2p::detail {
 
-/// "a.12.b" as {"a", "12", "b"}.
+/// Splits at dots: "a.12.b" becomes {"a", "12", "b"}.
 inline std::vector<std::string> split_key(std::string_view key) {
   std::vector<std::string> parts;
   for (std::size_t start = 0;;) {
@@ -42,21 +42,21 @@ inline std::optional<std::int64_t> key_number(std::string_view part) {
   return value;
 }
 
-/// The parts from `first` on, joined by dots.
+/// Joins the parts from index `first` on with dots.
 inline std::string join_key(const std::vector<std::string>& parts, std::size_t first) {
   std::string joined;
   for (std::size_t i = first; i < parts.size(); ++i) joined += (i > first ? "." : "") + parts[i];
   return joined;
 }
 
-/// Replaces `from` by `to` at the start of `key`; false if `key` starts otherwise.
+/// Replaces a leading `from` by `to`; false if `key` does not start with `from`.
 inline bool replace_start(std::string& key, std::string_view from, std::string_view to) {
   if (!key.starts_with(from)) return false;
   key.replace(0, from.size(), to);
   return true;
 }
 
-/// A name or the start of one in latent diffusion, and in diffusers.
+/// A name, or the start of one: first in latent diffusion, then in diffusers.
 using KeyPair = std::pair<std::string_view, std::string_view>;
 
 /// UNet layers outside the blocks.
@@ -78,7 +78,7 @@ inline constexpr std::array<KeyPair, 6> ldm_residual{{
     {"skip_connection.", "conv_shortcut."},
 }};
 
-/// Name of a UNet tensor. \param layers_per_block residual blocks of one resolution on the way down
+/// The diffusers name of a UNet tensor. \param layers_per_block residual blocks per resolution on the way down
 inline std::string ldm_unet_key(const std::string& key, std::int64_t layers_per_block) {
   std::string result = key;
   for (const auto& [from, to] : ldm_whole) {
@@ -110,7 +110,7 @@ inline std::string ldm_unet_key(const std::string& key, std::int64_t layers_per_
   return fmt::format("{}attentions.{}.{}", prefix, layer, join_key(parts, 3));
 }
 
-/// Tensors of an autoencoder's attention, those of latent diffusion first.
+/// Tensors of an autoencoder's attention: latent diffusion's names, then those of older diffusers.
 inline constexpr std::array<KeyPair, 9> vae_attention{{
     {"norm.", "group_norm."},
     {"q.", "to_q."},
@@ -123,8 +123,8 @@ inline constexpr std::array<KeyPair, 9> vae_attention{{
     {"proj_attn.", "to_out.0."},
 }};
 
-/// Renames the tensors of the one attention of an autoencoder's middle block, whatever its age: q, k, v, proj_out (LDM)
-/// and query, key, value, proj_attn (diffusers before 0.15) are to_q, to_k, to_v, to_out.0 now.
+/// Renames the tensors of the attention in an autoencoder's middle block to today's to_q, to_k, to_v, to_out.0, from
+/// q, k, v, proj_out (LDM) or query, key, value, proj_attn (diffusers before 0.15).
 inline std::string vae_attention_key(const std::string& key) {
   const auto marker = key.find("mid_block.attentions.0.");
   if (marker == std::string::npos) return key;
@@ -136,7 +136,8 @@ inline std::string vae_attention_key(const std::string& key) {
   return key.substr(0, start) + rest;
 }
 
-/// Name of an autoencoder tensor. \param levels number of resolutions: the decoder counts them from the other end
+/// The diffusers name of an autoencoder tensor.
+/// \param levels number of resolutions; the decoder counts them from the other end
 inline std::string ldm_vae_key(const std::string& key, std::int64_t levels) {
   auto parts = split_key(key);
   if ((parts[0] != "encoder" && parts[0] != "decoder") || parts.size() < 3) return key;
@@ -161,7 +162,7 @@ inline std::string ldm_vae_key(const std::string& key, std::int64_t levels) {
   return block + "resnets." + join_key(parts, 4);
 }
 
-/// Name of an OpenCLIP text tensor other than in_proj; empty for what CLIPTextModel has no place for.
+/// The CLIPTextModel name of an OpenCLIP text tensor other than in_proj; empty if CLIPTextModel has no such tensor.
 inline std::string open_clip_key(const std::string& key) {
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> layer{{
       {"ln_1.", "layer_norm1."},
@@ -184,7 +185,7 @@ inline std::string open_clip_key(const std::string& key) {
   return fmt::format("text_model.encoder.layers.{}.{}", parts[2], rest);
 }
 
-/// How the exponential moving average names its copy of "model." + `key`: without dots.
+/// The name of the EMA's copy of "model." + `key`: the same without dots.
 inline std::string ema_key(std::string_view key) {
   std::string result = "model_ema.";
   for (const char c : key) {
@@ -193,8 +194,8 @@ inline std::string ema_key(std::string_view key) {
   return result;
 }
 
-/// Names of CLIPTextModel (`text_model.` in front) from those of any writer: the prefix is added where it is missing;
-/// `position_ids`, which older writers store as integers, the vision tower and the projections of a whole CLIP go.
+/// Weights under CLIPTextModel's names, whichever program wrote them: adds a missing `text_model.` prefix and drops
+/// `position_ids` (integers that older programs store) and a whole CLIP's vision tower and projections.
 inline Weights clip_text_weights(const Weights& stored) {
   Weights result;
   for (const auto& [name, entry] : stored) {
@@ -209,8 +210,8 @@ inline Weights clip_text_weights(const Weights& stored) {
   return result;
 }
 
-/// Names of today's AutoencoderKL from those of older versions; attention weights stored as 1x1 convolutions become
-/// matrices.
+/// Weights under today's AutoencoderKL names, from those of older versions. Attention weights stored as 1x1
+/// convolutions become matrices.
 inline Weights kl_autoencoder_weights(const Weights& stored) {
   Weights result;
   for (const auto& [name, entry] : stored) {

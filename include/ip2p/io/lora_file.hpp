@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// LoRA files (Hu et al. 2021): low-rank changes of the layers of a UNet and a text encoder.
+/// LoRA files (Hu et al. 2021): low-rank changes to the layers of a UNet and a text encoder.
 
 #include <cmath>
 #include <filesystem>
@@ -21,47 +21,46 @@ namespace ip2p {
 /// One adapter of a file: y += scale * strength * up(mid(down(x))).
 struct LoraLayer {
   std::string component;             ///< "unet" or "text_encoder".
-  std::string name;                  ///< The layer as the file names it.
-  std::string module;                ///< The layer in the form of io/lora_keys.hpp.
+  std::string name;                  ///< The layer's name in the file.
+  std::string module;                ///< The layer's name in the form that io/lora_keys.hpp uses.
   std::int64_t rank = 0;             ///< >= 1.
-  double strength = 1;               ///< alpha / rank; alpha is the rank where the file gives none.
+  double strength = 1;               ///< alpha / rank; alpha defaults to the rank if the file gives none.
   WeightEntry down;                  ///< [rank, in] or [rank, in, k, k]
   WeightEntry up;                    ///< [out, rank] or [out, rank, 1, 1]
   std::optional<WeightEntry> mid;    ///< LyCORIS: [rank, rank, k, k] between a 1x1 `down` and `up`.
   std::string down_name, up_name;    ///< Names of the tensors, for messages.
-  std::vector<std::string> tensors;  ///< Names of all tensors of the adapter.
+  std::vector<std::string> tensors;  ///< Names of all tensors of this adapter.
 };
 
-/// A LoRA file whose tensors have been paired and whose shapes agree with each other; nothing large is read yet.
+/// A LoRA file whose tensors have been paired up and whose shapes are consistent. Large tensors are not read yet.
 ///
-/// Formats: kohya's scripts (`lora_unet_..._to_q.lora_down.weight`, with diffusers' or LDM's block names), LyCORIS'
-/// LoCon with `lora_mid`, PEFT (`unet....to_q.lora_A.weight`), diffusers' older ones
-/// (`...processor.to_q_lora.down.weight`,
-/// `....lora_linear_layer.down.weight`). A regular value.
+/// Formats: kohya's scripts (`lora_unet_..._to_q.lora_down.weight`, with diffusers' or LDM's block names), LyCORIS's
+/// LoCon with `lora_mid`, PEFT (`unet....to_q.lora_A.weight`), and older diffusers
+/// (`...processor.to_q_lora.down.weight`, `....lora_linear_layer.down.weight`). A regular value type.
 class LoraFile {
  public:
-  /// Opens a safetensors file. \throws Error as `from`, and for a file that is no safetensors file
+  /// Opens a safetensors file. \throws Error as `from` does, and for a file that is not a safetensors file
   static LoraFile open(const std::filesystem::path& path) {
     const auto file = SafetensorsFile::open(path, {.check_finite = true});
     return from(weights_of(file), path.string(), file.metadata());
   }
 
   /// The adapters in `weights`. \param where named in errors  \param metadata the `__metadata__` of a safetensors file
-  /// \throws Error naming the tensor: a partner that is missing, shapes or ranks that do not agree, an alpha that is no
-  ///   finite number, and other kinds of adapters (DoRA, LoHa, LoKr, ...); or if there is no LoRA at all
+  /// \throws Error, naming the tensor, if its partner is missing, shapes or ranks are inconsistent, an alpha is not
+  ///   finite, or it belongs to another kind of adapter (DoRA, LoHa, LoKr, ...); also if there is no LoRA at all
   static LoraFile from(const Weights& weights, const std::string& where,
                        const std::map<std::string, std::string>& metadata = {});
 
-  /// The file's path, or what `from` was told.
+  /// The file's path, or the `where` given to `from`.
   [[nodiscard]] const std::string& where() const { return where_; }
 
-  /// All adapters, by component and name of the layer.
+  /// All adapters, sorted by component and layer name.
   [[nodiscard]] const std::vector<LoraLayer>& layers() const { return layers_; }
 
-  /// Names of tensors that no known LoRA has.
+  /// Names of tensors that are not part of any known LoRA format.
   [[nodiscard]] const std::vector<std::string>& unrecognised() const { return unrecognised_; }
 
-  /// The adapters of one component ("unet", "text_encoder") alone; keeps the tensors that were not recognised.
+  /// A copy with the adapters of one component ("unet" or "text_encoder") only. Keeps the list of unrecognised tensors.
   [[nodiscard]] LoraFile part(const std::string& component) const {
     auto result = *this;
     std::erase_if(result.layers_, [&](const LoraLayer& layer) { return layer.component != component; });
@@ -119,7 +118,7 @@ inline void LoraFile::check_shapes(Parts& parts, const std::string& where) {
         fmt::format("[{}, in, 1, 1] beside '{}'", layer.rank, detail::printable(parts.mid_name)));
 }
 
-/// \param settings PEFT's configuration as diffusers keeps it in the file's metadata, keys with the component in front
+/// \param settings PEFT's configuration as diffusers stores it in the metadata, with the component before each key
 inline double LoraFile::alpha_of(const Parts& parts, const nlohmann::json& settings, const std::string& where) {
   const auto rank = static_cast<double>(parts.layer.rank);
   if (parts.alpha) {
@@ -140,7 +139,7 @@ inline double LoraFile::alpha_of(const Parts& parts, const nlohmann::json& setti
         if (parts.layer.module == name || parts.layer.module.ends_with("_" + name)) alpha = value.get<double>();
       }
     }
-    // Rank-stabilised LoRA divides by the root of the rank.
+    // Rank-stabilised LoRA divides by the square root of the rank.
     return settings.value(prefix + "use_rslora", false) ? alpha * std::sqrt(rank) : alpha;
   } catch (const nlohmann::json::exception& error) {
     fail("{}: metadata lora_adapter_metadata: expected PEFT's configuration, found: {}", where, error.what());
@@ -190,7 +189,7 @@ inline LoraFile LoraFile::from(const Weights& weights, const std::string& where,
     }
   }
   require(!adapters.empty(),
-          "{}: holds no LoRA: expected tensors such as 'lora_unet_..._to_q.lora_down.weight' or "
+          "{}: contains no LoRA: expected tensors such as 'lora_unet_..._to_q.lora_down.weight' or "
           "'unet....to_q.lora_A.weight', found {}",
           where, weights.empty() ? "none" : "'" + detail::printable(weights.begin()->first) + "'");
 

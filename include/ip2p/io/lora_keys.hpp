@@ -1,10 +1,10 @@
 #pragma once
 
 /// \file
-/// Names of the tensors in LoRA files, as kohya's scripts, LyCORIS, diffusers (old and new) and PEFT write them.
+/// Tensor names in LoRA files, as kohya's scripts, LyCORIS, diffusers (old and new) and PEFT write them.
 ///
-/// Every name is brought to one form: the component, and the layer's diffusers or transformers name with "_" for ".",
-/// which kohya's scripts use and which is still unique. Blocks under LDM names keep them until the number of layers a
+/// All names are converted to one form: the component, and the layer's diffusers or transformers name with "_" in place
+/// of ".", as in kohya's scripts; that is still unique. Blocks with LDM names keep them until the number of layers per
 /// block is known (`lora_module_in`).
 
 #include <algorithm>
@@ -19,20 +19,20 @@
 
 namespace ip2p {
 
-/// What a tensor is to its adapter: y += scale * (alpha / rank) * up(mid(down(x))).
+/// A tensor's role in its adapter: y += scale * (alpha / rank) * up(mid(down(x))).
 enum class LoraPart { down, up, mid, alpha };
 
 namespace detail {
 
-/// What the name of a tensor says.
+/// The parts of a tensor's name.
 struct LoraKey {
   std::string component;  ///< "unet" or "text_encoder".
-  std::string base;       ///< The name as it stands in the file, without the part.
+  std::string base;       ///< The name in the file, without the suffix that names the part.
   std::string module;     ///< The layer, e.g. "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q".
   LoraPart part = LoraPart::down;
 };
 
-/// The kind of adapter that `name` belongs to, where it is one that is not a plain LoRA; else empty.
+/// The kind of adapter that `name` belongs to, if that is not a plain LoRA; otherwise empty.
 inline std::string_view foreign_adapter(std::string_view name) {
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 17> kinds{{
       {".dora_scale", "DoRA"},
@@ -73,7 +73,7 @@ inline std::string replace_all(std::string_view text, std::string_view from, std
   return result.append(text.substr(begin));
 }
 
-/// Reads the name of a tensor; nothing where no known writer would have given it to a LoRA of this library's models.
+/// Parses a tensor's name. Returns nothing if no known program uses such a name for a LoRA of this library's models.
 inline std::optional<LoraKey> parse_lora_key(const std::string& name) {
   static constexpr std::array<std::pair<std::string_view, LoraPart>, 14> endings{{
       {".lora_down.weight", LoraPart::down},
@@ -142,7 +142,7 @@ inline std::optional<LoraKey> parse_lora_key(const std::string& name) {
   return key;
 }
 
-/// `module` of a `LoraKey` under diffusers' block names. \param layers_per_block of the UNet, see `ldm_unet_key`
+/// Converts `LoraKey::module` to diffusers' block names. \param layers_per_block of the UNet, see `ldm_unet_key`
 inline std::string lora_module_in(const std::string& module, std::int64_t layers_per_block) {
   std::string dotted = module;
   if (module == "time_embed_0" || module == "time_embed_2" || module == "out_0" || module == "out_2") {

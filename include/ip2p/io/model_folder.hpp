@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// One component of a diffusers model folder: its JSON files and its weight files, whole, as a variant, or sharded.
+/// Reads one component of a diffusers model folder: its JSON files and its weights, whether one file, a variant or
+/// shards.
 
 #include <algorithm>
 #include <filesystem>
@@ -22,17 +23,17 @@
 
 namespace ip2p::detail {
 
-/// The JSON document in `path`. Throws `Error` if it cannot be read, is larger than 64 MiB, or is no JSON object.
+/// The JSON object in `path`. Throws `Error` if it cannot be read, is larger than 64 MiB, or is not a JSON object.
 inline nlohmann::json read_json_file(const std::filesystem::path& path) {
   std::error_code code;
   const auto bytes = std::filesystem::file_size(path, code);
   require(!code, "cannot read '{}': {}", path.string(), code.message());
-  require(bytes <= (std::uintmax_t{64} << 20), "cannot read '{}': {} bytes are too many for a JSON file", path.string(),
-          bytes);
+  require(bytes <= (std::uintmax_t{64} << 20),
+          "cannot read '{}': expected a JSON file of at most 64 MiB, found {} bytes", path.string(), bytes);
   const auto text = file_text(path).value_or("");
   require(text.size() == bytes, "cannot read '{}': expected {} bytes, got {}", path.string(), bytes, text.size());
   const auto kind = foreign_file_kind(text);
-  require(kind.empty(), "{}: is no JSON file but {}", path.string(), kind);
+  require(kind.empty(), "{}: expected a JSON file, found {}", path.string(), kind);
   try {
     auto json = nlohmann::json::parse(text);
     require(json.is_object(), "{}: expected a JSON object, found {}", path.string(), json.type_name());
@@ -42,7 +43,7 @@ inline nlohmann::json read_json_file(const std::filesystem::path& path) {
   }
 }
 
-/// The string under `key`, or `otherwise` where there is none or something else.
+/// The string under `key`, or `otherwise` if it is missing or not a string.
 inline std::string text_at(const nlohmann::json& json, const char* key, std::string otherwise = {}) {
   const auto found = json.find(key);
   return found != json.end() && found->is_string() ? found->get<std::string>() : std::move(otherwise);
@@ -59,7 +60,7 @@ inline std::vector<std::string> listing(const std::filesystem::path& folder) {
   return names;
 }
 
-/// "'a', 'b', ..." of at most `limit` names, or "nothing".
+/// Formats up to `limit` names as "'a', 'b', ...", or "nothing" if there are none.
 inline std::string name_list(const std::vector<std::string>& names, std::size_t limit = 8) {
   if (names.empty()) return "nothing";
   std::vector<std::string> shown;
@@ -67,7 +68,7 @@ inline std::string name_list(const std::vector<std::string>& names, std::size_t 
   return fmt::format("'{}'{}", fmt::join(shown, "', '"), names.size() > limit ? ", ..." : "");
 }
 
-/// Refuses the name of a shard that could lead out of the model's folder. Names in an index come from strangers.
+/// Throws `Error` for a shard name that could point outside the model's folder. An index file is untrusted input.
 inline void require_plain_file_name(const std::string& name, const std::filesystem::path& index) {
   const std::filesystem::path path(name);
   bool inside = !name.empty() && !path.is_absolute() && name.find('\0') == std::string::npos &&
@@ -77,8 +78,8 @@ inline void require_plain_file_name(const std::string& name, const std::filesyst
           index.string(), printable(name));
 }
 
-/// All tensors that a `*.safetensors.index.json` places in its shards. Throws `Error` for a shard that is missing or
-/// lies elsewhere, and for a tensor that its shard lacks.
+/// All tensors listed in a `*.safetensors.index.json`. Throws `Error` for a shard that is missing or outside the
+/// folder, and for a tensor that its shard does not contain.
 inline Weights sharded_weights(const std::filesystem::path& index, const SafetensorsOptions& options) {
   const auto json = read_json_file(index);
   const auto map = json.find("weight_map");
@@ -109,11 +110,11 @@ inline Weights sharded_weights(const std::filesystem::path& index, const Safeten
   return weights;
 }
 
-/// The weights in a component's folder and the file they come from.
+/// The weights in a component's folder, and the file that they come from.
 ///
 /// Looks for `diffusion_pytorch_model` or `model`, as `.safetensors` or sharded with `.safetensors.index.json`. With
-/// `variant` "fp16" it takes `*.fp16.safetensors` and nothing else; without, the plain files, and where there are none
-/// the only variant present. Throws `Error` listing what is there when nothing fits, and says so of pickles.
+/// `variant` "fp16" it accepts `*.fp16.safetensors` only. Without a variant it takes the plain files or, failing those,
+/// the only variant present. If nothing fits, throws `Error` listing what is there and pointing out pickles.
 inline std::pair<Weights, std::filesystem::path> folder_weights(const std::filesystem::path& folder,
                                                                 const std::string& variant,
                                                                 const SafetensorsOptions& options) {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// "Did you mean ...": the names nearest to one that was looked for and not found.
+/// "Did you mean ...": the names closest to one that was not found.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -34,8 +34,8 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-/// The at most `count` names nearest to `wanted`, nearest first. Only the first 5000 names and 256 bytes of each are
-/// looked at, so that a hostile file cannot make an error message slow.
+/// Up to `count` names closest to `wanted`, closest first. Only the first 5000 names and 256 bytes of each are
+/// compared, so that a malicious file cannot make an error message slow.
 inline std::vector<std::string> nearest_names(std::string_view wanted, std::span<const std::string> names,
                                               std::size_t count = 3) {
   std::vector<std::pair<std::size_t, const std::string*>> ranked;
@@ -51,7 +51,7 @@ inline std::vector<std::string> nearest_names(std::string_view wanted, std::span
   return result;
 }
 
-/// "; nearest: 'a', 'b'" or, of no names at all, "; there are none".
+/// "; nearest: 'a', 'b'", or "; there are none" if `names` is empty.
 inline std::string nearest_names_clause(std::string_view wanted, std::span<const std::string> names,
                                         std::size_t count = 3) {
   const auto nearest = nearest_names(wanted, names, count);

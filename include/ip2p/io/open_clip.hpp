@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A whole CLIP from an OpenCLIP checkpoint, under the names and with the configuration of transformers' CLIPModel.
+/// Reads a whole CLIP from an OpenCLIP checkpoint, converted to the names and configuration of transformers' CLIPModel.
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +17,7 @@
 
 namespace ip2p {
 
-/// The text tower's section of a CLIPModel's config.json, older writers' `text_config_dict` applied.
+/// The text tower's section of a CLIPModel's config.json, merged with the `text_config_dict` of older files.
 inline nlohmann::json clip_text_section(const nlohmann::json& config) {
   auto section = config.value("text_config", nlohmann::json::object());
   if (const auto older = config.find("text_config_dict"); older != config.end() && older->is_object()) {
@@ -28,13 +28,13 @@ inline nlohmann::json clip_text_section(const nlohmann::json& config) {
 
 namespace detail {
 
-/// Without `position_ids`, which older writers store as integers.
+/// Drops `position_ids`, which older programs store as integers.
 inline Weights without_position_ids(Weights stored) {
   std::erase_if(stored, [](const auto& item) { return item.first.ends_with("embeddings.position_ids"); });
   return stored;
 }
 
-/// `entry` [R, C] as [C, R]: OpenCLIP multiplies projections from the right.
+/// `entry` [R, C] transposed to [C, R]: OpenCLIP multiplies by its projections from the right.
 inline WeightEntry transposed(const WeightEntry& entry, const std::string& name) {
   require(entry.shape.size() == 2, "tensor '{}': expected a matrix, found {}", name, shape_text(entry.shape));
   WeightEntry result = entry;
@@ -43,7 +43,7 @@ inline WeightEntry transposed(const WeightEntry& entry, const std::string& name)
   return result;
 }
 
-/// Channels of a head in OpenCLIP's vision towers, by width; 64 but for the largest.
+/// Channels per head of OpenCLIP's vision towers, by width: 64 except for the largest.
 inline std::int64_t open_clip_head_width(std::int64_t width) {
   switch (width) {
     case 1280:  // ViT-H
@@ -57,11 +57,11 @@ inline std::int64_t open_clip_head_width(std::int64_t width) {
   }
 }
 
-/// Both towers of an OpenCLIP file whose images go through a vision transformer.
+/// Both towers of an OpenCLIP file that has a vision transformer.
 ///
-/// \param model the `model_cfg` of open_clip_config.json, or an empty object; then heads are those of the published
-///   towers of that width and the activation is the exact gelu, which is OpenCLIP's default (models that were trained
-///   with quick_gelu need an override)
+/// \param model the `model_cfg` of open_clip_config.json, or an empty object. In the latter case the number of heads is
+///   that of the published towers of the same width, and the activation is the exact gelu, OpenCLIP's default (models
+///   trained with quick_gelu need an override)
 inline ModelComponent open_clip_model(const Weights& all, const nlohmann::json& model, const std::string& where) {
   constexpr std::string_view visual = "visual.";
   Weights text, image;
@@ -83,8 +83,8 @@ inline ModelComponent open_clip_model(const Weights& all, const nlohmann::json& 
   const auto patch = ldm_shape(image, "conv1.weight", 4, where)[2];
   const auto positions = ldm_shape(image, "positional_embedding", 2, where)[0];
   const auto side = static_cast<std::int64_t>(std::lround(std::sqrt(static_cast<double>(positions - 1))));
-  require(side * side == positions - 1, "{}: 'visual.positional_embedding': expected a square and one, found {} rows",
-          where, positions);
+  require(side * side == positions - 1,
+          "{}: 'visual.positional_embedding': expected a square number of rows plus one, found {}", where, positions);
   const auto layers = count_ldm(image, "transformer.resblocks.", ".ln_1.weight");
   require(layers > 0, "{}: lacks the tensor 'visual.transformer.resblocks.0.ln_1.weight'", where);
   const auto intermediate = ldm_shape(image, "transformer.resblocks.0.mlp.c_fc.weight", 2, where)[0];
@@ -112,7 +112,7 @@ inline ModelComponent open_clip_model(const Weights& all, const nlohmann::json& 
   const char* activation = model.value("quick_gelu", false) ? "quick_gelu" : "gelu";
   text_config["hidden_act"] = activation;
   text_config["num_attention_heads"] = section("text_cfg").value("heads", text_config.at("num_attention_heads"));
-  // The file says nothing of the end token; 2 stands for "the largest id of a text", which is how OpenCLIP finds it.
+  // The file does not give the end token; 2 means "the largest id in the text", which is how OpenCLIP finds it.
   text_config["eos_token_id"] = 2;
   result.config = {
       {"_class_name", "CLIPModel"},

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// PNG through libpng. Every fault libpng can see is an error, CRC mismatches of optional chunks included.
+/// PNG through libpng. Every fault that libpng can detect is an error, including CRC mismatches in optional chunks.
 
 #include <ip2p/io/exif.hpp>
 #include <ip2p/io/image_types.hpp>
@@ -17,15 +17,14 @@
 
 namespace ip2p::detail {
 
-/// State shared with libpng's callbacks. libpng reports errors by longjmp, which must not cross a live C++ object: the
-/// functions below that call setjmp hold only pointers and numbers, and everything with a destructor lives in their
-/// callers.
+/// State shared with libpng's callbacks. libpng reports errors by longjmp, which must not skip any destructor: the
+/// functions below that call setjmp hold only pointers and numbers, and objects with destructors live in their callers.
 struct PngState {
   png_structp png = nullptr;
   png_infop info = nullptr;
-  const std::byte* data = nullptr;  // reading: what is left
+  const std::byte* data = nullptr;  // when reading: the `left` bytes not yet read
   std::size_t left = 0;
-  std::vector<std::byte>* sink = nullptr;  // writing
+  std::vector<std::byte>* sink = nullptr;  // when writing: the output
   char message[256] = {};
 };
 
@@ -57,24 +56,24 @@ inline void png_on_write(png_structp png, png_bytep bytes, png_size_t count) {
   if (!stored) png_error(png, "out of memory");
 }
 
-/// Reads everything before the pixels. False after an error, whose text is in `state->message`.
+/// Reads everything before the pixels. On an error returns false, with its text in `state->message`.
 inline bool png_read_header(PngState* state) {
   if (setjmp(png_jmpbuf(state->png))) return false;
   png_set_read_fn(state->png, state, png_on_read);
-  png_set_user_limits(state->png, 0x7fffffff, 0x7fffffff);  // ReadOptions holds the limits, with better messages
+  png_set_user_limits(state->png, 0x7fffffff, 0x7fffffff);  // ReadOptions enforces the limits, with better messages
   png_set_crc_action(state->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
-  // Chunks that are of no use here are skipped after their CRC: some can unpack to gigabytes.
+  // Chunks that are not needed are only checked against their CRC: some could unpack to gigabytes.
   static constexpr png_byte skipped[] = "iCCP\0tEXt\0zTXt\0iTXt\0sPLT\0hIST\0pCAL\0sCAL\0tIME\0bKGD\0oFFs\0pHYs";
   png_set_keep_unknown_chunks(state->png, PNG_HANDLE_CHUNK_NEVER, skipped, sizeof skipped / 5);
   png_read_info(state->png, state->info);
   return true;
 }
 
-/// Reads the pixels as 8-bit RGB, or as RGBA if `with_alpha`, into `rows`, and checks the file to its end.
+/// Reads the pixels into `rows` as 8-bit RGB, or as RGBA if `with_alpha`, and checks the rest of the file.
 inline bool png_read_pixels(PngState* state, png_bytepp rows, std::size_t row_bytes, bool with_alpha) {
   if (setjmp(png_jmpbuf(state->png))) return false;
   png_set_expand(state->png);
-  png_set_strip_16(state->png);  // the high byte, as Pillow: exact for values that were 8-bit once
+  png_set_strip_16(state->png);  // keeps the high byte, as Pillow does: exact for values that were once 8-bit
   png_set_gray_to_rgb(state->png);
   if (with_alpha) {
     png_set_add_alpha(state->png, 0xff, PNG_FILLER_AFTER);
@@ -89,8 +88,8 @@ inline bool png_read_pixels(PngState* state, png_bytepp rows, std::size_t row_by
   return true;
 }
 
-/// Decodes PNG `content`. Palette, gray and 16-bit pictures become 8-bit RGB exactly as in Pillow; of an animation the
-/// default picture is read. Throws `Error` for truncation, any CRC mismatch and broken compressed data.
+/// Decodes PNG `content`. Palette, gray and 16-bit pictures become 8-bit RGB exactly as in Pillow. Of an animation only
+/// the default image is read. Throws `Error` for truncation, any CRC mismatch and corrupt compressed data.
 inline Image decode_png(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
   struct Reader : PngState {
     ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
@@ -138,7 +137,7 @@ inline bool png_write_pixels(PngState* state, const std::uint8_t* pixels, png_ui
   return true;
 }
 
-/// `image` as the bytes of an 8-bit RGB PNG file. Throws `Error` when libpng refuses.
+/// Encodes `image` as an 8-bit RGB PNG file. Throws `Error` if libpng fails.
 inline std::vector<std::byte> encode_png(const Image& image, std::string_view name) {
   struct Writer : PngState {
     ~Writer() { png_destroy_write_struct(&png, &info); }

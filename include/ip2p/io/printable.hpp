@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Names that come out of files, made fit for a message.
+/// Makes names read from files safe to show in a message.
 
 #include <fmt/format.h>
 
@@ -11,8 +11,8 @@
 
 namespace ip2p::detail {
 
-/// `text` with control characters as \xNN and cut after 200 bytes: a name in a file of unknown origin may hold a NUL,
-/// which would end the message, escape sequences for the terminal, or a hundred megabytes.
+/// `text` with control characters shown as \xNN, truncated to 200 bytes. A name in an untrusted file may contain a NUL,
+/// which would cut the message short, or terminal escape sequences, or be a hundred megabytes long.
 inline std::string printable(std::string_view text) {
   constexpr std::size_t limit = 200;
   std::string result;

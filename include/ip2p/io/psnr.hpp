@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// How near one picture is to another, in decibels.
+/// Peak signal-to-noise ratio between two pictures.
 
 #include <cmath>
 #include <cstddef>
@@ -13,7 +13,7 @@
 namespace ip2p {
 
 /// Peak signal-to-noise ratio 10 log10(255^2 / mean squared difference) over all pixels and channels, in dB; infinite
-/// for equal pictures. \throws Error for pictures of different sizes
+/// for identical pictures. \throws Error for pictures of different sizes
 inline double psnr(const Image& a, const Image& b) {
   require_consistent(a, "psnr");
   require_consistent(b, "psnr");

@@ -1,10 +1,10 @@
 #pragma once
 
 /// \file
-/// Resampling with Pillow's 8-bit results, bit for bit, and the size rule of the released editing code.
+/// Resampling that matches Pillow's 8-bit results bit for bit, and the size rule of the released editing code.
 ///
-/// Pillow computes weights in double, rounds them to 22-bit fixed point, and blends along x and along y with a rounding
-/// to 8 bits after each. The same is done here, so that what a model sees does not depend on who prepared the picture.
+/// Pillow computes weights in double, rounds them to 22-bit fixed point, and blends along x and y, rounding to 8 bits
+/// after each pass. This code does the same, so a model sees the same pixels whichever program resized the picture.
 
 #include <ip2p/io/image_types.hpp>
 #include <ip2p/io/resample_passes.hpp>
@@ -22,7 +22,7 @@
 
 namespace ip2p {
 
-/// Resampling filters, by Pillow's names. Each is widened by the scale when shrinking (antialiasing).
+/// Resampling filters, named as in Pillow. When shrinking, each is widened by the scale factor (antialiasing).
 enum class Filter {
   box,       ///< support 0.5
   bilinear,  ///< triangle, support 1
@@ -31,10 +31,10 @@ enum class Filter {
   lanczos,   ///< windowed sinc, support 3
 };
 
-/// Which axis is blended first. It shows, by a rounding, because the first pass is rounded to 8 bits.
+/// Which axis is resampled first. The order affects the result slightly, because the first pass rounds to 8 bits.
 enum class PassOrder {
-  adaptive,          ///< Pillow 13: along y first where that loses more than twice as many rows as columns are lost.
-  horizontal_first,  ///< Pillow up to 12, which the released code ran on: always along x first.
+  adaptive,          ///< Pillow 13: y first if resizing removes more than twice as many rows as columns, else x first.
+  horizontal_first,  ///< Pillow up to 12, which the released code used: always x first.
 };
 
 /// Width and height in pixels.
@@ -45,7 +45,7 @@ struct Size {
   friend bool operator==(const Size&, const Size&) = default;
 };
 
-/// A region of a picture in pixels, corners may lie between pixels. Single precision, as in Pillow.
+/// A region of a picture in pixels; corners may lie between pixels. Single precision, as in Pillow.
 struct Box {
   float left = 0, top = 0, right = 0, bottom = 0;  ///< Edges, counted from the top left corner of the picture.
 };
@@ -88,12 +88,12 @@ inline double filter_value(Filter filter, double x) {
   return 0.0;
 }
 
-/// The taps of one axis: `in_size` pixels, of which [low, high) becomes `out_size` pixels.
+/// The taps along one axis of `in_size` pixels, for resampling [low, high) to `out_size` pixels.
 inline Taps filter_taps(std::int64_t in_size, float low, float high, std::int64_t out_size, Filter filter) {
-  const float extent = high - low;  // in single precision, as the reference
+  const float extent = high - low;  // in single precision, as in Pillow
   const double scale = static_cast<double>(extent) / static_cast<double>(out_size);
   const double filter_scale = std::max(scale, 1.0);
-  // volatile: a compiler that fuses these products with the sums below would move borders that lie on a tie.
+  // volatile: fusing these products with the sums below would change the rounding of borders that fall on a tie.
   const volatile double support = filter_support(filter) * filter_scale;
   Taps taps;
   taps.ranges.resize(static_cast<std::size_t>(out_size));
@@ -125,8 +125,9 @@ inline Taps filter_taps(std::int64_t in_size, float low, float high, std::int64_
   return taps;
 }
 
-/// Calls `work(begin, end)` over parts of [0, count), on torch's number of threads if the whole costs at least
-/// `cost` >= 2^24 multiplications; below that, starting threads takes longer than it saves. `work` must not throw.
+/// Calls `work(begin, end)` over parts of [0, count) on up to torch's number of threads. Jobs below 2^24
+/// multiplications run on the calling thread, because starting threads would take longer than it saves. `work` must not
+/// throw. \param cost total number of multiplications
 template <class Work>
 void in_parallel(std::size_t count, double cost, const Work& work) {
   constexpr double worth_a_thread = 1 << 23;
@@ -152,7 +153,7 @@ inline Image blend_along_x(const Image& image, const Taps& taps, std::int64_t fi
   return blended;
 }
 
-/// `image`, whose rows begin with number `first_row` of the picture that `taps` counts, blended along y.
+/// `image` blended along y. \param first_row number of its first row in the picture that `taps` refers to
 inline Image blend_along_y(const Image& image, const Taps& taps, std::int32_t first_row) {
   Image blended = blank_image(static_cast<std::uint64_t>(image.width), taps.ranges.size());
   const double cost = static_cast<double>(blended.pixels.size()) * static_cast<double>(2 * taps.pairs_each);
@@ -165,9 +166,9 @@ inline Image blend_along_y(const Image& image, const Taps& taps, std::int32_t fi
 
 }  // namespace detail
 
-/// `image`, or its region `box`, resampled to `width` x `height`: PIL's `image.resize((width, height), filter, box)` on
-/// an RGB picture, bit for bit (of the Pillow that `order` names). Throws `Error` for an inconsistent image, a size
-/// below 1 or above 2^20, and a box that is empty or not inside the picture.
+/// `image`, or its region `box`, resampled to `width` x `height`. Bit-identical to PIL's
+/// `image.resize((width, height), filter, box)` on an RGB picture, for the Pillow version that `order` selects. Throws
+/// `Error` for an inconsistent image, a size below 1 or above 2^20, and a box that is empty or not inside the picture.
 inline Image resize(const Image& image, std::int64_t width, std::int64_t height, Filter filter,
                     std::optional<Box> box = std::nullopt, PassOrder order = PassOrder::adaptive) {
   require_consistent(image, "image to resize");
@@ -195,14 +196,14 @@ inline Image resize(const Image& image, std::int64_t width, std::int64_t height,
   }
   if (!along_x) return detail::blend_along_y(image, taps_y, 0);
   if (!along_y) return detail::blend_along_x(image, taps_x, 0, height);
-  // Only the rows that the pass along y reads are blended along x.
+  // The pass along x skips rows that the pass along y will not read.
   const std::int32_t first_row = taps_y.ranges.front().first;
   const std::int32_t end_row = taps_y.ranges.back().first + taps_y.ranges.back().count;
   return detail::blend_along_y(detail::blend_along_x(image, taps_x, first_row, end_row), taps_y, first_row);
 }
 
-/// The centre of `image` of the wanted aspect ratio, resampled to `width` x `height`: PIL's
-/// `ImageOps.fit(image, (width, height), filter)`, with its arithmetic in double. Throws `Error` as `resize` does.
+/// `image` cropped around its centre to the aspect ratio of `width` x `height` and resampled to that size, as PIL's
+/// `ImageOps.fit(image, (width, height), filter)`. Throws `Error` as `resize` does.
 inline Image fit(const Image& image, std::int64_t width, std::int64_t height, Filter filter,
                  PassOrder order = PassOrder::adaptive) {
   require_consistent(image, "image to fit");
@@ -221,9 +222,9 @@ inline Image fit(const Image& image, std::int64_t width, std::int64_t height, Fi
 }
 
 /// The size at which the released code edits a picture of `width` x `height`: multiples of 64, the longer side about
-/// `resolution`. In double and in the released order of operations, artefacts of rounding included (a 98 x 98 picture
-/// is edited at 448 x 448); where that gives 0, which it cannot edit, 64. Throws `Error` unless all three are positive.
-/// Source: edit_cli.py of InstructPix2Pix.
+/// `resolution`. Computed in double with the same order of operations, so rounding quirks are reproduced (a 98 x 98
+/// picture is edited at 448 x 448). A side that would come out as 0 becomes 64. Throws `Error` unless all three are
+/// positive. Source: edit_cli.py of InstructPix2Pix.
 inline Size released_size(std::int64_t width, std::int64_t height, std::int64_t resolution) {
   require(width >= 1 && height >= 1 && resolution >= 1,
           "released size: expected a positive size and resolution, got {}x{} and {}", width, height, resolution);

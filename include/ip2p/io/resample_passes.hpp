@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// The two passes of 8-bit resampling: pixels are blended with fixed-point weights, along x and along y.
+/// The two passes of 8-bit resampling, along x and along y, which blend pixels with fixed-point weights.
 ///
-/// The arithmetic is exact in 32-bit integers, so that the vector path and the plain one give the same bits.
+/// The arithmetic is exact in 32-bit integers, so the vectorised and the plain code give the same bits.
 
 #include <algorithm>
 #include <array>
@@ -18,11 +18,11 @@
 
 namespace ip2p::detail {
 
-/// Fraction bits of a weight: 32 less 8 of a pixel less 2 for sign and overshoot, as in Pillow.
+/// Fraction bits of a weight: 32 minus 8 for the pixel and 2 for sign and overshoot, as in Pillow.
 inline constexpr int weight_bits = 22;
 
-/// Two neighbouring weights, each split as `high * 2^15 + low` with 0 <= low < 2^15. The halves fit the 16-bit
-/// multiply-add of every x86-64 machine, which has no 32-bit one without options that a library cannot set.
+/// Two neighbouring weights, each split as `high * 2^15 + low` with 0 <= low < 2^15. The halves suit the 16-bit
+/// multiply-add that every x86-64 machine has; a 32-bit one would need compiler options that a library cannot set.
 struct TapPair {
   std::array<std::int16_t, 2> low = {}, high = {};
 
@@ -45,7 +45,7 @@ struct Taps {
   [[nodiscard]] const TapPair* weights_of(std::size_t position) const { return pairs.data() + position * pairs_each; }
 };
 
-/// Bytes that are blended together.
+/// Number of bytes blended at a time.
 inline constexpr std::size_t block_bytes = 16;
 
 /// `out[i] = clip(round(sum over t of weight[t] * in[t * stride + i]))` for i < 16.
@@ -62,7 +62,7 @@ inline void blend_block(const std::uint8_t* in, std::size_t stride, const TapPai
     std::memcpy(&high_pair, pairs->high.data(), sizeof high_pair);
     const __m128i low = _mm_set1_epi32(low_pair), high = _mm_set1_epi32(high_pair);
     const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in));
-    // The partner of a last odd tap has weight 0; any bytes that may be read will do.
+    // With an odd count the last tap's partner has weight 0, so any readable bytes will do.
     const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(t + 1 < count ? in + stride : in));
     const __m128i left = _mm_unpacklo_epi8(a, b), right = _mm_unpackhi_epi8(a, b);
     const __m128i p0 = _mm_unpacklo_epi8(left, zero), p1 = _mm_unpackhi_epi8(left, zero);
@@ -79,7 +79,7 @@ inline void blend_block(const std::uint8_t* in, std::size_t stride, const TapPai
   const auto sum = [](__m128i low, __m128i high) {
     return _mm_srai_epi32(_mm_add_epi32(low, _mm_slli_epi32(high, 15)), weight_bits);
   };
-  // Packing with saturation is the clip to 0..255.
+  // Packing with saturation clips to 0..255.
   const __m128i left = _mm_packs_epi32(sum(low0, high0), sum(low1, high1));
   const __m128i right = _mm_packs_epi32(sum(low2, high2), sum(low3, high3));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_packus_epi16(left, right));
@@ -96,7 +96,7 @@ inline void blend_block(const std::uint8_t* in, std::size_t stride, const TapPai
 #endif
 }
 
-/// Writes the transpose of `rows` <= 16 rows of `count` bytes: byte r of column j to `columns[j * 16 + r]`.
+/// Transposes `rows` <= 16 rows of `count` bytes: byte j of row r goes to `columns[j * 16 + r]`.
 inline void transpose_rows(const std::uint8_t* in, std::size_t in_stride, std::size_t rows, std::size_t count,
                            std::uint8_t* columns) {
   std::size_t j = 0;
@@ -106,7 +106,7 @@ inline void transpose_rows(const std::uint8_t* in, std::size_t in_stride, std::s
     for (std::size_t r = 0; r < block_bytes; ++r) {
       a[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + r * in_stride + j));
     }
-    // Interleaving the first half with the second, four times, is the transpose of 16 x 16.
+    // Interleaving the two halves four times transposes a 16 x 16 block.
     const auto interleave = [](const __m128i* from, __m128i* to) {
       for (std::size_t r = 0; r < block_bytes / 2; ++r) {
         to[2 * r] = _mm_unpacklo_epi8(from[r], from[r + block_bytes / 2]);
@@ -127,12 +127,12 @@ inline void transpose_rows(const std::uint8_t* in, std::size_t in_stride, std::s
   }
 }
 
-/// Output rows [begin, end) of the pass along x. Row y of `out` (of `taps.ranges.size()` RGB pixels) comes from row y
-/// of `in` (of `in_width` RGB pixels). Sixteen rows are transposed, so that the blending runs along contiguous bytes.
+/// Computes output rows [begin, end) of the pass along x. Row y of `out` (`taps.ranges.size()` RGB pixels) comes from
+/// row y of `in` (`in_width` RGB pixels). Blocks of 16 rows are transposed to make the bytes contiguous.
 inline void blend_rows(const std::uint8_t* in, std::size_t in_width, const Taps& taps, std::uint8_t* out,
                        std::size_t begin, std::size_t end) {
   const std::size_t out_bytes = taps.ranges.size() * 3;
-  // First positions and ends do not decrease along the axis.
+  // The starts and ends of the ranges never decrease along the axis.
   const std::int32_t first_x = taps.ranges.front().first;
   const std::int32_t end_x = taps.ranges.back().first + taps.ranges.back().count;
   const std::size_t columns_count = static_cast<std::size_t>(end_x - first_x) * 3;
@@ -158,7 +158,7 @@ inline void blend_rows(const std::uint8_t* in, std::size_t in_width, const Taps&
   }
 }
 
-/// Output rows [begin, end) of the pass along y; rows have `row_bytes` bytes and `in` begins with row `first_row`.
+/// Computes output rows [begin, end) of the pass along y. Rows have `row_bytes` bytes; `in` starts at row `first_row`.
 inline void blend_columns(const std::uint8_t* in, std::size_t row_bytes, std::int32_t first_row, const Taps& taps,
                           std::uint8_t* out, std::size_t begin, std::size_t end) {
   for (std::size_t y = begin; y < end; ++y) {
@@ -179,7 +179,7 @@ inline void blend_columns(const std::uint8_t* in, std::size_t row_bytes, std::in
     }
     std::size_t i = 0;
     for (; i + block_bytes <= row_bytes; i += block_bytes) blend_block(from + i, row_bytes, pairs, range.count, to + i);
-    if (i < row_bytes) {  // the last block overlaps the one before
+    if (i < row_bytes) {  // the last block overlaps the previous one
       i = row_bytes - block_bytes;
       blend_block(from + i, row_bytes, pairs, range.count, to + i);
     }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Lines and files of JSON that show whether they are whole, and the settings that runs compare in them.
+/// JSON lines and files with a checksum that reveals truncation and damage, and a comparison of the settings in them.
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -17,14 +17,14 @@
 
 namespace ip2p::detail {
 
-/// A line, with its end, that holds `record` and under "sum" its checksum. \param record an object
+/// `record` as one line of JSON, newline included, with its checksum added under "sum". \param record an object
 inline std::string sealed_line(nlohmann::json record) {
   const auto sum = text_checksum(record.dump());
   record["sum"] = sum;
   return record.dump() + "\n";
 }
 
-/// The record of a `sealed_line`, or nothing where it is cut or damaged. \param line with or without its end
+/// The record in a `sealed_line`, or nothing if the line is truncated or damaged. \param line newline optional
 inline std::optional<nlohmann::json> unsealed_line(std::string_view line) {
   auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!record.is_object() || !record.contains("sum")) return {};
@@ -34,19 +34,19 @@ inline std::optional<nlohmann::json> unsealed_line(std::string_view line) {
   return record;
 }
 
-/// Writes a file of one `sealed_line`, in one step. \throws Error on I/O failure
+/// Atomically writes a file with one `sealed_line`. \throws Error on I/O failure
 inline void write_sealed(const std::filesystem::path& path, const nlohmann::json& record) {
   const auto text = sealed_line(record);
   write_file_atomically(path, std::as_bytes(std::span(text)));
 }
 
-/// What `write_sealed` was given; nothing where the file is missing or damaged.
+/// The record that `write_sealed` wrote, or nothing if the file is missing or damaged.
 inline std::optional<nlohmann::json> read_sealed(const std::filesystem::path& path) {
   return unsealed_line(file_text(path).value_or(""));
 }
 
-/// "name: expected this, found that" of the first setting that differs, with null for one that is missing; "" where all
-/// agree. \param wanted, found objects
+/// Describes the first setting that differs, as "name: expected this, found that", with null for a missing one; "" if
+/// all agree. \param wanted, found JSON objects
 inline std::string differing_setting(const nlohmann::json& wanted, const nlohmann::json& found) {
   for (const auto* names : {&wanted, &found}) {
     for (const auto& [name, value] : names->items()) {

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// TAESD, the tiny autoencoder, as its author publishes it: one file for the encoder, one for the decoder, with the
-/// numbers of `torch.nn.Sequential` as names.
+/// Reads TAESD, the tiny autoencoder, as its author publishes it: one file each for encoder and decoder, with tensors
+/// named by their index in a `torch.nn.Sequential`.
 
 #include <cstdint>
 #include <filesystem>
@@ -29,7 +29,8 @@ inline Weights taesd_weights(const std::filesystem::path& encoder_file, const st
       auto parts = detail::split_key(name);
       const auto layer = detail::key_number(parts[0]);
       require(layer && *layer >= offset && parts.size() > 1,
-              "{}: is no TAESD {}: expected names such as '{}.weight', found '{}'", path.string(), side, offset, name);
+              "{}: is not a TAESD {}: expected tensor names such as '{}.weight', found '{}'", path.string(), side,
+              offset, name);
       parts[0] = std::to_string(*layer - offset);
       weights.emplace(side + ".layers." + detail::join_key(parts, 0), entry);
     }
@@ -39,14 +40,15 @@ inline Weights taesd_weights(const std::filesystem::path& encoder_file, const st
   return weights;
 }
 
-/// AutoencoderTiny's config.json from the shapes of its weights, under diffusers' names. The scaling factor is 1:
-/// TAESD's latents are the ones that the denoiser sees. Throws `Error` naming `where` if a layer is missing.
+/// AutoencoderTiny's config.json, inferred from the shapes of its weights under diffusers' names. The scaling factor is
+/// 1: TAESD's latents are the ones that the denoiser sees. Throws `Error` naming `where` for unexpected names or fewer
+/// than two convolutions on a side.
 inline nlohmann::json taesd_config(const Weights& weights, const std::string& where) {
   struct Side {
     std::vector<std::int64_t> blocks, channels;
     std::int64_t first_in = 0, last_out = 0;
   };
-  // The lists are told from the layers alone: a convolution begins a resolution, a block has `conv.0`.
+  // A convolution starts each resolution; blocks are the layers whose tensors have longer names (`conv.0`).
   const auto read_side = [&](const std::string& side) {
     std::map<std::int64_t, std::string> convolutions;
     std::map<std::int64_t, bool> blocks;
@@ -54,7 +56,7 @@ inline nlohmann::json taesd_config(const Weights& weights, const std::string& wh
     for (const auto& [name, entry] : detail::without_prefix(weights, prefix)) {
       const auto parts = detail::split_key(name);
       const auto layer = detail::key_number(parts[0]);
-      require(layer.has_value(), "{}: '{}{}' is no name of a TAESD layer", where, prefix, name);
+      require(layer.has_value(), "{}: '{}{}' is not the name of a TAESD layer", where, prefix, name);
       if (parts.size() == 2 && parts[1] == "weight" && entry.shape.size() == 4) convolutions[*layer] = prefix + name;
       if (parts.size() > 2) blocks[*layer] = true;
     }

@@ -1,10 +1,10 @@
 #pragma once
 
 /// \file
-/// WebP through libwebp and libwebpdemux, where they are installed.
+/// WebP through libwebp and libwebpdemux, if they are installed.
 ///
-/// `IP2P_HAS_WEBP` is 1 if WebP is read and written. The build sets it to match what is linked; without a build that
-/// does, it follows the presence of the headers.
+/// `IP2P_HAS_WEBP` is 1 if WebP is supported. The project's build sets it to match the libraries that are linked; if it
+/// is not set, it is 1 when the headers are found.
 
 #include <ip2p/io/exif.hpp>
 #include <ip2p/io/image_types.hpp>
@@ -34,7 +34,7 @@ namespace ip2p::detail {
 
 #if IP2P_HAS_WEBP
 
-/// Orientation of the EXIF chunk, 1 without one.
+/// Orientation from the EXIF chunk, or 1 if there is none.
 inline int webp_orientation(const WebPDemuxer* demuxer) {
   WebPChunkIterator chunk = {};
   if (WebPDemuxGetChunk(demuxer, "EXIF", 1, &chunk) == 0) return 1;
@@ -43,11 +43,11 @@ inline int webp_orientation(const WebPDemuxer* demuxer) {
   return orientation;
 }
 
-/// Decodes WebP `content`, lossy or lossless, of an animation the first frame. Throws `Error` for truncated or corrupt
+/// Decodes WebP `content`, lossy or lossless; of an animation, the first frame. Throws `Error` for truncated or corrupt
 /// files.
 inline Image decode_webp(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
   const WebPData data{reinterpret_cast<const std::uint8_t*>(content.data()), content.size()};
-  // Bytes 4..7 of the container hold its length: the plainest sign of a cut-off file.
+  // Bytes 4..7 hold the length of the container, which reveals a truncated file.
   std::uint64_t expected = 8;
   for (std::size_t i = 0; i < 4 && content.size() >= 8; ++i) {
     expected += std::to_integer<std::uint64_t>(content[4 + i]) << (8 * i);
@@ -55,7 +55,7 @@ inline Image decode_webp(std::span<const std::byte> content, std::string_view na
   require(content.size() >= expected, "{}: truncated WebP: the header gives {} bytes, the file has {}", name, expected,
           content.size());
   WebPDecoderConfig config;
-  require(WebPInitDecoderConfig(&config) != 0, "{}: libwebp has another version than its headers", name);
+  require(WebPInitDecoderConfig(&config) != 0, "{}: libwebp does not match the headers it was compiled with", name);
   const auto header = WebPGetFeatures(data.bytes, data.size, &config.input);
   require(header == VP8_STATUS_OK, "{}: corrupt WebP: the header is not valid", name);
   require_limits(static_cast<std::uint64_t>(config.input.width), static_cast<std::uint64_t>(config.input.height), name,
@@ -68,7 +68,8 @@ inline Image decode_webp(std::span<const std::byte> content, std::string_view na
   Image image = blank_image(width, height);
   if (config.input.has_animation != 0) {
     WebPAnimDecoderOptions animation;
-    require(WebPAnimDecoderOptionsInit(&animation) != 0, "{}: libwebp has another version than its headers", name);
+    require(WebPAnimDecoderOptionsInit(&animation) != 0, "{}: libwebp does not match the headers it was compiled with",
+            name);
     const std::unique_ptr<WebPAnimDecoder, void (*)(WebPAnimDecoder*)> decoder(WebPAnimDecoderNew(&data, &animation),
                                                                                WebPAnimDecoderDelete);
     std::uint8_t* rgba = nullptr;
@@ -93,7 +94,7 @@ inline Image decode_webp(std::span<const std::byte> content, std::string_view na
   return options.apply_exif ? apply_orientation(std::move(image), webp_orientation(demuxer.get())) : image;
 }
 
-/// `image` as the bytes of a lossy WebP file of `quality` 1..100. Throws `Error` for sides over 16383.
+/// Encodes `image` as a lossy WebP file of `quality` 1..100. Throws `Error` for sides over 16383.
 inline std::vector<std::byte> encode_webp(const Image& image, std::string_view name, int quality) {
   require(image.width <= WEBP_MAX_DIMENSION && image.height <= WEBP_MAX_DIMENSION,
           "{}: WebP holds at most {} pixels a side, got {}x{}", name, WEBP_MAX_DIMENSION, image.width, image.height);

@@ -17,17 +17,17 @@
 
 namespace ip2p {
 
-/// One tensor of a weight file: what is known from the header, and how to read the rest.
+/// One tensor of a weight file: its shape and dtype from the header, and a function that reads its data.
 struct WeightEntry {
   std::vector<std::int64_t> shape;    ///< Sizes; empty for a scalar.
   at::ScalarType dtype = at::kFloat;  ///< As stored in the file.
   std::function<at::Tensor()> read;   ///< Reads the tensor; may share the file's memory.
 };
 
-/// Entries by their diffusers / transformers name.
+/// Entries by their diffusers or transformers name.
 using Weights = std::map<std::string, WeightEntry>;
 
-/// All tensors of `file` under their own names; nothing is read yet.
+/// All tensors of `file` under their names in the file. No data is read yet.
 inline Weights weights_of(const SafetensorsFile& file) {
   Weights weights;
   for (const auto& [name, info] : file.tensors()) {
@@ -36,7 +36,7 @@ inline Weights weights_of(const SafetensorsFile& file) {
   return weights;
 }
 
-/// Number of elements of all entries together.
+/// Total number of elements in all entries.
 inline std::int64_t element_count(const Weights& weights) {
   std::int64_t total = 0;
   for (const auto& [name, entry] : weights) {
@@ -49,18 +49,18 @@ inline std::int64_t element_count(const Weights& weights) {
 
 namespace detail {
 
-/// Rows [first, first + count) of `entry` [R, ...]. Throws `Error` naming `name` if there are fewer rows.
+/// Rows [first, first + count) of `entry` [R, ...]. Throws `Error` naming `name` if there are not that many rows.
 inline WeightEntry rows_of(const WeightEntry& entry, std::int64_t first, std::int64_t count, const std::string& name) {
   require(!entry.shape.empty() && first >= 0 && count >= 0 && count <= entry.shape[0] - first,
           "tensor '{}': expected at least {} rows, found the shape {}", name, first + count, shape_text(entry.shape));
   WeightEntry part = entry;
   part.shape[0] = count;
-  // The copy lets go of the other rows' memory.
+  // A copy, so that the memory of the other rows can be freed.
   part.read = [read = entry.read, first, count] { return read().narrow(0, first, count).clone(); };
   return part;
 }
 
-/// `entry` [O, I, 1, ...] of a 1x1 convolution as the matrix [O, I] of a linear layer; other shapes are left alone.
+/// `entry` [O, I, 1, ...] of a 1x1 convolution as the matrix [O, I] of a linear layer. Other shapes are unchanged.
 inline WeightEntry as_matrix(const WeightEntry& entry) {
   if (entry.shape.size() <= 2) return entry;
   for (std::size_t i = 2; i < entry.shape.size(); ++i) {
@@ -72,7 +72,7 @@ inline WeightEntry as_matrix(const WeightEntry& entry) {
   return matrix;
 }
 
-/// The entries whose name begins with `prefix`, without it.
+/// The entries whose names start with `prefix`, with the prefix removed.
 inline Weights without_prefix(const Weights& weights, const std::string& prefix) {
   Weights result;
   for (auto entry = weights.lower_bound(prefix); entry != weights.end() && entry->first.starts_with(prefix); ++entry) {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A service with OpenAI's interface as a language model.
+/// A language model behind a service with OpenAI's interface.
 
 #include <algorithm>
 #include <atomic>
@@ -35,22 +35,22 @@
 
 namespace ip2p {
 
-/// Where and how a `CompletionsClient` asks.
+/// Settings of a `CompletionsClient`.
 struct CompletionsClientOptions {
   std::string url = "http://127.0.0.1:8000/v1";  ///< Up to /v1; "/completions" or "/chat/completions" is added.
-  std::string model = {};                        ///< As the service names it.
+  std::string model = {};                        ///< The service's name for it.
   bool chat = false;                             ///< Send the prompt as a user's message.
   std::string system = {};                       ///< Chat: the message before it, or "".
   std::string key_variable = {};                 ///< Environment variable with the key; "" sends none.
-  std::int64_t tries = 6;                        ///< Of one request, the first included, >= 1.
+  std::int64_t tries = 6;                        ///< Attempts per request, including the first, >= 1.
   double first_wait = 0.5;                       ///< Seconds before the second try; doubles with each, > 0.
-  double longest_wait = 60;                      ///< Seconds; a service that asks for more is given up.
+  double longest_wait = 60;                      ///< Seconds; the request fails if the service asks for more.
   double connect_seconds = 10;                   ///< To reach the service, > 0.
   double total_seconds = 120;                    ///< For a whole answer, > 0.
-  double requests_per_minute = 0;  ///< Most requests begun in a minute, tries included, evenly spread; 0: no limit.
-  std::int64_t connections = 1;    ///< Requests under way at once, >= 1.
+  double requests_per_minute = 0;                ///< Limit, retries included; requests are spaced evenly. 0: no limit.
+  std::int64_t connections = 1;                  ///< Concurrent requests, >= 1.
   nlohmann::json extra =
-      nlohmann::json::object();  ///< Merged over each request (RFC 7396), for what services differ in.
+      nlohmann::json::object();  ///< Merge-patched into each request (RFC 7396), for service-specific fields.
 };
 
 /// What a client has done so far.
@@ -59,16 +59,16 @@ struct CompletionsClientCounts {
   std::int64_t retries = 0;   ///< Of these, second and later tries.
 };
 
-/// Continues texts by a service: OpenAI's, or vLLM, llama.cpp's server, Ollama and others of its interface.
+/// Completes texts with a service: OpenAI's, or vLLM, llama.cpp's server, Ollama and others with the same interface.
 ///
-/// Tries again, after waits that double, when the service is not reached, slow, or cuts the connection, answers 408,
-/// 409, 429, 500, 502, 503 or 504, or something that is not JSON; waits as long as it asks to (Retry-After). The key is
-/// read from the environment at construction and sent to no other host and over no plain connection that leaves this
-/// machine; no message holds it. A seed is sent, and services may ignore it. Copies share counts and the rate limit.
+/// Retries with exponential backoff when the service is unreachable, too slow, drops the connection, answers 408, 409,
+/// 429, 500, 502, 503 or 504, or sends something that is not JSON; honours Retry-After. The key is read from the
+/// environment at construction, sent to no other host, never sent unencrypted beyond this machine, and never appears in
+/// a message. A seed is sent, but services may ignore it. Copies share counts and the rate limit.
 template <HttpTransport Transport = CurlTransport>
 class CompletionsClient {
  public:
-  /// \throws Error for options out of range, an address that is no http or https URL, and a key that is not there
+  /// \throws Error for options out of range, a URL that is not http or https, and a missing key
   explicit CompletionsClient(CompletionsClientOptions options, Transport transport = {})
       : options_(std::move(options)), transport_(std::move(transport)), shared_(std::make_shared<Shared>()) {
     const auto& o = options_;
@@ -89,7 +89,7 @@ class CompletionsClient {
             "completions client: expected a key in the environment variable {}, found none", o.key_variable);
     key_ = key;
     require(std::all_of(key_.begin(), key_.end(), [](char c) { return c > 0x20 && c < 0x7F; }),
-            "completions client: expected a key of printable characters in {}, found others (a line end, perhaps)",
+            "completions client: expected a key of printable characters in {}, found others (a trailing newline?)",
             o.key_variable);
     require(local || options_.url.starts_with("https://"),
             "completions client: {}: expected https to send a key to another machine, found http", options_.url);
@@ -100,8 +100,8 @@ class CompletionsClient {
   /// Of this client and its copies so far.
   [[nodiscard]] CompletionsClientCounts counts() const { return {shared_->requests.load(), shared_->retries.load()}; }
 
-  /// Asks for each request by itself. \throws Error with the service's own words when a request fails for good (the
-  ///   others are given up then), `Cancelled` on a requested stop
+  /// Sends each request separately. \throws Error with the service's own message when a request fails for good (the
+  ///   others are then abandoned), `Cancelled` on a requested stop
   [[nodiscard]] std::vector<Completion> complete(std::span<const CompletionRequest> requests,
                                                  const CompletionOptions& options) const {
     options.validate();
@@ -142,7 +142,7 @@ class CompletionsClient {
     Clock::time_point next_start{};
   };
 
-  /// Whether the host is this machine. Messages show the address, so it must not hold a password.
+  /// Checks the URL; true if its host is this machine. Messages quote the URL, so it must not contain a password.
   static bool check_address(const std::string& url) {
     const auto scheme = url.find("://");
     require(url.starts_with("http://") || url.starts_with("https://"),
@@ -151,7 +151,7 @@ class CompletionsClient {
     const auto rest = std::string_view(url).substr(scheme + 3);
     const auto authority = rest.substr(0, rest.find_first_of("/?#"));
     require(authority.find('@') == std::string_view::npos,
-            "completions client: expected an address without user and password, found some");
+            "completions client: expected an address without user and password, found them in it");
     require(!authority.empty() && url.find_first_of("?# \t\r\n") == std::string::npos,
             "completions client: expected an address such as https://host/v1, found '{}'", detail::printable(url));
     const auto host = authority.starts_with('[') ? authority.substr(0, authority.find(']') + 1)
@@ -161,7 +161,7 @@ class CompletionsClient {
   }
 
   [[nodiscard]] nlohmann::json body_of(const CompletionRequest& request, const CompletionOptions& options) const {
-    // The same request has the same seed, other samples have others; services take 31 bits.
+    // The same request always gets the same seed, different samples get different ones; services take 31 bits.
     const auto seed = SampleRandom(options.seed, 0, request.sample).below(std::int64_t{1} << 31);
     nlohmann::json body{{"model", options_.model},
                         {"max_tokens", options.max_tokens},
@@ -183,7 +183,7 @@ class CompletionsClient {
     return body;
   }
 
-  /// One request with all its tries.
+  /// One request with all its retries.
   [[nodiscard]] Completion ask(const CompletionRequest& request, const CompletionOptions& options,
                                const std::stop_token& cancel) const {
     const HttpRequest message{options_.url + (options_.chat ? "/chat/completions" : "/completions"),
@@ -199,7 +199,7 @@ class CompletionsClient {
       if (attempt > 1) ++shared_->retries;
       std::string problem;
       double wait = std::min(options_.longest_wait, std::ldexp(options_.first_wait, static_cast<int>(attempt) - 1)) *
-                    jitter.uniform(0.5, 1.0);  // Clients that failed together shall not come back together.
+                    jitter.uniform(0.5, 1.0);  // Keeps clients that failed together from retrying together.
       try {
         const HttpResponse response = transport_.post(message);
         if (auto completion = read(response, options, message.url, problem)) return std::move(*completion);
@@ -219,7 +219,7 @@ class CompletionsClient {
     }
   }
 
-  /// The completion, or nothing and a `problem` that another try may solve. \throws Error for one that it will not
+  /// The completion, or nothing and a `problem` that a retry may solve. \throws Error for one that a retry cannot
   [[nodiscard]] std::optional<Completion> read(const HttpResponse& response, const CompletionOptions& options,
                                                const std::string& url, std::string& problem) const {
     static const std::set<int> passing{408, 409, 429, 500, 502, 503, 504};
@@ -250,7 +250,7 @@ class CompletionsClient {
       if (json.contains("usage") && json["usage"].is_object()) {
         result.tokens = json["usage"].value("completion_tokens", std::int64_t{0});
       }
-      // Some services leave the stop text in.
+      // Some services include the stop text.
       if (detail::cut_at_stop(result.text, options.stop)) result.finish = FinishReason::stop;
       return result;
     } catch (const nlohmann::json::exception&) {
@@ -259,7 +259,7 @@ class CompletionsClient {
     }
   }
 
-  /// What the service says about an error, without the key.
+  /// The service's own error message, with the key removed.
   [[nodiscard]] std::string words_of(const nlohmann::json& json, const std::string& body) const {
     if (json.is_object() && json.contains("error")) {
       const auto& error = json["error"];
@@ -277,7 +277,7 @@ class CompletionsClient {
     return code.is_string() ? code.template get<std::string>() : std::string();
   }
 
-  /// A service may repeat the key in its answer. To be called before `printable`, which may cut it in two.
+  /// A service may echo the key in its answer. Call before `printable`, which may cut the key in two.
   [[nodiscard]] std::string without_key(std::string text) const {
     if (key_.empty()) return text;
     for (auto position = text.find(key_); position != std::string::npos; position = text.find(key_))

@@ -1,11 +1,11 @@
 #pragma once
 
 /// \file
-/// Contract of the language-model axis: what continues a text.
+/// The LanguageModel concept: something that completes texts.
 ///
-/// Laws: one completion a request, in their order; a text never holds a stop string; with temperature 0, and with a
-/// model on this machine at any temperature, a completion is a function of (prompt, sample, options) and not of the
-/// requests beside it.
+/// Laws: one completion per request, in the same order; a text never contains a stop string; at temperature 0, and for
+/// a local model at any temperature, a completion depends only on (prompt, sample, options), not on the other requests
+/// of the call.
 ///
 /// Skeleton:
 /// \code
@@ -33,23 +33,23 @@ namespace ip2p {
 /// A text to continue.
 struct CompletionRequest {
   std::string prompt;  ///< UTF-8.
-  /// Number of the continuation: with the seed it chooses the random numbers, so that the same prompt can be continued
-  /// in several ways. Below 2^32.
+  /// Index of the continuation. Together with the seed it selects the random numbers, so one prompt can be continued in
+  /// several ways. Below 2^32.
   std::uint64_t sample = 0;
 };
 
-/// How texts are continued. The meaning of each number is OpenAI's, the defaults too.
+/// How texts are continued. The numbers mean what they do in OpenAI's interface, and have the same defaults.
 struct CompletionOptions {
-  std::int64_t max_tokens = 256;   ///< Most tokens of a continuation, >= 1.
-  double temperature = 1.0;        ///< Logits are divided by it; 0 takes the likeliest token.
-  double top_p = 1.0;              ///< Draw from the fewest likeliest tokens whose probabilities sum to it; in (0, 1].
-  double frequency_penalty = 0.0;  ///< Taken off a token's logit for each time it stands in the continuation.
-  double presence_penalty = 0.0;   ///< Taken off once if it stands there at all.
+  std::int64_t max_tokens = 256;   ///< Limit for one continuation, >= 1.
+  double temperature = 1.0;        ///< Logits are divided by it; 0 picks the likeliest token.
+  double top_p = 1.0;              ///< Sample from the fewest likeliest tokens that reach this probability; in (0, 1].
+  double frequency_penalty = 0.0;  ///< Subtracted from a token's logit for each occurrence in the continuation.
+  double presence_penalty = 0.0;   ///< Subtracted once if the token occurs at all.
   std::vector<std::string> stop = {};  ///< A continuation ends before the first of these.
   std::uint64_t seed = 0;              ///< Of all random numbers.
   std::stop_token cancel = {};         ///< A requested stop ends the call with `Cancelled`.
 
-  /// Throws `Error` for numbers out of range and empty stop strings.
+  /// \throws Error for numbers out of range and empty stop strings
   void validate() const {
     require(max_tokens >= 1, "max_tokens: expected at least 1, found {}", max_tokens);
     require(std::isfinite(temperature) && temperature >= 0, "temperature: expected a finite number >= 0, found {}",
@@ -65,21 +65,22 @@ struct CompletionOptions {
 
 /// Why a continuation ended.
 enum class FinishReason {
-  stop,    ///< At a stop string, or because the model ended the text.
+  stop,    ///< At a stop string, or the model ended the text.
   length,  ///< At `max_tokens` or the end of the model's context.
   filter,  ///< Withheld by the service.
 };
 
-/// A continuation, UTF-8, without prompt and stop string.
+/// A continuation, UTF-8, without the prompt and the stop string.
 struct Completion {
   std::string text;                          ///< UTF-8; may be empty.
   FinishReason finish = FinishReason::stop;  ///< Why it ends where it does.
-  std::int64_t tokens = 0;  ///< Generated ones, the stop string's included; 0 where a service does not say.
+  std::int64_t tokens = 0;  ///< Number generated, including the stop string's; 0 if a service does not report it.
 };
 
 namespace detail {
 
-/// Cuts `text` before the first stop text that does not end within its first `known` bytes; whether there was one.
+/// Cuts `text` before the first stop text that does not end within its first `known` bytes. \return whether there was
+/// one
 inline bool cut_at_stop(std::string& text, const std::vector<std::string>& stops, std::size_t known = 0) {
   auto cut = std::string::npos;
   for (const auto& stop : stops) {
@@ -92,14 +93,14 @@ inline bool cut_at_stop(std::string& text, const std::vector<std::string>& stops
 
 }  // namespace detail
 
-/// Something that continues texts: a model in memory, or a service.
+/// Completes texts: a model in memory, or a service.
 template <class Model>
 concept LanguageModel = requires(Model& model, std::span<const CompletionRequest> requests,
                                  const CompletionOptions& options) {
   { model.complete(requests, options) } -> std::convertible_to<std::vector<Completion>>;
 };
 
-/// Explains in one line what a language model lacks.
+/// Stops compilation with one sentence unless `Model` is a `LanguageModel`.
 template <class Model>
 consteval void require_language_model() {
   static_assert(LanguageModel<Model>,

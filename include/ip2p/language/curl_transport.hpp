@@ -1,10 +1,10 @@
 #pragma once
 
 /// \file
-/// HTTP through libcurl, where it is installed.
+/// HTTP through libcurl, if it is installed.
 ///
-/// `IP2P_HAS_CURL` is 1 if requests can be sent. The build sets it to match what is linked; without a build that does,
-/// it follows the presence of the header.
+/// `IP2P_HAS_CURL` is 1 if requests can be sent. The build sets it to match what is linked; if it does not, the
+/// presence of the header decides.
 
 #ifndef IP2P_HAS_CURL
 #if __has_include(<curl/curl.h>)
@@ -28,7 +28,7 @@
 
 namespace ip2p {
 
-/// Sends requests with libcurl: certificates are checked, redirections are not followed, answers are at most 16 MiB.
+/// Sends requests with libcurl. Certificates are checked, redirects are not followed, answers are limited to 16 MiB.
 /// Without libcurl in the build, `post` throws `Error`.
 struct CurlTransport {
   /// Sends a request and waits for the answer. \throws HttpFailure where another try may help, Error otherwise,
@@ -73,13 +73,13 @@ inline HttpResponse CurlTransport::post(const HttpRequest& request) const {
   std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(nullptr, &curl_slist_free_all);
   const auto add_header = [&](const std::string& line) {
     auto* list = curl_slist_append(headers.get(), line.c_str());
-    require(list != nullptr, "libcurl has no memory left");
+    require(list != nullptr, "libcurl: out of memory");
     static_cast<void>(headers.release());
     headers.reset(list);
   };
   add_header("Content-Type: application/json");
   add_header("Accept: application/json");
-  add_header("Expect:");  // Waiting for leave to send costs a second with servers that do not answer it.
+  add_header("Expect:");  // Disables "Expect: 100-continue", which costs a second with servers that ignore it.
   if (!request.key.empty()) add_header("Authorization: Bearer " + request.key);
 
   detail::CurlAnswer answer;
@@ -132,7 +132,7 @@ inline HttpResponse CurlTransport::post(const HttpRequest& request) const {
   long status = 0;
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
   curl_off_t wait = 0;
-  curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait);  // Seconds or a date; 0 where there is none.
+  curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait);  // Converted to seconds from a number or a date; 0 if absent.
   return {static_cast<int>(status), std::move(answer.body), wait > 0 ? static_cast<double>(wait) : -1.0};
 }
 

@@ -26,10 +26,10 @@ namespace ip2p {
 
 namespace detail {
 
-/// What a layer needs to know of the tokens it is given.
+/// Context of the tokens passed to a layer.
 struct Gpt2Pass {
-  KeyValueCache* cache = nullptr;  ///< Null: whole texts, each token sees itself and those before.
-  at::Tensor mask;                 ///< Of the cache; undefined where none is needed.
+  KeyValueCache* cache = nullptr;  ///< Null: whole texts, causal attention.
+  at::Tensor mask;                 ///< From the cache; undefined if none is needed.
 };
 
 struct Gpt2Layer : Module {
@@ -88,12 +88,12 @@ struct Gpt2Module : Module {
 
 }  // namespace detail
 
-/// A transformer that predicts the next token; the logits use the table of token vectors itself.
+/// A transformer that predicts the next token. The output layer shares its weights with the token embedding.
 class Gpt2 : public ModelHandle<detail::Gpt2Module> {
  public:
   /// What `load` reads from the model's config.json.
   using Config = Gpt2Config;
-  static constexpr const char* component = "language_model";  ///< In names of LoRA tensors.
+  static constexpr const char* component = "language_model";  ///< Prefix in names of LoRA tensors.
 
   /// Weights are uninitialised: load them (language/gpt2_files.hpp) or call `initialise()`.
   explicit Gpt2(Gpt2Config config) : ModelHandle(std::make_shared<detail::Gpt2Module>(std::move(config))) {}
@@ -116,15 +116,15 @@ class Gpt2 : public ModelHandle<detail::Gpt2Module> {
   /// \param ids [B,T] int64  \return logits [B,T,vocab_size]  \throws Error for another shape
   at::Tensor operator()(const at::Tensor& ids) const { return logits(hidden(ids)); }
 
-  /// Memory for texts of at most `capacity` tokens, padding included; see `KeyValueCache`.
+  /// A cache for texts of at most `capacity` tokens, padding included; see `KeyValueCache`.
   [[nodiscard]] KeyValueCache start(std::int64_t capacity, std::vector<std::int64_t> padding) const {
     const auto& c = config();
     return {c.n_layer, c.n_head,           c.n_embd / c.n_head,
             capacity,  std::move(padding), at::TensorOptions().dtype(dtype()).device(device())};
   }
 
-  /// Reads the next tokens of each text. \param ids [B,T] int64, T >= 1
-  /// \return logits [B,vocab_size] of the token after the last  \throws Error where the cache has no room for them
+  /// Feeds the next tokens of each text. \param ids [B,T] int64, T >= 1
+  /// \return logits [B,vocab_size] of the token after the last  \throws Error when the cache has no room for them
   at::Tensor next(const at::Tensor& ids, KeyValueCache& cache) const {
     const at::NoGradGuard no_grad;
     require_ids(ids, cache.length(), cache.capacity());

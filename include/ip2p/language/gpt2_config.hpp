@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Shape of a GPT-2 model, as transformers' config.json has it.
+/// Shape of a GPT-2 model, as in transformers' config.json.
 
 #include <array>
 #include <cstdint>
@@ -22,13 +22,13 @@ struct Gpt2Config {
   std::int64_t n_head = 12;         ///< Attention heads; divides `n_embd`.
   std::int64_t n_inner = 0;         ///< Width of the feed-forward layer; 0: 4 n_embd.
   std::string activation_function =
-      "gelu_new";  ///< "gelu_new" (of the tanh), "gelu_pytorch_tanh" (the same) or "gelu".
+      "gelu_new";  ///< "gelu_new" (tanh approximation), "gelu_pytorch_tanh" (the same) or "gelu" (exact).
 
   /// Width of the feed-forward layer.
   [[nodiscard]] std::int64_t inner() const { return n_inner > 0 ? n_inner : 4 * n_embd; }
 
-  /// Reads transformers' config.json. \param where named in errors  \throws Error for missing values, and for variants
-  ///   of the architecture that this is not
+  /// Reads transformers' config.json. \param where named in errors  \throws Error for missing values, and for
+  /// unsupported variants of the architecture
   static Gpt2Config from_json(const nlohmann::json& json, const std::string& where) {
     try {
       const auto type = json.value("model_type", "gpt2");
@@ -76,7 +76,7 @@ struct Gpt2Config {
             {"tie_word_embeddings", true}};
   }
 
-  /// \throws Error for counts that are not positive or do not divide, and for another activation.
+  /// \throws Error for counts that are not positive or not divisible, and for an unknown activation.
   void validate(const std::string& where) const {
     require(vocab_size > 0 && n_positions > 0 && n_embd > 0 && n_layer > 0 && n_head > 0 && n_inner >= 0 &&
                 n_embd % n_head == 0,

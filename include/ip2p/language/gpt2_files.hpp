@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// GPT-2 models as folders that transformers reads and writes.
+/// Reads and writes GPT-2 models as transformers' folders.
 
 #include <filesystem>
 #include <map>
@@ -28,8 +28,8 @@ inline bool is_gpt2_conv1d(const std::string& name) {
   return name.ends_with(".c_attn.weight") || name.ends_with(".c_proj.weight") || name.ends_with(".c_fc.weight");
 }
 
-/// The tensors of a published file under the names and in the shapes of `Gpt2`: without the prefix `transformer.`, the
-/// head (which is the table of token vectors again) and the buffers of masks.
+/// The tensors of a published file with the names and shapes of `Gpt2`: drops the prefix `transformer.`, the head
+/// (which repeats the token embedding) and the mask buffers.
 inline Weights gpt2_weights(const Weights& stored) {
   Weights weights;
   for (const auto& [stored_name, entry] : stored) {
@@ -52,7 +52,7 @@ inline Weights gpt2_weights(const Weights& stored) {
 }  // namespace detail
 
 /// Loads a folder with config.json and model.safetensors (whole or sharded), with or without the prefix `transformer`.
-/// \param dtype of the weights  \throws Error for files that are missing, damaged, or of another architecture
+/// \param dtype of the weights  \throws Error for files that are missing, damaged, or from another architecture
 inline Gpt2 load_gpt2(const std::filesystem::path& folder, at::ScalarType dtype = at::kFloat) {
   require(std::filesystem::is_directory(folder), "{}: expected the folder of a GPT-2 model, found none",
           folder.string());

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A GPT-2 in memory as a language model: batches of prompts are continued token by token.
+/// A GPT-2 in memory as a language model: continues batches of prompts token by token.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/full.h>
@@ -27,12 +27,12 @@ namespace ip2p {
 
 /// Continues texts with a model in memory.
 ///
-/// The random number of a token is a function of (seed, sample, place in the continuation), so a continuation does not
-/// depend on its neighbours in the batch. (Logits of batches of other sizes agree to rounding, not to the bit: a choice
-/// on the very edge between two tokens may differ.)
+/// The random number of a token is a function of (seed, sample, position in the continuation), so a continuation does
+/// not depend on the rest of the batch. (Across batch sizes logits agree up to rounding, not bit for bit, so a near tie
+/// between two tokens may be decided differently.)
 class Gpt2LanguageModel {
  public:
-  /// \throws Error when the tokenizer has ids that the model has no vector for
+  /// \throws Error when the tokenizer has ids that the model has no embedding for
   Gpt2LanguageModel(Gpt2Tokenizer tokenizer, Gpt2 model) : tokenizer_(std::move(tokenizer)), model_(std::move(model)) {
     require(tokenizer_.vocabulary_size() <= model_.config().vocab_size,
             "Gpt2LanguageModel: expected a tokenizer of at most {} tokens, found {}", model_.config().vocab_size,
@@ -52,7 +52,7 @@ class Gpt2LanguageModel {
   /// The model; copies share its weights.
   [[nodiscard]] const Gpt2& model() const { return model_; }
 
-  /// Continues all requests as one batch, in memory proportional to their number times the longest.
+  /// Continues all requests as one batch. Memory is proportional to their number times the longest.
   /// \throws Error for a prompt without tokens or as long as the model's context, `Cancelled` between tokens
   [[nodiscard]] std::vector<Completion> complete(std::span<const CompletionRequest> requests,
                                                  const CompletionOptions& options) const {
@@ -90,7 +90,7 @@ class Gpt2LanguageModel {
           auto& result = results[text.request];
           result = {detail::encode_utf8(detail::decode_utf8(text.bytes, InvalidUtf8::replace)), text.finish,
                     text.tokens};
-          // U+FFFD in the place of ill-formed bytes may complete one.
+          // U+FFFD in place of ill-formed bytes may complete a stop text.
           if (detail::cut_at_stop(result.text, options.stop)) result.finish = FinishReason::stop;
         } else {
           going.push_back(static_cast<std::int64_t>(row));
@@ -106,12 +106,12 @@ class Gpt2LanguageModel {
   }
 
  private:
-  /// A continuation in the making.
+  /// A continuation in progress.
   struct Text {
     std::size_t request = 0;
     std::uint64_t sample = 0;
     std::vector<std::int64_t> prompt;
-    std::int64_t room = 0;  ///< Tokens that may be generated.
+    std::int64_t room = 0;  ///< Tokens that may still be generated.
     std::int64_t tokens = 0;
     std::int64_t last = 0;
     TokenCounts counts;
@@ -139,9 +139,9 @@ class Gpt2LanguageModel {
     return texts;
   }
 
-  /// Chooses and takes one token; true when the text has ended.
+  /// Chooses and appends one token. \return whether the text has ended
   bool advance(Text& text, std::span<const float> logits, const CompletionOptions& options) const {
-    // Ids past the tokenizer's are padding of the table and stand for nothing.
+    // Ids beyond the tokenizer's only pad the embedding table.
     const auto known = logits.first(static_cast<std::size_t>(tokenizer_.vocabulary_size()));
     const auto uniform = SampleRandom(options.seed, static_cast<std::uint64_t>(text.tokens), text.sample).uniform();
     text.last = choose_token(token_probabilities(known, text.counts, options), uniform);

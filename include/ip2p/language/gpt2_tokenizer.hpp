@@ -25,7 +25,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// Length in code points of the piece that `text`, which is not empty, begins with. The published expression is
+/// Length in code points of the first piece of `text`, which must not be empty. The published expression is
 /// ``'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+``.
 inline std::size_t gpt2_piece(std::u32string_view text) {
   if (text.front() == U'\'') {
@@ -44,7 +44,7 @@ inline std::size_t gpt2_piece(std::u32string_view text) {
   const auto wanted = kind(first);
   std::size_t end = first + 1;
   while (end < text.size() && kind(end) == wanted) ++end;
-  // The last blank of several belongs to the word that follows.
+  // The last of several spaces belongs to the word that follows.
   if (wanted == Kind::space && end < text.size() && end > 1) --end;
   return end;
 }
@@ -53,17 +53,17 @@ inline std::size_t gpt2_piece(std::u32string_view text) {
 
 /// Byte-level byte-pair tokenizer of the GPT-2 family.
 ///
-/// Special tokens are cut out of the text as written; the rest is split into contractions, letters, numbers and other
-/// characters, each with a blank before it, and white space; the bytes of each piece are merged. No normalisation:
-/// every text comes back as it was.
+/// Special tokens are matched literally; the rest is split into contractions, runs of letters, numbers or other
+/// characters, each with an optional leading space, and white space; then the bytes of each piece are merged. There is
+/// no normalisation: decoding restores every text exactly.
 class Gpt2Tokenizer {
  public:
   /// Opens a folder with vocab.json and merges.txt, or with tokenizer.json alone, and, where present,
   /// tokenizer_config.json and special_tokens_map.json.
-  /// \throws Error for files that are missing, damaged, or of another kind of tokenizer
+  /// \throws Error for files that are missing, damaged, or from another kind of tokenizer
   static Gpt2Tokenizer open(const std::filesystem::path& folder, InvalidUtf8 invalid_utf8 = InvalidUtf8::replace);
 
-  /// Ids of a text. Cost is proportional to its length (times the logarithm of its longest word).
+  /// Ids of a text, in time proportional to its length (times the logarithm of its longest word).
   /// \throws Error for ill-formed UTF-8 under `InvalidUtf8::error`
   [[nodiscard]] std::vector<std::int64_t> encode(std::string_view text) const {
     std::vector<std::int64_t> ids;
@@ -98,8 +98,7 @@ class Gpt2Tokenizer {
     return detail::encode_utf8(detail::decode_utf8(bytes, InvalidUtf8::replace));
   }
 
-  /// The bytes that one token stands for: part of a character, it may be. \throws Error for an id outside the
-  /// vocabulary
+  /// The bytes of one token, possibly only part of a character. \throws Error for an id outside the vocabulary
   [[nodiscard]] const std::string& bytes_of(std::int64_t id) const {
     require(id >= 0 && id < vocabulary_size(), "token id: expected 0 .. {}, found {}", vocabulary_size() - 1, id);
     return bytes_[static_cast<std::size_t>(id)];
@@ -212,7 +211,7 @@ inline Gpt2Tokenizer::Gpt2Tokenizer(detail::BytePairVocabulary vocabulary, const
       spelled = spelled && byte >= 0;
       bytes += static_cast<char>(byte);
     }
-    bytes_.push_back(spelled ? bytes : token);  // An added token may be written outside the alphabet.
+    bytes_.push_back(spelled ? bytes : token);  // Added tokens may use characters outside the byte alphabet.
   }
   pairs_ = std::move(vocabulary.pairs);
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Keys and values of the tokens that a transformer has seen, so that a text is continued token by token.
+/// Caches the keys and values of the tokens that a transformer has seen, for generation token by token.
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
@@ -17,10 +17,12 @@
 
 namespace ip2p {
 
-/// Memory of a batch of texts that end together: shorter ones have padding before them, which no token sees.
+/// Cache for a batch of texts aligned at their ends: shorter ones are padded at the front, and no token attends to
+/// padding.
 class KeyValueCache {
  public:
-  /// \param padding tokens of padding before each text, one number a text  \param capacity most tokens, with padding
+  /// \param padding tokens of padding before each text, one number per text  \param capacity in tokens, padding
+  ///   included
   KeyValueCache(std::int64_t layers, std::int64_t heads, std::int64_t width, std::int64_t capacity,
                 std::vector<std::int64_t> padding, const at::TensorOptions& options)
       : padding_(std::move(padding)),
@@ -37,8 +39,8 @@ class KeyValueCache {
   /// Most tokens that it can hold, padding included.
   [[nodiscard]] std::int64_t capacity() const { return capacity_; }
 
-  /// Adds keys and values [B, heads, T, d] of the tokens after `length()` for one layer; \return those of all tokens,
-  /// views of the store
+  /// Appends keys and values [B, heads, T, d] of the tokens after `length()` for one layer. \return those of all
+  /// tokens, as views of the cache
   std::pair<at::Tensor, at::Tensor> write(std::int64_t layer, const at::Tensor& keys, const at::Tensor& values) {
     const auto count = keys.size(2);
     const auto put = [&](std::int64_t which, const at::Tensor& rows) {
@@ -49,27 +51,27 @@ class KeyValueCache {
     return {put(0, keys), put(1, values)};
   }
 
-  /// Says that `write` has been called for `count` tokens in every layer.
+  /// Call once `write` has added `count` tokens in every layer.
   void advance(std::int64_t count) { length_ += count; }
 
-  /// Place of the next `count` tokens in their texts, int64 [B, count]; padding is at 0.
+  /// Positions of the next `count` tokens in their texts, int64 [B, count]; 0 for padding.
   [[nodiscard]] at::Tensor positions(std::int64_t count) const {
     const auto index = at::arange(length_, length_ + count, at::kLong).unsqueeze(0);
     return (index - shift()).clamp_min(0).to(store_.device());
   }
 
-  /// Which tokens the next `count` see, bool [B, 1, count, length + count]; undefined where all see all before them.
+  /// Which tokens the next `count` attend to, bool [B, 1, count, length + count]; undefined if no mask is needed.
   [[nodiscard]] at::Tensor mask(std::int64_t count) const {
     const bool padded = std::any_of(padding_.begin(), padding_.end(), [](std::int64_t n) { return n > 0; });
     if (!padded && (count == 1 || length_ == 0)) return {};
     const auto query = at::arange(length_, length_ + count, at::kLong).view({1, count, 1});
     const auto key = at::arange(length_ + count, at::kLong).view({1, 1, length_ + count});
-    // Padding sees itself: a row without any key would not be a number, and spoil the values of all.
+    // Padding attends to itself: a row without any key would give NaN, which would spread to all values.
     const auto seen = (key <= query) & ((key >= shift().unsqueeze(-1)) | (key == query));
     return seen.unsqueeze(1).to(store_.device());
   }
 
-  /// Goes on with the texts `rows` alone, in that order.
+  /// Keeps only the texts `rows`, in that order.
   void keep(const std::vector<std::int64_t>& rows) {
     std::vector<std::int64_t> padding;
     for (const auto row : rows) padding.push_back(padding_.at(static_cast<std::size_t>(row)));

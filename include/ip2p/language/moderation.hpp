@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Contract of moderation: which triplets are kept out of a training set, and the policies that ship.
+/// The ModerationPolicy concept, which decides which triplets stay out of a training set, and the built-in policies.
 ///
 /// Laws: pure; the verdict on a triplet does not depend on other triplets.
 
@@ -16,13 +16,13 @@
 
 namespace ip2p {
 
-/// `allows(triplet)` says whether a triplet may stay. A service behind it throws `Error` where it cannot tell.
+/// `allows(triplet)` says whether a triplet may stay. A policy backed by a service throws `Error` when it cannot tell.
 template <class Policy>
 concept ModerationPolicy = requires(const Policy& policy, const Triplet& triplet) {
   { policy.allows(triplet) } -> std::convertible_to<bool>;
 };
 
-/// Explains in one line what a moderation policy lacks.
+/// Stops compilation with one sentence unless `Policy` is a `ModerationPolicy`.
 template <class Policy>
 consteval void require_moderation() {
   static_assert(ModerationPolicy<Policy>,
@@ -37,8 +37,8 @@ struct NoModeration {
 };
 static_assert(ModerationPolicy<NoModeration>);
 
-/// Withholds triplets whose instruction or edited caption holds one of the words, in any case and apart from letters
-/// and digits beside it. A list of words is no judgement: it is the least that a set for publication needs.
+/// Rejects triplets whose instruction or edited caption contains one of the words, as a whole word and ignoring case. A
+/// word list is no substitute for judgement: it is the minimum for a set that will be published.
 class BlockedWords {
  public:
   /// \throws Error for a word without letters or digits
@@ -59,7 +59,7 @@ class BlockedWords {
   }
 
  private:
-  /// " some words ": lower case, everything but letters, numbers and marks as one blank.
+  /// Normalises to " some words ": lower case, each run of anything but letters, numbers and marks as one space.
   static std::u32string spaced(std::string_view text) {
     std::u32string result = U" ";
     for (const char32_t c : detail::lower(detail::nfc(detail::decode_utf8(text, InvalidUtf8::replace)))) {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The choice of the next token: penalties, temperature, top-p.
+/// Chooses the next token: penalties, temperature, top-p.
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +17,7 @@
 
 namespace ip2p {
 
-/// How often each token stands in a continuation.
+/// How often each token occurs in a continuation.
 using TokenCounts = std::map<std::int64_t, std::int64_t>;
 
 namespace detail {
@@ -36,17 +36,17 @@ inline std::vector<double> penalised(std::span<const float> logits, const TokenC
 
 }  // namespace detail
 
-/// Probabilities of the next token under `options`, which sum to 1: softmax of the penalised logits over the
-/// temperature; with top_p < 1, 0 for all but the likeliest tokens whose probabilities first reach top_p in sum (of
-/// equal ones the lower id first). Temperature 0 gives the likeliest token, of equal ones the lowest id, all of it.
-/// \param logits one a token, finite  \throws Error for logits that are not finite
+/// Probabilities of the next token under `options`, summing to 1: softmax of the penalised logits divided by the
+/// temperature. With top_p < 1 only the smallest set of likeliest tokens that reaches top_p keeps any probability
+/// (ties: lower id first). Temperature 0 gives the likeliest token probability 1 (ties: lowest id).
+/// \param logits one per token, finite  \throws Error for logits that are not finite
 inline std::vector<double> token_probabilities(std::span<const float> logits, const TokenCounts& counts,
                                                const CompletionOptions& options) {
   auto p = detail::penalised(logits, counts, options);
   const auto likeliest = std::max_element(p.begin(), p.end());
   require(
       likeliest != p.end() && std::all_of(p.begin(), p.end(), [](double value) { return std::isfinite(value); }),
-      "language model: expected finite logits, found others; the weights may be damaged or too large for the dtype");
+      "language model: expected finite logits, found NaN or infinity; weights may be damaged or overflow the dtype");
   const double largest = *likeliest;
   if (options.temperature == 0) {
     const auto chosen = static_cast<std::size_t>(likeliest - p.begin());
@@ -80,7 +80,7 @@ inline std::int64_t choose_token(std::span<const double> probabilities, double u
     last = static_cast<std::int64_t>(i);
     if (uniform < sum) return last;
   }
-  return last;  // Rounding left the sum just below 1.
+  return last;  // Rounding may leave the sum just below 1.
 }
 
 }  // namespace ip2p

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Captions to triplets by a language model: sampled, checked, counted, resumable.
+/// Turns captions into triplets with a language model: sampled, checked, counted and resumable.
 
 #include <algorithm>
 #include <array>
@@ -26,15 +26,15 @@
 
 namespace ip2p {
 
-/// What became of captions and samples.
+/// Counts of what happened to captions and samples.
 struct TripletCounts {
   std::int64_t captions = 0;               ///< Read so far, duplicates included.
-  std::int64_t duplicate_captions = 0;     ///< Left out: the same caption came before.
-  std::int64_t duplicate_urls = 0;         ///< Left out: the same picture came before.
+  std::int64_t duplicate_captions = 0;     ///< Skipped: the same caption came before.
+  std::int64_t duplicate_urls = 0;         ///< Skipped: the same picture came before.
   std::int64_t written = 0;                ///< Triplets.
-  std::int64_t given_up = 0;               ///< Captions of which no try gave a triplet.
+  std::int64_t given_up = 0;               ///< Captions for which no try gave a triplet.
   std::int64_t samples = 0;                ///< Answers of the language model.
-  std::array<std::int64_t, 5> rejected{};  ///< Samples, by `TripletRejection`.
+  std::array<std::int64_t, 5> rejected{};  ///< Rejected samples, indexed by `TripletRejection`.
 
   /// Samples that were rejected for this reason.
   [[nodiscard]] std::int64_t of(TripletRejection rejection) const {
@@ -55,7 +55,7 @@ struct TripletCounts {
     return json;
   }
 
-  /// The reverse of `to_json`. \throws nlohmann::json::exception for another object
+  /// The inverse of `to_json`. \throws nlohmann::json::exception for anything else
   static TripletCounts from_json(const nlohmann::json& json) {
     TripletCounts counts;
     json.at("captions").get_to(counts.captions);
@@ -75,22 +75,22 @@ struct TripletCounts {
 struct TripletGeneratorOptions {
   /// How the language model draws its answers.
   CompletionOptions sampling{.max_tokens = 256, .temperature = 0.7, .top_p = 1.0, .frequency_penalty = 0.1};
-  TripletFormat format = {};  ///< Its `end` is a stop text, whatever `sampling.stop` says.
-  std::int64_t tries = 4;     ///< Samples a caption before it is given up.
-  std::int64_t batch = 16;    ///< Captions asked about at once, and made durable together.
-  std::string model = {};     ///< Names the model, so that a run is not continued with another.
-  std::function<void(std::int64_t done, std::int64_t all)> on_batch = {};  ///< Captions, after each batch.
+  TripletFormat format = {};  ///< Its `end` is always a stop text, whatever `sampling.stop` says.
+  std::int64_t tries = 4;     ///< Samples per caption before giving up on it.
+  std::int64_t batch = 16;    ///< Captions per call of the model; also the unit that is committed to disk.
+  std::string model = {};     ///< Name of the model, so that a run is not resumed with another.
+  std::function<void(std::int64_t done, std::int64_t all)> on_batch = {};  ///< After each batch, in captions.
 };
 
-/// Makes at most one triplet of each caption, in their order, as JSON lines in `output`.
+/// Makes at most one triplet from each caption and writes them in order as JSON lines to `output`.
 ///
-/// Duplicates of captions (without white space around them) and of URLs are left out. Try t of caption i is sample
-/// i * tries + t of the seed, so the file is a function of its arguments (with a model of which the same holds). A run
-/// that was interrupted, by `sampling.cancel`, an error or a kill, is continued by the same call: whole batches are
-/// kept
-/// (`<output>.journal` has their number and the counts), and the bytes are those of a run that was not interrupted.
-/// \return counts of the whole run  \throws Error for other settings than those of the files that are there, what
-///   `model` throws, and on I/O failure
+/// Duplicate captions (ignoring surrounding white space) and duplicate URLs are skipped. Try t of caption i uses sample
+/// i * tries + t of the seed, so the arguments determine the file (if the model is deterministic). The same call
+/// resumes a run that was interrupted by `sampling.cancel`, an error or a kill: complete batches are kept
+/// (`<output>.journal` records their number and the counts), and the resulting bytes equal those of an uninterrupted
+/// run.
+/// \return counts of the whole run  \throws Error when existing files belong to other settings, what `model` throws,
+///   and on I/O failure
 template <class Model, class Moderation = NoModeration>
 TripletCounts generate_triplets(Model& model, std::span<const SourceCaption> captions,
                                 const std::filesystem::path& output, TripletGeneratorOptions options = {},
@@ -124,7 +124,7 @@ TripletCounts generate_triplets(Model& model, std::span<const SourceCaption> cap
   for (std::int64_t first = 0, unit = 0; first < total; first += options.batch, ++unit) {
     const auto end = std::min(total, first + options.batch);
     const bool done = unit < journal.next();
-    std::vector<std::int64_t> open;  // captions without a triplet
+    std::vector<std::int64_t> open;  // captions still without a triplet
     for (std::int64_t i = first; i < end; ++i) {
       const auto& source = captions[static_cast<std::size_t>(i)];
       const bool new_caption = seen_captions.insert(detail::stripped(source.caption)).second;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A growing file of JSON lines that an interrupted run continues without a trace.
+/// A JSON-lines output file that can be resumed after an interruption with identical bytes.
 
 #include <cstdint>
 #include <filesystem>
@@ -18,12 +18,12 @@
 
 namespace ip2p::detail {
 
-/// Output of a run of numbered units, and `<output>.journal` beside it: a line with the run's settings, then one a unit
-/// with the output's length after it, the run's counts so far and a checksum. What a kill left behind the last whole
-/// line is cut off, so that a continued run ends with the same bytes as one that was not interrupted.
+/// Output of a run of numbered units, with `<output>.journal` beside it: a line with the run's settings, then one per
+/// unit with the output's length after it, the run's counts so far and a checksum. Anything after the last complete
+/// unit is cut off, so a resumed run ends with the same bytes as an uninterrupted one.
 class TripletJournal {
  public:
-  /// Opens both files and goes on where they end. \param settings what the units' results depend on
+  /// Opens both files and resumes where they end. \param settings everything that the units' results depend on
   /// \throws Error when the files belong to a run with other settings, or the output is shorter than the journal says
   TripletJournal(const std::filesystem::path& output, const nlohmann::json& settings)
       : where_(output.string() + ".journal"), output_(checked(output)), journal_(where_) {
@@ -47,8 +47,7 @@ class TripletJournal {
       }
       whole += static_cast<std::int64_t>(line.size()) + 1;
     }
-    require(headed || output_.size() == 0, "{}: exists, without the journal {} that says how it came about",
-            output.string(), where_);
+    require(headed || output_.size() == 0, "{}: exists, but its journal {} is missing", output.string(), where_);
     require(output_.size() >= length, "{}: expected at least {} bytes, as {} says, found {}", output.string(), length,
             where_, output_.size());
     output_.truncate(length);
@@ -56,13 +55,14 @@ class TripletJournal {
     if (!headed) add({{"settings", settings}});
   }
 
-  /// Units that are done; the number of the one to do next.
+  /// Number of finished units, which is also the index of the next one.
   [[nodiscard]] std::int64_t next() const { return next_; }
 
-  /// Counts as the last unit left them; null before the first.
+  /// Counts after the last unit; null before the first.
   [[nodiscard]] const nlohmann::json& counts() const { return counts_; }
 
-  /// Adds a unit's lines, each with its end, to the output. They count when this returns. \throws Error on I/O failure
+  /// Appends a unit's lines, each with its newline, to the output. They are durable when this returns. \throws Error on
+  /// I/O failure
   void finish(std::string_view lines, const nlohmann::json& counts) {
     output_.append(lines);
     add({{"unit", next_}, {"bytes", output_.size()}, {"counts", counts}});

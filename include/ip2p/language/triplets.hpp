@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Triplets of caption, instruction and edited caption: as text for a language model, and as JSON lines.
+/// Triplets of caption, instruction and edited caption, as text for a language model and as JSON lines.
 
 #include <algorithm>
 #include <cstdint>
@@ -24,12 +24,12 @@
 
 namespace ip2p {
 
-/// What InstructPix2Pix's language model is taught: how a picture's caption changes under an instruction.
+/// What InstructPix2Pix's language model learns: how an instruction changes a picture's caption.
 struct Triplet {
-  std::string caption;      ///< Of the picture before; "input" in the released set.
+  std::string caption;      ///< Caption of the picture before; "input" in the released set.
   std::string instruction;  ///< "edit" there.
   std::string edited;       ///< Caption of the picture after; "output" there.
-  std::string url;          ///< Of the picture that the caption is from, or "".
+  std::string url;          ///< Of the picture that the caption belongs to, or "".
 };
 
 /// The text format of the released set (`prepare_for_gpt.py`).
@@ -48,11 +48,11 @@ struct TripletFormat {
 
 /// Why a sample or a caption gave no triplet.
 enum class TripletRejection {
-  no_delimiter,        ///< Nothing sets instruction and caption apart.
-  several_delimiters,  ///< More than one thing does.
-  empty,               ///< One of both is blank.
-  unchanged,           ///< The edited caption is the caption again.
-  moderated,           ///< The moderation policy withheld it, or the service did.
+  no_delimiter,        ///< Nothing separates instruction and caption.
+  several_delimiters,  ///< More than one delimiter.
+  empty,               ///< Instruction or caption is blank.
+  unchanged,           ///< The edited caption equals the caption.
+  moderated,           ///< Rejected by the moderation policy or the service.
 };
 
 /// Name of a rejection in reports, e.g. "no_delimiter".
@@ -85,7 +85,7 @@ inline std::string stripped(std::string_view text) {
   return encode_utf8(stripped(std::u32string_view(decode_utf8(text, InvalidUtf8::replace))));
 }
 
-/// What the released generator compares: without white space, then ".!?", around it, in lower case.
+/// The form that the released generator compares: stripped of white space, then of ".!?", in lower case.
 inline std::u32string compared(std::string_view text) {
   const auto points = decode_utf8(text, InvalidUtf8::replace);
   auto view = stripped(std::u32string_view(points));
@@ -95,7 +95,7 @@ inline std::u32string compared(std::string_view text) {
   return lower(view);
 }
 
-/// Words in lower case, as white space separates them, with how often they occur.
+/// Lower-case words, split at white space, with their counts.
 inline std::map<std::u32string, std::int64_t> word_counts(std::string_view text) {
   std::map<std::u32string, std::int64_t> counts;
   std::u32string word;
@@ -112,10 +112,10 @@ inline std::map<std::u32string, std::int64_t> word_counts(std::string_view text)
 
 }  // namespace detail
 
-/// Whether two captions say the same but for white space and ".!?" around them and case.
+/// Whether two captions are equal up to case and surrounding white space and ".!?".
 inline bool same_caption(std::string_view a, std::string_view b) { return detail::compared(a) == detail::compared(b); }
 
-/// Share of the caption's words that the edited caption has too, in [0, 1]; 1 for a caption without words.
+/// Fraction of the caption's words that the edited caption keeps, in [0, 1]; 1 for a caption without words.
 inline double kept_words(std::string_view caption, std::string_view edited) {
   const auto before = detail::word_counts(caption);
   const auto after = detail::word_counts(edited);
@@ -127,13 +127,13 @@ inline double kept_words(std::string_view caption, std::string_view edited) {
   return all == 0 ? 1.0 : static_cast<double>(kept) / static_cast<double>(all);
 }
 
-/// What a language model said to `format.prompt(caption)`, as a triplet without URL, or why it is none.
+/// Parses a language model's answer to `format.prompt(caption)` as a triplet without URL, or says why it is not one.
 inline std::pair<std::optional<Triplet>, TripletRejection> parse_triplet(std::string_view caption,
                                                                          std::string_view completion,
                                                                          const TripletFormat& format = {}) {
   const auto delimiter = completion.find(format.after_instruction);
   if (delimiter == std::string_view::npos) return {std::nullopt, TripletRejection::no_delimiter};
-  // As the released split: delimiters do not overlap.
+  // As in the released `split`, delimiters do not overlap.
   const auto rest = completion.substr(delimiter + format.after_instruction.size());
   if (rest.find(format.after_instruction) != std::string_view::npos) {
     return {std::nullopt, TripletRejection::several_delimiters};
@@ -152,7 +152,7 @@ enum class TripletKeys {
   generated,  ///< caption, edit, output: what the released generator writes.
 };
 
-/// One line of JSON, without its end. Ill-formed UTF-8 becomes U+FFFD.
+/// One line of JSON, without the newline. Ill-formed UTF-8 becomes U+FFFD.
 inline std::string triplet_to_json(const Triplet& triplet, TripletKeys keys = TripletKeys::generated) {
   nlohmann::ordered_json json;
   json[keys == TripletKeys::released ? "input" : "caption"] = triplet.caption;
@@ -164,7 +164,7 @@ inline std::string triplet_to_json(const Triplet& triplet, TripletKeys keys = Tr
 
 namespace detail {
 
-/// The text under the first of `keys` that `json` has. Throws `Error` where it has none, and for another type.
+/// The text under the first of `keys` that `json` has. Throws `Error` if it has none or the value is not a text.
 inline std::string text_under(const nlohmann::json& json, std::initializer_list<const char*> keys,
                               const std::string& where) {
   for (const char* key : keys) {
@@ -204,7 +204,7 @@ void for_each_line(const std::filesystem::path& path, Use&& use) {
 }  // namespace detail
 
 /// Reads a record under any of the spellings in use: input or caption; edit or instruction; output or edited_caption.
-/// \throws Error naming `where` for what is missing or no text
+/// \throws Error naming `where` for a missing field or one that is not a text
 inline Triplet triplet_from_json(const nlohmann::json& json, const std::string& where) {
   return {detail::text_under(json, {"caption", "input"}, where),
           detail::text_under(json, {"edit", "instruction"}, where),
@@ -220,13 +220,13 @@ inline std::vector<Triplet> read_triplets(const std::filesystem::path& path) {
   return triplets;
 }
 
-/// A caption to make a triplet of.
+/// A caption to make a triplet from.
 struct SourceCaption {
   std::string caption;
-  std::string url;  ///< Or "".
+  std::string url;  ///< Of its picture, or "".
 };
 
-/// Reads captions: one a line as plain text, or as JSON objects with "caption", "input" or "text" and perhaps "url".
+/// Reads captions, one per line: plain text, or JSON objects with "caption", "input" or "text" and optionally "url".
 /// \throws Error naming file and line
 inline std::vector<SourceCaption> read_captions(const std::filesystem::path& path) {
   std::vector<SourceCaption> captions;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A LoRA that is on its models: its scale, its tensors, its removal.
+/// A LoRA that has been applied to models: its scale, its tensors, and its removal.
 
 #include <ATen/ops/scalar_tensor.h>
 
@@ -18,11 +18,11 @@
 
 namespace ip2p {
 
-/// A LoRA on its models. Copies refer to the same one; it stays on when the last copy goes. Not while a model
-/// evaluates.
+/// A handle to a LoRA applied to one or more models. Copies refer to the same LoRA, which stays applied when the last
+/// copy is destroyed. Do not change it while a model is being evaluated.
 class AppliedLora {
  public:
-  /// One adapter: the layer's name with component ("unet.down_blocks.0....to_q") and its two tensors.
+  /// One adapter: the layer's name including its component ("unet.down_blocks.0....to_q"), the layer, and the tensors.
   struct Adapter {
     std::string name;
     std::weak_ptr<LoraHost> host;    ///< The changed layer; expires with its model.
@@ -36,29 +36,29 @@ class AppliedLora {
   /// Factor of the whole change.
   [[nodiscard]] double scale() const { return *scale_; }
 
-  /// Holds from the next evaluation on; 0 switches the LoRA off without removing it.
+  /// Sets the scale from the next evaluation on; 0 switches the LoRA off without removing it.
   /// \throws Error unless `scale` is finite
   void set_scale(double scale) {
     require(std::isfinite(scale), "LoRA: scale: expected a finite number, found {}", scale);
     *scale_ = scale;
   }
 
-  /// Takes the LoRA off its models, which then give the bits that they gave before. A second call does nothing.
+  /// Removes the LoRA from its models, whose results are then bit-identical to before. A second call does nothing.
   void remove() {
     for (const auto& adapter : adapters_) {
       if (const auto host = adapter.host.lock()) std::erase(host->loras, adapter.path);
     }
   }
 
-  /// Number of changed layers; the blocks of a fused projection count one by one.
+  /// Number of changed layers; each block of a fused projection counts separately.
   [[nodiscard]] std::size_t layers() const { return adapters_.size(); }
 
-  /// Names of the file's tensors that belong to no layer of the models.
+  /// Names of the file's tensors that match no layer of the models.
   [[nodiscard]] const std::vector<std::string>& unmatched() const { return unmatched_; }
 
-  /// The tensors in use, in the dtype of the model's arithmetic, as "<layer>.lora_down.weight" and
-  /// "<layer>.lora_up.weight". They are leaves: ask them for gradients to train the LoRA on a model that was loaded
-  /// with `LoadOptions::inference` false and whose own weights ask for none.
+  /// The tensors in use, in the model's compute dtype, as "<layer>.lora_down.weight" and "<layer>.lora_up.weight". They
+  /// are leaves. To train the LoRA, enable their gradients and disable those of the model's own weights; the model must
+  /// have been loaded with `LoadOptions::inference` false.
   [[nodiscard]] std::map<std::string, at::Tensor> tensors() const {
     std::map<std::string, at::Tensor> named;
     for (const auto& adapter : adapters_) {
@@ -68,8 +68,7 @@ class AppliedLora {
     return named;
   }
 
-  /// The LoRA as kohya's scripts name and scale it, to be written with `write_safetensors`; the scale is not part of
-  /// it.
+  /// The LoRA's tensors, named and scaled as in kohya's scripts, ready for `write_safetensors`. Excludes `scale()`.
   [[nodiscard]] std::map<std::string, at::Tensor> state() const {
     std::map<std::string, at::Tensor> named;
     for (const auto& adapter : adapters_) {

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// LoRA files on models: side paths are hung on the layers, so that nothing of the model changes and removal is exact.
+/// Applies LoRA files to models. LoRAs are side paths attached to layers; the model's weights are not touched, so a
+/// LoRA can be removed exactly.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -24,10 +25,10 @@
 
 namespace ip2p {
 
-/// What happens to tensors of a LoRA file that belong to no layer of the model.
+/// What to do with tensors of a LoRA file that match no layer of the model.
 enum class UnmatchedLora {
-  refuse,  ///< `Error` that lists them with the nearest names; nothing is applied.
-  report,  ///< The rest is applied; `AppliedLora::unmatched()` names them.
+  refuse,  ///< Throw `Error` listing them with the nearest names; nothing is applied.
+  report,  ///< Apply the rest; `AppliedLora::unmatched()` lists them.
 };
 
 /// Options of `apply_lora`.
@@ -38,15 +39,15 @@ struct LoraOptions {
 
 namespace detail {
 
-/// A layer, or the row block of a fused one, that an adapter can change.
+/// A layer that an adapter can change, or a row block of a fused layer.
 struct LoraTarget {
-  std::string name;  ///< With component, as the published files have it.
+  std::string name;  ///< Name in the published files, including the component.
   std::shared_ptr<LoraHost> host;
   std::int64_t first_row = 0;
   std::vector<std::int64_t> shape;  ///< [rows, in] or [rows, in, k, k]
 };
 
-/// Every layer of a model by the name that `LoraLayer::module` has for it.
+/// All layers of a model, keyed by the name that `LoraLayer::module` uses.
 inline std::map<std::string, LoraTarget> lora_targets(Module& module, const std::string& component) {
   std::map<std::string, LoraTarget> targets;
   for (const auto& [full_name, layer] : module.named_modules()) {
@@ -64,7 +65,7 @@ inline std::map<std::string, LoraTarget> lora_targets(Module& module, const std:
   return targets;
 }
 
-/// What `apply_lora` needs of a model handle.
+/// What `apply_lora` needs to know about a model.
 struct LoraModel {
   std::string component;
   std::map<std::string, LoraTarget> targets;
@@ -85,7 +86,7 @@ LoraModel lora_model(const Model& model) {
   return result;
 }
 
-/// \throws Error naming the tensor, unless the adapter's tensors have the shapes that the target's weight asks for
+/// \throws Error naming the tensor, unless the shapes of the adapter's tensors fit the target's weight
 inline void require_lora_fits(const LoraLayer& layer, const LoraTarget& target, const std::string& where) {
   auto in = target.shape;
   in[0] = layer.rank;
@@ -98,12 +99,12 @@ inline void require_lora_fits(const LoraLayer& layer, const LoraTarget& target, 
           printable(layer.up_name), target.shape[0], layer.rank, target.name, shape_text(layer.up.shape), advice);
 }
 
-/// The side path of one adapter, its tensors in the rank of the target's weight.
+/// The side path of one adapter. Its tensors get as many axes as the target's weight.
 inline std::shared_ptr<LoraPath> make_lora_path(const LoraLayer& layer, const LoraTarget& target,
                                                 const LoraModel& model, std::shared_ptr<const double> scale) {
   auto down = layer.down.read();
   if (layer.mid) {
-    // mid o down is one convolution of rank channels: sum_j mid[i,j,:,:] down[j,c].
+    // down followed by mid is a single convolution: sum_j mid[i,j,:,:] down[j,c].
     const auto mid = layer.mid->read().to(at::kFloat);
     down = at::tensordot(mid, down.to(at::kFloat).flatten(1), {1}, {0}).permute({0, 3, 1, 2});
   }
@@ -113,7 +114,7 @@ inline std::shared_ptr<LoraPath> make_lora_path(const LoraLayer& layer, const Lo
   ones[0] = target.shape[0];
   ones[1] = layer.rank;
   const auto place = [&](const at::Tensor& tensor, const std::vector<std::int64_t>& sizes) {
-    // A copy of its own: the file's memory may be shared or mapped.
+    // A private copy, because the file's memory may be shared or mapped.
     const auto options = at::TensorOptions().device(model.device).dtype(model.dtype);
     return at::empty(sizes, options).copy_(tensor.reshape(sizes));
   };
@@ -124,7 +125,7 @@ inline std::shared_ptr<LoraPath> make_lora_path(const LoraLayer& layer, const Lo
                                              .scale = std::move(scale)});
 }
 
-/// The report of what belongs to no layer: at most `shown` lines.
+/// A report of adapters and tensors that match no layer, with at most 12 lines.
 inline std::string unmatched_report(const LoraFile& file, const std::vector<const LoraLayer*>& layers,
                                     const std::vector<LoraModel>& models) {
   constexpr std::size_t shown = 12;
@@ -146,7 +147,7 @@ inline std::string unmatched_report(const LoraFile& file, const std::vector<cons
   }
   for (const auto& name : file.unrecognised()) {
     if (lines++ >= shown) break;
-    report += fmt::format("\n  {}: no name that a LoRA has", printable(name));
+    report += fmt::format("\n  {}: not the name of a LoRA tensor", printable(name));
   }
   const auto total = layers.size() + file.unrecognised().size();
   return total > shown ? report + fmt::format("\n  and {} more", total - shown) : report;
@@ -193,24 +194,25 @@ inline AppliedLora apply_lora_to(const std::vector<LoraModel>& models, const Lor
   for (const auto& [layer, target, model] : matches) {
     adapters.push_back({target->name, target->host, make_lora_path(*layer, *target, *model, scale)});
   }
-  // Everything has been read and found to fit.
+  // Nothing can fail from here on.
   for (const auto& adapter : adapters) adapter.host.lock()->loras.push_back(adapter.path);
   return AppliedLora(scale, std::move(adapters), std::move(unmatched));
 }
 
 }  // namespace detail
 
-/// Puts a LoRA on one model (`UNet` or `ClipTextModel`), or changes nothing. Several add up.
+/// Applies a LoRA to one model (`UNet` or `ClipTextModel`). If it throws, the model is unchanged. Several LoRAs add up.
 ///
-/// The weights stay as they are, in 16 bits, packed or mapped; each changed layer costs two small products more.
-/// \throws Error naming the tensor: shapes of another model, numbers that are not finite, and, unless `options` say
-///   otherwise, tensors that belong to no layer (those of another component too: see `LoraFile::part`)
+/// The model's weights are not modified, whether 16-bit, packed or memory-mapped. Each changed layer costs two extra
+/// small matrix products.
+/// \throws Error naming the tensor, for shapes of another model, for non-finite numbers and, unless `options` say
+///   otherwise, for tensors that match no layer (including those of another component: see `LoraFile::part`)
 template <class Model>
 AppliedLora apply_lora(const Model& model, const LoraFile& file, const LoraOptions& options = {}) {
   return detail::apply_lora_to({detail::lora_model(model)}, file, options);
 }
 
-/// The same for a file that changes the UNet and the text model.
+/// The same for a file that changes both the UNet and the text model.
 template <class First, class Second>
 requires requires { Second::component; }
 AppliedLora apply_lora(const First& unet, const Second& text_model, const LoraFile& file,

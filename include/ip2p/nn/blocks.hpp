@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Blocks shared by the UNet and the autoencoder: residual block, resamplers.
+/// Blocks shared by the UNet and the autoencoder: the residual block, downsampling and upsampling.
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
@@ -23,7 +23,7 @@ namespace ip2p {
 /// Residual block of Stable Diffusion: norm, SiLU, conv, (+ time), norm, SiLU, conv, + shortcut
 /// (diffusers `ResnetBlock2D`, `time_embedding_norm="default"`).
 struct ResnetBlock : Module {
-  /// \param time_channels width of the time embedding, 0 for a block without one (autoencoder).
+  /// \param time_channels width of the time embedding; 0 for a block without one (autoencoder).
   ResnetBlock(std::int64_t in, std::int64_t out, std::int64_t time_channels, std::int64_t groups, double eps) {
     norm1 = register_module("norm1", std::make_shared<GroupNorm>(groups, in, eps));
     conv1 = register_module("conv1", std::make_shared<Conv2d>(in, out, 3, 1, 1));
@@ -36,7 +36,7 @@ struct ResnetBlock : Module {
   }
 
   /// \param x [B, in, h, w]
-  /// \param time the block's own projection of the time embedding, [B or 1, out, 1, 1]; undefined without one.
+  /// \param time the time embedding projected by `time_emb_proj`, [B or 1, out, 1, 1]; undefined if there is none.
   /// \return [B, out, h, w]
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& time = {}) const {
     auto h = (*conv1)(norm1->silu(x));
@@ -46,7 +46,7 @@ struct ResnetBlock : Module {
     return h.requires_grad() || shortcut.requires_grad() ? h + shortcut : h.add_(shortcut);
   }
 
-  /// Of the result.
+  /// Number of output channels.
   [[nodiscard]] std::int64_t channels() const { return norm2->weight.size(0); }
 
   std::shared_ptr<GroupNorm> norm1, norm2;  ///< Before each convolution.
@@ -55,7 +55,7 @@ struct ResnetBlock : Module {
   std::shared_ptr<Linear> time_emb_proj;  ///< Adds the time embedding; null in a block without one.
 };
 
-/// Halves the map by a strided 3x3 convolution.
+/// Halves the feature map with a strided 3x3 convolution.
 struct Downsample : Module {
   /// \param asymmetric_ pads right and bottom only (autoencoder) instead of all sides (UNet); reference behaviour.
   Downsample(std::int64_t channels, bool asymmetric_) : asymmetric(asymmetric_) {
@@ -71,18 +71,20 @@ struct Downsample : Module {
   bool asymmetric;               ///< Pads right and bottom only.
 };
 
-/// Nearest-neighbour enlargement to a given size, then a 3x3 convolution.
+/// Nearest-neighbour upsampling to a given size, then a 3x3 convolution.
 ///
-/// While frozen, an exact doubling is computed on the small map: each of the four phases of the result sees 2x2 input
-/// pixels, so its nine taps collapse into four (the same sums, 2.25 times fewer products, and the enlarged map is never
-/// written).
+/// While frozen, exact doubling is computed on the small map. Each of the result's four phases depends on 2x2 input
+/// pixels, so its nine taps collapse into four: the same sums with 2.25 times fewer products, and without ever writing
+/// the upsampled map.
 struct Upsample : Module, Freezable {
   /// \param channels of input and result
   explicit Upsample(std::int64_t channels) {
     conv = register_module("conv", std::make_shared<Conv2d>(channels, channels, 3, 1, 1));
   }
 
-  /// \param height, width size of the result: twice the input, or one less where the matching skip was odd.
+  /// \param x [B, C, h, w]
+  /// \param height, width size of the result: twice the input, or one less if the matching skip connection is odd
+  /// \return [B, C, height, width]
   at::Tensor operator()(const at::Tensor& x, std::int64_t height, std::int64_t width) const {
     const auto enlarged = [&] { return at::upsample_nearest2d(x, at::IntArrayRef{height, width}); };
     if (!frozen_ || height != 2 * x.size(2) || width != 2 * x.size(3)) return (*conv)(enlarged());
@@ -116,14 +118,14 @@ struct Upsample : Module, Freezable {
   std::shared_ptr<Conv2d> conv;  ///< 3x3.
 
  private:
-  /// The 3x3 weight's taps summed, in fp32, into the 2x2 weight of each phase; rows first, then columns.
+  /// Sums the taps of the 3x3 weight, in fp32, into a 2x2 weight for each phase; rows first, then columns.
   [[nodiscard]] std::shared_ptr<Conv2d> collapse() const {
     const at::NoGradGuard no_grad;
     const auto merge = [](const at::Tensor& w, std::int64_t axis, std::int64_t phase) {
       const auto tap = [&](std::int64_t i) { return w.narrow(axis, i, 1); };
       return phase == 0 ? at::cat({tap(0), tap(1) + tap(2)}, axis) : at::cat({tap(0) + tap(1), tap(2)}, axis);
     };
-    const auto weight = conv->plain_weight();  // its form may have been chosen by a map of another size
+    const auto weight = conv->plain_weight();  // it may already be packed, after a call with another size
     const auto taps = weight.to(at::kFloat);
     std::vector<at::Tensor> phases;
     for (std::int64_t row = 0; row < 2; ++row) {

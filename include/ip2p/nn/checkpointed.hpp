@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Gradient checkpointing: a segment of a network keeps its inputs alone and is evaluated again in the backward pass
-/// (Chen et al. 2016).
+/// Gradient checkpointing (Chen et al. 2016): a segment of a network stores only its inputs and is evaluated again in
+/// the backward pass.
 
 #include <ATen/Context.h>
 #include <ATen/core/Generator.h>
@@ -26,7 +26,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// What a segment finds around it besides its inputs: autocast and the state of the default generators.
+/// The global state that affects a segment: autocast and the default random generators.
 class Surroundings {
  public:
   explicit Surroundings(at::Device device)
@@ -39,7 +39,7 @@ class Surroundings {
     }
   }
 
-  /// Calls `work` as if it stood where this object was made.
+  /// Calls `work` with the global state as it was when this object was made, then restores the current state.
   template <class Work>
   at::Tensor recreate(Work&& work) const {
     const Surroundings now(device_);
@@ -82,11 +82,11 @@ class Surroundings {
   std::vector<at::Tensor> states_;
 };
 
-/// What the graph's node keeps that is no tensor of its own.
+/// What the autograd node stores besides saved tensors.
 struct CheckpointedSegment : torch::CustomClassHolder {
   Segment segment;
   std::vector<at::Tensor> weights;
-  std::vector<bool> differentiable;  ///< Of the inputs.
+  std::vector<bool> differentiable;  ///< Whether each input requires gradients.
   Surroundings surroundings;
 
   CheckpointedSegment(Segment segment_, at::TensorList weights_, at::TensorList inputs)
@@ -134,12 +134,12 @@ struct CheckpointFunction : torch::autograd::Function<CheckpointFunction> {
 
 }  // namespace detail
 
-/// segment(inputs), whose backward pass evaluates the segment again instead of having kept what lies between. Autocast
-/// and the default random generators are then as they were. The same gradients, but for the order of additions where a
-/// tensor is used inside and outside. Where nothing asks for a gradient it is a plain call.
+/// Returns segment(inputs). Its backward pass evaluates the segment again instead of storing intermediate results, with
+/// autocast and the default random generators restored to their earlier state. The gradients are the same, except for
+/// the order of summation if a tensor is used both inside and outside. Without gradients this is a plain call.
 ///
-/// \param inputs at least one tensor, the segment's arguments
-/// \param weights leaves that the segment uses besides; those that ask for no gradient are constants to it
+/// \param inputs the segment's arguments; at least one tensor
+/// \param weights leaves that the segment uses besides; those that do not require gradients are treated as constants
 inline at::Tensor checkpointed(Segment segment, at::TensorList inputs, at::TensorList weights) {
   const auto asks = [](const at::Tensor& tensor) { return tensor.requires_grad(); };
   std::vector<at::Tensor> trained;

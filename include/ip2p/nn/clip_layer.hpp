@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The transformer layer that both towers of CLIP are made of.
+/// The transformer layer used by both towers of CLIP.
 
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -14,9 +14,10 @@
 
 namespace ip2p::detail {
 
-/// x += attention(norm1 x); x += mlp(norm2 x), under the names of transformers' `CLIPEncoderLayer`.
+/// x += attention(norm1 x); x += mlp(norm2 x), with the tensor names of transformers' `CLIPEncoderLayer`.
 struct ClipLayer : Module {
-  /// \param quick_ x sigmoid(1.702 x) in place of the exact gelu  \param causal_ tokens see those before them only
+  /// \param quick_ use x sigmoid(1.702 x) instead of the exact gelu
+  /// \param causal_ let tokens attend only to themselves and earlier tokens
   ClipLayer(std::int64_t width, std::int64_t intermediate, std::int64_t heads_, bool quick_, bool causal_)
       : heads(heads_), quick(quick_), causal(causal_) {
     auto attention = register_group("self_attn");
@@ -35,12 +36,12 @@ struct ClipLayer : Module {
     return after_attention(x, at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, causal));
   }
 
-  /// What attention is made of, without a padding mask, as CLIP was trained. \return [3, B, heads, T, d], a view
+  /// Queries, keys and values of the normalised input. \return [3, B, heads, T, d], a view
   [[nodiscard]] at::Tensor queries_keys_values(const at::Tensor& x) const {
     return (*qkv_proj)((*layer_norm1)(x)).unflatten(-1, {3, heads, x.size(2) / heads}).permute({2, 0, 3, 1, 4});
   }
 
-  /// The rest of the layer. \param mixed values as attention mixed them, [B, heads, T, d]
+  /// The rest of the layer. \param x the layer's input  \param mixed the result of attention, [B, heads, T, d]
   [[nodiscard]] at::Tensor after_attention(const at::Tensor& x, const at::Tensor& mixed) const {
     const auto y = x + (*out_proj)(mixed.transpose(1, 2).flatten(2));
     const auto hidden = (*fc1)((*layer_norm2)(y));

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The convolution that every layer here calls.
+/// The convolution used by all layers here.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/conv2d.h>
@@ -15,25 +15,26 @@
 
 namespace ip2p::detail {
 
-/// `weight` in the dtype of `x`: itself, or a copy for this call where weights are stored narrower than the arithmetic.
+/// `weight` in the dtype of `x`: itself, or a temporary copy if weights are stored in a narrower dtype.
 inline at::Tensor weight_for(const at::Tensor& x, const at::Tensor& weight) {
   return weight.defined() && weight.scalar_type() != x.scalar_type() ? weight.to(x.scalar_type()) : weight;
 }
 
-/// The same for a bias that may be absent.
+/// The same for an optional bias.
 inline std::optional<at::Tensor> bias_for(const at::Tensor& x, const at::Tensor& bias) {
   return bias.defined() ? std::optional<at::Tensor>(weight_for(x, bias)) : std::nullopt;
 }
 
-/// The dtype in which `at::conv2d` computes on a CPU: that of x, or what autocast makes of it.
+/// The dtype in which `at::conv2d` computes on a CPU: that of x, or autocast's.
 inline at::ScalarType convolution_dtype(const at::Tensor& x) {
   const bool cast = x.scalar_type() != at::kDouble && at::autocast::is_autocast_enabled(at::kCPU);
   return cast ? at::autocast::get_autocast_dtype(at::kCPU) : x.scalar_type();
 }
 
-/// Whether the backward pass of this convolution would be one that LibTorch gets wrong on CPUs with 16-bit arithmetic:
-/// over a map that is smaller than the kernel, gradients of bf16 convolutions are NaN now and then (LibTorch 2.11 with
-/// avx512_bf16, 3x3 of stride 2 over 1x1). Such maps are a few pixels, so fp32 costs nothing.
+/// Whether this convolution must be computed in fp32 to get its gradients right. On CPUs with 16-bit arithmetic,
+/// LibTorch occasionally returns NaN gradients for bf16 convolutions over a map smaller than the kernel (seen with
+/// LibTorch 2.11 and avx512_bf16, 3x3 with stride 2 over 1x1). Such maps have only a few pixels, so fp32 costs almost
+/// nothing.
 inline bool gradients_need_fp32(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (!at::GradMode::is_enabled() || !x.is_cpu()) return false;
   if (x.size(2) >= weight.size(2) && x.size(3) >= weight.size(3)) return false;
@@ -42,7 +43,7 @@ inline bool gradients_need_fp32(const at::Tensor& x, const at::Tensor& weight, c
   return dtype == at::kBFloat16 || dtype == at::kHalf;
 }
 
-/// x [B, in, h, w] over a plain weight [out, in, k, k] of any dtype; autocast applies.
+/// Convolves x [B, in, h, w] with a plain (not packed) weight [out, in, k, k] of any dtype; respects autocast.
 /// \param bias [out] or undefined  \return [B, out, h', w'] in the dtype of x or autocast's
 inline at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                               std::int64_t stride, std::int64_t padding) {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Names the module that first produced a value that is not finite.
+/// Finds the module that first produced a non-finite value.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/isfinite.h>
@@ -11,8 +11,8 @@
 
 namespace ip2p::detail {
 
-/// While one is alive, every layer of nn/layers.hpp reports its output to it. A run creates one only after it found NaN
-/// or infinity in a result, to evaluate that step again and say where it began.
+/// While a probe is alive, every layer of nn/layers.hpp called in its thread reports its output to it. A run creates
+/// one only after finding NaN or infinity in a result, to evaluate that step again and report where it started.
 class FiniteProbe {
  public:
   FiniteProbe() : previous_(std::exchange(active(), this)) {}
@@ -26,11 +26,12 @@ class FiniteProbe {
     return probe;
   }
 
+  /// Called by layers: remembers `layer` if it is the first with a non-finite output.
   void see(const void* layer, const at::Tensor& output) {
     if (first_ == nullptr && !at::isfinite(output).all().item<bool>()) first_ = layer;
   }
 
-  /// The first layer with a value that is not finite, or null.
+  /// The first layer with a non-finite output, or null.
   [[nodiscard]] const void* first() const { return first_; }
 
  private:
@@ -38,7 +39,7 @@ class FiniteProbe {
   const void* first_ = nullptr;
 };
 
-/// Passes `output` through, showing it to the probe if there is one.
+/// Returns `output`, after showing it to the probe if there is one.
 inline at::Tensor probed(const void* layer, at::Tensor output) {
   if (auto* probe = FiniteProbe::active()) [[unlikely]] {
     probe->see(layer, output);

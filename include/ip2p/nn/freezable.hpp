@@ -1,12 +1,11 @@
 #pragma once
 
 /// \file
-/// Layers that keep their weights in another form while they are used for inference only.
+/// Layers that can store their weights in a form optimised for inference.
 ///
-/// A weight in its inference form is a parameter like any other, of the sizes and the dtype that it had; on CPUs its
-/// layout may be oneDNN's (`is_mkldnn()`). LibTorch's operators refuse such a tensor rather than misread it;
-/// `plain_parameters` (nn/state.hpp) reads the values of any module.
-
+/// A weight in its inference form is still an ordinary parameter with the same sizes and dtype, but on CPUs it may have
+/// oneDNN's layout (`is_mkldnn()`). LibTorch's operators reject such a tensor rather than misread it; use
+/// `plain_parameters` (nn/state.hpp) to read the values of any module.
 
 #include <mutex>
 #include <vector>
@@ -16,27 +15,27 @@
 
 namespace ip2p {
 
-/// A layer with a form for inference. Calls of it are safe in several threads at once, the first one included.
+/// A layer with an inference form. It can be called from several threads at once, including for the first time.
 struct Freezable {
   virtual ~Freezable() = default;
 
-  /// From now on the layer's own parameters ask for no gradients; the form is chosen at the first call, when shapes are
-  /// known.
+  /// Switches to inference: the layer's own parameters stop requiring gradients, and their form is chosen at the first
+  /// call, when the shapes are known.
   virtual void freeze() = 0;
 
-  /// Back to plain weights, which can be trained, moved, converted and written to.
+  /// Restores plain weights, which can be trained, moved, converted and written to.
   virtual void thaw() = 0;
 
   /// Whether the layer is in its form for inference.
   [[nodiscard]] virtual bool frozen() const = 0;
 
-  /// While it is kept, calls in other threads do not change the form of the layer's own parameters.
+  /// A lock; while it is held, calls in other threads do not change the form of the layer's own parameters.
   [[nodiscard]] virtual std::unique_lock<std::mutex> at_rest() const { return {}; }
 };
 
 namespace detail {
 
-/// The values of a parameter in whatever form: itself, or unpacked.
+/// A parameter in plain form: itself, or an unpacked copy.
 inline at::Tensor plain_tensor(const at::Tensor& parameter) {
   return parameter.is_mkldnn() ? parameter.to_dense() : parameter;
 }
@@ -52,7 +51,7 @@ inline std::vector<Freezable*> frozen_layers(Module& module) {
   return found;
 }
 
-/// Makes every parameter of a module plain for as long as it lives; what was frozen is frozen again afterwards.
+/// Thaws a module's frozen layers while this object exists, and freezes them again afterwards.
 class PlainForNow {
  public:
   explicit PlainForNow(Module& module) : layers_(frozen_layers(module)) {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Fresh weights for training from nothing.
+/// Initial weights for training from scratch.
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
@@ -16,10 +16,10 @@
 
 namespace ip2p {
 
-/// Fills every parameter of `module` as PyTorch's layers do by default: weights and biases of linear layers and
-/// convolutions U(-1/sqrt(fan_in), 1/sqrt(fan_in)), norms 1 and 0, embeddings N(0, 0.02) (CLIP's initialisation).
-/// The result is a function of the seed alone, on any device: numbers are drawn on the CPU, in fp32, and copied.
-/// \param seed of the CPU generator
+/// Initialises every parameter of `module` the way PyTorch's layers do by default: weights and biases of linear layers
+/// and convolutions from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), norms to 1 and 0. Embeddings are N(0, 0.02), as in CLIP.
+/// The result depends only on the seed, not on the device: numbers are drawn on the CPU in fp32 and copied.
+/// \param seed seed of the CPU generator
 inline void initialise(Module& module, std::uint64_t seed) {
   const at::NoGradGuard no_grad;
   const detail::PlainForNow plain(module);

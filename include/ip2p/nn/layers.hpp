@@ -1,10 +1,10 @@
 #pragma once
 
 /// \file
-/// The five layers that every model here is made of. Weights are public tensors under the names of the published files.
+/// The five basic layers of all models here. Weights are public tensors, named as in the published files.
 ///
-/// Constructors leave weights uninitialised, because nearly every model is loaded from a file: call `initialise()`
-/// (nn/initialise.hpp) before training from nothing.
+/// Constructors leave weights uninitialised, because nearly every model is loaded from a file. Call `initialise()`
+/// (nn/initialise.hpp) before training from scratch.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/embedding.h>
@@ -34,10 +34,9 @@
 
 namespace ip2p {
 
-/// y = x W^T + b over the last axis; W [out, in] (or [out, in, 1, 1] where the published file stores a 1x1
-/// convolution).
+/// y = x W^T + b over the last axis; W is [out, in], or [out, in, 1, 1] if the published file stores a 1x1 convolution.
 struct Linear : Module, LoraHost {
-  /// \param conv_shape keeps the weight in the file's 1x1 convolution shape; the arithmetic is the same.
+  /// \param conv_shape gives the weight the shape of a 1x1 convolution, as in the file; the arithmetic is the same.
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
     weight = register_parameter("weight", conv_shape ? at::empty({out, in, 1, 1}) : at::empty({out, in}));
     if (with_bias) bias = register_parameter("bias", at::empty({out}));
@@ -56,10 +55,10 @@ struct Linear : Module, LoraHost {
   at::Tensor weight, bias;  ///< [out, in] and [out]; the bias is undefined where there is none.
 };
 
-/// Two-dimensional convolution with square kernel, stride and zero padding; W [out, in, k, k].
+/// Two-dimensional convolution with a square kernel, equal strides and zero padding; W is [out, in, k, k].
 ///
-/// While frozen, the first call chooses the form in which the weight is kept: packed where the CPU gains by it, else
-/// channels-last. The packed weight takes the plain one's place as the parameter, so that memory does not grow.
+/// When frozen, the first call chooses the weight's form: packed if the CPU benefits, otherwise channels-last. The
+/// packed weight replaces the plain one as the parameter, so no extra memory is used.
 struct Conv2d : Module, Freezable, LoraHost {
   /// \param kernel side of the square kernel  \param with_bias false: no bias is added
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
@@ -70,7 +69,7 @@ struct Conv2d : Module, Freezable, LoraHost {
   }
 
   /// \param x [B, in, h, w], channels-last preferred  \return [B, out, h', w']
-  /// \throws Error when a packed weight is asked for gradients
+  /// \throws Error if a packed weight requires gradients
   at::Tensor operator()(const at::Tensor& x) const {
     if (frozen_) settled_.call([&] { settle(x); });
     auto y = weight.is_mkldnn() ? convolve_packed(x) : detail::convolution(x, weight, bias, stride, padding);
@@ -78,7 +77,7 @@ struct Conv2d : Module, Freezable, LoraHost {
     return detail::probed(this, y);
   }
 
-  /// Adds to this layer's result y what its side paths make of x.
+  /// Adds the outputs of this layer's LoRAs for x to its result y.
   void add_loras(at::Tensor& y, const at::Tensor& x) const {
     for (const auto& lora : loras) lora->add_conv(y, x, stride, padding);
   }
@@ -93,7 +92,7 @@ struct Conv2d : Module, Freezable, LoraHost {
   void thaw() override {
     if (weight.is_mkldnn()) {
       const at::NoGradGuard no_grad;
-      // Whoever kept the plain tensor, an optimiser say, finds it in use again.
+      // If someone (e.g. an optimiser) still holds the plain tensor, put that same tensor back into use.
       const auto kept = plain_->lock();
       auto plain = kept ? at::Tensor(kept) : weight.to_dense();
       plain.set_requires_grad(weight.requires_grad());
@@ -107,7 +106,7 @@ struct Conv2d : Module, Freezable, LoraHost {
 
   [[nodiscard]] std::unique_lock<std::mutex> at_rest() const override { return settled_.lock(); }
 
-  /// The weight [out, in, k, k] whatever its form: unpacked for the caller where it is packed.
+  /// The weight [out, in, k, k] in plain form; an unpacked copy if it is packed.
   [[nodiscard]] at::Tensor plain_weight() const {
     const auto resting = at_rest();
     return detail::plain_tensor(weight);
@@ -115,13 +114,13 @@ struct Conv2d : Module, Freezable, LoraHost {
 
   [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
 
-  at::Tensor weight;  ///< Plain, or packed while frozen: `is_mkldnn()` tells, `plain_weight()` reads either.
+  at::Tensor weight;  ///< Plain, or packed while frozen (`is_mkldnn()`); `plain_weight()` handles both.
   at::Tensor bias;    ///< [out]; undefined where there is none.
   std::int64_t stride, padding;
 
  private:
-  /// Chooses the weight's form for inputs like `x`. Its value stays, and callers wait meanwhile: the layer is const to
-  /// them.
+  /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
+  /// wait for it.
   void settle(const at::Tensor& x) const {
     if (weight.is_mkldnn() || weight.requires_grad()) return;
     const at::NoGradGuard no_grad;
@@ -141,8 +140,8 @@ struct Conv2d : Module, Freezable, LoraHost {
     weight = std::move(form);
   }
 
-  /// No gradient passes through the packed form: where x asks for one, or has another dtype, the weight is unpacked for
-  /// the call.
+  /// Gradients cannot pass through the packed form, so the weight is unpacked for this call if x requires gradients or
+  /// has another dtype.
   [[nodiscard]] at::Tensor convolve_packed(const at::Tensor& x) const {
     const bool graph = at::GradMode::is_enabled();
     require(
@@ -157,10 +156,10 @@ struct Conv2d : Module, Freezable, LoraHost {
 
   bool frozen_ = false;
   detail::Once settled_;
-  mutable std::optional<WeakTensor> plain_;  ///< What was the parameter before it was packed.
+  mutable std::optional<WeakTensor> plain_;  ///< The parameter before it was packed.
 };
 
-/// Normalisation over groups of channels. \param eps 1e-5 in the UNet's residual blocks, 1e-6 elsewhere (reference).
+/// Normalisation over groups of channels.
 struct GroupNorm : Module {
   /// \param groups_ divides `channels`
   GroupNorm(std::int64_t groups_, std::int64_t channels, double eps_) : groups(groups_), eps(eps_) {
@@ -168,13 +167,13 @@ struct GroupNorm : Module {
     bias = register_parameter("bias", at::empty({channels}));
   }
 
-  /// \param x [B, channels, h, w]; keeps its memory format.
+  /// \param x [B, channels, h, w]  \return the same shape and memory format
   at::Tensor operator()(const at::Tensor& x) const {
     return detail::probed(this,
                           at::group_norm(x, groups, detail::weight_for(x, weight), detail::weight_for(x, bias), eps));
   }
 
-  /// silu(norm(x)), the pair that opens every residual half-block.
+  /// silu(norm(x)), which starts each half of a residual block.
   at::Tensor silu(const at::Tensor& x) const {
     auto y = (*this)(x);
     return y.requires_grad() ? at::silu(y) : at::silu_(y);
@@ -185,7 +184,7 @@ struct GroupNorm : Module {
   double eps;
 };
 
-/// Normalisation over the last axis (eps 1e-5, the reference's value everywhere).
+/// Normalisation over the last axis, with eps = 1e-5 as everywhere in the reference.
 struct LayerNorm : Module {
   /// \param channels length of the last axis
   explicit LayerNorm(std::int64_t channels) {
@@ -202,7 +201,7 @@ struct LayerNorm : Module {
   at::Tensor weight, bias;  ///< [channels] each.
 };
 
-/// Table of rows. \return for ids [..] of int64: [.., channels]
+/// A lookup table of vectors.
 struct Embedding : Module {
   /// \param rows ids are below it  \param channels length of a row
   Embedding(std::int64_t rows, std::int64_t channels) {

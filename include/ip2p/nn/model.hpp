@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What every model handle offers: a shared module, its place and its size.
+/// The base of all model handles: a shared module, its device and its dtype.
 
 #include <c10/core/Device.h>
 
@@ -18,14 +18,14 @@
 
 namespace ip2p {
 
-/// A regular value that shares one module: copies are cheap and refer to the same weights.
+/// A handle to a shared module. Copies are cheap and refer to the same weights.
 template <class Root>
 class ModelHandle {
  public:
-  /// The module itself, with parameters under the names of nn/state.hpp.
+  /// The module itself. Use nn/state.hpp to access its parameters by their names in files.
   [[nodiscard]] Root& module() const { return *module_; }
 
-  /// Moves and converts the weights, and what `apply_lora` added, in place. \param dtype fp32, bf16 or fp16
+  /// Moves and converts the weights and any applied LoRAs, in place. \param dtype fp32, bf16 or fp16
   void to(at::Device device, at::ScalarType dtype) {
     const detail::PlainForNow plain(*module_);
     arithmetic_.reset();
@@ -40,22 +40,22 @@ class ModelHandle {
   /// Where the weights are.
   [[nodiscard]] at::Device device() const { return first().device(); }
 
-  /// Dtype of the arithmetic: that of the weights, unless `compute_in` chose a wider one.
+  /// The compute dtype: that of the weights, unless `compute_in` chose a wider one.
   [[nodiscard]] at::ScalarType dtype() const { return arithmetic_ ? *arithmetic_ : first().scalar_type(); }
 
-  /// Keeps the weights as they are and computes in `dtype`: each layer widens its own weights for the call. Half the
-  /// memory of fp32 with nearly its results, on machines without fast 16-bit arithmetic. Holds for this handle and its
-  /// copies made from now on, until `to()`.
+  /// Computes in `dtype` without converting the stored weights: each layer widens its own weights during the call. On
+  /// machines without fast 16-bit arithmetic this needs half the memory of fp32 and gives nearly the same results. It
+  /// applies to this handle and to copies made later, until `to()` is called.
   void compute_in(at::ScalarType dtype) { arithmetic_ = dtype; }
 
-  /// Makes the model inference-only: weights ask for no gradients and may change their form at the first call
+  /// Makes the model inference-only: weights stop requiring gradients and may change their form at the first call
   /// (packed for the CPU, channels-last elsewhere).
   void freeze() { set_frozen(true); }
 
-  /// Makes the model's weights plain again, to train them or write to them.
+  /// Restores plain weights that require gradients, for training or for writing to them.
   void thaw() { set_frozen(false); }
 
-  /// Evaluates once more and names the layer that first produced a value that is not finite; empty if none did.
+  /// Runs `evaluate` and names the layer that first produced a non-finite value; empty if none did.
   /// \param evaluate calls the model with the inputs that led to the bad result
   template <class Evaluate>
   [[nodiscard]] std::string first_non_finite(Evaluate&& evaluate) const {
@@ -81,8 +81,8 @@ class ModelHandle {
     for (const auto& parameter : module_->parameters()) parameter.set_requires_grad(!frozen);
   }
 
-  /// A parameter that stays the same tensor for the life of the module, which the weight of a convolution need not;
-  /// undefined if there is none. To look one up at each question would list all of them.
+  /// A parameter that stays the same tensor for the life of the module (a convolution's weight may not); undefined if
+  /// there is none. Cached, because looking one up means listing all parameters.
   [[nodiscard]] static at::Tensor lasting(const Module& module) {
     for (const auto& parameter : module.parameters()) {
       if (parameter.dim() != 4) return parameter;

@@ -3,8 +3,8 @@
 /// \file
 /// The tree of named weights that every model is.
 ///
-/// It offers what models need of `torch::nn::Module` under the same names, without that header: it alone takes five times
-/// as long to compile as LibTorch's tensors, and every program that uses a model would pay for it.
+/// It offers what models need of `torch::nn::Module` under the same names, without that header: it alone takes five
+/// times as long to compile as LibTorch's tensors, and every program that uses a model would pay for it.
 
 #include <ATen/core/Tensor.h>
 
@@ -141,8 +141,8 @@ class Module : public std::enable_shared_from_this<Module> {
  private:
   void check_name(std::string_view name) const {
     const auto is_it = [&](const auto& item) { return item.first == name; };
-    require(!name.empty() && name.find('.') == std::string_view::npos, "module: expected a name without dots, found '{}'",
-            name);
+    require(!name.empty() && name.find('.') == std::string_view::npos,
+            "module: expected a name without dots, found '{}'", name);
     require(std::none_of(parameters_.begin(), parameters_.end(), is_it) &&
                 std::none_of(parts_.begin(), parts_.end(), is_it),
             "module: expected a name that is free, found '{}' twice", name);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A fresh LoRA on a model, to be trained.
+/// Adds a new, untrained LoRA to a model.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -34,10 +34,10 @@ struct NewLoraOptions {
   std::uint64_t seed = 0;  ///< Of the first values of `down`.
 };
 
-/// Hangs a LoRA on a model that changes nothing yet: `down` is normal with deviation 1 / rank, `up` zero (diffusers'
-/// "gaussian"). Its tensors are fp32 leaves that ask for gradients; the model's own weights ask for none from now on.
-/// \param model `UNet` or `ClipTextModel`, loaded with `LoadOptions::inference` false
-/// \throws Error for a rank below 1 and when no layer's name ends so
+/// Adds a LoRA that does not change the model's results yet: `down` is normal with standard deviation 1 / rank and `up`
+/// is zero (diffusers' "gaussian"). Its tensors are fp32 leaves that require gradients; the model's own weights no
+/// longer do. \param model `UNet` or `ClipTextModel`, loaded with `LoadOptions::inference` false \throws Error for a
+/// rank below 1, and if no layer's name has one of the suffixes
 template <class Model>
 AppliedLora new_lora(const Model& model, const NewLoraOptions& options = {}) {
   const at::NoGradGuard no_grad;

@@ -1,18 +1,18 @@
 #pragma once
 
 /// \file
-/// Work that the first of several callers does for all.
+/// Runs a piece of work once, however many threads ask for it.
 
 #include <atomic>
 #include <mutex>
 
 namespace ip2p::detail {
 
-/// A `std::once_flag` that can be reset: of the threads that call, one does the work and the others wait for it. Costs
-/// one atomic load once the work is done.
+/// Like `std::once_flag`, but can be reset. Of the threads that call, one does the work and the others wait. Once the
+/// work is done, a call costs one atomic load.
 class Once {
  public:
-  /// \param work may throw; the next caller then tries again
+  /// Calls `work` unless it has already been done. \param work may throw; the next caller then tries again
   template <class Work>
   void call(Work&& work) const {
     if (done_.load(std::memory_order_acquire)) return;
@@ -22,10 +22,10 @@ class Once {
     done_.store(true, std::memory_order_release);
   }
 
-  /// The next caller works again. Not while others call.
+  /// Makes the next caller do the work again. Must not run concurrently with `call`.
   void reset() { done_.store(false, std::memory_order_relaxed); }
 
-  /// While it is kept, nobody works.
+  /// A lock; while it is held, no thread can do the work.
   [[nodiscard]] std::unique_lock<std::mutex> lock() const { return std::unique_lock(mutex_); }
 
  private:

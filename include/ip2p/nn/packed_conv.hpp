@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Convolution weights in oneDNN's blocked layout, packed once.
+/// Convolution weights packed once into oneDNN's blocked layout.
 
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
@@ -27,7 +27,7 @@ using PackedConvolution = at::Tensor(const at::Tensor&, const at::Tensor&, const
                                      at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, std::int64_t, std::string_view,
                                      c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
 
-/// LibTorch's convolution over a packed weight, or nothing where this build has none.
+/// LibTorch's convolution with a packed weight, or nothing if this build has none.
 inline const std::optional<c10::TypedOperatorHandle<PackedConvolution>>& packed_convolution() {
   static const auto handle = []() -> std::optional<c10::TypedOperatorHandle<PackedConvolution>> {
     const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_convolution_pointwise", ""});
@@ -37,8 +37,8 @@ inline const std::optional<c10::TypedOperatorHandle<PackedConvolution>>& packed_
   return handle;
 }
 
-/// `weight` [out, in, k, k] packed for inputs like [B, in, h, w] = `input`; undefined where packing is not to be had.
-/// ATen would otherwise re-pack on every call, which on small maps costs as much as the convolution itself.
+/// `weight` [out, in, k, k] packed for inputs of the shape `input` = [B, in, h, w]; undefined if packing is not
+/// supported. Without it ATen packs the weight on every call, which on small maps costs as much as the convolution.
 inline at::Tensor pack_conv(const at::Tensor& weight, std::int64_t stride, std::int64_t padding,
                             at::IntArrayRef input) {
   if (!weight.device().is_cpu() || !can_pack(weight.scalar_type()) || !packed_convolution()) return {};
@@ -48,7 +48,7 @@ inline at::Tensor pack_conv(const at::Tensor& weight, std::int64_t stride, std::
   return at::mkldnn_reorder_conv2d_weight(weight.contiguous().to_mkldnn(), paddings, strides, dilations, 1, input);
 }
 
-/// Convolution of a plain `x` with a weight of `pack_conv`.
+/// Convolves a plain `x` with a weight packed by `pack_conv`.
 inline at::Tensor conv_with_packed(const at::Tensor& x, const at::Tensor& packed, const std::optional<at::Tensor>& bias,
                                    std::int64_t stride, std::int64_t padding) {
   const std::array<std::int64_t, 2> strides{stride, stride};

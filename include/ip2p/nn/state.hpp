@@ -1,11 +1,11 @@
 #pragma once
 
 /// \file
-/// Weights in and out of a module, under the names of the published files.
+/// Loads and reads a module's weights under their names in the published files.
 ///
-/// Where a module fuses projections, the file's tensors are row blocks of one parameter: `to_qkv` holds `to_q`, `to_k`,
-/// `to_v`; `to_kv` holds `to_k`, `to_v`; `qkv_proj` holds `q_proj`, `k_proj`, `v_proj`. This is the only place that
-/// knows so.
+/// A fused projection holds several of the file's tensors as row blocks of one parameter: `to_qkv` holds `to_q`, `to_k`
+/// and `to_v`; `to_kv` holds `to_k` and `to_v`; `qkv_proj` holds `q_proj`, `k_proj` and `v_proj`. No other code needs
+/// to know this.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
@@ -31,7 +31,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// Names in the file of the row blocks of the parameter `name`; `name` alone where nothing is fused.
+/// The file's names for the row blocks of parameter `name`; just `name` if it is not fused.
 inline std::vector<std::string> file_names(const std::string& name) {
   struct Fused {
     std::string_view part;
@@ -52,7 +52,7 @@ inline std::vector<std::string> file_names(const std::string& name) {
   return {name};
 }
 
-/// Whether `found` holds `expected` up to trailing axes of size 1 (a linear layer stored as a 1x1 convolution).
+/// Whether two shapes are equal up to trailing axes of size 1 (a linear layer may be stored as a 1x1 convolution).
 inline bool same_up_to_ones(std::vector<std::int64_t> expected, std::vector<std::int64_t> found) {
   const auto strip = [](std::vector<std::int64_t>& shape) {
     while (shape.size() > 2 && shape.back() == 1) shape.pop_back();
@@ -64,11 +64,11 @@ inline bool same_up_to_ones(std::vector<std::int64_t> expected, std::vector<std:
 
 }  // namespace detail
 
-/// Fills every parameter of `module` from `weights`, or changes nothing.
+/// Loads every parameter of `module` from `weights`.
 ///
-/// \param where named in errors, usually the file and the component  \param dtype of the parameters afterwards
-/// \throws Error with one report of the missing, unexpected and mis-shaped tensors: counts, the first few names,
-///   nearest names, expected and found shapes. Nothing is loaded then.
+/// \param where named in errors, usually the file and the component  \param dtype the parameters' new dtype
+/// \throws Error if names or shapes do not match, with a report of missing, unexpected and mis-shaped tensors: counts,
+///   the first few names, nearest names, expected and found shapes. Nothing is loaded in that case
 inline void load_weights(Module& module, const Weights& weights, const std::string& where,
                          at::ScalarType dtype = at::kFloat) {
   const at::NoGradGuard no_grad;
@@ -126,8 +126,8 @@ inline void load_weights(Module& module, const Weights& weights, const std::stri
   }
 }
 
-/// Every parameter of `module` with its name, in plain form: the parameter itself, or a copy where the layer keeps it
-/// packed. Safe while other threads evaluate the module.
+/// Every parameter of `module` with its name, in plain form: the parameter itself, or an unpacked copy if the layer
+/// stores it packed. Safe while other threads evaluate the module.
 inline Named<at::Tensor> plain_parameters(const Module& module) {
   Named<at::Tensor> plain;
   for (const auto& [prefix, layer] : module.named_modules()) {
@@ -140,7 +140,7 @@ inline Named<at::Tensor> plain_parameters(const Module& module) {
   return plain;
 }
 
-/// The module's parameters by file name, fused ones as views of their row blocks; copies only of what is packed.
+/// The module's parameters by their names in files; fused ones as views of row blocks. Only packed ones are copied.
 inline std::map<std::string, at::Tensor> state_of(const Module& module) {
   std::map<std::string, at::Tensor> state;
   for (const auto& [name, tensor] : plain_parameters(module)) {
@@ -155,8 +155,8 @@ inline std::map<std::string, at::Tensor> state_of(const Module& module) {
   return state;
 }
 
-/// Gives the parameters of `to` the values of those of `from`, in the dtype and on the device that they have there.
-/// \throws Error, and changes nothing, unless both have parameters of the same names and shapes
+/// Copies the values of `from`'s parameters into those of `to`, whose dtype and device do not change.
+/// \throws Error, without changing anything, unless both have parameters of the same names and shapes
 inline void copy_weights(const Module& from, Module& to) {
   const at::NoGradGuard no_grad;
   const auto source = plain_parameters(from);

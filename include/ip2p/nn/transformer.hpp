@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The spatial transformer of the UNet: self-attention, text cross-attention and a gated feed-forward layer.
+/// The UNet's spatial transformer: self-attention, text cross-attention and a gated feed-forward layer.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
@@ -28,10 +28,10 @@ inline at::Tensor split_heads(const at::Tensor& x, std::int64_t heads) {
   return x.unflatten(-1, {heads, x.size(-1) / heads}).transpose(1, 2);
 }
 
-/// [B, heads, N, d] -> [B, N, heads*d]; a view where the attention kernel wrote that order.
+/// [B, heads, N, d] -> [B, N, heads*d]; a view if the attention kernel already wrote its result in that order.
 inline at::Tensor merge_heads(const at::Tensor& x) { return x.transpose(1, 2).flatten(2); }
 
-/// Rows `rows` of tokens [B, N, C] or channels-last maps [B, C, h, w], in the same memory format.
+/// Selects `rows` of the batch from tokens [B, N, C] or channels-last maps [B, C, h, w], keeping the memory format.
 inline at::Tensor take_rows(const at::Tensor& x, const at::Tensor& rows) {
   if (x.dim() != 4) return x.index_select(0, rows);
   return x.permute({0, 2, 3, 1}).index_select(0, rows).permute({0, 3, 1, 2});
@@ -39,7 +39,7 @@ inline at::Tensor take_rows(const at::Tensor& x, const at::Tensor& rows) {
 
 }  // namespace detail
 
-/// Self-attention with one fused projection for queries, keys and values. The file's `to_q`, `to_k`, `to_v` are the
+/// Self-attention with one fused projection for queries, keys and values. The file's `to_q`, `to_k` and `to_v` are the
 /// three row blocks of `to_qkv` (see nn/state.hpp).
 struct SelfAttention : Module {
   /// \param channels C of the tokens, a multiple of `heads_`
@@ -72,7 +72,7 @@ struct CrossAttention : Module {
     to_out_0 = to_out->register_module("0", std::make_shared<Linear>(channels, channels));
   }
 
-  /// \param context [B, tokens, context_channels]
+  /// Projects the text. \param context [B, tokens, context_channels]
   [[nodiscard]] KeysValues project(const at::Tensor& context) const {
     const auto kv = (*to_kv)(context).chunk(2, -1);
     return {detail::split_heads(kv[0], heads), detail::split_heads(kv[1], heads)};
@@ -90,7 +90,7 @@ struct CrossAttention : Module {
   std::int64_t heads;                             ///< Attention heads.
 };
 
-/// Gated feed-forward layer: (a * gelu(b)) W with [a, b] = x W' and the exact gelu (GEGLU, Shazeer 2020).
+/// Gated feed-forward layer (GEGLU, Shazeer 2020): (a * gelu(b)) W with [a, b] = x W' and the exact gelu.
 struct FeedForward : Module {
   /// \param channels C of input and result; the hidden layer has four times as many
   explicit FeedForward(std::int64_t channels) {
@@ -117,14 +117,14 @@ struct FeedForward : Module {
     return result.view_as(x);
   }
 
-  /// In place on its own values. \param rows [R, C]  \return [R, C]
+  /// Computes the layer without gradients, working in place on intermediate values. \param rows [R, C]  \return [R, C]
   [[nodiscard]] at::Tensor gated(const at::Tensor& rows) const {
     auto halves = (*proj)(rows).chunk(2, -1);
     return (*out)(halves[0].mul_(at::gelu_(halves[1])));
   }
 
-  /// The hidden values are eight times the input. In larger blocks than these the C library would take them from the
-  /// system anew at each layer, and the system clears them first.
+  /// How many rows to process at a time on a CPU. The hidden values are eight times as large as the input; for larger
+  /// blocks the C library would request fresh memory from the system at every layer, and the system zeroes it first.
   [[nodiscard]] std::int64_t rows_at_once() const { return (24 << 20) / 4 / proj->weight.size(0); }
 
   std::shared_ptr<Module> net;        ///< Holds `proj` and `out` under the names that they have in files.
@@ -143,7 +143,8 @@ struct BasicTransformerBlock : Module {
     ff = register_module("ff", std::make_shared<FeedForward>(channels));
   }
 
-  /// \param rows see `UNet`: where defined, x has fewer rows than the text, and the result row r continues x's rows[r]
+  /// \param rows see `UNet`. If defined, x has fewer rows than the text, and row r of the result continues row rows[r]
+  ///   of x
   at::Tensor operator()(at::Tensor x, const KeysValues& text, const AttentionReference& attend, AttentionSite site,
                         const at::Tensor& rows) const {
     site.cross = false;
@@ -162,7 +163,8 @@ struct BasicTransformerBlock : Module {
 
 /// Group norm, projection to tokens, transformer layers, projection back, residual (diffusers `Transformer2DModel`).
 struct SpatialTransformer : Module {
-  /// \param linear_projection SD2 stores proj_in/out as linear layers, SD1 as 1x1 convolutions; same arithmetic.
+  /// \param linear_projection whether proj_in and proj_out are stored as linear layers (SD2) or 1x1 convolutions (SD1);
+  ///   the arithmetic is the same
   SpatialTransformer(std::int64_t channels, std::int64_t context_channels, std::int64_t heads, std::int64_t groups,
                      std::int64_t depth, bool linear_projection) {
     norm = register_module("norm", std::make_shared<GroupNorm>(groups, channels, 1e-6));
@@ -175,9 +177,9 @@ struct SpatialTransformer : Module {
     proj_out = register_module("proj_out", std::make_shared<Linear>(channels, channels, true, !linear_projection));
   }
 
-  /// \param x [B, C, h, w], channels-last, so that pixels are tokens without a copy
+  /// \param x [B, C, h, w], channels-last, so that pixels can be used as tokens without a copy
   /// \param text first of this module's `blocks.size()` entries; advanced past them
-  /// \param rows see `UNet`; undefined once the rows are those of the text
+  /// \param rows see `UNet`; reset to undefined once x has the same rows as the text
   at::Tensor operator()(at::Tensor x, const KeysValues*& text, const AttentionReference& attend, AttentionSite& site,
                         at::Tensor& rows) const {
     site.height = x.size(2);

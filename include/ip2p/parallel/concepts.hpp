@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Contract of the folder: what processes that train one model together ask of each other.
+/// The Communicator concept: the operations that processes training one model together need.
 ///
-/// Skeleton to copy for a communicator of one's own:
+/// Skeleton of your own communicator:
 ///
 ///     struct MyProcesses {
 ///       std::int64_t rank() const;                                       // 0 ... size() - 1
@@ -47,16 +47,16 @@ concept HasBarrier = requires(const Processes& processes) {
 
 }  // namespace detail
 
-/// One process's view of those that were started together. Every process makes the same calls in the same order, with
+/// One process's view of the group that it was started with. Every process makes the same calls in the same order, with
 /// tensors of the same shape and dtype.
 ///
 /// Laws (`ip2p::testing::check_communicator`):
-///  1. ranks are 0 ... size - 1, each once, and stay what they are; copies speak for the same process;
+///  1. ranks are 0 ... size - 1, each once, and never change; copies act for the same process;
 ///  2. `all_reduce` leaves on every process the sum over the ranks, exact for whole numbers, and the same bits
 ///  everywhere;
 ///  3. `broadcast` leaves the root's bits on every process;
 ///  4. size 1 changes nothing;
-///  5. a process that is gone makes the others fail with `Error` instead of waiting for ever.
+///  5. when a process dies, the others fail with `Error` instead of waiting forever.
 template <class Processes>
 concept Communicator = std::copyable<Processes> && detail::HasRank<Processes> && detail::HasBroadcast<Processes> &&
     detail::HasAllReduce<Processes> && detail::HasBarrier<Processes>;

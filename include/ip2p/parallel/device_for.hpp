@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Which device a process computes on when several share a machine.
+/// Picks a device for each process when several share a machine.
 
 #include <cstdint>
 #include <string_view>
@@ -14,8 +14,8 @@ namespace ip2p {
 
 namespace detail {
 
-/// The GPU of its own that a process takes: number `local_rank` of its machine's, or the only one that it sees, because
-/// Slurm and others may show each process one alone. `count` is at least 1.
+/// Index of the GPU that a process takes: its `local_rank`, or 0 if it sees only one, because Slurm and others may
+/// expose a single GPU to each process. `count` is at least 1.
 inline std::int64_t gpu_of(const ProcessPlace& place, std::int64_t count) { return count == 1 ? 0 : place.local_rank; }
 
 /// `device_for` where this process sees `count` CUDA devices.
@@ -40,9 +40,9 @@ inline at::Device device_for(std::string_view name, const ProcessPlace& place, s
 }  // namespace detail
 
 /// The device of this process: "cpu"; "cuda", a GPU of its own; "cuda:N", that one, for a process alone on its machine;
-/// "auto", as "cuda" where LibTorch sees a GPU and the CPU elsewhere. A process that sees one GPU takes this one.
-/// \param place what `place_in_environment()` says  \throws Error for other names, a device that is not there, and
-///   fewer GPUs than processes
+/// "auto", the same as "cuda" if LibTorch sees a GPU, otherwise the CPU. A process that sees only one GPU takes it.
+/// \param place as returned by `place_in_environment()`  \throws Error for other names, a missing device, and fewer
+///   GPUs than processes
 inline at::Device device_for(std::string_view name, const ProcessPlace& place = {}) {
   return detail::device_for(name, place, detail::cuda_device_count());
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What `torchrun` and Slurm tell a process about the others that they started.
+/// Reads from the environment what `torchrun` and Slurm tell a process about its group.
 
 #include <algorithm>
 #include <charconv>
@@ -16,15 +16,15 @@
 
 namespace ip2p {
 
-/// Where this process stands among those that were started together.
+/// A process's position in the group that it was started with.
 struct ProcessPlace {
   std::int64_t rank = 0;        ///< 0 ... size - 1.
   std::int64_t size = 1;        ///< Processes in all.
-  std::int64_t local_rank = 0;  ///< 0 ... on its machine; `device_for` says which GPU is its own.
-  std::int64_t local_size = 1;  ///< Processes on its machine; at least as many as are known of.
-  std::string address;          ///< Where they meet; empty where there is one process only.
+  std::int64_t local_rank = 0;  ///< Index on its machine, from 0; see `device_for` for its GPU.
+  std::int64_t local_size = 1;  ///< Processes on its machine; a lower bound if the exact number is unknown.
+  std::string address;          ///< Rendezvous host; empty if there is only one process.
   std::uint16_t port = 0;       ///< Of the store; 0 where there is one process only.
-  bool store_is_there = false;  ///< The starter keeps the store at that address (torchrun); otherwise rank 0 does.
+  bool store_is_there = false;  ///< The launcher (torchrun) hosts the store; otherwise rank 0 does.
 };
 
 /// Value of an environment variable, or nullptr.
@@ -49,7 +49,7 @@ inline std::string first_host(std::string_view nodes) {
   return host;
 }
 
-/// Reads variables and says which one is missing or senseless.
+/// Reads variables and reports which one is missing or invalid.
 class Variables {
  public:
   Variables(const Environment& get, std::string_view starter) : get_(get), starter_(starter) {}
@@ -89,9 +89,9 @@ inline constexpr std::int64_t most_processes = 1 << 20;
 
 /// Reads the variables of torchrun (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT) or, where
 /// neither RANK nor WORLD_SIZE is set, those of a task that Slurm's `srun` started (SLURM_PROCID, SLURM_NTASKS,
-/// SLURM_LOCALID, SLURM_NTASKS_PER_NODE; the place to meet is MASTER_ADDR or the first host of the node list, the port
-/// MASTER_PORT or one made from SLURM_JOB_ID). Without any of them the process is alone. \throws Error when a variable
-/// that belongs to the others is missing, is no number, or contradicts another
+/// SLURM_LOCALID, SLURM_NTASKS_PER_NODE; the rendezvous host is MASTER_ADDR or the first host of the node list, the
+/// port MASTER_PORT or one derived from SLURM_JOB_ID). Without any of them the process is alone. \throws Error when a
+/// variable of the set is missing, not a number, or contradicts another
 inline ProcessPlace place_in_environment(const Environment& get = [](const char* name) { return std::getenv(name); }) {
   using detail::most_processes;
   ProcessPlace place;
@@ -135,7 +135,7 @@ inline ProcessPlace place_in_environment(const Environment& get = [](const char*
     require(!place.address.empty(),
             "launch: SLURM_PROCID is set: expected SLURM_NODELIST, SLURM_LAUNCH_NODE_IPADDR or "
             "MASTER_ADDR too, found them unset");
-    // Two jobs on one machine must not meet each other; below the ports that a system hands out itself.
+    // Keeps two jobs on one machine apart; the range lies below the system's ephemeral ports.
     place.port = static_cast<std::uint16_t>(slurm.has("MASTER_PORT")
                                                 ? slurm.number("MASTER_PORT", 1, 65535)
                                                 : 15000 + slurm.number("SLURM_JOB_ID", 0, INT64_MAX) % 10000);

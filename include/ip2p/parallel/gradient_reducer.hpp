@@ -17,7 +17,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// `tensors` in the same order, in parts of about 25 MB, so that small ones travel together.
+/// `tensors` in the same order, in parts of about 25 MB, so that small ones are sent together.
 inline std::vector<std::vector<at::Tensor>> in_parts(const std::vector<at::Tensor>& tensors) {
   constexpr std::size_t largest = 25 * 1024 * 1024;
   std::vector<std::vector<at::Tensor>> parts;
@@ -33,14 +33,14 @@ inline std::vector<std::vector<at::Tensor>> in_parts(const std::vector<at::Tenso
   return parts;
 }
 
-/// All elements of `tensors` in one row.
+/// All elements of `tensors` in one flat tensor.
 inline at::Tensor flatten_all(const std::vector<at::Tensor>& tensors) {
   std::vector<at::Tensor> rows;
   for (const auto& tensor : tensors) rows.push_back(tensor.detach().reshape({-1}));
   return at::cat(rows);
 }
 
-/// Gives `tensors` the elements of such a row.
+/// Copies the elements of such a flat tensor back into `tensors`.
 inline void unflatten_into(const std::vector<at::Tensor>& tensors, const at::Tensor& row) {
   std::int64_t place = 0;
   for (const auto& tensor : tensors) {
@@ -49,8 +49,8 @@ inline void unflatten_into(const std::vector<at::Tensor>& tensors, const at::Ten
   }
 }
 
-/// Replaces the gradients that `parameters` hold by their mean over the processes. Every process must hold gradients of
-/// the same parameters, of one dtype and on one device.
+/// Replaces the gradients of `parameters` by their mean over the processes. Every process must hold gradients for the
+/// same parameters, all of one dtype and on one device.
 template <Communicator Processes>
 void average_gradients(const std::vector<at::Tensor>& parameters, const Processes& processes) {
   if (processes.size() == 1) return;
@@ -68,14 +68,14 @@ void average_gradients(const std::vector<at::Tensor>& parameters, const Processe
 
 }  // namespace detail
 
-/// Runs a backward pass after which all processes hold the mean of their gradients. This form serves every
-/// communicator and talks when the pass is over; that of `ProcessGroup` talks while it runs.
+/// Runs a backward pass after which all processes hold the mean of their gradients. This version works with any
+/// communicator and communicates after the pass; the specialisation for `ProcessGroup` overlaps the two.
 ///
-/// To add up gradients over several passes, call `Tensor::backward` for all but the last: nothing is sent then.
+/// To accumulate gradients over several passes, call `Tensor::backward` for all but the last: it sends nothing.
 template <Communicator Processes>
 class GradientReducer {
  public:
-  /// \param parameters leaves that ask for gradients, the same on every process
+  /// \param parameters leaf tensors that require gradients, the same on every process
   GradientReducer(std::vector<at::Tensor> parameters, Processes processes)
       : parameters_(std::move(parameters)), processes_(std::move(processes)) {}
 
@@ -85,7 +85,7 @@ class GradientReducer {
     average();
   }
 
-  /// Averages gradients that are there already, by whatever means they were computed.
+  /// Averages existing gradients, however they were computed.
   void average() { detail::average_gradients(parameters_, processes_); }
 
  private:

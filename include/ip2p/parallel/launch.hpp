@@ -7,7 +7,7 @@
 #include "ip2p/parallel/nccl.hpp"
 #include "ip2p/parallel/process_group.hpp"
 
-// The header of c10d's Gloo shows nothing without this.
+// c10d's Gloo header declares nothing without this.
 #if defined(IP2P_HAS_GLOO) && !defined(USE_C10D_GLOO)
 #define USE_C10D_GLOO
 #endif
@@ -30,17 +30,17 @@ namespace ip2p {
 
 /// Settings of `launch()`.
 struct LaunchOptions {
-  /// How long processes wait for each other: at the start and in every operation. Longer than rank 0 needs to write a
-  /// checkpoint, during which the others wait for it.
+  /// How long processes wait for each other, at the start and in every operation. Must exceed the time that rank 0
+  /// needs to write a checkpoint, because the others wait for it meanwhile.
   std::chrono::milliseconds timeout = std::chrono::minutes(10);
 };
 
 namespace detail {
 
-/// Waits until all processes of this start are there, and returns a word that they alone share. The store may outlive
-/// the processes and still hold what those of an earlier start wrote, so that each has a word of its own, which rank 0
-/// answers.
-/// \throws Error that names the ranks which did not come
+/// Waits until all processes of this launch have arrived, and returns a token that only they share. The store may
+/// outlive the processes and still hold entries from an earlier launch, so each process announces a random token of its
+/// own, which rank 0 answers.
+/// \throws Error naming the ranks that did not arrive
 inline std::string meet(c10d::Store& store, const ProcessPlace& place, std::chrono::milliseconds timeout) {
   using namespace std::chrono_literals;
   const auto deadline = std::chrono::steady_clock::now() + timeout;
@@ -88,10 +88,9 @@ inline std::string meet(c10d::Store& store, const ProcessPlace& place, std::chro
 
 }  // namespace detail
 
-/// Joins the processes that were started with this one; without others, a `ProcessGroup` alone. Tensors of the CPU
-/// travel over Gloo; those of GPUs over NCCL in a program compiled with it when every process has a GPU of its own,
-/// else over Gloo. \throws Error when the place makes no sense, when others do not come within the timeout, or when
-/// this program was
+/// Joins the processes started with this one; a lone process gets a `ProcessGroup` of size 1. CPU tensors are sent over
+/// Gloo; GPU tensors over NCCL if the program was compiled with it and every process has its own GPU, otherwise over
+/// Gloo. \throws Error when `place` is invalid, when others do not arrive within the timeout, or when this program was
 ///   compiled without Gloo's headers and there are others
 inline ProcessGroup launch(const ProcessPlace& place, [[maybe_unused]] const LaunchOptions& options = {}) {
   if (place.size == 1) return {};
@@ -115,7 +114,7 @@ inline ProcessGroup launch(const ProcessPlace& place, [[maybe_unused]] const Lau
     const bool here = place.address == "localhost" || place.address.starts_with("127.");
     auto gloo_options = Gloo::Options::create(options.timeout);
     if (here && std::getenv("GLOO_SOCKET_IFNAME") == nullptr) {
-      // A machine's own name need not lead to an address.
+      // A machine's own host name may not resolve to an address.
       gloo_options->devices.push_back(Gloo::createDeviceForHostname("127.0.0.1"));
     } else {
       gloo_options = Gloo::Options::create_default(options.timeout);
@@ -129,7 +128,7 @@ inline ProcessGroup launch(const ProcessPlace& place, [[maybe_unused]] const Lau
 #else
     constexpr bool over_nccl = false;
 #endif
-    // Through host memory.
+    // Gloo copies GPU tensors through host memory.
     if (!over_nccl) group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::GLOO, gloo);
     group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
     group->setGroupName("ip2p");
@@ -148,7 +147,7 @@ inline ProcessGroup launch(const ProcessPlace& place, [[maybe_unused]] const Lau
 #endif
 }
 
-/// The same for the place that the environment names; see `place_in_environment`.
+/// The same with the position read from the environment; see `place_in_environment`.
 inline ProcessGroup launch(const LaunchOptions& options = {}) { return launch(place_in_environment(), options); }
 
 }  // namespace ip2p

@@ -6,7 +6,7 @@
 
 #ifdef IP2P_HAS_NCCL
 
-// The header of c10d's NCCL shows nothing without this.
+// c10d's NCCL header declares nothing without this.
 #ifndef USE_C10D_NCCL
 #define USE_C10D_NCCL
 #endif
@@ -32,11 +32,11 @@
 
 namespace ip2p::detail {
 
-/// Whether every process has a GPU of its own, the one that `device_for` gives it. All processes make this call; all
-/// get the same answer, because a group in which one process uses another engine than the others would wait for ever.
+/// Whether every process has a GPU of its own, the one that `device_for` gives it. All processes call this and get the
+/// same answer: a group in which one process uses a different backend would hang.
 inline bool all_have_gpus(c10d::Store& store, const ProcessPlace& place) {
   const auto note = [](std::int64_t rank) { return "gpu/" + std::to_string(rank); };
-  // Each process may see one GPU, and all the same one: its place on the bus tells them apart.
+  // Each process may see a single GPU with index 0, so the PCI bus id tells GPUs apart.
   std::string own;
   const std::int64_t count = c10::cuda::device_count();
   if (count > 0 && gpu_of(place, count) < count) {
@@ -57,10 +57,10 @@ inline bool all_have_gpus(c10d::Store& store, const ProcessPlace& place) {
   return true;
 }
 
-/// Makes NCCL the engine of tensors on GPUs in `group`, and this process's GPU the current one.
+/// Makes NCCL the backend for GPU tensors in `group`, and selects this process's GPU.
 inline void use_nccl(c10d::ProcessGroup& group, const c10::intrusive_ptr<c10d::Store>& store, const ProcessPlace& place,
                      std::chrono::milliseconds timeout) {
-  // Otherwise a process that lost its neighbours is ended by NCCL's watchdog instead of being told.
+  // Otherwise NCCL's watchdog kills a process whose peers are gone instead of reporting an error.
   setenv("TORCH_NCCL_BLOCKING_WAIT", "1", /*overwrite=*/0);
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(gpu_of(place, c10::cuda::device_count())));
   auto options = c10d::ProcessGroupNCCL::Options::create();

@@ -7,7 +7,7 @@
 
 namespace ip2p {
 
-/// The null object of the folder: nobody to talk to, so nothing is done.
+/// Communicator of a single process: every operation is a no-op.
 struct NoCommunicator {
   /// Always 0.
   static constexpr std::int64_t rank() { return 0; }

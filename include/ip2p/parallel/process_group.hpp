@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Processes over PyTorch's own engine (c10d), which `launch()` brings together.
+/// A communicator over PyTorch's c10d; `launch()` creates it.
 
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
@@ -30,7 +30,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// What an exception says, without the trace of calls that LibTorch adds.
+/// An exception's message, without the backtrace that LibTorch appends.
 inline std::string reason(const std::exception& problem) {
   const auto* torch = dynamic_cast<const c10::Error*>(&problem);
   std::string text = torch != nullptr ? torch->what_without_backtrace() : problem.what();
@@ -44,16 +44,16 @@ inline std::string list_of(const std::vector<std::int64_t>& numbers) {
 
 }  // namespace detail
 
-/// A `Communicator` over c10d, with the engines that `launch()` chose: Gloo, or NCCL between GPUs. Copies share one
-/// group; the default value is one process alone. Calls of one group must not run at the same time.
+/// A `Communicator` over c10d, with the backends that `launch()` chose: Gloo, or NCCL between GPUs. Copies share one
+/// group; a default-constructed one is a single process. Calls on one group must not run concurrently.
 ///
-/// A call that fails, because a process is gone or did not take part within the timeout of `launch()`, throws `Error`
-/// with the operation, and with the ranks that gave no sign of life afterwards. The group cannot be used again then.
+/// A call that fails, because a process died or did not take part within the timeout of `launch()`, throws `Error`
+/// naming the operation and the ranks that no longer respond. The group is unusable afterwards.
 class ProcessGroup {
  public:
   ProcessGroup() = default;
 
-  /// \param store where the processes met; asked only after a failure
+  /// \param store the store of the rendezvous; read only after a failure
   /// \param local_rank this process's number on its machine  \param timeout of the group, for messages
   ProcessGroup(c10::intrusive_ptr<c10d::ProcessGroup> group, c10::intrusive_ptr<c10d::Store> store,
                std::int64_t local_rank, std::chrono::milliseconds timeout)
@@ -69,7 +69,7 @@ class ProcessGroup {
   /// Processes of the group, >= 1.
   [[nodiscard]] std::int64_t size() const { return size_; }
 
-  /// 0 ... on this machine. `device_for` says which GPU is the process's own.
+  /// Index of this process on its machine, from 0; see `device_for` for its GPU.
   [[nodiscard]] std::int64_t local_rank() const { return local_rank_; }
 
   /// Leaves the values of process `root` in `tensor` on every process. \throws Error for a root that is none, and where
@@ -95,10 +95,10 @@ class ProcessGroup {
     });
   }
 
-  /// c10d's own group; null for a process alone.
+  /// The underlying c10d group; null for a single process.
   [[nodiscard]] const c10::intrusive_ptr<c10d::ProcessGroup>& group() const { return group_; }
 
-  /// Calls `work`, in which processes talk to each other, and turns what it throws into an `Error` about `operation`.
+  /// Calls `work`, which communicates, and turns any exception into an `Error` that names `operation`.
   template <class Work>
   void guard(const std::string& operation, Work&& work) const {
     try {
@@ -124,8 +124,8 @@ class ProcessGroup {
     });
   }
 
-  /// Who is left: each process that fails leaves a note in the store, and those that leave none within a moment are
-  /// named. In a thread of its own, because the store may be gone with the process that kept it.
+  /// Finds out who is left: each failing process leaves a note in the store, and the ranks that leave none in time are
+  /// named. Runs in a separate thread, because the store may have died with the process that hosted it.
   [[nodiscard]] std::string roll_call() const {
     if (!store_) return "one process alone";
     const auto answer = std::make_shared<std::promise<std::string>>();
@@ -135,7 +135,7 @@ class ProcessGroup {
       try {
         const auto note = [](std::int64_t of) { return "failed/" + std::to_string(of); };
         store->set(note(rank), std::string("1"));
-        // Rank 0 may keep the store, so it is the last to leave.
+        // Rank 0 may host the store, so it leaves last.
         const auto until = std::chrono::steady_clock::now() + (rank == 0 ? 4s : 2s);
         std::vector<std::int64_t> silent;
         do {
@@ -165,8 +165,8 @@ class ProcessGroup {
 };
 static_assert(Communicator<ProcessGroup>);
 
-/// Gradients over c10d's Reducer, the engine of PyTorch's DistributedDataParallel: they travel in buckets while the
-/// backward pass is still at work on earlier layers. Every parameter must receive a gradient in every pass.
+/// Averages gradients with c10d's Reducer, as PyTorch's DistributedDataParallel does: buckets are sent while the
+/// backward pass still works on earlier layers. Every parameter must receive a gradient in every pass.
 template <>
 class GradientReducer<ProcessGroup> {
  public:

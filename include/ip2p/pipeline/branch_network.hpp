@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A network with its conditionings, as the branch-wise network that guidance asks.
+/// Combines a network with its conditionings into the branch-wise network that guidance evaluates.
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
@@ -28,19 +28,19 @@
 
 namespace ip2p {
 
-/// What a run is conditioned on.
+/// Conditionings of a run.
 struct Conditioning {
   at::Tensor text;  ///< [B,tokens,D].
-  /// Of the empty or negative prompt: [B,tokens,D], or [S,B,tokens,D] with one for each of the run's S steps (null-text
+  /// Encoding of the empty or negative prompt: [B,tokens,D], or [S,B,tokens,D] with one per step of the run (null-text
   /// optimisation).
   at::Tensor null_text;
-  at::Tensor image = {};  ///< [B,C,h,w], further input channels of the network; undefined where it has none.
+  at::Tensor image = {};  ///< [B,C,h,w], extra input channels of the network; undefined if it has none.
 };
 
 namespace detail {
 
-/// Tells the attention policy which branches the rows belong to: all, or one for each distinct input before the first
-/// text cross-attention.
+/// Tells the attention policy which branches the rows belong to: all of them, or before the first text cross-attention
+/// one per distinct input.
 template <class Attention>
 struct BranchAttention {
   const Attention& attend;
@@ -57,25 +57,25 @@ struct BranchAttention {
 
 }  // namespace detail
 
-/// How many steps pass between two looks at whether a run's predictions are finite: each look makes the host wait for
-/// an accelerator, while on a CPU the bad step is worth nothing but its time.
+/// Steps between checks that predictions are finite. On an accelerator each check makes the host wait, so there are
+/// few; on a CPU checking is free, and stopping at once saves time.
 inline std::int64_t steps_between_checks(at::Device device) { return device.is_cpu() ? 1 : 16; }
 
-/// Answers the branches of a step in one batch: each sees the text or the null text, the image latents or zeros.
+/// Evaluates a step's branches in one batch: each with the text or the null text, and with the image latents or zeros.
 ///
-/// What depends on the conditionings or the timesteps alone is computed once a run: keys and values of the text for
+/// What depends only on the conditionings or the timesteps is computed once per run: keys and values of the text for
 /// each set of branches, and the projections of the time embedding for the timesteps of `prepare()`. Branches with the
-/// same input share their evaluation up to the first text cross-attention, where the network and the attention policy
+/// same input share their evaluation up to the first text cross-attention, if the network and the attention policy
 /// (`uniform_over_branches`) allow it.
 ///
-/// Predictions that are not finite are refused, by the name of the first layer that gave one: every `check_every`
-/// evaluations, and at the end by `finish()`.
+/// Non-finite predictions are reported with the name of the first layer that produced one. The check runs every
+/// `check_every` evaluations, and at the end in `finish()`.
 template <class Network, class Attention = PlainAttention>
 class BranchNetwork {
   static_assert((require_denoising_network<Network>(), require_attention_policy<Attention>(), true));
 
  public:
-  /// \throws Error when texts and null texts do not fit together
+  /// \throws Error when the shapes of texts and null texts do not match
   BranchNetwork(Network unet, Conditioning conditioning, Attention attention = {})
       : unet_(std::move(unet)),
         given_(std::move(conditioning)),
@@ -89,16 +89,16 @@ class BranchNetwork {
     if (given_.image.defined()) given_.image = given_.image.to(unet_.device(), unet_.dtype());
   }
 
-  /// Evaluates at most so many branches together; 0: all. Fewer take less memory and share less.
+  /// Limits how many branches are evaluated together; 0: all. Fewer take less memory but share less work.
   void evaluate_at_once(std::size_t branches) { most_ = branches; }
 
-  /// \param evaluations >= 1, between two checks that predictions are finite
+  /// \param evaluations between checks that predictions are finite, >= 1
   void check_every(std::int64_t evaluations) {
     require(evaluations >= 1, "check_every: expected at least 1 evaluation, found {}", evaluations);
     check_every_ = evaluations;
   }
 
-  /// Ends a run. \throws Error where a prediction was not finite
+  /// Ends a run. \throws Error when a prediction was not finite
   void finish() { check_pending(); }
 
   /// Projects the timesteps of all `sigmas` above 0 in one batch.
@@ -119,7 +119,7 @@ class BranchNetwork {
 
   /// \param x [B,C,h,w], scaled by c_in  \param t fractional timestep
   /// \return [branches.size() * B,C,h,w] in the model's dtype, branch-major
-  /// \throws Error naming the first layer that gave a value that is not finite
+  /// \throws Error naming the first layer that produced a non-finite value
   at::Tensor operator()(const at::Tensor& x, double t, const Step& step, std::span<const Branch> branches) {
     if (most_ > 0 && branches.size() > most_) {
       std::vector<at::Tensor> parts;
@@ -150,17 +150,17 @@ class BranchNetwork {
     unet(x, times, texts, attend, step, x);
   };
 
-  /// What the network is given for a set of branches.
+  /// Network inputs for a set of branches.
   struct Inputs {
     ContextProjections texts;
     at::Tensor images;
-    std::vector<Branch> distinct;  ///< First of the branches of each distinct input, which are the rows of x.
-    at::Tensor rows;               ///< Input row of each prediction; undefined where that is its own.
+    std::vector<Branch> distinct;  ///< The first branch with each distinct input; one row of x each.
+    at::Tensor rows;               ///< Input row of each prediction; undefined if they match one to one.
   };
 
-  /// An evaluation whose prediction was not looked at yet, with all that it takes to repeat it.
+  /// An evaluation whose prediction is still unchecked, with everything needed to repeat it.
   struct Pending {
-    at::Tensor finite;  ///< Whether the prediction is, one element on the device.
+    at::Tensor finite;  ///< Whether the prediction is finite; one element on the device.
     at::Tensor input;
     const TimeProjections* times;
     std::shared_ptr<const Inputs> inputs;
@@ -245,7 +245,7 @@ class BranchNetwork {
   std::vector<Pending> pending_;
   std::int64_t check_every_;
   std::size_t most_ = 0;
-  std::int64_t step_ = -1;  ///< Whose null text `inputs_` were made of, where each step has its own.
+  std::int64_t step_ = -1;  ///< Step whose null text `inputs_` hold, if each step has its own.
 };
 
 }  // namespace ip2p

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// InstructPix2Pix: edit a photograph by a written instruction (Brooks, Holynski and Efros, 2023).
+/// InstructPix2Pix: edits a photograph by a written instruction (Brooks, Holynski and Efros, 2023).
 
 #include <algorithm>
 #include <concepts>
@@ -18,8 +18,8 @@
 
 namespace ip2p {
 
-/// The editor: text encoder, codec and UNet hold the weights, schedule, prediction, sampler and guidance the algorithm;
-/// this only composes. `open_editor` composes one from a model's files.
+/// The editor. Text encoder, codec and UNet hold the weights; schedule, prediction, sampler and guidance hold the
+/// algorithm; this class only composes them. `open_editor` builds one from a model's files.
 ///
 /// \code
 /// ip2p::EditPipeline edit{ip2p::load<ip2p::ClipTextEncoder>(files), ip2p::load<ip2p::KlAutoencoder>(files),
@@ -32,7 +32,7 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
   using Base = LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance>;
 
  public:
-  /// Runs that say nothing else take 100 steps, as the released program does.
+  /// Runs take 100 steps by default, as in the released program.
   /// \throws Error when the UNet's input channels are not latents plus image latents
   EditPipeline(Encoder text_encoder, Codec codec, Network unet, ModelDiffusion diffusion, Sampler sampler = {},
                Guidance guidance = {})
@@ -47,11 +47,11 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
             found == channels ? ": this is a text-to-image model, not an InstructPix2Pix model" : "");
   }
 
-  /// Never compiles: says what is missing (`require_diffusion`).
+  /// Never compiles; explains what is missing (`require_diffusion`).
   EditPipeline(Encoder text_encoder, Codec codec,
                Network unet) requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
 
-  /// Edits one picture. As in the released web demo, an empty instruction gives the fitted photograph back under
+  /// Edits one picture. As in the released web demo, an empty instruction returns the resized photograph under
   /// `Numerics::released`.
   /// \throws Error for settings out of range, non-finite or constant results; Cancelled
   [[nodiscard]] Image operator()(const Image& photo, const std::string& instruction,
@@ -59,8 +59,8 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
     return std::move(run({&photo, 1}, {&instruction, 1}, settings).images.front());
   }
 
-  /// Edits a batch: one picture for all instructions, one instruction for all pictures, or one each. Pictures must
-  /// come to one size. Noise is torch's, from the settings' seeds.
+  /// Edits a batch: one picture for all instructions, one instruction for all pictures, or one each. All pictures must
+  /// have the same size after resizing. Noise is torch's, from the settings' seeds.
   [[nodiscard]] PipelineResult run(std::span<const Image> photos, std::span<const std::string> instructions,
                                    const RunSettings& settings = {}) const {
     require_some(photos, instructions);
@@ -68,7 +68,7 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
     return run(photos, instructions, settings, noise);
   }
 
-  /// The same with a noise source and an attention policy of one's own; the settings' seeds play no part.
+  /// The same with your own noise source and attention policy; the settings' seeds are ignored.
   template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] PipelineResult run(std::span<const Image> photos, std::span<const std::string> instructions,
                                    const RunSettings& settings, Noise& noise, const Attention& attention = {}) const {
@@ -103,7 +103,7 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
     return prepare_photos(photos, options.resolution, *options.numerics);
   }
 
-  /// The expert form: pictures as tensors in, latents out.
+  /// The low-level form: pictures as tensors in, latents out.
   ///
   /// \param images [B,3,H,W] in [-1,1], sides multiples of the codec's `downscale()`
   /// \return latents [B,C,H/f,W/f], fp32, times `scaling_factor()`
@@ -114,7 +114,7 @@ class EditPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusi
     return sample_latents(this->encode_images(images), instructions, settings, noise, attention);
   }
 
-  /// The same for pictures that are encoded already. \param image_latents [B,C,h,w], unscaled
+  /// The same for pictures that are already encoded. \param image_latents [B,C,h,w], unscaled
   template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] at::Tensor sample_latents(const at::Tensor& image_latents, std::span<const std::string> instructions,
                                           const RunSettings& settings, Noise& noise,

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Edits that are limited to a mask: by holding the rest in place with any model, and with an inpainting model.
+/// Edits limited to a mask: with any model, by holding the rest in place, or with an inpainting model.
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/upsample_nearest2d.h>
@@ -30,20 +30,21 @@ inline void require_mask_fits(const Image& mask, const Image& photo) {
           mask.height);
 }
 
-/// Where to edit: [1,1,H,W] of 1 (edit) and 0 (keep), fp32, from a picture whose bright half means "edit".
-/// \param resolution, numerics those of the photograph, so that both are resized and cropped alike
+/// Converts a mask picture, where the brighter half of the range means "edit", to [1,1,H,W] of 1 (edit) and 0 (keep),
+/// fp32.
+/// \param resolution, numerics the photograph's, so that both are resized and cropped alike
 inline at::Tensor mask_tensor(const Image& mask, std::optional<std::int64_t> resolution, Numerics numerics) {
   return prepare_photos({&mask, 1}, resolution, numerics).mean(1, true).gt(0.0).to(at::kFloat);
 }
 
-/// A mask at the latents' resolution, by nearest neighbours (diffusers `prepare_mask_latents`).
+/// A mask at the latents' resolution, by nearest neighbour (diffusers `prepare_mask_latents`).
 /// \param mask [1 or B,1,H,W]  \return [1 or B,1,h,w]
 inline at::Tensor latent_mask(const at::Tensor& mask, std::int64_t height, std::int64_t width) {
   return at::upsample_nearest2d(mask, {height, width});
 }
 
-/// For `RunHooks::revise`: after each step, everything outside the mask is put back to the clean latents at the step's
-/// noise level, so that only the inside changes. Works with every model and sampler.
+/// For `RunHooks::revise`: after each step, resets everything outside the mask to the clean latents at the step's noise
+/// level, so that only the inside changes. Works with every model and sampler.
 ///
 /// Reference: blended latent diffusion (Avrahami et al. 2023), diffusers' inpainting with a text-to-image UNet.
 /// \param mask [1 or B,1,h,w], 1 inside  \param clean [B,C,h,w], times the scaling factor  \param noise of unit
@@ -61,8 +62,8 @@ inline RunHooks::Revise hold_outside(at::Tensor mask, at::Tensor clean, at::Tens
   };
 }
 
-/// `after` where the mask [1,1,H,W] is 1, the prepared photograph `before` [1,3,H,W] where it is 0: the codec's round
-/// trip does not touch what was to be kept.
+/// `after` where the mask [1,1,H,W] is 1, the prepared photograph `before` [1,3,H,W] where it is 0, so that the codec's
+/// round trip does not alter what should be kept.
 inline Image paste_inside(const at::Tensor& mask, const at::Tensor& before, const Image& after) {
   const auto edited = images_to_tensor({&after, 1});
   require(edited.sizes() == before.sizes(), "paste_inside: expected a result of {}, found {}",
@@ -84,8 +85,8 @@ struct AfterStart {
 
 }  // namespace detail
 
-/// Edits only the part of a photograph that a mask shows, with an InstructPix2Pix model (`EditPipeline`).
-/// \param mask a picture of the photograph's size, bright where the edit may act
+/// Edits only the masked part of a photograph, with an InstructPix2Pix model (`EditPipeline`).
+/// \param mask a picture of the photograph's size, bright where to edit
 /// \throws Error as the pipeline does, and for a mask of another size
 template <class Pipeline, class Noise, class Attention = PlainAttention>
 [[nodiscard]] Image masked_edit(const Pipeline& pipeline, const Image& photo, const Image& mask,
@@ -114,22 +115,23 @@ template <class Pipeline>
   return masked_edit(pipeline, photo, mask, instruction, settings, noise);
 }
 
-/// Numbers of `InpaintPipeline` beside the run's settings.
+/// Options of `InpaintPipeline` in addition to the run's settings.
 struct InpaintOptions {
-  double strength = 1.0;  ///< In (0, 1]: share of the steps that are run; 1 starts inside the mask from noise alone.
-  bool paste = true;      ///< Take the pixels outside the mask from the photograph rather than from the codec.
+  double strength =
+      1.0;            ///< In (0, 1]: fraction of the steps to run; at 1 the inside of the mask starts from pure noise.
+  bool paste = true;  ///< Take pixels outside the mask from the photograph instead of the codec.
 };
 
-/// Redraws what a mask shows after a text: text encoder, codec and a UNet with the latents' channels, whose outside is
-/// held in place step by step, or an inpainting UNet with 2 C + 1 channels that sees the mask and the masked picture.
-/// `open_inpainter` composes one from a model's files.
+/// Redraws the masked region to match a prompt. Composed of a text encoder, a codec and a UNet, either with C input
+/// channels, where the outside is held in place step by step, or an inpainting UNet with 2 C + 1, which sees the mask
+/// and the masked picture. `open_inpainter` builds one from a model's files.
 template <class Encoder, class Codec, class Network, class ModelDiffusion = detail::NoDiffusion,
           class Sampler = EulerAncestral, class Guidance = TextGuidance>
 class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance> {
   using Base = LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance>;
 
  public:
-  /// Runs that say nothing else take 50 steps. \throws Error for a UNet with other input channels
+  /// Runs take 50 steps by default. \throws Error for a UNet with other input channels
   InpaintPipeline(Encoder text_encoder, Codec codec, Network unet, ModelDiffusion diffusion, Sampler sampler = {},
                   Guidance guidance = {})
       : Base(std::move(text_encoder), std::move(codec), std::move(unet), std::move(diffusion), std::move(sampler),
@@ -141,7 +143,7 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiff
             2 * channels + 1, found);
   }
 
-  /// Never compiles: says what is missing (`require_diffusion`).
+  /// Never compiles; explains what is missing (`require_diffusion`).
   InpaintPipeline(Encoder text_encoder, Codec codec,
                   Network unet) requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
 
@@ -154,7 +156,7 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiff
     return run(photo, mask, prompt, inpaint, settings, noise);
   }
 
-  /// The same with a noise source and an attention policy of one's own; the settings' seeds play no part.
+  /// The same with your own noise source and attention policy; the settings' seeds are ignored.
   template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] Image run(const Image& photo, const Image& mask, const std::string& prompt,
                           const InpaintOptions& inpaint, const RunSettings& settings, Noise& noise,
@@ -168,8 +170,9 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiff
     return inpaint.paste ? paste_inside(where, before, after) : after;
   }
 
-  /// The expert form: tensors in, latents out. Draws, in this order: noise of the photograph's posterior (unless an
-  /// inpainting model starts from noise), of the start, and of the masked photograph's posterior (inpainting models).
+  /// The low-level form: tensors in, latents out. Draws noise in this order: for the photograph's posterior (unless an
+  /// inpainting model starts from pure noise), for the start, and for the masked photograph's posterior (inpainting
+  /// models).
   /// \param photo [1,3,H,W] in [-1,1]  \param mask [1,1,H,W] of 0 and 1
   /// \return latents [B,C,h,w] for B prompts, fp32, times `scaling_factor()`
   template <class Noise, class Attention = PlainAttention>

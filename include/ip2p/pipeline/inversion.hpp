@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// DDIM inversion: the noise from which a deterministic run leads back to a photograph.
+/// DDIM inversion: finds the noise from which a deterministic run reproduces a photograph.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/stack.h>
@@ -24,30 +24,30 @@
 
 namespace ip2p {
 
-/// Numbers of `invert` beside the run's settings, whose steps are those of the run there and of the run back.
-/// The settings' hooks see the inversion, whose steps rise in noise: `sigma` < `sigma_next`.
+/// Options of `invert` in addition to the run's settings. The settings' steps apply to both the inversion and the run
+/// back. The hooks see the inversion, whose steps increase the noise: `sigma` < `sigma_next`.
 struct InversionOptions {
-  /// Takes the photograph for noise-free, as diffusers' schedulers do by default; published is to take it for a picture
-  /// at the noise level of timestep 0.
+  /// Treats the photograph as noise-free, as diffusers' schedulers do by default. The published code treats it as a
+  /// picture at the noise level of timestep 0.
   bool set_alpha_to_one = false;
 };
 
-/// Photographs as deterministic runs that lead back to them.
+/// Photographs, represented by deterministic runs that lead back to them.
 ///
-/// Latents are in the convention of all samplers here, x = sqrt(1 + sigma^2) times the variance-preserving latents of
-/// the papers; the photographs' own latents are in both x0 times `scaling_factor()`.
+/// Latents follow this library's convention for samplers, x = sqrt(1 + sigma^2) times the variance-preserving latents
+/// of the papers. In both, the photographs' own latents are x0 times `scaling_factor()`.
 struct Inversion {
   std::vector<std::string> prompts;  ///< One per photograph.
-  /// Noise levels of the run back, S + 1, strictly decreasing; the last is that of the photograph (see
+  /// The S + 1 noise levels of the run back, strictly decreasing; the last is the photograph's (see
   /// `InversionOptions::set_alpha_to_one`).
   std::vector<double> levels;
-  at::Tensor trajectory;      ///< [S+1,B,C,h,w], fp32: at levels[i]; from the start of the run back to the photograph.
-  at::Tensor reconstruction;  ///< [B,C,h,w], fp32, times `scaling_factor()`: what the run back gives, unguided.
-  std::vector<Image> images;  ///< The reconstruction as pictures; empty where latents were inverted.
+  at::Tensor trajectory;      ///< [S+1,B,C,h,w], fp32: latents at levels[i], from noise back to the photograph.
+  at::Tensor reconstruction;  ///< [B,C,h,w], fp32, times `scaling_factor()`: result of the unguided run back.
+  std::vector<Image> images;  ///< The reconstruction as pictures; empty if latents were inverted.
 
-  std::vector<double> latent_mse;  ///< Of `reconstruction` to the photograph's latents, one per photograph.
-  std::vector<double> psnr;        ///< Of `images` to the photographs, in dB; empty where latents were inverted.
-  std::vector<double> codec_psnr;  ///< Of the codec's round trip to the photographs: what `psnr` can reach at best.
+  std::vector<double> latent_mse;  ///< Between `reconstruction` and the photograph's latents, one per photograph.
+  std::vector<double> psnr;        ///< Between `images` and the photographs, in dB; empty if latents were inverted.
+  std::vector<double> codec_psnr;  ///< Of the codec's round trip alone, an upper bound for `psnr`.
 
   /// Steps of the run: S.
   [[nodiscard]] std::int64_t steps() const { return static_cast<std::int64_t>(levels.size()) - 1; }
@@ -57,7 +57,7 @@ struct Inversion {
     return trajectory.select(0, trajectory.size(0) - 1).div(std::sqrt(1.0 + levels.back() * levels.back()));
   }
 
-  /// Noise levels as samplers take them: the last is 0, and `Ddim::final_sigma` is levels.back().
+  /// Noise levels for a sampler: the last is 0, and `Ddim::final_sigma` must be levels.back().
   [[nodiscard]] std::vector<double> sigmas() const {
     auto result = levels;
     result.back() = 0.0;
@@ -65,8 +65,8 @@ struct Inversion {
   }
 };
 
-/// The timesteps that inversion was published with, for a model trained with `scheduler.noise`: 1, 1 + N/S, ...
-/// (leading spacing and an offset of 1, whatever the model's own configuration says). Give it to the pipeline:
+/// The timesteps of the published inversion, for a model trained with `scheduler.noise`: 1, 1 + N/S, ... (leading
+/// spacing and an offset of 1, regardless of the model's own configuration). Assign it to the pipeline:
 /// `pipeline.diffusion.schedule = ip2p::ddim_schedule(config)`.
 inline LinearSigmas ddim_schedule(const SchedulerConfig& scheduler) {
   auto schedule = LinearSigmas::from_config(scheduler);
@@ -77,7 +77,7 @@ inline LinearSigmas ddim_schedule(const SchedulerConfig& scheduler) {
 
 namespace detail {
 
-/// Mean squared difference of each sample of [B,C,h,w].
+/// Mean squared difference per sample of [B,C,h,w].
 inline std::vector<double> mse_by_sample(const at::Tensor& a, const at::Tensor& b) {
   std::vector<double> result;
   const auto squares = a.sub(b).square();
@@ -92,10 +92,10 @@ at::Tensor ddim_step(const at::Tensor& x, const at::Tensor& output, const Predic
                      double to) {
   const auto [c_in, c_skip, c_out] = prediction.preconditioning(from);
   if (from == 0.0) {
-    // The direction (x - x0) / sigma in the limit: the prediction itself for noise and v. An estimate of x0 says
-    // nothing about it.
+    // The limit of the direction (x - x0) / sigma is the prediction itself for noise and v. An x0 prediction does not
+    // determine it.
     require(c_out == 0.0,
-            "inversion: expected a model that predicts noise or v where the photograph is taken for noise-free, found "
+            "inversion: expected a model that predicts noise or v if the photograph counts as noise-free, found "
             "one that predicts x0");
     constexpr double nearly = 1e-9;
     return x.add(output, -prediction.preconditioning(nearly).c_out / nearly * to);
@@ -116,16 +116,17 @@ at::Tensor run_back(const Pipeline& pipeline, const at::Tensor& start, const Inv
 
 }  // namespace detail
 
-/// Inverts latents: DDIM run from the photograph to noise under its prompt alone (no guidance), and the run back.
+/// Inverts latents: runs DDIM from the photograph to noise with its prompt and no guidance, then the run back.
 ///
-/// The step from level a to b > a moves by the network's answer to the latents at a, told the timestep of b, which it
-/// will be told on the way back. Reference: google/prompt-to-prompt `NullInversion.next_step`; diffusers'
-/// `DDIMInverseScheduler` takes the same steps (its defaults differ: `set_alpha_to_one`, `steps_offset`, clipping).
+/// The step from level a to b > a uses the network's prediction for the latents at a with the timestep of b, which is
+/// the timestep that it will get on the way back. Reference: google/prompt-to-prompt `NullInversion.next_step`;
+/// diffusers' `DDIMInverseScheduler` takes the same steps (its defaults differ: `set_alpha_to_one`, `steps_offset`,
+/// clipping).
 ///
-/// \param pipeline a `TextToImagePipeline`; its sampler and guidance play no part. As published, its schedule is
+/// \param pipeline a `TextToImagePipeline`; its sampler and guidance are not used. As published, its schedule is
 ///   `ddim_schedule`
-/// \param clean [B,C,h,w], times `scaling_factor()`  \param prompts one per photograph: what is seen on it
-/// \throws Error for options out of range and values that are not finite; Cancelled
+/// \param clean [B,C,h,w], times `scaling_factor()`  \param prompts one per photograph, describing it
+/// \throws Error for options out of range and non-finite values; Cancelled
 template <class Pipeline>
 [[nodiscard]] Inversion invert(const Pipeline& pipeline, const at::Tensor& clean, std::span<const std::string> prompts,
                                const InversionOptions& options = {}, const RunSettings& settings = {}) {
@@ -143,7 +144,7 @@ template <class Pipeline>
   Inversion result;
   result.prompts.assign(prompts.begin(), prompts.end());
   result.levels = schedule.sigmas(steps);
-  // A schedule that visits the lowest trained level itself has no room for another step to it.
+  // If the schedule already ends at the lowest trained level, no further step to it is possible.
   const double lowest = lowest_trained_sigma(schedule);
   if (!options.set_alpha_to_one && lowest < result.levels[static_cast<std::size_t>(steps) - 1]) {
     result.levels.back() = lowest;
@@ -174,8 +175,8 @@ template <class Pipeline>
   return result;
 }
 
-/// Inverts photographs: prepares and encodes them (the mean of the codec's posterior), inverts the latents, and
-/// measures the reconstruction in pictures too.
+/// Inverts photographs: prepares and encodes them (with the mean of the codec's posterior), inverts the latents, and
+/// also measures the reconstruction in pixels.
 template <class Pipeline>
 [[nodiscard]] Inversion invert(const Pipeline& pipeline, std::span<const Image> photos,
                                std::span<const std::string> prompts, const InversionOptions& options = {},

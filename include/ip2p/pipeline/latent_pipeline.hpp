@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What every latent diffusion pipeline is made of: text, codec and network with the algorithms that use them.
+/// Base of all latent diffusion pipelines: text encoder, codec and network with the algorithms that use them.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/isfinite.h>
@@ -27,21 +27,21 @@
 
 namespace ip2p {
 
-/// Pictures of a run and the latents that they were decoded from.
+/// Pictures of a run, with the latents from which they were decoded.
 struct PipelineResult {
   std::vector<Image> images;  ///< One picture a prompt.
   at::Tensor latents;         ///< [B,C,h,w], fp32 on the CPU, times `scaling_factor()` (what the sampler returned).
 };
 
-/// torch's noise of a batch by its seeds, for algorithms that make the noise of several runs.
+/// Makes torch's noise source from a batch's seeds, for algorithms that need noise for several runs.
 inline constexpr auto torch_noise = [](const std::vector<std::uint64_t>& seeds) { return TorchNoise(seeds); };
 
-/// The steps that pipelines have in common, each checked: prompts to conditioning, pictures to latents, latents at one
-/// noise level to clean ones, latents to pictures. Algorithms over a pipeline (`sdedit`, `invert`, `inpaint`, ...) are
-/// free functions of their own files and use these.
+/// The steps that all pipelines share, with checks: prompts to conditioning, pictures to latents, noisy latents to
+/// clean ones, latents to pictures. Algorithms over a pipeline (`sdedit`, `invert`, `inpaint`, ...) are free functions
+/// in their own headers and build on these.
 ///
-/// Calls do not change the pipeline or the weights that it shares with others: a second run with equal arguments gives
-/// equal bits, in another thread too.
+/// Calls change neither the pipeline nor the weights that it shares: equal arguments give identical results, from any
+/// thread.
 template <class Encoder, class Codec, class Network, class ModelDiffusion, class Sampler, class Guidance>
 class LatentPipeline {
   static_assert((require_text_encoder<Encoder>(), require_image_codec<Codec>(), require_denoising_network<Network>(),
@@ -49,11 +49,11 @@ class LatentPipeline {
                  require_guidance_policy<Guidance>(), true));
 
  public:
-  ModelDiffusion diffusion;  ///< Noise levels of runs and the network's prediction; the schedule may be replaced.
+  ModelDiffusion diffusion;  ///< Schedule of noise levels and prediction type; the schedule may be replaced.
   Sampler sampler;           ///< May be replaced between runs.
   Guidance guidance;         ///< May be replaced between runs.
-  RunDefaults defaults;      ///< What runs do where their settings are silent.
-  /// Most branches of guidance that are evaluated together; 0: all, which is faster. 1 takes the least memory.
+  RunDefaults defaults;      ///< Values for what a run's settings leave unset.
+  /// Limit on guidance branches evaluated together; 0: all, which is fastest. 1 takes the least memory.
   std::size_t branches_at_once = 0;
 
   /// Takes the models by value (handles share their weights) and what the network was trained with.
@@ -66,7 +66,7 @@ class LatentPipeline {
         codec_(std::move(codec)),
         unet_(std::move(unet)) {}
 
-  /// Moves every model that can be moved. \param dtype of the weights and of the arithmetic inside the models
+  /// Moves every model that supports it. \param dtype of the weights and of the arithmetic inside the models
   void to(at::Device device, at::ScalarType dtype) {
     const auto move = [&](auto& model) {
       if constexpr (requires { model.to(device, dtype); }) model.to(device, dtype);
@@ -79,17 +79,18 @@ class LatentPipeline {
   /// Moves every model to `device` in the dtype that is best there.
   void to(at::Device device) { to(device, best_dtype(device)); }
 
-  /// `settings` as a run of this pipeline takes them, nothing unset that `defaults` say.
+  /// `settings` with unset values filled in from `defaults`, as a run of this pipeline would use them.
   [[nodiscard]] RunSettings completed(RunSettings settings = {}) const {
     return ip2p::completed(std::move(settings), defaults);
   }
 
-  /// Texts and null texts, [B,tokens,D] each. \param negative stands for the empty text in the branches without text
-  /// \throws Error for no prompts and for weights that give values which are not finite
+  /// Encodes prompts and null texts, [B,tokens,D] each. \param negative replaces the empty text in branches without
+  /// text
+  /// \throws Error for no prompts and for weights that give non-finite values
   [[nodiscard]] Conditioning encode_text(std::span<const std::string> prompts, const std::string& negative = {}) const {
     const at::NoGradGuard no_grad;
     require(!prompts.empty(), "prompts: expected at least one, found none");
-    // The null text rides in the same batch.
+    // The null text is encoded in the same batch.
     std::vector<std::string> all(prompts.begin(), prompts.end());
     all.push_back(negative);
     const auto context = with_memory_advice([&] { return encode_checked(text_encoder_, all); });
@@ -101,7 +102,7 @@ class LatentPipeline {
     return {.text = text, .null_text = context.narrow(0, rows, 1).expand_as(text)};
   }
 
-  /// Latents of pictures, unscaled (the mean of the codec's posterior).
+  /// Encodes pictures as unscaled latents (the mean of the codec's posterior).
   /// \param pictures [B,3,H,W] in [-1,1], sides multiples of the codec's `downscale()`
   /// \throws Error when the codec gives values that are not finite in fp32 too
   [[nodiscard]] at::Tensor encode_images(const at::Tensor& pictures) const {
@@ -109,7 +110,7 @@ class LatentPipeline {
                            [&](const Codec& codec) { return encode_checked(codec, pictures.to(unet_.device())); });
   }
 
-  /// A sample of the codec's posterior, unscaled; the mean where the codec has no variance (`encode_moments`).
+  /// A sample of the codec's posterior, unscaled; its mean if the codec has no variance (`encode_moments`).
   /// \param pictures as in `encode_images`  \param noise standard normal, of the latents' shape
   [[nodiscard]] at::Tensor encode_images(const at::Tensor& pictures, const at::Tensor& noise) const {
     if constexpr (requires(const Codec& codec) { codec.encode_moments(pictures).sample(noise); }) {
@@ -123,7 +124,7 @@ class LatentPipeline {
     }
   }
 
-  /// What a run starts from or returns to: latents of pictures as `encode_images` gives them, fp32, times
+  /// Clean latents of pictures, as a run starts from or ends with: those of `encode_images`, fp32, times
   /// `scaling_factor()`. \param noise for a sample of the posterior: [B,C,h,w], or [R,C,h,w] for R samples of one
   /// picture
   template <class... Sample>
@@ -131,17 +132,17 @@ class LatentPipeline {
     return encode_images(pictures, noise...).to(at::kFloat).mul(codec_.scaling_factor());
   }
 
-  /// Latents at noise level sigmas[0] to clean ones, by this pipeline's sampler and guidance.
+  /// Denoises latents at noise level sigmas[0] with this pipeline's sampler and guidance.
   /// \param x [B,C,h,w], fp32  \param sigmas noise levels of the run, e.g. those of `diffusion.schedule` or their tail
   /// \return [B,C,h,w], fp32, on the network's device
-  /// \throws Error for unsound noise levels or values that are not finite; Cancelled
+  /// \throws Error for invalid noise levels or non-finite values; Cancelled
   template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
                                    Noise& noise, const RunHooks& hooks = {}, const Attention& attention = {}) const {
     return denoise(x, sigmas, std::move(conditioning), noise, hooks, attention, guidance);
   }
 
-  /// The same with a guidance of the run's own.
+  /// The same with a different guidance.
   template <class Noise, class Attention, class OwnGuidance>
   [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
                                    Noise& noise, const RunHooks& hooks, const Attention& attention,
@@ -149,7 +150,7 @@ class LatentPipeline {
     return denoise(x, sigmas, std::move(conditioning), noise, hooks, attention, own, sampler);
   }
 
-  /// The same with a sampler of the run's own, too.
+  /// The same with a different sampler and guidance.
   template <class Noise, class Attention, class OwnGuidance, class OwnSampler>
   [[nodiscard]] at::Tensor denoise(const at::Tensor& x, std::span<const double> sigmas, Conditioning conditioning,
                                    Noise& noise, const RunHooks& hooks, const Attention& attention,
@@ -175,7 +176,7 @@ class LatentPipeline {
     return finite_or_wider("vae decoder", [&](const Codec& codec) { return decode_checked(codec, scaled); });
   }
 
-  /// Latents of `denoise()` to pictures.
+  /// Decodes the latents of `denoise()` to pictures.
   /// \throws Error when the codec gives values that are not finite in fp32 too, or one colour everywhere
   [[nodiscard]] std::vector<Image> decode(const at::Tensor& latents, Rounding rounding) const {
     auto images = tensor_to_images(decode_to_tensor(latents), rounding);
@@ -188,13 +189,13 @@ class LatentPipeline {
     return images;
   }
 
-  /// The same, rounded as `defaults.numerics` say.
+  /// The same with the rounding of `defaults.numerics`.
   [[nodiscard]] std::vector<Image> decode(const at::Tensor& latents) const {
     return decode(latents, rounding_of(defaults.numerics));
   }
 
-  /// Latents [B,C,h,w] for pictures of `size`. \throws Error unless both sides are positive multiples of the codec's
-  /// `downscale()`
+  /// Shape [B,C,h,w] of the latents of pictures of `size`. \throws Error unless both sides are positive multiples of
+  /// the codec's `downscale()`
   [[nodiscard]] std::vector<std::int64_t> latent_shape(std::int64_t batch, Size size) const {
     const auto f = codec_.downscale();
     require(size.width > 0 && size.height > 0 && size.width % f == 0 && size.height % f == 0,
@@ -202,8 +203,8 @@ class LatentPipeline {
     return {batch, codec_.latent_channels(), size.height / f, size.width / f};
   }
 
-  /// The start noise of a run, of unit variance and of `shape`: that of the settings, or draw 0.
-  /// \throws Error for given latents of another shape
+  /// The start noise of a run, with unit variance and of `shape`: the settings' `latents`, or draw 0.
+  /// \throws Error when the settings' latents have another shape
   template <class Noise>
   [[nodiscard]] at::Tensor start_noise(const RunSettings& settings, at::IntArrayRef shape, Noise& noise) const {
     auto drawn = noise.normal(shape, 0);
@@ -232,8 +233,8 @@ class LatentPipeline {
     return true;
   }
 
-  /// Some published autoencoders overflow in fp16. The call is then made again by a copy of the codec that shares the
-  /// weights and widens them layer by layer (`compute_in`), so that neither this pipeline nor another one changes.
+  /// Some published autoencoders overflow in fp16. The call is then repeated in fp32 with a copy of the codec that
+  /// shares the weights and widens them layer by layer (`compute_in`), so that no pipeline changes.
   template <class Evaluate>
   at::Tensor finite_or_wider(const char* what, Evaluate&& evaluate) const {
     const at::NoGradGuard no_grad;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A walk between two pictures: runs whose start noise lies between those of two seeds.
+/// A walk between two pictures: runs whose start noise is interpolated between two seeds.
 
 #include <ATen/ops/cat.h>
 
@@ -17,9 +17,9 @@
 
 namespace ip2p {
 
-/// Spherical interpolation of Gaussian noise (Shoemake 1985), per row of [B, ...]: norms in between stay those of
-/// noise, which a straight line would not keep. \param share 0 gives `a`, 1 gives `b` \throws Error for shapes that
-/// differ or a share outside [0, 1]
+/// Spherical interpolation of Gaussian noise (Shoemake 1985), per row of [B, ...]: intermediate tensors keep the norm
+/// of noise, unlike linear interpolation. \param share 0 gives `a`, 1 gives `b` \throws Error for shapes that differ or
+/// a share outside [0, 1]
 inline at::Tensor slerp(const at::Tensor& a, const at::Tensor& b, double share) {
   require(a.sizes() == b.sizes() && a.dim() >= 1, "slerp: expected noise of one shape, found {} and {}",
           shape_text(a.sizes()), shape_text(b.sizes()));
@@ -29,7 +29,7 @@ inline at::Tensor slerp(const at::Tensor& a, const at::Tensor& b, double share) 
   const auto cosine = x.mul(y).sum(1, true).div(x.norm(2, {1}, true).mul(y.norm(2, {1}, true))).clamp(-1.0, 1.0);
   const auto angle = cosine.acos();
   const auto sine = angle.sin();
-  // Where both point the same way the arc is a line.
+  // If both point the same way, the arc degenerates to a line.
   const auto line = sine.abs().lt(1e-6);
   const auto safe = sine.masked_fill(line, 1.0);
   const auto from = angle.mul(1.0 - share).sin().div(safe).masked_fill(line, 1.0 - share);
@@ -37,10 +37,10 @@ inline at::Tensor slerp(const at::Tensor& a, const at::Tensor& b, double share) 
   return x.mul(from).add(y.mul(to)).view(a.sizes()).to(a.scalar_type());
 }
 
-/// A walk from one seed to another: `frames` pictures of one prompt whose start noise moves along the arc between those
-/// of the seeds. With a deterministic sampler neighbours look alike.
-/// \param pipeline a `TextToImagePipeline`  \param settings their seed is the walk's beginning  \param frames >= 2
-/// \param make_noise gives, for the seeds of a batch, a noise source
+/// A walk from one seed to another: `frames` pictures of one prompt whose start noise moves along the arc between the
+/// seeds' noises. With a deterministic sampler adjacent frames look alike.
+/// \param pipeline a `TextToImagePipeline`  \param settings their seed starts the walk  \param frames >= 2
+/// \param make_noise makes a noise source from the seeds of a batch
 /// \throws Error as the pipeline does
 template <class Pipeline, class MakeNoise = std::remove_const_t<decltype(torch_noise)>>
 [[nodiscard]] std::vector<Image> latent_walk(const Pipeline& pipeline, const std::string& prompt, std::uint64_t to_seed,

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Models from files, and codecs and text encoders that are in memory only while they work.
+/// Loads models from files, and provides codecs and text encoders that stay in memory only while in use.
 
 #include <functional>
 #include <optional>
@@ -19,14 +19,14 @@
 
 namespace ip2p {
 
-/// Where a model is loaded to, and for what.
+/// How a model is loaded.
 struct LoadOptions {
   at::Device device = at::kCPU;       ///< Where the weights lie and the model computes.
   at::ScalarType dtype = at::kFloat;  ///< Of the arithmetic: fp32, bf16 or fp16.
-  /// Of the weights in memory, when it is to be narrower than the arithmetic (see `ModelHandle::compute_in`).
+  /// Of the weights in memory, if narrower than the arithmetic (see `ModelHandle::compute_in`).
   std::optional<at::ScalarType> storage = {};
-  bool inference = true;  ///< False keeps plain weights that can be trained.
-  /// How texts are read; as the released program does, which is the rule of `Numerics::released`.
+  bool inference = true;  ///< False keeps weights trainable.
+  /// How texts are tokenised; by default as in the released program, the rule of `Numerics::released`.
   TokenizerText text = TokenizerText::released;
 };
 
@@ -49,7 +49,7 @@ Model load_module(const ModelFiles& files, const LoadOptions& options) {
 
 /// Loads one component: `UNet`, `KlAutoencoder`, `TinyAutoencoder`, `ClipTextModel`, `ClipModel`, or, with the model's
 /// tokenizer, `ClipTextEncoder` and `Clip`. \throws Error naming file, component and the tensors that do not fit;
-/// nothing half-loaded.
+/// nothing is left half-loaded.
 template <class Model>
 Model load(const ModelFiles& files, const LoadOptions& options = {}) {
   if constexpr (requires { typename Model::Network; }) {
@@ -60,7 +60,7 @@ Model load(const ModelFiles& files, const LoadOptions& options = {}) {
   }
 }
 
-/// What a model's files say that it was trained with; see `diffusion_of(SchedulerConfig, Numerics)`.
+/// Schedule and prediction according to a model's files; see `diffusion_of(SchedulerConfig, Numerics)`.
 inline ModelDiffusion diffusion_of(const ModelFiles& files, Numerics numerics = Numerics::released) {
   const auto config = files.has("scheduler") ? scheduler_config_from_json(files.config("scheduler"),
                                                                           files.path().string() + " (scheduler)")
@@ -68,8 +68,8 @@ inline ModelDiffusion diffusion_of(const ModelFiles& files, Numerics numerics = 
   return diffusion_of(config, numerics);
 }
 
-/// A text encoder or codec that is loaded for each call and dropped after it, so that its weights and the UNet's are
-/// never in memory together. Satisfies the concept that `Model` satisfies.
+/// A text encoder or codec that is loaded for each call and freed afterwards, so that its weights and the UNet's are
+/// never in memory together. Satisfies the same concept as `Model`.
 template <class Model>
 class OnDemand {
  private:
@@ -81,7 +81,7 @@ class OnDemand {
   /// How the model is loaded from its files.
   using Load = std::function<Model(const ModelFiles&, const LoadOptions&)>;
 
-  /// \param load_model loads it: the place for LoRAs and textual inversions; `load<Model>` by default
+  /// \param load_model loads it, and may apply LoRAs and textual inversions; `load<Model>` by default
   explicit OnDemand(ModelFiles files, LoadOptions options = {}, Load load_model = load<Model>)
       : files_(std::move(files)), options_(options), load_(std::move(load_model)) {}
 
@@ -121,7 +121,7 @@ class OnDemand {
     options_.storage.reset();
   }
 
-  /// From the next call on the model computes in `dtype`, over weights of the dtype that it has now; see
+  /// From the next call the model computes in `dtype`, with weights in their current dtype; see
   /// `ModelHandle::compute_in`.
   void compute_in(at::ScalarType dtype) {
     options_.storage = options_.storage.value_or(options_.dtype);

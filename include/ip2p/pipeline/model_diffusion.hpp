@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Schedule and prediction of a published model, by its configuration.
+/// Schedule and prediction of a published model, from its configuration.
 
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/sampling/diffusion.hpp"
@@ -10,12 +10,12 @@
 
 namespace ip2p {
 
-/// What a model's files say that it was trained with.
+/// Schedule and prediction chosen at run time by a model's files.
 using ModelDiffusion = Diffusion<AnySchedule, AnyPrediction>;
 
-/// The model's noise and prediction, under the schedule of the program that `numerics` names: log-linear noise levels
-/// for `released`, linear ones for `diffusers`. Another schedule takes its place by
-/// `pipeline.diffusion.schedule = AnySchedule::named(name, config)`.
+/// The model's noise and prediction with the schedule of the program that `numerics` names: log-linear noise levels for
+/// `released`, linear ones for `diffusers`. To replace the schedule, assign `pipeline.diffusion.schedule =
+/// AnySchedule::named(name, config)`.
 inline ModelDiffusion diffusion_of(const SchedulerConfig& config, Numerics numerics = Numerics::released) {
   const AnyPrediction prediction{config.prediction};
   if (numerics == Numerics::released) return {LogLinearSigmas::from_config(config), prediction};

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The noise of a run's steps, on the device before the steps need it.
+/// Draws the noise of a run's steps in advance, so that it is on the device in time.
 
 #include <ATen/ops/stack.h>
 #include <c10/core/Device.h>
@@ -15,26 +15,26 @@
 
 namespace ip2p {
 
-/// A `NoiseSource` over another: draws the noise of several steps at once, in their order, and sends it to the device
-/// in one copy. Drawn step by step, each would make an accelerator wait for the host.
+/// Wraps a `NoiseSource`: draws the noise of several steps at once, in order, and copies it to the device in one
+/// transfer. Drawn step by step, each draw would make an accelerator wait for the host.
 ///
-/// The tensors are those of the source, bit for bit, for samplers that ask for draws 1, 2, ... once each and in order;
-/// a draw out of order goes to the source itself. The source may end up to a block of draws ahead of the run. On a CPU
-/// nothing is drawn ahead.
+/// The tensors equal the source's, bit for bit, for samplers that ask for draws 1, 2, ... once each and in order; an
+/// out-of-order draw goes to the source directly. The source may end up to a block of draws ahead of the run. On a CPU
+/// nothing is drawn in advance.
 template <class Source>
 class NoiseAhead {
   static_assert((require_noise_source<Source>(), true));
 
  public:
-  /// \param source kept by reference  \param steps of the run, the last draw that may be asked for
+  /// \param source kept by reference  \param steps of the run, which is also the last draw
   NoiseAhead(Source& source, std::int64_t steps, at::Device device)
       : NoiseAhead(source, steps, device, device.is_cpu() ? 1 : 64) {}
 
-  /// \param block most draws that are held at once; 1 draws nothing ahead
+  /// \param block limit on draws held at once; 1 draws nothing in advance
   NoiseAhead(Source& source, std::int64_t steps, at::Device device, std::int64_t block)
       : source_(source), steps_(steps), device_(device), block_(block) {}
 
-  /// [B, ...] as the source gives it, fp32, on the run's device.
+  /// The source's noise [B, ...], fp32, on the run's device.
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) {
     if (block_ <= 1 || draw < 1 || draw > steps_) return source_.normal(shape, draw);
     const auto index = draw - first_;
@@ -57,7 +57,7 @@ class NoiseAhead {
   std::int64_t steps_;
   at::Device device_;
   std::int64_t block_;
-  std::int64_t first_ = 1;  ///< Draw that held_[0] is.
+  std::int64_t first_ = 1;  ///< Index of the draw in held_[0].
   std::vector<at::Tensor> held_;
 };
 

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Null-text optimisation (Mokady et al. 2023): a photograph's inversion made to hold under guidance.
+/// Null-text optimisation (Mokady et al. 2023): makes the inversion of a photograph work under guidance.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
@@ -22,21 +22,21 @@
 
 namespace ip2p {
 
-/// Numbers of `null_text` beside the run's settings; the defaults are the published ones.
+/// Options of `null_text` in addition to the run's settings; the defaults are the published ones.
 struct NullTextOptions {
-  std::int64_t inner_steps = 10;   ///< Updates at each step of the run, >= 1.
+  std::int64_t inner_steps = 10;   ///< Updates per step of the run, >= 1.
   double learning_rate = 1e-2;     ///< Times (1 - i / 100) at step i.
-  double tolerance = 1e-5;         ///< A step is done when its loss falls below this ...
+  double tolerance = 1e-5;         ///< A step ends early when its loss falls below this ...
   double tolerance_growth = 2e-5;  ///< ... plus this times i.
 };
 
-/// Null texts under which the guided run follows an inversion.
+/// Null texts with which the guided run follows an inversion.
 struct NullText {
   at::Tensor texts;                ///< [S,B,tokens,D], fp32, for `Conditioning::null_text`.
-  at::Tensor reconstruction;       ///< [B,C,h,w], fp32, times `scaling_factor()`: what the guided run back gives.
-  std::vector<double> latent_mse;  ///< Of `reconstruction` to the photograph's latents, one per photograph.
-  /// [B,S,inner_steps], fp64: the loss before each update, in variance-preserving latents as published; NaN where a
-  /// step was done earlier.
+  at::Tensor reconstruction;       ///< [B,C,h,w], fp32, times `scaling_factor()`: result of the guided run back.
+  std::vector<double> latent_mse;  ///< Between `reconstruction` and the photograph's latents, one each.
+  /// [B,S,inner_steps], fp64: the loss before each update, in variance-preserving latents as published; NaN after a
+  /// step ended early.
   at::Tensor losses;
 };
 
@@ -56,7 +56,7 @@ class NullTextRun {
         hooks_(hooks) {}
 
   /// \param text, null_text [1,tokens,D]  \param losses [S,inner_steps], filled
-  /// \return null texts [S,1,tokens,D] and the latents [1,C,h,w] that the run ends with
+  /// \return null texts [S,1,tokens,D] and the final latents [1,C,h,w]
   std::pair<at::Tensor, at::Tensor> operator()(std::int64_t photo, const at::Tensor& text, at::Tensor null_text,
                                                const at::Tensor& losses) const {
     std::vector<at::Tensor> found;
@@ -71,7 +71,7 @@ class NullTextRun {
             .to(input.device(), at::kFloat);
       };
       const auto with_text = no_gradients([&] { return predict(text); });
-      // The texts' share of each step is the same for every null text, so it is computed once.
+      // The text branches of each step do not depend on the null text, so they are computed once.
       const auto arrive = [&](const at::Tensor& without_text) {
         std::vector<at::Tensor> stacked;
         for (const auto& branch : Guidance::branches) stacked.push_back(branch.text ? with_text : without_text);
@@ -111,7 +111,7 @@ class NullTextRun {
       require(std::isfinite(value), "null_text: step {} of {}: expected a finite loss, found {}", step.index + 1,
               step.count, value);
       adam.zero_gradients();
-      loss.backward({}, false, false, at::TensorList(null_text));  // the weights' gradients are not computed
+      loss.backward({}, false, false, at::TensorList(null_text));  // skips the weights' gradients
       adam.step(options_.learning_rate * (1.0 - i / 100.0));
       losses[j].fill_(value);
       if (value < options_.tolerance + i * options_.tolerance_growth) break;
@@ -129,16 +129,17 @@ class NullTextRun {
 
 }  // namespace detail
 
-/// Optimises, step by step, the embedding that stands for the empty text, so that the run back under the pipeline's
-/// guidance stays on the inversion's trajectory. The network's weights stay as they are and need no gradients; a model
-/// loaded for inference serves. Memory is that of one evaluation with all its activations kept.
+/// Optimises, step by step, the embedding of the empty text so that the run back under the pipeline's guidance stays on
+/// the inversion's trajectory. The network's weights do not change and need no gradients, so a model loaded for
+/// inference works. Memory is that of one evaluation with all its activations.
 ///
 /// Reference: google/prompt-to-prompt `NullInversion.null_optimization`. Photographs are optimised one after another.
 ///
-/// \param pipeline that of `invert`, with the guidance that the edit will use (published: `TextGuidance{7.5}`)
-/// \param settings their negative prompt is where the first step begins (each further one begins where the last
-///   ended); their hooks see the guided run, for each photograph in turn
-/// \throws Error for options out of range, a guidance without a branch without text and losses that are not finite;
+/// \param pipeline the one passed to `invert`, with the guidance that the edit will use (published:
+///   `TextGuidance{7.5}`)
+/// \param settings their negative prompt is the initial value at the first step (later steps start from the previous
+///   result); their hooks see the guided run, for each photograph in turn
+/// \throws Error for options out of range, a guidance that has no branch without text, and non-finite losses;
 ///   Cancelled
 template <class Pipeline>
 [[nodiscard]] NullText null_text(const Pipeline& pipeline, const Inversion& inversion,

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Where the published programs differ from each other: how photographs become tensors and tensors pictures.
+/// Where the published programs differ: how photographs become tensors, and tensors pictures.
 
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/stack.h>
@@ -23,14 +23,14 @@
 
 namespace ip2p {
 
-/// Which published program to agree with where the two differ.
+/// Which published program to match where the two differ.
 enum class Numerics {
   released,  ///< The authors' `edit_cli.py`: its size rule, pixels truncated to 8 bits, log-linear noise levels.
   diffusers  ///< diffusers' pipelines: sides rounded down to multiples of 8, pixels rounded, noise levels linear in
              ///< sigma.
 };
 
-/// How a colour value of a picture becomes 8 bits.
+/// How colour values are rounded to 8 bits.
 enum class Rounding {
   truncate,  ///< Towards zero, as the released program does.
   nearest    ///< As diffusers does.
@@ -41,8 +41,8 @@ constexpr Rounding rounding_of(Numerics numerics) {
   return numerics == Numerics::released ? Rounding::truncate : Rounding::nearest;
 }
 
-/// One seed a picture: `seeds` as they are, or `seed`, `seed` + 1, ... where there are none.
-/// \throws Error for another number of seeds than pictures
+/// One seed per picture: `seeds` unchanged, or `seed`, `seed` + 1, ... if it is empty.
+/// \throws Error when the number of seeds differs from the number of pictures
 inline std::vector<std::uint64_t> seeds_for(std::size_t pictures, std::uint64_t seed,
                                             const std::vector<std::uint64_t>& seeds) {
   require(seeds.empty() || seeds.size() == pictures, "seeds: expected {} (one per picture), found {}", pictures,
@@ -66,7 +66,7 @@ inline at::Tensor images_to_tensor(std::span<const Image> images) {
   return at::stack(tensors).to(at::kFloat).mul_(2).div_(255).sub_(1);
 }
 
-/// Images from pictures [B,3,H,W] in [-1,1]; values beyond are clamped.
+/// Images from pictures [B,3,H,W] in [-1,1]; values outside are clamped.
 inline std::vector<Image> tensor_to_images(const at::Tensor& pictures, Rounding rounding) {
   auto pixels = pictures.detach().to(at::kCPU, at::kFloat).add(1).div_(2).clamp_(0, 1).mul_(255);
   if (rounding == Rounding::nearest) pixels = pixels.round_();
@@ -90,8 +90,8 @@ inline Size edit_size(std::int64_t width, std::int64_t height, std::optional<std
   return {side(width), side(height)};
 }
 
-/// Photographs as the chosen program prepares them: resized and, for `released`, centre-cropped.
-/// \return [B,3,H,W], fp32 in [-1,1]  \throws Error unless they come to one size
+/// Prepares photographs as the chosen program does: resized and, for `released`, centre-cropped.
+/// \return [B,3,H,W], fp32 in [-1,1]  \throws Error unless all end up with the same size
 inline at::Tensor prepare_photos(std::span<const Image> photos, std::optional<std::int64_t> resolution,
                                  Numerics numerics) {
   std::vector<Image> fitted;

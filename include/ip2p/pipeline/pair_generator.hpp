@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Image pairs for one pair of captions: the middle of InstructPix2Pix's data engine (Brooks et al. 2023,
-/// section 3.1.2).
+/// Generates image pairs for a pair of captions, the central stage of InstructPix2Pix's data engine (Brooks et al.
+/// 2023, section 3.1.2).
 
 #include <cstddef>
 #include <cstdint>
@@ -22,23 +22,23 @@
 
 namespace ip2p {
 
-/// What one pair is drawn with.
+/// Random parameters of one pair.
 struct PairSample {
   std::uint64_t seed = 0;   ///< Of the pair's noise.
-  double share = 0.5;       ///< Part of the run in which both images have one self-attention (p of the paper).
+  double share = 0.5;       ///< Fraction of the run in which both images share self-attention (p of the paper).
   double text_scale = 7.5;  ///< Classifier-free guidance scale of both images.
   friend bool operator==(const PairSample&, const PairSample&) = default;
 };
 
-/// Ranges that pairs are drawn from. The defaults are those of the paper.
+/// Ranges of those parameters. The defaults are the paper's.
 struct PairRanges {
   double share_from = 0.1, share_to = 0.9;             ///< Of `PairSample::share`.
   double text_scale_from = 7.5, text_scale_to = 15.0;  ///< Of `PairSample::text_scale`.
 };
 
-/// Samples `first` ... `first + count - 1` of prompt `prompt`: each a function of (seed, prompt, sample) alone, so that
-/// machines, batches and restarts agree. Samples of a prompt have distinct seeds, after which files are named: one
-/// whose seed an earlier sample has draws another, as the released program does from its one stream.
+/// Samples `first` ... `first + count - 1` of prompt `prompt`. Each depends only on (seed, prompt, sample), so results
+/// agree across machines, batches and restarts. Samples of a prompt have distinct seeds, after which files are named:
+/// one whose seed an earlier sample has draws another, as the released program does from its one stream.
 inline std::vector<PairSample> pair_samples(std::uint64_t seed, std::uint64_t prompt, std::int64_t first,
                                             std::int64_t count, const PairRanges& ranges = {}) {
   std::vector<PairSample> samples;
@@ -58,21 +58,21 @@ inline std::vector<PairSample> pair_samples(std::uint64_t seed, std::uint64_t pr
   return samples;
 }
 
-/// Noise of a run's pairs by their seeds: each pair's is a function of its seed alone.
+/// Makes the noise of a run's pairs from their seeds; each pair's noise depends only on its seed.
 inline constexpr auto counter_noise = [](const std::vector<std::uint64_t>& seeds) { return CounterNoise(seeds); };
 
-/// Pairs of images that show one scene before and after an edit.
+/// Generates pairs of images of one scene before and after an edit.
 ///
-/// Both images of a pair have the start noise and the ancestral noise in common, and during the first `share` of the
-/// steps the self-attention of the first (`SelfReplace`). Samples are run as one batch; a pair does not depend on its
-/// neighbours.
+/// Both images of a pair share start noise and ancestral noise, and during the first `share` of the steps the
+/// self-attention of the first image (`SelfReplace`). Samples run as one batch; a pair does not depend on the others.
 ///
-/// `MakeNoise` gives, for the seeds of a batch, a noise source of one sample a seed.
+/// `MakeNoise` makes a noise source with one sample per seed from the seeds of a batch.
 template <class Pipeline, class MakeNoise = std::remove_const_t<decltype(counter_noise)>>
 class PairGenerator {
  public:
   /// \param pipeline a `TextToImagePipeline`, which must outlive the generator; its guidance is not used
-  /// \param settings steps, size, numerics and hooks of every run; published are 100 steps and 512 x 512 pixels
+  /// \param settings steps, size, numerics and hooks of every run; the published values are 100 steps and 512 x 512
+  ///   pixels
   explicit PairGenerator(const Pipeline& pipeline, RunSettings settings = {.steps = 100}, MakeNoise make_noise = {})
       : pipeline_(pipeline), settings_(pipeline.completed(std::move(settings))), make_noise_(std::move(make_noise)) {}
 
@@ -103,7 +103,7 @@ class PairGenerator {
                              guidance);
   }
 
-  /// Pictures of S pairs, before and after in turn. \throws Error as `latents` does
+  /// Pictures of S pairs, alternating before and after. \throws Error as `latents` does
   [[nodiscard]] std::vector<Image> operator()(const std::string& caption, const std::string& edited,
                                               std::span<const PairSample> samples) const {
     return pipeline_.decode(latents(caption, edited, samples), rounding_of(*settings_.numerics));

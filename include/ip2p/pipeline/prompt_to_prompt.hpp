@@ -17,14 +17,15 @@
 
 namespace ip2p {
 
-/// What `prompt_to_prompt` is told beside the run's settings.
+/// Options of `prompt_to_prompt` in addition to the run's settings.
 struct PromptToPromptOptions {
-  std::optional<LocalBlend> blend = {};  ///< Keeps edits where their words look; empty: everywhere.
+  std::optional<LocalBlend> blend = {};  ///< Limits edits to where their words attend; empty: no limit.
 };
 
 namespace detail {
 
-/// Calls `run(attention, hooks)` with the blend of `options`, if any, watching the one and revising through the other.
+/// Calls `run(attention, hooks)`. The blend of `options`, if any, observes through the attention and revises through
+/// the hooks.
 template <class Attention, class Run>
 at::Tensor with_blend(const Attention& attention, const PromptToPromptOptions& options, RunHooks hooks, Run&& run) {
   if (!options.blend) return run(attention, hooks);
@@ -37,15 +38,15 @@ at::Tensor with_blend(const Attention& attention, const PromptToPromptOptions& o
 
 }  // namespace detail
 
-/// Pictures of one group: the first prompt's, and what the other prompts make of it under `attention`. All share start
-/// noise and noise of the steps.
+/// Pictures of one group: the first prompt's, and its edits by the other prompts under `attention`. All share the start
+/// noise and the noise of the steps.
 ///
 /// As published, the schedule is `ddim_schedule(config)`, the sampler `Ddim{.final_sigma =
 /// lowest_trained_sigma(schedule)}` with 50 steps, and the text scale 7.5.
 ///
 /// \param pipeline a `TextToImagePipeline`
-/// \param attention e.g. `PromptToPrompt{WordSwap::between(...)}` for as many edited prompts as there are
-/// \param settings one seed, whose noise all pictures share; `latents` [1,C,h,w]; `revise` is asked after the blend
+/// \param attention e.g. `PromptToPrompt{WordSwap::between(...)}` covering all edited prompts
+/// \param settings one seed, whose noise all pictures share; `latents` [1,C,h,w]; `revise` is called after the blend
 /// \throws Error for settings out of range, groups that do not fit the policy, non-finite or constant results;
 /// Cancelled
 template <class Pipeline, class Attention>
@@ -80,12 +81,12 @@ template <class Pipeline, class Attention, class Noise>
   return result;
 }
 
-/// Edits of a photograph by its prompt: the group is its reconstruction and what the edited prompts make of it. The run
+/// Edits a photograph through its prompt: the group is its reconstruction and the edits by the other prompts. The run
 /// is the deterministic one of the inversion, under the pipeline's guidance.
 ///
-/// \param inversion of one photograph, which decides steps, size and start
+/// \param inversion of one photograph; determines steps, size and start
 /// \param null_texts `NullText::texts` [S,1,tokens,D], optimised for this inversion under the same guidance; undefined:
-///   the negative prompt (the reconstruction then drifts away from the photograph where the guidance is strong)
+///   the negative prompt (the reconstruction then drifts from the photograph under strong guidance)
 /// \param prompts the inversion's own first, then the edited ones
 template <class Pipeline, class Attention>
 [[nodiscard]] PipelineResult prompt_to_prompt(const Pipeline& pipeline, const Inversion& inversion,

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What every run is told, whatever the pipeline.
+/// Settings that every run takes, whatever the pipeline.
 
 #include <cstdint>
 #include <optional>
@@ -15,27 +15,26 @@
 
 namespace ip2p {
 
-/// Settings of one run, the same for all pipelines. What is unset is what the pipeline's `defaults` say: the model's
-/// own recommendation where the model was opened by `open_editor` and its siblings. `completed()` of a pipeline shows
-/// them.
+/// Settings of one run, the same for all pipelines. Unset values come from the pipeline's `defaults`, which hold the
+/// model's own recommendations if `open_editor` or a sibling opened it. A pipeline's `completed()` shows the result.
 struct RunSettings {
-  std::optional<std::int64_t> steps = {};  ///< Evaluations of the denoiser, >= 1; of SDEdit's whole schedule.
+  std::optional<std::int64_t> steps = {};  ///< Sampler steps, >= 1; for SDEdit those of the full schedule.
   std::uint64_t seed = 42;                 ///< Picture i of a batch draws its noise from seed + i.
-  std::vector<std::uint64_t> seeds = {};   ///< One per picture instead of `seed`; may be empty.
-  std::string negative_prompt = {};        ///< Stands for the empty text in the branches without text.
-  /// Long side in pixels of a photograph as it is worked on; see `edit_size`.
+  std::vector<std::uint64_t> seeds = {};   ///< One per picture, instead of `seed`; may be empty.
+  std::string negative_prompt = {};        ///< Replaces the empty text in branches without text.
+  /// Long side in pixels to which photographs are resized; see `edit_size`.
   std::optional<std::int64_t> resolution = {};
-  /// Size in pixels of a picture that is drawn from text alone, sides multiples of the codec's `downscale()`; unset: a
+  /// Size in pixels of a picture generated from text alone, sides multiples of the codec's `downscale()`; unset: a
   /// square of `resolution`.
   std::optional<Size> size = {};
   std::optional<Numerics> numerics = {};  ///< Size rule of photographs and rounding of pixels.
-  /// Start noise of unit variance, [B,C,h,w]; drawn from the seeds when undefined. The draw that it replaces is taken
-  /// from the noise source all the same: the start noise of a seed, given back with that seed, gives the same picture.
+  /// Start noise of unit variance, [B,C,h,w]; drawn from the seeds when undefined. The draw that it replaces is still
+  /// consumed, so passing a seed's own start noise with that seed gives the same picture.
   at::Tensor latents = {};
-  RunHooks hooks = {};  ///< Progress, cancellation, changes between steps.
+  RunHooks hooks = {};  ///< Progress, cancellation and changes between steps.
 };
 
-/// What a run does where its settings are silent.
+/// Values for what a run's settings leave unset.
 struct RunDefaults {
   std::int64_t steps = 50;  ///< Steps of a run, >= 1.
   /// Long side in pixels; unset: 512 for `Numerics::released`, the photograph's own for `Numerics::diffusers`.
@@ -43,7 +42,7 @@ struct RunDefaults {
   Numerics numerics = Numerics::released;  ///< The published program whose size rule and rounding apply.
 };
 
-/// `settings` with `defaults` in the place of what is unset. (The resolution stays unset where both are silent.)
+/// `settings` with unset values taken from `defaults`. (The resolution stays unset if both leave it so.)
 inline RunSettings completed(RunSettings settings, const RunDefaults& defaults) {
   if (!settings.steps) settings.steps = defaults.steps;
   if (!settings.resolution) settings.resolution = defaults.resolution;
@@ -51,7 +50,7 @@ inline RunSettings completed(RunSettings settings, const RunDefaults& defaults) 
   return settings;
 }
 
-/// Size of a picture that is drawn from text alone: `size`, or a square of `resolution`, or of 512 pixels.
+/// Size of a picture generated from text alone: `size`, or a square of `resolution`, or of 512 pixels.
 inline Size picture_size(const RunSettings& settings) {
   const auto side = settings.resolution.value_or(512);
   return settings.size.value_or(Size{side, side});

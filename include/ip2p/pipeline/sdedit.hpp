@@ -13,13 +13,13 @@
 
 namespace ip2p {
 
-/// Numbers of `sdedit` beside the run's settings.
+/// Options of `sdedit` in addition to the run's settings.
 struct SdEditOptions {
-  double strength = 0.8;         ///< In [0, 1]: share of the steps that are run; 1 keeps nothing of the photo.
-  bool posterior_sample = true;  ///< Noise a sample of the codec's posterior, as published, or its mean.
+  double strength = 0.8;         ///< In [0, 1]: fraction of the steps to run; 1 keeps nothing of the photo.
+  bool posterior_sample = true;  ///< Start from a sample of the codec's posterior, as published, or from its mean.
 };
 
-/// Steps of a schedule of `steps` that remain when it is entered at `strength`: min(int(strength * steps), steps).
+/// Number of steps that remain of a schedule of `steps` entered at `strength`: min(int(strength * steps), steps).
 /// Reference: the released latent diffusion's `t_enc`, diffusers' `get_timesteps`.
 /// \throws Error unless strength is in [0, 1] and at least one step remains
 inline std::int64_t steps_for_strength(double strength, std::int64_t steps) {
@@ -30,7 +30,8 @@ inline std::int64_t steps_for_strength(double strength, std::int64_t steps) {
   return remaining;
 }
 
-/// The expert form: noises `clean` to the level where int(strength * steps) steps remain, and denoises from there.
+/// The low-level form: adds noise to `clean` up to the level where int(strength * steps) steps remain, and denoises
+/// from there.
 /// \param clean [B,C,h,w], times the scaling factor  \return the same shape, fp32
 template <class Pipeline, class Noise, class Attention = PlainAttention>
 [[nodiscard]] at::Tensor sdedit_latents(const Pipeline& pipeline, const at::Tensor& clean,
@@ -45,7 +46,7 @@ template <class Pipeline, class Noise, class Attention = PlainAttention>
                           noise, options.hooks, attention);
 }
 
-/// Redraws photographs after a text: the photo decides the layout, the prompt the rest.
+/// Redraws photographs from a prompt: the photo determines the layout, the prompt the rest.
 /// \param pipeline a `TextToImagePipeline`  \param photos one for all prompts, or one each
 /// \throws Error for settings out of range, non-finite or constant results; Cancelled
 template <class Pipeline, class Noise, class Attention = PlainAttention>
@@ -59,7 +60,7 @@ template <class Pipeline, class Noise, class Attention = PlainAttention>
   const auto pictures = prepare_photos(photos, options.resolution, *options.numerics);
   const auto shape = pipeline.latent_shape(static_cast<std::int64_t>(prompts.size()),
                                            {.width = pictures.size(3), .height = pictures.size(2)});
-  // The posterior's noise is drawn first, as the published programs do; its number lies beyond those of the steps.
+  // The posterior's noise is drawn first, as in the published programs; its draw number lies beyond those of the steps.
   const auto clean = (edit.posterior_sample ? pipeline.clean_latents(pictures, noise.normal(shape, *options.steps + 1))
                                             : pipeline.clean_latents(pictures))
                          .expand(shape);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Text to image with a latent diffusion model (Rombach et al. 2022), and the pipeline that edits build on.
+/// Text-to-image with a latent diffusion model (Rombach et al. 2022); also the pipeline that several edits build on.
 
 #include <concepts>
 #include <cstdint>
@@ -16,17 +16,17 @@
 
 namespace ip2p {
 
-/// Pictures from prompts: text encoder, codec and a UNet without an image input. `sdedit`, `two_pass`, `latent_walk`,
-/// `invert`, `prompt_to_prompt` and `PairGenerator` work over it. `open_text_to_image` composes one from a model's
-/// files.
+/// Generates pictures from prompts with a text encoder, a codec and a UNet without an image input. `sdedit`,
+/// `two_pass`, `latent_walk`, `invert`, `prompt_to_prompt` and `PairGenerator` use it. `open_text_to_image` builds one
+/// from a model's files.
 template <class Encoder, class Codec, class Network, class ModelDiffusion = detail::NoDiffusion,
           class Sampler = EulerAncestral, class Guidance = TextGuidance>
 class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance> {
   using Base = LatentPipeline<Encoder, Codec, Network, ModelDiffusion, Sampler, Guidance>;
 
  public:
-  /// Runs that say nothing else take 50 steps.
-  /// \throws Error when the UNet's input channels are not those of the latents
+  /// Runs take 50 steps by default.
+  /// \throws Error when the UNet's input channels differ from the latents'
   TextToImagePipeline(Encoder text_encoder, Codec codec, Network unet, ModelDiffusion diffusion, Sampler sampler = {},
                       Guidance guidance = {})
       : Base(std::move(text_encoder), std::move(codec), std::move(unet), std::move(diffusion), std::move(sampler),
@@ -40,24 +40,24 @@ class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, Model
                                         : "");
   }
 
-  /// Never compiles: says what is missing (`require_diffusion`).
+  /// Never compiles; explains what is missing (`require_diffusion`).
   TextToImagePipeline(Encoder text_encoder, Codec codec,
                       Network unet) requires std::same_as<ModelDiffusion, detail::NoDiffusion>;
 
-  /// One picture.
+  /// Generates one picture.
   /// \throws Error for settings out of range, non-finite or constant results; Cancelled
   [[nodiscard]] Image operator()(const std::string& prompt, const RunSettings& settings = {}) const {
     return std::move(run({&prompt, 1}, settings).images.front());
   }
 
-  /// One picture for each prompt. Noise is torch's, from the settings' seeds.
+  /// Generates one picture per prompt. Noise is torch's, from the settings' seeds.
   [[nodiscard]] PipelineResult run(std::span<const std::string> prompts, const RunSettings& settings = {}) const {
     require(!prompts.empty(), "prompts: expected at least one, found none");
     TorchNoise noise(seeds_for(prompts.size(), settings.seed, settings.seeds));
     return run(prompts, settings, noise);
   }
 
-  /// The same with a noise source and an attention policy of one's own; the settings' seeds play no part.
+  /// The same with your own noise source and attention policy; the settings' seeds are ignored.
   template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] PipelineResult run(std::span<const std::string> prompts, const RunSettings& settings, Noise& noise,
                                    const Attention& attention = {}) const {
@@ -67,7 +67,7 @@ class TextToImagePipeline : public LatentPipeline<Encoder, Codec, Network, Model
     return result;
   }
 
-  /// The expert form: latents out. \return [B,C,h,w], fp32, times `scaling_factor()`
+  /// The low-level form: returns latents. \return [B,C,h,w], fp32, times `scaling_factor()`
   template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] at::Tensor sample(std::span<const std::string> prompts, const RunSettings& settings, Noise& noise,
                                   const Attention& attention = {}) const {

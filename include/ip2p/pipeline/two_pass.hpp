@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Pictures larger than those a model was trained on: a small one first, then its enlargement redrawn.
+/// Generates pictures larger than a model was trained on: first a small one, then an enlarged and redrawn version.
 
 #include <cstdint>
 #include <optional>
@@ -14,18 +14,18 @@
 
 namespace ip2p {
 
-/// Numbers of the second pass.
+/// Options of the second pass.
 struct TwoPassOptions {
-  double factor = 2.0;    ///< Enlargement of both sides, > 1; sides are rounded down to what the codec can hold.
-  double strength = 0.6;  ///< Share of the steps that redraw the enlargement; see `SdEditOptions`.
-  std::optional<std::int64_t> steps = {};  ///< Of the second pass' whole schedule; unset: as many as the first has.
+  double factor = 2.0;    ///< Enlargement of both sides, in (1, 8]; rounded down to multiples that the codec supports.
+  double strength = 0.6;  ///< Fraction of the steps to run on the enlargement; see `SdEditOptions`.
+  std::optional<std::int64_t> steps = {};  ///< Of the second pass's full schedule; unset: as in the first.
   Filter filter = Filter::lanczos;         ///< With which the picture is enlarged.
 };
 
-/// Text to image in two passes: the first decides the layout at the model's own size, the second draws detail over the
-/// enlarged picture by SDEdit. A model asked for the large size at once repeats its subjects.
-/// \param pipeline a `TextToImagePipeline`  \param settings of the first pass; all but size and latents serve both
-/// \param make_noise gives, for the seeds of a batch, a noise source; each pass begins one of the same seed
+/// Text-to-image in two passes: the first determines the layout at the model's own size, the second adds detail to the
+/// enlarged picture with SDEdit. Models that generate the large size directly tend to repeat their subjects.
+/// \param pipeline a `TextToImagePipeline`  \param settings of the first pass; all but size and latents apply to both
+/// \param make_noise makes a noise source from the seeds of a batch; each pass starts a new one with the same seeds
 /// \throws Error as both passes do
 template <class Pipeline, class MakeNoise = std::remove_const_t<decltype(torch_noise)>>
 [[nodiscard]] Image two_pass(const Pipeline& pipeline, const std::string& prompt, const RunSettings& settings = {},

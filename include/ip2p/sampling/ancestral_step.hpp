@@ -1,22 +1,22 @@
 #pragma once
 
 /// \file
-/// How ancestral samplers divide a step, and what DDIM and DDPM share with them.
+/// How ancestral samplers, DDIM and DDPM split a step into a deterministic part and noise.
 
 #include <algorithm>
 #include <cmath>
 
 namespace ip2p {
 
-/// How an ancestral step from one noise level to a lower one divides into a deterministic part and fresh noise.
+/// An ancestral step from one noise level to a lower one: a deterministic part, then fresh noise.
 struct AncestralStep {
   double down;  ///< Noise level that the deterministic part goes to.
   double up;    ///< Standard deviation of the noise added there; down^2 + up^2 = sigma_next^2.
 };
 
 /// k-diffusion's `get_ancestral_step`: up = min(s', eta sqrt(s'^2 (s^2 - s'^2) / s^2)), down = sqrt(s'^2 - up^2).
-/// eta 1 is the posterior variance of DDPM, 0 is deterministic, and between them is equation (16) of DDIM, which in
-/// latents scaled by sqrt(1 + sigma^2) reads the same.
+/// With s = sigma and s' = sigma_next. eta = 1 gives the posterior variance of DDPM, eta = 0 is deterministic, and
+/// values in between follow equation (16) of DDIM, which is the same in latents scaled by sqrt(1 + sigma^2).
 inline AncestralStep ancestral_step(double sigma, double sigma_next, double eta) {
   const double s2 = sigma * sigma;
   const double next2 = sigma_next * sigma_next;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Choice of a sampler at run time, by name; for the edge of a program.
+/// A sampler chosen by name at run time, for code that handles user input.
 
 #include <fmt/ranges.h>
 
@@ -44,7 +44,7 @@ struct NoiseReference {
 }  // namespace detail
 
 /// One of `Samplers`, itself a `SamplerPolicy`. Each alternative has a `static constexpr std::string_view name` and a
-/// default constructor; a program adds its own by naming a longer list.
+/// default constructor; to add your own, instantiate this with a longer list.
 template <class... Samplers>
 class AnySamplerOf {
   static_assert((require_sampler_policy<Samplers>(), ..., true));
@@ -55,7 +55,7 @@ class AnySamplerOf {
   requires(std::same_as<Sampler, Samplers> || ...) AnySamplerOf(Sampler sampler)
       : sampler_(std::move(sampler)) {}  // NOLINT(google-explicit-constructor)
 
-  /// The sampler called `name`, with its default parameters. Throws `Error` that lists the known names.
+  /// The sampler called `name`, with default parameters. Throws `Error` for an unknown name, listing the known ones.
   static AnySamplerOf named(std::string_view name) {
     std::vector<AnySamplerOf> found;
     ((name == Samplers::name ? found.push_back(Samplers{}) : void()), ...);
@@ -63,10 +63,10 @@ class AnySamplerOf {
     return std::move(found.front());
   }
 
-  /// The names that `named` knows.
+  /// The names that `named` accepts.
   static constexpr std::array<std::string_view, sizeof...(Samplers)> names() { return {Samplers::name...}; }
 
-  /// The alternative's own name.
+  /// Name of the sampler held.
   [[nodiscard]] std::string_view name() const {
     return std::visit([](const auto& sampler) { return std::string_view(sampler.name); }, sampler_);
   }
@@ -78,7 +78,7 @@ class AnySamplerOf {
                     const RunHooks& hooks = {}) const {
     require_denoiser<Denoiser>();
     require_noise_source<Noise>();
-    // Behind plain functions, so that the samplers are compiled once and not for each denoiser and noise source.
+    // Type-erased, so that the samplers are compiled once instead of once per denoiser and noise source.
     const std::function<at::Tensor(const at::Tensor&, const Step&)> evaluate =
         [&](const at::Tensor& latents, const Step& step) -> at::Tensor { return denoiser(latents, step); };
     detail::NoiseReference noise{
@@ -96,7 +96,7 @@ class AnySamplerOf {
   std::variant<Samplers...> sampler_;
 };
 
-/// The samplers that ship, by name; the first is the published one.
+/// The built-in samplers. The first is the one used for the published results.
 using AnySampler = AnySamplerOf<EulerAncestral, Euler, Heun, Dpm2, Dpm2Ancestral, Lms, DpmPlusPlus2M,
                                 DpmPlusPlus2SAncestral, DpmPlusPlus2MSde, DpmPlusPlus3MSde, UniPc, Ddim, Ddpm, Lcm>;
 

@@ -13,17 +13,17 @@
 
 namespace ip2p {
 
-/// The noise of algorithm 2: before a step, fresh noise raises the latents to a higher noise level. The defaults add
-/// nothing and draw nothing; section 4 of the paper gives values per data set.
+/// The noise of algorithm 2: before a step, fresh noise raises the latents to a higher noise level. By default it does
+/// nothing and draws no noise. Section 4 of the paper gives values per data set.
 ///
 /// Reference: k-diffusion `sample_euler`, `sample_heun`, `sample_dpm_2`.
 struct Churn {
-  double s_churn = 0.0;  ///< Amount over the whole run, >= 0; a step raises its level by at most sqrt(2).
+  double s_churn = 0.0;  ///< Total amount over the run, >= 0; a step raises its level at most by a factor of sqrt(2).
   double s_tmin = 0.0;   ///< Lowest noise level that is raised, >= 0.
   double s_tmax = std::numeric_limits<double>::infinity();  ///< Highest noise level that is raised.
-  double s_noise = 1.0;                                     ///< Factor of the added noise, >= 0.
+  double s_noise = 1.0;                                     ///< Multiplier of the added noise, >= 0.
 
-  /// Throws `Error` that names `sampler` for parameters out of range.
+  /// Throws `Error` naming `sampler` for parameters out of range.
   void check(std::string_view sampler) const {
     require_not_negative(sampler, "s_churn", s_churn);
     require_not_negative(sampler, "s_tmin", s_tmin);

@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// Contract of the folder: a denoiser estimates the clean latents, a sampler walks down the noise levels with it.
+/// Contract of this folder: a denoiser estimates clean latents, and a sampler uses it to walk down the noise levels.
 ///
-/// Skeleton to copy for a sampler of one's own:
+/// Skeleton for your own sampler:
 ///
 ///     struct Jump {
 ///       template <class Denoiser, class Noise>
@@ -46,7 +46,7 @@ concept Denoises = requires(Callable& denoiser, const at::Tensor& x, const Step&
   { denoiser(x, step) } -> std::convertible_to<at::Tensor>;
 };
 
-// Declared only: the arguments with which `SamplerPolicy` asks whether `sample` can be called.
+// Never defined: argument types with which `SamplerPolicy` checks that `sample` can be called.
 struct SomeDenoiser {
   at::Tensor operator()(const at::Tensor& x, const Step& step) const;
 };
@@ -62,11 +62,11 @@ concept HasSample = requires(const Policy& sampler, SomeDenoiser& denoiser, at::
 
 }  // namespace detail
 
-/// An estimate of the clean latents x0 from noisy ones.
+/// Estimates the clean latents x0 from noisy ones.
 ///
 ///     at::Tensor operator()(const at::Tensor& x, const Step& step);   // x [B,C,h,w] at noise level step.sigma -> x0
 ///
-/// Laws: the result has the shape and dtype of x; x is not changed; equal arguments give equal bits.
+/// Laws: the result has the shape and dtype of x; x is not modified; equal arguments give bit-identical results.
 template <class Callable>
 concept Denoiser = detail::Denoises<std::remove_reference_t<Callable>>;
 
@@ -78,18 +78,18 @@ concept Denoiser = detail::Denoises<std::remove_reference_t<Callable>>;
 /// `x` [B,C,h,w] enters at noise level sigmas[0] and leaves at sigmas.back() = 0.
 ///
 /// Laws (`ip2p::testing::check_sampler`):
-///  1. exact for a point mass: with the denoiser that always answers c, the result is c;
-///  2. equal noise sources give equal bits, and the argument x is not changed in place;
-///  3. `hooks.finish` ends each step, in order: the run goes on from what it returns; a requested stop throws
-///  `Cancelled` before the next evaluation;
-///  4. noise levels that are not finite, not strictly decreasing or do not end with 0 throw `Error`;
-///  5. a batch equals its samples run one by one, when the noise source does;
-///  6. the denoiser is told the step and the noise level of what it is shown, in a step's further evaluations, too
-///  (`evaluated_at`); step i adds draw i + 1 of the noise (`step_noise`), asked for once.
+///  1. exact for a point mass: with a denoiser that always returns c, the result is c;
+///  2. equal noise sources give bit-identical results, and the argument x is not modified in place;
+///  3. each step ends with `hooks.finish`, and the run continues from what it returns; a requested stop throws
+///     `Cancelled` before the next evaluation;
+///  4. noise levels that are not finite, not strictly decreasing or do not end in 0 throw `Error`;
+///  5. a batch gives the same result as its samples run one by one, provided that the noise source does;
+///  6. the denoiser is always given the step and the noise level of its input, including in later evaluations of the
+///     same step (`evaluated_at`); step i adds draw i + 1 of the noise (`step_noise`) and requests it only once.
 template <class Policy>
 concept SamplerPolicy = std::copy_constructible<Policy> && detail::HasSample<Policy>;
 
-/// Stops compilation with one sentence unless `Callable` is a `Denoiser`.
+/// Fails to compile, with a one-sentence message, unless `Callable` is a `Denoiser`.
 template <class Callable>
 consteval void require_denoiser() {
   static_assert(Denoiser<Callable>,
@@ -97,7 +97,7 @@ consteval void require_denoiser() {
                 "see docs/reference/concepts.md#denoiser");
 }
 
-/// Stops compilation with one sentence unless `Policy` is a `SamplerPolicy`.
+/// Fails to compile, with a one-sentence message, unless `Policy` is a `SamplerPolicy`.
 template <class Policy>
 consteval void require_sampler_policy() {
   static_assert(std::copy_constructible<Policy>,
@@ -107,7 +107,7 @@ consteval void require_sampler_policy() {
                 "sigmas, auto& rng, const RunHooks& hooks) const`; see docs/reference/concepts.md#samplerpolicy");
 }
 
-/// Throws `Error` unless `sigmas` are the noise levels of a run: at least two, finite, strictly decreasing, last 0.
+/// Throws `Error` unless `sigmas` are valid: at least two noise levels, finite, strictly decreasing, the last 0.
 inline void require_sigmas(std::span<const double> sigmas) {
   require(sigmas.size() >= 2, "sigmas: expected at least 2 noise levels (one step), found {}", sigmas.size());
   for (std::size_t i = 0; i < sigmas.size(); ++i) {
@@ -119,7 +119,7 @@ inline void require_sigmas(std::span<const double> sigmas) {
   require(sigmas.back() == 0.0, "sigmas: expected the last noise level to be 0, found {}", sigmas.back());
 }
 
-/// Throws `Error` unless a sampler can start: floating-point latents [B, ...] and sound noise levels.
+/// Throws `Error` unless x holds floating-point latents [B, ...] and `sigmas` are valid noise levels.
 inline void require_run(const at::Tensor& x, std::span<const double> sigmas) {
   require(x.defined(), "latents: expected a tensor, found an undefined one");
   require(x.dim() >= 1 && x.is_floating_point(), "latents: expected floating-point [B, ...], found {} {}",
@@ -143,7 +143,7 @@ inline std::vector<Step> steps_of(std::span<const double> sigmas) {
   return steps;
 }
 
-/// Evaluates the denoiser and checks its answer. Throws `Error` unless the estimate has the shape and dtype of x.
+/// Evaluates the denoiser. Throws `Error` unless the estimate has the shape and dtype of x.
 template <class Callable>
 at::Tensor estimate_x0(Callable& denoiser, const at::Tensor& x, const Step& step) {
   at::Tensor x0 = denoiser(x, step);
@@ -159,8 +159,7 @@ at::Tensor step_noise(Noise& rng, const at::Tensor& x, const Step& step) {
   return rng.normal(x.sizes(), step.index + 1).to(x.options());
 }
 
-/// The same step with its evaluation at another noise level: what a sampler that evaluates more than once a step tells
-/// the denoiser.
+/// `at` with its noise level replaced by `sigma`, for samplers that evaluate the denoiser several times per step.
 inline Step evaluated_at(Step step, double sigma) {
   step.sigma = sigma;
   return step;
@@ -171,8 +170,8 @@ inline at::Tensor ode_derivative(const at::Tensor& x, const at::Tensor& x0, doub
   return x.sub(x0).div(sigma);
 }
 
-/// x + (x - x0) / sigma * (to - sigma): the straight line from (sigma, x) through (0, x0), at noise level `to`. At `to`
-/// 0 it is x0 itself, without the rounding of the formula.
+/// x + (x - x0) / sigma * (to - sigma): follows the straight line from (sigma, x) towards (0, x0) to noise level `to`.
+/// For to = 0 it returns x0 itself, without rounding error.
 inline at::Tensor euler_step(const at::Tensor& x, const at::Tensor& x0, double sigma, double to) {
   if (to == 0.0) return x0;
   return x.add(ode_derivative(x, x0, sigma), to - sigma);

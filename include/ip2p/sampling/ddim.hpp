@@ -13,25 +13,24 @@
 namespace ip2p {
 
 /// Song et al., "Denoising diffusion implicit models", 2021, equation (12). In latents scaled by sqrt(1 + sigma^2) it
-/// is a Euler step with eta times the ancestral noise: eta 0 is deterministic, 1 the posterior variance of DDPM.
+/// is an Euler step with eta times the ancestral noise: 0 is deterministic, 1 gives the posterior variance of DDPM.
 ///
-/// Some published configurations (`set_alpha_to_one: false`, Stable Diffusion's) end not at 0 but at the noise level of
-/// timestep 0, and decode what is then the variance-preserving latent x / sqrt(1 + sigma^2): that is `final_sigma` =
-/// the model's `sigma_min()`. The result is then not noise-free, and for a point mass it is not exact.
+/// Some published configurations (`set_alpha_to_one: false`, as in Stable Diffusion) end not at 0 but at the noise
+/// level of timestep 0, and decode the variance-preserving latent x / sqrt(1 + sigma^2). To reproduce that, set
+/// `final_sigma` to the model's `sigma_min()`. The result is then not noise-free, and not exact for a point mass.
 ///
-/// Reference: diffusers `DDIMScheduler` over `LinearSigmas` with `unit_variance_start` and spacing `leading` or
-/// `trailing`. With `linspace` that scheduler steps to another noise level than the next that it evaluates; this one
-/// does not.
+/// Reference: diffusers `DDIMScheduler`, for `LinearSigmas` with `unit_variance_start` and spacing `leading` or
+/// `trailing`. With `linspace`, unlike here, diffusers' steps end at a different level from the one evaluated next.
 struct Ddim {
   /// Its name for `AnySampler`.
   static constexpr std::string_view name = "ddim";
 
   double eta = 0.0;          ///< Share of ancestral noise, 0 to 1.
-  double final_sigma = 0.0;  ///< Where the last step ends, from 0 to the noise level that it starts at.
+  double final_sigma = 0.0;  ///< Noise level at the end of the last step, from 0 to the level that it starts at.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0 (or as `final_sigma` says); step i adds draw i
-  /// + 1 of `rng`. Throws `Error` for unsound noise levels or parameters or a denoiser that answers another shape or
-  /// dtype, `Cancelled` when a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0 (or as `final_sigma` says). Step i adds draw
+  /// i + 1 of `rng`. Throws `Error` for invalid noise levels or parameters and for a denoiser whose result has the
+  /// wrong shape or dtype, `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {

@@ -14,24 +14,25 @@ namespace ip2p {
 
 /// The variance of the noise that `Ddpm` adds (section 3.2 of the paper).
 enum class DdpmVariance {
-  fixed_small,  ///< That of the posterior when x0 is known: optimal for data that is one point.
-  fixed_large   ///< beta_t, that of the forward step: optimal for normally distributed data of variance 1.
+  fixed_small,  ///< The variance of the posterior given x0: optimal for data that is a single point.
+  fixed_large   ///< beta_t, the variance of the forward step: optimal for normally distributed data of variance 1.
 };
 
-/// Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 2: the posterior mean, then noise of one of
-/// two variances; none in the step that reaches 0. With `fixed_small` it is `EulerAncestral` with eta 1.
+/// Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 2: each step goes to the posterior mean, then
+/// adds noise of one of two variances, except in the step that reaches 0. With `fixed_small` it is the same as
+/// `EulerAncestral` with eta = 1.
 ///
-/// Reference: diffusers `DDPMScheduler` over `LinearSigmas` with `unit_variance_start`. That scheduler adds noise in
-/// its last step, too, where the last timestep is not 0 and the variance is large; this one, as the paper, does not.
+/// Reference: diffusers `DDPMScheduler`, for `LinearSigmas` with `unit_variance_start`. With the large variance and a
+/// last timestep other than 0, diffusers adds noise in the last step too; this sampler, like the paper, does not.
 struct Ddpm {
   /// Its name for `AnySampler`.
   static constexpr std::string_view name = "ddpm";
 
-  DdpmVariance variance = DdpmVariance::fixed_small;
+  DdpmVariance variance = DdpmVariance::fixed_small;  ///< Variance of the added noise.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws
-  /// `Error` for unsound noise levels or a denoiser that answers another shape or dtype, `Cancelled` when a stop is
-  /// requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Step i adds draw i + 1 of `rng`. Throws
+  /// `Error` for invalid noise levels and for a denoiser whose result has the wrong shape or dtype, `Cancelled` when a
+  /// stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {
@@ -51,7 +52,8 @@ struct Ddpm {
   }
 
  private:
-  /// beta = 1 - alpha_bar / alpha_bar' = (s^2 - s'^2) / (1 + s^2), as a deviation in latents scaled by sqrt(1 + s'^2).
+  /// beta = 1 - alpha_bar / alpha_bar' = (s^2 - s'^2) / (1 + s^2), converted to a standard deviation in latents scaled
+  /// by sqrt(1 + s'^2).
   static double large(double sigma, double next) {
     return std::sqrt((sigma * sigma - next * next) * (1.0 + next * next) / (1.0 + sigma * sigma));
   }

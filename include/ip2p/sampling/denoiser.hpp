@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// From a network's prediction to an estimate of the clean latents.
+/// Turns a network's prediction into an estimate of the clean latents.
 
 #include <cmath>
 #include <concepts>
@@ -22,22 +22,22 @@ namespace ip2p {
 
 /// The factors of x0 = c_skip * x + c_out * network(c_in * x, t) at one noise level (Karras et al. 2022, eq. 7).
 struct Preconditioning {
-  double c_in;
-  double c_skip;
-  double c_out;
+  double c_in;    ///< Scale of the network's input.
+  double c_skip;  ///< Share of the noisy latents in the estimate.
+  double c_out;   ///< Scale of the network's output.
 };
 
-/// What a network's output means: `Preconditioning preconditioning(double sigma) const`. A network is trained to answer
-/// (x0 - c_skip x) / c_out for x = x0 + sigma * noise.
+/// What a network's output means: `Preconditioning preconditioning(double sigma) const`. The network is trained to
+/// predict (x0 - c_skip x) / c_out for x = x0 + sigma * noise.
 ///
-/// Laws (`ip2p::testing::check_prediction`), for sigma > 0: pure; finite; neither c_in nor c_out is 0; x0 comes back
-/// from the training target.
+/// Laws (`ip2p::testing::check_prediction`), for sigma > 0: pure; finite; neither c_in nor c_out is 0; applying the
+/// factors to the training target recovers x0.
 template <class Policy>
 concept PredictionPolicy = std::copy_constructible<Policy> && requires(const Policy& prediction, double sigma) {
   { prediction.preconditioning(sigma) } -> std::same_as<Preconditioning>;
 };
 
-/// Explains in one line what a prediction lacks.
+/// Fails to compile, with a one-sentence message, unless `Policy` is a `PredictionPolicy`.
 template <class Policy>
 consteval void require_prediction_policy() {
   static_assert(PredictionPolicy<Policy>,
@@ -72,8 +72,8 @@ struct SamplePrediction {
 };
 
 /// The network of Karras et al. 2022, eq. 7, whose input and target have unit variance: c_skip = d^2 / (sigma^2 + d^2),
-/// c_out = sigma d / sqrt(sigma^2 + d^2), c_in = 1 / sqrt(sigma^2 + d^2) with d = `sigma_data`. Its schedule is
-/// `EdmSigmas`, which tells it c_noise.
+/// c_out = sigma d / sqrt(sigma^2 + d^2), c_in = 1 / sqrt(sigma^2 + d^2) with d = `sigma_data`. Use it with
+/// `EdmSigmas`, which supplies c_noise.
 struct EdmPrediction {
   double sigma_data = 0.5;  ///< Standard deviation of the training data, > 0.
 
@@ -87,7 +87,7 @@ struct EdmPrediction {
   }
 };
 
-/// What the model's configuration says that it predicts, chosen at run time.
+/// A prediction type chosen at run time, as read from the model's configuration.
 struct AnyPrediction {
   PredictionType type = PredictionType::epsilon;  ///< What the network predicts.
 
@@ -108,18 +108,18 @@ struct AnyPrediction {
 static_assert(PredictionPolicy<EpsPrediction> && PredictionPolicy<VPrediction> && PredictionPolicy<SamplePrediction> &&
               PredictionPolicy<EdmPrediction> && PredictionPolicy<AnyPrediction>);
 
-/// A `Denoiser` over a network.
+/// Makes a `Denoiser` from a network.
 ///
-/// `Network` is a callable in one of three forms; x is already multiplied by c_in, t is what `sigma_to_t` says, the
-/// (fractional) timestep; `latents` is x as the sampler has it:
+/// `Network` is callable in one of three forms. x is already multiplied by c_in, t is the (fractional) timestep from
+/// `sigma_to_t`, and `latents` is the sampler's unscaled x:
 ///
 ///     at::Tensor network(const at::Tensor& x, double t, const Step& step);   // x [B,C,h,w] -> prediction [B,C,h,w]
 ///     at::Tensor network(const at::Tensor& x, double t);
 ///     at::Tensor network(const at::Tensor& x, double t, const Step& step, const at::Tensor& latents);
 ///
-/// The prediction may come in a narrower dtype; the estimate is computed and returned in that of x. Further arguments
-/// of the call are handed on to the network, and a prediction of K * B rows then gives K * B estimates (branch-major):
-/// so a network of several guidance branches becomes a denoiser of several branches.
+/// The prediction may have a narrower dtype; the estimate is computed and returned in the dtype of x. Extra arguments
+/// of the call are forwarded to the network, which may then predict K * B rows and get K * B estimates (branch-major).
+/// This turns a network that evaluates several guidance branches into a denoiser that does.
 template <class Network, class Schedule, class Prediction = EpsPrediction>
 class NetworkDenoiser {
   static_assert((require_schedule_policy<Schedule>(), require_prediction_policy<Prediction>(), true));
@@ -171,7 +171,7 @@ class NetworkDenoiser {
     }
   }
 
-  /// How many times the rows of x the prediction has; only a branch-wise call may have more than one.
+  /// The number of branches K in the prediction, which must be 1 unless the call is branch-wise.
   static std::int64_t copies_of(const at::Tensor& x, const at::Tensor& output, bool branchwise) {
     bool fits = output.defined() && output.dim() == x.dim() && x.dim() > 0 && x.size(0) > 0 &&
                 output.size(0) % x.size(0) == 0 && output.sizes().slice(1) == x.sizes().slice(1);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What a model was trained with, as a pipeline needs it: noise levels and the meaning of the network's answer.
+/// How a model was trained, as far as a pipeline needs to know: its noise levels and what its network predicts.
 
 #include <type_traits>
 #include <utility>
@@ -11,11 +11,11 @@
 
 namespace ip2p {
 
-/// The schedule of a run and the prediction of the network, side by side. The model's training decides both, so that no
-/// pipeline has a default for them: the wrong one draws noise, without an error.
+/// A run's schedule and the network's prediction type. Both are determined by how the model was trained, so pipelines
+/// have no default for them: the wrong choice would produce noise without any error.
 ///
 ///     ip2p::diffusion_of(files)                                        // what a model's files say
-///     ip2p::Diffusion{ip2p::EdmSigmas{}, ip2p::EdmPrediction{}}        // policies of one's choice
+///     ip2p::Diffusion{ip2p::EdmSigmas{}, ip2p::EdmPrediction{}}        // explicit policies
 template <class Schedule, class Prediction>
 struct Diffusion {
   static_assert((require_schedule_policy<Schedule>(), true));
@@ -35,12 +35,12 @@ inline constexpr bool is_diffusion = false;
 template <class Schedule, class Prediction>
 inline constexpr bool is_diffusion<Diffusion<Schedule, Prediction>> = true;
 
-/// What a pipeline deduces where it is given no `Diffusion`; see `require_diffusion`.
+/// What a pipeline deduces when it is not given a `Diffusion`; see `require_diffusion`.
 struct NoDiffusion {};
 
 }  // namespace detail
 
-/// Stops compilation with one sentence unless `Type` is a `Diffusion` of a schedule and a prediction.
+/// Fails to compile, with a one-sentence message, unless `Type` is a `Diffusion` of a schedule and a prediction.
 template <class Type>
 consteval void require_diffusion() {
   static_assert(

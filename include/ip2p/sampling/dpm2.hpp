@@ -14,8 +14,8 @@ namespace ip2p {
 
 namespace detail {
 
-/// From x at noise level `from`, whose estimate is x0, to noise level `to`, by the slope at their geometric mean; to 0,
-/// where there is no such mean, by Euler's.
+/// Takes x from noise level `from` to `to`, using the slope at their geometric mean. For to = 0 there is no such mean
+/// and it takes an Euler step. \param x0 the estimate at x
 template <class Denoiser>
 at::Tensor midpoint_step(Denoiser& denoiser, const at::Tensor& x, const at::Tensor& x0, const Step& step, double from,
                          double to) {
@@ -27,9 +27,9 @@ at::Tensor midpoint_step(Denoiser& denoiser, const at::Tensor& x, const at::Tens
 
 }  // namespace detail
 
-/// Lu et al., "DPM-Solver", 2022, algorithm 1 with r_1 = 1/2: the slope at the geometric mean of the two noise levels
-/// carries the whole step. Two evaluations a step, one in the step that reaches 0; noise only where `churn` asks for
-/// it. Order 2.
+/// Lu et al., "DPM-Solver", 2022, algorithm 1 with r_1 = 1/2: the whole step uses the slope at the geometric mean of
+/// its two noise levels. Two evaluations per step, one in the step that reaches 0; noise only if `churn` is set.
+/// Order 2.
 ///
 /// Reference: k-diffusion `sample_dpm_2`, diffusers `KDPM2DiscreteScheduler`.
 struct Dpm2 {
@@ -38,8 +38,8 @@ struct Dpm2 {
 
   Churn churn{};  ///< Noise added before each step; none by default.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for unsound noise levels or
-  /// parameters or a denoiser that answers another shape or dtype, `Cancelled` when a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for invalid noise levels or
+  /// parameters and for a denoiser whose result has the wrong shape or dtype, `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {

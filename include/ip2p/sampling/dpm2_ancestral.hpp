@@ -12,8 +12,8 @@
 
 namespace ip2p {
 
-/// The step of `Dpm2` to the lower level `down` of an ancestral step, then noise of deviation `up`; no noise in the
-/// step that reaches 0.
+/// A `Dpm2` step to the level `down` of an ancestral step, then noise of standard deviation `up`; the step that reaches
+/// 0 adds none.
 ///
 /// Reference: k-diffusion `sample_dpm_2_ancestral`.
 struct Dpm2Ancestral {
@@ -21,11 +21,11 @@ struct Dpm2Ancestral {
   static constexpr std::string_view name = "dpm2-ancestral";
 
   double eta = 1.0;      ///< Share of ancestral noise, >= 0.
-  double s_noise = 1.0;  ///< Factor of the added noise, >= 0.
+  double s_noise = 1.0;  ///< Multiplier of the added noise, >= 0.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws
-  /// `Error` for unsound noise levels or parameters or a denoiser that answers another shape or dtype, `Cancelled` when
-  /// a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Step i adds draw i + 1 of `rng`. Throws
+  /// `Error` for invalid noise levels or parameters and for a denoiser whose result has the wrong shape or dtype,
+  /// `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {

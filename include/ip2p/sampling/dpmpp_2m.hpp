@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// DPM-Solver++(2M): second order from the estimates of two steps.
+/// DPM-Solver++(2M): second order, using the estimates of two steps.
 
 #include <cmath>
 #include <span>
@@ -11,17 +11,17 @@
 
 namespace ip2p {
 
-/// Lu et al., "DPM-Solver++", 2022, algorithm 2: x0 extrapolated, linearly in log sigma, from this step's estimate and
-/// the one before to the middle of the step, then a Euler step towards it. One evaluation a step, no noise; the step
-/// that reaches 0 takes its own estimate as it is. Order 2.
+/// Lu et al., "DPM-Solver++", 2022, algorithm 2: extrapolates x0 to the middle of the step, linearly in log sigma, from
+/// this step's estimate and the previous one, then takes an Euler step towards it. One evaluation per step, no noise.
+/// The step that reaches 0 returns its own estimate. Order 2.
 ///
 /// Reference: k-diffusion `sample_dpmpp_2m`, diffusers `DPMSolverMultistepScheduler` (order 2, midpoint).
 struct DpmPlusPlus2M {
   /// Its name for `AnySampler`.
   static constexpr std::string_view name = "dpm++-2m";
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for unsound noise levels or a
-  /// denoiser that answers another shape or dtype, `Cancelled` when a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for invalid noise levels and
+  /// for a denoiser whose result has the wrong shape or dtype, `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, [[maybe_unused]] Noise& rng,
                     const RunHooks& hooks = {}) const {

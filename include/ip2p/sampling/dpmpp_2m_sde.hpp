@@ -11,15 +11,15 @@
 
 namespace ip2p {
 
-/// How `DpmPlusPlus2MSde` weighs the change of x0 over a step.
+/// How `DpmPlusPlus2MSde` weights the change of x0 over a step.
 enum class SdeSolver {
   midpoint,  ///< By its value in the middle of the step.
   heun       ///< By the exact integral of a linear change.
 };
 
-/// Lu et al., "DPM-Solver++", 2022, SDE-DPM-Solver++(2M), extended by eta: the linear part of the reverse
-/// SDE is solved exactly in log sigma, and x0 is extrapolated from the estimates of two steps. One evaluation a step;
-/// no noise in the step that reaches 0, which gives its own estimate. With eta 0 and `midpoint` it is DPM-Solver++(2M).
+/// Lu et al., "DPM-Solver++", 2022, SDE-DPM-Solver++(2M), generalised with eta: the linear part of the reverse SDE is
+/// solved exactly in log sigma, and x0 is extrapolated from the estimates of two steps. One evaluation per step. The
+/// step that reaches 0 adds no noise and returns its own estimate. With eta = 0 and `midpoint` it is DPM-Solver++(2M).
 ///
 /// Reference: k-diffusion `sample_dpmpp_2m_sde` with independent noise in each step; diffusers
 /// `DPMSolverMultistepScheduler` with `sde-dpmsolver++` (eta 1).
@@ -31,9 +31,9 @@ struct DpmPlusPlus2MSde {
   double s_noise = 1.0;  ///< Factor of the added noise, >= 0.
   SdeSolver solver = SdeSolver::midpoint;  ///< How the change of x0 over a step is weighed.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws
-  /// `Error` for unsound noise levels or parameters or a denoiser that answers another shape or dtype, `Cancelled` when
-  /// a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Step i adds draw i + 1 of `rng`. Throws
+  /// `Error` for invalid noise levels or parameters and for a denoiser whose result has the wrong shape or dtype,
+  /// `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {

@@ -12,22 +12,22 @@
 
 namespace ip2p {
 
-/// Lu et al., "DPM-Solver++", 2022, algorithm 1 with the intermediate level at the geometric mean: a Euler step there,
-/// then the whole step towards the estimate found there. Two evaluations a step, one in the step that reaches 0. As in
-/// the other ancestral samplers the deterministic part goes to the lower level `down`, and noise of deviation `up` is
-/// added; eta 0 is the algorithm of the paper, of order 2.
+/// Lu et al., "DPM-Solver++", 2022, algorithm 1 with the intermediate level at the geometric mean: an Euler step to
+/// that level, then the whole step towards the estimate found there. Two evaluations per step, one in the step that
+/// reaches 0. As in the other ancestral samplers, the deterministic part goes to the level `down` and noise of standard
+/// deviation `up` is added. With eta = 0 it is the paper's algorithm, of order 2.
 ///
-/// Reference: k-diffusion `sample_dpmpp_2s_ancestral`; with eta 0 diffusers `DPMSolverSinglestepScheduler` (order 2).
+/// Reference: k-diffusion `sample_dpmpp_2s_ancestral`; for eta 0 diffusers `DPMSolverSinglestepScheduler` (order 2).
 struct DpmPlusPlus2SAncestral {
   /// Its name for `AnySampler`.
   static constexpr std::string_view name = "dpm++-2s-ancestral";
 
   double eta = 1.0;      ///< Share of ancestral noise, >= 0.
-  double s_noise = 1.0;  ///< Factor of the added noise, >= 0.
+  double s_noise = 1.0;  ///< Multiplier of the added noise, >= 0.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws
-  /// `Error` for unsound noise levels or parameters or a denoiser that answers another shape or dtype, `Cancelled` when
-  /// a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Step i adds draw i + 1 of `rng`. Throws
+  /// `Error` for invalid noise levels or parameters and for a denoiser whose result has the wrong shape or dtype,
+  /// `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {

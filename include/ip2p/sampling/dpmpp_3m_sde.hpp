@@ -12,25 +12,25 @@
 
 namespace ip2p {
 
-/// As `DpmPlusPlus2MSde` with `heun`, with x0 extrapolated from the estimates of three steps. One evaluation a step; no
-/// noise in the step that reaches 0, which gives its own estimate.
+/// Like `DpmPlusPlus2MSde` with `heun`, but x0 is extrapolated from the estimates of three steps. One evaluation per
+/// step. The step that reaches 0 adds no noise and returns its own estimate.
 ///
-/// The published code weighs the second difference of x0 with half of what Taylor's theorem asks, so that with eta 0 it
-/// converges with order 2; `curvature` 2 makes that 3 (docs/explanation/sampler-orders.md).
+/// The published code gives the second difference of x0 half the weight that Taylor's theorem requires, so with eta = 0
+/// it only converges with order 2; `curvature` = 2 raises that to 3 (docs/explanation/sampler-orders.md).
 ///
-/// Reference: k-diffusion `sample_dpmpp_3m_sde` with independent noise in each step; with eta 0 diffusers
+/// Reference: k-diffusion `sample_dpmpp_3m_sde` with independent noise in each step; with eta = 0, diffusers
 /// `DPMSolverMultistepScheduler` (order 3, heun).
 struct DpmPlusPlus3MSde {
   /// Its name for `AnySampler`.
   static constexpr std::string_view name = "dpm++-3m-sde";
 
-  double eta = 1.0;        ///< Noise of the reverse SDE, >= 0: 1 is the SDE itself, 0 the probability-flow ODE.
-  double s_noise = 1.0;    ///< Factor of the added noise, >= 0.
-  double curvature = 1.0;  ///< Weight of the second difference of x0, >= 0: 1 as published, 2 as Taylor's theorem.
+  double eta = 1.0;        ///< Noise, >= 0: 1 is the reverse SDE itself, 0 the probability-flow ODE.
+  double s_noise = 1.0;    ///< Multiplier of the added noise, >= 0.
+  double curvature = 1.0;  ///< Weight of the second difference of x0, >= 0: 1 as published, 2 by Taylor's theorem.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws
-  /// `Error` for unsound noise levels or parameters or a denoiser that answers another shape or dtype, `Cancelled` when
-  /// a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Step i adds draw i + 1 of `rng`. Throws
+  /// `Error` for invalid noise levels or parameters and for a denoiser whose result has the wrong shape or dtype,
+  /// `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {
@@ -42,7 +42,7 @@ struct DpmPlusPlus3MSde {
     require_not_negative("DpmPlusPlus3MSde", "curvature", curvature);
     struct Earlier {
       at::Tensor x0;
-      double length;  // of that step
+      double length;  // of that step, in log sigma
     };
     std::vector<Earlier> earlier;  // newest first
     for (const Step& step : steps_of(sigmas)) {

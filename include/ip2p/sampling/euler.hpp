@@ -11,7 +11,7 @@
 
 namespace ip2p {
 
-/// dx/dsigma = (x - x0) / sigma, one evaluation a step; noise only where `churn` asks for it. Order 1.
+/// Integrates dx/dsigma = (x - x0) / sigma. One evaluation per step; noise only if `churn` is set. Order 1.
 ///
 /// Reference: k-diffusion `sample_euler`, diffusers `EulerDiscreteScheduler`.
 struct Euler {
@@ -20,8 +20,8 @@ struct Euler {
 
   Churn churn{};  ///< Noise added before each step; none by default.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for unsound noise levels or
-  /// parameters or a denoiser that answers another shape or dtype, `Cancelled` when a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for invalid noise levels or
+  /// parameters and for a denoiser whose result has the wrong shape or dtype, `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {

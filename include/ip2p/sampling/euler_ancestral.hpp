@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Euler's method with ancestral noise, the sampler of the published InstructPix2Pix results.
+/// Euler's method with ancestral noise, the sampler used for the published InstructPix2Pix results.
 
 #include <span>
 #include <string_view>
@@ -11,7 +11,7 @@
 
 namespace ip2p {
 
-/// A Euler step to `down`, then noise of deviation `up`; no noise in the step that reaches 0.
+/// An Euler step to `down`, then noise of standard deviation `up`; the step that reaches 0 adds none.
 ///
 /// Reference: k-diffusion `sample_euler_ancestral`, diffusers `EulerAncestralDiscreteScheduler` (eta 1, s_noise 1).
 struct EulerAncestral {
@@ -19,11 +19,11 @@ struct EulerAncestral {
   static constexpr std::string_view name = "euler-ancestral";
 
   double eta = 1.0;      ///< Share of ancestral noise, >= 0.
-  double s_noise = 1.0;  ///< Factor of the added noise, >= 0.
+  double s_noise = 1.0;  ///< Multiplier of the added noise, >= 0.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0; step i adds draw i + 1 of `rng`. Throws
-  /// `Error` for unsound noise levels or parameters or a denoiser that answers another shape or dtype, `Cancelled` when
-  /// a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Step i adds draw i + 1 of `rng`. Throws
+  /// `Error` for invalid noise levels or parameters and for a denoiser whose result has the wrong shape or dtype,
+  /// `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {

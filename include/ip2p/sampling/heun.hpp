@@ -11,8 +11,8 @@
 
 namespace ip2p {
 
-/// Karras et al. 2022, algorithm 2: a Euler step, then again with the mean of the slopes at both ends. Two evaluations
-/// a step, one in the step that reaches 0; noise only where `churn` asks for it. Order 2.
+/// Karras et al. 2022, algorithm 2: an Euler step, repeated with the mean of the slopes at both ends. Two evaluations
+/// per step, one in the step that reaches 0; noise only if `churn` is set. Order 2.
 ///
 /// Reference: k-diffusion `sample_heun`, diffusers `HeunDiscreteScheduler`.
 struct Heun {
@@ -21,8 +21,8 @@ struct Heun {
 
   Churn churn{};  ///< Noise added before each step; none by default.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for unsound noise levels or
-  /// parameters or a denoiser that answers another shape or dtype, `Cancelled` when a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for invalid noise levels or
+  /// parameters and for a denoiser whose result has the wrong shape or dtype, `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, Noise& rng,
                     const RunHooks& hooks = {}) const {

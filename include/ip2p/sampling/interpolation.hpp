@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Weights of formulas that are exact for polynomials; multistep samplers are made of them.
+/// Weights of polynomial interpolation, used by the multistep samplers.
 
 #include <cstddef>
 #include <span>
@@ -9,13 +9,14 @@
 
 namespace ip2p::detail {
 
-/// The weights w with sum_k w_k nodes_k^i = moments_i for i = 0 ... n - 1: a linear functional that takes the power i
-/// to moments_i, applied to the polynomial through n values at distinct nodes. `moments` may be longer than `nodes`.
+/// The weights w with sum_k w_k nodes_k^i = moments_i for i = 0 ... n - 1. Given values at n distinct nodes, their
+/// weighted sum is a linear functional (such as an integral) of the polynomial through them; moments_i is its value for
+/// the i-th power. `moments` may be longer than `nodes`.
 inline std::vector<double> interpolation_weights(std::span<const double> nodes, std::span<const double> moments) {
   std::vector<double> weights;
   weights.reserve(nodes.size());
   for (std::size_t k = 0; k < nodes.size(); ++k) {
-    // The coefficients of Lagrange's polynomial, 1 at node k and 0 at the others, lowest power first.
+    // Coefficients of the Lagrange polynomial that is 1 at node k and 0 at the others, lowest power first.
     std::vector<double> basis{1.0};
     for (std::size_t j = 0; j < nodes.size(); ++j) {
       if (j == k) continue;

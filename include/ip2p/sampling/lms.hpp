@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The linear multistep method of Adams and Bashforth on the probability-flow ODE.
+/// The Adams-Bashforth linear multistep method on the probability-flow ODE.
 
 #include <array>
 #include <cstddef>
@@ -15,19 +15,19 @@
 
 namespace ip2p {
 
-/// The slopes of the last `order` steps, as a polynomial in sigma, integrated over the step; the first steps have fewer
-/// slopes. One evaluation a step, no noise. The first, Euler's, step keeps the whole run at order 2 unless it is small
-/// (docs/explanation/sampler-orders.md).
+/// Fits a polynomial in sigma to the slopes of the last `order` steps (fewer at the start) and integrates it over the
+/// step. One evaluation per step, no noise. Because the first step is Euler's, the whole run has order 2 unless that
+/// step is small (docs/explanation/sampler-orders.md).
 ///
 /// Reference: k-diffusion `sample_lms`, diffusers `LMSDiscreteScheduler` (both order 4).
 struct Lms {
   /// Its name for `AnySampler`.
   static constexpr std::string_view name = "lms";
 
-  std::int64_t order = 4;  ///< Slopes that a step uses, 1 to 4; 1 is Euler's method.
+  std::int64_t order = 4;  ///< Number of slopes used per step, 1 to 4; 1 is Euler's method.
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for unsound noise levels or
-  /// parameters or a denoiser that answers another shape or dtype, `Cancelled` when a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for invalid noise levels or
+  /// parameters and for a denoiser whose result has the wrong shape or dtype, `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, [[maybe_unused]] Noise& rng,
                     const RunHooks& hooks = {}) const {

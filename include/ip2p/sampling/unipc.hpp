@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// UniPC: a multistep predictor, and a corrector that costs no evaluation.
+/// UniPC: a multistep predictor with a corrector that needs no extra evaluations.
 
 #include <algorithm>
 #include <array>
@@ -17,18 +17,18 @@
 
 namespace ip2p {
 
-/// The function B(h) of UniPC; it matters where few steps leave the weights inexact.
+/// The function B(h) of UniPC. It makes a difference when the steps are few and large.
 enum class UniPcSolver {
-  bh1,  ///< B(h) = h, advised by the authors for unconditional sampling in few steps.
+  bh1,  ///< B(h) = h, recommended by the authors for unconditional sampling in few steps.
   bh2   ///< B(h) = e^h - 1.
 };
 
 /// Zhao et al., "UniPC: a unified predictor-corrector framework for fast sampling of diffusion models", 2023, over
-/// estimates of x0. One evaluation a step, at the predicted latents; the next step first corrects them with it. No
-/// noise. The first and last steps have lower orders, and the step that reaches 0 takes its own estimate as it is. The
+/// estimates of x0. One evaluation per step, at the predicted latents; the next step first uses it to correct them. No
+/// noise. The first and last steps use lower orders, and the step that reaches 0 returns its own estimate. The
 /// predictor has order p, the corrected run order p + 1.
 ///
-/// The correction is added to the latents, so that what `hooks.revise` changed in them stays changed.
+/// The correction is added to the latents, so changes made by `hooks.revise` are kept.
 ///
 /// Reference: diffusers `UniPCMultistepScheduler` (`predict_x0`, `lower_order_final`).
 struct UniPc {
@@ -38,8 +38,8 @@ struct UniPc {
   std::int64_t order = 2;                 ///< p, 1 to 3: estimates that a step uses.
   UniPcSolver solver = UniPcSolver::bh2;  ///< The function B(h).
 
-  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for unsound noise levels or
-  /// parameters or a denoiser that answers another shape or dtype, `Cancelled` when a stop is requested.
+  /// `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. Throws `Error` for invalid noise levels or
+  /// parameters and for a denoiser whose result has the wrong shape or dtype, `Cancelled` when a stop is requested.
   template <class Denoiser, class Noise>
   at::Tensor sample(Denoiser&& denoiser, at::Tensor x, std::span<const double> sigmas, [[maybe_unused]] Noise& rng,
                     const RunHooks& hooks = {}) const {
@@ -63,8 +63,8 @@ struct UniPc {
   }
 
  private:
-  /// One step in -log sigma, of length h: x' = Euler's - B(h) sum_k rho_k (x0_k - x0) / r_k, where estimate k was made
-  /// r_k h after the step's start.
+  /// One step of length h in -log sigma: x' = x_Euler - B(h) sum_k rho_k (x0_k - x0) / r_k, where estimate k was made
+  /// at r_k h after the start of the step.
   class Update {
    public:
     Update() = default;
@@ -75,7 +75,7 @@ struct UniPc {
       for (std::int64_t k = 1; k < order; ++k) {
         nodes_.push_back(std::log(step.sigma / sigmas[static_cast<std::size_t>(step.index - k)]) / h);
       }
-      // moments_i = i! (-h) phi_{i+1}(-h) / B(h) for i = 1 ... 3, by phi_{i+1}(z) z = phi_i(z) - 1 / i!.
+      // moments_i = i! (-h) phi_{i+1}(-h) / B(h) for i = 1 ... 3, using phi_{i+1}(z) z = phi_i(z) - 1 / i!.
       double phi = std::expm1(-h) / -h;
       double factorial = 1.0;
       for (std::size_t i = 0; i < moments_.size(); ++i) {
@@ -86,12 +86,12 @@ struct UniPc {
       }
     }
 
-    /// UniP. \param euler the latents that Euler's step gives
+    /// The predictor, UniP. \param euler the latents after an Euler step
     [[nodiscard]] at::Tensor predict(const at::Tensor& euler, const std::vector<at::Tensor>& estimates) const {
       return add(euler, predictor(), estimates);
     }
 
-    /// UniC, as a change of the predicted latents. \param x0 their estimate
+    /// The corrector, UniC. \param x the predicted latents  \param x0 the estimate at x
     [[nodiscard]] at::Tensor correct(const at::Tensor& x, const at::Tensor& x0,
                                      const std::vector<at::Tensor>& estimates) const {
       std::vector<double> nodes = nodes_;
@@ -107,7 +107,7 @@ struct UniPc {
 
    private:
     [[nodiscard]] std::vector<double> predictor() const {
-      // As the authors have it, one weight is 1/2 for any h.
+      // A single weight is 1/2 for any h, as in the authors' code.
       if (nodes_.size() == 1) return {0.5};
       return detail::interpolation_weights(nodes_, moments_);
     }

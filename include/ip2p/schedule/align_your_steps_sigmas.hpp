@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Tables of noise levels, optimised for a model.
+/// Tables of noise levels optimised for a particular model.
 
 #include <cmath>
 #include <cstddef>
@@ -15,9 +15,9 @@
 
 namespace ip2p {
 
-/// A table of noise levels, interpolated linearly in log sigma where a run has another number of steps; the last level
-/// becomes 0. The default table is the one of Sabour et al., "Align your steps", 2024, for Stable Diffusion 1.5 in 10
-/// steps; steps far fewer or more than a table's own have no claim to be optimal.
+/// A table of noise levels, interpolated linearly in log sigma if a run has a different number of steps; the last level
+/// becomes 0. The default table is from Sabour et al., "Align your steps", 2024, for Stable Diffusion 1.5 in 10 steps.
+/// Do not expect optimal results when the number of steps is far from the table's own.
 ///
 /// Reference: the authors' quickstart guide; diffusers `AysSchedules`.
 struct AlignYourStepsSigmas {
@@ -25,7 +25,7 @@ struct AlignYourStepsSigmas {
   static constexpr std::string_view name = "align-your-steps";
 
   DiscreteSchedule training{};  ///< Noise levels that the model was trained on.
-  /// Strictly decreasing, positive, one more than the steps that it was made for, at least 2.
+  /// Strictly decreasing and positive; at least 2 values, one more than the number of steps it was optimised for.
   std::vector<double> table{14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029};
 
   /// Over the model's own training noise, the rest as published.
@@ -33,7 +33,7 @@ struct AlignYourStepsSigmas {
     return {.training = DiscreteSchedule(config.noise)};
   }
 
-  /// n + 1 noise levels. Throws `Error` for n < 1 or an unsound table.
+  /// n + 1 noise levels. Throws `Error` for n < 1 or an invalid table.
   [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
     detail::require_steps(n);
     require(table.size() >= 2, "AlignYourStepsSigmas: expected a table of at least 2 noise levels, found {}",

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Choice of a schedule at run time, by name; for the edge of a program.
+/// A schedule chosen by name at run time, for code that handles user input.
 
 #include <fmt/ranges.h>
 
@@ -26,7 +26,7 @@
 namespace ip2p {
 
 /// One of `Schedules`, itself a `SchedulePolicy`. Each alternative has a `static constexpr std::string_view name` and
-/// a static `from_config(const SchedulerConfig&)`; a program adds its own by naming a longer list.
+/// a static `from_config(const SchedulerConfig&)`; to add your own, instantiate this with a longer list.
 template <SchedulePolicy... Schedules>
 class AnyScheduleOf {
  public:
@@ -35,7 +35,8 @@ class AnyScheduleOf {
   requires(std::same_as<Schedule, Schedules> || ...) AnyScheduleOf(Schedule schedule)
       : schedule_(std::move(schedule)) {}  // NOLINT(google-explicit-constructor)
 
-  /// The schedule called `name`, over the model's noise. Throws `Error` that lists the known names.
+  /// The schedule called `name`, for a model with this configuration. Throws `Error` for an unknown name, listing the
+  /// known ones.
   static AnyScheduleOf named(std::string_view name, const SchedulerConfig& config = {}) {
     std::vector<AnyScheduleOf> found;
     ((name == Schedules::name ? found.push_back(Schedules::from_config(config)) : void()), ...);
@@ -43,10 +44,10 @@ class AnyScheduleOf {
     return std::move(found.front());
   }
 
-  /// The names that `named` knows.
+  /// The names that `named` accepts.
   static constexpr std::array<std::string_view, sizeof...(Schedules)> names() { return {Schedules::name...}; }
 
-  /// The alternative's own name.
+  /// Name of the schedule held.
   [[nodiscard]] std::string_view name() const {
     return std::visit([](const auto& schedule) { return std::string_view(schedule.name); }, schedule_);
   }
@@ -75,7 +76,7 @@ class AnyScheduleOf {
   std::variant<Schedules...> schedule_;
 };
 
-/// The schedules that ship, by name; the first is the released program's, `LinearSigmas` is diffusers'.
+/// The built-in schedules. The first is the one in the released program; `LinearSigmas` is diffusers' default.
 using AnySchedule = AnyScheduleOf<LogLinearSigmas, KarrasSigmas, LinearSigmas, ExponentialSigmas, PolyexponentialSigmas,
                                   AlignYourStepsSigmas, LcmSigmas>;
 

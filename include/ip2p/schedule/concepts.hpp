@@ -1,12 +1,12 @@
 #pragma once
 
 /// \file
-/// Contract of the folder: a schedule says at which noise levels a run evaluates its denoiser.
+/// Contract of this folder: a schedule chooses the noise levels at which a run evaluates its denoiser.
 ///
-/// Skeleton to copy for a schedule of one's own:
+/// Skeleton for your own schedule:
 ///
 ///     struct HalvingSigmas {
-///       ip2p::DiscreteSchedule training;                              // noise levels that the model was trained on
+///       ip2p::DiscreteSchedule training;                              // noise levels the model was trained on
 ///       std::vector<double> sigmas(std::int64_t n) const;             // n + 1 values, strictly decreasing, last 0
 ///       double sigma_to_t(double sigma) const { return training.sigma_to_t(sigma); }
 ///     };
@@ -37,7 +37,7 @@ concept HasInitialSigma = requires(const Policy& schedule, const std::vector<dou
   { schedule.initial_sigma(sigmas) } -> std::convertible_to<double>;
 };
 
-/// Throws `Error` unless a run of `n` steps makes sense.
+/// Throws `Error` unless n >= 1.
 inline void require_steps(std::int64_t n) { require(n >= 1, "steps: expected at least 1, found {}", n); }
 
 }  // namespace detail
@@ -45,21 +45,22 @@ inline void require_steps(std::int64_t n) { require(n >= 1, "steps: expected at 
 /// Noise levels of a sampling run, in the convention x = x0 + sigma * noise of k-diffusion and Karras et al. 2022.
 ///
 ///     std::vector<double> sigmas(std::int64_t n) const;   // n steps: n + 1 noise levels
-///     double sigma_to_t(double sigma) const;              // the (fractional) timestep that the network is told
+///     double sigma_to_t(double sigma) const;              // the (fractional) timestep passed to the network
 ///
-/// and optionally, where a unit-variance start is not scaled by the first noise level:
+/// and optionally, if the initial unit-variance noise is scaled by something other than the first noise level:
 ///
 ///     double initial_sigma(const std::vector<double>& sigmas) const;
 ///
 /// Laws (`ip2p::testing::check_schedule`):
 ///  1. `sigmas(n)` has n + 1 finite values, strictly decreasing, the last exactly 0;
-///  2. `sigma_to_t` is finite at the levels of a run above 0, and does not rise where sigma falls (it may be negative:
-///     networks trained as in Karras et al. 2022 are told ln(sigma) / 4);
-///  3. `sigmas(n)` with n < 1 throws `Error`; equal calls give equal bits.
+///  2. `sigma_to_t` is finite at all levels of a run above 0 and never increases as sigma decreases (it may be
+///  negative:
+///     networks trained as in Karras et al. 2022 are given ln(sigma) / 4);
+///  3. `sigmas(n)` with n < 1 throws `Error`; equal calls give bit-identical results.
 template <class Policy>
 concept SchedulePolicy = std::copy_constructible<Policy> && detail::HasSigmas<Policy> && detail::HasSigmaToT<Policy>;
 
-/// Stops compilation with one sentence unless `Policy` is a `SchedulePolicy`.
+/// Fails to compile, with a one-sentence message, unless `Policy` is a `SchedulePolicy`.
 template <class Policy>
 consteval void require_schedule_policy() {
   static_assert(std::copy_constructible<Policy>,
@@ -72,8 +73,8 @@ consteval void require_schedule_policy() {
                 "see docs/reference/concepts.md#schedulepolicy");
 }
 
-/// Noise level of the least noisy pictures that the model was trained on, where the schedule knows it (by `training`, a
-/// `DiscreteSchedule`, or by a function of this name); else 0. Inversion takes photographs to have it.
+/// The lowest noise level that the model was trained on, if the schedule knows it (from a `DiscreteSchedule` member
+/// `training`, or a member function of this name); otherwise 0. Inversion assumes that photographs have this level.
 template <class Policy>
 double lowest_trained_sigma(const Policy& schedule) {
   if constexpr (requires { schedule.lowest_trained_sigma(); }) {
@@ -85,8 +86,8 @@ double lowest_trained_sigma(const Policy& schedule) {
   }
 }
 
-/// The factor that turns unit-variance noise into the start of a run over `sigmas`: the policy's own rule where it has
-/// one, else the first noise level.
+/// The factor that scales unit-variance noise to the start of a run over `sigmas`: the policy's own rule if it has one,
+/// otherwise the first noise level. Throws `Error` for an empty `sigmas`.
 template <class Policy>
 double initial_sigma(const Policy& schedule, const std::vector<double>& sigmas) {
   require_schedule_policy<Policy>();

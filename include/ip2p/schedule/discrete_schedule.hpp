@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The noise levels a latent diffusion model was trained on, and the map between them and timesteps.
+/// The noise levels that a latent diffusion model was trained on, and the mapping between them and timesteps.
 
 #include <algorithm>
 #include <cmath>
@@ -35,15 +35,15 @@ struct TrainingNoise {
 /// Training noise levels sigma_t = sqrt((1 - alpha_bar_t) / alpha_bar_t), strictly increasing in t, and the maps
 /// between sigma and fractional timesteps, linear in log sigma between neighbours.
 ///
-/// Reference: k-diffusion `external.DiscreteSchedule`, as the released InstructPix2Pix uses it. Betas and their
-/// products are computed in double, alpha_bar is then rounded to fp32 (the models' checkpoints store it so; near t = 0
-/// this rounding moves sigma by 1e-5), the rest is double.
+/// Reference: k-diffusion `external.DiscreteSchedule`, as used by the released InstructPix2Pix. Betas and their
+/// products are computed in double, then alpha_bar is rounded to fp32, because that is how checkpoints store it (near t
+/// = 0 the rounding changes sigma by 1e-5). Everything else is double.
 class DiscreteSchedule {
  public:
   /// The noise levels of Stable Diffusion and InstructPix2Pix.
   DiscreteSchedule() : DiscreteSchedule(TrainingNoise{}) {}
 
-  /// Throws `Error` for parameters out of range or betas that do not give strictly increasing finite noise levels.
+  /// Throws `Error` for parameters out of range, and unless the noise levels are finite and strictly increasing.
   explicit DiscreteSchedule(const TrainingNoise& noise) {
     const std::vector<double> betas = noise.betas.empty() ? curve(noise) : noise.betas;
     require(betas.size() >= 2, "training timesteps: expected at least 2, found {}", betas.size());
@@ -90,7 +90,7 @@ class DiscreteSchedule {
     return std::exp((1.0 - share) * log_sigmas_[low] + share * log_sigmas_[low + 1]);
   }
 
-  /// Fractional timestep of a noise level, in [0, N - 1]; levels outside the trained range give the nearest end.
+  /// Fractional timestep of a noise level, in [0, N - 1]; levels outside the trained range are clamped to it.
   /// Throws `Error` for negative or non-finite sigma.
   [[nodiscard]] double sigma_to_t(double sigma) const {
     require(std::isfinite(sigma) && sigma >= 0.0, "sigma: expected a finite value >= 0, found {}", sigma);
@@ -126,7 +126,7 @@ class DiscreteSchedule {
         const double count = last_step + 1.0;
         betas.push_back(std::min(1.0 - alpha_bar((t + 1.0) / count) / alpha_bar(t / count), 0.999));
       } else {
-        // Counted from the nearer end, as torch.linspace does.
+        // Measured from the nearer end, as in torch.linspace, to get the same rounding.
         const bool lower = i < noise.timesteps / 2;
         const double value = rounded(lower ? first + stride * t : last - stride * (last_step - t), noise);
         betas.push_back(roots ? value * value : value);
@@ -135,7 +135,8 @@ class DiscreteSchedule {
     return betas;
   }
 
-  /// Lin et al. 2023, algorithm 1. The last level would be infinite; as in diffusers' Euler it becomes 2^-24.
+  /// Lin et al. 2023, algorithm 1. The last alpha_bar would be 0 and its sigma infinite, so it is set to 2^-24, as in
+  /// diffusers' Euler schedulers.
   void rescale_to_zero_snr() {
     const double first = std::sqrt(alphas_cumprod_.front());
     const double last = std::sqrt(alphas_cumprod_.back());

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Noise levels that fall by one factor.
+/// Noise levels that fall by a constant factor.
 
 #include <cstdint>
 #include <optional>
@@ -24,8 +24,8 @@ struct ExponentialSigmas {
   static constexpr std::string_view name = "exponential";
 
   DiscreteSchedule training{};        ///< Noise levels that the model was trained on.
-  std::optional<double> sigma_min{};  ///< s_min, > 0; absent: the lowest that the model was trained on.
-  std::optional<double> sigma_max{};  ///< s_max; absent: the highest that the model was trained on.
+  std::optional<double> sigma_min{};  ///< s_min, > 0; defaults to the lowest level the model was trained on.
+  std::optional<double> sigma_max{};  ///< s_max; defaults to the highest level the model was trained on.
 
   /// Over the model's own training noise, the rest as published.
   static ExponentialSigmas from_config(const SchedulerConfig& config) {

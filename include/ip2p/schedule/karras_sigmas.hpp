@@ -18,7 +18,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// Equation (5) between the ends of `range`, then 0. Throws `Error` that names `schedule` for n < 1 or rho <= 0.
+/// Equation (5) between the ends of `range`, then 0. Throws `Error` naming `schedule` for n < 1 or rho <= 0.
 inline std::vector<double> karras_sigmas(std::string_view schedule, std::int64_t n, SigmaRange range, double rho) {
   require(std::isfinite(rho) && rho > 0.0, "{}: expected rho > 0, found {}", schedule, rho);
   const double from = std::pow(range.max, 1.0 / rho);
@@ -37,9 +37,9 @@ struct KarrasSigmas {
   static constexpr std::string_view name = "karras";
 
   DiscreteSchedule training{};        ///< Noise levels that the model was trained on.
-  double rho = 7.0;                   ///< > 0.
-  std::optional<double> sigma_min{};  ///< s_min, > 0; absent: the lowest that the model was trained on.
-  std::optional<double> sigma_max{};  ///< s_max; absent: the highest that the model was trained on.
+  double rho = 7.0;                   ///< Larger values place more steps at low noise; > 0.
+  std::optional<double> sigma_min{};  ///< s_min, > 0; defaults to the lowest level the model was trained on.
+  std::optional<double> sigma_max{};  ///< s_max; defaults to the highest level the model was trained on.
 
   /// Over the model's own training noise, the rest as published.
   static KarrasSigmas from_config(const SchedulerConfig& config) {

@@ -15,25 +15,25 @@
 
 namespace ip2p {
 
-/// n of the timesteps that a network was distilled at, evenly spaced from the noisiest down, then 0 (Luo et al.,
+/// n of the timesteps at which a network was distilled, evenly spaced from the noisiest down, then 0 (Luo et al.,
 /// "Latent consistency models", 2023).
 ///
-/// Reference: diffusers `LCMScheduler`, including its start at sqrt(sigma^2 + 1) times unit-variance noise.
+/// Reference: diffusers `LCMScheduler`, including its initial scale of sqrt(sigma^2 + 1) for unit-variance noise.
 struct LcmSigmas {
   /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "lcm";
 
   DiscreteSchedule training{TrainingNoise{.single_precision = true}};  ///< Noise levels that the model was trained on.
-  std::int64_t original_steps = 50;  ///< Timesteps of the distillation: N / original_steps apart, the last N - 1.
+  std::int64_t original_steps = 50;  ///< Number of distilled timesteps: N / original_steps apart, the last N - 1.
 
-  /// As diffusers would run the model, hence with the training noise in its precision.
+  /// The schedule as diffusers would run it, hence with training noise computed in single precision.
   static LcmSigmas from_config(const SchedulerConfig& config) {
     TrainingNoise noise = config.noise;
     noise.single_precision = true;
     return {.training = DiscreteSchedule(noise)};
   }
 
-  /// n + 1 noise levels. Throws `Error` for n < 1 and for more steps than the distillation had.
+  /// n + 1 noise levels. Throws `Error` for n < 1 or n > original_steps.
   [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
     detail::require_steps(n);
     const std::int64_t trained = training.timesteps();
@@ -56,7 +56,7 @@ struct LcmSigmas {
   /// Fractional timestep of a noise level, linear in log sigma.
   [[nodiscard]] double sigma_to_t(double sigma) const { return training.sigma_to_t(sigma); }
 
-  /// The factor of unit-variance start noise, sqrt(level^2 + 1).
+  /// The scale of the initial unit-variance noise, sqrt(sigmas[0]^2 + 1).
   [[nodiscard]] double initial_sigma(const std::vector<double>& sigmas) const {
     require(!sigmas.empty(), "sigmas: expected at least one value, found none");
     return std::sqrt(sigmas.front() * sigmas.front() + 1.0);

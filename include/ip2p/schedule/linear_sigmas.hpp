@@ -15,11 +15,11 @@
 
 namespace ip2p {
 
-/// Noise levels at chosen training timesteps, linear in sigma (not in its logarithm) between the trained ones, then 0.
+/// Noise levels at evenly spaced training timesteps, interpolated linearly in sigma (not log sigma), then 0.
 ///
-/// Reference: diffusers `EulerDiscreteScheduler` and `EulerAncestralDiscreteScheduler`, including that one step of
-/// `linspace` spacing is timestep 0, and that `leading` scales unit-variance noise by sqrt(sigma_0^2 + 1). Its
-/// `DDIMScheduler` and `DDPMScheduler` visit the same timesteps, with `linspace` rounded to whole ones.
+/// Reference: diffusers `EulerDiscreteScheduler` and `EulerAncestralDiscreteScheduler`, including their quirks: with
+/// `linspace` a run of one step visits timestep 0, and `leading` scales unit-variance noise by sqrt(sigma_0^2 + 1).
+/// diffusers' `DDIMScheduler` and `DDPMScheduler` visit the same timesteps, but round those of `linspace`.
 struct LinearSigmas {
   /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "linear";
@@ -27,19 +27,19 @@ struct LinearSigmas {
   DiscreteSchedule training{TrainingNoise{.single_precision = true}};  ///< Noise levels that the model was trained on.
   TimestepSpacing spacing = TimestepSpacing::linspace;                 ///< Which timesteps a run visits.
   std::int64_t steps_offset = 0;                                       ///< Added to the timesteps of `leading`, >= 0.
-  /// Start every run at sqrt(sigma_0^2 + 1) times unit-variance noise, as diffusers' DDIM, DDPM and multistep
-  /// schedulers do; without it only `leading` does.
+  /// Always scale the initial unit-variance noise by sqrt(sigma_0^2 + 1), as diffusers' DDIM, DDPM and multistep
+  /// schedulers do. If false, only `leading` does so.
   bool unit_variance_start = false;
 
-  /// As diffusers would run the model, hence with the training noise in its precision.
+  /// The schedule as diffusers would run it, hence with training noise computed in single precision.
   static LinearSigmas from_config(const SchedulerConfig& config) {
     TrainingNoise noise = config.noise;
     noise.single_precision = true;
     return {.training = DiscreteSchedule(noise), .spacing = config.spacing, .steps_offset = config.steps_offset};
   }
 
-  /// The n timesteps of a run, strictly decreasing, in [0, N - 1]. Throws `Error` for n < 1, and for more steps than
-  /// the spacing has distinct timesteps.
+  /// The n timesteps of a run, strictly decreasing, in [0, N - 1]. Throws `Error` for n < 1, and for an n so large that
+  /// timesteps would repeat.
   [[nodiscard]] std::vector<double> timesteps(std::int64_t n) const {
     detail::require_steps(n);
     require(steps_offset >= 0, "LinearSigmas: expected steps_offset >= 0, found {}", steps_offset);
@@ -58,7 +58,8 @@ struct LinearSigmas {
       } else if (spacing == TimestepSpacing::leading) {
         t = k * static_cast<double>(trained / n) + static_cast<double>(steps_offset);
       } else {
-        // Ends in halves for some n: the stride is rounded and halves go to even as in numpy's arange and round.
+        // For some n the values end in .5. As in numpy's arange and round, the stride is rounded first and halves go to
+        // even.
         const auto end = static_cast<double>(trained);
         const double stride = (end - end / count) - end;
         t = std::nearbyint(end + static_cast<double>(i) * stride) - 1.0;
@@ -83,8 +84,8 @@ struct LinearSigmas {
     return levels;
   }
 
-  /// Fractional timestep of a noise level, linear in sigma, so that `timesteps` come back; levels outside the trained
-  /// range give the nearest end. Throws `Error` for negative or non-finite sigma.
+  /// Fractional timestep of a noise level, linear in sigma, so it is the inverse of `timesteps` to `sigmas`. Levels
+  /// outside the trained range are clamped to it. Throws `Error` for negative or non-finite sigma.
   [[nodiscard]] double sigma_to_t(double sigma) const {
     require(std::isfinite(sigma) && sigma >= 0.0, "sigma: expected a finite value >= 0, found {}", sigma);
     const std::vector<double>& trained = training.training_sigmas();
@@ -93,8 +94,8 @@ struct LinearSigmas {
     return static_cast<double>(low) + std::clamp((sigma - trained[low]) / (trained[low + 1] - trained[low]), 0.0, 1.0);
   }
 
-  /// The factor of unit-variance start noise: the first noise level, or sqrt(level^2 + 1) with `unit_variance_start`
-  /// and for `leading`, whose first timestep is not the noisiest one.
+  /// The scale of the initial unit-variance noise: sigmas[0], or sqrt(sigmas[0]^2 + 1) with `unit_variance_start` and
+  /// for `leading`, whose first timestep is not the noisiest one.
   [[nodiscard]] double initial_sigma(const std::vector<double>& sigmas) const {
     require(!sigmas.empty(), "sigmas: expected at least one value, found none");
     const double first = sigmas.front();

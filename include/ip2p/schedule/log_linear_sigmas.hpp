@@ -13,11 +13,10 @@
 
 namespace ip2p {
 
-/// Noise levels at n timesteps evenly spaced from N - 1 down to 0, linear in log sigma between the trained ones, then
-/// 0.
+/// Noise levels at n timesteps evenly spaced from N - 1 down to 0, interpolated linearly in log sigma, then 0.
 ///
-/// Reference: k-diffusion `DiscreteSchedule.get_sigmas(n)`, which the released code calls although the paper names
-/// Karras' schedule. One step is the noisiest level alone.
+/// Reference: k-diffusion `DiscreteSchedule.get_sigmas(n)`, which the released code calls although the paper mentions
+/// Karras's schedule. A run of one step starts at the noisiest level.
 struct LogLinearSigmas {
   /// Its name for `AnySchedule`.
   static constexpr std::string_view name = "log-linear";

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A polynomial in log sigma.
+/// Noise levels on a power curve in log sigma.
 
 #include <cmath>
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace ip2p {
 
 namespace detail {
 
-/// log sigma = log s_min + (1 - i/(n-1))^rho (log s_max - log s_min), then 0. Throws `Error` that names `schedule` for
-/// n < 1 or rho <= 0.
+/// log sigma = log s_min + (1 - i/(n-1))^rho (log s_max - log s_min), then 0. Throws `Error` naming `schedule` for n <
+/// 1 or rho <= 0.
 inline std::vector<double> polyexponential_sigmas(std::string_view schedule, std::int64_t n, SigmaRange range,
                                                   double rho) {
   require(std::isfinite(rho) && rho > 0.0, "{}: expected rho > 0, found {}", schedule, rho);
@@ -31,7 +31,7 @@ inline std::vector<double> polyexponential_sigmas(std::string_view schedule, std
 }  // namespace detail
 
 /// log sigma = log s_min + (1 - i/(n-1))^rho (log s_max - log s_min), then 0. Larger rho places more steps at low
-/// noise; 1, the default of the reference, is `ExponentialSigmas`.
+/// noise; rho = 1, the reference's default, is the same as `ExponentialSigmas`.
 ///
 /// Reference: k-diffusion `get_sigmas_polyexponential`.
 struct PolyexponentialSigmas {
@@ -39,16 +39,16 @@ struct PolyexponentialSigmas {
   static constexpr std::string_view name = "polyexponential";
 
   DiscreteSchedule training{};        ///< Noise levels that the model was trained on.
-  double rho = 1.0;                   ///< > 0.
-  std::optional<double> sigma_min{};  ///< s_min, > 0; absent: the lowest that the model was trained on.
-  std::optional<double> sigma_max{};  ///< s_max; absent: the highest that the model was trained on.
+  double rho = 1.0;                   ///< Exponent, > 0.
+  std::optional<double> sigma_min{};  ///< s_min, > 0; defaults to the lowest level the model was trained on.
+  std::optional<double> sigma_max{};  ///< s_max; defaults to the highest level the model was trained on.
 
   /// Over the model's own training noise, the rest as published.
   static PolyexponentialSigmas from_config(const SchedulerConfig& config) {
     return {.training = DiscreteSchedule(config.noise)};
   }
 
-  /// n + 1 noise levels. Throws `Error` for n < 1, rho <= 0, ends out of range or a rho with which levels coincide.
+  /// n + 1 noise levels. Throws `Error` for n < 1, rho <= 0, ends out of range, or a rho that makes levels coincide.
   [[nodiscard]] std::vector<double> sigmas(std::int64_t n) const {
     return detail::polyexponential_sigmas(
         "PolyexponentialSigmas", n, detail::sigma_range("PolyexponentialSigmas", training, sigma_min, sigma_max), rho);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What a published model says about its own noise: the content of its scheduler_config.json, as plain data.
+/// A model's scheduler_config.json as plain data: its training noise, prediction type and preferred spacing.
 
 #include <cstdint>
 
@@ -16,14 +16,14 @@ enum class PredictionType {
   sample         ///< The clean latents x0.
 };
 
-/// Which of the training timesteps a run of n steps visits (Lin et al. 2023, table 2).
+/// Which of the N training timesteps a run of n steps visits (Lin et al. 2023, table 2).
 enum class TimestepSpacing {
   linspace,  ///< n values evenly spaced over [0, N - 1], both ends included, fractional.
-  leading,   ///< i * (N / n) in whole numbers, plus an offset; never the noisiest timestep.
-  trailing   ///< N - 1 down in strides of N / n, rounded; always the noisiest timestep.
+  leading,   ///< i * (N / n) in integer division, plus an offset; leaves out the noisiest timestep.
+  trailing   ///< From N - 1 down in strides of N / n, rounded; includes the noisiest timestep.
 };
 
-/// The parts of a scheduler_config.json that decide numbers. The defaults are InstructPix2Pix's.
+/// The fields of a scheduler_config.json that affect results. The defaults are InstructPix2Pix's.
 struct SchedulerConfig {
   TrainingNoise noise{};                                ///< What the model was trained with.
   PredictionType prediction = PredictionType::epsilon;  ///< What the network's output means.

@@ -1,7 +1,8 @@
 #pragma once
 
 /// \file
-/// Reader and writer of scheduler_config.json; kept apart so that only programs that read models include a JSON parser.
+/// Reads and writes scheduler_config.json. Separate from scheduler_config.hpp so that only code that reads models has
+/// to include a JSON parser.
 
 #include <array>
 #include <nlohmann/json.hpp>
@@ -37,7 +38,7 @@ std::string_view name_of(Value value, const std::array<std::pair<std::string_vie
   return "";
 }
 
-/// Overwrites `value` by json[key] where the key is present and not null; other types throw `Error`.
+/// Sets `value` to json[key] if the key is present and not null. Throws `Error` if it has the wrong type.
 template <class Value>
 void read_field(const nlohmann::json& json, const char* key, Value& value, std::string_view where) {
   const auto found = json.find(key);
@@ -65,7 +66,7 @@ void read_field(const nlohmann::json& json, const char* key, Value& value, std::
   value = found->template get<Value>();
 }
 
-/// Overwrites `value` by the choice that json[key] names; unknown names throw `Error` and list the known ones.
+/// Sets `value` to the choice that json[key] names, if present. Throws `Error` listing the choices for other names.
 template <class Value, std::size_t N>
 void read_choice(const nlohmann::json& json, const char* key, Value& value, std::string_view where,
                  const std::array<std::pair<std::string_view, Value>, N>& choices) {
@@ -85,10 +86,10 @@ void read_choice(const nlohmann::json& json, const char* key, Value& value, std:
 
 }  // namespace detail
 
-/// Reads the content of a scheduler_config.json. Absent keys take the defaults of diffusers' Euler schedulers, which
-/// for the betas are not Stable Diffusion's (linear, 1e-4 ... 0.02). Keys that change no noise level are ignored.
-/// `where` names the file in messages. Throws `Error` for wrong types, unknown names and timesteps that are not
-/// discrete.
+/// Reads the content of a scheduler_config.json. Missing keys take the defaults of diffusers' Euler schedulers; note
+/// that their betas (linear, 1e-4 ... 0.02) are not Stable Diffusion's. Keys that do not affect the noise levels or the
+/// prediction are ignored. `where` names the file in messages. Throws `Error` for wrong types, unknown names and
+/// continuous timesteps.
 inline SchedulerConfig scheduler_config_from_json(const nlohmann::json& json, std::string_view where) {
   require(json.is_object(), "{}: expected a JSON object, found {}", where, json.type_name());
   SchedulerConfig config;
@@ -116,9 +117,9 @@ inline SchedulerConfig scheduler_config_from_json(const nlohmann::json& json, st
   return config;
 }
 
-/// The same as the content of a scheduler_config.json: `scheduler_config_from_json` gives it back, but for
-/// `single_precision`, which is no property of a model. The class is the one with which InstructPix2Pix was published,
-/// or where that one lacks an option, diffusers' Euler.
+/// The inverse of `scheduler_config_from_json`, except that `single_precision` is not stored, because it is not a
+/// property of the model. The scheduler class written is the one InstructPix2Pix was published with, or diffusers'
+/// Euler if that class lacks an option in use.
 inline nlohmann::json scheduler_config_to_json(const SchedulerConfig& config) {
   const bool plain = config.prediction != PredictionType::sample && !config.use_karras_sigmas;
   nlohmann::json json{{"_class_name", plain ? "EulerAncestralDiscreteScheduler" : "EulerDiscreteScheduler"},

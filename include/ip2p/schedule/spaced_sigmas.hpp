@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What schedules share that are a formula between a highest and a lowest noise level.
+/// Helpers for schedules given by a formula between a highest and a lowest noise level.
 
 #include <cmath>
 #include <cstdint>
@@ -14,27 +14,27 @@
 
 namespace ip2p::detail {
 
-/// The noise levels that a run begins and ends with (before 0).
+/// The lowest and highest noise level of a run, not counting the final 0.
 struct SigmaRange {
   double min;
   double max;
 };
 
-/// `range` itself. Throws `Error` that names `schedule` unless 0 < min < max.
+/// Returns `range`. Throws `Error` naming `schedule` unless 0 < min < max and max is finite.
 inline SigmaRange checked_range(std::string_view schedule, SigmaRange range) {
   require(range.min > 0.0 && range.min < range.max && std::isfinite(range.max),
           "{}: expected 0 < sigma_min < sigma_max, found {} and {}", schedule, range.min, range.max);
   return range;
 }
 
-/// The given ends, or where they are absent those of the training. Throws `Error` as `checked_range` does.
+/// The given ends, or those of the training noise where not given. Throws `Error` as `checked_range` does.
 inline SigmaRange sigma_range(std::string_view schedule, const DiscreteSchedule& training,
                               const std::optional<double>& sigma_min, const std::optional<double>& sigma_max) {
   return checked_range(schedule, {sigma_min.value_or(training.sigma_min()), sigma_max.value_or(training.sigma_max())});
 }
 
-/// n noise levels, `level_at(share)` for shares evenly spaced from 0 to 1 (0 alone for one step), then 0. Throws
-/// `Error` that names `schedule` for n < 1, and where so many steps have levels that coincide.
+/// n noise levels, `level_at(share)` for shares evenly spaced from 0 to 1 (just 0 if n is 1), then 0. Throws `Error`
+/// for n < 1 and, naming `schedule`, if two levels coincide.
 template <class LevelAt>
 std::vector<double> spaced_sigmas(std::string_view schedule, std::int64_t n, LevelAt level_at) {
   require_steps(n);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Archetypes: types that satisfy one concept and offer nothing else. A template that compiles with them asks for no
+/// Archetypes: types that satisfy one concept and offer nothing else. A template that compiles with them requires no
 /// more than its concept promises.
 
 #include <array>
@@ -103,7 +103,7 @@ class GuidanceArchetype {
   }
 };
 
-/// Minimal `AttentionPolicy`: says nothing of branches, no default constructor, no assignment.
+/// Minimal `AttentionPolicy`: no `uniform_over_branches`, no default constructor, no assignment.
 class AttentionArchetype {
  public:
   /// Takes a number only so as not to have a default constructor.
@@ -117,7 +117,7 @@ class AttentionArchetype {
   }
 };
 
-/// Minimal `PairFilter`: names no cost, no default constructor, no assignment.
+/// Minimal `PairFilter`: declares no cost, no default constructor, no assignment.
 class FilterArchetype {
  public:
   /// Takes a number only so as not to have a default constructor.

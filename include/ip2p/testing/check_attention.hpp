@@ -17,15 +17,15 @@
 
 namespace ip2p::testing {
 
-/// What `check_attention` has to know of a policy.
+/// What `check_attention` needs to know about a policy.
 struct AttentionCheck {
-  std::int64_t group = 1;    ///< Images of a group: a source and those edited after it.
+  std::int64_t group = 1;    ///< Images per group: a source and its edits.
   std::int64_t tokens = 77;  ///< Length of the text contexts that the policy expects.
 
-  /// Which sites the policy means to change; at the others its result has the bits of `PlainAttention`. Empty: any.
+  /// Sites that the policy changes; elsewhere its result equals `PlainAttention` bit for bit. Empty: any.
   std::function<bool(const AttentionSite&)> edits = {};
 
-  bool linear_in_values = true;  ///< False for a policy that adds something of its own to the result.
+  bool linear_in_values = true;  ///< False for a policy whose result is not linear in the values.
 };
 
 /// Queries, keys and values, rows branch-major.
@@ -55,8 +55,8 @@ inline AttentionInput attention_input(const AttentionSite& site, std::int64_t ro
           noise.normal({rows, 2, keys, 8}, 2)};
 }
 
-/// Throws `Error` that names the first law of `AttentionPolicy` which `attend` breaks. It is called at self- and
-/// cross-attention sites of a run of ten steps, with two groups of images in one, two and three branches.
+/// Throws `Error` naming the first law of `AttentionPolicy` that `attend` breaks. Calls it at self- and cross-attention
+/// sites of a run of ten steps, with two groups of images in one, two and three branches.
 template <class Attention>
 void check_attention(const Attention& attend, const AttentionCheck& check = {}) {
   require_attention_policy<Attention>();
@@ -128,7 +128,7 @@ void check_attention(const Attention& attend, const AttentionCheck& check = {}) 
       }
     }
   }
-  // Large maps may take another way.
+  // Large maps may take another code path.
   check_site({.cross = false, .layer = 0, .height = 36, .width = 30, .step = {.index = 0, .count = 10}}, runs[1]);
 }
 

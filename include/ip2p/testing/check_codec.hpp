@@ -21,13 +21,13 @@
 
 namespace ip2p::testing {
 
-/// What `check_codec` has to know of a codec.
+/// What `check_codec` needs to know about a codec.
 struct CodecCheck {
-  /// Largest mean |decode(encode(x)) - x| over smooth pictures x in [-1,1]. Infinite, as for weights that were never
-  /// trained: not asked.
+  /// Largest mean |decode(encode(x)) - x| over smooth pictures x in [-1,1]. Infinite, as for untrained weights: not
+  /// checked.
   double round_trip = std::numeric_limits<double>::infinity();
 
-  double tolerance = 1e-4;  ///< Of a picture in a batch against the picture alone, times 1 + its values.
+  double tolerance = 1e-4;  ///< Between a picture in a batch and alone, relative to 1 + its values.
 };
 
 /// Two smooth pictures [2,3,height,width] in [-1,1], different in every corner.
@@ -39,8 +39,8 @@ inline at::Tensor codec_pictures(std::int64_t height, std::int64_t width) {
   return at::stack(channels).view({2, 3, height, width});
 }
 
-/// Throws `Error` that names the first law of `ImageCodec` which `codec` breaks, and of `PosteriorCodec` where it has
-/// `encode_moments`. It is given two pictures of 4 x 6 latent pixels and of 7 x 3.
+/// Throws `Error` naming the first law of `ImageCodec` that `codec` breaks, or of `PosteriorCodec` if it has
+/// `encode_moments`. Uses pairs of pictures of 4 x 6 and of 7 x 3 latent pixels.
 template <class Codec>
 void check_codec(const Codec& codec, const CodecCheck& check = {}) {
   require_image_codec<Codec>();

@@ -14,7 +14,7 @@
 
 namespace ip2p::testing {
 
-/// Throws `Error` that names the first law of `Communicator` which `processes` breaks. To be called on every process.
+/// Throws `Error` naming the first law of `Communicator` that `processes` breaks. Call it on every process.
 template <class Processes>
 void check_communicator(const Processes& processes) {
   require_communicator<Processes>();
@@ -23,7 +23,7 @@ void check_communicator(const Processes& processes) {
   const std::int64_t size = processes.size();
   expect_law(size >= 1 && rank >= 0 && rank < size, role, "ranks are 0 ... size - 1", "rank {} of {}", rank, size);
 
-  // What each rank brings, whole numbers and not: a function of the rank, so that each process knows the sum.
+  // Each rank's input, with and without fractions: a function of the rank, so that every process knows the sum.
   const auto whole = [](std::int64_t of) { return at::arange(7).add(1).mul((of + 1) * 1'000'003); };
   const auto fraction = [](std::int64_t of) {
     return at::arange(1, 13, at::kFloat).reciprocal().mul(1.0 / static_cast<double>(of + 3)).view({3, 4});
@@ -44,7 +44,7 @@ void check_communicator(const Processes& processes) {
   auto everywhere = sum.clone();
   processes.broadcast(everywhere, 0);
   expect_law(same_bits(everywhere, sum), role, "the sum has the same bits everywhere", "rank {}", rank);
-  // A view that is not contiguous is changed in place, and its neighbours are left alone.
+  // A non-contiguous view must be changed in place without touching its neighbours.
   auto table = at::zeros({3, 8});
   table.narrow(1, 2, 4).copy_(fraction(rank));
   processes.all_reduce(table.narrow(1, 2, 4));

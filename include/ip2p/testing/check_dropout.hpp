@@ -13,14 +13,14 @@
 
 namespace ip2p::testing {
 
-/// Shares of samples that lose something.
+/// Fractions of samples that lose something.
 struct DropoutShares {
   double text = 0.0;   ///< Only the instruction.
   double both = 0.0;   ///< Both.
   double image = 0.0;  ///< Only the image.
 };
 
-/// The answers for `count` numbers in the middle of equal parts of [0, 1), and for both ends.
+/// The answers for `count` midpoints of equal parts of [0, 1), and for both ends.
 template <class Dropout>
 std::vector<Dropped> dropout_answers(const Dropout& dropout, std::int64_t count) {
   std::vector<double> asked;
@@ -40,7 +40,7 @@ std::vector<Dropped> dropout_answers(const Dropout& dropout, std::int64_t count)
   return answers;
 }
 
-/// Throws `Error` that names the first law of `ConditioningDropoutPolicy` which `dropout` breaks, over 10000 numbers.
+/// Throws `Error` naming the first law of `ConditioningDropoutPolicy` that `dropout` breaks, over 10000 numbers.
 template <class Dropout>
 void check_dropout(const Dropout& dropout) {
   require_dropout_policy<Dropout>();
@@ -49,7 +49,7 @@ void check_dropout(const Dropout& dropout) {
              "drop(u) is a function of u", "other answers for the same numbers");
 }
 
-/// As above, and the law that what is lost has the shares that the policy promises (to 1 in 5000).
+/// As above, and checks that the fractions lost are those promised (to 1 in 5000).
 template <class Dropout>
 void check_dropout(const Dropout& dropout, const DropoutShares& shares) {
   check_dropout(dropout);

@@ -18,12 +18,12 @@
 
 namespace ip2p::testing {
 
-/// How often a made pair's features were asked for.
+/// How often a generated pair's features were requested.
 struct FeatureReads {
   int pictures = 0, captions = 0;  ///< Times that each was computed.
 };
 
-/// A pair whose captions and pictures are functions of `seed` and whose features are the given rows [2, D].
+/// A pair whose captions and pictures depend on `seed` and whose features are the given rows [2, D].
 inline CandidatePair made_pair(std::uint64_t seed, const at::Tensor& pictures, const at::Tensor& captions,
                                const std::shared_ptr<FeatureReads>& reads = std::make_shared<FeatureReads>()) {
   const auto picture = [&](std::uint64_t which) {
@@ -40,14 +40,14 @@ inline CandidatePair made_pair(std::uint64_t seed, const at::Tensor& pictures, c
                        LazyFeatures([=] { return ++reads->captions, captions; }))};
 }
 
-/// Throws `Error` that names the first law of `PairFilter` which `filter` breaks, over made pairs of many directions.
+/// Throws `Error` naming the first law of `PairFilter` that `filter` breaks, over generated pairs in many directions.
 template <class Filter>
 void check_filter(const Filter& filter) {
   require_pair_filter<Filter>();
   constexpr auto role = "PairFilter";
   constexpr auto cost = detail::filter_cost<Filter>();
   const auto noise = [](std::uint64_t seed, double spread) {
-    // Around one direction, as features of related pictures and captions are.
+    // Clustered around one direction, as features of related pictures and captions are.
     auto rows = CounterNoise(seed).normal({2, 8}, 0).mul(spread);
     rows.select(1, 0).add_(1.0);
     return rows.div(rows.norm(2, {1}, true));

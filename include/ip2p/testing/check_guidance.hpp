@@ -16,15 +16,15 @@
 
 namespace ip2p::testing {
 
-/// The first step of a run: `combine` in the form that the guidance has.
+/// Calls whichever form of `combine` the guidance has, as in the first step of a run.
 template <class Guidance>
 at::Tensor combine_once(const Guidance& guidance, const at::Tensor& stacked, const Step& step, const at::Tensor& x) {
   auto run = detail::started(guidance);
   return detail::combined(guidance, stacked, step, x, run);
 }
 
-/// Throws `Error` that names the law of runs which a guidance with a state breaks: equal runs give equal bits, a batch
-/// equals its samples, and a copy of the state goes on by itself.
+/// Throws `Error` naming the law of stateful guidance that is broken: equal runs give equal bits, a batch equals its
+/// samples, and a copy of the state is independent.
 template <class Guidance>
 void check_guidance_run(const Guidance& guidance) {
   constexpr auto role = "StatefulGuidancePolicy";
@@ -64,15 +64,15 @@ void check_guidance_run(const Guidance& guidance) {
   }
 }
 
-/// How far a guidance goes along each conditioning: its scales, where it is a weighted sum. A guidance whose branches
-/// all see the image goes along it once.
+/// How far a guidance moves along each conditioning; for a weighted sum, its scales. If all branches see the image, the
+/// image counts once.
 struct GuidanceStrength {
   double text = 1.0;  ///< Along the text.
   double image = 1.0;
 };
 
-/// Predictions [K*2,4,6,5] of a world in which each conditioning adds something of its own, in a channel of its own:
-/// the text in channel 2, the image in channel 3. What they share is larger, as it is in predictions of networks.
+/// Synthetic predictions [K*2,4,6,5] to which each conditioning contributes in its own channel: the text in 2, the
+/// image in 3. The common part is larger, as in real predictions.
 template <class Guidance>
 at::Tensor additive_predictions(bool text, bool image) {
   at::Tensor shared = CounterNoise(4).normal({2, 4, 6, 5}, 0).to(at::kDouble).mul(10.0);
@@ -88,8 +88,8 @@ at::Tensor additive_predictions(bool text, bool image) {
   return at::cat(blocks);
 }
 
-/// Throws `Error` that names the first law which `guidance` breaks: those of `GuidancePolicy` that hold at any scale,
-/// and those of `LinearGuidancePolicy`, `SelectiveGuidancePolicy` and `StatefulGuidancePolicy` where it is one.
+/// Throws `Error` naming the first law that `guidance` breaks: those of `GuidancePolicy` that hold at any scale, and
+/// those of `LinearGuidancePolicy`, `SelectiveGuidancePolicy` and `StatefulGuidancePolicy` if they apply.
 template <class Guidance>
 void check_guidance(const Guidance& guidance) {
   require_guidance_policy<Guidance>();
@@ -174,7 +174,7 @@ void check_guidance(const Guidance& guidance) {
   }
 }
 
-/// As above, and the law that with all scales 1 (`neutral`) the result is the fully conditioned branch.
+/// As above, and checks that with all scales 1 (`neutral`) the result is the fully conditioned branch.
 template <class Guidance>
 void check_guidance(const Guidance& guidance, const Guidance& neutral) {
   check_guidance(guidance);
@@ -189,8 +189,8 @@ void check_guidance(const Guidance& guidance, const Guidance& neutral) {
   }
 }
 
-/// As above, and the law that a guidance which is a weighted sum goes along each conditioning as far as its scales say:
-/// so that no branch stands in the place of another.
+/// As above, and checks that a weighted sum moves along each conditioning as far as its scales say, which detects
+/// swapped branches.
 template <class Guidance>
 void check_guidance(const Guidance& guidance, const Guidance& neutral, const GuidanceStrength& strength) {
   check_guidance(guidance, neutral);

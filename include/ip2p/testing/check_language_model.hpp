@@ -15,9 +15,9 @@
 
 namespace ip2p::testing {
 
-/// Throws `Error` that names the first law of `LanguageModel` which `model` breaks.
+/// Throws `Error` naming the first law of `LanguageModel` that `model` breaks.
 /// \param prompts at least two, of different lengths, that the model can continue
-/// \param options of the sampling; a model that answers at random whatever the seed is checked with temperature 0
+/// \param options of the sampling; use temperature 0 for a model whose randomness ignores the seed
 template <class Model>
 void check_language_model(Model& model, const std::vector<std::string>& prompts, CompletionOptions options = {}) {
   require_language_model<Model>();
@@ -46,11 +46,11 @@ void check_language_model(Model& model, const std::vector<std::string>& prompts,
     expect_law(same(together[i], alone[0]), role, "a completion does not depend on its neighbours", "request {}", i);
   }
 
-  // A text that is known to come up must end the completion before it.
+  // A stop text that is known to occur must end the completion before it.
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const auto& text = together[i].text;
     if (text.size() < 2) continue;
-    std::size_t begin = text.size() / 2;  // The start of a character.
+    std::size_t begin = text.size() / 2;  // Move to the start of a UTF-8 character.
     while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) --begin;
     options.stop.push_back(text.substr(begin));
     const auto stopped = ask(std::span(requests).subspan(i, 1));

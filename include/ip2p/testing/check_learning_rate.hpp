@@ -12,8 +12,8 @@
 
 namespace ip2p::testing {
 
-/// Throws `Error` that names the first law of `LearningRatePolicy` which `rate` breaks: asked for the first `steps`
-/// updates one by one, then for one in ten times as many, up to a thousand times `steps`.
+/// Throws `Error` naming the first law of `LearningRatePolicy` that `rate` breaks. Checks the first `steps` updates,
+/// then those at 1, 2, 10, 100 and 1000 times `steps`.
 template <class Rate>
 void check_learning_rate(const Rate& rate, std::int64_t steps = 2000) {
   require_learning_rate_policy<Rate>();

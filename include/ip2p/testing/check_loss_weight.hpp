@@ -14,8 +14,8 @@
 
 namespace ip2p::testing {
 
-/// Throws `Error` that names the first law of `LossWeightPolicy` which `weight` breaks, for all types of prediction and
-/// ratios of signal to noise from 10^-10 to 10^10.
+/// Throws `Error` naming the first law of `LossWeightPolicy` that `weight` breaks, for all prediction types and
+/// signal-to-noise ratios from 10^-10 to 10^10.
 template <class Weight>
 void check_loss_weight(const Weight& weight) {
   require_loss_weight_policy<Weight>();

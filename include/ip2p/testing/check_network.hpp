@@ -22,19 +22,20 @@
 
 namespace ip2p::testing {
 
-/// What `check_network` has to know of a network.
+/// What `check_network` needs to know about a network.
 struct NetworkCheck {
-  std::int64_t context_width = 768;  ///< Width of the text context that it takes.
+  std::int64_t context_width = 768;  ///< Width of the text context.
   std::int64_t tokens = 77;          ///< Tokens of the context.
   std::int64_t out_channels = 4;     ///< Channels of its prediction.
 
-  /// Height and width of the latents that it is given; pictures are multiples of the codec's `downscale()`, so any.
+  /// Heights and widths of the latents to test. Networks must accept any, because pictures may have any size that is a
+  /// multiple of the codec's `downscale()`.
   std::vector<std::array<std::int64_t, 2>> sizes = {{8, 8}, {5, 7}};
 
-  double tolerance = 1e-4;  ///< Of a sample in a batch against the sample alone, times 1 + its values.
+  double tolerance = 1e-4;  ///< Between a sample in a batch and alone, relative to 1 + its values.
 };
 
-/// Plain attention that notes the sites at which it is asked.
+/// Plain attention that records the sites at which it is called.
 struct NotingAttention {
   /// Plain attention is.
   static constexpr bool uniform_over_branches = true;
@@ -51,7 +52,7 @@ struct NotingAttention {
   }
 };
 
-/// Throws `Error` that names the first law of `DenoisingNetwork` which `network` breaks.
+/// Throws `Error` naming the first law of `DenoisingNetwork` that `network` breaks.
 template <class Network>
 void check_network(const Network& network, const NetworkCheck& check = {}) {
   require_denoising_network<Network>();

@@ -16,9 +16,9 @@
 
 namespace ip2p::testing {
 
-/// Throws `Error` that names the first law of `NoiseSource` which `source` breaks. The argument itself is not drawn
-/// from. \param batch number of samples that the source serves, a multiple of `group` \param group samples that share
-/// their noise by design (`SharedNoise`)
+/// Throws `Error` naming the first law of `NoiseSource` that `source` breaks. Draws from copies only. \param batch
+/// number of samples that the source serves, a multiple of `group` \param group samples that share their noise by
+/// design (`SharedNoise`)
 template <class Source>
 void check_noise(const Source& source, std::int64_t batch = 2, std::int64_t group = 1) {
   require_noise_source<Source>();
@@ -26,7 +26,7 @@ void check_noise(const Source& source, std::int64_t batch = 2, std::int64_t grou
   require(batch >= 1 && group >= 1 && batch % group == 0,
           "check_noise: expected a batch of at least 1 in groups, found {} in groups of {}", batch, group);
 
-  // The shapes lie on both sides of 16 elements, where torch's own rule changes.
+  // Shapes below and above 16 elements, where torch changes its algorithm.
   const std::vector<std::vector<std::int64_t>> shapes{{batch}, {batch, 3}, {batch, 4, 5, 3}, {batch, 4, 64, 64}};
   Source first = source;
   Source second = source;
@@ -48,12 +48,12 @@ void check_noise(const Source& source, std::int64_t batch = 2, std::int64_t grou
   const double mean = noise.mean().template item<double>();
   const double square = noise.square().mean().template item<double>();
   const double fourth = noise.square().square().mean().template item<double>();
-  // Six standard errors of each moment: one sound source in 10^8 would fail.
+  // Six standard errors of each moment: about one correct source in 10^8 would fail.
   expect_law(std::abs(mean) < 6.0 / std::sqrt(count), role, "mean 0", "{}", mean);
   expect_law(std::abs(square - 1.0) < 6.0 * std::sqrt(2.0 / count), role, "variance 1", "{}", square);
   expect_law(std::abs(fourth - 3.0) < 6.0 * std::sqrt(96.0 / count), role, "fourth moment 3", "{}", fourth);
 
-  // Samples of nine draws, which must have nothing to do with each other: rows of one matrix.
+  // Samples of nine draws as rows of one matrix; they must be independent.
   constexpr std::int64_t draws = 9;
   const std::int64_t apart = batch / group;
   std::vector<at::Tensor> rows;
@@ -76,7 +76,7 @@ void check_noise(const Source& source, std::int64_t batch = 2, std::int64_t grou
                  i % apart, i / apart);
     }
   }
-  // Within a sample: against itself moved and mirrored. A picture that is moved by half or mirrored meets each pair of
+  // Within a sample: correlation with itself shifted and mirrored. Mirroring, or shifting by half, counts each pair of
   // values twice, hence the wider limit.
   const auto independent_of = [&](const at::Tensor& other, std::string_view how) {
     const double most = all.mul(other).flatten(1).mean(1).abs().max().template item<double>();
@@ -93,7 +93,7 @@ void check_noise(const Source& source, std::int64_t batch = 2, std::int64_t grou
   independent_of(all.flip({1, 2, 3}), "backwards");
   draw += 2 + draws;
 
-  // A copy continues where the original stands, whichever of the two is asked first.
+  // A copy continues where the original stood, whichever of the two is used first.
   Source copy = first;
   const at::Tensor ahead = copy.normal({batch, 20}, draw);
   expect_law(same_bits(first.normal({batch, 20}, draw), ahead), role, "a copy continues where the original stood",

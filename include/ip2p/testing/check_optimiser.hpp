@@ -20,7 +20,8 @@
 
 namespace ip2p::testing {
 
-/// A matrix, a vector, a convolution and a number, and gradients for them that are functions of the update's number.
+/// Parameters (a matrix, a vector, a convolution kernel and a scalar) with gradients that depend on the update's
+/// number.
 class OptimiserModel {
  public:
   /// Equal values each time.
@@ -31,7 +32,7 @@ class OptimiserModel {
     }
   }
 
-  /// Gives every parameter of `which` its gradient of update `n`, and takes those of the others away.
+  /// Sets the gradients of update `n` on the parameters `which`, and clears all others.
   void backward(std::int64_t n, const std::vector<std::size_t>& which) {
     for (auto& parameter : parameters) parameter.mutable_grad().reset();
     for (const auto i : which) {
@@ -66,8 +67,8 @@ inline std::vector<at::Tensor> all_tensors(const std::vector<OptimiserState>& ki
   return tensors;
 }
 
-/// Throws `Error` that names the first law of `OptimiserPolicy` which `Optimiser` breaks with these options.
-/// \param others options that each differ from `options` in something that must change what is learnt
+/// Throws `Error` naming the first law of `OptimiserPolicy` that `Optimiser` breaks with these options.
+/// \param others options that each differ from `options` in a way that must change the result
 template <class Optimiser>
 void check_optimiser(const typename Optimiser::Options& options = {},
                      const std::vector<typename Optimiser::Options>& others = {}) {
@@ -122,7 +123,7 @@ void check_optimiser(const typename Optimiser::Options& options = {},
   expect_law(same(before, model.values()) && same(state_before, all_tensors(optimiser.state())), role,
              "a parameter without a gradient stays as it is, and so does its state", "a step without gradients");
 
-  // Another model takes over weights and state; the tensors of `kinds`, taken before the first step, must be the live
+  // Copies weights and state to another model; the tensors in `kinds`, obtained before the first step, must be the live
   // ones.
   OptimiserModel other;
   Optimiser successor(other.parameters, options);
@@ -147,9 +148,9 @@ void check_optimiser(const typename Optimiser::Options& options = {},
   expect_law(same(model.values(), other.values()), role,
              "with weights and state copied into another one, both go on with the same bits", "other weights");
 
-  // The same updates, each parameter with an optimiser of its own.
+  // The same updates with a separate optimiser for each parameter.
   OptimiserModel apart;
-  std::deque<Optimiser> own;  // nothing has to move
+  std::deque<Optimiser> own;  // a deque, so that optimisers need not be movable
   for (const auto& parameter : apart.parameters) own.emplace_back(std::vector<at::Tensor>{parameter}, options);
   for (std::int64_t n = 0; n < 4; ++n) {
     apart.backward(n, n == 2 ? std::vector<std::size_t>{1, 2} : every);

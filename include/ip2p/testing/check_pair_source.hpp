@@ -15,8 +15,8 @@
 
 namespace ip2p::testing {
 
-/// Throws `Error` that names the first law of `PairSource` which `source` breaks, over its first `most` pairs, each
-/// with three streams of numbers.
+/// Throws `Error` naming the first law of `PairSource` that `source` breaks, over its first `most` pairs, each with
+/// three streams of random numbers.
 template <class Source>
 void check_pair_source(Source& source, std::int64_t most = 16) {
   require_pair_source<Source>();

@@ -14,8 +14,7 @@
 
 namespace ip2p::testing {
 
-/// Throws `Error` that names the first law of `PredictionPolicy` which `prediction` breaks, at noise levels from .02 to
-/// 100.
+/// Throws `Error` naming the first law of `PredictionPolicy` that `prediction` breaks, at noise levels from .02 to 100.
 template <class Prediction>
 void check_prediction(const Prediction& prediction) {
   require_prediction_policy<Prediction>();
@@ -34,12 +33,12 @@ void check_prediction(const Prediction& prediction) {
     expect_law(c_in != 0.0, role, "the network sees the latents: c_in is not 0", "0 at sigma {}", sigma);
     expect_law(c_out != 0.0, role, "the estimate needs the network: c_out is not 0", "0 at sigma {}", sigma);
 
-    // What the network is trained to answer, and from that the clean latents again, as `NetworkDenoiser` computes them.
+    // The training target, and the clean latents recovered from it as `NetworkDenoiser` does.
     const at::Tensor x = x0.add(noise, sigma);
     const at::Tensor target = x0.to(at::kDouble).sub(x.to(at::kDouble), c_skip).div(c_out).to(at::kFloat);
     NetworkDenoiser denoiser([&](const at::Tensor&, double) { return target; }, ScheduleArchetype(100.0), prediction);
     const at::Tensor found = denoiser(x, Step{.count = 1, .sigma = sigma});
-    // Of latents that are kept in fp32 no more than their own rounding can come back.
+    // The latents are fp32, so they come back only up to their own rounding.
     expect_law(close(found, x0, 1e-5 * (1.0 + sigma)), role, "x0 comes back from the training target that is implied",
                "off by {} at sigma {}", found.sub(x0).abs().max().template item<double>(), sigma);
   }
@@ -51,8 +50,8 @@ void check_prediction(const Prediction& prediction) {
   }
 }
 
-/// As above, and the law that networks are trained to answer what the policy says that they are.
-/// \param target (x0, noise, sigma) -> what a network is trained to answer for x0 + sigma * noise
+/// As above, and checks that the policy's implied training target is the given one.
+/// \param target (x0, noise, sigma) -> the network's training target for x0 + sigma * noise
 template <class Prediction, class Target>
 void check_prediction(const Prediction& prediction, Target&& target) {
   check_prediction(prediction);

@@ -31,14 +31,14 @@ inline std::vector<double> test_sigmas(std::int64_t n) {
   return sigmas;
 }
 
-/// What `check_sampler` has to know of a sampler.
+/// What `check_sampler` needs to know about a sampler.
 struct SamplerCheck {
-  /// Whether a step leaves latents as noisy as its `sigma_next` says, for data that is one point. False for a sampler
-  /// that adds another amount of noise by design (`s_noise` other than 1, `DdpmVariance::fixed_large`).
+  /// Whether, for data that is a single point, a step ends exactly at the noise level `sigma_next`. False for a sampler
+  /// that adds a different amount of noise by design (`s_noise` other than 1, `DdpmVariance::fixed_large`).
   bool keeps_noise_level = true;
 };
 
-/// `CounterNoise` that notes which draws it was asked for.
+/// `CounterNoise` that records which draws were requested.
 struct NotingNoise {
   CounterNoise noise;  ///< Where the numbers come from.
   std::vector<std::int64_t> draws = {};
@@ -50,7 +50,7 @@ struct NotingNoise {
   }
 };
 
-/// Throws `Error` that names the first law of `SamplerPolicy` which `sampler` breaks.
+/// Throws `Error` naming the first law of `SamplerPolicy` that `sampler` breaks.
 template <class Sampler>
 void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   require_sampler_policy<Sampler>();
@@ -58,7 +58,7 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   const std::vector<std::int64_t> shape{2, 4, 6, 5};
   const std::vector<double> seven = test_sigmas(7);
   const at::Tensor start = CounterNoise(11).normal(shape, 0).mul(seven.front());
-  // Elementwise and not linear, so that neither the order of samples nor a wrong noise level goes unnoticed.
+  // Elementwise and nonlinear, to detect both reordered samples and wrong noise levels.
   const auto bend = [](const at::Tensor& x, const Step& step) { return x.div(1.0 + step.sigma).tanh(); };
 
   for (const std::int64_t n : {1, 2, 3, 7, 20}) {
@@ -117,11 +117,11 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   }
 
   {
-    // Latents on the way to a point are that point and their noise, whose size tells at which noise level they are.
+    // Latents on the way to a point are that point plus noise, whose magnitude reveals their noise level.
     const std::vector<std::int64_t> wide{2, 4, 32, 32};
     const at::Tensor point = CounterNoise(5).normal(wide, 0);
     std::int64_t index = 0;
-    double first = 0.0;  // noise found to noise told, in the first evaluation of a step
+    double first = 0.0;  // ratio of actual to reported noise in a step's first evaluation
     const auto looking = [&](const at::Tensor& x, const Step& step) {
       expect_law(
           step.index == index && step.count == 7 && step.sigma_next == seven[static_cast<std::size_t>(index) + 1], role,
@@ -134,7 +134,7 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
         expect_law(!check.keeps_noise_level || std::abs(found - 1.0) < 0.1, role, law, "told {}, shown {} in step {}",
                    step.sigma, found * step.sigma, index);
       }
-      // Further evaluations of a step are as noisy as the first, whatever the sampler adds between steps.
+      // Further evaluations of a step have the same ratio as the first, whatever the sampler adds between steps.
       expect_law(std::abs(found / first - 1.0) < 0.1, role, law, "told {}, shown {} in another evaluation of step {}",
                  step.sigma, found / first * step.sigma, index);
       return point.clone();
@@ -192,7 +192,7 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
       },
       role, "a denoiser that answers another shape is refused", "one sample of two");
 
-  // Compiles only if the sampler asks its arguments for no more than the concepts promise.
+  // Compiles only if the sampler requires no more of its arguments than the concepts promise.
   DenoiserArchetype denoiser;
   NoiseArchetype noise(1);
   (void)sampler.sample(denoiser, start, seven, noise, RunHooks{});

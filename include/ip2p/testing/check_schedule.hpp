@@ -12,7 +12,7 @@
 
 namespace ip2p::testing {
 
-/// Throws `Error` that names the first law of `SchedulePolicy` which `schedule` breaks, over runs of `steps` steps.
+/// Throws `Error` naming the first law of `SchedulePolicy` that `schedule` breaks, over runs of `steps` steps.
 template <class Schedule>
 void check_schedule(const Schedule& schedule, const std::vector<std::int64_t>& steps = {1, 2, 3, 10, 20, 50, 100}) {
   require_schedule_policy<Schedule>();

@@ -17,9 +17,9 @@
 
 namespace ip2p::testing {
 
-/// Throws `Error` that names the first law of `TextEncoder` which `encoder` breaks.
-/// \param prompts at least two different ones, none of them ""; "" and a prompt of 400 words are added
-/// \param tolerance of a prompt in a batch against the prompt alone, times 1 + its values
+/// Throws `Error` naming the first law of `TextEncoder` that `encoder` breaks.
+/// \param prompts at least two different ones, none of them ""; the check adds "" and a prompt of 400 words
+/// \param tolerance between a prompt in a batch and alone, relative to 1 + its values
 template <class Encoder>
 void check_text_encoder(const Encoder& encoder,
                         std::vector<std::string> prompts = {"make it snowy", "a photograph of a lighthouse, at night"},

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The conformance kit: one function a role, which throws `ip2p::Error` naming the broken law. Use in any test
+/// The conformance kit: one function per concept, which throws `ip2p::Error` naming the broken law. Works with any test
 /// framework:
 ///
 ///     TEST_CASE("FadingGuidance keeps the laws") { ip2p::testing::check_guidance(FadingGuidance{}); }

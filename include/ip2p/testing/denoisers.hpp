@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Denoisers whose answer is known in closed form.
+/// Denoisers with closed-form answers.
 
 #include <cstdint>
 #include <utility>
@@ -11,10 +11,10 @@
 
 namespace ip2p::testing {
 
-/// The exact denoiser of data that is one point: it always answers `point`, whatever it is shown.
+/// The exact denoiser of data that is a single point: always returns `point`.
 class PointMassDenoiser {
  public:
-  /// `point` [B,C,h,w], or a shape that broadcasts to that of the latents.
+  /// \param point [B,C,h,w], or a shape that broadcasts to the latents'
   explicit PointMassDenoiser(at::Tensor point) : point_(std::move(point)) {}
 
   /// The point, in the shape and dtype of x.
@@ -23,7 +23,7 @@ class PointMassDenoiser {
     return point_.to(x.options()).expand_as(x).clone();
   }
 
-  /// Calls so far.
+  /// Number of calls so far.
   [[nodiscard]] std::int64_t evaluations() const { return evaluations_; }
 
  private:

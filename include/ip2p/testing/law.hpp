@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// How the conformance kit reports: an `Error` that names the role, the law and what was found. No test framework is
-/// needed; any of them shows an escaping exception.
+/// Reporting of the conformance kit: an `Error` naming the concept, the law and what was found. It needs no test
+/// framework; any of them shows an escaping exception.
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>
@@ -37,7 +37,7 @@ void expect_throws(Action&& action, std::string_view role, std::string_view law,
   expect_law(thrown, role, law, "{} was accepted", input);
 }
 
-/// Same shape, dtype and bits of value.
+/// Same shape, dtype and values, bit for bit.
 inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   return a.defined() && b.defined() && a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() && at::equal(a, b);
 }

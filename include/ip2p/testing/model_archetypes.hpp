@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Archetypes of models and of what training is made of: types that satisfy one concept and offer nothing else. A
-/// template that compiles with them asks for no more than its concept promises.
+/// Archetypes of models and of the parts of training: types that satisfy one concept and offer nothing else. A template
+/// that compiles with them requires no more than its concept promises.
 
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/full.h>
@@ -26,7 +26,7 @@
 
 namespace ip2p::testing {
 
-/// Minimal `PredictionPolicy`: the noise. No default constructor, no assignment.
+/// Minimal `PredictionPolicy`: predicts noise. No default constructor, no assignment.
 class PredictionArchetype {
  public:
   /// Takes a number only so as not to have a default constructor.
@@ -93,8 +93,8 @@ class TextEncoderArchetype {
 /// constructor, no assignment, nothing to train.
 class NetworkArchetype {
  public:
-  /// \param in_channels of the latents, with those of the conditioning  \param out_channels of the prediction,
-  ///   <= in_channels; texts are at least as wide as there are input channels
+  /// \param in_channels of latents plus conditioning  \param out_channels of the prediction, <= in_channels; texts are
+  ///   at least as wide as there are input channels
   NetworkArchetype(std::int64_t in_channels, std::int64_t out_channels)
       : in_channels_(in_channels), out_channels_(out_channels) {}
   NetworkArchetype(const NetworkArchetype&) = default;

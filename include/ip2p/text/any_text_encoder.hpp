@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A text encoder of any type, chosen at run time.
+/// A type-erased text encoder, for choosing one at run time.
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
@@ -17,10 +17,10 @@
 
 namespace ip2p {
 
-/// Holds any `TextEncoder` by value, itself one. Copies copy what is held (a handle of a model shares its weights).
+/// Holds any `TextEncoder` by value, and is one itself. Copies copy the encoder (copied model handles share weights).
 class AnyTextEncoder {
  public:
-  /// Takes any text encoder. Implicit, so that it stands wherever one of these is expected.
+  /// Holds `encoder`. Implicit, so that any encoder can be passed where an `AnyTextEncoder` is expected.
   template <class Encoder>
   requires(!std::same_as<std::remove_cvref_t<Encoder>, AnyTextEncoder>)
       AnyTextEncoder(Encoder encoder)  // NOLINT(google-explicit-constructor)
@@ -36,10 +36,10 @@ class AnyTextEncoder {
   }
   ~AnyTextEncoder() = default;
 
-  /// [B, tokens, width], as the encoder answers.
+  /// The encoder's result, [B, tokens, width].
   [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const { return held_->encode(prompts); }
 
-  /// Moves and converts the encoder's weights, where it has any.
+  /// Moves and converts the encoder's weights, if it has any.
   void to(at::Device device, at::ScalarType dtype) { held_->to(device, dtype); }
 
  private:

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// CLIP's tokenizer: text in, token ids out, equal to transformers' `CLIPTokenizer`.
+/// CLIP's tokenizer, which turns text into the same token ids as transformers' `CLIPTokenizer`.
 
 #include <algorithm>
 #include <array>
@@ -25,18 +25,18 @@
 
 namespace ip2p {
 
-/// One prompt as a text encoder takes it.
+/// One prompt, tokenized for a text encoder.
 struct Tokens {
   std::vector<std::int64_t> ids;  ///< `max_length` ids: BOS, the text, EOS, padding.
-  std::int64_t count = 0;         ///< Tokens of the whole text, without BOS and EOS, before truncation.
-  bool truncated = false;         ///< Whether the text did not fit.
-  std::string dropped;            ///< The end of the text that was cut, as its tokens spell it (lower case); else "".
+  std::int64_t count = 0;         ///< Number of tokens in the whole text, without BOS and EOS, before truncation.
+  bool truncated = false;         ///< Whether the text was too long.
+  std::string dropped;            ///< If truncated, the end that was cut off, in lower case; otherwise "".
 };
 
-/// Whose rules a text goes through before its words are looked for.
+/// How a text is normalised before it is split into words.
 enum class TokenizerText {
-  as_written,  ///< transformers 5's: only Unicode forms, white space and case are made alike.
-  /// The released program's (transformers 4.19 with ftfy 6.1.1): damaged and typographic text is repaired as well.
+  as_written,  ///< As in transformers 5: only Unicode forms, white space and case are normalised.
+  /// As in the released program (transformers 4.19 with ftfy 6.1.1): damaged text and typography are repaired too.
   released,
 };
 
@@ -47,32 +47,34 @@ struct TokenizerOptions {
   std::int64_t max_length = 0;  ///< Length of `Tokens::ids`; 0: `model_max_length` of the files, or 77.
 };
 
-/// Byte-pair tokenizer with the exact behaviour of `CLIPTokenizer` in transformers 5.
+/// Byte-pair tokenizer that behaves exactly like `CLIPTokenizer` in transformers 5.
 ///
-/// That version's behaviour, for a text: special tokens are cut out first (as written, or after normalisation, as the
-/// model's files say; with a pad token of "!", as in SD 2, every "!" of the text is that token); NFC; `\s+` to a blank;
-/// lower case of each code point; words are contractions, runs of letters, single digits and runs of other characters;
-/// byte-pair merges within a word, whose last token carries `</w>`. No HTML unescaping, no ftfy. A literal
-/// `<|endoftext|>` in the prompt becomes the special token, as there.
+/// The steps are: special tokens are cut out first (from the text as written or after normalisation, depending on the
+/// model's files; if the pad token is "!", as in SD 2, every "!" becomes that token); NFC; `\s+` becomes one space;
+/// each code point is converted to lower case; the text is split into words, which are contractions, runs of letters,
+/// single digits, or runs of other characters; byte-pair merges within each word, whose last token carries `</w>`.
+/// There is no HTML unescaping and no ftfy. As in transformers, a literal `<|endoftext|>` in the prompt becomes the
+/// special token.
 ///
-/// With `TokenizerText::released` it is the slow `CLIPTokenizer` of transformers 4.19, with which InstructPix2Pix was
-/// trained and released: what lies between special tokens goes through `repair_text`, is lowered with Python's rule for
-/// the final sigma, and special tokens count in any case. The two differ for curly quotes, entities of HTML, ligatures,
-/// wide forms, text read in the wrong encoding and control characters, and hardly for anything else.
+/// With `TokenizerText::released` it behaves like the slow `CLIPTokenizer` of transformers 4.19, with which
+/// InstructPix2Pix was trained and released: text between special tokens is passed through `repair_text` and converted
+/// to lower case with Python's rule for the final sigma, and special tokens are recognised in upper or lower case. The
+/// two differ for curly quotes, HTML entities, ligatures, full-width characters, text decoded with the wrong encoding,
+/// and control characters, but for little else.
 class BpeTokenizer {
  public:
-  /// Opens a folder with vocab.json and merges.txt, or with tokenizer.json alone (as transformers 5 saves), and, where
-  /// present, tokenizer_config.json and special_tokens_map.json.
-  /// Throws `Error` for files that are missing, damaged or contradict each other.
+  /// Opens a folder with vocab.json and merges.txt, or just tokenizer.json (as transformers 5 saves it), and, if
+  /// present, tokenizer_config.json and special_tokens_map.json. Throws `Error` for files that are missing, damaged or
+  /// inconsistent.
   static BpeTokenizer open(const std::filesystem::path& folder, TokenizerOptions options = {}) {
     require(std::filesystem::is_directory(folder), "{}: expected a folder with a tokenizer, found none",
             folder.string());
     return BpeTokenizer(detail::ClipVocabulary::open(folder), options);
   }
 
-  /// Opens vocab.json and merges.txt; `config` and `special_tokens` are the contents of tokenizer_config.json and
-  /// special_tokens_map.json (empty objects: CLIP's own special tokens). A `vocab` that is called tokenizer.json holds
-  /// the merges itself, and `merges` is not read.
+  /// Opens vocab.json and merges.txt. `config` and `special_tokens` are the contents of tokenizer_config.json and
+  /// special_tokens_map.json (empty objects for CLIP's standard special tokens). If `vocab` is named tokenizer.json, it
+  /// includes the merges and `merges` is not read. Throws `Error` as the other overload does.
   static BpeTokenizer open(const std::filesystem::path& vocab, const std::filesystem::path& merges,
                            const nlohmann::json& config,
                            const nlohmann::json& special_tokens = nlohmann::json::object(),
@@ -85,8 +87,8 @@ class BpeTokenizer {
     return open(files.vocab, files.merges, files.config, files.special_tokens, options);
   }
 
-  /// Tokenises one prompt. Cost is proportional to its length (times the logarithm of its longest word).
-  /// Throws `Error` for ill-formed UTF-8 under `InvalidUtf8::error`.
+  /// Tokenizes one prompt, in time proportional to its length (times the logarithm of its longest word).
+  /// Throws `Error` for ill-formed UTF-8 with `InvalidUtf8::error`.
   [[nodiscard]] Tokens encode(std::string_view prompt) const {
     const auto all = tokenize(prompt);
     const auto room = static_cast<std::size_t>(max_length_ - 2);
@@ -103,7 +105,7 @@ class BpeTokenizer {
     return out;
   }
 
-  /// Ids of the whole text, without BOS, EOS, truncation and padding.
+  /// Ids of the whole text, without BOS, EOS, truncation or padding. Throws `Error` as `encode` does.
   [[nodiscard]] std::vector<std::int64_t> tokenize(std::string_view prompt) const {
     std::vector<std::int64_t> ids;
     const auto text = detail::decode_utf8(prompt, invalid_utf8_);
@@ -114,8 +116,8 @@ class BpeTokenizer {
     return ids;
   }
 
-  /// Text of ids, as transformers' `decode` gives it: words are set apart by one blank, ill-formed UTF-8 becomes
-  /// U+FFFD. Throws `Error` for an id outside the vocabulary.
+  /// The text of `ids`, as transformers' `decode` returns it: words separated by single spaces, ill-formed UTF-8
+  /// replaced by U+FFFD. Throws `Error` for an id outside the vocabulary.
   [[nodiscard]] std::string decode(std::span<const std::int64_t> ids) const {
     std::string bytes;
     for (const auto id : ids) {
@@ -144,13 +146,12 @@ class BpeTokenizer {
     return {std::find_if_not(words.begin(), end, is_blank), end};
   }
 
-  /// Adds `count` tokens under the next free ids. In a text, `word` stands for all of them in order and "word_1",
-  /// "word_2", ... for the second, the third, ... alone; other texts keep their ids.
+  /// Adds `count` tokens with the next free ids. In a text, `word` stands for all of them in order, and "word_1",
+  /// "word_2", ... for the second, third, ... alone. Other texts keep their ids.
   ///
-  /// As transformers' `add_tokens`: the word is found in normalised text (in any case) wherever it stands, also inside
-  /// a longer word. \return the first id  \throws Error for a word that is empty, begins or ends with white space, or
-  /// is one token
-  ///   already
+  /// As with transformers' `add_tokens`, the word is found in normalised text (ignoring case) wherever it occurs, even
+  /// inside a longer word. \return the first id
+  /// \throws Error for a word that is empty, starts or ends with white space, or is already a token
   std::int64_t add_token(std::string_view word, std::int64_t count = 1) {
     require(count >= 1, "token '{}': expected at least 1 id, found {}", word, count);
     const auto raw = detail::decode_utf8(word, InvalidUtf8::error);
@@ -161,8 +162,7 @@ class BpeTokenizer {
     for (std::int64_t i = 1; i < count; ++i) names.push_back(fmt::format("{}_{}", names[0], i));
     for (const auto& name : names) {
       const bool known = vocabulary_.ids.contains(name) || vocabulary_.ids.contains(name + std::string(word_end));
-      require(!known, "token '{}': expected a word that is no token yet, found that '{}' is one; choose another word",
-              word, name);
+      require(!known, "token '{}': expected a new word, but '{}' is already a token; choose another word", word, name);
     }
     const auto first = vocabulary_size();
     for (std::int64_t i = 0; i < count; ++i) {
@@ -196,7 +196,7 @@ class BpeTokenizer {
         max_length_(options.max_length ? options.max_length : vocabulary_.max_length),
         text_(options.text),
         invalid_utf8_(options.invalid_utf8) {
-    if (text_ == TokenizerText::released) {  // That version looks for them in the text as it was given.
+    if (text_ == TokenizerText::released) {  // transformers 4.19 searches for them in the text as written
       for (auto& token : vocabulary_.added) token.normalized = false;
     }
     require(max_length_ >= 2, "max_length: expected at least 2, found {}", max_length_);
@@ -212,8 +212,8 @@ class BpeTokenizer {
     }
   }
 
-  /// Order as in the reference: NFC (the last step of a repair), white space to one blank, lower case. (The blanks only
-  /// separate words, so runs of them need no joining, except that an added token can hold one.)
+  /// In the reference's order: NFC (the last step of a repair), runs of white space to one space, lower case. (Spaces
+  /// only separate words, so joining runs of them matters only because an added token can contain a space.)
   [[nodiscard]] std::u32string normalize(std::u32string_view raw) const {
     const bool released = text_ == TokenizerText::released;
     const auto text = released ? repair_text(raw) : detail::nfc(raw);
@@ -229,7 +229,7 @@ class BpeTokenizer {
     return released ? detail::lower_with_final_sigma(blanks_joined) : detail::lower(blanks_joined);
   }
 
-  /// Appends the ids of added tokens found in `text` (leftmost, then longest) and hands what lies between to `rest`.
+  /// Appends the ids of added tokens found in `text` (leftmost, then longest) and passes the text in between to `rest`.
   template <class Rest>
   void split_added(std::u32string_view text, bool normalized, std::vector<std::int64_t>& ids, Rest rest) const {
     std::size_t begin = 0;
@@ -255,7 +255,7 @@ class BpeTokenizer {
 
   void append_words(std::u32string_view text, std::vector<std::int64_t>& ids) const {
     enum class Kind { letter, number, space, other };
-    // The released expressions pass over the iota below, a mark whose capital is a letter.
+    // The released regular expressions skip U+0345, the combining iota below, a mark whose upper case is a letter.
     const char32_t passed_over = text_ == TokenizerText::released ? 0x345 : U' ';
     const auto kind = [passed_over](char32_t c) {
       return c == passed_over            ? Kind::space
@@ -288,21 +288,21 @@ class BpeTokenizer {
     }
   }
 
-  /// A special token that was not found as one: it was in capitals.
+  /// Handles a special token that was written in capitals and so not found earlier.
   void append_special(std::u32string_view token, std::vector<std::int64_t>& ids) const {
     if (text_ == TokenizerText::released) {
       const auto known = vocabulary_.ids.find(detail::encode_utf8(token));
       if (known == vocabulary_.ids.end()) return append_word(token, ids);
       return ids.push_back(known->second);
     }
-    // One word for the first of the reference's two expressions, three for the second.
+    // The reference splits twice: its first expression makes this one word, the second three.
     for (const auto size : {std::size_t{2}, token.size() - 4, std::size_t{2}}) {
       append_word(token.substr(0, size), ids);
       token.remove_prefix(size);
     }
   }
 
-  /// Whether `text` begins with `start`. The expressions of the released tokenizer take a long s for an s.
+  /// Whether `text` starts with `start`. The released tokenizer's case-insensitive expressions match a long s as s.
   [[nodiscard]] bool begins(std::u32string_view text, std::u32string_view start) const {
     const bool long_s = text_ == TokenizerText::released;
     return text.size() >= start.size() && std::equal(start.begin(), start.end(), text.begin(), [&](auto a, auto b) {

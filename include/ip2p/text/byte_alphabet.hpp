@@ -1,14 +1,14 @@
 #pragma once
 
 /// \file
-/// The byte alphabet of GPT-2: a printable character for each byte, in which byte-level vocabularies are written.
+/// GPT-2's byte alphabet: byte-level vocabularies write each byte as a printable character.
 
 #include <array>
 #include <cstdint>
 
 namespace ip2p::detail {
 
-/// Printable Latin-1 stands for itself, the other 68 bytes for U+0100 onwards.
+/// The character for `byte`: printable Latin-1 maps to itself, the other 68 bytes map to U+0100 onwards.
 inline char32_t character_of_byte(unsigned byte) {
   const auto printable = [](unsigned b) { return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b != 0xAD); };
   if (printable(byte)) return byte;
@@ -17,7 +17,7 @@ inline char32_t character_of_byte(unsigned byte) {
   return 0x100 + index;
 }
 
-/// The byte that `c` stands for, -1 for characters outside the alphabet.
+/// The byte that `c` stands for, or -1 for a character outside the alphabet.
 inline int byte_of_character(char32_t c) {
   static const auto table = [] {
     std::array<int, 0x144> bytes;

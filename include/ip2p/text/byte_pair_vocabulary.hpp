@@ -20,9 +20,9 @@
 
 namespace ip2p::detail {
 
-/// What every byte-pair tokenizer knows. `where` in errors is the file.
+/// The data of a byte-pair tokenizer. `where` names the file in errors.
 struct BytePairVocabulary {
-  std::vector<std::string> tokens;                    ///< By id, in the byte alphabet, "" where an id has no token.
+  std::vector<std::string> tokens;                    ///< By id, in the byte alphabet; "" if an id has no token.
   std::unordered_map<std::string, std::int64_t> ids;  ///< The reverse of `tokens`.
   BytePairs pairs;
 
@@ -54,7 +54,7 @@ inline nlohmann::json read_json_object(const std::filesystem::path& path) {
 inline void BytePairVocabulary::read_tokens(const nlohmann::json& vocab, const std::string& where) {
   require(vocab.is_object() && !vocab.empty(), "{}: expected an object of token to id, found {}", where,
           vocab.is_object() ? "an empty one" : vocab.type_name());
-  // Ids may have gaps where a model reserves some, but an id far past the number of tokens is a damaged file.
+  // A model may reserve ids, which leaves gaps, but an id far beyond the number of tokens means a damaged file.
   const auto limit = 2 * static_cast<std::int64_t>(vocab.size()) + 1024;
   for (const auto& [token, value] : vocab.items()) {
     require(value.is_number_integer(), "{}: token '{}': expected an integer id, found {}", where, token,
@@ -84,11 +84,11 @@ inline void BytePairVocabulary::add_merge(std::string_view left, std::string_vie
 inline std::int64_t BytePairVocabulary::id_of(const std::string& token, std::string_view role,
                                               const std::string& where) const {
   const auto found = ids.find(token);
-  require(found != ids.end(), "{}: {} '{}': expected a token of the vocabulary, it is not in it", where, role, token);
+  require(found != ids.end(), "{}: {} '{}': expected a token of the vocabulary, but it is not one", where, role, token);
   return found->second;
 }
 
-/// Adds the merges of merges.txt: one a line, two tokens with a blank between them.
+/// Adds the merges in merges.txt: one per line, two tokens separated by a space.
 inline void BytePairVocabulary::read_merges(const std::filesystem::path& path) {
   const auto text = tokenizer_text(path);
   std::int64_t rank = 0;
@@ -107,7 +107,7 @@ inline void BytePairVocabulary::read_merges(const std::filesystem::path& path) {
   require(rank > 0, "{}: expected a list of merges, found none", path.string());
 }
 
-/// Adds tokens and merges ("a b" or ["a", "b"]) of the "model" of a tokenizer.json.
+/// Adds the tokens and merges ("a b" or ["a", "b"]) in the "model" section of a tokenizer.json.
 inline void BytePairVocabulary::read_model(const nlohmann::json& model, const std::string& where) {
   require(model.is_object() && model.contains("vocab") && model.contains("merges") && model["merges"].is_array(),
           "{}: expected \"model\" with \"vocab\" and \"merges\", found none", where);

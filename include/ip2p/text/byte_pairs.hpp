@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Byte-pair encoding of one word: tokens merge pairwise, lowest rank first, leftmost first among equals.
+/// Byte-pair encoding of one word: adjacent tokens are merged in order of rank, lowest first and leftmost among equals.
 
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace ip2p::detail {
 class BytePairs {
  public:
   struct Rule {
-    std::int64_t rank;  ///< Position in the list of merges; lower merges first.
+    std::int64_t rank;  ///< Position in the list of merges; lower ranks merge first.
     std::int64_t id;    ///< The merged token.
   };
 
@@ -25,8 +25,8 @@ class BytePairs {
 
   [[nodiscard]] std::size_t size() const { return rules_.size(); }
 
-  /// Merges `word` in place until no rule applies. Every merge removes a token and queues at most two candidates, so
-  /// n tokens cost at most 3n queue operations, however repetitive the word. Returns the number of candidates queued.
+  /// Merges `word` in place until no rule applies. Each merge removes a token and queues at most two candidates, so
+  /// fewer than 3n candidates are queued for n tokens, however repetitive the word. Returns the number queued.
   std::size_t merge(std::vector<std::int64_t>& word) const {
     const auto count = static_cast<std::int64_t>(word.size());
     if (count < 2) return 0;
@@ -52,7 +52,7 @@ class BytePairs {
       const Candidate top = queue.top();
       queue.pop();
       const auto index = static_cast<std::size_t>(top.left);
-      // A candidate is stale when one of its two tokens has been merged since; then no or another rule holds there.
+      // A candidate is stale if one of its two tokens has been merged since; the rule found here then differs.
       if (word[index] == gone || next[index] == gone) continue;
       const auto right = static_cast<std::size_t>(next[index]);
       const auto rule = rules_.find(key(word[index], word[right]));
@@ -80,7 +80,7 @@ class BytePairs {
     }
   };
 
-  /// Ids of a vocabulary fit 32 bits; the tokenizer checks that when it opens one.
+  /// Ids fit into 32 bits; this is checked when a vocabulary is opened.
   static std::uint64_t key(std::int64_t left, std::int64_t right) {
     return static_cast<std::uint64_t>(left) << 32 | static_cast<std::uint64_t>(right);
   }

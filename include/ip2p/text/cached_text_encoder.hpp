@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A text encoder that remembers: what training needs while the encoder is frozen.
+/// A caching text encoder, for training with a frozen encoder.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/stack.h>
@@ -32,20 +32,20 @@ namespace ip2p {
 
 /// Settings of `CachedTextEncoder`.
 struct CachedTextOptions {
-  std::size_t most_bytes = std::size_t{1} << 30;  ///< Kept in memory; those used longest ago go first.
-  std::filesystem::path folder{};  ///< Kept on disk too, one file a prompt; made where it is missing. Empty: not.
-  std::string encoder{};           ///< Which encoder the files belong to, e.g. `weights_checksum`; with a folder.
+  std::size_t most_bytes = std::size_t{1} << 30;  ///< Memory limit; the least recently used prompts are dropped first.
+  std::filesystem::path folder{};  ///< Also cache on disk here, one file per prompt; created if missing. Empty: do not.
+  std::string encoder{};           ///< Identifies the encoder, e.g. its `weights_checksum`; required with a folder.
 };
 
-/// Encodes each prompt once. Rows are fp32 on the CPU as the encoder gave them; without gradients. A file counts when
-/// prompt and encoder are those it was made for, and is written again otherwise. `encode` may be called from several
-/// threads. Copies share what is remembered.
+/// Encodes each prompt once. Results are fp32 on the CPU, without gradients. A cached file is used only if it was made
+/// for the same prompt and encoder; otherwise it is rewritten. `encode` can be called from several threads. Copies
+/// share the cache.
 template <class Encoder>
 class CachedTextEncoder {
   static_assert((require_text_encoder<Encoder>(), true));
 
  public:
-  /// \throws Error for a folder without a name of the encoder
+  /// \throws Error for a folder without `CachedTextOptions::encoder`
   explicit CachedTextEncoder(Encoder encoder, CachedTextOptions options = {})
       : memory_(std::make_shared<Memory>(std::move(encoder), std::move(options))) {
     const auto& chosen = memory_->options;
@@ -53,7 +53,7 @@ class CachedTextEncoder {
             "cached text: expected the encoder's checksum with the folder '{}', found none", chosen.folder.string());
   }
 
-  /// \return [B, tokens, width], fp32 on the CPU
+  /// \return [B, tokens, width], fp32 on the CPU  \throws Error for an empty list, and if a file cannot be written
   [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const {
     require(!prompts.empty(), "cached text: prompts: expected at least one, found none");
     const std::scoped_lock lock(memory_->mutex);
@@ -64,7 +64,7 @@ class CachedTextEncoder {
     return at::stack(rows);
   }
 
-  /// Prompts that the encoder itself was asked for.
+  /// Number of prompts that were actually encoded, i.e. not found in the cache.
   [[nodiscard]] std::int64_t made() const { return memory_->made; }
 
  private:
@@ -98,7 +98,7 @@ class CachedTextEncoder {
       return options.folder / fmt::format("{:02x}", hash & 0xff) / fmt::format("{:016x}.safetensors", hash);
     }
 
-    /// Nothing where the file is missing, damaged or another prompt's or encoder's.
+    /// The cached row, or nothing if the file is missing, damaged, or made for another prompt or encoder.
     [[nodiscard]] std::optional<at::Tensor> load(const std::string& prompt) const {
       std::error_code ignored;
       if (options.folder.empty() || !std::filesystem::exists(path_of(prompt), ignored)) return {};
@@ -129,7 +129,7 @@ class CachedTextEncoder {
     Encoder encoder;
     CachedTextOptions options;
     std::mutex mutex;
-    std::list<Row> order;  // used last first
+    std::list<Row> order;  // most recently used first
     std::unordered_map<std::string_view, typename std::list<Row>::iterator> places;
     std::size_t bytes = 0;
     std::int64_t made = 0;

@@ -18,13 +18,13 @@
 
 namespace ip2p {
 
-/// Prompts to CLIP's last hidden state, padded and truncated to 77 tokens and without a padding mask, as Stable
-/// Diffusion does. Ask `tokenizer().encode(prompt)` for what was cut from a long prompt.
+/// Encodes prompts as CLIP's last hidden state, padded or truncated to 77 tokens and without a padding mask, as Stable
+/// Diffusion does. `tokenizer().encode(prompt)` reports what is cut from a long prompt.
 class ClipTextEncoder {
  public:
-  using Network = ClipTextModel;  ///< What `load<ClipTextEncoder>` loads beside the tokenizer.
+  using Network = ClipTextModel;  ///< What `load<ClipTextEncoder>` loads besides the tokenizer.
 
-  /// \throws Error when the tokenizer can give ids or lengths that the model has no embedding for
+  /// \throws Error if the tokenizer can produce ids or lengths for which the model has no embedding
   ClipTextEncoder(BpeTokenizer tokenizer, ClipTextModel model)
       : tokenizer_(std::move(tokenizer)), model_(std::move(model)) {
     require(tokenizer_.vocabulary_size() <= model_.config().vocab_size,
@@ -35,7 +35,7 @@ class ClipTextEncoder {
             model_.config().max_position_embeddings, tokenizer_.max_length());
   }
 
-  /// Token ids of prompts, int64 [B, 77] on the CPU.
+  /// Token ids of `prompts`, int64 [B, 77] on the CPU.
   [[nodiscard]] at::Tensor ids(std::span<const std::string> prompts) const {
     std::vector<at::Tensor> rows;
     rows.reserve(prompts.size());
@@ -52,12 +52,12 @@ class ClipTextEncoder {
     return model_(ids(prompts));
   }
 
-  /// From now on `embedding.word` in a prompt stands for the embedding's vectors, and "word_1", "word_2", ... for its
-  /// second, third, ... vector alone. Other prompts are encoded as before.
+  /// Adds a textual inversion: from now on `embedding.word` in a prompt stands for its vectors, and "word_1", "word_2",
+  /// ... for its second, third, ... vector alone. Other prompts are encoded as before.
   ///
-  /// The model is shared with copies of this encoder, the word is not: add embeddings before copying.
-  /// \throws Error for a width that is not the model's, for more vectors than a prompt has room for, and for a word
-  ///   that is one token already; nothing changes then
+  /// Copies of this encoder share the model but not the added word, so add embeddings before copying.
+  /// \throws Error for vectors of the wrong width, for more vectors than fit into a prompt, and for a word that
+  ///   is already a token; nothing changes in that case
   void add_embedding(const TextualInversion& embedding) {
     const auto& vectors = embedding.vectors;
     const auto room = tokenizer_.max_length() - 2;

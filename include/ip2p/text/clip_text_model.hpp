@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// CLIP's text transformer (transformers `CLIPTextModel`): token ids to a sequence of vectors.
+/// CLIP's text transformer (transformers `CLIPTextModel`), which maps token ids to a sequence of vectors.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
@@ -31,7 +31,7 @@ struct ClipTextConfig {
   std::int64_t max_position_embeddings = 77;  ///< Longest text in tokens, with BOS and EOS.
   std::string hidden_act = "quick_gelu";      ///< "quick_gelu" (OpenAI) or "gelu" (OpenCLIP, SD2.x).
 
-  /// Reads transformers' config.json. \param where named in errors  \throws Error for missing or unknown values.
+  /// Reads transformers' config.json. \param where named in errors  \throws Error for missing or invalid values.
   static ClipTextConfig from_json(const nlohmann::json& json, const std::string& where) {
     try {
       ClipTextConfig config;
@@ -49,7 +49,7 @@ struct ClipTextConfig {
     }
   }
 
-  /// The same fields in transformers' form; `from_json(to_json())` is the identity.
+  /// The configuration in transformers' form; `from_json(to_json())` is the identity.
   [[nodiscard]] nlohmann::json to_json() const {
     return {{"architectures", {"CLIPTextModel"}},
             {"model_type", "clip_text_model"},
@@ -65,7 +65,7 @@ struct ClipTextConfig {
             {"eos_token_id", vocab_size - 1}};
   }
 
-  /// \throws Error for counts that are not positive or do not divide, and for another activation.
+  /// \throws Error for sizes that are not positive, a width not divisible by the heads, and unknown activations.
   void validate(const std::string& where) const {
     require(vocab_size > 0 && hidden_size > 0 && intermediate_size > 0 && num_hidden_layers > 0 &&
                 num_attention_heads > 0 && max_position_embeddings > 0 && hidden_size % num_attention_heads == 0,
@@ -87,8 +87,7 @@ struct ClipTextModule : Module {
                                                   std::make_shared<Embedding>(config.vocab_size, config.hidden_size));
     position_embedding = embeddings->register_module(
         "position_embedding", std::make_shared<Embedding>(config.max_position_embeddings, config.hidden_size));
-    auto list = model->register_group("encoder")
-                    ->register_group("layers");
+    auto list = model->register_group("encoder")->register_group("layers");
     for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
       layers.push_back(list->register_module(
           std::to_string(i),
@@ -102,7 +101,7 @@ struct ClipTextModule : Module {
   std::shared_ptr<Embedding> token_embedding, position_embedding;
   std::vector<std::shared_ptr<ClipLayer>> layers;
   std::shared_ptr<LayerNorm> final_layer_norm;
-  std::int64_t added_end = 0;  ///< One past the last id that `ClipTextModel::add_rows` gave vectors to.
+  std::int64_t added_end = 0;  ///< One past the last id added by `ClipTextModel::add_rows`.
 };
 
 }  // namespace detail
@@ -112,7 +111,7 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
  public:
   /// What `load` reads from the model's config.json.
   using Config = ClipTextConfig;
-  static constexpr const char* component = "text_encoder";  ///< Name of the model's folder.
+  static constexpr const char* component = "text_encoder";  ///< Name of its folder in a model.
 
   /// Weights are uninitialised: load them or call `initialise()`.
   explicit ClipTextModel(ClipTextConfig config)
@@ -122,7 +121,8 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
   [[nodiscard]] const ClipTextConfig& config() const { return module_->config; }
 
   /// \param ids [B, T] int64, T <= 77, each in [0, vocab_size)
-  /// \return last hidden state after the final layer norm, [B, T, hidden_size]  \throws Error for another shape or id
+  /// \return last hidden state after the final layer norm, [B, T, hidden_size]
+  /// \throws Error for another shape or dtype
   at::Tensor operator()(const at::Tensor& ids) const {
     require(ids.dim() == 2 && ids.size(1) <= config().max_position_embeddings && ids.scalar_type() == at::kLong,
             "ClipTextModel: ids: expected int64 [B, up to {}], found {} {}", config().max_position_embeddings,
@@ -135,9 +135,9 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
     return (*module_->final_layer_norm)(x);
   }
 
-  /// Gives the tokens first, first + 1, ... vectors of their own; the table grows where it must (it is copied once).
-  /// \param vectors [n, hidden_size]; converted to the table's dtype
-  /// \throws Error for another width, and for tokens that have vectors from an earlier call
+  /// Assigns embedding vectors to the tokens first, first + 1, ..., growing the table if necessary. The table is
+  /// copied. \param vectors [n, hidden_size]; converted to the table's dtype \throws Error for another width, and for
+  /// tokens that already got vectors in an earlier call
   void add_rows(std::int64_t first, const at::Tensor& vectors) {
     const at::NoGradGuard no_grad;
     require(vectors.dim() == 2 && vectors.size(0) > 0 && vectors.size(1) == config().hidden_size,

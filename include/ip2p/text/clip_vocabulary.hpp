@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The vocabulary of a CLIP tokenizer, read from the files that published models carry.
+/// The vocabulary of a CLIP tokenizer, read from the files of published models.
 
 #include <algorithm>
 #include <array>
@@ -19,15 +19,15 @@
 
 namespace ip2p::detail {
 
-/// A token that is found in the text before anything is split into words.
+/// A token that is searched for before the text is split into words.
 struct AddedToken {
   std::u32string content;
   std::int64_t id = 0;
-  std::int64_t count = 1;   ///< The token stands for the ids from `id` on, so many.
-  bool normalized = false;  ///< Searched for after NFC and lower case (true) or in the text as written (false).
+  std::int64_t count = 1;   ///< The token stands for this many consecutive ids, starting with `id`.
+  bool normalized = false;  ///< Searched for after NFC and lower-casing (true) or in the text as written (false).
 };
 
-/// Everything that a tokenizer knows; filled by `ClipVocabulary::open`.
+/// All the data of a tokenizer; filled by `ClipVocabulary::open`.
 struct ClipVocabulary : BytePairVocabulary {
   std::vector<AddedToken> added;
   std::int64_t bos = 0, eos = 0, pad = 0, unknown = 0;
@@ -42,11 +42,11 @@ struct ClipVocabulary : BytePairVocabulary {
   void read_config(const nlohmann::json& config, const nlohmann::json& listed, const std::string& where);
 };
 
-/// Applies tokenizer_config.json. `listed` is the array of added tokens of a tokenizer.json, else null.
+/// Applies tokenizer_config.json. `listed` is the array of added tokens in a tokenizer.json, or null.
 ///
-/// Which special tokens are searched in normalised text follows transformers 5: tokens given in a list keep the list's
-/// flag; of a token that has several roles, the last distinct definition in the order bos, eos, unk, pad decides, and
-/// a token given as a plain string is searched in the text as written.
+/// Whether a special token is searched for in normalised text follows transformers 5: tokens in a list keep the list's
+/// flag; if a token has several roles, the last distinct definition in the order bos, eos, unk, pad counts; and a token
+/// given as a plain string is searched for in the text as written.
 inline void ClipVocabulary::read_config(const nlohmann::json& config, const nlohmann::json& listed,
                                         const std::string& where) {
   const auto add = [&](const nlohmann::json& value, const std::string& role, std::int64_t given_id) {
@@ -132,14 +132,14 @@ inline void ClipVocabulary::read_config(const nlohmann::json& config, const nloh
   }
 
   if (config.contains("model_max_length") && config["model_max_length"].is_number()) {
-    // transformers writes 1e30 for "not given".
+    // transformers writes 1e30 if no length is given.
     const auto length = config["model_max_length"].get<double>();
     require(length >= 2, "{}: model_max_length: expected at least 2, found {}", where, length);
     if (length < 1e6) max_length = static_cast<std::int64_t>(length);
   }
 }
 
-/// Reads tokenizer.json, which holds vocabulary, merges ("a b" or ["a", "b"]) and added tokens together.
+/// Reads tokenizer.json, which contains the vocabulary, the merges and the added tokens.
 inline void ClipVocabulary::read_whole(const nlohmann::json& whole, const nlohmann::json& config,
                                        const std::string& where) {
   const auto& model = whole["model"];
@@ -152,7 +152,7 @@ inline void ClipVocabulary::read_whole(const nlohmann::json& whole, const nlohma
 
 inline ClipVocabulary ClipVocabulary::open(const std::filesystem::path& vocab, const std::filesystem::path& merges,
                                            nlohmann::json config, const nlohmann::json& special_tokens) {
-  // special_tokens_map.json is the older place of the special tokens; where it counts, it has the last word.
+  // Older models define the special tokens in special_tokens_map.json; if it applies, it takes precedence.
   if (!config.contains("added_tokens_decoder") && special_tokens.is_object()) config.update(special_tokens);
   ClipVocabulary out;
   const auto tokens = read_json_object(vocab);

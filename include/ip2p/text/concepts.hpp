@@ -1,10 +1,11 @@
 #pragma once
 
 /// \file
-/// Contract of the text encoder axis: prompts to the context that the UNet attends to.
+/// Contract of text encoders, which turn prompts into the context that the UNet attends to.
 ///
-/// Laws (`ip2p::testing::check_text_encoder`): a batch equals the loop over its prompts; pure; all prompts have as many
-/// tokens; "" gives the null conditioning of classifier-free guidance, which no other prompt equals.
+/// Laws (`ip2p::testing::check_text_encoder`): a batch gives the same result as its prompts one by one; pure; all
+/// prompts give the same number of tokens; "" gives the null conditioning of classifier-free guidance, and no other
+/// prompt does.
 ///
 /// Skeleton:
 /// \code
@@ -14,8 +15,8 @@
 /// static_assert(ip2p::TextEncoder<MyTextEncoder>);
 /// \endcode
 ///
-/// Optional: `void to(at::Device device, at::ScalarType dtype)` of an encoder with weights. Without it the encoder
-/// stays as it is when a pipeline is moved; its context is taken to where the network is.
+/// Optional: `void to(at::Device device, at::ScalarType dtype)`, for an encoder with weights. Without it the encoder is
+/// left as it is when a pipeline is moved; its results are moved to the network's device.
 
 #include <concepts>
 #include <cstdint>
@@ -27,13 +28,13 @@
 
 namespace ip2p {
 
-/// `encode(prompts)` gives [B, tokens, width] in any floating-point dtype, on any device.
+/// `encode(prompts)` returns [B, tokens, width] in any floating-point dtype, on any device.
 template <class Encoder>
 concept TextEncoder = requires(const Encoder& encoder, std::span<const std::string> prompts) {
   { encoder.encode(prompts) } -> std::convertible_to<at::Tensor>;
 };
 
-/// Explains in one line what a text encoder lacks.
+/// Fails to compile, with a one-sentence message, unless `Encoder` is a `TextEncoder`.
 template <class Encoder>
 consteval void require_text_encoder() {
   static_assert(TextEncoder<Encoder>,
@@ -41,8 +42,8 @@ consteval void require_text_encoder() {
                 "docs/reference/concepts.md#textencoder");
 }
 
-/// `encoder.encode(prompts)` for a caller that relies on its shape.
-/// \throws Error unless the context is [B, tokens, width] in floating point, with one row a prompt
+/// `encoder.encode(prompts)`, with its result checked.
+/// \throws Error unless the context is floating-point [B, tokens, width], with one row per prompt
 template <TextEncoder Encoder>
 [[nodiscard]] at::Tensor encode_checked(const Encoder& encoder, std::span<const std::string> prompts) {
   const at::Tensor context = encoder.encode(prompts);

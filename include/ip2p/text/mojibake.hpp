@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Text in UTF-8 that was read in another encoding ("cafÃ©") is read again, as ftfy 6.1.1 does.
+/// Repairs UTF-8 text that was decoded with the wrong encoding ("cafÃ©"), as ftfy 6.1.1 does.
 
 #include <algorithm>
 #include <array>
@@ -18,7 +18,7 @@
 
 namespace ip2p::detail::mojibake {
 
-/// The bytes that the text is in a code page (null: Latin-1), or nothing.
+/// Encodes the text in a code page (null for Latin-1); nothing if it has characters that the code page lacks.
 inline std::optional<std::string> encode(std::u32string_view text, const CodePage* page) {
   std::string bytes;
   bytes.reserve(text.size());
@@ -40,7 +40,7 @@ inline std::optional<std::string> encode(std::u32string_view text, const CodePag
   return bytes;
 }
 
-/// A byte of a pattern: in a range, or one of two bytes besides.
+/// One byte of a pattern: a range, plus any of the bytes in `also`.
 struct ByteSet {
   unsigned char first, last;
   std::string_view also;
@@ -79,8 +79,8 @@ inline std::size_t blanked_utf8(std::string_view bytes, std::size_t position) {
   return 0;
 }
 
-/// The bytes with 0xA0 put back where a blank took its place. "Ã " as a word is "à" with the blank kept, but for the
-/// Portuguese words that begin so.
+/// Restores 0xA0 bytes that were turned into spaces. A separate "Ã " is taken as "à" followed by a space, except before
+/// the ends of certain Portuguese words.
 inline std::string restore_a0(std::string_view bytes) {
   constexpr std::string_view portuguese[] = {" ", "quele", "quela", "quilo", "s "};
   std::string words;
@@ -120,7 +120,7 @@ inline std::size_t lossy_utf8(std::string_view bytes, std::size_t position) {
   return has_bytes<1>(bytes, position, {ByteSet{0x1A, 0x1A, ""}}) ? 1 : 0;
 }
 
-/// The bytes with U+FFFD for each sequence of which a byte was lost.
+/// Replaces each sequence in which a byte was lost by U+FFFD.
 inline std::string replace_losses(std::string_view bytes) {
   std::string out;
   for (std::size_t i = 0; i < bytes.size();) {
@@ -135,7 +135,7 @@ inline std::string replace_losses(std::string_view bytes) {
   return out;
 }
 
-/// The text that the bytes are in UTF-8, CESU-8 (surrogates) or Java's UTF-8 (U+0000 in two bytes), or nothing.
+/// Decodes UTF-8, CESU-8 (surrogates) or Java's UTF-8 (U+0000 as two bytes); nothing if the bytes are none of these.
 inline std::optional<std::u32string> decode_variants(std::string_view bytes) {
   std::string plain;
   for (std::size_t i = 0; i < bytes.size();) {
@@ -154,11 +154,11 @@ inline std::optional<std::u32string> decode_variants(std::string_view bytes) {
     }
   }
   auto text = decode_utf8(plain, InvalidUtf8::replace);
-  if (encode_utf8(text) != plain) return std::nullopt;  // Something had to be replaced.
+  if (encode_utf8(text) != plain) return std::nullopt;  // ill-formed bytes were replaced
   return text;
 }
 
-/// C1 controls as the characters that Windows-1252 has in their place.
+/// Replaces C1 controls by the characters that Windows-1252 has at those positions.
 inline std::u32string c1_as_windows(std::u32string_view text) {
   std::u32string out(text);
   for (char32_t& c : out) {
@@ -169,7 +169,7 @@ inline std::u32string c1_as_windows(std::u32string_view text) {
 
 inline std::u32string undo(std::u32string text);
 
-/// The text with those parts read again that look like UTF-8 in themselves.
+/// Repairs those parts of the text that look like misread UTF-8 on their own.
 inline std::u32string undo_in_parts(std::u32string_view text) {
   const auto classes = [&](std::size_t i) { return i < text.size() ? character_classes(text[i]) : 0; };
   std::u32string out;
@@ -195,7 +195,7 @@ inline std::u32string undo_in_parts(std::u32string_view text) {
   return out;
 }
 
-/// One reading: the text itself where nothing is wrong with it or nothing can be done.
+/// Undoes one wrong decoding. Returns the text unchanged if it looks fine or cannot be repaired.
 inline std::u32string undo_one_reading(const std::u32string& text) {
   if (!is_mojibake(text)) return text;
   for (std::size_t page = 0; page <= std::size(code_pages); ++page) {
@@ -209,11 +209,11 @@ inline std::u32string undo_one_reading(const std::u32string& text) {
     if (auto read = decode_variants(*bytes)) return *std::move(read);
   }
   if (auto parts = undo_in_parts(text); parts != text) return parts;
-  // Latin-1 that was meant to be Windows-1252: C1 controls are no text.
+  // Windows-1252 that was decoded as Latin-1: C1 controls do not occur in text.
   return c1_as_windows(text);
 }
 
-/// The text as it was meant, if it was UTF-8 once that was read in one of several encodings, more than once perhaps.
+/// Recovers UTF-8 text that was decoded with the wrong encoding, possibly several times.
 inline std::u32string undo(std::u32string text) {
   for (;;) {
     auto next = undo_one_reading(text);

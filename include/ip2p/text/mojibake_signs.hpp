@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// How text that was read in the wrong encoding ("cafÃ©") is told from text, as ftfy 6.1.1 does.
+/// Detects text that was decoded with the wrong encoding ("cafÃ©"), as ftfy 6.1.1 does.
 
 #include <algorithm>
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace ip2p::detail::mojibake {
 
-/// Sets of characters of `mojibake_classes`, by bit, and those that need no table.
+/// Character classes, as bits: those in `mojibake_classes`, then those that need no table.
 enum CharacterClass : std::uint32_t {
   common = 1u << 0,
   c1_control = 1u << 1,
@@ -54,14 +54,14 @@ inline std::uint32_t character_classes(char32_t c) {
   return classes;
 }
 
-/// One place of a pattern: a character of any of the classes, or of the list.
+/// One position of a pattern: a character in any of the classes, or in the list.
 struct CharacterSet {
   std::uint32_t classes = 0;
   std::u32string_view list = {};
 };
 
-/// Sequences of characters that are unlikely in text and likely in text that was read in the wrong encoding. With
-/// them ftfy tells the two apart; one is enough.
+/// Sequences that are unlikely in normal text but likely in text decoded with the wrong encoding. ftfy treats a text as
+/// damaged if it contains any of them.
 inline const std::vector<std::vector<CharacterSet>>& unlikely_sequences() {
   constexpr std::uint32_t accented = lower_accented | upper_accented;
   constexpr std::uint32_t latin = lower_latin | upper_latin;
@@ -96,7 +96,7 @@ inline const std::vector<std::vector<CharacterSet>>& unlikely_sequences() {
        {opening | closing,
         U"\u20AC\u0160\u0161\u00A2\u00A3\u0178\u017E\u00A0\u00AD\u00AE\u00A9\u00B0\u00B7\u00BB\u2013\u2014\u00B4"}},
       {{0, U"\u00D7"}, {0, U"\u00B2\u00B3"}},
-      // Arabic in Windows-1252: the characters are common ones, and so it takes four.
+      // Arabic in Windows-1252: these characters are common, so it takes four of them.
       {{0, U"\u00D8\u00D9"}, {arabic_classes, arabic_second}, {0, U"\u00D8\u00D9"}, {arabic_classes, arabic_second}},
       // The beginning of South Asian letters in Windows-1252.
       {{0, U"\u00E0"}, {0, U"\u00B2\u00B5\u00B9\u00BC\u00BD\u00BE"}},
@@ -123,7 +123,7 @@ inline const std::vector<std::vector<CharacterSet>>& unlikely_sequences() {
   return sequences;
 }
 
-/// Whether the text holds a sequence that tells of a wrong encoding.
+/// Whether the text contains a sequence that indicates a wrong encoding.
 inline bool is_mojibake(std::u32string_view text) {
   if (text.size() >= 2 && (text[0] == 0xC2 || text[0] == 0xC3) && text[1] == U' ') return true;
   if (std::all_of(text.begin(), text.end(), [](char32_t c) { return c < 0x80; })) return false;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Repair of text as the released program's tokenizer did before it looked for words: ftfy 6.1.1 and Python's `lower`.
+/// Text repair as done by the released program's tokenizer before splitting words: ftfy 6.1.1 and Python's `lower`.
 
 #include <algorithm>
 #include <cstddef>
@@ -21,7 +21,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// What the HTML entity between & and ; stands for, or nothing.
+/// The text that an HTML entity stands for, or nothing if it is unknown. \param name without & and ;
 inline std::optional<std::u32string> html_entity(std::string_view name) {
   static const auto table = [] {
     std::unordered_map<std::string_view, std::string_view> map;
@@ -48,8 +48,8 @@ inline std::optional<std::u32string> html_entity(std::string_view name) {
   return text;
 }
 
-/// What a number in &#...; or &#x...; stands for, as HTML 5 says; nothing where it is no number. A semicolon is left
-/// alone, because the reference takes it for a sign of a number that ends early.
+/// The character that &#...; or &#x...; stands for in HTML 5; nothing if it is not a number. A number that stands for a
+/// semicolon is left alone, because the reference takes that as a sign of a number that ends early.
 inline std::optional<std::u32string> html_number(std::string_view text) {
   const bool hexadecimal = text.starts_with('x') || text.starts_with('X');
   if (hexadecimal) text.remove_prefix(1);
@@ -70,7 +70,7 @@ inline std::optional<std::u32string> html_number(std::string_view text) {
   return no_character ? std::u32string() : std::u32string(1, number);
 }
 
-/// Entities of HTML as the characters that they stand for, where they end in a semicolon.
+/// Replaces HTML entities that end in a semicolon by the characters they stand for.
 inline std::u32string unescape_html(std::u32string_view text) {
   constexpr std::size_t longest = 24;
   std::u32string out;
@@ -97,7 +97,7 @@ inline std::u32string unescape_html(std::u32string_view text) {
   return out;
 }
 
-/// Sequences that set the colours of a terminal are removed.
+/// Removes escape sequences that set terminal colours.
 inline std::u32string remove_terminal_escapes(std::u32string_view text) {
   std::u32string out;
   for (std::size_t i = 0; i < text.size();) {
@@ -134,8 +134,9 @@ inline bool is_superfluous_control(char32_t c) {
          c == 0xFEFF || (c >= 0xFFF9 && c <= 0xFFFC);
 }
 
-/// What single characters become: ligatures their letters, wide and half-width forms the usual ones, curly quotes
-/// straight ones. A ligature's letters are looked at again, as the reference's steps follow one another.
+/// Replaces single characters: ligatures by their letters, full-width and half-width forms by the usual ones, curly
+/// quotes by straight ones. A ligature's letters are replaced in turn, because the reference applies these steps one
+/// after another.
 inline std::u32string usual_characters(std::u32string_view text) {
   std::u32string out;
   const auto add = [&out](char32_t c) {
@@ -159,7 +160,7 @@ inline std::u32string usual_characters(std::u32string_view text) {
   return out;
 }
 
-/// Every kind of line break as \n.
+/// Converts all kinds of line breaks to \n.
 inline std::u32string unix_line_breaks(std::u32string_view text) {
   std::u32string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -170,7 +171,7 @@ inline std::u32string unix_line_breaks(std::u32string_view text) {
   return out;
 }
 
-/// One line, until nothing changes any more.
+/// Repairs one line, repeating all steps until nothing changes.
 inline std::u32string repair_line(std::u32string text, bool html) {
   for (;;) {
     auto next = html ? unescape_html(text) : text;
@@ -183,8 +184,8 @@ inline std::u32string repair_line(std::u32string text, bool html) {
   }
 }
 
-/// Whether the capital sigma at `i` ends a word: a letter with case before it and none after it, where marks and the
-/// like do not count.
+/// Whether the capital sigma at `i` ends a word: it follows a cased letter and is not followed by one, ignoring marks
+/// and other case-ignorable characters.
 inline bool is_final_sigma(std::u32string_view text, std::size_t i) {
   std::size_t before = i;
   while (before > 0 && find_range(case_ignorable, text[before - 1])) --before;
@@ -194,7 +195,7 @@ inline bool is_final_sigma(std::u32string_view text, std::size_t i) {
   return after == text.size() || !find_range(cased, text[after]);
 }
 
-/// Lower case as Python's `str.lower` gives it: of each code point by itself, but for a capital sigma at a word's end.
+/// Lower case as in Python's `str.lower`: each code point by itself, except for a capital sigma at the end of a word.
 inline std::u32string lower_with_final_sigma(const std::u32string& text) {
   constexpr char32_t sigma = 0x3A3;
   std::u32string out;
@@ -209,13 +210,13 @@ inline std::u32string lower_with_final_sigma(const std::u32string& text) {
 
 }  // namespace detail
 
-/// The text as `ftfy.fix_text` of version 6.1.1 gives it: text that was read in the wrong encoding is read again (one
-/// of nine, more than once where need be), entities of HTML become characters unless a "<" stands before them or in
-/// their line, Latin ligatures letters, wide forms usual ones, curly quotes straight, line breaks \n; control
-/// characters, terminal colours and byte order marks go, and what is left is in Normalization Form C.
+/// The result of `ftfy.fix_text` in version 6.1.1. Text decoded with one of nine wrong encodings is repaired,
+/// repeatedly if necessary. HTML entities become characters, unless there is a "<" in the same or an earlier line.
+/// Latin ligatures become letters, full-width forms the usual ones, curly quotes straight and line breaks \n. Control
+/// characters, terminal colours and byte order marks are removed. The result is in Normalization Form C.
 ///
-/// Unlike there, a terminal's colours are numbers in ASCII digits only, and lines of over a million characters stay
-/// one.
+/// Unlike in ftfy, terminal colours are recognised only with ASCII digits, and lines of over a million characters are
+/// not split.
 inline std::u32string repair_text(std::u32string_view text) {
   std::u32string out;
   bool html = true;
@@ -229,7 +230,7 @@ inline std::u32string repair_text(std::u32string_view text) {
   return out;
 }
 
-/// `repair_text` of UTF-8. Ill-formed bytes become U+FFFD first.
+/// The same for UTF-8 text. Ill-formed bytes are first replaced by U+FFFD.
 inline std::string repair_text(std::string_view text) {
   return detail::encode_utf8(repair_text(detail::decode_utf8(text, InvalidUtf8::replace)));
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Textual inversions (Gal et al. 2022): vectors of a text encoder's input that were learned for a new word.
+/// Textual inversions (Gal et al. 2022): input vectors of a text encoder, learned for a new word.
 
 #include <filesystem>
 #include <string>
@@ -17,7 +17,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// " (Stable Diffusion 1)" for the width of a text encoder that is known, else empty.
+/// The model that a text encoder's width belongs to, e.g. " (Stable Diffusion 1)"; empty if unknown.
 inline std::string_view width_owner(std::int64_t width) {
   return width == 768    ? " (Stable Diffusion 1)"
          : width == 1024 ? " (Stable Diffusion 2)"
@@ -29,14 +29,14 @@ inline std::string_view width_owner(std::int64_t width) {
 
 /// A word and its vectors; see `ClipTextEncoder::add_embedding`.
 struct TextualInversion {
-  std::string word;    ///< As prompts write it, in any case.
+  std::string word;    ///< The word to use in prompts; case does not matter.
   at::Tensor vectors;  ///< [n, width], fp32.
 
-  /// Reads a safetensors file in the form of diffusers ({"<word>": [n, width] or [width]}) or of the web UI by
-  /// AUTOMATIC1111 ({"emb_params": [n, width]}, the word being the name of the file).
+  /// Reads a safetensors file in diffusers' format ({"<word>": [n, width] or [width]}) or in that of AUTOMATIC1111's
+  /// web UI ({"emb_params": [n, width]}, where the word is the file's name).
   ///
-  /// \param word takes the place of the file's own  \throws Error for pickles (.pt, .bin), other tensors or shapes, and
-  ///   numbers that are not finite
+  /// \param word replaces the file's own word  \throws Error for pickles (.pt, .bin), for unexpected tensors or shapes,
+  ///   and for non-finite numbers
   static TextualInversion open(const std::filesystem::path& path, std::string word = {}) {
     const auto file = SafetensorsFile::open(path, {.check_finite = true});
     const auto where = path.string();

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The text operations that CLIP's tokenizer performs before it looks for tokens: UTF-8, NFC, lower case, classes.
+/// Unicode operations for CLIP's tokenizer: UTF-8, NFC, lower case and character classes.
 
 #include <algorithm>
 #include <cstddef>
@@ -21,13 +21,13 @@ namespace ip2p {
 
 /// What to do with bytes that are not UTF-8.
 enum class InvalidUtf8 {
-  replace,  ///< U+FFFD for each maximal ill-formed part, as Python's `bytes.decode("utf-8", "replace")`.
+  replace,  ///< Replace each maximal ill-formed part by U+FFFD, as Python's `bytes.decode("utf-8", "replace")` does.
   error,    ///< Throw `Error` with the position of the first ill-formed byte.
 };
 
 namespace detail {
 
-/// The range of a sorted table that holds `c`, or null.
+/// The range that contains `c` in a sorted table, or null.
 template <class Range, std::size_t N>
 const Range* find_range(const Range (&table)[N], char32_t c) {
   const auto* after = std::upper_bound(std::begin(table), std::end(table), c,
@@ -47,7 +47,7 @@ inline bool is_number(char32_t c) {
   return find_range(numbers, c) != nullptr;
 }
 
-/// Decodes UTF-8; `policy` says what becomes of ill-formed bytes. U+0000 is a character like any other.
+/// Decodes UTF-8, handling ill-formed bytes as `policy` says. U+0000 is treated like any other character.
 inline std::u32string decode_utf8(std::string_view text, InvalidUtf8 policy) {
   std::u32string out;
   out.reserve(text.size());
@@ -110,12 +110,12 @@ inline std::string encode_utf8(std::u32string_view text) {
   return out;
 }
 
-/// Lower case of each code point by itself (no final sigma rule), as the reference does.
+/// Converts each code point to lower case by itself (no final sigma rule), as the reference does.
 inline std::u32string lower(std::u32string_view text) {
   std::u32string out;
   out.reserve(text.size());
   for (const char32_t c : text) {
-    if (c == 0x130) {  // The only code point whose lower case is two: i and the dot above.
+    if (c == 0x130) {  // the only code point whose lower case is two code points: i and a dot above
       out += U"i\u0307";
     } else if (c < 0x80) {
       out.push_back(c >= U'A' && c <= U'Z' ? c + 32 : c);
@@ -134,7 +134,7 @@ inline std::uint8_t combining_class(char32_t c) {
   return range ? range->combining_class : std::uint8_t{0};
 }
 
-/// Hangul syllables are (de)composed by arithmetic; names as in chapter 3.12 of the Unicode standard.
+/// Constants for composing and decomposing Hangul syllables, named as in section 3.12 of the Unicode standard.
 struct Hangul {
   static constexpr char32_t s_base = 0xAC00, l_base = 0x1100, v_base = 0x1161, t_base = 0x11A7;
   static constexpr char32_t l_count = 19, v_count = 21, t_count = 28, s_count = l_count * v_count * t_count;
@@ -166,7 +166,7 @@ inline void decompose(char32_t c, std::u32string& out) {
   out.push_back(c);
 }
 
-/// The code point that `first` and `second` compose to, or 0.
+/// The code point that `first` and `second` compose to, or 0 if there is none.
 inline char32_t compose(char32_t first, char32_t second) {
   if (first >= Hangul::l_base && first < Hangul::l_base + Hangul::l_count && second >= Hangul::v_base &&
       second < Hangul::v_base + Hangul::v_count) {
@@ -188,7 +188,7 @@ inline char32_t compose(char32_t first, char32_t second) {
   return found == table.end() ? 0 : found->second;
 }
 
-/// Normalization Form C, with the repertoire of the reference's normaliser.
+/// Normalization Form C, with the same Unicode version as the reference.
 inline std::u32string nfc(std::u32string_view text) {
   if (std::all_of(text.begin(), text.end(), [](char32_t c) { return c < 0x300; })) return std::u32string(text);
 
@@ -202,7 +202,7 @@ inline std::u32string nfc(std::u32string_view text) {
   for (std::size_t i = 0; i < parts.size();) {
     std::size_t end = i;
     while (end < parts.size() && classes[end] != 0) ++end;
-    if (end - i > 1) {  // Canonical order: marks between two starters, stably by class.
+    if (end - i > 1) {  // canonical order: sort the marks between two starters by class, stably
       run.clear();
       for (std::size_t k = i; k < end; ++k) run.emplace_back(classes[k], parts[k]);
       std::stable_sort(run.begin(), run.end(), [](const auto& a, const auto& b) { return a.first < b.first; });

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The views of a picture that CLIP judges.
+/// The augmented views of a picture that are shown to CLIP.
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/flip.h>
@@ -21,11 +21,11 @@
 
 namespace ip2p {
 
-/// A part of a picture in pixels.
+/// A rectangle of a picture in pixels.
 struct CropBox {
   std::int64_t top = 0, left = 0, height = 0, width = 0;  ///< Upper left corner, and sides.
 
-  /// A place drawn at random for a box that is int(share * side) long on both axes.
+  /// A box of int(share * side) pixels on each axis at a random position.
   static CropBox draw(const Size& picture, double share, SampleRandom& random) {
     CropBox box;
     box.height = static_cast<std::int64_t>(static_cast<double>(picture.height) * share);
@@ -49,8 +49,8 @@ inline at::Tensor bilinear(const at::Tensor& picture, const Size& size) {
   return at::upsample_bilinear2d(picture, {size.height, size.width}, false);
 }
 
-/// The size that a picture has once its shorter side is `side`, or its longer one `longest` where that is less;
-/// fractions of pixels are dropped, as torchvision does.
+/// Size of a picture resized so that its shorter side is `side`, or its longer one `longest` if that is smaller.
+/// Fractions of pixels are truncated, as in torchvision.
 inline Size fitted(const Size& picture, std::int64_t side, std::int64_t longest) {
   const bool tall = picture.height > picture.width;
   std::int64_t shorter = side,
@@ -62,9 +62,9 @@ inline Size fitted(const Size& picture, std::int64_t side, std::int64_t longest)
   return tall ? Size{shorter, longer} : Size{longer, shorter};
 }
 
-/// What is drawn for one view, in the order of its making.
+/// Random choices for one view, in the order in which they are applied.
 struct ViewDraws {
-  std::optional<CropBox> crop{};         ///< Of the picture; without it, all of it.
+  std::optional<CropBox> crop{};         ///< Of the picture; empty: all of it.
   bool mirrored = false;                 ///< Left to right.
   std::optional<AffineDraws> affine{};   ///< Rotation and shift; none without.
   std::optional<Corners> corners{};      ///< Perspective; none without.
@@ -72,17 +72,17 @@ struct ViewDraws {
   bool grey = false;                     ///< Colours are taken away.
 };
 
-/// How views are made of a picture. The defaults are the published ones.
+/// Settings of the views. The defaults are the published ones.
 struct ClipViews {
-  std::int64_t count = 16;   ///< Views of a picture, >= 1; the first shows all of it.
-  double least_cover = 0.6;  ///< Of the sides of a picture, in (0, 1].
-  double mirrored = 0.5, affine = 0.8, perspective = 0.5, colours = 0.7, grey = 0.15;  ///< Shares of the views.
-  double degrees = 15, shift = 0.1;  ///< Largest rotation, and largest shift as a share of each side.
-  double distortion = 0.4;           ///< How far corners may move, as a share of half of each side, in [0, 1].
-  double spread = 0.1;               ///< How far colours may go, in [0, 0.5].
-  double fill = 1.0;                 ///< What a warped view shows outside of the picture.
+  std::int64_t count = 16;   ///< Views per picture, >= 1; the first shows all of it.
+  double least_cover = 0.6;  ///< Smallest fraction of each side that a view covers, in (0, 1].
+  double mirrored = 0.5, affine = 0.8, perspective = 0.5, colours = 0.7, grey = 0.15;  ///< Probabilities.
+  double degrees = 15, shift = 0.1;  ///< Largest rotation, and largest shift as a fraction of each side.
+  double distortion = 0.4;           ///< Largest shift of a corner, as a fraction of half of each side, in [0, 1].
+  double spread = 0.1;               ///< Strength of the colour jitter, in [0, 0.5].
+  double fill = 1.0;                 ///< Value of a warped view outside the picture.
 
-  /// \throws Error for values outside of these ranges
+  /// \throws Error for values out of range
   void validate() const {
     require(count >= 1, "CLIP views: expected at least 1, found {}", count);
     require(least_cover > 0 && least_cover <= 1, "CLIP views: least_cover: expected a share in (0, 1], found {}",
@@ -93,7 +93,7 @@ struct ClipViews {
     require(spread >= 0 && spread <= 0.5, "CLIP views: spread: expected a value in [0, 0.5], found {}", spread);
   }
 
-  /// \param picture size of the picture  \param view size of its views
+  /// Draws the choices for `count` views. \param picture size of the picture  \param view size of its views
   [[nodiscard]] std::vector<ViewDraws> draw(const Size& picture, const Size& view, SampleRandom& random) const {
     std::vector<ViewDraws> all;
     for (std::int64_t i = 0; i < count; ++i) {

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What Text2LIVE asks CLIP about pictures and texts.
+/// The CLIP features that Text2LIVE compares between pictures and texts.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/softmax.h>
@@ -24,8 +24,8 @@
 
 namespace ip2p {
 
-/// CLIP as a judge: projections as they are, and what the tokens of a picture have to do with each other and with a
-/// text. Gradients pass to pictures. A value that shares its model with its copies.
+/// CLIP as a guide: raw projections, the self-similarity of a picture's tokens, and their relevance to a text.
+/// Gradients flow to the pictures. Copies share the model.
 class ClipGuide {
  public:
   /// \param clip its device is where all is computed
@@ -36,10 +36,10 @@ class ClipGuide {
   /// Where its weights are.
   [[nodiscard]] at::Device device() const { return clip_.model().device(); }
 
-  /// Side of CLIP's square.
+  /// Side of CLIP's square input in pixels.
   [[nodiscard]] std::int64_t side() const { return clip_.model().config().vision.image_size; }
 
-  /// Size of the views of a picture: 224 pixels high or wide, and 320 at most, for a CLIP of 224 pixels.
+  /// Size of the views of a picture: shorter side 224 pixels, longer side at most 320, for a CLIP of 224 pixels.
   [[nodiscard]] Size view_size(const Size& picture) const { return fitted(picture, side(), side() * 320 / 224); }
 
   /// Projections of texts. \return [T, D], fp32  \throws Error for an empty list
@@ -50,14 +50,14 @@ class ClipGuide {
     return clip_.model().project_texts(encoder.ids(texts)).to(at::kFloat);
   }
 
-  /// Projections of views. \param views [V, 3, h, w] in [0, 1], at least one patch large  \return [V, D], fp32
+  /// Projections of views. \param views [V, 3, h, w] in [0, 1], at least one patch in size  \return [V, D], fp32
   [[nodiscard]] at::Tensor features(const at::Tensor& views) const {
     const auto& model = clip_.model();
     return model.project_tokens(model.image_tokens(normalise_for_clip(views))).to(at::kFloat);
   }
 
-  /// Cosines between the tokens of a picture before the last layer, the class token among them. The picture is made 224
-  /// pixels high or wide, and 380 at most, for a CLIP of 224 pixels.
+  /// Cosines between the tokens of a picture before the last layer, the class token among them. The picture is resized
+  /// to a shorter side of 224 pixels and a longer one of at most 380, for a CLIP of 224 pixels.
   /// \param picture [1, 3, H, W] in [0, 1]  \return [1, tokens, tokens], fp32
   [[nodiscard]] at::Tensor self_similarity(const at::Tensor& picture) const {
     const auto seen = bilinear(picture, fitted(size_of(picture), side(), side() * 380 / 224));
@@ -66,9 +66,9 @@ class ClipGuide {
     return tokens.matmul(tokens.transpose(1, 2)) / length.matmul(length.transpose(1, 2)).clamp_min(1e-8);
   }
 
-  /// Where in a picture CLIP sees a text: attention of the class token to the patches in the last layer, times its
-  /// gradient, the positive part, averaged over heads (Chefer et al. 2021). The published setting leaves the last of
-  /// ViT-B/32's layers alone.
+  /// Where in a picture CLIP sees a text: the positive part of the class token's attention to the patches in the last
+  /// layer times its gradient, averaged over heads (Chefer et al. 2021). The published setting uses only ViT-B/32's
+  /// last layer.
   /// \param square [1, 3, side, side] in [0, 1]  \param text [1, D]  \return [1, 1, side, side] from 0 to 1
   [[nodiscard]] at::Tensor relevance(const at::Tensor& square, const at::Tensor& text) const {
     const auto& model = clip_.model();

@@ -26,7 +26,8 @@ inline at::Tensor grey_of(const at::Tensor& pictures) {
   return 0.2989 * pictures.narrow(1, 0, 1) + 0.587 * pictures.narrow(1, 1, 1) + 0.114 * pictures.narrow(1, 2, 1);
 }
 
-/// Turns the hue by a share of the circle and keeps saturation and value. \param pictures [B, 3, H, W] in [0, 1]
+/// Rotates the hue by a fraction of the circle; saturation and value do not change. \param pictures [B, 3, H, W] in [0,
+/// 1]
 inline at::Tensor turn_hue(const at::Tensor& pictures, double turn) {
   const auto r = pictures.narrow(1, 0, 1), g = pictures.narrow(1, 1, 1), b = pictures.narrow(1, 2, 1);
   const auto value = pictures.amax({1}, true);
@@ -35,22 +36,22 @@ inline at::Tensor turn_hue(const at::Tensor& pictures, double turn) {
   const auto sixths =
       at::where(r.eq(value), (g - b) / span, at::where(g.eq(value), 2 + (b - r) / span, 4 + (r - g) / span));
   std::vector<at::Tensor> channels;
-  for (const double from : {5.0, 3.0, 1.0}) {  // where on the hexagon the channel begins to fall
+  for (const double from : {5.0, 3.0, 1.0}) {  // where on the hue hexagon the channel begins to fall
     const auto place = at::remainder(sixths + (from + 6 * turn), 6);
     channels.push_back(value - chroma * at::minimum(place, 4 - place).clamp(0, 1));
   }
   return at::cat(channels, 1).clamp(0, 1);
 }
 
-/// What is drawn for one change of colours.
+/// Random choices for one colour jitter.
 struct ColourDraws {
   /// Places in `order` and `amount`: `brightness`, `contrast`, `saturation` and `hue`.
   enum Change : std::size_t { brightness, contrast, saturation, hue };
 
-  std::array<std::size_t, 4> order{brightness, contrast, saturation, hue};  ///< In which they are applied.
-  std::array<double, 4> amount{1, 1, 1, 0};  ///< By `Change`: three factors, and the hue's turn in [-0.5, 0.5].
+  std::array<std::size_t, 4> order{brightness, contrast, saturation, hue};  ///< In which the changes are applied.
+  std::array<double, 4> amount{1, 1, 1, 0};  ///< By `Change`: three factors, then the hue's rotation in [-0.5, 0.5].
 
-  /// Factors in [1 - spread, 1 + spread), a turn in [-spread, spread), a random order.
+  /// Factors in [1 - spread, 1 + spread), a rotation in [-spread, spread), a random order.
   static ColourDraws draw(SampleRandom& random, double spread) {
     ColourDraws draws;
     for (const auto change : {brightness, contrast, saturation}) {

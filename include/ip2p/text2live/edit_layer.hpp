@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A layer of colours with an opacity, and what it is laid over.
+/// A layer of colours with an opacity, and its compositing.
 
 #include <ATen/ops/tensor.h>
 
@@ -11,10 +11,10 @@
 
 namespace ip2p {
 
-/// What an edit adds to a picture.
+/// The layer that an edit adds to a picture.
 struct EditLayer {
   at::Tensor colours;  ///< [1, 3, H, W] in [0, 1]
-  at::Tensor alpha;    ///< Opacity, [1, 1, H, W] in [0, 1]; 0 leaves what is below.
+  at::Tensor alpha;    ///< Opacity, [1, 1, H, W] in [0, 1]; 0 shows what is below.
 
   /// alpha * colours + (1 - alpha) * below. \param below [1, 3, H, W]  \throws Error for another shape
   [[nodiscard]] at::Tensor over(const at::Tensor& below) const {
@@ -23,14 +23,14 @@ struct EditLayer {
     return alpha * colours + (1 - alpha) * below;
   }
 
-  /// The layer over the green of a studio's screen, (0, 177, 64) / 255.
+  /// The layer over chroma-key green, (0, 177, 64) / 255.
   [[nodiscard]] at::Tensor on_green_screen() const {
     const auto green = at::tensor({0.0, 177.0 / 255.0, 64.0 / 255.0}, at::kFloat).view({1, 3, 1, 1});
     return over(green.to(colours.options()).expand_as(colours));
   }
 };
 
-/// A picture as the losses see it. \return [1, 3, H, W] in [0, 1]
+/// A picture as input of the losses. \return [1, 3, H, W] in [0, 1]
 inline at::Tensor unit_picture(const Image& picture) { return to_tensor(picture).unsqueeze(0).to(at::kFloat).div(255); }
 
 /// Back to 8 bits, rounded. \param picture [1, 1 or 3, H, W] in [0, 1]; one channel gives grey

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The network that Text2LIVE trains on one picture: from the picture to a layer of colours with an opacity.
+/// The network that Text2LIVE trains on one picture: it maps the picture to a layer of colours with an opacity.
 
 #include <ATen/ops/batch_norm.h>
 #include <ATen/ops/cat.h>
@@ -32,25 +32,25 @@ namespace ip2p {
 
 /// Shape of an `EditLayerNetwork`. The default is the published one.
 struct EditLayerConfig {
-  std::int64_t scales = 7;         ///< Halvings of the picture, >= 1.
+  std::int64_t scales = 7;         ///< Times the picture is halved, 1 to 16.
   std::int64_t channels = 128;     ///< Of every scale, >= 1.
-  std::int64_t skip_channels = 4;  ///< That pass a scale by, >= 1.
+  std::int64_t skip_channels = 4;  ///< Of each scale's skip connection, >= 1.
 
-  /// \throws Error for numbers below 1, and for more halvings than a picture has room for
+  /// \throws Error for values out of range
   void validate() const {
     require(scales >= 1 && scales <= 16, "edit layer: scales: expected 1 to 16, found {}", scales);
     require(channels >= 1 && skip_channels >= 1, "edit layer: expected channels of at least 1, found {} and {}",
             channels, skip_channels);
   }
 
-  /// Shortest side of a picture whose smallest map still has two rows, which reflection and statistics need.
+  /// Shortest side of a picture for which the smallest map still has two rows, as padding and statistics require.
   [[nodiscard]] std::int64_t shortest_side() const { return (std::int64_t{1} << scales) + 1; }
 };
 
 namespace detail {
 
-/// Normalisation of each channel over batch and picture, with the statistics of the call alone: what is trained on one
-/// picture is used on that picture.
+/// Normalises each channel over batch and picture, always with the current call's statistics: the network is used on
+/// the picture that it was trained on.
 struct PictureNorm : Module {
   explicit PictureNorm(std::int64_t channels) {
     weight = register_parameter("weight", at::empty({channels}).fill_(1));
@@ -64,7 +64,7 @@ struct PictureNorm : Module {
   at::Tensor weight, bias;
 };
 
-/// Reflection, convolution, normalisation where wanted, leaky rectifier.
+/// Reflection padding, convolution, optional normalisation, leaky ReLU.
 struct EditConv : Module {
   EditConv(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride = 1, bool normalised = true)
       : pad(kernel / 2) {
@@ -82,7 +82,7 @@ struct EditConv : Module {
   std::shared_ptr<PictureNorm> norm;
 };
 
-/// One scale: a narrow path around, and a wide one through half the size.
+/// One scale: a narrow skip path, and a wide path through half the resolution.
 struct EditScale : Module {
   EditScale(const EditLayerConfig& config, std::int64_t in, bool outermost) {
     const auto wide = config.channels, joined_channels = config.skip_channels + wide;
@@ -109,7 +109,7 @@ struct EditLayerModule : Module {
     out = register_module("out", std::make_shared<Conv2d>(config.channels, 4, 1));
   }
 
-  /// \param x what enters scale i  \return what leaves it, at most one pixel smaller where a side is odd
+  /// \param x input of scale i  \return its output, up to one pixel smaller on odd sides
   [[nodiscard]] at::Tensor scale(std::size_t i, const at::Tensor& x) const {
     const auto& level = *scales[i];
     auto deep = (*level.deep)((*level.down)(x));
@@ -128,8 +128,8 @@ struct EditLayerModule : Module {
   std::shared_ptr<Conv2d> out;
 };
 
-/// From colours without correlation to RGB, a 1x1 convolution [3, 3, 1, 1]: the square root of the covariance of
-/// natural pictures' colours with its brightness divided by 1.6, as the released code has it.
+/// Kernel [3, 3, 1, 1] of a 1x1 convolution from decorrelated colours to RGB: the square root of the covariance of
+/// natural pictures' colours with its brightness divided by 1.6, as in the released code.
 inline at::Tensor colour_mixing() {
   auto mixing = at::tensor({0.26, 0.09, 0.02, 0.27, 0.00, -0.05, 0.27, -0.09, 0.03}, at::kFloat).view({3, 3});
   mixing = mixing / at::tensor({1.6, 1.0, 1.0}, at::kFloat);
@@ -138,8 +138,8 @@ inline at::Tensor colour_mixing() {
 
 }  // namespace detail
 
-/// The skip network of Text2LIVE (Bar-Tal et al. 2022, after Ulyanov et al. 2018): an hourglass with reflected borders,
-/// bilinear enlargement and a sigmoid at its end, whose four outputs are red, green, blue and opacity.
+/// The skip network of Text2LIVE (Bar-Tal et al. 2022, after Ulyanov et al. 2018): an hourglass with reflection
+/// padding, bilinear upsampling and a final sigmoid. Its four outputs are red, green, blue and opacity.
 class EditLayerNetwork : public ModelHandle<detail::EditLayerModule> {
  public:
   /// What it is made from.
@@ -152,7 +152,7 @@ class EditLayerNetwork : public ModelHandle<detail::EditLayerModule> {
   /// The shape that it was made with.
   [[nodiscard]] const EditLayerConfig& config() const { return module_->config; }
 
-  /// Fresh weights, a function of the seed: PyTorch's defaults.
+  /// Fresh weights by PyTorch's default initialisation, determined by the seed.
   void initialise(std::uint64_t seed) { ip2p::initialise(*module_, seed); }
 
   /// \param picture [1, 3, H, W] in [0, 1], both sides at least `config().shortest_side()`

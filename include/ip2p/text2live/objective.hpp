@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What Text2LIVE minimises: the losses of a layer over pictures, for texts and draws.
+/// The objective that Text2LIVE minimises: the losses of a layer over pictures, given texts and random draws.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/mse_loss.h>
@@ -29,15 +29,15 @@
 
 namespace ip2p {
 
-/// The words of an edit.
+/// The texts of an edit.
 struct Text2LiveTexts {
-  std::string edited{};  ///< What the edited picture shows: "a golden horse".
-  std::string source{};  ///< What the picture shows: "a horse".
-  std::string layer{};   ///< What the layer alone shows; empty takes `edited`.
-  std::string region{};  ///< Where the edit belongs, in the picture: "horse"; empty leaves it to the other losses.
+  std::string edited{};  ///< Describes the edited picture: "a golden horse".
+  std::string source{};  ///< Describes the original picture: "a horse".
+  std::string layer{};   ///< Describes the layer alone; empty: `edited`.
+  std::string region{};  ///< What to edit in the picture: "horse"; empty: left to the other losses.
 };
 
-/// Sentences that a text is put into, as in the released code.
+/// Sentences into which a text is inserted, as in the released code.
 inline constexpr std::array<std::string_view, 14> picture_templates{"photo of {}.",
                                                                     "high quality photo of {}.",
                                                                     "a photo of {}.",
@@ -56,7 +56,7 @@ inline constexpr std::array<std::string_view, 14> picture_templates{"photo of {}
 inline constexpr std::array<std::string_view, 2> screen_templates{"{} over a green screen.",
                                                                   "{} in front of a green screen."};
 
-/// \param templates with {} where the text goes
+/// Inserts a text into templates. \param templates with {} where the text goes
 inline std::vector<std::string> in_templates(const std::string& text, std::span<const std::string_view> templates) {
   std::vector<std::string> all;
   for (const auto pattern : templates) {
@@ -65,22 +65,22 @@ inline std::vector<std::string> in_templates(const std::string& text, std::span<
   return all;
 }
 
-/// The views that the losses of one picture see.
+/// Views for the losses of one picture.
 struct JudgeDraws {
   std::vector<ViewDraws> edited, before, after, screen;  ///< Of the result; of input and result; of the layer.
 };
 
-/// All that an update draws but the pictures: which of the sentences count, some of them more than once, and the views
-/// of each picture.
+/// Everything that an update draws except the pictures: the templates to use, with repetition, and each picture's
+/// views.
 struct ObjectiveDraws {
-  std::vector<std::int64_t> edited, direction, screen;  ///< Places in the templates.
+  std::vector<std::int64_t> edited, direction, screen;  ///< Indices of templates.
   std::vector<JudgeDraws> pictures;
 };
 
-/// The losses of layers over pictures for the texts of an edit, by a guide. Pure, the draws being arguments.
+/// The losses of layers over pictures for an edit's texts, measured by a guide. Pure: random draws are arguments.
 class Text2LiveObjective {
  public:
-  /// \throws Error for texts that are needed and empty, and for weights and views out of their ranges
+  /// \throws Error for missing texts, and for weights and views out of range
   Text2LiveObjective(ClipGuide guide, const Text2LiveTexts& texts, const Text2LiveWeights& weights = {},
                      const ClipViews& views = {})
       : guide_(std::move(guide)), weights_(weights), views_(views) {
@@ -99,7 +99,7 @@ class Text2LiveObjective {
   /// What each loss counts.
   [[nodiscard]] const Text2LiveWeights& weights() const { return weights_; }
 
-  /// \param pictures their sizes, in order
+  /// Draws what one update needs. \param pictures their sizes, in order
   [[nodiscard]] ObjectiveDraws draw(const std::vector<Size>& pictures, SampleRandom& random) const {
     const auto some = [&](const at::Tensor& texts) {
       const auto count = 1 + random.below(texts.size(0));
@@ -122,7 +122,7 @@ class Text2LiveObjective {
 
   /// Each loss is the mean over the pictures.
   /// \param pictures [1, 3, H, W] in [0, 1] each  \param layers of the same sizes  \param step 0-based
-  /// \throws Error where the numbers of pictures, layers and draws differ, and where there are none
+  /// \throws Error when the numbers of pictures, layers and draws differ or are 0
   [[nodiscard]] Text2LiveTerms operator()(const std::vector<at::Tensor>& pictures, const std::vector<EditLayer>& layers,
                                           const ObjectiveDraws& draws, std::int64_t step) const {
     require(!pictures.empty() && pictures.size() == layers.size() && pictures.size() == draws.pictures.size(),
@@ -182,7 +182,7 @@ class Text2LiveObjective {
     return features.index_select(0, at::tensor(at::ArrayRef<std::int64_t>(places), at::kLong).to(features.device()));
   }
 
-  /// How far the layer's opacity is from where CLIP sees the region, both at CLIP's square.
+  /// Distance between the layer's opacity and CLIP's relevance map of the region, both at CLIP's input size.
   [[nodiscard]] at::Tensor bootstrap_loss(const at::Tensor& picture, const EditLayer& layer) const {
     const Size square{guide_.side(), guide_.side()};
     return at::mse_loss(bilinear(layer.alpha, square), guide_.relevance(bilinear(picture, square), region_));

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The examples that are drawn from the one picture that is edited.
+/// Draws training examples from the one picture to be edited.
 
 #include <ATen/ops/flip.h>
 
@@ -20,22 +20,22 @@
 
 namespace ip2p {
 
-/// What is drawn for one example.
+/// Random choices for one example.
 struct PictureDraws {
   std::optional<ColourDraws> colours{};  ///< Change of colours; none without.
   bool mirrored = false;                 ///< Left to right.
-  Size size{};                           ///< Of the picture once it is scaled.
+  Size size{};                           ///< Of the scaled picture.
   CropBox crop{};                        ///< Of the scaled picture.
 };
 
-/// How examples are made of the picture: colours, mirroring, scale, crop. The defaults are the published ones.
+/// How examples are made from the picture: colours, mirroring, scale, crop. The defaults are the published ones.
 struct PictureCrops {
-  double colours = 0.1, mirrored = 0.5;        ///< Shares of the examples.
-  double spread = 0.1;                         ///< How far colours may go, in [0, 0.5].
+  double colours = 0.1, mirrored = 0.5;        ///< Probabilities.
+  double spread = 0.1;                         ///< Strength of the colour jitter, in [0, 0.5].
   double least_scale = 0.8, most_scale = 1.2;  ///< 0 < least <= most
-  double least_cover = 0.85;                   ///< Share of each side of the scaled picture, in (0, 1].
+  double least_cover = 0.85;                   ///< Smallest fraction of each side of the scaled picture, in (0, 1].
 
-  /// \throws Error for values outside of these ranges
+  /// \throws Error for values out of range
   void validate() const {
     require(colours >= 0 && colours <= 1 && mirrored >= 0 && mirrored <= 1,
             "picture crops: expected shares in [0, 1], found {} and {}", colours, mirrored);
@@ -46,7 +46,7 @@ struct PictureCrops {
             least_cover);
   }
 
-  /// Shorter side of the smallest example of a picture.
+  /// Shorter side in pixels of the smallest example of a picture.
   [[nodiscard]] std::int64_t shortest_side(const Size& picture) const {
     const auto shorter = static_cast<double>(std::min(picture.width, picture.height));
     return static_cast<std::int64_t>(static_cast<double>(static_cast<std::int64_t>(shorter * least_scale)) *

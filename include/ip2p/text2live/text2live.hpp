@@ -37,11 +37,11 @@
 
 namespace ip2p {
 
-/// Numbers of one edit. The defaults are the published ones.
+/// Options of one edit. The defaults are the published ones.
 struct Text2LiveOptions {
   std::int64_t steps = 1000;            ///< Updates, >= 1.
-  std::uint64_t seed = 42;              ///< Of the network's weights, the examples and the views.
-  std::int64_t whole_every = 75;        ///< Updates from one that sees the whole picture, too, to the next; >= 1.
+  std::uint64_t seed = 42;              ///< Determines initial weights, examples and views.
+  std::int64_t whole_every = 75;        ///< The whole picture is added every so many updates; >= 1.
   EditLayerConfig network{};            ///< Shape of the network that draws the layer.
   Text2LiveWeights weights{};           ///< What each loss counts.
   PictureCrops crops{};                 ///< How examples are made of the picture.
@@ -49,7 +49,7 @@ struct Text2LiveOptions {
   std::filesystem::path folder{};       ///< Checkpoints and loss curve; empty keeps everything in memory.
   std::int64_t checkpoint_every = 100;  ///< Updates between checkpoints, >= 1.
 
-  /// \throws Error for values out of their ranges
+  /// \throws Error for values out of range
   void validate() const {
     require(steps >= 1, "Text2Live: steps: expected at least 1, found {}", steps);
     require(whole_every >= 1, "Text2Live: whole_every: expected at least 1, found {}", whole_every);
@@ -60,16 +60,16 @@ struct Text2LiveOptions {
   }
 };
 
-/// What a run tells, and what stops it.
+/// Callbacks and cancellation of a run.
 struct Text2LiveHooks {
   std::function<void(const TrainingProgress&)> on_step{};  ///< After each update.
   std::int64_t picture_every = 0;                          ///< Updates between calls of `on_picture`; 0: never.
-  std::function<void(std::int64_t, const EditLayer&)> on_picture{};  ///< With the updates made, and the layer by now.
+  std::function<void(std::int64_t, const EditLayer&)> on_picture{};  ///< With the updates made and the current layer.
   std::stop_token stop{};                                            ///< Checked before each update.
 };
 
-/// One edit of one picture. An update is a function of the seed, its number and the weights alone, so that a run that
-/// is resumed ends with the bits of one that was not interrupted (on a CPU, with the same number of threads).
+/// One edit of one picture. An update depends only on the seed, its number and the weights, so a resumed run ends with
+/// the same bits as an uninterrupted one (on a CPU, with the same number of threads).
 ///
 /// \code
 /// ip2p::Text2Live<> edit(clip, picture, {.edited = "a golden horse", .source = "a horse", .region = "horse"});
@@ -79,7 +79,7 @@ struct Text2LiveHooks {
 template <OptimiserPolicy Optimiser = Madgrad, LearningRatePolicy Rate = ExponentialDecay>
 class Text2Live {
  public:
-  /// \param clip with weights in fp32; its device is where all is computed
+  /// \param clip with fp32 weights; everything is computed on its device
   /// \param picture at the size of the result, usually 512 pixels along its shorter side
   /// \throws Error for options out of range, empty texts, and a picture too small for the network's scales
   Text2Live(Clip clip, Image picture, Text2LiveTexts texts, Text2LiveOptions options = {}, Rate rate = {},
@@ -111,7 +111,7 @@ class Text2Live {
   /// The losses.
   [[nodiscard]] const Text2LiveObjective& objective() const { return objective_; }
 
-  /// The losses of update `step` (0-based), with the graph to the network's weights.
+  /// The losses of update `step` (0-based), with their graph to the network's weights.
   [[nodiscard]] Text2LiveTerms terms(std::int64_t step) const {
     SampleRandom random(options_.seed, static_cast<std::uint64_t>(step), 0);
     const auto drawn = options_.crops.draw(size_of(whole_), random);
@@ -126,8 +126,8 @@ class Text2Live {
     return objective_(pictures, layers, objective_.draw(sizes, random), step);
   }
 
-  /// Continues from the newest checkpoint of `options.folder` that verifies; false if there is none.
-  /// \throws Error where the folder belongs to another edit, and where checkpoints are there and none verifies
+  /// Resumes from the newest intact checkpoint in `options.folder`; false if there are no checkpoints.
+  /// \throws Error when the folder belongs to another edit, or there are checkpoints but all are damaged
   bool resume() {
     const auto path = options_.folder / description_name;
     if (options_.folder.empty() || !std::filesystem::exists(path)) return false;
@@ -141,9 +141,9 @@ class Text2Live {
     return run_.resume();
   }
 
-  /// The updates that are left. \return whether all were made; false after a requested stop, which leaves a checkpoint
-  /// \throws Error where the folder holds checkpoints and `resume()` was not called, when a checkpoint cannot be
-  ///   written, and after ten losses in a row that are no numbers
+  /// Runs the remaining updates. \return whether all were made; false after a requested stop, which leaves a checkpoint
+  /// \throws Error when the folder holds checkpoints and `resume()` was not called, when a checkpoint cannot be
+  ///   written, and after ten consecutive non-finite losses
   bool run(const Text2LiveHooks& hooks = {}) {
     if (!options_.folder.empty()) {
       require(
@@ -163,16 +163,16 @@ class Text2Live {
     return run_.run(options_.steps, on_step, hooks.stop);
   }
 
-  /// The layer of the whole picture, as it is by now; no graph.
+  /// The current layer of the whole picture, without a graph.
   [[nodiscard]] EditLayer layer() const {
     const at::NoGradGuard no_grad;
     return network_(whole_);
   }
 
-  /// The picture with its layer.
+  /// The picture composited with its layer.
   [[nodiscard]] Image edited() const { return picture_of(layer().over(whole_)); }
 
-  /// The picture that is edited, [1, 3, H, W] in [0, 1].
+  /// The original picture, [1, 3, H, W] in [0, 1].
   [[nodiscard]] const at::Tensor& picture() const { return whole_; }
 
  private:
@@ -193,7 +193,7 @@ class Text2Live {
     return training;
   }
 
-  /// What tells this edit from another.
+  /// Everything that distinguishes this edit from others.
   [[nodiscard]] nlohmann::json description() const {
     const auto& w = options_.weights;
     const auto& n = options_.network;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Rotations, shifts and perspective of pictures, differentiable, with torchvision's arithmetic.
+/// Differentiable rotation, translation and perspective warps of pictures, with torchvision's arithmetic.
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/grid_sampler.h>
@@ -24,7 +24,7 @@
 
 namespace ip2p {
 
-/// A rotation about the middle of a picture and a shift after it.
+/// A rotation about the centre of a picture, followed by a shift.
 struct AffineDraws {
   double degrees = 0;                ///< Clockwise.
   std::int64_t right = 0, down = 0;  ///< In pixels.
@@ -35,7 +35,7 @@ using Corners = std::array<std::array<std::int64_t, 2>, 4>;
 
 namespace detail {
 
-/// (x, y, 1) of every pixel, rows of h w, from the pixel (first_x, first_y) on.
+/// Homogeneous coordinates (x, y, 1) of every pixel, [h w, 3], starting at (first_x, first_y).
 inline at::Tensor pixel_places(std::int64_t h, std::int64_t w, double first_x, double first_y,
                                const at::TensorOptions& options) {
   const auto x = at::linspace(first_x, first_x + static_cast<double>(w - 1), w, options).view({1, w}).expand({h, w});
@@ -43,12 +43,12 @@ inline at::Tensor pixel_places(std::int64_t h, std::int64_t w, double first_x, d
   return at::stack({x, y, at::ones({h, w}, options)}, -1).view({h * w, 3});
 }
 
-/// A matrix from its rows, each of as many numbers.
+/// A matrix from its values in row-major order.
 inline at::Tensor matrix_of(const std::vector<double>& values, std::int64_t rows, const at::TensorOptions& options) {
   return at::tensor(at::ArrayRef<double>(values), at::kDouble).view({rows, -1}).to(options);
 }
 
-/// Bilinear values of `picture` [1, 3, h, w] at the places `grid` [h w, 2] in [-1, 1], and `fill` outside of it.
+/// Samples `picture` [1, 3, h, w] bilinearly at the points `grid` [h w, 2] in [-1, 1]; `fill` outside of it.
 inline at::Tensor sampled(const at::Tensor& picture, const at::Tensor& grid, double fill) {
   const auto h = picture.size(2), w = picture.size(3);
   const auto covered = at::cat({picture, at::ones_like(picture.narrow(1, 0, 1))}, 1);
@@ -57,7 +57,7 @@ inline at::Tensor sampled(const at::Tensor& picture, const at::Tensor& grid, dou
   return seen.narrow(1, 0, 3) * cover + (1 - cover) * fill;
 }
 
-/// The eight numbers of the projective map that takes `from` to `to`.
+/// The eight coefficients of the projective map that takes `from` to `to`.
 inline std::vector<double> projective_map(const Corners& from, const Corners& to) {
   std::vector<double> rows, places;
   for (std::size_t i = 0; i < from.size(); ++i) {
@@ -77,20 +77,21 @@ inline std::vector<double> projective_map(const Corners& from, const Corners& to
 
 }  // namespace detail
 
-/// \param picture [1, 3, h, w]  \param fill value of what comes from outside  \return the same size
+/// Applies a rotation and a shift. \param picture [1, 3, h, w]  \param fill value outside the picture  \return the same
+/// size
 inline at::Tensor warp(const at::Tensor& picture, const AffineDraws& draws, double fill) {
   const auto h = static_cast<double>(picture.size(2)), w = static_cast<double>(picture.size(3));
   const double angle = draws.degrees * std::numbers::pi / 180, c = std::cos(angle), s = std::sin(angle);
   const auto dx = static_cast<double>(draws.right), dy = static_cast<double>(draws.down);
   const auto places =
       detail::pixel_places(picture.size(2), picture.size(3), 0.5 - w / 2, 0.5 - h / 2, picture.options());
-  // Where each pixel comes from: the rotation back, after the shift back; in units of half the picture.
+  // Source of each pixel: the inverse shift, then the inverse rotation; in units of half the picture.
   const auto back = detail::matrix_of({c, s, -c * dx - s * dy, -s, c, s * dx - c * dy}, 2, picture.options());
   const auto halves = detail::matrix_of({w / 2, h / 2}, 1, picture.options());
   return detail::sampled(picture, places.matmul(back.t() / halves), fill);
 }
 
-/// \param corners where the picture's own corners go  \param fill value of what comes from outside
+/// Applies a perspective warp. \param corners where the picture's own corners go  \param fill value outside the picture
 inline at::Tensor warp(const at::Tensor& picture, const Corners& corners, double fill) {
   const auto height = picture.size(2), width = picture.size(3);
   const Corners own{{{0, 0}, {width - 1, 0}, {width - 1, height - 1}, {0, height - 1}}};
@@ -103,7 +104,7 @@ inline at::Tensor warp(const at::Tensor& picture, const Corners& corners, double
   return detail::sampled(picture, places.matmul(above) / places.matmul(below) - 1, fill);
 }
 
-/// A rotation of up to `degrees` either way, and a shift of up to a share `shift` of each side.
+/// A rotation of up to `degrees` either way, and a shift of up to a fraction `shift` of each side.
 inline AffineDraws draw_affine(std::int64_t width, std::int64_t height, double degrees, double shift,
                                SampleRandom& random) {
   const auto pixels = [&](std::int64_t side) {
@@ -116,7 +117,7 @@ inline AffineDraws draw_affine(std::int64_t width, std::int64_t height, double d
   return draws;
 }
 
-/// Every corner moves inwards by up to a share `distortion` of half of each side.
+/// Every corner moves inwards by up to a fraction `distortion` of half of each side.
 inline Corners draw_corners(std::int64_t width, std::int64_t height, double distortion, SampleRandom& random) {
   const auto most = [&](std::int64_t side) {
     return static_cast<std::int64_t>(distortion * static_cast<double>(side / 2));

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Adafactor: second moments as the product of a row and a column.
+/// Adafactor: second moments factored into a row and a column.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_add.h>
@@ -34,26 +34,25 @@ namespace ip2p {
 
 /// Constants of Adafactor. The defaults are PyTorch's.
 struct AdafactorOptions {
-  double beta2_decay = -0.8;     ///< The second moments' decay at update t is 1 - t^beta2_decay; <= 0.
-  std::optional<double> eps1{};  ///< Least root of a second moment, >= 0; where not given, the epsilon of the dtype.
+  double beta2_decay = -0.8;     ///< Decay of the second moments at update t is 1 - t^beta2_decay; <= 0.
+  std::optional<double> eps1{};  ///< Lower bound of a second moment's root, >= 0; by default the dtype's epsilon.
   double eps2 = 1e-3;         ///< Updates are relative to the root mean square of their parameter, at least this; >= 0.
   double threshold = 1.0;     ///< Largest root mean square of an update before its scaling (the paper's d), >= 1.
   double weight_decay = 0.0;  ///< Decoupled, times the learning rate; >= 0.
 };
 
-/// Adafactor (Shazeer and Stern 2018) without momentum, as `torch.optim.Adafactor` has it: the learning rate is the
-/// largest relative step, `rate(t) = min(rate, 1 / sqrt(t))`, and so is usually 1e-2 rather than 1e-4.
+/// Adafactor (Shazeer and Stern 2018) without momentum, as in `torch.optim.Adafactor`. The learning rate is the largest
+/// relative step, `rate(t) = min(rate, 1 / sqrt(t))`, so it is usually 1e-2 rather than 1e-4.
 ///
-/// Of a tensor with two dimensions or more, only the means of the squared gradient along the last dimension and along
-/// the one before it are kept: almost nothing for the matrix of a linear layer, two thirds of the weights for 3x3
-/// convolutions.
+/// For tensors of two or more dimensions it stores only the mean squared gradients along the last and the second-last
+/// dimension: almost nothing for a linear layer, two thirds of the weights for a 3x3 convolution.
 class Adafactor {
  public:
   /// What the options of a run hold for it.
   using Options = AdafactorOptions;
 
-  /// \param parameters leaves that ask for gradients, of one device; kept by reference to their storage
-  /// \throws Error for options outside of their ranges
+  /// \param parameters leaf tensors that require gradients, all on one device; their storage is shared
+  /// \throws Error for options out of range
   explicit Adafactor(std::vector<at::Tensor> parameters, const AdafactorOptions& options = {})
       : parameters_(std::move(parameters)), options_(options) {
     require(options.beta2_decay <= 0.0, "Adafactor: beta2_decay: expected at most 0, found {}", options.beta2_decay);
@@ -72,15 +71,15 @@ class Adafactor {
       rows_.push_back(factored ? at::zeros(rows, parameter.options()) : at::Tensor());
       columns_.push_back(factored ? at::zeros(columns, parameter.options()) : at::Tensor());
       whole_.push_back(factored ? at::Tensor() : at::zeros_like(parameter));
-      steps_.push_back(at::zeros({}, at::kFloat));  // on the CPU, where it is read
+      steps_.push_back(at::zeros({}, at::kFloat));  // on the CPU, because it is read there
     }
   }
 
-  /// One update from the gradients that the parameters hold; parameters without a gradient stay as they are.
+  /// One update from the parameters' gradients; parameters without a gradient do not change.
   /// \param rate largest relative step of this update
   void step(double rate) {
     const at::NoGradGuard no_grad;
-    // Together they need fewer kernels and waits; all at once they would need a copy of all weights.
+    // Groups need fewer kernels and synchronisations than single tensors; one group would need a copy of all weights.
     constexpr std::int64_t together = std::int64_t{1} << 25;
     std::vector<std::size_t> group;
     std::int64_t elements = 0;
@@ -118,7 +117,7 @@ class Adafactor {
     }
   }
 
-  /// Root mean square of each tensor; one wait for all of them.
+  /// Root mean square of each tensor, with a single device synchronisation.
   static std::vector<double> root_mean_squares(const std::vector<at::Tensor>& tensors) {
     const auto norms = at::stack(at::_foreach_norm(tensors)).to(at::kCPU, at::kDouble);
     std::vector<double> result;
@@ -128,7 +127,7 @@ class Adafactor {
     return result;
   }
 
-  /// Mean of the squares along `dim`, which stays with size 1.
+  /// Mean of the squares along `dim`, which is kept with size 1.
   static at::Tensor mean_square(const at::Tensor& tensor, std::int64_t dim) {
     return at::linalg_vector_norm(tensor, 2, at::IntArrayRef(dim), /*keepdim=*/true).square_().div_(tensor.size(dim));
   }
@@ -169,7 +168,7 @@ class Adafactor {
               ? at::mul(rows_[i], columns_[i]).div_(rows_[i].mean({-2}, /*keepdim=*/true).clamp_min_(eps1))
               : whole_[i].clone());
     }
-    at::_foreach_clamp_min_(updates, eps1 * eps1);  // the root comes next
+    at::_foreach_clamp_min_(updates, eps1 * eps1);  // squared because the root follows
     at::_foreach_rsqrt_(updates);
     at::_foreach_mul_(updates, gradients);
     const auto spreads = root_mean_squares(updates);

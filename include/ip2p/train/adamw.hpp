@@ -27,14 +27,14 @@ struct AdamWOptions {
   double weight_decay = 0.01;  ///< Share of a weight that each update takes off, times the rate, >= 0.
 };
 
-/// AdamW (Loshchilov and Hutter 2019) with the state of every tensor kept here: running means of gradients and of their
+/// AdamW (Loshchilov and Hutter 2019). The state of each tensor is the running mean of its gradients, that of their
 /// squares, and the number of updates.
 class AdamW {
  public:
   /// What the options of a run hold for it.
   using Options = AdamWOptions;
 
-  /// \param parameters leaves that ask for gradients; kept by reference to their storage
+  /// \param parameters leaf tensors that require gradients; their storage is shared
   explicit AdamW(std::vector<at::Tensor> parameters, const AdamWOptions& options = {})
       : parameters_(std::move(parameters)), options_(options) {
     for (const auto& parameter : parameters_) {
@@ -44,7 +44,7 @@ class AdamW {
     }
   }
 
-  /// One update from the gradients that the parameters hold; parameters without a gradient stay as they are.
+  /// One update from the parameters' gradients; parameters without a gradient do not change.
   /// \param rate learning rate of this update
   void step(double rate) {
     const at::NoGradGuard no_grad;
@@ -52,7 +52,7 @@ class AdamW {
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       auto gradient = parameters_[i].grad();
       if (!gradient.defined()) continue;
-      // The fused operator walks all of them in the order of memory, and asks nobody whether it is the same.
+      // The fused operator walks all tensors in memory order without checking that their strides agree.
       if (gradient.strides() != parameters_[i].strides()) gradient = at::empty_like(parameters_[i]).copy_(gradient);
       values.push_back(parameters_[i]);
       gradients.push_back(gradient);

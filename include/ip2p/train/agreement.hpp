@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What the processes of a training run must agree on before they change anything.
+/// Checks that the processes of a training run agree before they change anything.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/from_blob.h>
@@ -22,7 +22,7 @@
 
 namespace ip2p::detail {
 
-/// One number of each process, in the order of their ranks.
+/// Gathers one number per process, in rank order.
 template <class Number, Communicator Processes>
 std::vector<Number> from_all(Number mine, const Processes& processes) {
   if (processes.size() == 1) return {mine};
@@ -34,7 +34,7 @@ std::vector<Number> from_all(Number mine, const Processes& processes) {
   return {data, data + processes.size()};
 }
 
-/// Whether any process says so.
+/// Whether the flag is set on any process.
 template <Communicator Processes>
 bool any_of_all(bool mine, const Processes& processes) {
   for (const double other : from_all(mine ? 1.0 : 0.0, processes)) {
@@ -43,7 +43,7 @@ bool any_of_all(bool mine, const Processes& processes) {
   return false;
 }
 
-/// The numbers of rank 0, on every process; all bring as many.
+/// Broadcasts the numbers of rank 0; every process passes the same count.
 template <Communicator Processes>
 std::vector<double> of_first(std::vector<double> numbers, const Processes& processes) {
   if (processes.size() == 1) return numbers;
@@ -54,8 +54,8 @@ std::vector<double> of_first(std::vector<double> numbers, const Processes& proce
   return {data, data + count};
 }
 
-/// Runs `work` on rank 0, and `meanwhile` on the others. Where `work` throws, so do all: rank 0 what it threw, the
-/// others that it could not `purpose`.
+/// Runs `work` on rank 0, and `meanwhile` on the others. If `work` throws, all throw: rank 0 the same exception, the
+/// others an `Error` saying that rank 0 could not `purpose`.
 template <Communicator Processes, class Work, class Meanwhile>
 void on_first(const Processes& processes, const char* purpose, Work&& work, Meanwhile&& meanwhile) {
   std::exception_ptr problem;
@@ -78,7 +78,7 @@ void on_first(const Processes& processes, const char* purpose, Work&& work) {
   on_first(processes, purpose, std::forward<Work>(work), [] {});
 }
 
-/// A number that stands for names and shapes.
+/// A hash of names and shapes.
 inline std::int64_t fingerprint(const Parameters& parameters) {
   auto hash = fnv_start;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -87,7 +87,7 @@ inline std::int64_t fingerprint(const Parameters& parameters) {
   return static_cast<std::int64_t>(hash);
 }
 
-/// Gives every process the weights of rank 0. Throws `Error` on every process when names or shapes differ.
+/// Copies rank 0's weights to every process. Throws `Error` on every process when names or shapes differ.
 template <Communicator Processes>
 Parameters with_weights_of_first(Parameters parameters, const Processes& processes) {
   if (processes.size() == 1) return parameters;
@@ -102,7 +102,7 @@ Parameters with_weights_of_first(Parameters parameters, const Processes& process
   return parameters;
 }
 
-/// Mean of the processes' losses; `bad` receives the ranks whose loss is not finite.
+/// Mean of all processes' losses; `bad` receives the ranks whose loss is not finite.
 template <Communicator Processes>
 double mean_loss(double mine, const Processes& processes, std::vector<std::int64_t>& bad) {
   const auto losses = from_all(mine, processes);

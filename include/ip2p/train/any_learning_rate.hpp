@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Choice of a learning rate at run time, by name; for the edge of a program.
+/// Chooses a learning rate by name at run time; meant for a program's command line.
 
 #include <fmt/ranges.h>
 
@@ -18,17 +18,18 @@
 
 namespace ip2p {
 
-/// One of `Rates`, itself a `LearningRatePolicy`. Each alternative has a `static constexpr std::string_view name` and a
-/// static `from_settings(const LearningRateSettings&)`; a program adds its own by naming a longer list.
+/// Holds one of `Rates`, and is a `LearningRatePolicy` itself. Each alternative has a `static constexpr
+/// std::string_view name` and a static `from_settings(const LearningRateSettings&)`; a program adds its own by
+/// extending the list.
 template <LearningRatePolicy... Rates>
 class AnyLearningRateOf {
  public:
-  /// Any of the alternatives.
+  /// Holds any of the alternatives.
   template <class Rate>
   requires(std::same_as<Rate, Rates> || ...) AnyLearningRateOf(Rate rate)
       : rate_(std::move(rate)) {}  // NOLINT(google-explicit-constructor)
 
-  /// The learning rate called `name`. Throws `Error` that lists the known names.
+  /// The learning rate called `name`. \throws Error listing the known names for any other
   static AnyLearningRateOf named(std::string_view name, const LearningRateSettings& settings = {}) {
     std::vector<AnyLearningRateOf> found;
     ((name == Rates::name ? found.push_back(Rates::from_settings(settings)) : void()), ...);
@@ -36,10 +37,10 @@ class AnyLearningRateOf {
     return std::move(found.front());
   }
 
-  /// The names that `named` knows.
+  /// The names that `named` accepts.
   static constexpr std::array<std::string_view, sizeof...(Rates)> names() { return {Rates::name...}; }
 
-  /// The alternative's own name.
+  /// Name of the alternative held.
   [[nodiscard]] std::string_view name() const {
     return std::visit([](const auto& rate) { return std::string_view(rate.name); }, rate_);
   }
@@ -53,7 +54,7 @@ class AnyLearningRateOf {
   std::variant<Rates...> rate_;
 };
 
-/// The learning rates that ship, by name; the first is the published recipe's.
+/// The built-in learning rates, by name; the first is the published recipe's.
 using AnyLearningRate = AnyLearningRateOf<ConstantRate, WarmupConstant, LinearDecay, CosineDecay, CosineRestarts,
                                           PolynomialDecay, WarmupCosine>;
 

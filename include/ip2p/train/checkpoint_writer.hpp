@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Checkpoints written while training goes on.
+/// Writes checkpoints while training continues.
 
 #include <chrono>
 #include <cstdio>
@@ -19,7 +19,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// The values of `tensor` in host memory of their own; undefined stays undefined.
+/// Copies `tensor` to new host memory; undefined stays undefined.
 inline at::Tensor host_copy(const at::Tensor& tensor) {
   if (!tensor.defined()) return tensor;
   return tensor.detach().to(at::kCPU, tensor.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
@@ -27,11 +27,10 @@ inline at::Tensor host_copy(const at::Tensor& tensor) {
 
 }  // namespace detail
 
-/// Writes checkpoints in a thread of its own, one at a time. The caller waits for the copy of the tensors, into host
-/// memory, and where the checkpoint before is not finished yet, for that.
+/// Writes checkpoints in a background thread, one at a time. The caller waits only while the tensors are copied to host
+/// memory, and for the previous checkpoint if it is not finished yet.
 ///
-/// A checkpoint that could not be written is an `Error` of the next call, whichever that is; one that no call is left
-/// to report is printed when the writer goes.
+/// A failed write is thrown as `Error` by the next call of any member; if there is none, the destructor prints it.
 class CheckpointWriter {
  public:
   /// Writes one checkpoint or throws; called in the writer's thread.
@@ -43,7 +42,7 @@ class CheckpointWriter {
   CheckpointWriter(CheckpointWriter&&) noexcept = default;
   CheckpointWriter& operator=(CheckpointWriter&&) = delete;
 
-  /// Waits for what is being written.
+  /// Waits for the write in progress.
   ~CheckpointWriter() {
     try {
       wait();
@@ -52,8 +51,8 @@ class CheckpointWriter {
     }
   }
 
-  /// Copies `checkpoint` and begins to write it. Throws `Error` if the one before could not be written; this one is not
-  /// begun then.
+  /// Copies `checkpoint` and starts writing it. \throws Error if the previous one could not be written; this one is
+  /// then not started
   void save(const Checkpoint& checkpoint) {
     wait();
     Checkpoint copy{checkpoint.step, {}, checkpoint.state};
@@ -61,17 +60,17 @@ class CheckpointWriter {
     begin(std::move(copy));
   }
 
-  /// The same without a copy, for tensors that nobody changes any more.
+  /// The same without a copy, for tensors that will not change any more.
   void begin(Checkpoint checkpoint) {
     wait();
     auto copy = std::make_unique<Checkpoint>(std::move(checkpoint));
     pending_ = std::async(std::launch::async, [write = write_, copy = std::move(copy)]() mutable {
-      const auto mine = std::move(copy);  // its memory goes with the thread, not with the result
+      const auto mine = std::move(copy);  // frees its memory with the thread, not with the result
       write(*mine);
     });
   }
 
-  /// Returns when nothing is being written. Throws `Error` if it could not be.
+  /// Waits until nothing is being written. \throws Error if the write failed
   void wait() {
     if (!pending_.valid()) return;
     try {
@@ -83,7 +82,7 @@ class CheckpointWriter {
     }
   }
 
-  /// Throws `Error` if what was being written could not be; does not wait.
+  /// \throws Error if the last write failed; does not wait
   void check() {
     if (pending_.valid() && pending_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) wait();
   }

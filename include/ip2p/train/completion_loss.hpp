@@ -26,22 +26,22 @@
 
 namespace ip2p {
 
-/// A text and how it goes on. Both are tokenised apart, as they are when the model is asked.
+/// A text and its continuation. They are tokenised separately, as in inference.
 struct CompletionPair {
   std::string prompt, completion;  ///< UTF-8; the completion follows the prompt without anything between.
 };
 
 /// Settings of a `CompletionLoss`.
 struct CompletionLossOptions {
-  std::int64_t batch = 8;  ///< Pairs an update.
-  std::uint64_t seed = 0;  ///< Of the order of pairs.
+  std::int64_t batch = 8;  ///< Pairs per update.
+  std::uint64_t seed = 0;  ///< Determines the order of pairs.
 };
 
-/// Mean cross-entropy of the completions' tokens, each given the tokens before it; prompts only condition. The order of
-/// an epoch is a function of (seed, epoch) alone.
+/// Mean cross-entropy of the completions' tokens given all earlier tokens; prompt tokens do not count. The order of an
+/// epoch depends only on (seed, epoch).
 class CompletionLoss {
  public:
-  /// The i-th pair; may vary it by the numbers it draws, which belong to one sample of one update.
+  /// Returns the i-th pair, possibly varied by `random`, which belongs to one sample of one update.
   using Pairs = std::function<CompletionPair(std::int64_t i, SampleRandom& random)>;
 
   /// \param size number of pairs, >= 1
@@ -65,13 +65,13 @@ class CompletionLoss {
             [pairs](std::int64_t i, SampleRandom&) { return pairs.at(static_cast<std::size_t>(i)); },
             static_cast<std::int64_t>(pairs.size()), options) {}
 
-  /// Loss of the batch of update `step`, or of the `part`-th of `parts` equal parts of it; a scalar.
-  /// \throws Error where `parts` does not divide the batch, for a pair without tokens and for one longer than the
+  /// Loss of update `step`'s batch, or of the `part`-th of `parts` equal parts of it; a scalar.
+  /// \throws Error when `parts` does not divide the batch, for a pair without tokens, and for one longer than the
   ///   model's context
   at::Tensor operator()(std::int64_t step, std::int64_t part = 0, std::int64_t parts = 1) const {
     require(parts >= 1 && part >= 0 && part < parts && options_.batch % parts == 0,
             "completion loss: expected a batch in equal parts, found {} pairs in {}", options_.batch, parts);
-    // Parts are weighted by their tokens, so that their mean is the batch's mean over tokens.
+    // Weights each part by its tokens, so that the mean over parts equals the batch's mean over tokens.
     const auto share = options_.batch / parts;
     std::vector<Row> rows;
     std::int64_t tokens = 0;
@@ -103,8 +103,8 @@ class CompletionLoss {
     return row;
   }
 
-  /// Summed cross-entropy. The last token predicts nothing and is left out; what fills up the end of shorter rows is
-  /// seen by no token that counts.
+  /// Summed cross-entropy. The last token predicts nothing and is left out; padding at the end of shorter rows is
+  /// invisible to the tokens that count.
   [[nodiscard]] at::Tensor sum_over(const std::vector<Row>& rows) const {
     std::size_t longest = 0;
     for (const auto& row : rows) longest = std::max(longest, row.prompt.size() + row.completion.size() - 1);

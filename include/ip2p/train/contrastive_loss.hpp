@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Training of a CLIP on pictures with captions (Radford et al. 2021, figure 3).
+/// Trains a CLIP model on pictures with captions (Radford et al. 2021, figure 3).
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
@@ -24,9 +24,9 @@
 
 namespace ip2p {
 
-/// Symmetric cross-entropy over all pairings of a batch: row i of the one belongs to row i of the other.
-/// \param images, texts [B, D], of any length  \param scale factor from cosines to logits  \return scalar
-/// \throws Error for unlike shapes
+/// Symmetric cross-entropy over all pairings of a batch: row i of one belongs to row i of the other.
+/// \param images, texts [B, D], need not be normalised  \param scale factor from cosines to logits  \return scalar
+/// \throws Error for different shapes
 inline at::Tensor contrastive_loss(const at::Tensor& images, const at::Tensor& texts, const at::Tensor& scale) {
   require(images.dim() == 2 && images.sizes() == texts.sizes(),
           "contrastive loss: expected pictures and texts of one shape [B, D], found {} and {}",
@@ -43,7 +43,7 @@ struct CaptionedPixels {
   std::string caption;
 };
 
-/// Something that has `size()` captioned pictures and gives the i-th.
+/// A collection of `size()` captioned pictures with access by index.
 ///
 ///     std::int64_t size();
 ///     ip2p::CaptionedPixels get(std::int64_t i, ip2p::SampleRandom& random);   // random: crops, choice of the caption
@@ -59,11 +59,11 @@ concept CaptionedSource = requires(Source& source, std::int64_t i, SampleRandom&
 struct ContrastiveLossOptions {
   std::int64_t batch = 256;      ///< Pictures an update, at least 2.
   std::uint64_t seed = 0;        ///< Of order and free choices.
-  double largest_scale = 100.0;  ///< The logit scale is clamped to its logarithm before each update.
+  double largest_scale = 100.0;  ///< Before each update the logit scale is clamped to its logarithm.
 };
 
-/// The loss of update `step`, for a `Trainer` of the parameters of `model.module()`. Order and free choices are
-/// functions of (seed, step, sample). All pairings count, so that a batch is never split.
+/// The loss of update `step`, for a `Trainer` of the parameters of `model.module()`. Order and random choices are
+/// functions of (seed, step, sample). All pairings of a batch count, so it cannot be split.
 template <CaptionedSource Source>
 class ContrastiveLoss {
  public:

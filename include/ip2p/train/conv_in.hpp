@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Text-to-image UNet to editor: more input channels, nothing forgotten.
+/// Turns a text-to-image UNet into an editor by adding input channels.
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
@@ -16,8 +16,8 @@
 
 namespace ip2p {
 
-/// Weights whose `conv_in.weight` takes `channels` input channels: the old ones first, the new ones zero, so that the
-/// widened UNet at first ignores the added channels. The bias is kept (diffusers' training script forgets it).
+/// Widens `conv_in.weight` to `channels` input channels: the old ones first, the new ones zero, so that the widened
+/// UNet initially ignores the added channels. Keeps the bias, which diffusers' training script forgets.
 /// \throws Error when `conv_in.weight` is missing, not 4-D, or already wider
 inline Weights widen_conv_in(Weights weights, std::int64_t channels) {
   const auto found = weights.find("conv_in.weight");

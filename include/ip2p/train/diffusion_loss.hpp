@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The loss of latent diffusion, for instructed edits and for text to image: tell the noise and the target apart.
+/// The loss of latent diffusion, for instructed edits and for text-to-image.
 
 #include <ATen/core/Reduction.h>
 #include <ATen/core/grad_mode.h>
@@ -46,27 +46,27 @@ namespace ip2p {
 
 /// Settings of `DiffusionLoss`.
 struct DiffusionLossOptions {
-  std::int64_t batch = 32;              ///< Samples an update, of all processes together.
+  std::int64_t batch = 32;              ///< Samples per update, over all processes.
   std::uint64_t seed = 0;               ///< Of everything random.
   double scaling_factor = 0.18215;      ///< Of the target latents; the condition stays unscaled.
-  at::ScalarType compute = at::kFloat;  ///< kBFloat16 and kHalf autocast convolutions and products.
+  at::ScalarType compute = at::kFloat;  ///< kBFloat16 or kHalf: autocast convolutions and matrix products.
 };
 
-/// One batch as the network sees it.
+/// One batch of network inputs and targets.
 struct NoisyBatch {
   at::Tensor input;      ///< [B,2C,h,w]: noisy target and condition; [B,C,h,w] without a condition.
-  at::Tensor wanted;     ///< [B,C,h,w]: what shall be predicted.
-  at::Tensor timesteps;  ///< [B], fp32: what the network is told of the noise level.
-  at::Tensor weights;    ///< [B], fp32: of each sample's squared error; undefined where all count alike.
+  at::Tensor wanted;     ///< [B,C,h,w]: the target of the prediction.
+  at::Tensor timesteps;  ///< [B], fp32: noise levels as passed to the network.
+  at::Tensor weights;    ///< [B], fp32: weight of each sample's squared error; undefined if all are equal.
   std::vector<std::string> instructions;  ///< "" where dropped.
 };
 
 namespace detail {
 
-/// Texts to context, [U,T,D].
+/// Encodes U texts as context, [U,T,D].
 using Encode = std::function<at::Tensor(std::span<const std::string>)>;
 
-/// Of a `TextEncoder`, or of a function.
+/// Wraps a `TextEncoder` or a function.
 template <class Text>
 Encode encode_with(Text text) {
   if constexpr (TextEncoder<Text>) {
@@ -81,12 +81,13 @@ Encode encode_with(Text text) {
 
 }  // namespace detail
 
-/// Mean squared error of a network's answer (of the noise: Ho et al. 2020, eq. 14) under InstructPix2Pix's
-/// conditioning: target = sample of the posterior times the scaling factor, condition = mode of the posterior unscaled.
-/// A network with as many input as output channels is trained without a condition, from captions: text to image.
+/// Mean squared error of a network's prediction (for noise: Ho et al. 2020, eq. 14) with InstructPix2Pix's
+/// conditioning: target = sample of the posterior times the scaling factor, condition = unscaled mode of the posterior.
+/// A network with as many input as output channels is trained without a condition, from captions (text-to-image).
 ///
-/// What is asked of the network is its `PredictionPolicy`, at the noise levels of a `TrainingLevelsPolicy`, weighed by
-/// a `LossWeightPolicy`. Both belong to the model: a model that is trained on needs those it was trained with.
+/// A `PredictionPolicy` defines what the network predicts, a `TrainingLevelsPolicy` the noise levels, a
+/// `LossWeightPolicy` their weights. The first two belong to the model: to train a model further, use those that it was
+/// trained with.
 ///
 /// \code
 /// const ip2p::DiffusionLoss loss(unet, encoder, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{},
@@ -104,9 +105,9 @@ class DiffusionLoss {
   static_assert((require_loss_weight_policy<Weight>(), true));
 
  public:
-  /// \param text a `TextEncoder`, or a function from texts to their context [U,T,D]; keeps its graph when it is
+  /// \param text a `TextEncoder`, or a function from texts to their context [U,T,D]; must keep its graph if it is
   ///   trained too
-  /// \param source kept by reference; read from several threads where parts are computed or made ahead by several
+  /// \param source kept by reference; read from several threads if parts are computed or prefetched in several
   /// \throws Error for a batch below 1
   template <class Text>
   DiffusionLoss(Network network, Text text, Source& source, Levels levels, Prediction prediction,
@@ -126,11 +127,11 @@ class DiffusionLoss {
   /// As given.
   [[nodiscard]] const DiffusionLossOptions& options() const { return options_; }
 
-  /// Dtype of the forward pass, by which a `Trainer` knows whether gradients must be scaled.
+  /// Dtype of the forward pass; tells a `Trainer` whether the loss must be scaled.
   [[nodiscard]] at::ScalarType compute() const { return options_.compute; }
 
-  /// The part `part` of `parts` equal parts of the batch of update `step`. May be called from several threads when the
-  /// source's `get` may.
+  /// The `part`-th of `parts` equal parts of update `step`'s batch. May be called from several threads if the source's
+  /// `get` may.
   [[nodiscard]] NoisyBatch batch(std::int64_t step, std::int64_t part = 0, std::int64_t parts = 1) const {
     const at::NoGradGuard no_grad;
     require(parts > 0 && options_.batch % parts == 0, "training batch: expected a multiple of {} parts, found {}",
@@ -172,14 +173,14 @@ class DiffusionLoss {
     return result;
   }
 
-  /// Mean loss of a part of update `step`, a scalar with its graph.
+  /// Mean loss of a part of update `step`'s batch, a scalar with its graph.
   at::Tensor operator()(std::int64_t step, std::int64_t part = 0, std::int64_t parts = 1) const {
     return loss(batch(step, part, parts));
   }
 
-  /// Loss of a given batch. \throws Error when the network answers another shape
+  /// Loss of a given batch. \throws Error when the prediction has another shape
   [[nodiscard]] at::Tensor loss(const NoisyBatch& batch) const {
-    // Phrasings repeat within a batch: each is encoded once.
+    // Instructions repeat within a batch, so each is encoded once.
     std::vector<std::string> unique;
     std::map<std::string, std::int64_t> places;
     std::vector<std::int64_t> rows;

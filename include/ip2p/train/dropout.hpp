@@ -1,13 +1,13 @@
 #pragma once
 
 /// \file
-/// Which conditionings a training sample loses, so that one model learns all three branches of guidance.
+/// Drops conditionings of training samples, so that one model learns all three branches of guidance.
 
 #include <concepts>
 
 namespace ip2p {
 
-/// What is taken away from one sample.
+/// What one sample loses.
 struct Dropped {
   bool text = false;   ///< The instruction becomes "".
   bool image = false;  ///< The conditioning latent becomes zero.
@@ -15,7 +15,7 @@ struct Dropped {
   friend constexpr bool operator==(const Dropped&, const Dropped&) = default;
 };
 
-/// Something that decides from one uniform number.
+/// Decides from one uniform random number what a sample loses.
 ///
 /// Laws (`ip2p::testing::check_dropout`): pure; `drop(u)` is defined for every u in [0, 1).
 ///
@@ -31,7 +31,7 @@ concept ConditioningDropoutPolicy = requires(const Dropout& dropout, double u) {
   { dropout.drop(u) } -> std::convertible_to<Dropped>;
 };
 
-/// Explains in one line what a conditioning dropout lacks.
+/// Stops compilation with one sentence unless `Dropout` is a `ConditioningDropoutPolicy`.
 template <class Dropout>
 consteval void require_dropout_policy() {
   static_assert(ConditioningDropoutPolicy<Dropout>,
@@ -39,7 +39,7 @@ consteval void require_dropout_policy() {
                 "docs/reference/concepts.md#conditioningdropoutpolicy");
 }
 
-/// Three neighbouring intervals of u: text alone, both, image alone. The default is InstructPix2Pix's p = .05
+/// Three adjacent intervals of u: text only, both, image only. The default is InstructPix2Pix's p = .05
 /// (`ddpm_edit.py`): [0, .05) text, [.05, .10) both, [.10, .15) image.
 struct ConditioningDropout {
   double text = 0.05;   ///< Share of samples that lose only the instruction.
@@ -53,7 +53,7 @@ struct ConditioningDropout {
 };
 static_assert(ConditioningDropoutPolicy<ConditioningDropout>);
 
-/// Takes nothing away.
+/// Drops nothing.
 struct NoDropout {
   /// The sample keeps both.
   [[nodiscard]] constexpr Dropped drop(double) const { return {}; }

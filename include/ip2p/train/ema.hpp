@@ -16,12 +16,12 @@
 
 namespace ip2p {
 
-/// Average of the weights along the run, with the warm-up of the reference (`LitEma`):
-/// decay(n) = min(decay, (1 + n) / (10 + n)) at update n >= 1, started from the weights as they are.
+/// Moving average of the weights, with the warm-up of the reference (`LitEma`):
+/// decay(n) = min(decay, (1 + n) / (10 + n)) at update n >= 1, starting from the current weights.
 ///
-/// n counts updates. The released training averages after each of the four micro-batches of an update instead: the same
-/// to first order while the warm-up lasts, which there is until about update 22,500, and with `decay` to the power of 4
-/// an update from then on.
+/// n counts updates. The released training averages after each of an update's four micro-batches instead. To first
+/// order that is the same during its warm-up, which lasts until about update 22,500; from then on it amounts to
+/// `decay`^4 per update.
 class ExponentialAverage {
  public:
   /// \param decay largest decay, in [0, 1)
@@ -44,7 +44,7 @@ class ExponentialAverage {
     at::_foreach_lerp_(average_, parameters_, 1.0 - decay_at(updates_));
   }
 
-  /// Exchanges weights and averages; calling it twice restores both.
+  /// Swaps weights and averages; calling it twice restores both.
   void swap() {
     const at::NoGradGuard no_grad;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {

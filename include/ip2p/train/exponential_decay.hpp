@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A learning rate that shrinks by the same factor with every update.
+/// A learning rate that shrinks by a constant factor with every update.
 
 #include <algorithm>
 #include <cmath>
@@ -13,8 +13,8 @@ namespace ip2p {
 
 /// peak * factor^step, but never less than `least`. The defaults are those of Text2LIVE.
 struct ExponentialDecay {
-  double peak = 2.5e-3;  ///< Of the first update, >= 0.
-  double factor = 0.99;  ///< From one update to the next, in (0, 1].
+  double peak = 2.5e-3;  ///< Rate of the first update, >= 0.
+  double factor = 0.99;  ///< Factor per update, in (0, 1].
   double least = 1e-5;   ///< >= 0
 
   /// Rate of update `step`, counted from 0.

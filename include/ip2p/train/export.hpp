@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Trained models as the files that others read: diffusers folders and single-file checkpoints.
+/// Writes trained models in formats that other software reads: diffusers folders and single-file checkpoints.
 
 #include <nlohmann/json.hpp>
 
@@ -29,25 +29,25 @@ namespace ip2p {
 /// What `save_model` and `save_single_file` write besides the weights.
 struct ExportOptions {
   at::ScalarType dtype = at::kHalf;   ///< Of the weights on disk: fp32, fp16 or bf16.
-  SchedulerConfig scheduler{};        ///< Noise that the model was trained with, and what it predicts.
-  std::filesystem::path tokenizer{};  ///< Folder whose files become the folder `tokenizer`; empty writes none.
-  nlohmann::json settings = nullptr;  ///< What `ModelFiles::settings()` gives back; null writes none.
+  SchedulerConfig scheduler{};        ///< Noise schedule and prediction type of the model.
+  std::filesystem::path tokenizer{};  ///< Folder whose files are copied to `tokenizer`; empty copies none.
+  nlohmann::json settings = nullptr;  ///< Returned by `ModelFiles::settings()`; null writes none.
 };
 
-/// Which of a run's weights.
+/// Which of a run's weights to use.
 enum class TrainedWeights {
-  average,  ///< The moving average, which edits better.
-  last      ///< As the last update left them, to train on.
+  average,  ///< The moving average, which gives better edits.
+  last      ///< Those after the last update, to continue training.
 };
 
-/// Writes `json` with an indentation of two blanks, atomically.
+/// Writes `json`, indented by two spaces, atomically.
 inline void write_json(const std::filesystem::path& path, const nlohmann::json& json) {
   const auto text = json.dump(2) + "\n";
   write_file_atomically(path, std::as_bytes(std::span(text)));
 }
 
-/// Puts the weights that a run saved into `model`, or changes nothing.
-/// \param name under which the run's `Parameters` hold the model; a `Trainer` uses the component's name
+/// Loads the weights that a run saved into `model`; on error nothing changes.
+/// \param name the model's prefix in the run's `Parameters`; usually the component's name
 /// \throws Error when the checkpoint lacks a parameter of the model or has one of another shape
 template <class Model>
 void load_trained(const Model& model, const Checkpoint& checkpoint, TrainedWeights which = TrainedWeights::average,
@@ -70,7 +70,7 @@ void load_trained(const Model& model, const Checkpoint& checkpoint, TrainedWeigh
 
 namespace detail {
 
-/// The weights of a model by the names of the published files, on the CPU, in `dtype`.
+/// A model's weights under the names of the published files, on the CPU, in `dtype`.
 template <class Model>
 std::map<std::string, at::Tensor> exported(const Model& model, at::ScalarType dtype) {
   require(dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16,
@@ -85,7 +85,7 @@ std::map<std::string, at::Tensor> exported(const Model& model, at::ScalarType dt
   return weights;
 }
 
-/// Shapes and dtypes of tensors in memory, as the readers of files want them.
+/// Wraps tensors in memory as file entries.
 inline Weights entries_of(const std::map<std::string, at::Tensor>& tensors) {
   Weights weights;
   for (const auto& [name, tensor] : tensors) {
@@ -95,7 +95,7 @@ inline Weights entries_of(const std::map<std::string, at::Tensor>& tensors) {
   return weights;
 }
 
-/// Refuses to write what a single file cannot tell: its readers know shapes, and assume the rest.
+/// Refuses settings that a single file cannot express: its readers infer shapes and assume the rest.
 inline void require_told_by_shapes(const std::string& component, const nlohmann::json& model,
                                    const nlohmann::json& reader) {
   for (const auto& [key, value] : model.items()) {
@@ -127,8 +127,8 @@ void save_component(const Model& model, const std::filesystem::path& folder, at:
   write_json(folder / component / "config.json", model.config().to_json());
 }
 
-/// Writes everything of a folder that `ModelFiles` and diffusers open, but for the components' weights: the pipeline's
-/// model_index.json, the scheduler and the tokenizer. \param in_channels of the UNet, which tell the pipeline
+/// Writes everything but the components that `ModelFiles` and diffusers need in a model folder: model_index.json, the
+/// scheduler and the tokenizer. \param in_channels of the UNet; determines the pipeline class
 inline void save_model_index(const std::filesystem::path& folder, std::int64_t in_channels,
                              const ExportOptions& options = {}) {
   namespace fs = std::filesystem;
@@ -162,7 +162,7 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
   }
 }
 
-/// Writes a model as a diffusers folder. model_index.json comes last, so that a folder with one is complete.
+/// Writes a model as a diffusers folder. model_index.json is written last, so a folder that has it is complete.
 /// \throws Error on I/O failure, and when a weight does not fit the range of the dtype
 inline void save_model(const std::filesystem::path& folder, const UNet& unet, const KlAutoencoder& codec,
                        const ClipTextModel& text, const ExportOptions& options = {}) {
@@ -177,7 +177,7 @@ inline void save_model(const std::filesystem::path& folder, const UNet& unet, co
 /// Writes a model as one safetensors file under the names of Stable Diffusion 1.x (`model.diffusion_model`,
 /// `first_stage_model`, `cond_stage_model.transformer`). Such a file holds no configuration and no tokenizer.
 /// \throws Error on I/O failure, when a weight does not fit the range of the dtype, and when the model differs from
-///   Stable Diffusion in what shapes do not tell: heads, norm groups, activation, scaling factor, noise
+///   Stable Diffusion in something that shapes do not show: heads, norm groups, activation, scaling factor, noise
 inline void save_single_file(const std::filesystem::path& path, const UNet& unet, const KlAutoencoder& codec,
                              const ClipTextModel& text, const ExportOptions& options = {}) {
   const auto where = path.string();
@@ -200,7 +200,7 @@ inline void save_single_file(const std::filesystem::path& path, const UNet& unet
 
   const auto levels = static_cast<std::int64_t>(codec.config().block_out_channels.size());
   for (const auto& [name, tensor] : detail::exported(codec, options.dtype)) {
-    // The attention's projections are 1x1 convolutions there.
+    // In that format the attention's projections are 1x1 convolutions.
     const bool matrix = tensor.dim() == 2 && name.find("attentions.0.to_") != std::string::npos;
     part.emplace(detail::vae_ldm_key(name, levels), matrix ? tensor.unsqueeze(-1).unsqueeze(-1) : tensor);
   }
@@ -218,7 +218,7 @@ inline void save_single_file(const std::filesystem::path& path, const UNet& unet
   auto assumed = scheduler_config_to_json({});
   for (const char* free : {"timestep_spacing", "steps_offset", "_class_name"}) scheduler.erase(free);
   const bool velocity = options.scheduler.prediction == PredictionType::v_prediction;
-  if (velocity) scheduler.erase("prediction_type");  // the metadata says so
+  if (velocity) scheduler.erase("prediction_type");  // recorded in the metadata instead
   assumed["trained_betas"] = nullptr;
   assumed["use_karras_sigmas"] = false;
   detail::require_told_by_shapes("scheduler", scheduler, assumed);

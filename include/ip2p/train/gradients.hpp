@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What is done to gradients between the backward pass and the update.
+/// Operations on gradients between the backward pass and the update.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_mul.h>
@@ -27,7 +27,7 @@ inline std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& param
 
 }  // namespace detail
 
-/// Leaves `parameters` without gradients, and frees their memory.
+/// Removes the gradients of `parameters` and frees their memory.
 inline void drop_gradients(const std::vector<at::Tensor>& parameters) {
   for (const auto& parameter : parameters) parameter.mutable_grad().reset();
 }

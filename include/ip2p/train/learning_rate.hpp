@@ -14,7 +14,7 @@
 
 namespace ip2p {
 
-/// Something that gives the learning rate of update `step` (0-based).
+/// Returns the learning rate of update `step` (0-based).
 ///
 /// Laws (`ip2p::testing::check_learning_rate`): pure; finite and not negative for every step >= 0.
 ///
@@ -30,7 +30,7 @@ concept LearningRatePolicy = requires(const Rate& rate, std::int64_t step) {
   { rate(step) } -> std::convertible_to<double>;
 };
 
-/// Explains in one line what a learning rate lacks.
+/// Stops compilation with one sentence unless `Rate` is a `LearningRatePolicy`.
 template <class Rate>
 consteval void require_learning_rate_policy() {
   static_assert(LearningRatePolicy<Rate>,
@@ -38,7 +38,7 @@ consteval void require_learning_rate_policy() {
                 "docs/reference/concepts.md#learningratepolicy");
 }
 
-/// The rate of update `step` for a caller that is about to use it.
+/// The rate of update `step`, checked before use.
 /// \throws Error unless it is finite and not negative
 template <LearningRatePolicy Rate>
 [[nodiscard]] double rate_checked(const Rate& rate, std::int64_t step) {
@@ -48,7 +48,7 @@ template <LearningRatePolicy Rate>
   return value;
 }
 
-/// What programs let their users say about any learning rate; see `AnyLearningRate`.
+/// Settings that all learning rates share, for choosing one at run time; see `AnyLearningRate`.
 struct LearningRateSettings {
   double peak = 1e-4;           ///< Largest rate, >= 0.
   std::int64_t warmup = 0;      ///< Updates of the linear rise, >= 0.
@@ -57,19 +57,19 @@ struct LearningRateSettings {
 
 namespace detail {
 
-/// Share of the rise that update `step` has reached: 0 at the first, 1 after `warmup`.
+/// Fraction of the warm-up completed at update `step`: 0 at the first, 1 after `warmup`.
 inline double warmup_share(std::int64_t step, std::int64_t warmup) {
   return step < warmup ? static_cast<double>(step) / static_cast<double>(warmup) : 1.0;
 }
 
-/// Share of the updates between `warmup` and `steps` that are made; goes on beyond 1.
+/// Fraction of the updates between `warmup` and `steps` completed; may exceed 1.
 inline double progress_after(std::int64_t step, std::int64_t warmup, std::int64_t steps) {
   return static_cast<double>(step - warmup) / static_cast<double>(std::max<std::int64_t>(1, steps - warmup));
 }
 
 }  // namespace detail
 
-/// The same rate always: what InstructPix2Pix trains with (1e-4, no warm-up).
+/// A constant rate, as InstructPix2Pix uses (1e-4, no warm-up).
 struct ConstantRate {
   /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "constant";
@@ -82,8 +82,8 @@ struct ConstantRate {
 };
 static_assert(LearningRatePolicy<ConstantRate>);
 
-/// Rises linearly from 0 to `peak` and stays: `get_constant_schedule_with_warmup` of transformers and diffusers, whose
-/// functions the next four are too.
+/// Rises linearly from 0 to `peak` and stays there: `get_constant_schedule_with_warmup` of transformers and diffusers.
+/// The next four match functions of the same libraries.
 struct WarmupConstant {
   /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "constant-with-warmup";
@@ -124,8 +124,8 @@ struct CosineDecay {
   static constexpr std::string_view name = "cosine";
   double peak = 1e-4;           ///< >= 0
   std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
-  std::int64_t steps = 10'000;  ///< Updates in all; the cosine goes on afterwards.
-  double cycles = 0.5;          ///< Periods of the cosine within them; 0.5 ends at 0.
+  std::int64_t steps = 10'000;  ///< Updates in all; the cosine continues afterwards.
+  double cycles = 0.5;          ///< Periods of the cosine after the warm-up; 0.5 ends at 0.
 
   /// With those of the settings that it has.
   static CosineDecay from_settings(const LearningRateSettings& settings) {
@@ -140,7 +140,7 @@ struct CosineDecay {
 };
 static_assert(LearningRatePolicy<CosineDecay>);
 
-/// Rises linearly from 0 to `peak`, then falls along half a cosine several times, each time from `peak`:
+/// Rises linearly from 0 to `peak`, then decays along half a cosine several times, each time from `peak`:
 /// `get_cosine_with_hard_restarts_schedule_with_warmup`.
 struct CosineRestarts {
   /// Its name for `AnyLearningRate`.
@@ -148,7 +148,7 @@ struct CosineRestarts {
   double peak = 1e-4;           ///< >= 0
   std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
   std::int64_t steps = 10'000;  ///< Updates in all; 0 afterwards.
-  std::int64_t cycles = 1;      ///< Falls, >= 1.
+  std::int64_t cycles = 1;      ///< Number of decays, >= 1.
 
   /// With those of the settings that it has.
   static CosineRestarts from_settings(const LearningRateSettings& settings) {
@@ -165,7 +165,7 @@ struct CosineRestarts {
 };
 static_assert(LearningRatePolicy<CosineRestarts>);
 
-/// Rises linearly from 0 to `peak`, then falls to `final_rate` with a power of the share that is left:
+/// Rises linearly from 0 to `peak`, then falls to `final_rate` with a power of the remaining fraction:
 /// `get_polynomial_decay_schedule_with_warmup`.
 struct PolynomialDecay {
   /// Its name for `AnyLearningRate`.
@@ -190,8 +190,8 @@ struct PolynomialDecay {
 };
 static_assert(LearningRatePolicy<PolynomialDecay>);
 
-/// Rises linearly to `peak`, the first update included, then falls along half a cosine to `final_share * peak`
-/// (Loshchilov and Hutter 2017, one period); stays there after `steps`.
+/// Rises linearly to `peak`, starting above 0 at the first update, then falls along half a cosine to `final_share *
+/// peak` (Loshchilov and Hutter 2017, one period) and stays there after `steps`.
 struct WarmupCosine {
   /// Its name for `AnyLearningRate`.
   static constexpr std::string_view name = "warmup-cosine";

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The record of a training run: one line an update, as CSV.
+/// The record of a training run as CSV, one line per update.
 
 #include <fmt/format.h>
 
@@ -30,9 +30,9 @@ struct LossPoint {
   double seconds = 0.0;   ///< Wall time since the start of the run.
 };
 
-/// Points in memory and, with a path, as CSV with the columns step, loss, learning_rate, seconds. Points reach the file
-/// at `flush()`, which a run calls before its checkpoint: after a crash the file may know more than the checkpoint,
-/// which `truncate()` forgets, and never less.
+/// Keeps points in memory and, with a path, as CSV with the columns step, loss, learning_rate, seconds. `flush()`
+/// writes them to the file. A run calls it before each checkpoint, so after a crash the file may be ahead of the
+/// checkpoint, never behind; `truncate()` drops the excess.
 class LossCurve {
  public:
   /// \param path file to write; empty keeps the points in memory only. An existing file is read.
@@ -53,13 +53,13 @@ class LossCurve {
     flush();
   }
 
-  /// Writes what is not in the file yet. Throws `Error` on I/O failure.
+  /// Writes the points that are not in the file yet. Throws `Error` on I/O failure.
   void flush() {
     if (path_.empty()) return;
     std::error_code problem;
     if (path_.has_parent_path()) std::filesystem::create_directories(path_.parent_path(), problem);
     require(!problem, "cannot write '{}': {}", path_.string(), problem.message());
-    const auto first = std::exchange(written_, 0);  // after a failure halfway the next call writes everything anew
+    const auto first = std::exchange(written_, 0);  // after a partial failure the next call rewrites everything
     std::string text = first == 0 ? fmt::format("{}\n", columns) : std::string();
     for (std::size_t i = first; i < points_.size(); ++i) {
       const auto& point = points_[i];
@@ -79,8 +79,8 @@ class LossCurve {
   /// All points, in order.
   [[nodiscard]] const std::vector<LossPoint>& points() const { return points_; }
 
-  /// Reads a file that `flush()` wrote. A last line without an end, left by a crash, is passed over.
-  /// \param whole if given, receives whether there was none  \throws Error for a line of another form
+  /// Reads a file that `flush()` wrote. A last line without a newline, left by a crash, is skipped.
+  /// \param whole if given, set to whether no line was skipped  \throws Error for a malformed line
   static std::vector<LossPoint> read(const std::filesystem::path& path, bool* whole = nullptr) {
     std::ifstream file(path);
     require(file.good(), "cannot open '{}'", path.string());
@@ -91,7 +91,7 @@ class LossCurve {
       require(line == columns, "{}: expected the header of a loss curve, found '{}'", path.string(), line);
     } else {
       require(columns.starts_with(line), "{}: expected the header of a loss curve, found '{}'", path.string(), line);
-      line = columns;  // so that what is left counts as torn
+      line = columns;  // the remaining text counts as torn
     }
     while (next()) {
       std::istringstream fields(line);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// How much each noise level counts in the loss.
+/// How much each noise level contributes to the loss.
 
 #include <algorithm>
 #include <concepts>
@@ -11,10 +11,11 @@
 
 namespace ip2p {
 
-/// Something that weighs a sample's squared error of the network's answer.
+/// Weight of a sample's squared prediction error.
 ///
-/// `snr` is 1 / sigma^2, which is alpha_bar / (1 - alpha_bar). An error of the answer is `prediction.c_out` times as
-/// large in the clean latents, so that a weight of c_out^2 counts errors of these, and c_out^2 snr errors of the noise.
+/// `snr` is 1 / sigma^2 = alpha_bar / (1 - alpha_bar). An error of the prediction is `prediction.c_out` times as large
+/// in the clean latents, so a weight of c_out^2 measures errors of the clean latents, and c_out^2 snr errors of the
+/// noise.
 ///
 /// Laws (`ip2p::testing::check_loss_weight`): pure; finite and >= 0 for every snr > 0.
 ///
@@ -40,8 +41,8 @@ consteval void require_loss_weight_policy() {
       "see docs/reference/concepts.md#lossweightpolicy");
 }
 
-/// Every answer alike: the simple loss of Ho et al. 2020, with which InstructPix2Pix is trained, and that of Karras et
-/// al. 2022 for an `EdmPrediction`.
+/// Weight 1 everywhere: the simple loss of Ho et al. 2020, which InstructPix2Pix uses, and with `EdmPrediction` that of
+/// Karras et al. 2022.
 struct UniformWeight {
   /// 1 for every sample.
   constexpr double operator()(double, const Preconditioning&) const { return 1.0; }
@@ -49,7 +50,7 @@ struct UniformWeight {
 static_assert(LossWeightPolicy<UniformWeight>);
 
 /// min(snr, gamma) in terms of the predicted picture (Hang et al. 2023, section 3.4), so that nearly clean samples do
-/// not dominate: divided by snr for noise and by snr + 1 for velocities, as diffusers' training scripts have it.
+/// not dominate. Divided by snr for noise and by snr + 1 for velocities, as in diffusers' training scripts.
 struct MinSnrWeight {
   double gamma = 5.0;  ///< > 0; the paper's value.
 

@@ -22,24 +22,24 @@ namespace ip2p {
 
 /// Constants of MADGRAD. The defaults are those of Text2LIVE; the authors' package has no weight decay by default.
 struct MadgradOptions {
-  double momentum = 0.9;       ///< Share of the weights that an update keeps, in [0, 1).
-  double weight_decay = 0.01;  ///< Times the weights, added to the gradient; >= 0.
+  double momentum = 0.9;       ///< Fraction of the weights that an update keeps, in [0, 1).
+  double weight_decay = 0.01;  ///< L2: times the weights, added to the gradient; >= 0.
   double eps = 1e-6;           ///< Added to the root and to the learning rate, > 0.
 };
 
-/// MADGRAD (Defazio and Jelassi 2021) with the arithmetic of the authors' package `madgrad`: weights are a moving
-/// average of start - sum / (cube root of squares + eps), with gradients and their squares summed with weights that
-/// grow as the root of the number of updates.
+/// MADGRAD (Defazio and Jelassi 2021) with the arithmetic of the authors' package `madgrad`: parameters are a moving
+/// average of start - sum / (cube root of squares + eps), where the sums of gradients and of their squares have weights
+/// that grow with the square root of the number of updates.
 ///
-/// That number is counted for each parameter, where the package counts calls: the two differ for a parameter that has
-/// had no gradient in some of them.
+/// Updates are counted per parameter, whereas the package counts calls; the two differ for parameters that had no
+/// gradient in some calls.
 class Madgrad {
  public:
   /// What the options of a run hold for it.
   using Options = MadgradOptions;
 
-  /// \param parameters leaves that ask for gradients; kept by reference to their storage
-  /// \throws Error for options outside of their ranges
+  /// \param parameters leaf tensors that require gradients; their storage is shared
+  /// \throws Error for options out of range
   explicit Madgrad(std::vector<at::Tensor> parameters, const MadgradOptions& options = {})
       : parameters_(std::move(parameters)), options_(options) {
     require(options.momentum >= 0.0 && options.momentum < 1.0,
@@ -50,11 +50,11 @@ class Madgrad {
       start_.push_back(at::zeros_like(parameter));
       sums_.push_back(at::zeros_like(parameter));
       squares_.push_back(at::zeros_like(parameter));
-      steps_.push_back(at::zeros({}, at::kFloat));  // on the CPU, where it is read
+      steps_.push_back(at::zeros({}, at::kFloat));  // on the CPU, because it is read there
     }
   }
 
-  /// One update from the gradients that the parameters hold; parameters without a gradient stay as they are.
+  /// One update from the parameters' gradients; parameters without a gradient do not change.
   /// \param rate learning rate of this update
   void step(double rate) {
     const at::NoGradGuard no_grad;
@@ -62,7 +62,7 @@ class Madgrad {
       if (!parameters_[i].grad().defined()) continue;
       const auto& values = parameters_[i];
       const double updates = steps_[i].item<double>();
-      // What training starts from may have been loaded after this was made.
+      // The initial weights may have been loaded after construction.
       if (updates == 0.0) start_[i].copy_(values);
       steps_[i].add_(1.0);
       auto gradient = values.grad();

@@ -1,17 +1,17 @@
 #pragma once
 
 /// \file
-/// Contract of optimisers: what turns gradients into new weights.
+/// The OptimiserPolicy concept, which turns gradients into new weights.
 ///
-/// Skeleton to copy for an optimiser of one's own:
+/// Skeleton of your own optimiser:
 ///
 ///     class Momentum {
 ///      public:
 ///       struct Options { double beta = 0.9; };
 ///       Momentum(std::vector<at::Tensor> parameters, Options options);
-///       void step(double rate);                           // one update from the gradients that the parameters hold
-///       void zero_gradients();                            // until the next backward pass there are none
-///       std::vector<ip2p::OptimiserState> state() const;  // {{"velocity", one tensor a parameter}}
+///       void step(double rate); // one update from the parameters' gradients
+///       void zero_gradients();                            // none remain until the next backward pass
+///       std::vector<ip2p::OptimiserState> state() const;  // {{"velocity", one tensor per parameter}}
 ///     };
 ///     static_assert(ip2p::OptimiserPolicy<Momentum>);     // then: ip2p::testing::check_optimiser<Momentum>()
 
@@ -26,11 +26,11 @@
 
 namespace ip2p {
 
-/// One kind of tensor that an optimiser keeps.
+/// One kind of tensor in an optimiser's state.
 struct OptimiserState {
-  std::string name;  ///< "first_moment": the folder of its tensors in a checkpoint.
+  std::string name;  ///< Such as "first_moment"; prefix of its tensors in a checkpoint.
   std::vector<at::Tensor>
-      tensors;  ///< One a parameter, in their order, shared with the optimiser; undefined where none.
+      tensors;  ///< One per parameter, in order, shared with the optimiser; undefined if there is none.
 };
 
 namespace detail {
@@ -65,23 +65,24 @@ concept HasOptimiserState = requires(const Optimiser& optimiser) {
 
 }  // namespace detail
 
-/// Something that updates parameters from their gradients.
+/// Updates parameters from their gradients.
 ///
 ///     using Options;                                                     // an aggregate with defaults
-///     Optimiser(std::vector<at::Tensor> parameters, const Options&);     // keeps them by reference to their storage
+///     Optimiser(std::vector<at::Tensor> parameters, const Options&); // shares their storage
 ///     void step(double rate);                                            // learning rate of this update
 ///     void zero_gradients();
 ///     std::vector<OptimiserState> state() const;                         // everything that a later update depends on
 ///
 /// Laws (`ip2p::testing::check_optimiser`):
-///  1. a parameter without a gradient stays as it is, and so does its state;
-///  2. the update of a parameter depends on its own value, gradient and state and on the rate alone, bit for bit: that
-///     is what lets processes share the work (`ShardedOptimiser`);
-///  3. `state()` names the same kinds, in the same order, for any parameters, none included; tensors exist and have
-///     their shapes from construction on; names differ, hold no '/', and are not "weights" or "average";
-///  4. with weights and state copied into another one, both go on with the same bits;
+///  1. a parameter without a gradient does not change, nor does its state;
+///  2. the update of a parameter depends only on its own value, gradient and state and on the rate, bit for bit, which
+///    lets processes share the work (`ShardedOptimiser`);
+///  3. `state()` lists the same kinds in the same order for any list of parameters, even an empty one; tensors exist
+///    and have their shapes from construction on; names are distinct, contain no '/', and are not "weights" or
+///    "average";
+///  4. after copying weights and state into another optimiser, both continue bit for bit alike;
 ///  5. after `zero_gradients()` no parameter has a gradient;
-///  6. a first step goes down the gradient, and neither the rate nor options are ignored.
+///  6. the first step descends the gradient, and neither the rate nor the options are ignored.
 template <class Optimiser>
 concept OptimiserPolicy = detail::HasOptimiserOptions<Optimiser> && detail::MadeFromParameters<Optimiser> &&
     detail::HasOptimiserStep<Optimiser> && detail::HasZeroGradients<Optimiser> && detail::HasOptimiserState<Optimiser>;
@@ -109,7 +110,7 @@ consteval void require_optimiser_policy() {
 
 namespace detail {
 
-/// Bytes of the tensors that `lists` hold here.
+/// Bytes of the tensors in `lists` on this process.
 inline std::int64_t bytes_of(const std::vector<OptimiserState>& lists) {
   std::int64_t bytes = 0;
   for (const auto& list : lists) {

@@ -18,7 +18,7 @@
 
 namespace ip2p {
 
-/// Trained tensors and their names, in a fixed order.
+/// Tensors to train and their names, in a fixed order.
 ///
 /// \code
 /// auto both = ip2p::Parameters().add(unet).add(text_model);
@@ -26,9 +26,9 @@ namespace ip2p {
 /// \endcode
 struct Parameters {
   std::vector<std::string> names;
-  std::vector<at::Tensor> tensors;  ///< Leaves that ask for gradients, fp32.
+  std::vector<at::Tensor> tensors;  ///< Leaf tensors that require gradients, fp32.
 
-  /// Adds every parameter of `module` as "<prefix>.<name>" and makes it ask for gradients; what was frozen is thawed.
+  /// Adds every parameter of `module` as "<prefix>.<name>" and makes it require gradients, even if it was frozen.
   /// \param module a `Module`, or a `torch::nn::Module`
   template <class Layers>
   requires requires(Layers& layers) { layers.named_parameters(); }
@@ -47,8 +47,8 @@ struct Parameters {
     return *this;
   }
 
-  /// The same for what holds a module: a `UNet`, a `ClipTextModel`, a network of one's own. Named by the name of its
-  /// component ("unet") where it has one.
+  /// The same for a handle that holds a module: `UNet`, `ClipTextModel` or your own network. The prefix is its
+  /// component's name ("unet"), if it has one.
   template <class Model>
       Parameters& add(const Model& model) & requires requires {
     model.module();
@@ -56,8 +56,8 @@ struct Parameters {
   }
   { return add(model.module(), Model::component); }
 
-  /// Adds a LoRA that `new_lora` or `apply_lora` hung on its models, under its tensors' names, and makes it ask for
-  /// gradients. The models' own weights are added by nobody.
+  /// Adds a LoRA made by `new_lora` or attached by `apply_lora`, under its tensors' names, and makes it require
+  /// gradients. The models' own weights are not added.
   template <class Lora>
       Parameters& add(const Lora& lora) & requires requires {
     lora.tensors();
@@ -71,7 +71,7 @@ struct Parameters {
     return *this;
   }
 
-  /// The same on a temporary, which is moved out: `for (auto& t : Parameters().add(unet).tensors)` reads what lives.
+  /// The same on a temporary, returned by value so that `for (auto& t : Parameters().add(unet).tensors)` is safe.
   template <class... Added>
   [[nodiscard]] Parameters add(Added&&... added) && {
     add(std::forward<Added>(added)...);

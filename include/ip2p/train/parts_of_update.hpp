@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Where a trainer takes the parts of its updates from: made when they are due, or ahead of their use.
+/// Supplies the parts of a trainer's updates, computed on demand or ahead of their use.
 
 #include <cstdint>
 #include <utility>
@@ -11,7 +11,7 @@
 
 namespace ip2p::detail {
 
-/// Everything is made when it is asked for.
+/// Computes everything on demand.
 template <class Loss>
 class PartsWhenDue {
  public:
@@ -21,7 +21,7 @@ class PartsWhenDue {
 
   explicit PartsWhenDue(Loss& loss) : loss_(&loss) {}
 
-  /// Called in the order of parts, by one thread.
+  /// Called by one thread, in the order of parts.
   [[nodiscard]] Part take(std::int64_t step, std::int64_t part, std::int64_t parts) { return {step, part, parts}; }
 
   /// May be called by several threads at once.
@@ -33,8 +33,7 @@ class PartsWhenDue {
   Loss* loss_;
 };
 
-/// Batches come from threads of their own. A process takes the parts of each update in the same order, so that they
-/// are numbered by it.
+/// Background threads make the batches. A process takes the parts of each update in a fixed order, which numbers them.
 template <LossOfBatches Loss>
 class PartsAhead {
  public:

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Mixed precision: weights, gradients and optimiser in fp32, convolutions and products in 16 bits.
+/// Mixed precision: weights, gradients and optimiser in fp32, convolutions and matrix products in 16 bits.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
@@ -20,11 +20,10 @@
 
 namespace ip2p {
 
-/// PyTorch's autocast on the thread that made it, for as long as it lives: operators for which 16 bits suffice
-/// (convolutions, products, attention) run in `dtype`, those that need the range (losses; on a GPU norms and softmax)
-/// in fp32.
-/// Weights stay fp32; their 16-bit copies are made once and forgotten with the outermost scope. Only the forward pass
-/// belongs inside: the backward pass takes the dtypes of the forward pass by itself.
+/// Scope guard for PyTorch's autocast on the current thread: operators for which 16 bits suffice (convolutions, matrix
+/// products, attention) run in `dtype`, those that need more range or precision (losses; on a GPU norms and softmax) in
+/// fp32. Weights stay fp32; their 16-bit copies are cached until the outermost scope ends. Put only the forward pass
+/// inside; the backward pass follows its dtypes automatically.
 ///
 /// \code
 /// const at::Tensor loss = [&] {
@@ -36,7 +35,7 @@ namespace ip2p {
 class Autocast {
  public:
   /// \param device type of the device that computes  \param dtype kBFloat16, kHalf (which needs a `LossScaler` in
-  ///   training), or kFloat, with which the scope does nothing
+  ///   training), or kFloat, which makes the scope a no-op
   Autocast(at::DeviceType device, at::ScalarType dtype) : device_(device), active_(dtype != at::kFloat) {
     if (!active_) return;
     was_enabled_ = at::autocast::is_autocast_enabled(device);
@@ -66,16 +65,16 @@ struct LossScalerOptions {
   double initial_scale = 65536.0;       ///< > 0
   double growth_factor = 2.0;           ///< > 1
   double backoff_factor = 0.5;          ///< In (0, 1).
-  std::int64_t growth_interval = 2000;  ///< Good updates in a row after which the scale grows, >= 1.
+  std::int64_t growth_interval = 2000;  ///< Consecutive good updates before the scale grows, >= 1.
 };
 
-/// Keeps the gradients of an fp16 backward pass in fp16's range: the loss is multiplied by a factor before the pass and
-/// the gradients are divided by it afterwards. Where one of them is not finite the update is left out and the factor
-/// falls; after `growth_interval` good updates in a row it grows. The arithmetic is that of `torch.amp.GradScaler`.
-/// bf16 has the range of fp32 and needs none of this.
+/// Keeps the gradients of an fp16 backward pass within fp16's range: multiplies the loss by a factor before the pass
+/// and divides the gradients by it afterwards. If a gradient is not finite, the update is skipped and the factor
+/// shrinks; after `growth_interval` consecutive good updates it grows. The arithmetic is that of
+/// `torch.amp.GradScaler`. bf16 has the range of fp32 and does not need this.
 class LossScaler {
  public:
-  /// \throws Error for options outside of their ranges
+  /// \throws Error for options out of range
   explicit LossScaler(const LossScalerOptions& options = {})
       : options_(options), scale_(at::full({}, options.initial_scale, at::kFloat)), good_(at::zeros({}, at::kInt)) {
     require(options.initial_scale > 0.0 && std::isfinite(options.initial_scale),
@@ -88,23 +87,23 @@ class LossScaler {
             options.growth_interval);
   }
 
-  /// The factor now.
+  /// The current factor.
   [[nodiscard]] double scale() const { return scale_.item<double>(); }
 
-  /// Good updates since the factor last changed; with `scale()` all that a checkpoint needs.
+  /// Good updates since the factor last changed. Together with `scale()` this is the whole state.
   [[nodiscard]] std::int64_t good_updates() const { return good_.item<std::int64_t>(); }
 
-  /// Continues a run.
+  /// Restores the state of an earlier run.
   void set(double scale, std::int64_t good_updates) {
     scale_.fill_(scale);
     good_.fill_(good_updates);
   }
 
-  /// The loss to start the backward pass from.
+  /// The scaled loss, from which to start the backward pass.
   [[nodiscard]] at::Tensor scaled(const at::Tensor& loss) const { return loss * scale(); }
 
   /// Divides the gradients of `parameters` by the factor.
-  /// \return whether all of them are finite  \throws Error for gradients in fp16, which have lost what this is for
+  /// \return whether all of them are finite  \throws Error for gradients in fp16, which have already lost their range
   [[nodiscard]] bool unscale(const std::vector<at::Tensor>& parameters) const {
     const at::NoGradGuard no_grad;
     const auto gradients = detail::gradients_of(parameters);
@@ -120,7 +119,7 @@ class LossScaler {
     return overflow.item<float>() == 0.0F;
   }
 
-  /// Ends an update. \param good whether it was made; false where loss or gradients were not finite
+  /// Ends an update. \param good false if it was skipped because loss or gradients were not finite
   void update(bool good) {
     const at::NoGradGuard no_grad;
     at::_amp_update_scale_(scale_, good_, at::full({}, good ? 0.0 : 1.0, at::kFloat), options_.growth_factor,

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The numbers of a training run that checkpoints hold beside its tensors.
+/// Counters of a training run, which checkpoints store beside its tensors.
 
 #include <nlohmann/json.hpp>
 
@@ -13,16 +13,16 @@
 
 namespace ip2p {
 
-/// Where a run stands.
+/// Progress of a run.
 struct RunCounters {
   std::int64_t step = 0;          ///< Updates made.
-  std::int64_t ema_updates = 0;   ///< Those that reached the averages.
+  std::int64_t ema_updates = 0;   ///< Updates of the averages.
   double seconds = 0.0;           ///< Wall time.
-  double loss_scale = 0.0;        ///< Of the `LossScaler`; 0 where there is none.
-  std::int64_t good_updates = 0;  ///< Its count.
-  std::int64_t overflows = 0;     ///< Updates that were left out for their gradients.
+  double loss_scale = 0.0;        ///< Of the `LossScaler`; 0 without one.
+  std::int64_t good_updates = 0;  ///< Of the `LossScaler`.
+  std::int64_t overflows = 0;     ///< Updates skipped because gradients overflowed.
 
-  /// `Checkpoint::state`; the step has a place of its own.
+  /// The value of `Checkpoint::state`; the step is stored separately.
   [[nodiscard]] nlohmann::json state() const {
     nlohmann::json state{{"ema_updates", ema_updates}, {"seconds", seconds}};
     if (loss_scale > 0.0) {
@@ -31,7 +31,7 @@ struct RunCounters {
     return state;
   }
 
-  /// Throws `Error` where the state lacks a number.
+  /// \throws Error when the state lacks a number
   static RunCounters of(const Checkpoint& checkpoint) {
     try {
       RunCounters counters;
@@ -49,7 +49,7 @@ struct RunCounters {
     }
   }
 
-  /// As processes send them; `from_numbers` is the way back.
+  /// All counters as numbers, to send between processes; `from_numbers` is the inverse.
   [[nodiscard]] std::vector<double> numbers() const {
     const auto number = [](std::int64_t count) { return static_cast<double>(count); };
     return {number(step), number(ema_updates), seconds, loss_scale, number(good_updates), number(overflows)};

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The tensors of a training run, wherever they are, on their way to a checkpoint and back.
+/// Moves the tensors of a training run, which may be spread over processes, to a checkpoint and back.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -23,19 +23,19 @@
 
 namespace ip2p {
 
-/// One tensor of a run under the name that checkpoints give it.
+/// One tensor of a run, with its name in checkpoints.
 struct RunTensor {
   std::string name;
   std::int64_t owner = everyone;      ///< Rank of the process that holds it.
-  at::Tensor tensor{};                ///< Undefined on the others, and where there is none at all.
-  std::vector<std::int64_t> shape{};  ///< These are filled in by `RunTensors`.
+  at::Tensor tensor{};                ///< Undefined on other processes, and if it does not exist.
+  std::vector<std::int64_t> shape{};  ///< This and what follows is filled in by `RunTensors`.
   at::ScalarType dtype = at::kFloat;  ///< Filled in like the shape.
   at::Device device = at::kCPU;       ///< Filled in like the shape.
 };
 
-/// All tensors of a run, of which each process holds all or some. What is called collective here is called by every
-/// process; nothing is sent where nothing is divided, except by `receive`. One tensor travels at a time, so that a
-/// process needs memory for one that it does not hold.
+/// All tensors of a run; each process holds all or some. Every process must call the functions marked collective.
+/// Unless the state is divided, only `receive` communicates. Tensors are sent one at a time, so a process needs memory
+/// for just one that it does not hold.
 template <Communicator Processes>
 class RunTensors {
  public:
@@ -47,15 +47,15 @@ class RunTensors {
     }
   }
 
-  /// Calls `take(name, values)` with every tensor, in order; those of other processes are there until it returns.
+  /// Calls `take(name, values)` with every tensor, in order; tensors of other processes are valid until it returns.
   /// Collective.
   template <class Take>
   void for_each(Take&& take) const {
     for (const auto& entry : list_) take(entry.name, fetch(entry));
   }
 
-  /// Calls `use` on rank 0 with all tensors as entries that may be read in any order, once or more often. The others
-  /// answer until `use` is over. Collective.
+  /// Calls `use` on rank 0 with all tensors as entries that may be read in any order and more than once. The others
+  /// serve reads until `use` returns. Collective.
   template <class Use>
   void lend_to_first(Use&& use) const {
     constexpr std::int64_t over = -1;
@@ -98,7 +98,7 @@ class RunTensors {
             checkpoint.step, list_.size(), checkpoint.tensors.size());
   }
 
-  /// Copies what this process holds out of a checkpoint that it has itself.
+  /// Copies this process's tensors from a checkpoint that it has itself.
   void take(const Checkpoint& checkpoint) const {
     const at::NoGradGuard no_grad;
     for (const auto& entry : list_) {
@@ -106,8 +106,8 @@ class RunTensors {
     }
   }
 
-  /// The same out of a checkpoint that rank 0 alone has. Collective.
-  /// \param checkpoint looked at on rank 0 only
+  /// The same from a checkpoint that only rank 0 has. Collective.
+  /// \param checkpoint ignored except on rank 0
   void receive(const Checkpoint& checkpoint) const {
     if (processes_.size() == 1) return take(checkpoint);
     const at::NoGradGuard no_grad;
@@ -125,9 +125,9 @@ class RunTensors {
  private:
   static std::vector<std::int64_t> nowhere() { return {-1}; }
 
-  /// Fills in shape, dtype and device, for which a process that does not hold a tensor must ask.
+  /// Fills in shape, dtype and device, which a process that does not hold a tensor must learn from its owner.
   void describe(std::vector<RunTensor>& tensors) const {
-    constexpr std::int64_t most_dims = 16, columns = 4 + most_dims;  // there, dtype, on a CPU, dimensions, sizes
+    constexpr std::int64_t most_dims = 16, columns = 4 + most_dims;  // exists, dtype, on a CPU, dimensions, sizes
     const auto table = at::zeros({static_cast<std::int64_t>(tensors.size()), columns}, at::kLong);
     bool asks = false;
     at::Device home = at::kCPU;
@@ -166,7 +166,7 @@ class RunTensors {
     return at::empty(entry.shape, at::TensorOptions().dtype(entry.dtype).device(entry.device));
   }
 
-  /// Values of a tensor. Collective where it has an owner.
+  /// Values of a tensor. Collective if a single process owns it.
   at::Tensor fetch(const RunTensor& entry) const {
     if (entry.owner == every_process) return entry.tensor;
     const auto values = entry.tensor.defined() ? entry.tensor : room_for(entry);
@@ -174,7 +174,7 @@ class RunTensors {
     return values;
   }
 
-  /// What rank 0 says. Collective.
+  /// Broadcasts rank 0's number. Collective.
   std::int64_t tell(std::int64_t number) const {
     if (!divided()) return number;
     const auto word = at::full({1}, number, at::kLong);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Optimiser state divided among processes (ZeRO, stage 1: Rajbhandari et al. 2020).
+/// Divides optimiser state among processes (ZeRO, stage 1: Rajbhandari et al. 2020).
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -21,11 +21,12 @@
 
 namespace ip2p {
 
-/// The owner of what every process holds.
+/// Owner of tensors that every process holds.
 inline constexpr std::int64_t every_process = -1;
 
-/// Owners of `tensors` among `size` processes, balanced by elements: the largest first, each to whom has least so far.
-/// A function of the shapes and their order alone. A tensor is never divided, so no share is smaller than the largest.
+/// Owners of `tensors` among `size` processes, balanced by elements: the largest first, each to the process with the
+/// least so far. Depends only on the shapes and their order. Tensors are never split, so the largest share is at least
+/// the largest tensor.
 inline std::vector<std::int64_t> balanced_owners(const std::vector<at::Tensor>& tensors, std::int64_t size) {
   std::vector<std::size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -44,7 +45,7 @@ inline std::vector<std::int64_t> balanced_owners(const std::vector<at::Tensor>& 
 template <Communicator Processes>
 class ParameterShards {
  public:
-  /// \param parameters the same on every process, of one dtype and device  \param divide false: each keeps all
+  /// \param parameters the same on every process, all of one dtype and device  \param divide false: each keeps all
   ParameterShards(std::vector<at::Tensor> parameters, Processes processes, bool divide)
       : parameters_(std::move(parameters)), processes_(std::move(processes)) {
     if (!divide || processes_.size() == 1) {
@@ -72,7 +73,7 @@ class ParameterShards {
   /// The parameters whose state this process keeps.
   [[nodiscard]] std::vector<at::Tensor> own() const { return owned_by(processes_.rank()); }
 
-  /// Gives every process its owner's values of each parameter. Collective.
+  /// Sends each parameter's values from its owner to every process. Collective.
   void publish() const {
     if (!divided_) return;
     const at::NoGradGuard no_grad;
@@ -107,9 +108,9 @@ class ParameterShards {
   bool divided_ = false;
 };
 
-/// Any optimiser, with its state divided as the shards are: each process updates its own parameters and tells the
-/// others their new values. The update of a parameter depends on nothing but its own gradient and state
-/// (`OptimiserPolicy`), so the weights have the bits that they have without this.
+/// Any optimiser, with its state divided along the shards: each process updates its own parameters and sends the new
+/// values to the others. Because the update of a parameter depends only on its own gradient and state
+/// (`OptimiserPolicy`), the weights are bit for bit those of an undivided optimiser.
 template <class Optimiser, Communicator Processes>
 class ShardedOptimiser {
  public:
@@ -119,7 +120,7 @@ class ShardedOptimiser {
     require_optimiser_policy<Optimiser>();
   }
 
-  /// One update; every process must hold the same gradients. Collective where the state is divided.
+  /// One update; every process must hold the same gradients. Collective if the state is divided.
   void step(double rate) {
     optimiser_.step(rate);
     shards_.publish();
@@ -131,7 +132,7 @@ class ShardedOptimiser {
     drop_gradients(shards_.parameters());
   }
 
-  /// As `OptimiserPolicy` says, one tensor a parameter; undefined also where another process keeps it.
+  /// As in `OptimiserPolicy`, one tensor per parameter; undefined also if another process keeps it.
   [[nodiscard]] std::vector<OptimiserState> state() const {
     auto kinds = optimiser_.state();
     if (!shards_.divided()) return kinds;

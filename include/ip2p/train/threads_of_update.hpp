@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// One update's gradients computed by several threads, each with its own part of the batch.
+/// Computes one update's gradients in several threads, each with its own part of the batch.
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
@@ -18,12 +18,12 @@
 
 namespace ip2p::detail {
 
-/// Adds the mean gradient of `count` parts to those of the parameters, as a backward pass does, and returns their mean
-/// loss, a scalar without a graph. Threads share the weights and meet once, at the end; parts are summed in their
-/// order, so that the result does not depend on timing. Throws what a part threw; gradients are undefined then.
+/// Adds the mean gradient of `count` parts to the parameters' gradients, as a backward pass does, and returns the mean
+/// loss, a scalar without a graph. Threads share the weights and synchronise once, at the end; parts are summed in
+/// order, so the result does not depend on timing. Rethrows what a part threw; gradients are then unspecified.
 ///
-/// \param loss_of called with 0 ... count - 1, each from a thread of its own
-/// \param scaled what the backward pass starts from, made of a part's loss
+/// \param loss_of called with 0 ... count - 1, each in a separate thread
+/// \param scaled turns a part's loss into the value from which its backward pass starts
 inline at::Tensor loss_by_threads(const Parameters& parameters, std::size_t count,
                                   const std::function<at::Tensor(std::size_t)>& loss_of,
                                   const std::function<at::Tensor(const at::Tensor&)>& scaled) {

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Training, whatever the loss: batches ahead, backward pass, optimiser, moving average, loss curve, checkpoints, exact
-/// resumption, on one process or many.
+/// A training loop for any loss: prefetching, backward pass, optimiser, moving average, loss curve, checkpoints and
+/// exact resumption, on one process or many.
 
 #include <ATen/core/grad_mode.h>
 #include <fmt/ranges.h>
@@ -43,9 +43,9 @@
 
 namespace ip2p {
 
-/// Minimises a loss that is a function of the update's number. When that function draws its batch and noise from
-/// (seed, step) alone, an interrupted run that is resumed ends with the same bits as one that was not (on a CPU, with
-/// the same number of threads and processes).
+/// Minimises a loss that is a function of the update's number. If its batch and noise depend only on (seed, step), a
+/// resumed run ends with the same bits as an uninterrupted one (on a CPU, with the same number of threads and
+/// processes).
 ///
 /// \code
 /// const ip2p::DiffusionLoss loss(unet, encoder, pairs, ip2p::UniformTimesteps{}, ip2p::EpsPrediction{},
@@ -55,11 +55,11 @@ namespace ip2p {
 /// trainer.run(10'000);
 /// \endcode
 ///
-/// With several processes each computes its part of the same batch, so that their number changes nothing but the order
-/// of additions. All start with the weights of rank 0, which alone writes checkpoints and the loss curve; all resume
-/// from what rank 0 read. Every process makes the same calls; callbacks run on all of them. With
-/// `TrainingOptions::shard_state` they divide the optimiser's state and the averages among them; checkpoints are the
-/// same and fit any number of processes, with or without it.
+/// Several processes each compute a part of the same batch, so their number only changes the order of additions. All
+/// start from rank 0's weights and resume from the checkpoint that rank 0 reads; only rank 0 writes checkpoints and the
+/// loss curve. Every process must make the same calls; callbacks run on all of them. `TrainingOptions::shard_state`
+/// divides the optimiser's state and the averages among the processes; checkpoints do not depend on it, nor on the
+/// number of processes.
 template <class Loss, class Rate = ConstantRate, class Optimiser = AdamW, class Processes = NoCommunicator>
 class Trainer {
   static_assert((require_training_loss<Loss&>(), true));
@@ -67,10 +67,10 @@ class Trainer {
   static_assert((require_communicator<Processes>(), true));
 
  public:
-  /// \param parameters what is trained  \param loss a copy is kept; see `loss()`
-  /// \param options named settings; `TrainingOptionsOf<Adafactor>{...}` chooses another optimiser
-  /// \param processes those that share an update
-  /// \throws Error for options out of range and where there is nothing to train
+  /// \param parameters to train  \param loss copied; see `loss()`
+  /// \param options `TrainingOptionsOf<Adafactor>{...}` selects another optimiser
+  /// \param processes that share each update
+  /// \throws Error for options out of range and when there is nothing to train
   Trainer(Parameters parameters, Loss loss, Rate rate = {}, TrainingOptionsOf<Optimiser> options = {},
           Processes processes = {})
       : processes_(std::move(processes)),
@@ -101,7 +101,7 @@ class Trainer {
     if (options_.loss_scaler) scaler_.emplace(*options_.loss_scaler);
   }
 
-  /// What is minimised; may be replaced between updates.
+  /// The loss being minimised; may be replaced between updates.
   [[nodiscard]] Loss& loss() { return loss_; }
   /// What is minimised.
   [[nodiscard]] const Loss& loss() const { return loss_; }
@@ -115,19 +115,19 @@ class Trainer {
   /// The losses so far.
   [[nodiscard]] const LossCurve& curve() const { return curve_; }
 
-  /// This process's share of the averages, and of the optimiser's state: everything, where processes do not divide it.
+  /// This process's share of the averages and the optimiser's state: all of it unless the state is divided.
   [[nodiscard]] const ExponentialAverage& average() const { return average_; }
   /// With this process's share of the state.
   [[nodiscard]] const ShardedOptimiser<Optimiser, Processes>& optimiser() const { return optimiser_; }
 
-  /// Exchanges weights and averages; calling it twice restores both. Every process calls it: where the averages are
-  /// divided each knows only its share, and the weights in their place come from their owners.
+  /// Swaps weights and averages; calling it twice restores both. Every process must call it, because divided averages
+  /// are fetched from their owners.
   void swap_average() {
     average_.swap();
     optimiser_.shards().publish();
   }
 
-  /// Calls `use` while the averaged weights are in place of the trained ones, on every process.
+  /// Calls `use` with the averaged weights in place of the trained ones, on every process.
   template <class Use>
   void with_average(Use&& use) {
     swap_average();
@@ -140,14 +140,14 @@ class Trainer {
     swap_average();
   }
 
-  /// Continues from the newest checkpoint of `options.folder` that verifies; false if there is none. Newer ones that
-  /// did not verify are renamed to "step_N.damaged".
-  /// \param skipped receives, on rank 0, a line for each of these
-  /// \throws Error when the checkpoint belongs to other parameters, and when there are checkpoints and none verifies
+  /// Resumes from the newest intact checkpoint in `options.folder`; false if there are no checkpoints. Newer damaged
+  /// ones are renamed to "step_N.damaged".
+  /// \param skipped on rank 0, receives a line for each damaged one
+  /// \throws Error when the checkpoint belongs to other parameters, or there are checkpoints but all are damaged
   bool resume(std::vector<std::string>* skipped = nullptr) {
     const auto mine = tensors();
     Checkpoint checkpoint;
-    std::optional<RunCounters> counters;  // of rank 0, where it found a checkpoint
+    std::optional<RunCounters> counters;  // those of rank 0, if it found a checkpoint
     detail::on_first(processes_, "resume from its checkpoint", [&] {
       if (!writes()) return;
       writer_.wait();
@@ -165,12 +165,12 @@ class Trainer {
       set(RunCounters::from_numbers(detail::of_first(counters.value_or(RunCounters{}).numbers(), processes_)));
     }
     saved_step_ = found ? step_ : -1;
-    curve_.truncate(step_);  // a run that was killed before its first checkpoint may have left a curve, too
+    curve_.truncate(step_);  // a run killed before its first checkpoint may have left a curve too
     return found;
   }
 
-  /// The whole state, as a checkpoint holds it; tensors are shared with the run where this process holds them. Called
-  /// by every process, and large on each of them, where they divide the state.
+  /// The whole state, as in a checkpoint. Tensors that this process holds are shared with the run. With divided state
+  /// every process must call it, and each receives a full copy.
   [[nodiscard]] Checkpoint snapshot() const {
     Checkpoint checkpoint{step_, {}, counters().state()};
     tensors().for_each(
@@ -178,8 +178,8 @@ class Trainer {
     return checkpoint;
   }
 
-  /// Takes over a state made by `snapshot()`, which every process is given. Throws `Error` when names or shapes differ;
-  /// nothing is changed then.
+  /// Restores a state made by `snapshot()`, which every process must pass. \throws Error when names or shapes differ;
+  /// nothing changes then
   void restore(const Checkpoint& checkpoint) {
     const auto mine = tensors();
     mine.verify(checkpoint);
@@ -189,15 +189,15 @@ class Trainer {
     saved_step_ = -1;
   }
 
-  /// Writes a checkpoint, or begins to where `options.asynchronous` (nothing without a folder on rank 0, which writes
-  /// it). Every process calls it, and where they divide the state rank 0 collects it, one tensor at a time. Throws
-  /// `Error` on all if this one, or one begun before, could not be written.
+  /// Writes a checkpoint, or with `options.asynchronous` starts writing it; does nothing if rank 0, which writes it,
+  /// has no folder. Every process must call it; rank 0 collects divided state one tensor at a time. \throws Error on
+  /// every process if this checkpoint, or an earlier one still being written, could not be written
   void save() {
     const auto mine = tensors();
     Checkpoint checkpoint{step_, {}, counters().state()};
     constexpr auto purpose = "write its checkpoint";
     if (options_.asynchronous) {
-      finish_saving();  // so that there is one copy at a time
+      finish_saving();  // so that only one copy exists at a time
       mine.for_each([&](const std::string& name, const at::Tensor& values) {
         if (writes()) checkpoint.tensors.emplace(name, detail::host_copy(values));
       });
@@ -219,21 +219,22 @@ class Trainer {
     saved_step_ = step_;
   }
 
-  /// Returns, on every process, when the last checkpoint is on the disk. Throws `Error` if it could not be written.
+  /// Waits, on every process, until the last checkpoint is on disk. \throws Error if it could not be written
   void finish_saving() { ask_writer(&CheckpointWriter::wait); }
 
-  /// One update, of a batch that is made now. A loss that is not finite, on whichever process, leaves weights and
-  /// averages untouched on all of them and counts as a bad update. With a `LossScaler`, so do gradients that are not
-  /// finite; they count as bad where the scale has fallen below 1, since before that they are what it learns from.
-  /// \throws Error after `largest_bad_streak` bad updates in a row, when a batch shall be split but the loss cannot,
-  ///   and when a loss shall be scaled that comes without its graph
+  /// One update, with its batch computed on demand. If the loss is not finite on any process, weights and averages stay
+  /// unchanged on all of them, and the update counts as bad. With a `LossScaler` the same holds for gradients that are
+  /// not finite, except that they count as bad only once the scale is below 1: above that, overflows are how it finds
+  /// its scale.
+  /// \throws Error after `largest_bad_streak` consecutive bad updates, when the batch must be split but the loss cannot
+  ///   do so, and when a loss without a graph must be scaled
   TrainingProgress advance() {
     detail::PartsWhenDue<Loss> parts(loss_);
     return advance_with(parts);
   }
 
-  /// Updates until `steps` are made or a stop is requested, of whichever process, with a checkpoint every
-  /// `checkpoint_every` and at the end, which is on the disk when this returns.
+  /// Updates until `steps` are made or any process requests a stop. Writes a checkpoint every `checkpoint_every`
+  /// updates and at the end; the last one is on disk when this returns.
   /// \param on_step called after each update  \return whether all steps were made
   bool run(std::int64_t steps, const std::function<void(const TrainingProgress&)>& on_step = {},
            std::stop_token stop = {}) {
@@ -249,11 +250,12 @@ class Trainer {
   }
 
  private:
-  /// Parts of a batch that this process computes, and all do.
+  /// Number of parts of a batch that each process computes.
   [[nodiscard]] std::int64_t parts_here() const { return options_.accumulate * options_.threads; }
   [[nodiscard]] std::int64_t parts_in_all() const { return processes_.size() * parts_here(); }
 
-  /// The loss of the next part, with its graph; of the next `threads` parts without one, their gradients added.
+  /// The loss of the next part, with its graph; or that of the next `threads` parts, without one, after adding their
+  /// gradients.
   template <class Parts>
   at::Tensor loss_of(Parts& parts, std::int64_t first) {
     if (options_.threads == 1) {
@@ -277,7 +279,7 @@ class Trainer {
     const double rate = rate_checked(rate_, step_);
     optimiser_.zero_gradients();
     const auto passes = options_.accumulate;
-    // The last pass's backward pass is the one that talks to the others, so all must know before it that they will.
+    // Only the last part's backward pass communicates, so all processes must agree beforehand to run it.
     at::Tensor last;
     double mine = 0.0;
     for (std::int64_t pass = 0; pass < passes; ++pass) {
@@ -294,7 +296,7 @@ class Trainer {
       } else {
         gradients_.average();
       }
-      // All processes hold the same bits of the gradients here, and so say the same.
+      // All processes hold identical gradients here, so they decide alike.
       progress.skipped = scaler_ && !scaler_->unscale(parameters_.tensors);
       if (!progress.skipped) update(rate);
       if (progress.skipped) progress.overflows = ++overflows_;
@@ -325,7 +327,7 @@ class Trainer {
     return !stopped;
   }
 
-  /// On every process; a checkpoint that turns out to be lost is due again.
+  /// Runs on every process; if the checkpoint turns out to be lost, it is due again.
   void ask_writer(void (CheckpointWriter::*question)()) {
     try {
       detail::on_first(processes_, "write its checkpoint", [&] { (writer_.*question)(); });
@@ -338,7 +340,7 @@ class Trainer {
   /// Whether this process reads and writes the folder.
   [[nodiscard]] bool writes() const { return processes_.rank() == 0 && !options_.folder.empty(); }
 
-  /// All tensors of a checkpoint, and where they are. Collective.
+  /// All tensors of a checkpoint with their owners. Collective.
   [[nodiscard]] RunTensors<Processes> tensors() const {
     const auto& shards = optimiser_.shards();
     const auto kinds = optimiser_.state();
@@ -372,7 +374,7 @@ class Trainer {
 
   [[nodiscard]] at::Tensor scaled(const at::Tensor& loss) const { return scaler_ ? scaler_->scaled(loss) : loss; }
 
-  /// New weights from gradients that are complete.
+  /// Updates the weights once the gradients are complete.
   void update(double rate) {
     if (options_.accumulate > 1) scale_gradients(parameters_.tensors, 1.0 / static_cast<double>(options_.accumulate));
     if (options_.clip_norm > 0) clip_gradients(parameters_.tensors, options_.clip_norm);

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Which noise levels a diffusion model is trained on, and what it is told about them.
+/// The noise levels that a diffusion model is trained on, and how they are passed to the network.
 
 #include <cmath>
 #include <concepts>
@@ -19,13 +19,13 @@ namespace ip2p {
 /// The noise of one training sample: x = x0 + sigma n.
 struct TrainingLevel {
   double sigma = 0.0;      ///< > 0.
-  double timestep = 0.0;   ///< What the network is told.
+  double timestep = 0.0;   ///< Passed to the network.
   double alpha_bar = 1.0;  ///< 1 / (sigma^2 + 1): the variance of the clean latents in x / sqrt(sigma^2 + 1).
 };
 
-/// Something that draws the noise level of a training sample.
+/// Draws the noise level of a training sample.
 ///
-/// Laws: a function of the numbers that it draws; sigma is finite and > 0, alpha_bar = 1 / (sigma^2 + 1) but for
+/// Laws: a function of the numbers that it draws; sigma is finite and > 0; alpha_bar = 1 / (sigma^2 + 1) up to
 /// rounding.
 ///
 /// Skeleton:
@@ -48,11 +48,11 @@ consteval void require_training_levels() {
                 "docs/reference/concepts.md#traininglevelspolicy");
 }
 
-/// t ~ U{0 ... N - 1} over the timesteps of a noise schedule (Ho et al. 2020, algorithm 1): what Stable Diffusion and
-/// InstructPix2Pix are trained with. Draws one number.
+/// t ~ U{0 ... N - 1} over the timesteps of a noise schedule (Ho et al. 2020, algorithm 1), as Stable Diffusion and
+/// InstructPix2Pix use. Draws one number.
 class UniformTimesteps {
  public:
-  /// \param schedule Stable Diffusion's where none is given; a model that was trained with another needs its own
+  /// \param schedule the model's own; Stable Diffusion's by default
   explicit UniformTimesteps(DiscreteSchedule schedule = DiscreteSchedule()) : schedule_(std::move(schedule)) {}
 
   /// A timestep and its noise level.
@@ -69,8 +69,8 @@ class UniformTimesteps {
 };
 static_assert(TrainingLevelsPolicy<UniformTimesteps>);
 
-/// ln sigma ~ N(mean, deviation^2), for networks that are told c_noise = ln(sigma) / 4 (Karras et al. 2022, table 1);
-/// `EdmPrediction` and `EdmSigmas` are its other halves. Draws two numbers.
+/// ln sigma ~ N(mean, deviation^2), for networks that take c_noise = ln(sigma) / 4 (Karras et al. 2022, table 1). Use
+/// with `EdmPrediction` and `EdmSigmas`. Draws two numbers.
 struct LogNormalSigmas {
   double mean = -1.2;      ///< P_mean of the paper.
   double deviation = 1.2;  ///< P_std, > 0.

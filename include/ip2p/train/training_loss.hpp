@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Contract of losses: what a `Trainer` minimises.
+/// Concepts for losses, which a `Trainer` minimises.
 ///
 /// Skeleton:
 /// \code
@@ -23,20 +23,20 @@
 
 namespace ip2p {
 
-/// A loss that knows the parts of its batch: loss(step, part, parts) is the mean loss of the `part`-th of `parts` equal
-/// parts of the batch of update `step`.
+/// A loss that can split its batch: loss(step, part, parts) is the mean loss of the `part`-th of `parts` equal parts of
+/// the batch of update `step`.
 ///
-/// Laws: a function of its arguments; the mean over the parts of a batch is the loss of the batch. Where it is computed
-/// by several threads (`TrainingOptionsOf::threads`), it is called by them at once.
+/// Laws: a function of its arguments; the mean over the parts of a batch is the loss of the batch. With
+/// `TrainingOptionsOf::threads` > 1 it is called concurrently.
 template <class Loss>
 concept LossByParts = std::is_invocable_r_v<at::Tensor, Loss, std::int64_t, std::int64_t, std::int64_t>;
 
-/// A loss by parts, or a loss(step) of a batch that cannot be split. It returns a scalar that depends on the
-/// parameters, or one without a graph when it has added the gradients to those of the parameters itself.
+/// A loss by parts, or loss(step) for a batch that cannot be split. It returns a scalar with its graph, or one without
+/// if it has already added its gradients to those of the parameters.
 template <class Loss>
 concept TrainingLoss = LossByParts<Loss> || std::is_invocable_r_v<at::Tensor, Loss, std::int64_t>;
 
-/// A loss by parts that makes its batches apart from the rest, so that they can be made ahead of their use
+/// A loss by parts that makes its batches in a separate call, so that they can be prefetched
 /// (`TrainingOptionsOf::prefetch`):
 ///
 ///     Batch batch(std::int64_t step, std::int64_t part, std::int64_t parts) const;  // called from several threads
@@ -58,7 +58,7 @@ consteval void require_training_loss() {
 
 namespace detail {
 
-/// A loss that says in which dtype its forward pass computes: fp16 needs its gradients scaled.
+/// A loss that reports the dtype of its forward pass, because fp16 needs loss scaling.
 template <class Loss>
 concept TellsCompute = requires(const Loss& loss) {
   { loss.compute() } -> std::convertible_to<at::ScalarType>;
@@ -76,7 +76,7 @@ at::Tensor loss_of_part(Loss& loss, std::int64_t step, std::int64_t part, std::i
         parts);
     return loss(step);
   } else {
-    return {};  // refused where the loss was handed over
+    return {};  // unreachable: the constructor rejects such a loss
   }
 }
 

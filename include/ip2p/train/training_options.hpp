@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Settings of a training run, and what it reports.
+/// Settings of a training run, and its progress reports.
 
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace ip2p {
 
-/// Settings of a `Trainer`; their type says which optimiser it uses.
+/// Settings of a `Trainer`; the type selects the optimiser.
 ///
 /// \code
 /// ip2p::TrainingOptionsOf<ip2p::Adafactor> options{.folder = "run"};
@@ -28,41 +28,41 @@ struct TrainingOptionsOf {
   std::filesystem::path folder{};       ///< Checkpoints and loss curve; empty keeps everything in memory.
   std::int64_t checkpoint_every = 500;  ///< Updates between checkpoints.
   std::size_t keep = 2;                 ///< Checkpoints that stay on disk.
-  /// Checkpoints are written while training goes on, from a copy of the whole state in host memory. False makes each
-  /// update that ends with one wait for the disk, and takes no copy.
+  /// Write checkpoints while training continues, from a copy of the whole state in host memory. If false, no copy is
+  /// made, and training waits for the disk.
   bool asynchronous = true;
   typename Optimiser::Options optimiser{};
   double ema_decay = 0.9999;             ///< Decay of the averages of the weights, in [0, 1); see `ExponentialAverage`.
   double clip_norm = 0.0;                ///< Largest gradient norm; 0 does not clip (InstructPix2Pix).
-  std::int64_t largest_bad_streak = 10;  ///< Updates in a row with a loss that is not finite before the run gives up.
-  std::int64_t accumulate = 1;           ///< Parts of a process's share of the batch, computed one after another.
-  /// Threads that share what a process computes of an update, each with an equal part of its own. Where cores are
-  /// shared with other work this uses them better than operators that each wait for their slowest thread, and small
-  /// operators, which do not split well, run side by side.
+  std::int64_t largest_bad_streak = 10;  ///< Consecutive bad updates before the run gives up; see `advance()`.
+  std::int64_t accumulate = 1;           ///< Parts of each process's share of the batch, computed in sequence.
+  /// Threads among which a process splits each update, in equal parts. On a machine with other load this uses the cores
+  /// better than multithreaded operators, each of which waits for its slowest thread, and small operators, which
+  /// parallelise badly, run side by side.
   std::int64_t threads = 1;
-  /// Threads that make batches ahead, for a `LossOfBatches`; the numbers are those of a run without them. The loss's
-  /// source is then read from several threads.
+  /// Threads that prefetch batches, for a `LossOfBatches`. They do not change any result, but read the loss's source
+  /// from several threads.
   PrefetchOptions prefetch{.workers = 0};
-  /// Scales the loss, which a forward pass in fp16 needs; set by itself for a loss that says it computes in fp16, as
+  /// Loss scaling, which a forward pass in fp16 needs. Set automatically for a loss that reports fp16, as
   /// `DiffusionLoss` does.
   std::optional<LossScalerOptions> loss_scaler{};
-  /// Each process keeps optimiser state and averages of its share of the parameters alone (ZeRO, stage 1). The weights
-  /// are those of a run without it, bit for bit, and checkpoints fit either.
+  /// Each process keeps optimiser state and averages only for its share of the parameters (ZeRO, stage 1). Weights are
+  /// bit for bit those of a run without it, and checkpoints are interchangeable.
   bool shard_state = false;
 };
 
-/// The published recipe's.
+/// Settings with AdamW, the published recipe's optimiser.
 using TrainingOptions = TrainingOptionsOf<AdamW>;
 
-/// What an update reports.
+/// Report of one update.
 struct TrainingProgress {
   std::int64_t step = 0;       ///< Updates made, this one included.
   double loss = 0.0;           ///< Of the whole batch, on every process.
   double rate = 0.0;           ///< Learning rate used.
   double seconds = 0.0;        ///< Wall time of the run so far, earlier sessions included.
-  bool skipped = false;        ///< The update was left out, because its loss or its gradients were not finite.
-  double scale = 1.0;          ///< Factor of the loss in the backward pass; 1 without a `LossScaler`.
-  std::int64_t overflows = 0;  ///< Updates of the run so far that were left out for their gradients.
+  bool skipped = false;        ///< The update was skipped because its loss or gradients were not finite.
+  double scale = 1.0;          ///< Loss scale; 1 without a `LossScaler`.
+  std::int64_t overflows = 0;  ///< Updates so far that were skipped because gradients overflowed.
 };
 
 }  // namespace ip2p

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What a network is shown of a noisy sample, and what it shall answer, for any meaning of its answer.
+/// The network's input for a noisy sample and the target of its prediction, for any prediction type.
 
 #include <cmath>
 #include <optional>
@@ -13,19 +13,19 @@
 
 namespace ip2p::detail {
 
-/// Shares of clean latents x0 and of unit noise n.
+/// Coefficients of clean latents x0 and unit noise n.
 struct Mixture {
   double clean;
   double noise;
 };
 
-/// The network's input and the answer that is wanted of it.
+/// The network's input and the target of its prediction.
 struct TrainingTarget {
   Mixture input;
   Mixture wanted;
 };
 
-/// The types whose formulas are written in alpha_bar, as the papers have them.
+/// Predictions whose formulas the papers write in alpha_bar.
 template <class Prediction>
 std::optional<PredictionType> published_type(const Prediction& prediction) {
   if constexpr (std::is_same_v<Prediction, EpsPrediction>) return PredictionType::epsilon;
@@ -35,12 +35,12 @@ std::optional<PredictionType> published_type(const Prediction& prediction) {
   return std::nullopt;
 }
 
-/// With x = x0 + sigma n and x0 = c_skip x + c_out F(c_in x): the input is c_in x, and F shall be
-/// (x0 - c_skip x) / c_out (Karras et al. 2022, eq. 8).
+/// With x = x0 + sigma n and x0 = c_skip x + c_out F(c_in x): the input is c_in x, and the target of F is (x0 - c_skip
+/// x) / c_out (Karras et al. 2022, eq. 8).
 template <class Prediction>
 TrainingTarget training_target(const Prediction& prediction, const TrainingLevel& level) {
   if (const auto type = published_type(prediction)) {
-    // The same in alpha_bar: sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) n, and n, v or x0, to the last bit.
+    // The same in alpha_bar, exact to the last bit: sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) n, and n, v or x0.
     const double signal = std::sqrt(level.alpha_bar);
     const double spread = std::sqrt(1.0 - level.alpha_bar);
     const Mixture input{signal, spread};

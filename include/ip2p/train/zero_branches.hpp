@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A start at which every residual branch of a UNet adds nothing.
+/// Initialises a UNet so that every residual branch adds zero.
 
 #include <ATen/core/grad_mode.h>
 
@@ -13,7 +13,7 @@ namespace ip2p {
 
 /// Zeroes the last layer of every residual block and transformer and the output convolution, as the original diffusion
 /// UNets do (`zero_module` in guided-diffusion and latent-diffusion; diffusers' constructor does not). Call it after
-/// `initialise()` and before training from nothing.
+/// `initialise()` and before training from scratch.
 inline void start_branches_at_zero(const UNet& unet) {
   const at::NoGradGuard no_grad;
   const auto clear = [](const at::Tensor& weight, const at::Tensor& bias) {
@@ -22,7 +22,8 @@ inline void start_branches_at_zero(const UNet& unet) {
   };
   for (const auto* module : unet.module().modules()) {
     if (const auto* block = dynamic_cast<const ResnetBlock*>(module)) clear(block->conv2->weight, block->conv2->bias);
-    if (const auto* block = dynamic_cast<const SpatialTransformer*>(module)) clear(block->proj_out->weight, block->proj_out->bias);
+    if (const auto* block = dynamic_cast<const SpatialTransformer*>(module))
+      clear(block->proj_out->weight, block->proj_out->bias);
   }
   clear(unet.module().conv_out->weight, unet.module().conv_out->bias);
 }

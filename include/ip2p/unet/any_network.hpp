@@ -20,11 +20,11 @@
 
 namespace ip2p {
 
-/// Holds any `DenoisingNetwork` by value, itself one. Copies copy what is held (a handle of a model shares its
-/// weights).
+/// Holds any `DenoisingNetwork` by value and is one itself. Copying copies what is held (a model handle still shares
+/// its weights).
 class AnyNetwork {
  public:
-  /// Takes any network. Implicit, so that it stands wherever one of these is expected.
+  /// Takes any network. Implicit, so that a network can be passed wherever an `AnyNetwork` is expected.
   template <class Network>
   requires(!std::same_as<std::remove_cvref_t<Network>, AnyNetwork>)
       AnyNetwork(Network network)  // NOLINT(google-explicit-constructor)
@@ -49,7 +49,8 @@ class AnyNetwork {
     return held_->project_context(context);
   }
 
-  /// As the network answers. \param rows see `UNet`; a network that does not know them is given the rows one by one
+  /// Evaluates the network held. \param rows see `UNet`; for a network without this argument x is expanded to one row
+  /// per text first
   template <class Attention>
   at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
                         const Attention& attend, const Step& step, const at::Tensor& rows = {}) const {
@@ -63,10 +64,11 @@ class AnyNetwork {
   /// Of the network's arithmetic.
   [[nodiscard]] at::ScalarType dtype() const { return held_->dtype(); }
 
-  /// Moves and converts the network's weights, where it can.
+  /// Moves and converts the network's weights; does nothing if the network has no `to`.
   void to(at::Device device, at::ScalarType dtype) { held_->to(device, dtype); }
 
-  /// The layer that first gives a value that is not finite while `evaluate` runs; empty where the network cannot tell.
+  /// Name of the first layer to produce a non-finite value while `evaluate` runs; empty if none does or the network
+  /// cannot tell.
   [[nodiscard]] std::string first_non_finite(const std::function<void()>& evaluate) const {
     return held_->first_non_finite(evaluate);
   }

@@ -21,21 +21,22 @@
 
 namespace ip2p::detail {
 
-/// What one evaluation carries through the stages: cursors into the per-layer inputs that were computed beforehand.
+/// State that one evaluation carries through the stages: cursors into the precomputed per-layer inputs.
 struct UNetPass {
   const at::Tensor* time;  ///< Next residual block's projection of the time embedding, [B or 1, C, 1, 1].
   const KeysValues* text;  ///< Next transformer layer's keys and values.
   const AttentionReference& attend;
   AttentionSite site;
-  at::Tensor rows;  ///< See `UNet`; undefined where, and from where on, the rows of x are those of the text.
+  at::Tensor rows;  ///< See `UNet`; undefined once x has one row per text row.
 };
 
-/// `x` followed by the channels that the down path left, if it left any.
+/// `x` concatenated with the skip connection's channels, if there is one.
 inline at::Tensor with_skip(const at::Tensor& x, const at::Tensor& skip) {
   return skip.defined() ? at::cat({x, skip}, 1) : x;
 }
 
-/// A stage of either path or the middle. Residual block i takes `inputs[i]` channels; `transformers` of them exist.
+/// A stage of the down path, the up path or the middle. Residual block i takes `inputs[i]` channels; the first
+/// `transformers` blocks are each followed by a transformer.
 struct UNetStage : Module {
   UNetStage(const UNetConfig& config, std::size_t level, const std::vector<std::int64_t>& inputs,
             std::size_t transformers) {
@@ -89,13 +90,11 @@ struct UNetStage : Module {
   }
 
   void add_downsampler(std::int64_t channels) {
-    downsampler = register_group("downsamplers")
-                      ->register_module("0", std::make_shared<Downsample>(channels, false));
+    downsampler = register_group("downsamplers")->register_module("0", std::make_shared<Downsample>(channels, false));
   }
 
   void add_upsampler(std::int64_t channels) {
-    upsampler = register_group("upsamplers")
-                    ->register_module("0", std::make_shared<Upsample>(channels));
+    upsampler = register_group("upsamplers")->register_module("0", std::make_shared<Upsample>(channels));
   }
 
   std::vector<std::shared_ptr<ResnetBlock>> resnets;

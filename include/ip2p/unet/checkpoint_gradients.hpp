@@ -9,8 +9,8 @@
 namespace ip2p {
 
 /// While gradients are computed, keeps only the inputs of each residual block and transformer and evaluates them again
-/// in the backward pass: a third more work for a fraction of the memory; the same gradients. Holds for all copies of the
-/// handle.
+/// in the backward pass: a third more work for a fraction of the memory; the same gradients. Holds for all copies of
+/// the handle.
 inline void checkpoint_gradients(const UNet& unet, bool on = true) {
   unet.module().evaluate_segment = on ? &checkpointed : nullptr;
 }

@@ -1,19 +1,19 @@
 #pragma once
 
 /// \file
-/// Contract of the denoising network axis: what a pipeline needs of a UNet, and what training does.
+/// Concepts for denoising networks: what a pipeline needs of a UNet, and what training needs.
 ///
-/// The network holds weights only. Inputs that a run knows beforehand are projected once, by `project_time` and
+/// The network holds weights only. Inputs known before the run starts are projected once, by `project_time` and
 /// `project_context`; the attention policy is an argument of the call.
 ///
 /// Laws (`ip2p::testing::check_network`): pure; a batch equals the loop over its samples, and one projected timestep
-/// serves all of them; copies share the weights; an attention policy is called once at each attention layer, with the
-/// step of the call; what comes from `project_context` has one entry a cross-attention layer.
+/// serves all of them; copies share the weights; an attention policy is called once per attention layer, with the step
+/// of the call; `project_context` returns one entry per cross-attention layer.
 ///
 /// Skeleton:
 /// \code
 /// struct MyNetwork {
-///   ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;      // [B] -> what depends on them alone
+///   ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;      // [B] -> what depends on time alone
 ///   ip2p::ContextProjections project_context(const at::Tensor& context) const;  // [B,tokens,width] -> the same of
 ///   texts template <class Attention> at::Tensor operator()(const at::Tensor& x, const ip2p::TimeProjections& times,
 ///                         const ip2p::ContextProjections& texts, const Attention& attention,
@@ -25,8 +25,8 @@
 /// static_assert(ip2p::DenoisingNetwork<MyNetwork>);
 /// \endcode
 ///
-/// Optional, used where it is there: int64 `rows` as a sixth argument of the call (see `UNet`), with which what comes
-/// before the first text is evaluated once a row of x.
+/// Optional, used when present: a sixth argument of the call, int64 `rows` (see `UNet`), which lets the layers before
+/// the first text cross-attention run once per row of x.
 
 #include <concepts>
 #include <cstdint>
@@ -59,7 +59,7 @@ concept DenoisingNetwork = std::copy_constructible<Network> &&
   { network.dtype() } -> std::convertible_to<at::ScalarType>;
 };
 
-/// Explains in one line what a network lacks.
+/// Stops compilation with one sentence unless `Network` is a `DenoisingNetwork`.
 template <class Network>
 consteval void require_denoising_network() {
   static_assert(DenoisingNetwork<Network>,
@@ -68,10 +68,10 @@ consteval void require_denoising_network() {
                 "all const; see docs/reference/concepts.md#denoisingnetwork");
 }
 
-/// What training needs of a network, whatever it is built of.
+/// What training needs of a network, however it is built.
 ///
-///     std::int64_t in_channels() const;    // as out_channels(), or more for those of a condition
-///     std::int64_t out_channels() const;   // those of the latents
+///     std::int64_t in_channels() const;    // out_channels(), plus any channels of a condition
+///     std::int64_t out_channels() const;   // latent channels
 ///     at::Device device() const;
 ///     Module& module() const;   // holds the parameters; a torch::nn::Module serves as well
 ///     at::Tensor operator()(const at::Tensor& x, const at::Tensor& timesteps, const at::Tensor& context) const;
@@ -79,8 +79,8 @@ consteval void require_denoising_network() {
 /// x is [B, in_channels(), h, w], timesteps [B] and context [B, tokens, width], all on `device()`; the prediction is
 /// [B, out_channels(), h, w].
 ///
-/// Laws: pure; a batch equals the loop over its samples; the prediction keeps its graph to the parameters; copies share
-/// their parameters.
+/// Laws: pure; a batch equals the loop over its samples; gradients flow from the prediction to the parameters; copies
+/// share their parameters.
 ///
 /// Skeleton:
 /// \code
@@ -105,7 +105,7 @@ concept TrainableNetwork = std::copy_constructible<Network> &&
   { network(x, timesteps, context) } -> std::convertible_to<at::Tensor>;
 };
 
-/// Explains in one line what a network lacks to be trained.
+/// Stops compilation with one sentence unless `Network` is a `TrainableNetwork`.
 template <class Network>
 consteval void require_trainable_network() {
   static_assert(TrainableNetwork<Network>,

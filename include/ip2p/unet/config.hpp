@@ -18,7 +18,7 @@ struct UNetConfig {
   std::int64_t out_channels = 4;  ///< Latent channels of the prediction.
   std::vector<std::int64_t> block_out_channels{320, 640, 1280, 1280};  ///< One per resolution, finest first.
   std::vector<bool> cross_attention{true, true, true, false};  ///< Which resolutions have transformers (down path).
-  std::int64_t layers_per_block = 2;            ///< Residual blocks a resolution; the up path has one more.
+  std::int64_t layers_per_block = 2;            ///< Residual blocks per resolution; one more on the up path.
   std::int64_t cross_attention_dim = 768;       ///< Width of the text context.
   std::vector<std::int64_t> heads{8, 8, 8, 8};  ///< Attention heads per resolution.
   std::vector<std::int64_t> transformer_layers{1, 1, 1, 1};  ///< Transformer layers per resolution.
@@ -32,13 +32,13 @@ struct UNetConfig {
   /// The same fields in diffusers' form; `from_json(to_json())` is the identity.
   [[nodiscard]] nlohmann::json to_json() const;
 
-  /// \throws Error when lists disagree in length or channels cannot be divided into groups and heads.
+  /// \throws Error when list lengths differ or channels do not divide into groups and heads.
   void validate(const std::string& where) const;
 };
 
 namespace detail {
 
-/// A list with one value per resolution, from a list or from one value that stands for all.
+/// One value per resolution, read from a list or from a single value that applies to all.
 inline std::vector<std::int64_t> per_resolution(const nlohmann::json& json, const char* key, std::size_t count,
                                                 std::int64_t otherwise) {
   const auto found = json.find(key);
@@ -73,7 +73,8 @@ inline UNetConfig UNetConfig::from_json(const nlohmann::json& json, const std::s
     }
     config.layers_per_block = json.value("layers_per_block", config.layers_per_block);
     config.cross_attention_dim = json.at("cross_attention_dim").get<std::int64_t>();
-    // The published files call the number of heads `attention_head_dim`, a mistake kept for compatibility.
+    // Published files store the number of heads as `attention_head_dim`, a misnomer that diffusers kept for
+    // compatibility.
     const bool named = json.contains("num_attention_heads") && !json.at("num_attention_heads").is_null();
     config.heads = detail::per_resolution(json, named ? "num_attention_heads" : "attention_head_dim", levels, 8);
     config.transformer_layers = detail::per_resolution(json, "transformer_layers_per_block", levels, 1);

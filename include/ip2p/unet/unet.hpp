@@ -57,7 +57,7 @@ struct UNetModule : Module {
     time_1 = embedding->register_module("linear_1", std::make_shared<Linear>(width[0], 4 * width[0]));
     time_2 = embedding->register_module("linear_2", std::make_shared<Linear>(4 * width[0], 4 * width[0]));
 
-    // Channels of every map that the down path leaves for the up path.
+    // Channels of each skip connection from the down path to the up path.
     std::vector<std::int64_t> skips{width[0]};
     auto down_list = register_group("down_blocks");
     for (std::size_t level = 0; level < levels; ++level) {
@@ -97,7 +97,7 @@ struct UNetModule : Module {
     conv_out = register_module("conv_out", std::make_shared<Conv2d>(width[0], config.out_channels, 3, 1, 1));
   }
 
-  /// Visits stages in the order of evaluation.
+  /// Visits the stages in evaluation order.
   template <class Visitor>
   void for_each_stage(Visitor&& visit) const {
     for (const auto& stage : down) visit(*stage);
@@ -134,7 +134,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
   /// Latent channels of the prediction.
   [[nodiscard]] std::int64_t out_channels() const { return config().out_channels; }
 
-  /// Everything that depends on the timesteps alone. \param timesteps [B], fractional values allowed
+  /// Computes everything that depends on the timesteps alone. \param timesteps [B], fractional values allowed
   /// \return one [B, C, 1, 1] per residual block, in the model's dtype  \throws Error for another shape
   [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const {
     if (timesteps.dim() != 1) fail("UNet: timesteps: expected [B], found {}", shape_text(timesteps.sizes()));
@@ -149,7 +149,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
     return projections;
   }
 
-  /// Everything that depends on the text alone. \param context [B, tokens, cross_attention_dim]
+  /// Computes everything that depends on the text alone. \param context [B, tokens, cross_attention_dim]
   /// \throws Error when the width is not the model's
   [[nodiscard]] ContextProjections project_context(const at::Tensor& context) const {
     if (context.dim() != 3 || context.size(2) != config().cross_attention_dim) {
@@ -166,11 +166,11 @@ class UNet : public ModelHandle<detail::UNetModule> {
     return projections;
   }
 
-  /// Predicts noise (or velocity, by the checkpoint's parameterisation).
+  /// Predicts noise (or velocity, depending on the checkpoint's parameterisation).
   ///
   /// \param x [B, in_channels, h, w], any h, w >= 1; converted to the model's dtype
   /// \param timesteps [B] or [1]  \param context [B, tokens, cross_attention_dim]
-  /// \param attend edits attention; `PlainAttention` does not  \param step handed to `attend`
+  /// \param attend edits attention; `PlainAttention` leaves it alone  \param step passed to `attend`
   /// \return [B, out_channels, h, w] in the model's dtype
   /// \throws Error when a shape does not fit the model or the batch
   template <class Attention = PlainAttention>
@@ -179,11 +179,11 @@ class UNet : public ModelHandle<detail::UNetModule> {
     return (*this)(x, project_time(timesteps), project_context(context), attend, step);
   }
 
-  /// The same with the inputs of `project_time` and `project_context` computed beforehand.
+  /// The same with the results of `project_time` and `project_context`, computed beforehand.
   ///
-  /// \param rows int64 [R], or undefined. Where defined, `texts` have R rows, `times` one, and row r of the prediction
-  ///   belongs to row rows[r] of x: what comes before the first text cross-attention is evaluated once a row of x.
-  ///   Exact, and worth it wherever guidance asks for one input under several texts.
+  /// \param rows int64 [R], or undefined. If defined, `texts` have R rows, `times` one, and row r of the prediction
+  ///   belongs to row rows[r] of x: the layers before the first text cross-attention run once per row of x. The result
+  ///   is exact; it pays off whenever guidance evaluates one input with several texts.
   /// \throws Error when the number of projections or a shape does not fit the model or the batch
   template <class Attention = PlainAttention>
   at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
@@ -192,7 +192,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
     if constexpr (std::same_as<Attention, AttentionReference>) {
       return evaluate(x, times, texts, attend, step, rows);
     } else {
-      // The backward pass of checkpointed layers asks the policy again, so they own a copy.
+      // The backward pass of checkpointed layers calls the policy again, so they own a copy.
       return evaluate(x, times, texts,
                       checkpointing(rows) ? AttentionReference(std::make_shared<const Attention>(attend))
                                           : AttentionReference(attend),

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// CLIP with its tokenizer and its view of pictures: unit features that are compared by their cosine.
+/// CLIP with its tokenizer and picture preprocessing: unit feature vectors, to be compared by cosine similarity.
 
 #include <cstdint>
 #include <span>
@@ -15,12 +15,12 @@
 
 namespace ip2p {
 
-/// Pictures and texts to unit vectors of one space. A value that shares its model with its copies.
+/// Maps pictures and texts to unit vectors in one space. Copies share the model.
 class Clip {
  public:
   using Network = ClipModel;  ///< What `load<Clip>` loads beside the tokenizer.
 
-  /// \throws Error when the tokenizer can give ids or lengths that the model has no embedding for
+  /// \throws Error when the tokenizer can produce ids or lengths that the model has no embedding for
   Clip(BpeTokenizer tokenizer, ClipModel model, ClipView view = ClipView::released)
       : model_(std::move(model)), texts_(std::move(tokenizer), model_.module().text), view_(view) {}
 
@@ -29,7 +29,7 @@ class Clip {
     return unit(model_.project_images(clip_pixels(pictures, side(), view_)));
   }
 
-  /// Always in the released view, which is differentiable. \param images [B, 3, H, W] in [-1, 1]
+  /// Differentiable; always uses `ClipView::released`. \param images [B, 3, H, W] in [-1, 1]
   [[nodiscard]] at::Tensor image_features(const at::Tensor& images, ClipRange range = ClipRange::correct) const {
     const auto seen = range == ClipRange::correct ? images.add(1).div(2).clamp(0, 1) : images;
     return unit(model_.project_images(released_clip_pixels(seen, side())));
@@ -46,7 +46,7 @@ class Clip {
   /// The text tower's tokenizer.
   [[nodiscard]] const BpeTokenizer& tokenizer() const { return texts_.tokenizer(); }
 
-  /// The same model with another view of pictures.
+  /// The same model with a different preprocessing of pictures.
   [[nodiscard]] Clip with_view(ClipView view) const {
     Clip other = *this;
     other.view_ = view;

@@ -27,7 +27,7 @@ struct ClipVisionConfig {
   /// Tokens of a picture: its patches and the class token.
   [[nodiscard]] std::int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size) + 1; }
 
-  /// \throws Error for sizes that are not positive or do not divide, and for another activation
+  /// \throws Error for sizes that are not positive or not divisible, and for an unknown activation
   void validate(const std::string& where) const {
     require(hidden_size > 0 && intermediate_size > 0 && num_hidden_layers > 0 && num_attention_heads > 0 &&
                 hidden_size % num_attention_heads == 0,
@@ -45,11 +45,11 @@ struct ClipConfig {
   ClipTextConfig text{};              ///< The text tower.
   ClipVisionConfig vision{};          ///< The image tower.
   std::int64_t projection_dim = 768;  ///< Width of the space that pictures and texts share.
-  /// The token whose state stands for the text: its first place; 2 means the place of the largest id, as in files that
-  /// were written before transformers had the right number.
+  /// The token whose state represents the text, at its first occurrence; 2 selects the position of the largest id
+  /// instead, as in files written before transformers fixed the number.
   std::int64_t eos_token_id = 49407;
 
-  /// Reads transformers' config.json; what it leaves out has transformers' values (those of ViT-B/32).
+  /// Reads transformers' config.json; missing fields take transformers' defaults (those of ViT-B/32).
   /// \param where named in errors  \throws Error for missing or unknown values
   static ClipConfig from_json(const nlohmann::json& json, const std::string& where) {
     try {
@@ -108,7 +108,7 @@ struct ClipConfig {
               {"layer_norm_eps", 1e-5}}}};
   }
 
-  /// \throws Error where a tower's shape is not sound or the projection is empty
+  /// \throws Error when a tower's shape is invalid or `projection_dim` is not positive
   void validate(const std::string& where) const {
     text.validate(where + ", text_config");
     vision.validate(where + ", vision_config");

@@ -30,7 +30,7 @@ namespace ip2p {
 
 namespace detail {
 
-/// Patches and a class token through a transformer; the class token's last state.
+/// Runs patches and a class token through a transformer; the class token's last state describes the picture.
 struct ClipVisionTower : Module {
   explicit ClipVisionTower(const ClipVisionConfig& config) {
     const auto width = config.hidden_size;
@@ -41,8 +41,7 @@ struct ClipVisionTower : Module {
     position_embedding =
         embeddings->register_module("position_embedding", std::make_shared<Embedding>(config.tokens(), width));
     pre_layrnorm = register_module("pre_layrnorm", std::make_shared<LayerNorm>(width));  // the files' spelling
-    auto list = register_group("encoder")
-                    ->register_group("layers");
+    auto list = register_group("encoder")->register_group("layers");
     for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
       layers.push_back(list->register_module(
           std::to_string(i), std::make_shared<ClipLayer>(width, config.intermediate_size, config.num_attention_heads,
@@ -52,7 +51,7 @@ struct ClipVisionTower : Module {
   }
 
   /// Tokens as they enter the last layer, the class token first.
-  /// \param pixels [B, 3, H, W], H and W at least one patch; what is left over of a patch is not seen
+  /// \param pixels [B, 3, H, W], H and W at least one patch; a remainder smaller than a patch is ignored
   /// \return [B, 1 + patches, hidden_size]
   [[nodiscard]] at::Tensor before_last(const at::Tensor& pixels) const {
     const auto patches = (*patch_embedding)(pixels);
@@ -65,8 +64,8 @@ struct ClipVisionTower : Module {
     return x;
   }
 
-  /// Position embeddings of h rows of w patches: those of the square that the model was trained on, or between them by
-  /// bicubic interpolation, with the scales of DINO (Caron et al. 2021). \return [1 + h w, hidden_size]
+  /// Position embeddings of h rows of w patches: those of the square that the model was trained on, bicubically
+  /// interpolated for other shapes, with the scales of DINO (Caron et al. 2021). \return [1 + h w, hidden_size]
   [[nodiscard]] at::Tensor positions(std::int64_t h, std::int64_t w) const {
     const auto& weight = position_embedding->weight;
     const auto side = std::llround(std::sqrt(static_cast<double>(weight.size(0) - 1)));
@@ -102,15 +101,15 @@ struct ClipModule : Module {
 
   ClipConfig config;
   ClipTextModel text;
-  at::Tensor logit_scale;  ///< Logarithm of the factor from cosines to logits.
+  at::Tensor logit_scale;  ///< Logarithm of the factor that turns cosines into logits.
   std::shared_ptr<ClipVisionTower> vision;
   std::shared_ptr<Linear> visual_projection, text_projection;
 };
 
 }  // namespace detail
 
-/// Both towers with their projections. Results are the projections as they are; see `Clip` for unit features of
-/// pictures and texts.
+/// Both towers with their projections. Results are the raw projections; see `Clip` for unit features of pictures and
+/// texts.
 class ClipModel : public ModelHandle<detail::ClipModule> {
  public:
   /// What `load` reads from the model's config.json.
@@ -123,14 +122,14 @@ class ClipModel : public ModelHandle<detail::ClipModule> {
   /// The shape that it was made with.
   [[nodiscard]] const ClipConfig& config() const { return module_->config; }
 
-  /// Fresh weights for training from nothing, a function of the seed: `ip2p::initialise`, the class token N(0, 1/width)
+  /// Fresh weights for training from scratch, determined by the seed: `ip2p::initialise`, the class token N(0, 1/width)
   /// and a logit scale of ln(1/0.07).
   void initialise(std::uint64_t seed) {
     ip2p::initialise(*module_, seed);
     const at::NoGradGuard no_grad;
     auto generator = at::make_generator<at::CPUGeneratorImpl>(seed + 1);
     auto token = module_->vision->class_embedding;
-    // Drawn on the CPU, as `ip2p::initialise` does, so that the device does not matter.
+    // Drawn on the CPU, as in `ip2p::initialise`, so that the result does not depend on the device.
     const double deviation = 1.0 / std::sqrt(static_cast<double>(config().vision.hidden_size));
     token.copy_(at::empty(token.sizes(), at::kFloat).normal_(0, deviation, generator));
     auto scale = module_->logit_scale;
@@ -146,7 +145,7 @@ class ClipModel : public ModelHandle<detail::ClipModule> {
     return project_tokens(image_tokens(pixels));
   }
 
-  /// Pictures of any size of at least one patch as the tokens that enter the last layer.
+  /// The tokens that enter the last layer, for pictures of any size from one patch up.
   /// \param pixels [B, 3, H, W], normalised  \return [B, 1 + patches, hidden_size]  \throws Error for another shape
   [[nodiscard]] at::Tensor image_tokens(const at::Tensor& pixels) const {
     const auto patch = config().vision.patch_size;

@@ -1,8 +1,7 @@
 #pragma once
 
 /// \file
-/// Pictures as CLIP takes them: in the released form of InstructPix2Pix and in that of transformers'
-/// CLIPImageProcessor.
+/// Picture preprocessing for CLIP: as in the InstructPix2Pix release, and as in transformers' CLIPImageProcessor.
 
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
@@ -22,16 +21,16 @@
 
 namespace ip2p {
 
-/// How a picture becomes CLIP's square.
+/// How a picture is fitted into CLIP's square input.
 enum class ClipView {
   released,   ///< Stretched by plain bicubic interpolation without antialiasing (`clip_similarity.py`).
   processor,  ///< Shorter side by Pillow's bicubic filter, then the centre crop (transformers' `CLIPImageProcessor`).
 };
 
-/// In which range pictures in [-1, 1] are given to CLIP, which was trained on [0, 1].
+/// Range in which pictures in [-1, 1] are passed to CLIP, which was trained on [0, 1].
 enum class ClipRange {
   correct,  ///< (x + 1) / 2, clamped to [0, 1].
-  compat,   ///< As they are: what the released evaluation (`compute_metrics.py`) does.
+  compat,   ///< Unchanged, as the released evaluation (`compute_metrics.py`) does.
 };
 
 /// Subtracts CLIP's mean and divides by its deviation. \param images [..., 3, H, W] in [0, 1]
@@ -43,15 +42,16 @@ inline at::Tensor normalise_for_clip(const at::Tensor& images) {
          channels({0.26862954F, 0.26130258F, 0.27577711F});
 }
 
-/// The released form, for images of any range. \param images [B, 3, H, W]  \return [B, 3, side, side], normalised
+/// Preprocesses as `ClipView::released` does, for images of any range. \param images [B, 3, H, W]  \return [B, 3, side,
+/// side], normalised
 inline at::Tensor released_clip_pixels(const at::Tensor& images, std::int64_t side) {
   require(images.dim() == 4 && images.size(1) == 3, "clip pixels: expected images [B, 3, H, W], found {}",
           shape_text(images.sizes()));
   return normalise_for_clip(at::upsample_bicubic2d(images.to(at::kFloat), {side, side}, false));
 }
 
-/// The square that transformers' CLIPImageProcessor cuts out, bit for bit (with the Pillow that `order` names): the
-/// shorter side becomes `side`, the longer floor(side * longer / shorter), and of that the centre.
+/// The square that transformers' CLIPImageProcessor produces, bit for bit (with the Pillow version that `order` names):
+/// the shorter side becomes `side`, the longer floor(side * longer / shorter), then the centre is cropped.
 inline Image clip_square(const Image& image, std::int64_t side, PassOrder order = PassOrder::adaptive) {
   require_consistent(image, "clip square");
   require(side > 0, "clip square: expected a positive side, found {}", side);
@@ -68,7 +68,7 @@ inline Image clip_square(const Image& image, std::int64_t side, PassOrder order 
   return square;
 }
 
-/// Pictures of any sizes as CLIP takes them. \return [B, 3, side, side], normalised, fp32 on the CPU
+/// Preprocesses pictures of any sizes for CLIP. \return [B, 3, side, side], normalised, fp32 on the CPU
 inline at::Tensor clip_pixels(std::span<const Image> pictures, std::int64_t side, ClipView view = ClipView::released) {
   require(!pictures.empty(), "clip pixels: expected at least one picture, found none");
   std::vector<at::Tensor> squares;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Classes told from their names alone (Radford et al. 2021, section 3.1).
+/// Zero-shot classification by class names (Radford et al. 2021, section 3.1).
 
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/stack.h>
@@ -15,8 +15,8 @@
 
 namespace ip2p {
 
-/// One unit vector a class: the mean over `templates` of the features of the template with the class in place of "{}",
-/// at unit length.
+/// One unit vector per class: the mean over `templates` of the features of each template with the class name in place
+/// of "{}", normalised.
 /// \return [classes, projection_dim]  \throws Error for empty lists and for a template without "{}"
 inline at::Tensor class_features(const Clip& clip, std::span<const std::string> classes,
                                  std::span<const std::string> templates) {
@@ -38,7 +38,7 @@ inline at::Tensor class_features(const Clip& clip, std::span<const std::string> 
   return at::stack(rows);
 }
 
-/// Share of each class: softmax over the classes of scale * cosine.
+/// Probability of each class: softmax over the classes of scale * cosine.
 /// \param images [B, D] and \param classes [K, D] unit features  \return [B, K], rows sum to 1
 inline at::Tensor class_probabilities(const Clip& clip, const at::Tensor& images, const at::Tensor& classes) {
   return at::softmax(clip.model().scale() * images.matmul(classes.t()), 1);
