@@ -80,7 +80,7 @@ struct Workshop {
       if (one.name == name || (name.empty() && known.size() == 1)) return one.path.string();
       names.push_back(one.name);
     }
-    ip2p::fail(
+    ip2p::throw_error(
         "curve '{}': {}: expected {}, found '{}'", curve, kind,
         names.empty() ? fmt::format("one that --{} names", kind) : fmt::format("one of {}", fmt::join(names, ", ")),
         name);
@@ -279,7 +279,7 @@ inline const MethodKind& method_named(const std::string& name) {
     if (method.name == name) return method;
     names.push_back(method.name);
   }
-  ip2p::fail("curve: expected a method among {}, found '{}'", fmt::join(names, ", "), name);
+  ip2p::throw_error("curve: expected a method among {}, found '{}'", fmt::join(names, ", "), name);
 }
 
 }  // namespace evaluate

@@ -78,7 +78,7 @@ class World {
       return {Vocabulary(json.at("words"), path.string()), json.at("stamps").get<std::string>(),
               json.at("photographs").get<std::string>(), json.at("side").get<std::int64_t>()};
     } catch (const nlohmann::json::exception& error) {
-      ip2p::fail("{}: expected what `small_world scenes` writes: {}", path.string(), error.what());
+      ip2p::throw_error("{}: expected what `small_world scenes` writes: {}", path.string(), error.what());
     }
   }
 

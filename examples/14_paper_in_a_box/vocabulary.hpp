@@ -73,7 +73,7 @@ class Vocabulary {
         }
       }
     } catch (const nlohmann::json::exception& error) {
-      ip2p::fail("{}: expected lists of words with phrase, instruction and file: {}", where, error.what());
+      ip2p::throw_error("{}: expected lists of words with phrase, instruction and file: {}", where, error.what());
     }
     hold_out(where);
   }

@@ -230,7 +230,7 @@ TEST_CASE("A LoRA for another model, doubled or damaged is refused and nothing i
 
   auto damaged = tensors_of("kohya");
   damaged.at("lora_unet_up_blocks_2_upsamplers_0_conv.lora_up.weight").read = []() -> at::Tensor {
-    fail("the disk is gone");
+    throw_error("the disk is gone");
   };
   CHECK(apply(damaged) == "the disk is gone");
   CHECK(at::equal(evaluate(unet, "odd"), before));

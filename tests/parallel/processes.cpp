@@ -296,7 +296,7 @@ int run(const std::vector<std::string>& arguments) {
   if (scenario == "nan") return not_a_number(group);
   if (scenario == "killed") return vanish(group, SIGKILL, arguments.at(2) == "backward");
   if (scenario == "stopped") return vanish(group, SIGSTOP, arguments.at(2) == "backward");
-  fail("scenario: expected one of those above, found '{}'", scenario);
+  throw_error("scenario: expected one of those above, found '{}'", scenario);
 }
 
 }  // namespace

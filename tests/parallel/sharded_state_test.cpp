@@ -200,7 +200,7 @@ TEST_CASE("Averages take the place of weights and give way again where processes
     run.with_average([&] { weights_are("average/"); });
     weights_are("weights/");
     try {
-      run.with_average([] { fail("in between"); });
+      run.with_average([] { throw_error("in between"); });
     } catch (const Error&) {
     }
     for (const auto& [name, tensor] : run.snapshot().tensors) {
@@ -248,7 +248,7 @@ TEST_CASE("Where rank 0 cannot write or read its checkpoint, all processes stop"
                 options_in<AdamW>(threads.rank() == 0 ? scratch / "run" : std::filesystem::path(), true), threads);
     try {
       run.resume();
-      fail("expected a refusal");
+      throw_error("expected a refusal");
     } catch (const Error& error) {
       const std::string expected =
           threads.rank() == 0 ? "no tensor 'weights/weight'" : "rank 0 could not resume from its checkpoint";

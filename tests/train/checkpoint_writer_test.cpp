@@ -103,7 +103,7 @@ TEST_CASE("A checkpoint that could not be written is the error of the next call,
   std::vector<std::int64_t> written;
   bool broken = true;
   CheckpointWriter writer([&](const Checkpoint& checkpoint) {
-    if (broken) fail("cannot write checkpoint of step {}", checkpoint.step);
+    if (broken) throw_error("cannot write checkpoint of step {}", checkpoint.step);
     written.push_back(checkpoint.step);
   });
   const auto weight = at::full({3}, 1.0);

@@ -458,7 +458,7 @@ int run(const std::vector<std::string>& arguments) {
       return 3;
     }
   }
-  fail("scenario: expected one of those above, found '{}'", scenario);
+  throw_error("scenario: expected one of those above, found '{}'", scenario);
 }
 
 }  // namespace

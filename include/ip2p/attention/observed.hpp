@@ -151,8 +151,8 @@ class RecordedMaps {
     if (found == by_size_.end()) {
       std::vector<std::string> sizes;
       for (const auto& [size, maps] : by_size_) sizes.push_back(fmt::format("{}x{}", size.first, size.second));
-      fail("{}: expected cross-attention layers with maps of {}x{}, found {}", who_, height, width,
-           sizes.empty() ? "none recorded" : fmt::format("{}", fmt::join(sizes, ", ")));
+      throw_error("{}: expected cross-attention layers with maps of {}x{}, found {}", who_, height, width,
+                  sizes.empty() ? "none recorded" : fmt::format("{}", fmt::join(sizes, ", ")));
     }
     return found->second.sum / found->second.count;
   }

@@ -34,7 +34,7 @@ struct KlAutoencoderConfig {
       config.validate(where);
       return config;
     } catch (const nlohmann::json::exception& error) {
-      fail("{}: expected the config.json of an AutoencoderKL, found: {}", where, error.what());
+      throw_error("{}: expected the config.json of an AutoencoderKL, found: {}", where, error.what());
     }
   }
 

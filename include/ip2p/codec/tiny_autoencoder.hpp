@@ -51,7 +51,7 @@ struct TinyAutoencoderConfig {
       config.validate(where);
       return config;
     } catch (const nlohmann::json::exception& error) {
-      fail("{}: expected the config.json of an AutoencoderTiny, found: {}", where, error.what());
+      throw_error("{}: expected the config.json of an AutoencoderTiny, found: {}", where, error.what());
     }
   }
 

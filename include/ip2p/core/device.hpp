@@ -85,7 +85,7 @@ inline at::ScalarType parse_dtype(std::string_view name, at::Device device) {
   if (name == "fp32") return at::kFloat;
   if (name == "bf16") return at::kBFloat16;
   if (name == "fp16") return at::kHalf;
-  fail("dtype '{}': expected auto, fp32, bf16 or fp16", name);
+  throw_error("dtype '{}': expected auto, fp32, bf16 or fp16", name);
 }
 
 }  // namespace ip2p

@@ -33,7 +33,7 @@ class OutOfMemory : public Error {
 
 /// Throws `Error` with a formatted message.
 template <class... Args>
-[[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
+[[noreturn]] void throw_error(fmt::format_string<Args...> format, Args&&... args) {
   throw Error(fmt::format(format, std::forward<Args>(args)...));
 }
 
@@ -41,7 +41,7 @@ template <class... Args>
 template <class... Args>
 void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
   if (!condition) [[unlikely]] {
-    fail(format, std::forward<Args>(args)...);
+    throw_error(format, std::forward<Args>(args)...);
   }
 }
 

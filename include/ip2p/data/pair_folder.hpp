@@ -124,7 +124,7 @@ class PairFolder {
         }
       }
     }
-    fail("pair folder '{}': expected a sound pair, found none among {} prompts", path_.string(), size());
+    throw_error("pair folder '{}': expected a sound pair, found none among {} prompts", path_.string(), size());
   }
 
   /// A pair of prompt `i`, drawn. \throws Error as `read`

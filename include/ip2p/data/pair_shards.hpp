@@ -47,8 +47,8 @@ class PairShards {
         return pair.offset + pair.span() > file->size();
       });
       if (lost != info.pairs.end()) {
-        fail("{}: is truncated: entry '{}' ends at byte {}, the file at {}", file->name(), lost->entry(2),
-             lost->offset + lost->span(), file->size());
+        throw_error("{}: is truncated: entry '{}' ends at byte {}, the file at {}", file->name(), lost->entry(2),
+                    lost->offset + lost->span(), file->size());
       }
       require(file->size() == info.bytes, "{}: expected {} bytes, found {}", file->name(), info.bytes, file->size());
       for (auto& pair : info.pairs) {

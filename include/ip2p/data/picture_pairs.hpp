@@ -133,7 +133,7 @@ inline PairWords parse_pair_words(std::string_view text, std::string_view where)
             json.at("output").get<std::string>(),
             json.contains("url") && json.at("url").is_string() ? json.at("url").get<std::string>() : std::string()};
   } catch (const nlohmann::json::exception& error) {
-    fail("{}: expected JSON with edit, input and output: {}", where, error.what());
+    throw_error("{}: expected JSON with edit, input and output: {}", where, error.what());
   }
 }
 

@@ -61,25 +61,25 @@ inline std::vector<PromptSeeds> read_seed_list(const std::filesystem::path& path
     require(json.is_array(), R"({}: expected [["prompt", ["seed", ...]], ...], found {})", where, json.type_name());
     for (const auto& entry : json) {
       if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_array()) {
-        fail(R"({}: entry {}: expected ["prompt", ["seed", ...]], found {})", where, prompts.size(),
-             printable(entry.dump()));
+        throw_error(R"({}: entry {}: expected ["prompt", ["seed", ...]], found {})", where, prompts.size(),
+                    printable(entry.dump()));
       }
       PromptSeeds prompt{entry[0].get<std::string>(), {}};
       for (const auto& seed : entry[1]) {
         prompt.seeds.push_back(seed.is_string() ? seed.get<std::string>() : seed.dump());
         if (!is_pair_name(prompt.seeds.back())) {
-          fail("{}: entry {}: expected letters and digits as a seed, found '{}'", where, prompts.size(),
-               printable(prompt.seeds.back()));
+          throw_error("{}: entry {}: expected letters and digits as a seed, found '{}'", where, prompts.size(),
+                      printable(prompt.seeds.back()));
         }
       }
       if (!is_pair_name(prompt.prompt)) {
-        fail("{}: entry {}: expected letters and digits as a prompt's folder, found '{}'", where, prompts.size(),
-             printable(prompt.prompt));
+        throw_error("{}: entry {}: expected letters and digits as a prompt's folder, found '{}'", where, prompts.size(),
+                    printable(prompt.prompt));
       }
       prompts.push_back(std::move(prompt));
     }
   } catch (const nlohmann::json::exception& error) {
-    fail("{}: expected JSON: {}", where, error.what());
+    throw_error("{}: expected JSON: {}", where, error.what());
   }
   sort_prompts(prompts, where);
   return prompts;
@@ -102,7 +102,7 @@ inline std::vector<PromptSeeds> scan_seeds(const std::filesystem::path& folder) 
       if (!seeds.empty()) prompts.push_back({prompt, {seeds.begin(), seeds.end()}});
     }
   } catch (const std::filesystem::filesystem_error& error) {
-    fail("cannot list '{}': {}", folder.string(), error.what());
+    throw_error("cannot list '{}': {}", folder.string(), error.what());
   }
   sort_prompts(prompts, folder.string());
   return prompts;

@@ -89,8 +89,8 @@ inline ShardInfo shard_from_json(const nlohmann::json& json, const std::string& 
     ShardPair pair{entry.at(0).get<std::string>(), entry.at(1).get<std::string>(), offset,
                    entry.at(2).get<std::array<std::uint64_t, 3>>(), entry.at(3).get<std::array<std::uint32_t, 3>>()};
     if (!is_pair_name(pair.prompt) || !is_pair_name(pair.seed)) {
-      fail("{}: {}: expected names of letters and digits, found '{}' and '{}'", where, shard.name,
-           printable(pair.prompt), printable(pair.seed));
+      throw_error("{}: {}: expected names of letters and digits, found '{}' and '{}'", where, shard.name,
+                  printable(pair.prompt), printable(pair.seed));
     }
     for (const auto size : pair.sizes) {
       require(size < (std::uint64_t{1} << 33), "{}: {}: expected entries below 8 GiB, found {}", where, shard.name,
@@ -116,9 +116,9 @@ auto with_json_file(const std::filesystem::path& path, Use&& use) {
   try {
     return use(nlohmann::json::parse(file));
   } catch (const nlohmann::json::exception& error) {
-    fail("{}: is no index of pair shards: {}", path.string(), error.what());
+    throw_error("{}: is no index of pair shards: {}", path.string(), error.what());
   } catch (const std::logic_error& error) {  // from std::stoul
-    fail("{}: is no index of pair shards: crc32: {}", path.string(), error.what());
+    throw_error("{}: is no index of pair shards: crc32: {}", path.string(), error.what());
   }
 }
 

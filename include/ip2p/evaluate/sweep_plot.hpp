@@ -116,8 +116,8 @@ inline void draw_sweep(const std::filesystem::path& folder, const std::string& n
   try {
     status = detail::run_program_in(folder, {plot.program, name + ".gp"});
   } catch (const Error& error) {
-    fail("{}; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}", error.what(),
-         (folder / (name + ".gp")).string());
+    throw_error("{}; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}", error.what(),
+                (folder / (name + ".gp")).string());
   }
   // If the program is missing, some systems start a child that exits with 127.
   require(status != 127, "{}: cannot be started; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}",

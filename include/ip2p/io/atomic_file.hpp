@@ -114,8 +114,8 @@ class AtomicFile {
     }
     if (code != 0) {
       temporary_.clear();
-      fail("cannot write '{}': creating a file in '{}' failed: {}", target_.string(), folder_.string(),
-           detail::errno_text(code));
+      throw_error("cannot write '{}': creating a file in '{}' failed: {}", target_.string(), folder_.string(),
+                  detail::errno_text(code));
     }
   }
 
@@ -129,7 +129,7 @@ class AtomicFile {
 
   [[noreturn]] void give_up(int code, const char* operation) {
     discard();
-    fail("cannot write '{}': {} failed: {}", target_.string(), operation, detail::errno_text(code));
+    throw_error("cannot write '{}': {} failed: {}", target_.string(), operation, detail::errno_text(code));
   }
 
   void discard() noexcept {

@@ -101,7 +101,7 @@ inline ModelParts folder_parts(const std::filesystem::path& path, const std::str
   for (const auto& name : names) {
     if (name.ends_with(".safetensors")) hint = fmt::format("; to open '{}', give the path of the file itself", name);
   }
-  fail(
+  throw_error(
       "{}: cannot tell what model this is: looked for the folders 'unet', 'vae' and 'text_encoder' with a config.json "
       "each, for a config.json, and for taesd_encoder.safetensors; found {}{}",
       path.string(), name_list(names), hint);

@@ -42,7 +42,7 @@ inline Image decode_image(std::span<const std::byte> content, std::string_view n
     case ImageFormat::webp:
       return detail::decode_webp(content, name, options);
   }
-  fail("{}: unsupported format", name);
+  throw_error("{}: unsupported format", name);
 }
 
 namespace detail {
@@ -109,7 +109,7 @@ inline std::vector<std::byte> encode_image(const Image& image, ImageFormat forma
     case ImageFormat::webp:
       return detail::encode_webp(image, name, quality);
   }
-  fail("{}: unsupported format", name);
+  throw_error("{}: unsupported format", name);
 }
 
 /// Writes `image` to `path` atomically (see `AtomicFile`), in the format given by the extension (`image_format_for`).

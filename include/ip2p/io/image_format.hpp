@@ -97,10 +97,10 @@ inline ImageFormat sniff_image_format(std::span<const std::byte> content, std::s
   require(!(head.size() > 4 && head.substr(1, 3) == "PNG"),
           "{}: damaged PNG signature, the file was altered in transfer", name);
   const auto found = detail::foreign_content(head);
-  if (!found.empty()) fail("{}: unsupported format, got {}, expected PNG, JPEG or WebP", name, found);
+  if (!found.empty()) throw_error("{}: unsupported format, got {}, expected PNG, JPEG or WebP", name, found);
   std::string bytes;
   for (const char c : head.substr(0, 8)) bytes += fmt::format(" {:02x}", static_cast<unsigned char>(c));
-  fail("{}: unsupported format, expected PNG, JPEG or WebP, got a file that begins with{}", name, bytes);
+  throw_error("{}: unsupported format, expected PNG, JPEG or WebP, got a file that begins with{}", name, bytes);
 }
 
 }  // namespace ip2p

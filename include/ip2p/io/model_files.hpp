@@ -139,7 +139,7 @@ class ModelFiles {
       if (parts_.open_clip) files.config["pad_token"] = files.special_tokens["pad_token"] = "!";
       return files;
     }
-    fail(
+    throw_error(
         "{}: no tokenizer: expected vocab.json and merges.txt in '{}'{}; name their folder with the option "
         "'tokenizer'",
         path_.string(), places.front().string(),
@@ -178,7 +178,7 @@ class ModelFiles {
     if (found == parts_.components.end()) {
       std::vector<std::string> present;
       for (const auto& [name, value] : parts_.components) present.push_back(name);
-      fail("{}: has no component '{}'; it holds {}", path_.string(), component, detail::name_list(present));
+      throw_error("{}: has no component '{}'; it holds {}", path_.string(), component, detail::name_list(present));
     }
     return found->second;
   }
@@ -216,7 +216,8 @@ inline void ModelFiles::replace_vae() {
   try {
     vae = open(options_.vae, plain).find("vae");
   } catch (const Error& error) {
-    fail("{}: expected an autoencoder in its place from '{}': {}", path_.string(), options_.vae.string(), error.what());
+    throw_error("{}: expected an autoencoder in its place from '{}': {}", path_.string(), options_.vae.string(),
+                error.what());
   }
   const auto* const match = has("vae") ? "vae" : has("unet") ? "unet" : nullptr;
   const auto latent = channels(vae, "latent_channels");

@@ -39,7 +39,7 @@ inline nlohmann::json read_json_file(const std::filesystem::path& path) {
     require(json.is_object(), "{}: expected a JSON object, found {}", path.string(), json.type_name());
     return json;
   } catch (const nlohmann::json::exception& error) {
-    fail("{}: is not valid JSON: {}", path.string(), error.what());
+    throw_error("{}: is not valid JSON: {}", path.string(), error.what());
   }
 }
 
@@ -150,7 +150,7 @@ inline std::pair<Weights, std::filesystem::path> folder_weights(const std::files
     const bool pickled = std::any_of(names.begin(), names.end(), [](const std::string& name) {
       return name.ends_with(".bin") || name.ends_with(".ckpt") || name.ends_with(".pt");
     });
-    fail(
+    throw_error(
         "{}: has no {}safetensors weights; expected 'diffusion_pytorch_model{}.safetensors' or 'model{}.safetensors', "
         "found {}{}",
         folder.string(), variant.empty() ? "" : variant + " ", variant.empty() ? "" : "." + variant,

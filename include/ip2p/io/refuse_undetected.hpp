@@ -46,7 +46,7 @@ namespace ip2p::detail {
   constexpr std::string_view unet_key = "model.diffusion_model.input_blocks.0.0.weight";
   constexpr std::string_view vae_key = "first_stage_model.encoder.down.0.block.0.conv2.weight";
   constexpr std::string_view text_key = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
-  fail(
+  throw_error(
       "{}: cannot tell what model this is: looked among its {} tensors for '{}' (UNet{}), '{}' (autoencoder{}), and "
       "'{}' or 'cond_stage_model.model.token_embedding.weight' (text encoder{}); found {}",
       path.string(), names.size(), unet_key, nearest_names_clause(unet_key, names, 1), vae_key,

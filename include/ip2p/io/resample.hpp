@@ -64,7 +64,7 @@ inline double filter_support(Filter filter) {
     case Filter::lanczos:
       return 3.0;
   }
-  fail("filter: expected a value of ip2p::Filter, got {}", static_cast<int>(filter));
+  throw_error("filter: expected a value of ip2p::Filter, got {}", static_cast<int>(filter));
 }
 
 inline double sinc(double x) {

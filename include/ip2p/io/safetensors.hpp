@@ -63,7 +63,7 @@ class OpenedFile {
     const bool regular = ::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
     if (!regular) {
       ::close(descriptor_);
-      fail("cannot open '{}': expected a regular file", name_);
+      throw_error("cannot open '{}': expected a regular file", name_);
     }
     size_ = static_cast<std::uint64_t>(status.st_size);
   }
@@ -148,7 +148,7 @@ class SafetensorsFile {
     };
     if (start.size() < 8) {
       refuse_foreign();
-      fail("{}: is no safetensors file: expected at least 8 bytes, found {}", name, start.size());
+      throw_error("{}: is no safetensors file: expected at least 8 bytes, found {}", name, start.size());
     }
     std::uint64_t length = 0;
     std::memcpy(&length, start.data(), sizeof length);
@@ -194,8 +194,8 @@ class SafetensorsFile {
   [[nodiscard]] const SafetensorsInfo& info(std::string_view name) const {
     const auto found = tensors().find(name);
     if (found == tensors().end()) {
-      fail("{}: has no tensor '{}'{}", file_->name(), detail::printable(name),
-           detail::nearest_names_clause(name, names()));
+      throw_error("{}: has no tensor '{}'{}", file_->name(), detail::printable(name),
+                  detail::nearest_names_clause(name, names()));
     }
     return found->second;
   }

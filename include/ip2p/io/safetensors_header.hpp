@@ -164,7 +164,7 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view json, std::ui
   const auto nul = json.find('\0');
   require(nul == std::string_view::npos, "{}: the header is not valid JSON at byte {}: a NUL byte", file, nul);
   SafetensorsJson reader;
-  if (!nlohmann::json::sax_parse(json.begin(), json.end(), &reader)) fail("{}: {}", file, reader.message);
+  if (!nlohmann::json::sax_parse(json.begin(), json.end(), &reader)) throw_error("{}: {}", file, reader.message);
 
   auto& entries = reader.entries;
   SafetensorsHeader header;

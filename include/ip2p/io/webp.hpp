@@ -111,11 +111,11 @@ inline std::vector<std::byte> encode_webp(const Image& image, std::string_view n
 #else
 
 inline Image decode_webp(std::span<const std::byte>, std::string_view name, const ReadOptions&) {
-  fail("{}: unsupported format, got WebP, and this build has no libwebp; expected PNG or JPEG", name);
+  throw_error("{}: unsupported format, got WebP, and this build has no libwebp; expected PNG or JPEG", name);
 }
 
 inline std::vector<std::byte> encode_webp(const Image&, std::string_view name, int) {
-  fail("{}: cannot write WebP, this build has no libwebp; use .png or .jpg", name);
+  throw_error("{}: cannot write WebP, this build has no libwebp; use .png or .jpg", name);
 }
 
 #endif

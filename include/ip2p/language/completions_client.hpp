@@ -230,10 +230,10 @@ class CompletionsClient {
       const bool spent = code_of(json) == "insufficient_quota";
       if (passing.contains(response.status) && !spent) return std::nullopt;
       const bool refused = (response.status == 401 || response.status == 403);
-      fail("{}: {}{}", url, problem,
-           !refused       ? ""
-           : key_.empty() ? "; no key was sent"
-                          : fmt::format("; the key in {} was not accepted", options_.key_variable));
+      throw_error("{}: {}{}", url, problem,
+                  !refused       ? ""
+                  : key_.empty() ? "; no key was sent"
+                                 : fmt::format("; the key in {} was not accepted", options_.key_variable));
     }
     if (json.is_discarded()) {
       problem = fmt::format("expected JSON, found {} bytes that do not parse", response.body.size());
@@ -254,8 +254,9 @@ class CompletionsClient {
       if (detail::cut_at_stop(result.text, options.stop)) result.finish = FinishReason::stop;
       return result;
     } catch (const nlohmann::json::exception&) {
-      fail("{}: expected an answer with choices[0].{}, found {}", url, options_.chat ? "message.content" : "text",
-           detail::printable(without_key(json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace))));
+      throw_error("{}: expected an answer with choices[0].{}, found {}", url,
+                  options_.chat ? "message.content" : "text",
+                  detail::printable(without_key(json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace))));
     }
   }
 

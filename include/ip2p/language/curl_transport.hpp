@@ -127,7 +127,7 @@ inline HttpResponse CurlTransport::post(const HttpRequest& request) const {
     default:
       require(!answer.too_large, "expected an answer of at most {} bytes, found a larger one",
               detail::CurlAnswer::largest);
-      fail("{}", curl_easy_strerror(code));
+      throw_error("{}", curl_easy_strerror(code));
   }
   long status = 0;
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
@@ -139,7 +139,7 @@ inline HttpResponse CurlTransport::post(const HttpRequest& request) const {
 #else
 
 inline HttpResponse CurlTransport::post(const HttpRequest&) const {
-  fail("expected a build with libcurl to send requests, found one without");
+  throw_error("expected a build with libcurl to send requests, found one without");
 }
 
 #endif

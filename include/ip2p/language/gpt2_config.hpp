@@ -56,7 +56,7 @@ struct Gpt2Config {
       config.validate(where);
       return config;
     } catch (const nlohmann::json::exception& error) {
-      fail("{}: expected the config.json of a GPT2LMHeadModel, found: {}", where, error.what());
+      throw_error("{}: expected the config.json of a GPT2LMHeadModel, found: {}", where, error.what());
     }
   }
 

@@ -173,8 +173,8 @@ inline std::string text_under(const nlohmann::json& json, std::initializer_list<
     require(found->is_string(), "{}: \"{}\": expected a text, found {}", where, key, found->type_name());
     return found->get<std::string>();
   }
-  fail("{}: expected \"{}\", found none", where,
-       fmt::join(std::vector<std::string>(keys.begin(), keys.end()), "\" or \""));
+  throw_error("{}: expected \"{}\", found none", where,
+              fmt::join(std::vector<std::string>(keys.begin(), keys.end()), "\" or \""));
 }
 
 inline std::string url_under(const nlohmann::json& json, const std::string& where) {

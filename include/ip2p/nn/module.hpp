@@ -90,7 +90,7 @@ class Module : public std::enable_shared_from_this<Module> {
     for (const auto& [own, tensor] : named_parameters()) {
       if (own == name) return tensor;
     }
-    fail("module: expected a parameter '{}', found none of that name", name);
+    throw_error("module: expected a parameter '{}', found none of that name", name);
   }
 
   /// This module under "", then every part below it with its full name; a part comes before its own parts.
@@ -122,7 +122,7 @@ class Module : public std::enable_shared_from_this<Module> {
     for (const auto& [own, module] : parts_) {
       if (own == name) return module;
     }
-    fail("module: expected a part '{}', found none of that name", name);
+    throw_error("module: expected a part '{}', found none of that name", name);
   }
 
   /// Moves and converts all parameters in place: whoever holds one of the tensors sees the new values.

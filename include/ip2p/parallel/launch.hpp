@@ -136,11 +136,11 @@ inline ProcessGroup launch(const ProcessPlace& place, [[maybe_unused]] const Lau
   } catch (const Error&) {
     throw;
   } catch (const std::exception& problem) {
-    fail("launch: rank {} of {} at {}:{}: {}", place.rank, place.size, place.address, place.port,
-         detail::reason(problem));
+    throw_error("launch: rank {} of {} at {}:{}: {}", place.rank, place.size, place.address, place.port,
+                detail::reason(problem));
   }
 #else
-  fail(
+  throw_error(
       "launch: found {} processes, but this program was compiled without Gloo's headers, over which they talk: install "
       "them (Debian: libgloo-dev), configure and compile again, or start one process",
       place.size);

@@ -106,8 +106,8 @@ class ProcessGroup {
     } catch (const Error&) {
       throw;
     } catch (const std::exception& problem) {
-      fail("rank {} of {}: {}: expected all processes to take part within {} s, found: {} ({})", rank_, size_,
-           operation, std::chrono::duration<double>(timeout_).count(), detail::reason(problem), roll_call());
+      throw_error("rank {} of {}: {}: expected all processes to take part within {} s, found: {} ({})", rank_, size_,
+                  operation, std::chrono::duration<double>(timeout_).count(), detail::reason(problem), roll_call());
     }
   }
 

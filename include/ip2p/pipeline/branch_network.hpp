@@ -231,9 +231,9 @@ class BranchNetwork {
     const auto again = [&] { return evaluate(bad.input, *bad.times, *bad.inputs, bad.branches, bad.step); };
     std::string layer;
     if constexpr (requires { unet_.first_non_finite(again); }) layer = unet_.first_non_finite(again);
-    fail("step {} of {}: expected finite values, found NaN or infinity{}{}{}", bad.step.index + 1, bad.step.count,
-         layer.empty() ? "" : ", first in unet.", layer,
-         unet_.dtype() == at::kHalf ? "; fp16 overflows there: use bf16 or fp32" : "");
+    throw_error("step {} of {}: expected finite values, found NaN or infinity{}{}{}", bad.step.index + 1,
+                bad.step.count, layer.empty() ? "" : ", first in unet.", layer,
+                unet_.dtype() == at::kHalf ? "; fp16 overflows there: use bf16 or fp32" : "");
   }
 
   Network unet_;

@@ -252,8 +252,8 @@ class LatentPipeline {
       const auto again = [&] { return evaluate(codec); };
       std::string layer;
       if constexpr (requires { codec.first_non_finite(again); }) layer = codec.first_non_finite(again);
-      fail("{}: expected finite values, found NaN or infinity{}{} in fp32: its weights or its input are damaged", what,
-           layer.empty() ? "" : ", first in vae.", layer);
+      throw_error("{}: expected finite values, found NaN or infinity{}{} in fp32: its weights or its input are damaged",
+                  what, layer.empty() ? "" : ", first in vae.", layer);
     });
   }
 

@@ -81,7 +81,7 @@ void read_choice(const nlohmann::json& json, const char* key, Value& value, std:
     }
     known += (known.empty() ? "" : ", ") + std::string(choice);
   }
-  fail("{}: {}: expected one of {}, found \"{}\"", where, key, known, name);
+  throw_error("{}: {}: expected one of {}, found \"{}\"", where, key, known, name);
 }
 
 }  // namespace detail

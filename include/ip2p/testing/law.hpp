@@ -21,7 +21,7 @@ template <class... Args>
 void expect_law(bool holds, std::string_view role, std::string_view law, fmt::format_string<Args...> found,
                 Args&&... args) {
   if (!holds) {
-    fail("{} breaks the law \"{}\": {}", role, law, fmt::format(found, std::forward<Args>(args)...));
+    throw_error("{} breaks the law \"{}\": {}", role, law, fmt::format(found, std::forward<Args>(args)...));
   }
 }
 

@@ -45,7 +45,7 @@ struct ClipTextConfig {
       config.validate(where);
       return config;
     } catch (const nlohmann::json::exception& error) {
-      fail("{}: expected the config.json of a CLIPTextModel, found: {}", where, error.what());
+      throw_error("{}: expected the config.json of a CLIPTextModel, found: {}", where, error.what());
     }
   }
 

@@ -135,7 +135,7 @@ class Text2Live {
     try {
       differing = detail::differing_setting(description(), nlohmann::json::parse(detail::file_text(path).value_or("")));
     } catch (const nlohmann::json::exception& error) {
-      fail("Text2Live: '{}': expected the description of an edit, found: {}", path.string(), error.what());
+      throw_error("Text2Live: '{}': expected the description of an edit, found: {}", path.string(), error.what());
     }
     require(differing.empty(), "Text2Live: '{}': {}; the folder belongs to another edit", path.string(), differing);
     return run_.resume();

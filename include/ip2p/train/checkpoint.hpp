@@ -109,7 +109,7 @@ class CheckpointFolder {
     };
     const auto give_up = [&](const char* why) {
       clear_up();
-      fail("cannot write checkpoint '{}': {}", target.string(), why);
+      throw_error("cannot write checkpoint '{}': {}", target.string(), why);
     };
     try {
       if (fs::create_directories(folder_)) detail::sync_folder(folder_.parent_path());
@@ -183,7 +183,7 @@ class CheckpointFolder {
       checkpoint.step = manifest.at("step").get<std::int64_t>();
       checkpoint.state = manifest.at("state");
     } catch (const nlohmann::json::exception& error) {
-      fail("checkpoint '{}': {}: {}", path.string(), detail::checkpoint_manifest, error.what());
+      throw_error("checkpoint '{}': {}: {}", path.string(), detail::checkpoint_manifest, error.what());
     }
     const auto tensors = SafetensorsFile::open(path / detail::checkpoint_tensors);
     for (const auto& name : tensors.names()) checkpoint.tensors.emplace(name, tensors.tensor(name));

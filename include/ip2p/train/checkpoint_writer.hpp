@@ -78,7 +78,7 @@ class CheckpointWriter {
     } catch (const Error&) {
       throw;
     } catch (const std::exception& error) {
-      fail("cannot write the checkpoint: {}", error.what());
+      throw_error("cannot write the checkpoint: {}", error.what());
     }
   }
 

@@ -101,7 +101,7 @@ inline void require_told_by_shapes(const std::string& component, const nlohmann:
   for (const auto& [key, value] : model.items()) {
     const auto assumed = reader.find(key);
     if (assumed == reader.end() || *assumed == value) continue;
-    fail(
+    throw_error(
         "single-file checkpoint: {}: {}: expected {}, which readers of such a file assume, found {}; write a folder "
         "with "
         "save_model instead",
@@ -158,7 +158,7 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
     }
     write_json(folder / "model_index.json", index);
   } catch (const fs::filesystem_error& error) {
-    fail("cannot write the model '{}': {}", folder.string(), error.what());
+    throw_error("cannot write the model '{}': {}", folder.string(), error.what());
   }
 }
 

@@ -45,7 +45,7 @@ struct RunCounters {
       }
       return counters;
     } catch (const nlohmann::json::exception& error) {
-      fail("checkpoint of step {}: {}", checkpoint.step, error.what());
+      throw_error("checkpoint of step {}: {}", checkpoint.step, error.what());
     }
   }
 

@@ -388,11 +388,12 @@ class Trainer {
     if (!bad.empty() || (progress.skipped && progress.scale < 1.0)) ++bad_streak_;
     if (!progress.skipped || bad_streak_ < options_.largest_bad_streak) return;
     if (bad.empty()) {
-      fail("training: gradients or loss were not finite {} times in a row, last at step {} with a loss scale of {}",
-           bad_streak_, step_, progress.scale);
+      throw_error(
+          "training: gradients or loss were not finite {} times in a row, last at step {} with a loss scale of {}",
+          bad_streak_, step_, progress.scale);
     }
-    fail("training: the loss was not finite {} times in a row, last at step {}{}", bad_streak_, step_,
-         processes_.size() == 1 ? std::string() : fmt::format(" on rank {}", fmt::join(bad, ", ")));
+    throw_error("training: the loss was not finite {} times in a row, last at step {}{}", bad_streak_, step_,
+                processes_.size() == 1 ? std::string() : fmt::format(" on rank {}", fmt::join(bad, ", ")));
   }
 
   Processes processes_;

@@ -88,7 +88,7 @@ inline UNetConfig UNetConfig::from_json(const nlohmann::json& json, const std::s
     config.validate(where);
     return config;
   } catch (const nlohmann::json::exception& error) {
-    fail("{}: expected the config.json of a UNet2DConditionModel, found: {}", where, error.what());
+    throw_error("{}: expected the config.json of a UNet2DConditionModel, found: {}", where, error.what());
   }
 }
 

@@ -137,7 +137,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
   /// Computes everything that depends on the timesteps alone. \param timesteps [B], fractional values allowed
   /// \return one [B, C, 1, 1] per residual block, in the model's dtype  \throws Error for another shape
   [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const {
-    if (timesteps.dim() != 1) fail("UNet: timesteps: expected [B], found {}", shape_text(timesteps.sizes()));
+    if (timesteps.dim() != 1) throw_error("UNet: timesteps: expected [B], found {}", shape_text(timesteps.sizes()));
     const auto embedding = timestep_embedding(timesteps.to(device()), config().block_out_channels[0]).to(dtype());
     const auto hidden = at::silu((*module_->time_2)(at::silu((*module_->time_1)(embedding))));
     TimeProjections projections;
@@ -153,8 +153,8 @@ class UNet : public ModelHandle<detail::UNetModule> {
   /// \throws Error when the width is not the model's
   [[nodiscard]] ContextProjections project_context(const at::Tensor& context) const {
     if (context.dim() != 3 || context.size(2) != config().cross_attention_dim) {
-      fail("UNet: context: expected [B, tokens, {}], found {}", config().cross_attention_dim,
-           shape_text(context.sizes()));
+      throw_error("UNet: context: expected [B, tokens, {}], found {}", config().cross_attention_dim,
+                  shape_text(context.sizes()));
     }
     const auto converted = context.to(device(), dtype());
     ContextProjections projections;
@@ -209,10 +209,11 @@ class UNet : public ModelHandle<detail::UNetModule> {
   void require_fits(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
                     const at::Tensor& rows) const {
     if (x.dim() != 4 || x.size(1) != in_channels() || x.numel() == 0) {
-      fail("UNet: x: expected [B, {}, h, w], found {}", in_channels(), shape_text(x.sizes()));
+      throw_error("UNet: x: expected [B, {}, h, w], found {}", in_channels(), shape_text(x.sizes()));
     }
     if (rows.defined() && (rows.dim() != 1 || rows.scalar_type() != at::kLong)) {
-      fail("UNet: rows: expected int64 [R], found {} {}", c10::toString(rows.scalar_type()), shape_text(rows.sizes()));
+      throw_error("UNet: rows: expected int64 [R], found {} {}", c10::toString(rows.scalar_type()),
+                  shape_text(rows.sizes()));
     }
     const auto batch = x.size(0);
     const auto asked = rows.defined() ? rows.size(0) : batch;
@@ -229,8 +230,8 @@ class UNet : public ModelHandle<detail::UNetModule> {
         }
       }
     });
-    if (times.size() != time) fail("UNet: times: expected {} projections, found {}", time, times.size());
-    if (texts.size() != text) fail("UNet: texts: expected {} projections, found {}", text, texts.size());
+    if (times.size() != time) throw_error("UNet: times: expected {} projections, found {}", time, times.size());
+    if (texts.size() != text) throw_error("UNet: texts: expected {} projections, found {}", text, texts.size());
   }
 
   static void require_time_fits(const at::Tensor& time, std::size_t i, std::int64_t channels, std::int64_t batch) {
@@ -238,8 +239,9 @@ class UNet : public ModelHandle<detail::UNetModule> {
         time.size(2) == 1 && time.size(3) == 1) {
       return;
     }
-    fail("UNet: times[{}]: expected [1, {}, 1, 1]{}, found {}", i, channels,
-         batch == 1 ? std::string() : fmt::format(" or [{}, {}, 1, 1]", batch, channels), shape_text(time.sizes()));
+    throw_error("UNet: times[{}]: expected [1, {}, 1, 1]{}, found {}", i, channels,
+                batch == 1 ? std::string() : fmt::format(" or [{}, {}, 1, 1]", batch, channels),
+                shape_text(time.sizes()));
   }
 
   static void require_text_fits(const KeysValues& text, std::size_t i, const CrossAttention& attention,
@@ -250,8 +252,8 @@ class UNet : public ModelHandle<detail::UNetModule> {
         text.values.sizes() == keys.sizes()) {
       return;
     }
-    fail("UNet: texts[{}]: expected keys and values [{}, {}, tokens, {}], found {} and {}", i, batch, attention.heads,
-         head, shape_text(keys.sizes()), shape_text(text.values.sizes()));
+    throw_error("UNet: texts[{}]: expected keys and values [{}, {}, tokens, {}], found {} and {}", i, batch,
+                attention.heads, head, shape_text(keys.sizes()), shape_text(text.values.sizes()));
   }
 
   at::Tensor evaluate(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,

@@ -81,7 +81,7 @@ struct ClipConfig {
       config.validate(where);
       return config;
     } catch (const nlohmann::json::exception& error) {
-      fail("{}: expected the config.json of a CLIPModel, found: {}", where, error.what());
+      throw_error("{}: expected the config.json of a CLIPModel, found: {}", where, error.what());
     }
   }
 
