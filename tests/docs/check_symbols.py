@@ -9,7 +9,8 @@ types. A comment is asked of every type, concept, function, alias, variable and 
 - data members and values of enumerations that the comment of their type names, or that share the declaration of one with
   a comment (`double a, b;  ///< both`);
 - what a class has by its nature: functions that are defaulted or deleted, destructors, copies and moves, deduction guides;
-- specialisations of what is documented elsewhere, and macros of others (those of ours begin with IP2P_).
+- specialisations of what is documented elsewhere, macros of others (those of ours begin with IP2P_), and functions of
+  LibTorch that a header declares anew.
 
 Ends with status 77 where doxygen is not installed.
 """
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 
-IN_DETAIL = re.compile(r"(?:^|::)detail(?:::|$)")
+NOT_PUBLIC = re.compile(r"(?:^|::)detail(?:::|$)|^(?:at|torch|c10)(?:::|$)")
 
 
 def text_of(element, *tags):
@@ -53,7 +54,7 @@ def excepted(member, owner):
 def undocumented_of(compound, private):
     """(file, line, kind, name) of each symbol of a compound without a comment; `private` names types within others."""
     name, kind = compound.findtext("compoundname"), compound.get("kind")
-    if IN_DETAIL.search(name) or any(name.startswith(f"{inner}::") or name == inner for inner in private):
+    if NOT_PUBLIC.search(name) or any(name.startswith(f"{inner}::") or name == inner for inner in private):
         return []
     found, comment = [], comment_of(compound)
     if kind in ("class", "struct", "union", "concept") and not comment and "<" not in name:

@@ -14,11 +14,11 @@ namespace ip2p {
 
 /// Shape of a `KlAutoencoder`. The default is that of SD1.x and SD2.x.
 struct KlAutoencoderConfig {
-  std::int64_t latent_channels = 4;
+  std::int64_t latent_channels = 4;                                  ///< Channels of the latents.
   std::vector<std::int64_t> block_out_channels{128, 256, 512, 512};  ///< Finest resolution first; 2^(n-1) = downscale.
   std::int64_t layers_per_block = 2;  ///< Residual blocks a resolution of the encoder; the decoder has one more.
-  std::int64_t norm_num_groups = 32;
-  double scaling_factor = 0.18215;  ///< 1 / standard deviation of the latents.
+  std::int64_t norm_num_groups = 32;  ///< Groups of every GroupNorm.
+  double scaling_factor = 0.18215;    ///< 1 / standard deviation of the latents.
 
   /// Reads diffusers' config.json. \param where named in errors  \throws Error for missing or unknown fields.
   static KlAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {

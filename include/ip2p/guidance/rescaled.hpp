@@ -30,7 +30,7 @@ namespace ip2p {
 template <class Base>
 struct Rescaled {
   static_assert((require_guidance_policy<Base>(), true));
-  static constexpr auto branches = Base::branches;
+  static constexpr auto branches = Base::branches;  ///< The base's.
   static constexpr bool over_estimates = ip2p::over_estimates<Base>();
 
   Base base;         ///< The guidance that is rescaled.

@@ -114,9 +114,9 @@ struct Conv2d : Module, Freezable, LoraHost {
 
   [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
 
-  at::Tensor weight;  ///< Plain, or packed while frozen (`is_mkldnn()`); `plain_weight()` handles both.
-  at::Tensor bias;    ///< [out]; undefined where there is none.
-  std::int64_t stride, padding;
+  at::Tensor weight;             ///< Plain, or packed while frozen (`is_mkldnn()`); `plain_weight()` handles both.
+  at::Tensor bias;               ///< [out]; undefined where there is none.
+  std::int64_t stride, padding;  ///< In pixels, along both axes.
 
  private:
   /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
@@ -181,7 +181,7 @@ struct GroupNorm : Module {
 
   at::Tensor weight, bias;  ///< [channels] each.
   std::int64_t groups;
-  double eps;
+  double eps;  ///< Added to the variance.
 };
 
 /// Normalisation over the last axis, with eps = 1e-5 as everywhere in the reference.

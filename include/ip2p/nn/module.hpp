@@ -99,6 +99,7 @@ class Module : public std::enable_shared_from_this<Module> {
     list(all, "", *this);
     return all;
   }
+  /// The same of a const module.
   [[nodiscard]] Named<const Module*> named_modules() const {
     Named<const Module*> all;
     list(all, "", *this);
@@ -111,6 +112,7 @@ class Module : public std::enable_shared_from_this<Module> {
     list(all, *this);
     return all;
   }
+  /// The same of a const module.
   [[nodiscard]] std::vector<const Module*> modules() const {
     std::vector<const Module*> all;
     list(all, *this);
