@@ -106,7 +106,7 @@ class ModelFiles {
   }
 
   /// Whether the files hold this component.
-  [[nodiscard]] bool has(std::string_view component) const { return components_.contains(component); }
+  [[nodiscard]] bool has(std::string_view component) const { return parts_.components.contains(component); }
 
   /// The component's configuration in the form of config.json. Throws `Error` listing the components if it is absent.
   [[nodiscard]] nlohmann::json config(std::string_view component) const { return find(component).config; }

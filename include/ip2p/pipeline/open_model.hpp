@@ -3,7 +3,7 @@
 /// \file
 /// A model that opens itself: from a path to a pipeline that is ready to run, everything that its files decide decided.
 ///
-/// This header declares, and reaches the tensor tier alone. Without the compiled component it includes the definitions,
+/// This header declares, and is quick to compile. Without the compiled component it includes the definitions,
 /// with all models that a file can hold, at its end; a consumer of `ip2p::compiled` links them instead.
 
 #include <c10/core/Device.h>

@@ -26,11 +26,11 @@ namespace ip2p {
 /// One tensor of a run, with its name in checkpoints.
 struct RunTensor {
   std::string name;
-  std::int64_t owner = everyone;      ///< Rank of the process that holds it.
-  at::Tensor tensor{};                ///< Undefined on other processes, and if it does not exist.
-  std::vector<std::int64_t> shape{};  ///< This and what follows is filled in by `RunTensors`.
-  at::ScalarType dtype = at::kFloat;  ///< Filled in like the shape.
-  at::Device device = at::kCPU;       ///< Filled in like the shape.
+  std::int64_t owner = every_process;  ///< Rank of the process that holds it.
+  at::Tensor tensor{};                 ///< Undefined on other processes, and if it does not exist.
+  std::vector<std::int64_t> shape{};   ///< This and what follows is filled in by `RunTensors`.
+  at::ScalarType dtype = at::kFloat;   ///< Filled in like the shape.
+  at::Device device = at::kCPU;        ///< Filled in like the shape.
 };
 
 /// All tensors of a run; each process holds all or some. Every process must call the functions marked collective.
