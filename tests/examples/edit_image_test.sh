@@ -37,7 +37,7 @@ refuses 2 "expected auto, cpu, cuda or cuda:N, found 'tpu'" "${good[@]}" --out o
 refuses 2 "expected a file name ending in .png, .jpg, .jpeg or .webp, found 'out/a.gif'" "${good[@]}" --out out/a.gif
 refuses 2 "would overwrite the input of --image" "${good[@]}" --out ./photo.png
 refuses 2 "name the same file" "${good[@]}" --out out/a.png --compare out/a.png
-refuses 2 "ends in .png" "${good[@]}" --out out/a.png --compare out/b.txt
+refuses 2 "ending in .png" "${good[@]}" --out out/a.png --compare out/b.txt
 refuses 2 "has no effect with --text-scale 1 and --image-scale 1" "${good[@]}" --out out/a.png --text-scale 1 \
   --image-scale 1 --negative-prompt "blurry"
 
