@@ -134,6 +134,16 @@ struct Failing : NetworkArchetype {
   }
 };
 
+/// Says that its only layer was the first to give them.
+struct Searched : Failing {
+  using Failing::Failing;
+  template <class Evaluate>
+  std::string first_non_finite(Evaluate&& evaluate) const {
+    evaluate();
+    return "layer";
+  }
+};
+
 }  // namespace
 
 TEST_CASE("Pipelines take archetypes, and every shipped guidance", "[pipeline]") {
@@ -217,6 +227,27 @@ TEST_CASE("A part that breaks its promise is refused in one sentence", "[pipelin
                              PredictionArchetype(0), RowTooFew{})
                         .run({&photo, 1}, one_prompt, two_steps),
                     Contains("text encoder") && Contains("expected"));
+}
+
+TEST_CASE("The step that fails is named where the attention policy refuses to see it again", "[pipeline]") {
+  const auto text = TextEncoderArchetype(4, 16).encode(one_prompt);
+  const auto message = [&](const auto& attention) {
+    BranchNetwork network(Searched(6, 3), {.text = text, .null_text = text, .image = at::zeros({1, 3, 8, 8})},
+                          attention);
+    network.check_every(16);
+    try {
+      const auto x = at::ones({1, 3, 8, 8});
+      for (std::int64_t i = 0; i < 6; ++i) {
+        static_cast<void>(network(x, 5.0, {.index = i, .count = 6}, NoGuidance::branches));
+      }
+      network.finish();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK_THAT(message(PlainAttention{}), Contains("step 3 of 6") && Contains("first in unet.layer"));
+  CHECK_THAT(message(Observed(PlainAttention{}, StoreMaps{}.start())), Contains("step 3 of 6"));
 }
 
 TEST_CASE("Values that are not finite are found at the end of a block of steps, by the step that made them",

@@ -230,7 +230,11 @@ class BranchNetwork {
   [[noreturn]] void refuse(const Pending& bad) const {
     const auto again = [&] { return evaluate(bad.input, *bad.times, *bad.inputs, bad.branches, bad.step); };
     std::string layer;
-    if constexpr (requires { unet_.first_non_finite(again); }) layer = unet_.first_non_finite(again);
+    try {
+      if constexpr (requires { unet_.first_non_finite(again); }) layer = unet_.first_non_finite(again);
+    } catch (const Error&) {
+      // What records a run may refuse a step that is over. The step is known all the same.
+    }
     throw_error("step {} of {}: expected finite values, found NaN or infinity{}{}{}", bad.step.index + 1,
                 bad.step.count, layer.empty() ? "" : ", first in unet.", layer,
                 unet_.dtype() == at::kHalf ? "; fp16 overflows there: use bf16 or fp32" : "");
