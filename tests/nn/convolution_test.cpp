@@ -57,7 +57,7 @@ TEST_CASE("A convolution's gradients are finite and near those of fp32 for every
         for (std::int64_t batch = 1; batch <= 4; ++batch) {
           initialise(*layer, static_cast<std::uint64_t>(batch));
           initialise(*exact, static_cast<std::uint64_t>(batch));
-          if (!autocast) layer->to(dtype);
+          if (!autocast) layer->to(at::kCPU, dtype);
           const auto x = at::randn({batch, channels, height, width}).to(dtype);
           const Pass expected(*exact, x.to(at::kFloat), {});
           for (int repetition = 0; repetition < 5; ++repetition) {
@@ -71,7 +71,7 @@ TEST_CASE("A convolution's gradients are finite and near those of fp32 for every
               REQUIRE(close(found.all[i], expected.all[i], epsilon));
             }
           }
-          if (!autocast) layer->to(at::kFloat);
+          if (!autocast) layer->to(at::kCPU, at::kFloat);
         }
       }
     }

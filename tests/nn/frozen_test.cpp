@@ -296,7 +296,7 @@ TEST_CASE("A model's device and dtype are those of its weights whatever happens 
   unet.compute_in(at::kFloat);
   CHECK(unet.dtype() == at::kFloat);
   CHECK(copy.dtype() == at::kBFloat16);
-  unet.module().to(at::kDouble);
+  unet.module().to(at::kCPU, at::kDouble);
   CHECK(copy.dtype() == at::kDouble);
   CHECK(unet.out_channels() == 4);
 
