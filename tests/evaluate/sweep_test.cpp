@@ -223,7 +223,7 @@ TEST_CASE("SweepJournal: a cut last line is no sample, a damaged one is counted 
   {
     SweepJournal journal(scratch.path(), 0, settings);
     for (const char* edit : {"a", "b", "c"}) journal.add("input", edit, {{"score", 0.1 + 0.2}});
-    CHECK_THROWS_WITH(SweepJournal(scratch.path(), 0, settings), Contains("expected to be the only process"));
+    CHECK_THROWS_WITH(SweepJournal(scratch.path(), 0, settings), Contains("expected no other process writing to it"));
     CHECK_THROWS_WITH(journal.add("input", "d", {{"score", std::nan("")}}),
                       Contains("d, input: score: expected a finite score, found nan"));
   }
