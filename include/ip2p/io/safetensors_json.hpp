@@ -125,7 +125,7 @@ class SafetensorsJson : public nlohmann::json_sax<nlohmann::json> {
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
     std::string_view why = error.what();
     // nlohmann's own text repeats the position and its error code before the reason.
-    if (const auto colon = why.find("]"); colon != std::string_view::npos) why.remove_prefix(colon + 1);
+    if (const auto colon = why.find(']'); colon != std::string_view::npos) why.remove_prefix(colon + 1);
     return stop(fmt::format("the header is not valid JSON at byte {}:{}", position, printable(why)));
   }
 

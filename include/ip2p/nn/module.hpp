@@ -43,23 +43,23 @@ class Module : public std::enable_shared_from_this<Module> {
 
   /// Adds a parameter, which asks for gradients from now on. \return the tensor
   /// \throws Error for a name with a dot or one that is taken
-  at::Tensor register_parameter(std::string name, at::Tensor tensor) {
+  at::Tensor register_parameter(std::string_view name, const at::Tensor& tensor) {
     check_name(name);
     tensor.set_requires_grad(true);
-    parameters_.emplace_back(std::move(name), tensor);
+    parameters_.emplace_back(name, tensor);
     return tensor;
   }
 
   /// Adds a part. \return the part \throws Error as `register_parameter`
   template <class Part>
-  std::shared_ptr<Part> register_module(std::string name, std::shared_ptr<Part> part) {
-    add_part(std::move(name), part);
+  std::shared_ptr<Part> register_module(std::string_view name, std::shared_ptr<Part> part) {
+    add_part(name, part);
     return part;
   }
 
   /// Adds a part that only groups others. \return it \throws Error as `register_parameter`
-  std::shared_ptr<Module> register_group(std::string name) {
-    return register_module(std::move(name), std::make_shared<Module>());
+  std::shared_ptr<Module> register_group(std::string_view name) {
+    return register_module(name, std::make_shared<Module>());
   }
 
   /// This module's own parameters, then those of its parts, each with its full name. Tensors are shared, not copied.
@@ -134,9 +134,9 @@ class Module : public std::enable_shared_from_this<Module> {
 
  protected:
   /// Puts another tensor in the place of a parameter of this module's own.
-  void replace_parameter(std::string_view name, at::Tensor tensor) {
+  void replace_parameter(std::string_view name, const at::Tensor& tensor) {
     for (auto& [own, parameter] : parameters_) {
-      if (own == name) parameter = std::move(tensor);
+      if (own == name) parameter = tensor;
     }
   }
 
@@ -150,9 +150,9 @@ class Module : public std::enable_shared_from_this<Module> {
             "module: expected a name that is free, found '{}' twice", name);
   }
 
-  void add_part(std::string name, std::shared_ptr<Module> part) {
+  void add_part(std::string_view name, std::shared_ptr<Module> part) {
     check_name(name);
-    parts_.emplace_back(std::move(name), std::move(part));
+    parts_.emplace_back(name, std::move(part));
   }
 
   template <class Self>
