@@ -41,12 +41,5 @@ scripts/build.sh --configure
 unit=build/release/lint.cpp
 { git ls-files 'include/*.hpp' | sed 's|^include/|#include "|; s|$|"|'
   git ls-files 'src/*.cpp' | sed 's|^|#include "../../|; s|$|"|'; } >"$unit"
-mapfile -t flags < <(python3 - <<'PYTHON'
-import json, pathlib, shlex
-commands = json.loads(pathlib.Path("build/release/compile_commands.json").read_text())
-command = shlex.split(next(entry["command"] for entry in commands if "/src/" in entry["file"]))
-wanted = [i for i, word in enumerate(command) if word.startswith(("-D", "-I", "-std=", "-isystem"))]
-print(*(word for i in wanted for word in command[i:i + (2 if command[i] == "-isystem" else 1)]), sep="\n")
-PYTHON
-)
-"$tidy" --quiet --warnings-as-errors='*' "$unit" -- "${flags[@]}"
+mapfile -t flags <build/release/user_flags.txt
+"$tidy" --quiet --warnings-as-errors='*' "$unit" -- "${flags[@]}" -DIP2P_COMPILED=1

@@ -102,7 +102,7 @@ def main():
     options = parser.parse_args()
     cache = (options.build / "CMakeCache.txt").read_text()
     compiler = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.*)$", cache, re.MULTILINE).group(1)
-    flags = [line for line in (options.build / "bench/user_flags.txt").read_text().splitlines() if line]
+    flags = [line for line in (options.build / "user_flags.txt").read_text().splitlines() if line]
     if options.units:
         list_units(options.build, options.units)
     elif options.headers:
