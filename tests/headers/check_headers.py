@@ -122,8 +122,7 @@ def missing_includes(texts):
 
 
 # Names in namespace at that are no operators, which have no header of their own.
-NO_OPERATORS = {"get_num_threads", "globalContext", "hasCUDA", "hasMKLDNN", "in_parallel_region", "isComplexType",
-                "isFloatingType", "philox_engine", "set_num_threads", "toString"}
+NO_OPERATORS = TORCH_HEADER_OF.keys() | {"isComplexType", "isFloatingType", "toString"}
 
 
 def missing_operators(header, text):
