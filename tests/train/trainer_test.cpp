@@ -8,6 +8,7 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <torch/nn/module.h>
 
 #include <array>
 #include <cmath>
@@ -96,7 +97,7 @@ struct Own {
 
 /// One convolution of a noisy latent and its condition, and a bias from time and text.
 struct OwnNetwork {
-  struct Layers : Module {
+  struct Layers : torch::nn::Module {
     at::Tensor weight = register_parameter("weight", CounterNoise(5).normal({1, 4, 8, 3, 3}, 0)[0] * 0.1);
     at::Tensor bias = register_parameter("bias", at::zeros({4, 6}));
   };
