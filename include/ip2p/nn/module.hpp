@@ -21,6 +21,15 @@
 
 namespace ip2p {
 
+namespace detail {
+
+/// The name of what is called `name` in the part `prefix`: joined by a dot, or itself at the root.
+inline std::string joined_name(const std::string& prefix, const std::string& name) {
+  return prefix.empty() ? name : prefix + "." + name;
+}
+
+}  // namespace detail
+
 /// Items under their names, in the order in which they were registered.
 template <class Value>
 using Named = std::vector<std::pair<std::string, Value>>;
@@ -67,7 +76,7 @@ class Module : public std::enable_shared_from_this<Module> {
     Named<at::Tensor> all;
     for (const auto& [prefix, module] : named_modules()) {
       for (const auto& [name, tensor] : module->parameters_) {
-        all.emplace_back(prefix.empty() ? name : prefix + "." + name, tensor);
+        all.emplace_back(detail::joined_name(prefix, name), tensor);
       }
     }
     return all;
@@ -158,7 +167,7 @@ class Module : public std::enable_shared_from_this<Module> {
   template <class Self>
   static void list(Named<Self*>& all, const std::string& prefix, Self& module) {
     all.emplace_back(prefix, &module);
-    for (const auto& [name, part] : module.parts_) list<Self>(all, prefix.empty() ? name : prefix + "." + name, *part);
+    for (const auto& [name, part] : module.parts_) list<Self>(all, detail::joined_name(prefix, name), *part);
   }
 
   template <class Self>

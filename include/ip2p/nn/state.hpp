@@ -134,7 +134,7 @@ inline Named<at::Tensor> plain_parameters(const Module& module) {
     const auto* freezable = dynamic_cast<const Freezable*>(layer);
     const auto resting = freezable ? freezable->at_rest() : std::unique_lock<std::mutex>();
     for (const auto& [name, tensor] : layer->own_parameters()) {
-      plain.emplace_back(prefix.empty() ? name : prefix + "." + name, detail::plain_tensor(tensor));
+      plain.emplace_back(detail::joined_name(prefix, name), detail::plain_tensor(tensor));
     }
   }
   return plain;

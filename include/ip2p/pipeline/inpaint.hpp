@@ -117,9 +117,8 @@ template <class Pipeline>
 
 /// Options of `InpaintPipeline` in addition to the run's settings.
 struct InpaintOptions {
-  double strength =
-      1.0;            ///< In (0, 1]: fraction of the steps to run; at 1 the inside of the mask starts from pure noise.
-  bool paste = true;  ///< Take pixels outside the mask from the photograph instead of the codec.
+  double strength = 1.0;  ///< In (0, 1]: fraction of the steps to run; 1 starts from pure noise in the mask.
+  bool paste = true;      ///< Take pixels outside the mask from the photograph instead of the codec.
 };
 
 /// Redraws the masked region to match a prompt. Composed of a text encoder, a codec and a UNet, either with C input

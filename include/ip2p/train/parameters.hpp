@@ -50,19 +50,17 @@ struct Parameters {
   /// The same for a handle that holds a module: `UNet`, `ClipTextModel` or your own network. The prefix is its
   /// component's name ("unet"), if it has one.
   template <class Model>
-      Parameters& add(const Model& model) & requires requires {
+  requires requires(const Model& model) {
     model.module();
     std::string_view(Model::component);
   }
-  { return add(model.module(), Model::component); }
+  Parameters& add(const Model& model) & { return add(model.module(), Model::component); }
 
   /// Adds a LoRA made by `new_lora` or attached by `apply_lora`, under its tensors' names, and makes it require
   /// gradients. The models' own weights are not added.
   template <class Lora>
-      Parameters& add(const Lora& lora) & requires requires {
-    lora.tensors();
-  }
-  {
+  requires requires(const Lora& lora) { lora.tensors(); }
+  Parameters& add(const Lora& lora) & {
     for (const auto& [name, tensor] : lora.tensors()) {
       tensors.push_back(tensor);
       tensors.back().set_requires_grad(true);
