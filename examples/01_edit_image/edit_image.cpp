@@ -12,7 +12,6 @@
 #include <string_view>
 
 #include <fmt/format.h>
-#include <CLI/CLI.hpp>
 
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/safetensors.hpp"
@@ -65,7 +64,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   if (!o.latents.empty()) settings.latents = read_latents(o.latents);
 
   const auto begin = example::Clock::now();
-  const auto model = example::open_model(o.model, r.numerics_policy());
+  const auto model = example::open_model(o.model, example::numerics_of(r));
   auto edit = model.editor();
   example::configure(edit, r, model);
   const double load_seconds = example::seconds_since(begin);
@@ -128,9 +127,9 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace edit_image
 
 int main(int argc, char** argv) {
-  CLI::App app{"Edits a photograph by a written instruction (InstructPix2Pix)."};
   edit_image::Options options;
-  edit_image::add_options(app, options);
-  return example::run_program("edit_image", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return edit_image::run(options, interrupt); });
+  return example::run_program(
+      argc, argv, "edit_image", "Edits a photograph by a written instruction (InstructPix2Pix).",
+      [&](CLI::App& app) { edit_image::add_options(app, options); },
+      [&](const example::Interrupt& interrupt) { return edit_image::run(options, interrupt); });
 }

@@ -34,7 +34,7 @@ struct Options {
 int run(const Options& o, const example::Interrupt& interrupt) {
   const auto& r = o.run;
   example::check_folders({&r.out});
-  const auto model = example::open_model(o.model, r.numerics_policy());
+  const auto model = example::open_model(o.model, example::numerics_of(r));
   auto generate = model.text_to_image();
   example::configure(generate, r, model);
   example::report_prompts(model, o.prompt, r);
@@ -65,27 +65,31 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Draws pictures from a prompt with a Stable Diffusion model."};
   Options o;
-  example::add_common(app);
-  app.add_option("--prompt", o.prompt, "what to draw")->required();
-  example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "the model's, or euler-ancestral");
-  example::add_size(app, o.width, o.height, "the model's, or 512");
-  auto* count = app.add_option("--count", o.count, "number of pictures, side by side, with seeds SEED, SEED + 1, ...")
-                    ->capture_default_str()
-                    ->check(CLI::Range(1, 16));
-  auto* enlarge = app.add_option("--enlarge", o.enlarge, "second pass: redraw the picture enlarged by this factor")
-                      ->check(CLI::Range(1.05, 8.0))
-                      ->excludes(count);
-  auto* walk = app.add_option("--walk-to", o.walk_to, "draw a walk from the noise of --seed to the noise of this seed")
-                   ->check(example::whole_number)
-                   ->excludes(count)
-                   ->excludes(enlarge);
-  app.add_option("--frames", o.frames, "number of pictures in the walk")
-      ->capture_default_str()
-      ->check(CLI::Range(2, 64))
-      ->needs(walk);
-  example::add_model(app, o.model);
-  return example::run_program("text_to_image", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+  return example::run_program(
+      argc, argv, "text_to_image", "Draws pictures from a prompt with a Stable Diffusion model.",
+      [&](CLI::App& app) {
+        app.add_option("--prompt", o.prompt, "what to draw")->required();
+        example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "the model's, or euler-ancestral");
+        example::add_size(app, o.width, o.height, "the model's, or 512");
+        auto* count =
+            app.add_option("--count", o.count, "number of pictures, side by side, with seeds SEED, SEED + 1, ...")
+                ->capture_default_str()
+                ->check(CLI::Range(1, 16));
+        auto* enlarge =
+            app.add_option("--enlarge", o.enlarge, "second pass: redraw the picture enlarged by this factor")
+                ->check(CLI::Range(1.05, 8.0))
+                ->excludes(count);
+        auto* walk =
+            app.add_option("--walk-to", o.walk_to, "draw a walk from the noise of --seed to the noise of this seed")
+                ->check(example::whole_number)
+                ->excludes(count)
+                ->excludes(enlarge);
+        app.add_option("--frames", o.frames, "number of pictures in the walk")
+            ->capture_default_str()
+            ->check(CLI::Range(2, 64))
+            ->needs(walk);
+        example::add_model(app, o.model);
+      },
+      [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

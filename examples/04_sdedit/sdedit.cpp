@@ -30,7 +30,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   const auto& r = o.run;
   example::check_folders({&r.out});
   const auto photo = ip2p::read_image(o.image);
-  const auto model = example::open_model(o.model, r.numerics_policy());
+  const auto model = example::open_model(o.model, example::numerics_of(r));
   auto pipeline = model.text_to_image();
   if (!model.settings().sampler) pipeline.sampler = ip2p::Ddim{};
   example::configure(pipeline, r, model);
@@ -59,19 +59,21 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Redraws a photograph to match a prompt with a Stable Diffusion model (SDEdit)."};
   Options o;
-  example::add_common(app);
-  app.add_option("--image", o.image, "photograph to redraw (PNG, JPEG, WebP)")->required();
-  app.add_option("--prompt", o.prompt, "what the result should show")->required();
-  example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "the model's, or ddim");
-  app.add_option("--strength", o.strengths,
-                 "how much to change: 0 keeps the photograph, 1 discards it; several values give a row of pictures")
-      ->capture_default_str()
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->check(CLI::Range(0.0, 1.0));
-  example::add_resolution(app, o.run.resolution);
-  example::add_model(app, o.model);
-  return example::run_program("sdedit", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+  return example::run_program(
+      argc, argv, "sdedit", "Redraws a photograph to match a prompt with a Stable Diffusion model (SDEdit).",
+      [&](CLI::App& app) {
+        app.add_option("--image", o.image, "photograph to redraw (PNG, JPEG, WebP)")->required();
+        app.add_option("--prompt", o.prompt, "what the result should show")->required();
+        example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "the model's, or ddim");
+        app.add_option(
+               "--strength", o.strengths,
+               "how much to change: 0 keeps the photograph, 1 discards it; several values give a row of pictures")
+            ->capture_default_str()
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+            ->check(CLI::Range(0.0, 1.0));
+        example::add_resolution(app, o.run.resolution);
+        example::add_model(app, o.model);
+      },
+      [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

@@ -34,7 +34,7 @@ struct Options {
 int run(const Options& o, const example::Interrupt& interrupt) {
   const auto& r = o.run;
   example::check_folders({&r.out});
-  const auto model = example::open_model(o.model, r.numerics_policy());
+  const auto model = example::open_model(o.model, example::numerics_of(r));
   const auto edit = example::prompt_edit(o.edit, model);
   for (const auto& prompt : edit.prompts) example::report_prompt(model, "prompt", prompt);
   if (!r.negative_prompt.empty()) example::report_prompt(model, "negative prompt", r.negative_prompt);
@@ -77,14 +77,17 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Draws a picture and its edits by other prompts with a Stable Diffusion model (Prompt-to-Prompt)."};
   Options o;
-  example::add_common(app);
-  example::add_prompt_edit(app, o.edit);
-  example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "ddim as published", "linear as published");
-  app.add_option("--heat-map", o.heat_map, "also show the attention map of this word");
-  example::add_size(app, o.width, o.height, "the model's, or 512");
-  example::add_model(app, o.model);
-  return example::run_program("prompt_to_prompt", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+  return example::run_program(
+      argc, argv, "prompt_to_prompt",
+      "Draws a picture and its edits by other prompts with a Stable Diffusion model (Prompt-to-Prompt).",
+      [&](CLI::App& app) {
+        example::add_prompt_edit(app, o.edit);
+        example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "ddim as published",
+                         "linear as published");
+        app.add_option("--heat-map", o.heat_map, "also show the attention map of this word");
+        example::add_size(app, o.width, o.height, "the model's, or 512");
+        example::add_model(app, o.model);
+      },
+      [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

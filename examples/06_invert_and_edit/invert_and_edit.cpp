@@ -86,28 +86,30 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Edits a photograph by the words that describe it, with a Stable Diffusion model."};
   Options o;
-  example::add_common(app);
-  app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
-  example::add_prompt_edit(app, o.edit);
-  app.add_option("--out", o.out, "picture to write: photograph, reconstruction and edits side by side")
-      ->required()
-      ->check(example::picture_name);
-  app.add_option("--steps", o.steps, "number of steps, for the inversion and for the edit")
-      ->capture_default_str()
-      ->check(CLI::Range(2, 100));
-  app.add_option("--inner-steps", o.inner_steps, "null-text updates per step; 0 turns the optimisation off")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 100));
-  app.add_option("--text-scale", o.text_scale, "how closely to follow the edited prompt")
-      ->capture_default_str()
-      ->check(example::finite_number);
-  example::add_schedule(app, o.schedule, "linear as published");
-  app.add_option("--resolution", o.resolution, "length of the longer side in pixels (default: the model's, or 512)")
-      ->check(CLI::Range(64, 16384));
-  example::add_quality(app, o.quality);
-  example::add_model(app, o.model);
-  return example::run_program("invert_and_edit", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+  return example::run_program(
+      argc, argv, "invert_and_edit", "Edits a photograph by the words that describe it, with a Stable Diffusion model.",
+      [&](CLI::App& app) {
+        app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
+        example::add_prompt_edit(app, o.edit);
+        app.add_option("--out", o.out, "picture to write: photograph, reconstruction and edits side by side")
+            ->required()
+            ->check(example::picture_name);
+        app.add_option("--steps", o.steps, "number of steps, for the inversion and for the edit")
+            ->capture_default_str()
+            ->check(CLI::Range(2, 100));
+        app.add_option("--inner-steps", o.inner_steps, "null-text updates per step; 0 turns the optimisation off")
+            ->capture_default_str()
+            ->check(CLI::Range(0, 100));
+        app.add_option("--text-scale", o.text_scale, "how closely to follow the edited prompt")
+            ->capture_default_str()
+            ->check(example::finite_number);
+        example::add_schedule(app, o.schedule, "linear as published");
+        app.add_option("--resolution", o.resolution,
+                       "length of the longer side in pixels (default: the model's, or 512)")
+            ->check(CLI::Range(64, 16384));
+        example::add_quality(app, o.quality);
+        example::add_model(app, o.model);
+      },
+      [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

@@ -31,7 +31,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   example::check_folders({&r.out});
   const auto photo = ip2p::read_image(o.image);
   const auto mask = ip2p::read_image(o.mask);
-  const auto model = example::open_model(o.model, r.numerics_policy());
+  const auto model = example::open_model(o.model, example::numerics_of(r));
   example::report_prompts(model, o.prompt, r);
   example::ProgressBar bar(stderr);
   const auto settings = example::settings_of(r, example::watched(bar, interrupt));
@@ -57,21 +57,24 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Redraws the masked part of a photograph."};
   Options o;
-  example::add_common(app);
-  app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
-  app.add_option("--mask", o.mask, "picture of the same size, bright where to redraw")->required();
-  app.add_option("--prompt", o.prompt, "what to draw there; an instruction for InstructPix2Pix models")->required();
-  example::add_run(app, o.run, "the model's, or 50; 100 for InstructPix2Pix", "the model's, or 7.5",
-                   "the model's, or euler-ancestral");
-  app.add_option("--strength", o.strength, "how much to change: 0 keeps what is there, 1 starts from noise")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
-  example::add_image_scale(app, o.run.image_scale, "InstructPix2Pix: how closely to follow the photograph");
-  example::add_resolution(app, o.run.resolution);
-  app.add_flag("--keep-codec", o.keep_codec, "outside the mask, keep the codec's pixels instead of the photograph's");
-  example::add_model(app, o.model);
-  return example::run_program("inpaint", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+  return example::run_program(
+      argc, argv, "inpaint", "Redraws the masked part of a photograph.",
+      [&](CLI::App& app) {
+        app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
+        app.add_option("--mask", o.mask, "picture of the same size, bright where to redraw")->required();
+        app.add_option("--prompt", o.prompt, "what to draw there; an instruction for InstructPix2Pix models")
+            ->required();
+        example::add_run(app, o.run, "the model's, or 50; 100 for InstructPix2Pix", "the model's, or 7.5",
+                         "the model's, or euler-ancestral");
+        app.add_option("--strength", o.strength, "how much to change: 0 keeps what is there, 1 starts from noise")
+            ->capture_default_str()
+            ->check(CLI::Range(0.0, 1.0));
+        example::add_image_scale(app, o.run.image_scale, "InstructPix2Pix: how closely to follow the photograph");
+        example::add_resolution(app, o.run.resolution);
+        app.add_flag("--keep-codec", o.keep_codec,
+                     "outside the mask, keep the codec's pixels instead of the photograph's");
+        example::add_model(app, o.model);
+      },
+      [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

@@ -80,31 +80,33 @@ int run(Options o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Packs a training set of image pairs into tar files with an index, or copies it into an image folder."};
   Options o;
-  example::add_common(app);
-  app.footer(
-      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
-      "continue.");
-  app.add_option("--folder", o.folder, "pairs to read: seeds.json and a folder for each prompt")->required();
-  app.add_option("--out", o.out, "folder to write; created if missing")->required();
-  app.add_option("--to", o.to, "output: tar shards, or an imagefolder for Hugging Face's datasets")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"shards", "imagefolder"}));
-  app.add_option("--split", o.split, "prompts to convert; the splits are 90, 5 and 5 % of the published order")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"train", "validation", "test", "all"}));
-  app.add_flag("--scan", o.read.scan, "list the folder instead of reading seeds.json");
-  app.add_option("--shard-size", o.max_mebibytes, "maximum MiB per shard")
-      ->capture_default_str()
-      ->check(CLI::Range(0.001, 1048576.0));
-  app.add_option("--shard-count", o.write.max_count, "maximum pairs per shard")
-      ->capture_default_str()
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
-  app.add_option("--largest-damage", o.write.largest_damage, "number of damaged pairs to tolerate")
-      ->capture_default_str()
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1'000'000'000}));
-  app.add_flag("--trust", o.trust, "do not decode the pictures to check them");
-  return example::run_program("convert_pairs", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+  return example::run_program(
+      argc, argv, "convert_pairs",
+      "Packs a training set of image pairs into tar files with an index, or copies it into an image folder.",
+      [&](CLI::App& app) {
+        app.footer(
+            "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
+            "continue.");
+        app.add_option("--folder", o.folder, "pairs to read: seeds.json and a folder for each prompt")->required();
+        app.add_option("--out", o.out, "folder to write; created if missing")->required();
+        app.add_option("--to", o.to, "output: tar shards, or an imagefolder for Hugging Face's datasets")
+            ->capture_default_str()
+            ->check(CLI::IsMember({"shards", "imagefolder"}));
+        app.add_option("--split", o.split, "prompts to convert; the splits are 90, 5 and 5 % of the published order")
+            ->capture_default_str()
+            ->check(CLI::IsMember({"train", "validation", "test", "all"}));
+        app.add_flag("--scan", o.read.scan, "list the folder instead of reading seeds.json");
+        app.add_option("--shard-size", o.max_mebibytes, "maximum MiB per shard")
+            ->capture_default_str()
+            ->check(CLI::Range(0.001, 1048576.0));
+        app.add_option("--shard-count", o.write.max_count, "maximum pairs per shard")
+            ->capture_default_str()
+            ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
+        app.add_option("--largest-damage", o.write.largest_damage, "number of damaged pairs to tolerate")
+            ->capture_default_str()
+            ->check(CLI::Range(std::int64_t{0}, std::int64_t{1'000'000'000}));
+        app.add_flag("--trust", o.trust, "do not decode the pictures to check them");
+      },
+      [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

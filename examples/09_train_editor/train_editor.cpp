@@ -58,10 +58,8 @@ std::function<double(double, const ip2p::Preconditioning&)> loss_weight(const Op
 /// A run and everything it needs, as seen by one of its processes.
 class Training {
  public:
-  /// \param config the command line as a --config file
-  Training(Options o, std::string config, const ip2p::ProcessPlace& place, const ip2p::ProcessGroup& processes)
+  Training(Options o, const ip2p::ProcessPlace& place, const ip2p::ProcessGroup& processes)
       : o_(std::move(o)),
-        config_(std::move(config)),
         processes_(processes),
         device_(ip2p::device_for(o_.device, place)),
         dtype_(ip2p::parse_dtype(o_.dtype, device_)),
@@ -181,7 +179,7 @@ class Training {
     std::vector<std::string> skipped;
     const bool resumed = run.resume(&skipped);
     if (speaks()) {
-      ip2p::write_file_atomically(o_.out / "config.toml", std::as_bytes(std::span(config_)));
+      ip2p::write_file_atomically(o_.out / "config.toml", std::as_bytes(std::span(o_.configuration)));
       for (const auto& line : skipped) fmt::print("skipped: {}\n", line);
       if (resumed) fmt::print("resumed at step {}\n", run.step());
       std::fflush(stdout);
@@ -290,7 +288,6 @@ class Training {
   }
 
   Options o_;
-  std::string config_;
   ip2p::ProcessGroup processes_;
   at::Device device_;
   at::ScalarType dtype_;
@@ -310,19 +307,14 @@ class Training {
 }  // namespace train_editor
 
 int main(int argc, char** argv) {
-  CLI::App app{"Trains an instruction-following editor on pairs of pictures."};
   train_editor::Options o;
-  example::add_common(app);
-  app.footer(
-      "Defaults are those of the published run (10,000 updates of 1024 pairs at 256 pixels). Use torchrun or srun for "
-      "several processes. Run the same command again to continue an interrupted run. Exit status: 0 success, or "
-      "stopped "
-      "by a signal with everything saved; 1 error; 2 wrong usage.");
-  train_editor::add_options(app, o);
-  return example::run_program("train_editor", app, argc, argv, [&](const example::Interrupt& interrupt) {
-    if (o.threads > 0) at::set_num_threads(o.threads);
-    const auto place = ip2p::place_in_environment();
-    const auto processes = ip2p::launch(place);
-    return train_editor::Training(std::move(o), app.config_to_str(true), place, processes)(interrupt);
-  });
+  return example::run_program(
+      argc, argv, "train_editor", "Trains an instruction-following editor on pairs of pictures.",
+      [&](CLI::App& app) { train_editor::add_options(app, o); },
+      [&](const example::Interrupt& interrupt) {
+        if (o.threads > 0) at::set_num_threads(o.threads);
+        const auto place = ip2p::place_in_environment();
+        const auto processes = ip2p::launch(place);
+        return train_editor::Training(std::move(o), place, processes)(interrupt);
+      });
 }

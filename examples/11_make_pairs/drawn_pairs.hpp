@@ -54,6 +54,13 @@ inline ip2p::PairNumbers numbers_of(const ip2p::CandidatePair& pair, const ip2p:
   return numbers;
 }
 
+/// With a share of 0, the pictures of a pair share only their noise.
+inline ip2p::PairRanges ranges_of(const Options& o) {
+  ip2p::PairRanges ranges{.text_scale_from = o.text_scale_from, .text_scale_to = o.text_scale_to};
+  if (o.no_self_replacement) ranges.share_from = ranges.share_to = 0;
+  return ranges;
+}
+
 /// Makes `DrawnPairs`: a function of the options, the models, the prompt's number and its triplet.
 class PairDrawer {
  public:
@@ -107,7 +114,7 @@ class PairDrawer {
   }
 
   [[nodiscard]] std::vector<ip2p::PairSample> samples_of(std::int64_t prompt) const {
-    auto samples = ip2p::pair_samples(o_.seed, static_cast<std::uint64_t>(prompt), 0, o_.samples, o_.ranges());
+    auto samples = ip2p::pair_samples(o_.seed, static_cast<std::uint64_t>(prompt), 0, o_.samples, ranges_of(o_));
     // Without a filter any pair is as good as another: no more are drawn than are kept.
     if (o_.no_filter) samples.resize(std::min(samples.size(), o_.keep));
     return samples;

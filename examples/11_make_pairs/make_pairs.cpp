@@ -12,7 +12,6 @@
 #include <system_error>
 
 #include <fmt/format.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/checksum.hpp"
@@ -103,10 +102,9 @@ int run(Options o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Draws pairs of pictures for pairs of captions and keeps those that CLIP rates well."};
   Options o;
-  example::add_common(app);
-  make_pairs::add_options(app, o);
-  return example::run_program("make_pairs", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+  return example::run_program(
+      argc, argv, "make_pairs", "Draws pairs of pictures for pairs of captions and keeps those that CLIP rates well.",
+      [&](CLI::App& app) { make_pairs::add_options(app, o); },
+      [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

@@ -8,13 +8,10 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
-#include "ip2p/pipeline/pair_generator.hpp"
 #include "support/command_line.hpp"
 
 namespace make_pairs {
@@ -37,94 +34,12 @@ struct Options {
   /// Least change in levels of 255. The released program has no such test.
   [[nodiscard]] double least_change() const { return change.value_or(preset == "released" ? 0.0 : 0.1); }
 
-  /// With a share of 0, the pictures of a pair share only their noise.
-  [[nodiscard]] ip2p::PairRanges ranges() const {
-    ip2p::PairRanges ranges{.text_scale_from = text_scale_from, .text_scale_to = text_scale_to};
-    if (no_self_replacement) ranges.share_from = ranges.share_to = 0;
-    return ranges;
-  }
-
   /// What pairs are drawn and kept depends on, but for models and triplets. Batches, devices and threads change
   /// only rounding.
-  [[nodiscard]] nlohmann::json settings() const {
-    nlohmann::json json{{"samples", samples},
-                        {"steps", steps},
-                        {"side", side},
-                        {"keep", keep},
-                        {"seed", seed},
-                        {"schedule", schedule.empty() ? "log-linear" : schedule},
-                        {"noise", noise},
-                        {"self_replacement", !no_self_replacement},
-                        {"text_scale", {text_scale_from, text_scale_to}},
-                        {"lora", model.loras},
-                        {"embedding", model.embeddings}};
-    json["filter"] =
-        no_filter
-            ? nlohmann::json("none")
-            : nlohmann::json{
-                  {"image", least_image()}, {"caption", caption}, {"direction", direction}, {"change", least_change()}};
-    return json;
-  }
+  [[nodiscard]] nlohmann::json settings() const;
 };
 
-inline void add_options(CLI::App& app, Options& o) {
-  app.footer(
-      "Processes with the same --out share its prompts, wherever they run: under torchrun, Slurm or by hand. Each may "
-      "stop at any time.\n"
-      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
-      "continue.");
-  const auto count = CLI::Range(std::int64_t{1}, std::int64_t{1'000'000});
-  app.add_option("--triplets", o.triplets, "triplets to draw, as JSON lines of caption, instruction and edited caption")
-      ->required();
-  app.add_option("--clip", o.clip, "CLIP to judge pairs with: a folder or an OpenCLIP checkpoint")->required();
-  app.add_option("--out", o.out, "folder for the set, in the published layout; created if missing")->required();
-  app.add_option("--samples", o.samples, "pairs to draw per prompt")->capture_default_str()->check(count);
-  app.add_option("--keep", o.keep, "maximum pairs to keep per prompt")->capture_default_str()->check(count);
-  app.add_option("--steps", o.steps, "number of sampling steps")->capture_default_str()->check(count);
-  app.add_option("--side", o.side, "side of the pictures in pixels, a multiple of 8")
-      ->capture_default_str()
-      ->check(CLI::Range(8, 4096));
-  app.add_option("--batch", o.batch, "pairs to draw at once")->capture_default_str()->check(count);
-  for (const auto& [name, number, help] :
-       {std::tuple{"--text-scale-from", &o.text_scale_from, "lowest text scale of a pair"},
-        std::tuple{"--text-scale-to", &o.text_scale_to, "highest text scale; each pair draws its own"}}) {
-    app.add_option(name, *number, help)->capture_default_str()->check(example::finite_number);
-  }
-  app.add_flag("--no-self-replacement", o.no_self_replacement, "do not share self-attention, only noise");
-  auto* none =
-      app.add_flag("--no-filter", o.no_filter, "keep the first pairs unfiltered; CLIP's scores are still recorded");
-  std::vector<CLI::Option*> filters{
-      app.add_option(
-             "--preset", o.preset,
-             "minimum image similarity: .75 as in the paper, or .7 without the pixel test as in the released program")
-          ->capture_default_str()
-          ->check(CLI::IsMember({"paper", "released"}))};
-  filters.push_back(
-      app.add_option("--least-image", o.image, "minimum similarity of the two pictures, instead of the preset's")
-          ->check(CLI::Range(-1.0, 1.0)));
-  for (const auto& [name, number, help] :
-       {std::tuple{"--least-caption", &o.caption, "minimum similarity of each picture to its caption"},
-        std::tuple{"--least-direction", &o.direction, "minimum directional similarity"}}) {
-    filters.push_back(app.add_option(name, *number, help)->capture_default_str()->check(CLI::Range(-1.0, 1.0)));
-  }
-  filters.push_back(
-      app.add_option(
-             "--least-change", o.change,
-             "minimum mean difference of the pictures, in levels of 255 (default: 0.1, or 0 with --preset released)")
-          ->check(CLI::Range(0.0, 255.0)));
-  for (auto* filter : filters) filter->excludes(none);
-  app.add_option("--sheets", o.sheets,
-                 "folder for pages with all pairs of a prompt, kept and dropped, and their numbers");
-  app.add_option("--sheet-every", o.sheet_every, "write a page for every Nth prompt")
-      ->capture_default_str()
-      ->check(count);
-  example::add_schedule(app, o.schedule, "log-linear");
-  example::add_noise(app, o.noise);
-  app.add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
-  app.add_option("--lease", o.lease, "seconds of silence after which a process counts as dead")
-      ->capture_default_str()
-      ->check(CLI::Range(0.1, 86400.0));
-  example::add_model(app, o.model);
-}
+/// Adds the options to `app`; parsing then fills `o`.
+void add_options(CLI::App& app, Options& o);
 
 }  // namespace make_pairs

@@ -111,48 +111,53 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Edits a photograph with a layer trained on it, guided by CLIP (Text2LIVE)."};
   Options o;
-  example::add_common(app);
-  app.footer("Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
-  app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
-  app.add_option("--clip", o.clip, "CLIP model: a transformers folder or an OpenCLIP checkpoint")->required();
-  app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, if the CLIP model has none");
-  app.add_option("--prompt", o.texts.edited, "what the edited picture should show")->required();
-  app.add_option("--source", o.texts.source, "what the photograph shows")->required();
-  app.add_option("--layer", o.texts.layer, "what the layer alone should show (default: the prompt)");
-  app.add_option("--region", o.texts.region, "what to edit, as a word for that part of the photograph");
-  app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(example::picture_name);
-  app.add_option("--compare", o.compare, "also write photograph, result, layer and opacity side by side")
-      ->check(example::picture_name);
-  app.add_option("--steps", o.edit.steps, "number of updates")->capture_default_str()->check(CLI::Range(1, 1'000'000));
-  app.add_option("--seed", o.edit.seed, "random seed")->capture_default_str()->check(example::whole_number);
-  app.add_option("--size", o.size, "shorter side in pixels")->capture_default_str()->check(CLI::Range(16, 4096));
-  auto* folder = app.add_option("--run", o.edit.folder, "folder for checkpoints and the loss curve");
-  app.add_flag("--resume", o.resume, "continue from the checkpoint in --run, if any")->needs(folder);
-  app.add_option("--checkpoint-every", o.edit.checkpoint_every, "updates between checkpoints")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1'000'000));
-  app.add_option("--every", o.every, "also write the picture every N updates, as NAME_STEP beside --out")
-      ->check(CLI::Range(1, 1'000'000));
-  app.add_option("--views", o.edit.views.count, "views of a picture that CLIP judges per update")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 256));
-  app.add_option("--bootstrap-steps", o.edit.weights.bootstrap_steps, "updates during which --region counts")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1'000'000));
-  app.add_option("--scales", o.edit.network.scales,
-                 "number of halvings in the network; use fewer for pictures under 190 pixels")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 16));
-  app.add_option("--channels", o.edit.network.channels, "width of the network")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 4096));
-  app.add_option("--quality", o.quality, "quality of JPEG and WebP output")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 100));
-  example::add_device(app, o.device);
-  example::add_threads(app, o.threads);
-  return example::run_program("text2live", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
+  return example::run_program(
+      argc, argv, "text2live", "Edits a photograph with a layer trained on it, guided by CLIP (Text2LIVE).",
+      [&](CLI::App& app) {
+        app.footer("Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
+        app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
+        app.add_option("--clip", o.clip, "CLIP model: a transformers folder or an OpenCLIP checkpoint")->required();
+        app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, if the CLIP model has none");
+        app.add_option("--prompt", o.texts.edited, "what the edited picture should show")->required();
+        app.add_option("--source", o.texts.source, "what the photograph shows")->required();
+        app.add_option("--layer", o.texts.layer, "what the layer alone should show (default: the prompt)");
+        app.add_option("--region", o.texts.region, "what to edit, as a word for that part of the photograph");
+        app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")
+            ->required()
+            ->check(example::picture_name);
+        app.add_option("--compare", o.compare, "also write photograph, result, layer and opacity side by side")
+            ->check(example::picture_name);
+        app.add_option("--steps", o.edit.steps, "number of updates")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 1'000'000));
+        app.add_option("--seed", o.edit.seed, "random seed")->capture_default_str()->check(example::whole_number);
+        app.add_option("--size", o.size, "shorter side in pixels")->capture_default_str()->check(CLI::Range(16, 4096));
+        auto* folder = app.add_option("--run", o.edit.folder, "folder for checkpoints and the loss curve");
+        app.add_flag("--resume", o.resume, "continue from the checkpoint in --run, if any")->needs(folder);
+        app.add_option("--checkpoint-every", o.edit.checkpoint_every, "updates between checkpoints")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 1'000'000));
+        app.add_option("--every", o.every, "also write the picture every N updates, as NAME_STEP beside --out")
+            ->check(CLI::Range(1, 1'000'000));
+        app.add_option("--views", o.edit.views.count, "views of a picture that CLIP judges per update")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 256));
+        app.add_option("--bootstrap-steps", o.edit.weights.bootstrap_steps, "updates during which --region counts")
+            ->capture_default_str()
+            ->check(CLI::Range(0, 1'000'000));
+        app.add_option("--scales", o.edit.network.scales,
+                       "number of halvings in the network; use fewer for pictures under 190 pixels")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 16));
+        app.add_option("--channels", o.edit.network.channels, "width of the network")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 4096));
+        app.add_option("--quality", o.quality, "quality of JPEG and WebP output")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 100));
+        example::add_device(app, o.device);
+        example::add_threads(app, o.threads);
+      },
+      [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

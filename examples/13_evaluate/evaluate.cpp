@@ -17,7 +17,6 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "ip2p/data/pair_folder.hpp"
@@ -220,14 +219,9 @@ int run(Options o, const example::Interrupt& interrupt) {
 }  // namespace evaluate
 
 int main(int argc, char** argv) {
-  CLI::App app{"Compares image editing methods by CLIP similarity over sweeps of their settings."};
   evaluate::Options o;
-  example::add_common(app);
-  app.footer(
-      "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. Samples are saved "
-      "in --out as they are made; run the same command again to continue. Use torchrun or srun for several processes, "
-      "which share the edits. Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
-  evaluate::add_options(app, o);
-  return example::run_program("evaluate", app, argc, argv,
-                              [&](const example::Interrupt& interrupt) { return evaluate::run(o, interrupt); });
+  return example::run_program(
+      argc, argv, "evaluate", "Compares image editing methods by CLIP similarity over sweeps of their settings.",
+      [&](CLI::App& app) { evaluate::add_options(app, o); },
+      [&](const example::Interrupt& interrupt) { return evaluate::run(o, interrupt); });
 }

@@ -2,57 +2,24 @@
 
 /// \file
 /// The methods to compare, by name. To add one, write a function that makes an `ip2p::EditMethod` and a row in
-/// `methods()`.
+/// `methods()`, both in methods.cpp.
 
-#include <ATen/core/grad_mode.h>
-#include <fmt/ranges.h>
-
-#include <algorithm>
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <memory>
-#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "ip2p/core/any_noise.hpp"
 #include "ip2p/evaluate/run_sweep.hpp"
-#include "ip2p/evaluate/sweep.hpp"
-#include "ip2p/io/model_files.hpp"
-#include "ip2p/pipeline/inversion.hpp"
-#include "ip2p/pipeline/load.hpp"
-#include "ip2p/pipeline/null_text.hpp"
 #include "ip2p/pipeline/open_model.hpp"
-#include "ip2p/pipeline/prompt_to_prompt.hpp"
-#include "ip2p/pipeline/sdedit.hpp"
-#include "ip2p/sampling/any_sampler.hpp"
-#include "ip2p/schedule/any_schedule.hpp"
-#include "ip2p/text2live/text2live.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "options.hpp"
-#include "support/model.hpp"
-#include "support/prompt_edit.hpp"
 
 namespace evaluate {
 
-/// A model of the configuration: an editor or a text-to-image model, whichever its files hold.
-struct Model {
-  ip2p::OpenedModel opened;
-  std::optional<ip2p::Editor> editor;
-  std::optional<ip2p::TextToImage> painter;
-
-  explicit Model(ip2p::OpenedModel model) : opened(std::move(model)) {
-    if (opened.kind() == ip2p::ModelKind::editor) {
-      editor.emplace(opened.editor());
-    } else {
-      painter.emplace(opened.text_to_image());
-    }
-  }
-};
+struct Model;
 
 /// Models and settings shared by the methods.
 struct Workshop {
@@ -63,223 +30,37 @@ struct Workshop {
   std::map<std::string, std::shared_ptr<Model>> loaded = {};  ///< By path.
   std::map<std::string, ip2p::Clip> guides = {};              ///< By path.
 
-  [[nodiscard]] ip2p::Numerics numerics() const {
-    return options.numerics == "released" ? ip2p::Numerics::released : ip2p::Numerics::diffusers;
-  }
+  [[nodiscard]] ip2p::Numerics numerics() const;
 
   /// Of a run of so many steps.
-  [[nodiscard]] ip2p::RunSettings settings(std::int64_t steps) const {
-    return {.steps = steps, .hooks = {.stop = stop}};
-  }
+  [[nodiscard]] ip2p::RunSettings settings(std::int64_t steps) const;
 
   /// The path of the "model" or "clip" with this name, or of the only one where the name is empty.
-  [[nodiscard]] std::string path_of(const std::string& curve, const std::string& kind, const std::string& name) const {
-    const auto& known = kind == "clip" ? clips : models;
-    std::vector<std::string> names;
-    for (const auto& one : known) {
-      if (one.name == name || (name.empty() && known.size() == 1)) return one.path.string();
-      names.push_back(one.name);
-    }
-    ip2p::throw_error(
-        "curve '{}': {}: expected {}, found '{}'", curve, kind,
-        names.empty() ? fmt::format("one that --{} names", kind) : fmt::format("one of {}", fmt::join(names, ", ")),
-        name);
-  }
+  [[nodiscard]] std::string path_of(const std::string& curve, const std::string& kind, const std::string& name) const;
 
   /// The model at that path, loaded on first use.
-  std::shared_ptr<Model> model(const std::string& path) {
-    auto& found = loaded[path];
-    if (!found) {
-      example::ModelOptions o;
-      o.model = path;
-      o.tokenizer = options.tokenizer;
-      o.device = options.device;
-      o.dtype = options.dtype;
-      o.threads = options.threads;
-      found = std::make_shared<Model>(example::open_model(o, numerics()));
-    }
-    return found;
-  }
+  std::shared_ptr<Model> model(const std::string& path);
+
   /// The CLIP model at that path, in fp32.
-  const ip2p::Clip& guide(const std::string& path) {
-    auto found = guides.find(path);
-    if (found == guides.end()) {
-      const auto files = ip2p::ModelFiles::open(path, {.tokenizer = options.clip_tokenizer});
-      found = guides.emplace(path, ip2p::load<ip2p::Clip>(files, {.device = ip2p::parse_device(options.device)})).first;
-    }
-    return found->second;
-  }
-  ip2p::Editor& editor(const std::string& path) {
-    const auto found = model(path);
-    ip2p::require(found->editor.has_value(), "{}: expected an InstructPix2Pix model, found a text-to-image model",
-                  path);
-    return *found->editor;
-  }
-  ip2p::TextToImage& painter(const std::string& path) {
-    const auto found = model(path);
-    ip2p::require(found->painter.has_value(), "{}: expected a text-to-image model, found an InstructPix2Pix model",
-                  path);
-    return *found->painter;
-  }
+  const ip2p::Clip& guide(const std::string& path);
+
+  /// The editor at that path. \throws Error for a text-to-image model
+  ip2p::Editor& editor(const std::string& path);
+
+  /// The text-to-image model at that path. \throws Error for an editor
+  ip2p::TextToImage& painter(const std::string& path);
 };
-
-/// Latents [1,C,h,w] to a picture that is not clamped, as the released evaluation measures it.
-template <class Pipeline>
-at::Tensor decoded(const Pipeline& pipeline, const at::Tensor& latents) {
-  return pipeline.decode_to_tensor(latents).to(at::kCPU, at::kFloat);
-}
-
-/// Sampler, noise levels and noise of a point. Pipelines are shared by curves, so each point sets all of them.
-template <class Pipeline>
-ip2p::AnyNoise configure(Pipeline& pipeline, const Model& model, const ip2p::EditSettings& s, std::uint64_t seed) {
-  pipeline.sampler = ip2p::AnySampler::named(s.text("sampler"));
-  const auto schedule = s.text("schedule");
-  pipeline.diffusion.schedule = schedule == "default" ? model.opened.diffusion().schedule
-                                                      : ip2p::AnySchedule::named(schedule, model.opened.scheduler());
-  return ip2p::AnyNoise::named(s.text("noise"), {seed});
-}
-
-/// InstructPix2Pix.
-inline ip2p::EditMethod instruct(Workshop& shop) {
-  return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
-    auto& editor = shop.editor(s.text("model"));
-    editor.guidance = {.image_scale = s.number("image-scale"), .text_scale = s.number("text-scale")};
-    auto noise = configure(editor, *shop.model(s.text("model")), s, edit.seed);
-    return decoded(
-        editor, editor.sample(edit.photograph, {&edit.words.instruction, 1}, shop.settings(s.count("steps")), noise));
-  };
-}
-
-/// SDEdit towards the edited caption.
-inline ip2p::EditMethod sdedit(Workshop& shop) {
-  return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
-    auto& painter = shop.painter(s.text("model"));
-    painter.guidance = {.text_scale = s.number("text-scale")};
-    const auto settings = shop.settings(s.count("steps"));
-    auto noise = configure(painter, *shop.model(s.text("model")), s, edit.seed);
-    const auto shape = painter.latent_shape(1, {.width = edit.photograph.size(3), .height = edit.photograph.size(2)});
-    const auto clean = painter.clean_latents(edit.photograph, noise.normal(shape, *settings.steps + 1));
-    return decoded(
-        painter, ip2p::sdedit_latents(painter, clean, {&edit.words.output, 1}, s.number("strength"), settings, noise));
-  };
-}
-
-/// Prompt-to-Prompt from the caption to the edited caption, on the photograph's DDIM inversion.
-inline ip2p::EditMethod prompt_to_prompt(Workshop& shop) {
-  struct Inverted {
-    std::string of;
-    ip2p::Inversion inversion;
-    at::Tensor null_texts;
-  };
-  // Every fraction of an edit starts from the same inversion.
-  return [&shop, last = std::make_shared<Inverted>()](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
-    const auto model = shop.model(s.text("model"));
-    // A copy with the published timesteps, which other methods do not take.
-    auto painter = shop.painter(s.text("model"));
-    painter.diffusion.schedule = ip2p::ddim_schedule(model->opened.scheduler());
-    painter.guidance = {.text_scale = s.number("text-scale")};
-    const auto settings = shop.settings(s.count("steps"));
-    const auto inner = s.text("null-text-steps") == "0" ? 0 : s.count("null-text-steps");
-    const auto of = fmt::format("{} {} {} {} {}", edit.id, s.text("model"), s.text("steps"), inner,
-                                inner > 0 ? s.text("text-scale") : "");
-    if (last->of != of) {
-      last->of.clear();
-      last->inversion =
-          ip2p::invert(painter, painter.clean_latents(edit.photograph), {&edit.words.input, 1}, {}, settings);
-      last->null_texts = at::Tensor();
-      if (inner > 0) {
-        last->null_texts = ip2p::null_text(painter, last->inversion, {.inner_steps = inner}, settings).texts;
-      }
-      last->of = of;
-    }
-    example::PromptEditOptions words;
-    words.source = edit.words.input;
-    words.edited = {edit.words.output};
-    words.cross = s.number("fraction");
-    words.self = s.number("self");
-    const auto change = example::prompt_edit(words, model->opened);
-    const auto result = ip2p::prompt_to_prompt(painter, last->inversion, last->null_texts, change.prompts,
-                                               change.attention, {}, settings);
-    return decoded(painter, result.latents.narrow(0, 1, 1));
-  };
-}
-
-/// Text2LIVE: a layer over the photograph, trained on it from the caption to the edited caption.
-inline ip2p::EditMethod text2live(Workshop& shop) {
-  return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
-    ip2p::Text2LiveOptions options{.steps = s.count("steps"), .seed = edit.seed};
-    options.network.scales = s.count("scales");
-    options.network.channels = s.count("channels");
-    options.views.count = s.count("views");
-    const auto photograph = ip2p::tensor_to_images(edit.photograph, ip2p::Rounding::nearest).front();
-    ip2p::Text2Live<> layered(shop.guide(s.text("clip")), photograph,
-                              {.edited = edit.words.output, .source = edit.words.input}, options);
-    if (!layered.run({.stop = shop.stop})) throw ip2p::Cancelled("cancelled within an edit");
-    return layered.layer().over(layered.picture()).mul(2).sub(1).to(at::kCPU, at::kFloat);
-  };
-}
 
 /// A row of the table of methods.
 struct MethodKind {
   std::string_view name;
-  /// Every setting that it reads, with its default; "model" names a --model, "clip" a
-  /// --clip.
+  /// Every setting that it reads, with its default; "model" names a --model,
+  /// "clip" a --clip.
   std::map<std::string, std::string> defaults;
   ip2p::EditMethod (*make)(Workshop&);
 };
 
-inline const std::vector<MethodKind>& methods() {
-  static const std::vector<MethodKind> all{
-      {"instruct",
-       {{"model", ""},
-        {"image-scale", "1.5"},
-        {"text-scale", "7.5"},
-        {"steps", "100"},
-        {"sampler", "euler-ancestral"},
-        {"schedule", "default"},
-        {"noise", "torch"}},
-       instruct},
-      {"sdedit",
-       {{"model", ""},
-        {"strength", "0.6"},
-        {"text-scale", "7.5"},
-        {"steps", "50"},
-        {"sampler", "ddim"},
-        {"schedule", "default"},
-        {"noise", "torch"}},
-       sdedit},
-      {"prompt-to-prompt",
-       {{"model", ""},
-        {"fraction", "0.8"},
-        {"self", "0.4"},
-        {"text-scale", "7.5"},
-        {"steps", "50"},
-        {"null-text-steps", "0"}},
-       prompt_to_prompt},
-      {"text2live",
-       {{"clip", ""}, {"steps", "1000"}, {"scales", "7"}, {"channels", "128"}, {"views", "16"}},
-       text2live},
-      {"input",
-       {},
-       [](Workshop&) -> ip2p::EditMethod {
-         return [](const ip2p::PreparedEdit& edit, const ip2p::EditSettings&) { return edit.photograph; };
-       }},
-      {"noise", {}, [](Workshop&) -> ip2p::EditMethod {
-         return [](const ip2p::PreparedEdit& edit, const ip2p::EditSettings&) {
-           return ip2p::TorchNoise(edit.seed).normal(edit.photograph.sizes(), 0).mul(0.5);
-         };
-       }}};
-  return all;
-}
-
 /// The method of that name. \throws Error that lists the known ones
-inline const MethodKind& method_named(const std::string& name) {
-  std::vector<std::string_view> names;
-  for (const auto& method : methods()) {
-    if (method.name == name) return method;
-    names.push_back(method.name);
-  }
-  ip2p::throw_error("curve: expected a method among {}, found '{}'", fmt::join(names, ", "), name);
-}
+const MethodKind& method_named(const std::string& name);
 
 }  // namespace evaluate

@@ -5,16 +5,13 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include <fmt/format.h>
-#include <CLI/CLI.hpp>
-
-#include "support/command_line.hpp"
+namespace CLI {
+class App;
+}
 
 namespace evaluate {
 
@@ -38,96 +35,10 @@ struct Options {
   bool scan = false;
 };
 
-/// "NAME=PATH"; names become part of file names.
-inline std::string named_path(const std::string& text) {
-  const auto equal = text.find('=');
-  const auto name = text.substr(0, equal);
-  const bool sound =
-      equal != text.npos && equal > 0 && equal + 1 < text.size() &&
-      name.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.") == text.npos;
-  return sound ? std::string()
-               : fmt::format("expected NAME=PATH with a name of letters, digits and -_., found '{}'", text);
-}
+/// The names and paths of options that were checked to be "NAME=PATH"; each name may occur once.
+std::vector<Named> named_paths(const std::vector<std::string>& texts, const char* option);
 
-/// What `named_path` let pass, each name once.
-inline std::vector<Named> named_paths(const std::vector<std::string>& texts, const char* option) {
-  std::vector<Named> all;
-  for (const auto& text : texts) {
-    const auto equal = text.find('=');
-    const auto name = text.substr(0, equal);
-    for (const auto& other : all) ip2p::require(other.name != name, "{}: expected the name {} once", option, name);
-    all.push_back({name, text.substr(equal + 1)});
-  }
-  return all;
-}
-
-inline void add_options(CLI::App& app, Options& o) {
-  const auto repeated = [](CLI::Option* option) {
-    return option->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  };
-  const auto count = [](std::int64_t least) { return CLI::Range(least, std::int64_t{1'000'000'000}); };
-  app.set_config("--config", "", "TOML file with these options");
-  app.allow_config_extras(CLI::config_extras_mode::error);
-
-  auto* what = app.add_option_group("What is compared");
-  repeated(what->add_option("--curve", o.curves,
-                            "METHOD NAME=VALUE...: a method and its settings, one of which may have several values, "
-                            "FIRST:LAST:STEP or A,B,C; may be repeated"))
-      ->required();
-  repeated(
-      what->add_option("--model", o.models,
-                       "NAME=PATH: a diffusers folder or .safetensors file; curves select it by model=NAME if there "
-                       "are several; may be repeated"))
-      ->check(named_path);
-  what->add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for models without a tokenizer");
-
-  auto* data = app.add_option_group("Photographs");
-  auto* edits = data->add_option("--edits", o.edits, "edits as JSON lines: file, input, edit, output");
-  data->add_option("--images", o.images, "folder with the files that --edits names (default: its own folder)");
-  data->add_option("--pairs", o.pairs, "take edits from pairs in the published layout instead (seeds.json)")
-      ->excludes(edits);
-  data->add_option("--split", o.split, "split of --pairs to use")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"train", "validation", "test", "all"}));
-  data->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
-  data->add_option("--limit", o.limit, "maximum number of edits, 0 for all")->capture_default_str()->check(count(0));
-  data->add_option("--resolution", o.resolution, "length of the longer side in pixels (default: 512)")
-      ->check(CLI::Range(64, 16384));
-  data->add_option("--numerics", o.numerics,
-                   "published implementation to match in photograph preparation and default noise levels")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"released", "diffusers"}));
-  data->add_option("--seed", o.seed, "random seed; edit i draws its noise from seed + i")
-      ->capture_default_str()
-      ->check(example::whole_number);
-
-  auto* measures = app.add_option_group("What is measured");
-  repeated(measures->add_option("--clip", o.clips, "NAME=PATH: a CLIP model; may be repeated"))
-      ->required()
-      ->check(named_path);
-  measures->add_option("--clip-tokenizer", o.clip_tokenizer,
-                       "folder with vocab.json and merges.txt, for CLIP models without a tokenizer");
-  measures
-      ->add_option("--range", o.range,
-                   "range of pictures given to CLIP: [0,1] (correct) or [-1,1] as in the released evaluation (compat)")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"correct", "compat"}));
-  measures->add_option("--confidence", o.confidence, "confidence level of the intervals")
-      ->capture_default_str()
-      ->check(CLI::Range(0.5, 0.9999));
-  measures->add_option("--resamples", o.resamples, "number of bootstrap resamples")
-      ->capture_default_str()
-      ->check(count(1));
-
-  auto* run = app.add_option_group("The run");
-  run->add_option("--out", o.out, "folder for samples, table, figures and report")->required();
-  run->add_option("--grid", o.grid, "number of edits whose pictures are kept and shown")
-      ->capture_default_str()
-      ->check(count(0));
-  run->add_option("--gnuplot", o.gnuplot, "program that draws the figures")->capture_default_str();
-  example::add_device(*run, o.device);
-  example::add_dtype(*run, o.dtype);
-  example::add_threads(*run, o.threads);
-}
+/// Adds the options to `app`; parsing then fills `o`.
+void add_options(CLI::App& app, Options& o);
 
 }  // namespace evaluate

@@ -7,6 +7,8 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -14,8 +16,13 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/file_text.hpp"
+#include "ip2p/sampling/any_sampler.hpp"
 #include "measure.hpp"
 #include "scenes.hpp"
+#include "support/command_line.hpp"
+#include "support/one_of.hpp"
 #include "support/program.hpp"
 #include "training.hpp"
 #include "vocabulary.hpp"
@@ -46,119 +53,127 @@ int scenes(const SceneOptions& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"A small world of composed scenes: its pictures, models of it, and measurements."};
-  example::add_common(app);
-  app.footer(
-      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run "
-      "the same command again to continue training.");
-  app.require_subcommand(1);
-  const auto count = CLI::Range(std::int64_t{1}, std::int64_t{100'000'000});
-
   SceneOptions s;
-  auto* drawing = app.add_subcommand("scenes", "write captioned pictures, pairs with known answers, and triplets");
-  drawing->add_option("--vocabulary", s.vocabulary, "JSON file with the vocabulary")->required();
-  drawing->add_option("--stamps", s.stamps, "folder with the objects' pictures: PNG with an alpha channel")->required();
-  drawing->add_option("--photographs", s.photographs, "folder with the places' pictures")->required();
-  drawing->add_option("--out", s.out, "folder to write")->required();
-  drawing->add_option("--side", s.side, "side of the pictures in pixels")
-      ->capture_default_str()
-      ->check(CLI::Range(16, 1024));
-  drawing->add_option("--seed", s.seed, "random seed")->capture_default_str()->check(example::whole_number);
-  for (std::size_t kind = 0; kind < kind_count; ++kind) {
-    drawing->add_option(fmt::format("--{}", kind_names[kind]), s.most[kind],
-                        "number of these words to use (default: all)");
-  }
-  drawing->add_option("--training", s.counts.training, "number of captioned pictures")
-      ->capture_default_str()
-      ->check(count);
-  drawing->add_option("--held-out", s.counts.held_out, "number of captioned pictures with held-out captions")
-      ->capture_default_str()
-      ->check(count);
-  drawing->add_option("--pairs", s.counts.pairs, "number of pairs with known answers, for training")
-      ->capture_default_str()
-      ->check(count);
-  drawing
-      ->add_option("--held-out-pairs", s.counts.held_out_pairs, "number of pairs with known answers, for measurement")
-      ->capture_default_str()
-      ->check(count);
-  drawing->add_option("--triplets", s.counts.triplets, "number of triplets, for training a language model")
-      ->capture_default_str()
-      ->check(count);
-  drawing->add_option("--captions", s.counts.captions, "number of captions to make triplets from")
-      ->capture_default_str()
-      ->check(count);
-
-  const auto training = [&](CLI::App* command, TrainingSettings& o) {
-    command->add_option("--scenes", o.scenes, "folder that `scenes` wrote")->required()->check(CLI::ExistingDirectory);
-    command->add_option("--out", o.out, "folder to write")->required();
-    command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count);
-    command->add_option("--batch", o.batch, "samples per update")->capture_default_str()->check(count);
-    command->add_option("--rate", o.rate, "peak learning rate")->capture_default_str()->check(CLI::Range(1e-9, 1.0));
-    command->add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
-    example::add_threads(*command, o.threads);
-  };
   ClipSettings c;
-  auto* clip = app.add_subcommand("clip", "train a CLIP on the captioned pictures");
-  training(clip, c);
-  clip->add_option("--tokenizer", c.tokenizer, "folder with vocab.json and merges.txt")->required();
-  clip->add_option("--width", c.width, "width of both towers")->capture_default_str()->check(count);
-  clip->add_option("--patch", c.patch, "side of a patch in pixels")->capture_default_str()->check(count);
-  clip->add_option("--text-layers", c.text_layers, "layers of the text tower")->capture_default_str()->check(count);
-  clip->add_option("--vision-layers", c.vision_layers, "layers of the vision tower")
-      ->capture_default_str()
-      ->check(count);
-
   TextToImageSettings t;
-  auto* text_to_image = app.add_subcommand("text-to-image", "train a text-to-image model on the captioned pictures");
-  training(text_to_image, t);
-  text_to_image->add_option("--clip", t.clip, "CLIP whose text tower to start from")->required();
-  text_to_image->add_option("--codec", t.codec, "model whose autoencoder to use")->required();
-  text_to_image->add_option("--channels", t.channels, "channels of the UNet, finest resolution first")
-      ->capture_default_str();
-  text_to_image->add_option("--drop-text", t.drop_text, "share of samples that drop the text")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
-
   MeasureSettings m;
-  const auto measuring = [&](const char* name, const char* help) {
-    auto* command = app.add_subcommand(name, help);
-    command->add_option("--scenes", m.scenes, "folder that `scenes` wrote")->required()->check(CLI::ExistingDirectory);
-    command->add_option("--clip", m.clip, "CLIP folder to measure with")->required();
-    command->add_option("--out", m.out, "folder for report.json and sheet.png")->required();
-    command->add_option("--count", m.count, "number of pictures or pairs")->capture_default_str()->check(count);
-    command->add_option("--seed", m.seed, "random seed")->capture_default_str()->check(example::whole_number);
-    example::add_threads(*command, m.threads);
-    return command;
-  };
-  const auto sampling = [&](CLI::App* command) {
-    command->add_option("--model", m.model, "model folder to measure")->required();
-    command->add_option("--steps", m.steps, "number of sampling steps")->capture_default_str()->check(count);
-    command->add_option("--text-scale", m.text_scale, "how closely to follow the text")
+  CLI::App *drawing = nullptr, *clip = nullptr, *text_to_image = nullptr, *drawings = nullptr, *pairs = nullptr,
+           *editor = nullptr;
+  const auto add_options = [&](CLI::App& app) {
+    app.footer(
+        "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run "
+        "the same command again to continue training.");
+    app.require_subcommand(1);
+    const auto count = CLI::Range(std::int64_t{1}, std::int64_t{100'000'000});
+
+    drawing = app.add_subcommand("scenes", "write captioned pictures, pairs with known answers, and triplets");
+    drawing->add_option("--vocabulary", s.vocabulary, "JSON file with the vocabulary")->required();
+    drawing->add_option("--stamps", s.stamps, "folder with the objects' pictures: PNG with an alpha channel")
+        ->required();
+    drawing->add_option("--photographs", s.photographs, "folder with the places' pictures")->required();
+    drawing->add_option("--out", s.out, "folder to write")->required();
+    drawing->add_option("--side", s.side, "side of the pictures in pixels")
+        ->capture_default_str()
+        ->check(CLI::Range(16, 1024));
+    drawing->add_option("--seed", s.seed, "random seed")->capture_default_str()->check(example::whole_number);
+    for (std::size_t kind = 0; kind < kind_count; ++kind) {
+      drawing->add_option(fmt::format("--{}", kind_names[kind]), s.most[kind],
+                          "number of these words to use (default: all)");
+    }
+    drawing->add_option("--training", s.counts.training, "number of captioned pictures")
+        ->capture_default_str()
+        ->check(count);
+    drawing->add_option("--held-out", s.counts.held_out, "number of captioned pictures with held-out captions")
+        ->capture_default_str()
+        ->check(count);
+    drawing->add_option("--pairs", s.counts.pairs, "number of pairs with known answers, for training")
+        ->capture_default_str()
+        ->check(count);
+    drawing
+        ->add_option("--held-out-pairs", s.counts.held_out_pairs, "number of pairs with known answers, for measurement")
+        ->capture_default_str()
+        ->check(count);
+    drawing->add_option("--triplets", s.counts.triplets, "number of triplets, for training a language model")
+        ->capture_default_str()
+        ->check(count);
+    drawing->add_option("--captions", s.counts.captions, "number of captions to make triplets from")
+        ->capture_default_str()
+        ->check(count);
+
+    const auto training = [&](CLI::App* command, TrainingSettings& o) {
+      command->add_option("--scenes", o.scenes, "folder that `scenes` wrote")
+          ->required()
+          ->check(CLI::ExistingDirectory);
+      command->add_option("--out", o.out, "folder to write")->required();
+      command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count);
+      command->add_option("--batch", o.batch, "samples per update")->capture_default_str()->check(count);
+      command->add_option("--rate", o.rate, "peak learning rate")->capture_default_str()->check(CLI::Range(1e-9, 1.0));
+      command->add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
+      example::add_threads(*command, o.threads);
+    };
+    clip = app.add_subcommand("clip", "train a CLIP on the captioned pictures");
+    training(clip, c);
+    clip->add_option("--tokenizer", c.tokenizer, "folder with vocab.json and merges.txt")->required();
+    clip->add_option("--width", c.width, "width of both towers")->capture_default_str()->check(count);
+    clip->add_option("--patch", c.patch, "side of a patch in pixels")->capture_default_str()->check(count);
+    clip->add_option("--text-layers", c.text_layers, "layers of the text tower")->capture_default_str()->check(count);
+    clip->add_option("--vision-layers", c.vision_layers, "layers of the vision tower")
+        ->capture_default_str()
+        ->check(count);
+
+    text_to_image = app.add_subcommand("text-to-image", "train a text-to-image model on the captioned pictures");
+    training(text_to_image, t);
+    text_to_image->add_option("--clip", t.clip, "CLIP whose text tower to start from")->required();
+    text_to_image->add_option("--codec", t.codec, "model whose autoencoder to use")->required();
+    text_to_image->add_option("--channels", t.channels, "channels of the UNet, finest resolution first")
+        ->capture_default_str();
+    text_to_image->add_option("--drop-text", t.drop_text, "share of samples that drop the text")
+        ->capture_default_str()
+        ->check(CLI::Range(0.0, 1.0));
+
+    const auto measuring = [&](const char* name, const char* help) {
+      auto* command = app.add_subcommand(name, help);
+      command->add_option("--scenes", m.scenes, "folder that `scenes` wrote")
+          ->required()
+          ->check(CLI::ExistingDirectory);
+      command->add_option("--clip", m.clip, "CLIP folder to measure with")->required();
+      command->add_option("--out", m.out, "folder for report.json and sheet.png")->required();
+      command->add_option("--count", m.count, "number of pictures or pairs")->capture_default_str()->check(count);
+      command->add_option("--seed", m.seed, "random seed")->capture_default_str()->check(example::whole_number);
+      example::add_threads(*command, m.threads);
+      return command;
+    };
+    const auto sampling = [&](CLI::App* command) {
+      command->add_option("--model", m.model, "model folder to measure")->required();
+      command->add_option("--steps", m.steps, "number of sampling steps")->capture_default_str()->check(count);
+      command->add_option("--text-scale", m.text_scale, "how closely to follow the text")
+          ->capture_default_str()
+          ->check(example::finite_number);
+      command->add_option("--sampler", m.sampler, "sampler")
+          ->capture_default_str()
+          ->check(example::one_of(ip2p::AnySampler::names()));
+    };
+    drawings = measuring("measure-drawings", "draw captions and test whether CLIP matches pictures to captions");
+    sampling(drawings);
+    pairs = measuring("measure-pairs", "compare generated pairs with scenes of their captions");
+    pairs->add_option("--pairs", m.pairs, "pairs in the published layout")->required();
+    editor = measuring("measure-editor", "compare edits with known answers");
+    sampling(editor);
+    editor->add_option("--pairs", m.pairs, "pairs in the published layout")->required();
+    editor->add_option("--image-scale", m.image_scale, "how closely to follow the picture")
         ->capture_default_str()
         ->check(example::finite_number);
-    command->add_option("--sampler", m.sampler, "sampler")
-        ->capture_default_str()
-        ->check(example::one_of(ip2p::AnySampler::names()));
   };
-  auto* drawings = measuring("measure-drawings", "draw captions and test whether CLIP matches pictures to captions");
-  sampling(drawings);
-  auto* pairs = measuring("measure-pairs", "compare generated pairs with scenes of their captions");
-  pairs->add_option("--pairs", m.pairs, "pairs in the published layout")->required();
-  auto* editor = measuring("measure-editor", "compare edits with known answers");
-  sampling(editor);
-  editor->add_option("--pairs", m.pairs, "pairs in the published layout")->required();
-  editor->add_option("--image-scale", m.image_scale, "how closely to follow the picture")
-      ->capture_default_str()
-      ->check(example::finite_number);
-
-  return example::run_program("small_world", app, argc, argv, [&](const example::Interrupt& interrupt) {
-    const int threads = std::max({c.threads, t.threads, m.threads});
-    if (threads > 0) at::set_num_threads(threads);
-    if (*drawing) return scenes(s);
-    if (*clip) return train_clip(c, interrupt);
-    if (*text_to_image) return train_text_to_image(t, interrupt);
-    if (*drawings) return measure_drawings(m, interrupt);
-    if (*pairs) return measure_pairs(m, interrupt);
-    return measure_editor(m, interrupt);
-  });
+  return example::run_program(argc, argv, "small_world",
+                              "A small world of composed scenes: its pictures, models of it, and measurements.",
+                              add_options, [&](const example::Interrupt& interrupt) {
+                                const int threads = std::max({c.threads, t.threads, m.threads});
+                                if (threads > 0) at::set_num_threads(threads);
+                                if (*drawing) return scenes(s);
+                                if (*clip) return train_clip(c, interrupt);
+                                if (*text_to_image) return train_text_to_image(t, interrupt);
+                                if (*drawings) return measure_drawings(m, interrupt);
+                                if (*pairs) return measure_pairs(m, interrupt);
+                                return measure_editor(m, interrupt);
+                              });
 }

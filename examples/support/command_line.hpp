@@ -1,91 +1,31 @@
 #pragma once
 
 /// \file
-/// Shared command-line code: value checks, model options and run options.
+/// Options that the programs share: value checks, the model, and how pictures are drawn.
 
-#include <charconv>
-#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <system_error>
-#include <utility>
 #include <vector>
 
-#include <fmt/format.h>
-#include <CLI/CLI.hpp>
-
-#include "ip2p/core/any_noise.hpp"
-#include "ip2p/pipeline/numerics.hpp"
-#include "ip2p/sampling/any_sampler.hpp"
-#include "ip2p/schedule/any_schedule.hpp"
-#include "ip2p/version.hpp"
+namespace CLI {
+class App;
+}
 
 namespace example {
 
 /// Empty for a finite number, otherwise the error message.
-inline std::string finite_number(const std::string& text) {
-  double value = 0;
-  if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value)) {
-    return fmt::format("expected a finite number, found '{}'", text);
-  }
-  return {};
-}
+std::string finite_number(const std::string& text);
 
-/// CLI11 would read -1 as the largest number.
-inline std::string whole_number(const std::string& text) {
-  std::uint64_t value = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (problem != std::errc() || end != text.data() + text.size()) {
-    return fmt::format("expected a whole number from 0 to 2^64 - 1, found '{}'", text);
-  }
-  return {};
-}
+/// Empty for a number from 0 to 2^64 - 1, otherwise the error message. CLI11 would read -1 as the largest number.
+std::string whole_number(const std::string& text);
 
-inline std::string device_name(const std::string& text) {
-  const bool numbered = text.starts_with("cuda:") && text.size() > 5 && text.size() < 8 &&
-                        text.find_first_not_of("0123456789", 5) == std::string::npos;
-  return text == "auto" || text == "cpu" || text == "cuda" || numbered
-             ? std::string()
-             : fmt::format("expected auto, cpu, cuda or cuda:N, found '{}'", text);
-}
+/// Empty for the name of a picture in a format that can be written, otherwise the error message.
+std::string picture_name(const std::string& text);
 
-inline std::string picture_name(const std::string& text) {
-  auto extension = std::filesystem::path(text).extension().string();
-  for (auto& c : extension) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  for (const char* known : {".png", ".jpg", ".jpeg", ".webp"}) {
-    if (extension == known) return {};
-  }
-  return fmt::format("expected a file name ending in .png, .jpg, .jpeg or .webp, found '{}'", text);
-}
-
-template <class Names>
-CLI::IsMember one_of(const Names& names) {
-  return CLI::IsMember(std::vector<std::string>(names.begin(), names.end()));
-}
-
-inline bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
-  std::error_code ignored;
-  return !a.empty() && !b.empty() &&
-         (std::filesystem::weakly_canonical(a, ignored) == std::filesystem::weakly_canonical(b, ignored));
-}
-
-inline void add_device(CLI::App& app, std::string& device) {
-  app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str()->check(device_name);
-}
-
-inline void add_dtype(CLI::App& app, std::string& dtype) {
-  app.add_option("--dtype", dtype, "precision to compute in; auto: bf16 where the hardware supports it, otherwise fp32")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
-}
-
-inline void add_threads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "number of CPU threads, 0 for all")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1024));
-}
+/// Whether both paths lead to one file; false if either is empty.
+bool same_file(const std::filesystem::path& a, const std::filesystem::path& b);
 
 /// The model, what is added to it, the device, and how it is kept in memory.
 struct ModelOptions {
@@ -105,100 +45,31 @@ struct RunOptions {
   std::optional<std::int64_t> steps, resolution;
   std::optional<double> text_scale, image_scale;
   int quality = 95;
-
-  [[nodiscard]] ip2p::Numerics numerics_policy() const {
-    return numerics == "released" ? ip2p::Numerics::released : ip2p::Numerics::diffusers;
-  }
 };
 
-/// Options that every program has.
-inline void add_common(CLI::App& app) {
-  app.set_version_flag("--version", std::string(ip2p::version));
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as a script's "$@" expects
-  app.footer(
-      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Nothing is written unless "
-      "the run succeeds.");
-}
+void add_device(CLI::App& app, std::string& device);
+void add_dtype(CLI::App& app, std::string& dtype);
+void add_threads(CLI::App& app, int& threads);
 
-inline void add_model(CLI::App& app, ModelOptions& o) {
-  app.add_option("--model", o.model, "model to use: a diffusers folder or a .safetensors checkpoint")->required();
-  const auto repeated = [&](const char* name, std::vector<std::string>& values, const char* help) {
-    app.add_option(name, values, help)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  };
-  repeated("--lora", o.loras, "LoRA to apply, FILE or FILE:SCALE; may be repeated");
-  app.add_flag("--lora-partial", o.partial_loras, "ignore LoRA weights for layers that the model does not have");
-  repeated("--embedding", o.embeddings, "textual inversion file whose token prompts may use; may be repeated");
-  add_device(app, o.device);
-  add_dtype(app, o.dtype);
-  app.add_flag("--low-memory", o.low_memory,
-               "load the text encoder and codec only while in use, tile the codec, keep weights in 16 bits");
-  add_threads(app, o.threads);
-  app.add_flag("--no-ema", o.no_ema, "single file: use the raw weights even if it also holds averaged (EMA) ones");
-  app.add_option("--variant", o.variant, "folder: load *.VARIANT.safetensors, e.g. fp16");
-  app.add_option("--vae", o.vae, "autoencoder to use instead of the model's: a folder or a single file");
-  app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
-  app.add_option("--prediction-type", o.prediction_type, "single file: what the model predicts")
-      ->check(CLI::IsMember({"epsilon", "v_prediction"}));
-}
+/// The model, what is added to it, and where and how it computes.
+void add_model(CLI::App& app, ModelOptions& o);
 
-inline void add_quality(CLI::App& app, int& quality) {
-  app.add_option("--quality", quality, "quality of JPEG and WebP output")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 100));
-}
+void add_quality(CLI::App& app, int& quality);
 
-inline void add_schedule(CLI::App& app, std::string& schedule, const std::string& otherwise) {
-  app.add_option("--schedule", schedule, "noise schedule (default: " + otherwise + ")")
-      ->check(one_of(ip2p::AnySchedule::names()));
-}
+/// \param otherwise the default, as the help states it
+void add_schedule(CLI::App& app, std::string& schedule, const std::string& otherwise);
 
-inline void add_noise(CLI::App& app, std::string& noise) {
-  app.add_option("--noise", noise,
-                 "random generator: as torch on a CPU (torch) or on a GPU (cuda), or counter-based, so that a "
-                 "picture does not depend on its batch (counter)")
-      ->capture_default_str()
-      ->check(one_of(ip2p::AnyNoise::names()));
-}
-
-inline void add_resolution(CLI::App& app, std::optional<std::int64_t>& resolution) {
-  app.add_option("--resolution", resolution,
-                 "length of the longer side in pixels (default: the model's, or 512; the photograph's own with "
-                 "--numerics diffusers)")
-      ->check(CLI::Range(64, 16384));
-}
+void add_noise(CLI::App& app, std::string& noise);
+void add_resolution(CLI::App& app, std::optional<std::int64_t>& resolution);
 
 /// \param otherwise the default side, as the help states it
-inline void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<std::int64_t>& height,
-                     const std::string& otherwise) {
-  for (const auto& [name, side] : {std::pair{"--width", &width}, std::pair{"--height", &height}}) {
-    app.add_option(name, *side, "size in pixels, a multiple of 8 (default: " + otherwise + ")")
-        ->check(CLI::Range(64, 4096));
-  }
-}
+void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<std::int64_t>& height,
+              const std::string& otherwise);
 
-inline void add_image_scale(CLI::App& app, std::optional<double>& scale, const std::string& help) {
-  app.add_option("--image-scale", scale, help + " (default: the model's, or 1.5)")->check(finite_number);
-}
+void add_image_scale(CLI::App& app, std::optional<double>& scale, const std::string& help);
 
 /// \param steps, text_scale, sampler, schedule defaults, as the help states them
-inline void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
-                    const std::string& sampler,
-                    const std::string& schedule = "log-linear; linear with --numerics diffusers") {
-  app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(picture_name);
-  app.add_option("--steps", o.steps, "number of sampling steps (default: " + steps + ")")->check(CLI::Range(1, 10000));
-  app.add_option("--text-scale", o.text_scale,
-                 "how closely to follow the text; 5 to 10 works well (default: " + text_scale + ")")
-      ->check(finite_number);
-  app.add_option("--negative-prompt", o.negative_prompt, "text to steer away from");
-  app.add_option("--seed", o.seed, "random seed for the noise")->capture_default_str()->check(whole_number);
-  add_noise(app, o.noise);
-  app.add_option("--sampler", o.sampler, "sampler (default: " + sampler + ")")
-      ->check(one_of(ip2p::AnySampler::names()));
-  add_schedule(app, o.schedule, schedule);
-  app.add_option("--numerics", o.numerics, "published implementation to match")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"released", "diffusers"}));
-  add_quality(app, o.quality);
-}
+void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
+             const std::string& sampler, const std::string& schedule = "log-linear; linear with --numerics diffusers");
 
 }  // namespace example

@@ -1,0 +1,160 @@
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "cached_edits.hpp"
+#include "evaluation.hpp"
+#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/core/device.hpp"
+#include "ip2p/guidance/dual_guidance.hpp"
+#include "ip2p/io/model_files.hpp"
+#include "ip2p/nn/initialise.hpp"
+#include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/model_diffusion.hpp"
+#include "ip2p/sampling/euler.hpp"
+#include "ip2p/schedule/scheduler_config.hpp"
+#include "ip2p/text/clip_text_encoder.hpp"
+#include "ip2p/train/diffusion_loss.hpp"
+#include "ip2p/train/export.hpp"
+#include "ip2p/train/trainer.hpp"
+#include "ip2p/unet/unet.hpp"
+#include "photographs.hpp"
+#include "start_at_condition.hpp"
+#include "support/loss_plot.hpp"
+#include "training.hpp"
+
+namespace small_editor {
+namespace {
+
+/// Text model, UNet and everything their training needs.
+ip2p::UNetConfig unet_config(const std::vector<std::int64_t>& channels) {
+  ip2p::UNetConfig config;
+  config.block_out_channels = channels;
+  config.cross_attention.assign(channels.size(), true);
+  config.cross_attention[0] = false;
+  config.layers_per_block = 1;
+  config.cross_attention_dim = 128;
+  config.heads.clear();
+  for (const auto width : channels) config.heads.push_back(std::max<std::int64_t>(1, width / 32));
+  config.transformer_layers.assign(channels.size(), 1);
+  config.norm_num_groups = 4;  // narrow groups would hide the colours of a picture from the layers behind them
+  return config;
+}
+
+ip2p::ClipTextConfig text_config() {
+  ip2p::ClipTextConfig config;
+  config.hidden_size = 128;
+  config.intermediate_size = 512;
+  config.num_hidden_layers = 2;
+  config.num_attention_heads = 4;
+  return config;
+}
+
+void write_model(const std::filesystem::path& folder, const ip2p::UNet& unet, const ip2p::ClipTextModel& text,
+                 const std::filesystem::path& tokenizer, std::int64_t picture) {
+  ip2p::save_component(unet, folder);
+  ip2p::save_component(text, folder);
+  ip2p::ExportOptions options;
+  options.scheduler.prediction = ip2p::PredictionType::sample;
+  options.tokenizer = tokenizer;
+  options.settings = {
+      {"steps", 6}, {"resolution", picture}, {"image_scale", 1.0}, {"text_scale", 1.0}, {"sampler", "euler"}};
+  ip2p::save_model_index(folder, unet.in_channels(), options);
+}
+
+/// The decoder without its weights' gradients, and pictures made with the weights as they are.
+template <class Pipeline>
+void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, const std::filesystem::path& folder,
+             std::int64_t step) {
+  const auto scores = evaluate(pipeline, squares, {.steps = 8, .seed = 1});
+  const auto total = scores.total();
+  fmt::print("step {}: right edit {} of {}, {:.2f} dB to target (unedited {:.2f}), empty {:.2f} dB\n", step,
+             total.nearest, total.edits, total.psnr_edit, total.psnr_unedited, scores.psnr_empty);
+  std::fflush(stdout);
+  write_sheet(folder / "sheet.png", scores.sheet);
+}
+
+}  // namespace
+
+void train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
+  const auto files = ip2p::ModelFiles::open(settings.work / "model");
+  auto codec = ip2p::load<ip2p::KlAutoencoder>(files);
+  const auto photographs = load_all(split_photographs(settings.photographs).training, 4 * settings.picture);
+  auto squares = held_out_squares(settings);
+  squares.resize(std::min<std::size_t>(squares.size(), 2));
+
+  ip2p::UNet unet(unet_config(wanted.channels));
+  ip2p::initialise(unet.module(), settings.seed);
+  start_at_condition(unet, codec.scaling_factor());
+  ip2p::ClipTextModel text(text_config());
+  ip2p::initialise(text.module(), settings.seed + 1);
+  const ip2p::ClipTextEncoder encoder(ip2p::BpeTokenizer::open(wanted.tokenizer), text);
+
+  CachedEditsOptions coarse_options{settings.picture / 2, settings.picture, 3 * wanted.crops, wanted.unedited,
+                                    settings.seed};
+  CachedEditsOptions fine_options{settings.picture, settings.picture, wanted.crops, wanted.unedited, settings.seed + 1};
+  CachedEdits coarse(codec, photographs, coarse_options);
+  CachedEdits fine(codec, photographs, fine_options);
+
+  ip2p::DiffusionLossOptions sampling;
+  sampling.seed = settings.seed;
+  sampling.scaling_factor = codec.scaling_factor();
+  sampling.compute = ip2p::parse_dtype(wanted.compute, at::kCPU);
+  // Computed edits are deterministic, so predicting the picture is easier than predicting the noise.
+  const ip2p::SamplePrediction prediction;
+  // "" belongs to the unedited photograph here (see CachedEdits), so text alone is never dropped.
+  const ip2p::ConditioningDropout dropout{.text = 0.0, .both = 0.05, .image = 0.0};
+  // Crops of half the side cost a quarter, so four times as many edits fit into a batch of equal cost.
+  sampling.batch = 4 * wanted.batch;
+  const ip2p::DiffusionLoss coarse_loss(unet, encoder, coarse, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
+  sampling.batch = wanted.batch;
+  const ip2p::DiffusionLoss fine_loss(unet, encoder, fine, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
+  const auto objective = [&](std::int64_t step, std::int64_t part, std::int64_t parts) {
+    return step < wanted.coarse_steps ? coarse_loss(step, part, parts) : fine_loss(step, part, parts);
+  };
+
+  ip2p::TrainingOptions options;
+  options.folder = settings.work / "editor";
+  options.checkpoint_every = 250;
+  options.clip_norm = 1.0;
+  options.threads = settings.shards;
+  ip2p::Trainer run(ip2p::Parameters().add(unet).add(text), objective,
+                    ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.02}, options);
+  std::vector<std::string> skipped;
+  const bool resumed = run.resume(&skipped);
+  report_resumption(resumed, run.step(), skipped);
+  fmt::print("{:.2f} M parameters, scaling factor {:.4f}\n", static_cast<double>(run.parameters().elements()) / 1e6,
+             codec.scaling_factor());
+
+  const ip2p::EditPipeline pipeline{
+      encoder,       codec,
+      unet,          ip2p::diffusion_of(ip2p::SchedulerConfig{.prediction = ip2p::PredictionType::sample}),
+      ip2p::Euler{}, ip2p::DualGuidance{1.0, 1.0}};
+  Report report;
+  const bool complete = run.run(
+      wanted.steps,
+      [&](const ip2p::TrainingProgress& progress) {
+        report(progress);
+        if (progress.step % 500 == 0 || progress.step == 200) {
+          run.with_average([&] { measure(pipeline, squares, options.folder, progress.step); });
+          run.with_average(
+              [&] { write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture); });
+        }
+      },
+      interrupt.token());
+  example::plot_loss(options.folder / "loss.png", run.curve().points());
+  run.swap_average();
+  write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture);
+  fmt::print("{} at step {}: wrote {}\n", complete ? "complete" : "stopped", run.step(),
+             (settings.work / "model").string());
+}
+
+}  // namespace small_editor

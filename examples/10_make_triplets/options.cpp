@@ -1,0 +1,110 @@
+#include "options.hpp"
+
+#include <cstdint>
+#include <tuple>
+
+#include <CLI/CLI.hpp>
+
+#include "support/command_line.hpp"
+
+namespace make_triplets {
+
+static void add_language(CLI::App& app, LanguageOptions& o) {
+  auto* folder = app.add_option("--model", o.model, "folder of a GPT-2 model with its tokenizer");
+  auto* url = app.add_option("--url", o.service.url, "base URL of a service with OpenAI's API, up to /v1");
+  folder->excludes(url);
+  const auto of_service = [&](CLI::Option* option) { option->needs(url); };
+  of_service(app.add_option("--service-model", o.service.model, "name of the service's model"));
+  of_service(app.add_flag("--chat", o.service.chat, "ask /chat/completions instead of /completions"));
+  of_service(app.add_option("--system", o.service.system, "with --chat: system message"));
+  of_service(app.add_option("--key-variable", o.service.key_variable,
+                            "environment variable that holds the service's API key (default: send no key)"));
+  of_service(app.add_option("--connections", o.service.connections, "maximum concurrent requests")
+                 ->check(CLI::Range(std::int64_t{1}, std::int64_t{256})));
+  of_service(app.add_option("--requests-per-minute", o.service.requests_per_minute, "maximum requests per minute")
+                 ->check(CLI::NonNegativeNumber));
+  of_service(app.add_option("--extra", o.extra, "JSON object to merge into each request"));
+  app.add_option("--temperature", o.sampling.temperature, "sampling temperature")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--top-p", o.sampling.top_p, "nucleus sampling: probability mass to keep")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-9, 1.0));
+  app.add_option("--frequency-penalty", o.sampling.frequency_penalty, "penalty on tokens already used")
+      ->capture_default_str()
+      ->check(example::finite_number);
+  app.add_option("--max-tokens", o.sampling.max_tokens, "maximum tokens per sample")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
+  app.add_option("--seed", o.sampling.seed, "random seed")->capture_default_str()->check(example::whole_number);
+  app.callback([folder, url] {
+    if (folder->count() + url->count() == 0) throw CLI::RequiredError("--model or --url");
+  });
+}
+
+void add_options(CLI::App& app, Commands& commands) {
+  app.footer(
+      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
+      "continue.");
+  app.require_subcommand(1);
+
+  auto& t = commands.train;
+  auto* training = commands.training =
+      app.add_subcommand("train", "fine-tune a GPT-2, or train one from scratch; every tenth triplet is held out");
+  training->add_option("--data", t.data, "triplets to train on, as JSON lines")->required();
+  training->add_option("--out", t.out, "folder for the model; created if missing")->required();
+  auto* from = training->add_option("--model", t.model, "folder of the GPT-2 model to start from");
+  auto* nothing =
+      training->add_option("--tokenizer", t.tokenizer, "train from scratch, with the tokenizer in this folder");
+  from->excludes(nothing);
+  const auto count = CLI::Range(std::int64_t{1}, std::int64_t{1'000'000});
+  for (const auto& [name, number, help] :
+       {std::tuple{"--layers", &t.fresh.n_layer, "layers of a new model"},
+        std::tuple{"--width", &t.fresh.n_embd, "width of a new model"},
+        std::tuple{"--heads", &t.fresh.n_head, "attention heads of a new model"},
+        std::tuple{"--context", &t.fresh.n_positions, "context of a new model in tokens"}}) {
+    training->add_option(name, *number, help)->capture_default_str()->check(count)->needs(nothing);
+  }
+  training->add_option("--lora", t.lora, "train a LoRA of this rank instead of all weights; it is folded in at the end")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1024}))
+      ->needs(from);
+  training->add_option("--epochs", t.epochs, "passes over the data")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-3, 1e6));
+  training->add_option("--batch", t.batch, "triplets per update")->capture_default_str()->check(count);
+  training
+      ->add_option("--longest", t.longest, "skip triplets with more tokens than this (default: the model's context)")
+      ->check(count);
+  training->add_option("--rate", t.rate, "peak learning rate")->capture_default_str()->check(CLI::Range(1e-9, 1.0));
+  training->add_option("--rename", t.rename, "share of a caption's words to rename, for models trained from scratch")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  training->add_option("--seed", t.seed, "random seed")->capture_default_str()->check(example::whole_number);
+  example::add_threads(*training, t.threads);
+  training->callback([from, nothing] {
+    if (from->count() + nothing->count() == 0) throw CLI::RequiredError("--model or --tokenizer");
+  });
+
+  auto& g = commands.generate;
+  auto* generating = commands.generating = app.add_subcommand("generate", "make triplets from captions");
+  generating->add_option("--captions", g.captions, "captions, one per line, plain or as JSON with caption and url")
+      ->required();
+  generating->add_option("--out", g.out, "JSON lines to write; a journal is kept beside it")->required();
+  add_language(*generating, g.language);
+  generating->add_option("--tries", g.generator.tries, "samples to try before giving up on a caption")
+      ->capture_default_str()
+      ->check(count);
+  generating->add_option("--batch", g.generator.batch, "captions to ask about at once")
+      ->capture_default_str()
+      ->check(count);
+  generating->add_option("--blocked-words", g.blocked, "file of words, one per line, that no triplet may contain");
+
+  auto& m = commands.measure;
+  auto* measuring = commands.measuring =
+      app.add_subcommand("measure", "report the quality of samples for the held-out captions");
+  measuring->add_option("--data", m.data, "the triplets that `train` was given")->required();
+  add_language(*measuring, m.language);
+  measuring->add_option("--samples", m.samples, "samples per caption")->capture_default_str()->check(count);
+}
+
+}  // namespace make_triplets

@@ -1,0 +1,125 @@
+#include "model.hpp"
+
+#include <ATen/Parallel.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "ip2p/core/device.hpp"
+#include "ip2p/core/freed_memory.hpp"
+#include "program.hpp"
+
+namespace example {
+
+/// Parses "FILE" or "FILE:SCALE".
+static ip2p::LoraChoice lora_choice(const std::string& text) {
+  const auto colon = text.rfind(':');
+  if (colon == text.npos || !finite_number(text.substr(colon + 1)).empty()) return {text};
+  return {text.substr(0, colon), std::stod(text.substr(colon + 1))};
+}
+
+ip2p::Numerics numerics_of(const RunOptions& o) {
+  return o.numerics == "released" ? ip2p::Numerics::released : ip2p::Numerics::diffusers;
+}
+
+ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics) {
+  const auto device = ip2p::parse_device(o.device);
+  ip2p::OpenOptions options{.device = device,
+                            .dtype = ip2p::parse_dtype(o.dtype, device),
+                            .low_memory = o.low_memory,
+                            .numerics = numerics,
+                            .prefer_ema = !o.no_ema,
+                            .variant = o.variant,
+                            .tokenizer = o.tokenizer,
+                            .vae = o.vae,
+                            .prediction_type = o.prediction_type,
+                            .partial_loras = o.partial_loras};
+  for (const auto& text : o.loras) options.loras.push_back(lora_choice(text));
+  options.embeddings.assign(o.embeddings.begin(), o.embeddings.end());
+  options.warn = [](const std::string& text) { fmt::print(stderr, "warning: {}\n", text); };
+  return options;
+}
+
+ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numerics) {
+  if (o.threads > 0) at::set_num_threads(o.threads);
+  ip2p::set_freed_memory(o.low_memory ? ip2p::FreedMemory::returned : ip2p::FreedMemory::kept);
+  auto model = ip2p::OpenedModel::open(o.model, open_options(o, numerics));
+  const auto dtype = *model.options().dtype;
+  fmt::print("model: {}\ncomputes in {} on {}\n", model.describe(),
+             dtype == at::kFloat  ? "fp32"
+             : dtype == at::kHalf ? "fp16"
+                                  : "bf16",
+             model.options().device->str());
+  return model;
+}
+
+void report_prompt(const ip2p::OpenedModel& model, std::string_view name, const std::string& prompt) {
+  const auto length = model.length(prompt);
+  report_prompt(name, length.tokens, length.limit, length.dropped);
+}
+
+void report_prompts(const ip2p::OpenedModel& model, const std::string& prompt, const RunOptions& o) {
+  report_prompt(model, "prompt", prompt);
+  if (!o.negative_prompt.empty()) report_prompt(model, "negative prompt", o.negative_prompt);
+}
+
+ip2p::AnyNoise NamedNoise::operator()(const std::vector<std::uint64_t>& seeds) const {
+  return ip2p::AnyNoise::named(name, seeds);
+}
+
+ip2p::AnyNoise noise_of(const RunOptions& o, std::size_t pictures) {
+  return NamedNoise{o.noise}(ip2p::seeds_for(pictures, o.seed, {}));
+}
+
+ip2p::RunSettings settings_of(const RunOptions& o, ip2p::RunHooks hooks) {
+  return {.steps = o.steps,
+          .seed = o.seed,
+          .negative_prompt = o.negative_prompt,
+          .resolution = o.resolution,
+          .hooks = std::move(hooks)};
+}
+
+std::string describe_run(const RunOptions& o, const ip2p::ModelSettings& recommended, std::int64_t steps,
+                         std::string_view sampler, std::string_view schedule, std::optional<double> image_scale,
+                         double text_scale, std::optional<std::int64_t> resolution) {
+  std::vector<std::string> given, from_model;
+  std::size_t all = 0;
+  const auto note = [&](const char* name, bool is_given, bool is_recommended) {
+    ++all;
+    if (is_given) given.emplace_back(name);
+    if (!is_given && is_recommended) from_model.emplace_back(name);
+  };
+  note("steps", o.steps.has_value(), recommended.steps.has_value());
+  note("sampler", o.sampler.has_value(), recommended.sampler.has_value());
+  auto text = fmt::format("{} steps of {} over {} noise levels;", steps, sampler, schedule);
+  if (image_scale) {
+    note("image scale", o.image_scale.has_value(), recommended.image_scale.has_value());
+    text += fmt::format(" image scale {:g},", *image_scale);
+  }
+  note("text scale", o.text_scale.has_value(), recommended.text_scale.has_value());
+  text += fmt::format(" text scale {:g}", text_scale);
+  if (resolution) {
+    note("resolution", o.resolution.has_value(), recommended.resolution.has_value());
+    text += fmt::format(", resolution {}", *resolution);
+  }
+  std::vector<std::string> origins;
+  const auto add = [&](const char* what, const std::vector<std::string>& names) {
+    if (names.empty()) return;
+    origins.push_back(names.size() == all ? what : fmt::format("{}: {}", what, fmt::join(names, ", ")));
+  };
+  add("given", given);
+  add("recommended by the model", from_model);
+  if (!origins.empty()) text += fmt::format(" ({})", fmt::join(origins, "; "));
+  return text;
+}
+
+}  // namespace example
