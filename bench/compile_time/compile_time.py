@@ -43,7 +43,7 @@ def rows(compiler, flags, repeat):
     units = [
         ("`torch/torch.h` alone", include.format("torch/torch.h"), []),
         ("`ATen/core/Tensor.h` alone", include.format("ATen/core/Tensor.h"), []),
-        ("a guidance policy of one's own", (ROOT / "bench/compile_time/policy.cpp").read_text(), []),
+        ("a guidance policy of your own", (ROOT / "bench/compile_time/policy.cpp").read_text(), []),
         ("`pipeline/edit.hpp` and `unet/unet.hpp`",
          "#include <ip2p/pipeline/edit.hpp>\n" + include.format("ip2p/unet/unet.hpp"), []),
         ("the umbrella `ip2p/ip2p.hpp`", include.format("ip2p/ip2p.hpp"), []),
