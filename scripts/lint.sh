@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Is every C++ file as .clang-format has it, and does clang-tidy find nothing in the library (checks: .clang-tidy)?
+# Checks that every C++ file is formatted as .clang-format says, and that clang-tidy finds nothing in the library.
 #
-#   scripts/lint.sh            both, in some minutes, nearly all of them clang-tidy's
+#   scripts/lint.sh            both; takes minutes, nearly all of them in clang-tidy
 #   scripts/lint.sh format     clang-format alone, in seconds
 #   scripts/lint.sh fix        formats the files
 set -euo pipefail
@@ -15,7 +15,7 @@ esac
 export IP2P_LINT_TOOLS=1
 scripts/dependencies.sh >/dev/null
 
-# Prints the name of tool $1. Other versions would format otherwise and check other things.
+# Prints the name of tool $1. Other versions format differently and check different things.
 tool() {
   local name
   for name in "$1-14" "$1"; do

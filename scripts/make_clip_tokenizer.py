@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Derives CLIP's vocab.json and merges.txt from the vocabulary that the open_clip_torch wheel carries.
+"""Derives CLIP's vocab.json and merges.txt from the vocabulary in the open_clip_torch wheel.
 
 CLIP's vocabulary is defined by a list of merges alone: 256 bytes, the same 256 bytes at the end of a word, one token
 per merge in order (the first 48,894 lines of the file), and the two special tokens. This script writes the files in the

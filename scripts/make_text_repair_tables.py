@@ -84,7 +84,7 @@ def classes() -> list[tuple[int, int, int]]:
 
 
 def case_classes() -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-    """Characters that count, and that do not count, where str.lower looks for the end of a word with a capital sigma."""
+    """Characters that count, and those that do not, when str.lower decides whether a capital sigma ends a word."""
     cased, ignorable = [], []
     for c in CODE_POINTS:
         if ("A\u03a3" + chr(c)).lower()[1] == "\u03c3":

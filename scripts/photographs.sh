@@ -5,7 +5,7 @@
 #
 # Sources: Debian's wallpaper packages (apt-get download) and the sample pictures inside two PyPI wheels. Drawings,
 # gradients and renderings in those packages are left out: the list below was made by looking at every picture.
-# Each FOLDER may hold more photographs of your own (.jpg, .jpeg, .png, .webp); they are copied as they are.
+# Each FOLDER may hold photographs of your own (.jpg, .jpeg, .png, .webp); they are copied unchanged.
 set -euo pipefail
 
 if [[ $# -lt 1 ]]; then

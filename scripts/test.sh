@@ -7,7 +7,7 @@ scripts/build.sh
 status=0
 ctest --test-dir build/release --output-on-failure --parallel "$(nproc)" "$@" || status=$?
 
-# A test without its data passes with a note, which nobody reads in the log of a passing test: repeat it here.
+# A test that lacks its data passes with a note. Nobody reads the log of a passing test, so repeat the note here.
 skipped=$(grep -h '^skipped: ' build/release/Testing/Temporary/LastTest.log 2>/dev/null | sort -u || true)
 [ -z "$skipped" ] || printf '\nPassed without being run in full:\n%s\n' "$skipped"
 exit $status

@@ -17,7 +17,7 @@ namespace {
 constexpr std::int64_t rows = 4;
 constexpr std::int64_t heads = 8;
 
-/// The edit as it is published: the source's map, made once for each group.
+/// The edit as published: the source's map, computed once for each group.
 struct ExplicitMaps {
   at::Tensor operator()(const ip2p::AttentionSite&, const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v) const {

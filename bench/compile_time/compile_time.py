@@ -6,7 +6,7 @@
     compile_time.py BUILD --headers [N]   compiles every public header alone and lists the N that take longest
 
 Options: --repeat R takes the least of R runs (1). The compiler, its flags and LibTorch are those of BUILD. Run it on a quiet
-machine; only ratios within one run compare.
+machine; only ratios within one run can be compared.
 """
 import argparse
 import json
@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def measured(command, folder):
-    """(CPU seconds, peak GB) of a command. Leaves with its messages when it fails."""
+    """(CPU seconds, peak GB) of a command. Exits with the command's messages if it fails."""
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(command, cwd=folder, stdout=messages, stderr=messages)
         _, status, usage = os.wait4(process.pid, 0)
@@ -43,7 +43,7 @@ def rows(compiler, flags, repeat):
     units = [
         ("`torch/torch.h` alone", include.format("torch/torch.h"), []),
         ("`ATen/core/Tensor.h` alone", include.format("ATen/core/Tensor.h"), []),
-        ("a guidance policy of one's own", (ROOT / "bench/compile_time/policy.cpp").read_text(), []),
+        ("a guidance policy of your own", (ROOT / "bench/compile_time/policy.cpp").read_text(), []),
         ("`pipeline/edit.hpp` and `unet/unet.hpp`",
          "#include <ip2p/pipeline/edit.hpp>\n" + include.format("ip2p/unet/unet.hpp"), []),
         ("the umbrella `ip2p/ip2p.hpp`", include.format("ip2p/ip2p.hpp"), []),
@@ -69,7 +69,7 @@ def list_units(build, count):
     for entry in json.loads((build / "compile_commands.json").read_text()):
         words = shlex.split(entry["command"])
         while not re.search(r"(g\+\+|clang\+\+|c\+\+)[^/]*$", words[0]):
-            words.pop(0)  # what launches the compiler, a cache say
+            words.pop(0)  # a launcher before the compiler, such as a cache
         with tempfile.TemporaryDirectory() as folder:
             words[words.index("-o") + 1] = f"{folder}/unit.o"
             seconds, memory = measured(words, entry["directory"])

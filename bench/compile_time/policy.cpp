@@ -1,4 +1,4 @@
-// A guidance policy of a user's own, with the static checks that the documentation advises.
+// A user's own guidance policy, with the static checks that the documentation recommends.
 #include <ip2p/guidance/dual_guidance.hpp>
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// Start noise of a batch at 512 pixels, by each source.
+// Start noise of a batch at 512 pixels, from each source.
 
 #include "ip2p/core/any_noise.hpp"
 

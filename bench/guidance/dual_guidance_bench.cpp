@@ -1,4 +1,4 @@
-// What guidance takes of a step at 512 pixels: three branches combined, without the network.
+// What guidance adds to a step at 512 pixels: combining three branches, without the network.
 
 #include "ip2p/guidance/dual_guidance.hpp"
 

@@ -67,7 +67,7 @@ void unet_step(benchmark::State& state) {
     const auto unet = load<UNet>(files, options);
     const auto branches = state.range(1);
     const auto x = at::randn({branches, unet.config().in_channels, state.range(0) / 8, state.range(0) / 8});
-    // As in a run: what depends on the timestep or the text alone is computed beforehand.
+    // As in a run: what depends only on the timestep or only on the text is computed beforehand.
     const auto times = unet.project_time(at::full({1}, 500.0));
     const auto texts = unet.project_context(at::randn({branches, 77, unet.config().cross_attention_dim}));
     benchmark::DoNotOptimize(unet(x, times, texts));

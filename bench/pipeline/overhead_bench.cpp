@@ -1,20 +1,20 @@
 // What a step costs besides its arithmetic. The network has the layers of Stable Diffusion 1.5 at a width of 8
-// channels, and the picture 64 pixels, so that a step takes hardly more than what the library does around the kernels;
-// that part is nearly the same for a network of any width. One thread, its CPU time, and medians of single steps, which
-// other work on the machine moves little.
+// channels, and the picture has 64 pixels, so that a step takes hardly more than what the library does around the
+// kernels; that part is nearly the same for a network of any width. One thread, its CPU time, and the fastest of single
+// steps, which other work on the machine hardly affects.
 //
 //   step_us      a step of a run: sampler, guidance, conditioning, network
 //   network_us   a bare call of the network with inputs of the same shapes
-//   handle_us    of that, asking the network for its device and its dtype
+//   handle_us    the part of network_us that asks the network for its device and dtype
 //   overhead_us  step_us - network_us + handle_us
-//   start_us     what comes before the first step, once a run
+//   start_us     what comes before the first step, once per run
 //   operators    LibTorch operators of a step beyond those of the bare call; host_reads: those that wait for a value
 //
 // For training, of a micro-batch (a part of an update's batch, forward and backward), whose own arithmetic is too long
 // for a difference to tell its overhead:
 //
 //   batch_us     making the batch, beside the pairs themselves
-//   update_us    once an update: optimiser and moving average
+//   update_us    once per update: optimiser and moving average
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
@@ -64,7 +64,7 @@ constexpr std::int64_t side = 8;     // of the latents
 constexpr std::int64_t tokens = 77;  // of the text
 constexpr std::int64_t text_channels = 16;
 
-/// One thread of LibTorch for as long as it lives.
+/// Limits LibTorch to one thread while it lives.
 struct OneThread {
   OneThread() { at::set_num_threads(1); }
   ~OneThread() { at::set_num_threads(before); }
@@ -97,7 +97,7 @@ double time_us(Work&& work) {
   return cpu_us() - begin;
 }
 
-/// The shortest time of one thing.
+/// Keeps the shortest of several times.
 class Fastest {
  public:
   void add(double us) { least_ = std::min(least_, us); }
@@ -123,7 +123,7 @@ struct Times {
   }
 };
 
-/// Operators of `work` less those of `bare`, per step.
+/// The operators of `work` minus those of `bare`, per step.
 template <class Work, class Bare>
 void report_operators(benchmark::State& state, std::int64_t count, Work&& work, Bare&& bare) {
   const auto counted = [](auto&& run) {
@@ -203,12 +203,12 @@ void run_of(benchmark::State& state, std::int64_t batch, bool sees_image, const 
 /// An edit: three branches, of which two share the photograph.
 void edit_overhead(benchmark::State& state) { run_of(state, 1, true, {0, 0, 1}, DualGuidance{}, PlainAttention{}); }
 
-/// The data engine: two pairs whose pictures take one layout for different parts of the run.
+/// The data engine: two pairs whose pictures share a layout for different parts of the run.
 void pairs(benchmark::State& state) {
   run_of(state, 4, false, {0, 0}, TextGuidance{}, SelfReplace{.shares = {0.3, 0.8}});
 }
 
-/// Prompt-to-Prompt: a prompt and one with another word, its maps held for most of the run.
+/// Prompt-to-Prompt: a prompt and one with another word, which keeps the first one's maps for most of the run.
 void word_swap(benchmark::State& state) {
   run_of(state, 2, false, {0, 1}, TextGuidance{}, PromptToPrompt{WordSwap{at::eye(tokens).unsqueeze(0)}});
 }
@@ -227,8 +227,8 @@ struct Latents {
 constexpr std::int64_t micro_batches = 8;
 constexpr std::int64_t micro_batch = 4;
 
-/// An update in micro-batches, and forward and backward pass alone over a batch that is there already. As many pairs as
-/// the argument says; 313,010 is the size of the released data set.
+/// An update in micro-batches, and the forward and backward pass alone over a batch that exists already. The argument
+/// is the number of pairs in the set; 313,010 is the size of the released data set.
 void training(benchmark::State& state) {
   const OneThread one_thread;
   at::manual_seed(bench::seed);

@@ -1,4 +1,4 @@
-// What the loop around the network costs: 100 steps of a denoiser that does nothing, at 512 pixels, for each sampler.
+// What the loop around the network costs: 100 steps at 512 pixels with a denoiser that does nothing, for each sampler.
 
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros_like.h>

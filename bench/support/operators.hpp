@@ -1,6 +1,6 @@
 #pragma once
 
-// How many of LibTorch's operators a piece of work calls: a cost of small networks that no noise of the machine moves.
+// How many of LibTorch's operators some work calls: a cost of small networks that is the same on a busy machine.
 
 #include <ATen/record_function.h>
 
@@ -10,7 +10,7 @@
 
 namespace ip2p::bench {
 
-/// Counts the operators that the calling thread runs while this lives, those that operators call themselves included,
+/// Counts the operators that the calling thread runs while this lives, including those that operators call themselves,
 /// and among them the reads of a value by the host (`item()`, `is_nonzero`), each of which waits for a GPU.
 class OperatorCount {
  public:

@@ -24,7 +24,7 @@ inline const char* dtype_name(std::int64_t argument) {
   return argument == 0 ? "fp32" : argument == 1 ? "bf16" : "fp16";
 }
 
-/// Writes the process's peak memory so far, in GiB, beside the times.
+/// Reports the process's peak memory so far, in GiB, next to the times.
 inline void report_peak_memory(benchmark::State& state) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

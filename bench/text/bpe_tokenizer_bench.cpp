@@ -1,4 +1,4 @@
-// Prompts to tokens, as they are written and as the released program cleans them; IP2P_BENCH_MODEL has the tokenizer.
+// Prompts to tokens, as written and as the released program cleans them; the tokenizer is that of IP2P_BENCH_MODEL.
 
 #include "ip2p/text/bpe_tokenizer.hpp"
 

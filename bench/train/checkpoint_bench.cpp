@@ -1,4 +1,4 @@
-// How long an update waits for its checkpoint: the call of Trainer::save(), of a state of 512 MiB.
+// How long an update waits for its checkpoint: a call of Trainer::save() with a state of 512 MiB.
 
 #include <ATen/ops/randn.h>
 

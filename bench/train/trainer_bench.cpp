@@ -39,7 +39,7 @@ struct RandomPictures {
   Image before, after;
 };
 
-/// Latents of such pictures, encoded before.
+/// Latents of such pictures, encoded beforehand.
 struct RandomLatents {
   RandomLatents(std::int64_t channels, std::int64_t side)
       : mean(at::randn({channels, side, side})),

@@ -26,7 +26,7 @@ TYPE = re.compile(r"^(?:class|struct|concept|enum class|using) ([A-Z]\w+)(?! *[;
 
 
 def anchor_of(heading):
-    """As repositories make anchors from headings: lower case, punctuation dropped, spaces to hyphens."""
+    """The anchor that repository sites make from a heading: lower case, no punctuation, hyphens for spaces."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 

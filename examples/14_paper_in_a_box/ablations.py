@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The paper's ablations and comparisons in small, in a box that paper_in_a_box.py has finished.
+"""The paper's ablations and comparisons at a small scale, in a box that paper_in_a_box.py has finished.
 
     python3 examples/14_paper_in_a_box/ablations.py box
 
 Trains editors on fewer pairs and without conditioning dropout, draws every method over the held-out edits with the same
-noise, and leaves points.csv, differences.csv, results.md and ablations.svg in box/ablations. What is done is passed
-over. Needs the programs (scripts/build.sh) and Python's standard library.
+noise, and leaves points.csv, differences.csv, results.md and ablations.svg in box/ablations. What is already done is
+skipped. Needs the programs (scripts/build.sh) and Python's standard library.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SETTINGS = {
     "fractions": "0,0.5,1", "painter_scale": 2.5, "layer_edits": 8, "layer_steps": "30,120", "layer_scales": 5,
     "layer_channels": 32, "layer_views": 4, "resamples": 2000,
 }
-# What is held against what: (first, second, what the paper says of the first at equal image similarity).
+# What is compared with what: (first, second, where the paper puts the first at equal image similarity).
 CLAIMS = [
     ("filtered", "no filter", "above"),
     ("filtered", "no self-attention", "no number"),
@@ -55,7 +55,7 @@ COLOURS = {
 
 
 def subset(chain, name, share):
-    """A set of the first pairs with known answers; they are in random order. Returns how many."""
+    """Makes a set of the first pairs with known answers, which are in random order. Returns their number."""
     whole, part = chain.path("scenes/pairs"), chain.path("pairs", name)
     seeds = json.loads((whole / "seeds.json").read_text())
     chosen = seeds[: max(1, round(share * len(seeds)))]
@@ -68,7 +68,7 @@ def subset(chain, name, share):
 
 
 def train_editors(chain, s, results):
-    """Returns each editor's label and folder, and the measurements of all by label."""
+    """Returns the folder names and the measurements of all editors, each by label."""
     names = {label: name for label, name in {"filtered": "paper", "no filter": "no-filter",
                                              "no self-attention": "no-self-attention", "truth": "truth"}.items()
              if name in results["editors"]}
@@ -93,7 +93,7 @@ def train_editors(chain, s, results):
 
 
 def evaluate(chain, s, names, curves, edits, out):
-    """Runs `evaluate` over held-out edits. Returns rows of points, and the scores of single pictures."""
+    """Runs `evaluate` over held-out edits. Returns the rows of the points and the scores of individual pictures."""
     folder, options = chain.path("ablations", out), []
     if shutil.which("gnuplot") is None:
         raise Stop("evaluate draws its figure with gnuplot: expected that program, found none (Debian: gnuplot-nox)")
@@ -145,7 +145,7 @@ def draw_points(chain, s, names):
 
 
 def at_similarity(curve, similarity):
-    """Direction on the straight lines between a curve's points, [(image similarity, direction)] in rising order."""
+    """The direction at an image similarity, interpolated between a curve's points [(similarity, direction)], sorted."""
     for (x0, y0), (x1, y1) in zip(curve, curve[1:]):
         if x0 <= similarity <= x1:
             return y0 if x1 == x0 else y0 + (y1 - y0) * (similarity - x0) / (x1 - x0)
@@ -153,7 +153,7 @@ def at_similarity(curve, similarity):
 
 
 def difference(first, second):
-    """Mean difference of the directions over the image similarities that both curves reach; None without such."""
+    """Mean difference of the directions over the image similarities that both curves reach; None if there are none."""
     low, high = max(first[0][0], second[0][0]), min(first[-1][0], second[-1][0])
     if low > high:
         return None
@@ -168,14 +168,14 @@ def interval(draws):
 
 
 def sign(low, high):
-    """0 where an interval holds 0."""
+    """0 if the interval contains 0."""
     return (low > 0) - (high < 0)
 
 
 def differences(rows, single, resamples):
-    """Each claim with the paired bootstrap over edits: all points of a resample are of the same edits.
+    """Each claim with a paired bootstrap over edits: all points of a resample use the same edits.
 
-    Compared are the directions at equal image similarity, where at least nine of ten resamples have such, and direction
+    It compares the directions at equal image similarity, if at least nine of ten resamples have any, and the direction
     and image similarity of the curves' middle points.
     """
     points = {}
@@ -251,7 +251,7 @@ def write_tables(folder, rows, claims, measured, image_scale):
 
 
 def figure(rows):
-    """Image similarity over direction, a panel each for training data and methods, with intervals as thin crosses."""
+    """Image similarity over direction, one panel for training data and one for methods; intervals are thin crosses."""
     width, height, left, top, gap = 470, 400, 60, 30, 70
     total = (left + 2 * width + gap + 20, top + height + 70 + 20 * ((max(map(len, PANELS.values())) - 1) // 2))
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total[0]} {total[1]}" font-family="sans-serif" '
@@ -305,7 +305,7 @@ def figure(rows):
 
 def run_ablations(chain, s, results):
     names, measured = train_editors(chain, s, results)
-    rows, single = draw_points(chain, s, names)  # evaluate passes over the pictures that it has
+    rows, single = draw_points(chain, s, names)  # evaluate skips pictures that exist
     claims = differences(rows, single, s["resamples"])
     folder = chain.path("ablations")
     write_tables(folder, rows, claims, measured, chain.settings["edit_image_scale"])
@@ -316,7 +316,7 @@ def run_ablations(chain, s, results):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("box", type=Path, help="work folder of a finished paper_in_a_box.py, whose settings hold")
+    parser.add_argument("box", type=Path, help="work folder of a finished paper_in_a_box.py; its settings are used")
     parser.add_argument("--programs", type=Path, default=SOURCE / "build/release/examples",
                         help="folder of the programs")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The paper's chain in small, by one command: captions, triplets, pictures, pairs, a filter, an editor, edits.
+"""The paper's chain at a small scale, with one command: captions, triplets, pictures, pairs, filter, editor, edits.
 
     python3 examples/14_paper_in_a_box/paper_in_a_box.py box --small
 
-Every stage leaves its artefacts in the work folder and is skipped once done; report.html shows all of it.
+Every stage leaves its results in the work folder and is skipped once it is done; report.html shows everything.
 Needs the programs (scripts/build.sh) and Python's standard library.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2]
 
-# What --small means: about twenty minutes of one slow core. --hours multiplies the counts that are marked.
+# What --small means: about twenty minutes on one slow core. --hours multiplies the counts in GROWS.
 SMALL = {
     "side": 64, "objects": 8, "places": 5, "looks": 4, "sizes": 1, "positions": 3, "seed": 1,
     "training": 2500, "held_out": 64, "truth_pairs": 300, "held_out_pairs": 48,
@@ -67,14 +67,14 @@ class Chain:
         return self.work.joinpath(*parts)
 
     def stage(self, name, after, *, needs=()):
-        """Calls `after()` unless it was done with the same `needs`; it returns what later runs shall know."""
+        """Calls `after()` unless that was done with the same `needs`. Returns its result, kept for later runs."""
         marker = self.path("done", name + ".json")
         digest = hashlib.sha256(json.dumps([name, list(needs)], sort_keys=True).encode()).hexdigest()
         if marker.exists():
             known = json.loads(marker.read_text())
             if known["digest"] != digest:
-                raise Stop(f"stage '{name}' was made with other settings: remove '{marker}' and what it made, "
-                           "or take another work folder")
+                raise Stop(f"stage '{name}' was made with other settings: remove '{marker}' and its results, "
+                           "or use another work folder")
             print(f"[{name}] done before", flush=True)
         else:
             print(f"[{name}]", flush=True)
@@ -87,7 +87,7 @@ class Chain:
         return known["result"]
 
     def run(self, log, program, *arguments, cwd=None):
-        """Runs a program of the build, or another by its name; its words go to logs/LOG.log and are returned."""
+        """Runs a program of the build, or any other by name; its output goes to logs/LOG.log and is returned."""
         own = self.programs / program
         command = [str(own if own.exists() else program), *map(str, arguments)]
         if not own.exists() and shutil.which(program) is None:
@@ -102,8 +102,8 @@ class Chain:
                 status = child.wait()
             except (KeyboardInterrupt, Terminated) as signalled:
                 if isinstance(signalled, Terminated):
-                    child.terminate()  # Ctrl-C reaches it by itself
-                child.wait()  # trainings save
+                    child.terminate()  # Ctrl-C reaches the child without help
+                child.wait()  # a training saves first
                 raise
         words = path.read_text(errors="replace")
         if status != 0:
@@ -123,14 +123,14 @@ def given(settings, *names):
 
 
 def fetch_stamps(chain):
-    """The cut-outs' folder: installed, or unpacked from Debian's package, which needs no root."""
+    """The folder of the cut-outs: installed, or unpacked from Debian's package, which needs no root."""
     installed = Path("/usr/share/tuxpaint/stamps")
     if installed.is_dir():
         return str(installed)
     package, folder = "tuxpaint-stamps-default", chain.path("material")
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise Stop(f"no {tool} to fetch {package} with: install it otherwise, and name its folder with --stamps")
+            raise Stop(f"no {tool} to download {package}: install the package otherwise and pass its folder with --stamps")
     folder.mkdir(exist_ok=True)
     chain.run("stamps", "apt-get", "download", "-q", package, cwd=folder)
     archive = next(folder.glob(package + "_*.deb"))
@@ -158,7 +158,7 @@ def byte_alphabet():
 
 
 def byte_pair_merges(texts, most):
-    """The merges of a byte-pair tokenizer: always the most frequent pair, of equals the first in the alphabet."""
+    """The merges of a byte-pair tokenizer: always the most frequent pair, or the first in order of these."""
     alphabet = byte_alphabet()
     counts = {}
     for text in texts:
@@ -189,7 +189,7 @@ def byte_pair_merges(texts, most):
 
 
 def write_tokenizers(chain, original):
-    """A GPT-2 tokenizer learnt from the triplets, and CLIP's with room for as many tokens as captions here need."""
+    """Writes a GPT-2 tokenizer learnt from the triplets, and CLIP's with room for as many tokens as captions need."""
     texts = []
     for line in chain.path("scenes/triplets.jsonl").read_text().splitlines():
         triplet = json.loads(line)
@@ -214,7 +214,7 @@ def write_tokenizers(chain, original):
 
 
 def make_triplets(chain):
-    """A language model learns from the grammar's triplets and makes others; what it lacks, the grammar gives."""
+    """A language model learns from the grammar's triplets and writes others; the grammar fills up what is missing."""
     s = chain.settings
     chain.run("language_train", "make_triplets", "train", "--data", chain.path("scenes/triplets.jsonl"), "--tokenizer",
               chain.path("tokenizers/gpt2"), "--out", chain.path("language"), "--layers", s["language_layers"],
@@ -283,7 +283,7 @@ def measure_editor(chain, name):
 
 
 def edit_photographs(chain, photographs, names):
-    """Photographs that no scene was made of, under instructions of the small world."""
+    """Edits photographs that no scene was made from, with instructions of the small world."""
     s = chain.settings
     world = json.loads(chain.path("scenes/world.json").read_text())
     places = {word["file"] for word in world["words"]["places"]}
@@ -309,7 +309,7 @@ def edit_photographs(chain, photographs, names):
 
 
 def draw_curves(chain, names):
-    """The paper's figure: each editor along its text scale."""
+    """Draws the paper's figure: each editor along its text scale."""
     s, options = chain.settings, []
     if shutil.which("gnuplot") is None:
         return None
@@ -367,14 +367,14 @@ def write_report(chain, results):
 
     read = lambda *names: json.loads(path(*names).read_text())
     section("Scenes", "<p>Cut-outs on photographs, under computed looks.</p>", picture(path("scenes/sheet.png")))
-    section("CLIP", "<p>Scenes of captions that it was never trained on.</p>",
+    section("CLIP", "<p>Scenes whose captions it was never trained on.</p>",
             retrieval_rows([("scenes", read("clip/report.json")["held_out"])]), picture(path("clip/loss.png"), 480))
     t = results["triplets"]
     section("Triplets",
             table(["made", "about this world", "used", "of these from the grammar"],
                   [[t["made"], t["in_grammar"], t["used"], t["from_grammar"]]]),
             table(["generation", "count"], list(t["counts"].items())),
-            table(["single samples of held-out captions", "%"], t["measured"]),
+            table(["one sample for each held-out caption", "%"], t["measured"]),
             table(["caption", "instruction", "edited caption"],
                   [[e["caption"], e["edit"], e["output"]] for e in t["examples"]]))
     drawn = read("measured/drawings/report.json")
@@ -388,10 +388,10 @@ def write_report(chain, results):
         made = results["candidates"]
         rows.append([name, counts["pairs"], counts["pairs"] / made, r["told_apart"], r["direction"],
                      r["agreement_with_truth"], r["psnr_before_after"], r["psnr_before_after_truth"]])
-    section("Pairs", f"<p>{results['candidates']} candidates each. Told apart: the CLIP finds both pictures nearer to "
-            "their own caption than to the other. Agreement: the way between the pictures' features, against that of "
-            "true scenes of the same captions (1 is the same way). The last columns say how alike the pictures of a "
-            "pair are, in dB, generated and true.</p>",
+    section("Pairs", f"<p>{results['candidates']} candidates each. Told apart: the CLIP finds both pictures closer to "
+            "their own caption than to the other. Agreement: the direction between the pictures' features, compared with "
+            "that of true scenes with the same captions (1 is the same direction). The last columns say how similar the "
+            "pictures of a pair are, in dB, generated and true.</p>",
             table(["set", "kept", "share", "told apart", "direction", "agreement", "dB", "dB, true"], rows))
     for name in results["pairs"]:
         section(f"Pairs: {name}", picture(path("measured", "pairs_" + name, "sheet.png")))
@@ -518,7 +518,7 @@ def change_settings(parser, settings, texts):
 
 
 def status_of(program, run):
-    """Calls `run()`; the exit status for how it ended."""
+    """Calls `run()` and returns the exit status for how it ended."""
     signal.signal(signal.SIGTERM, on_sigterm)
     try:
         run()
@@ -533,19 +533,19 @@ def status_of(program, run):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path, help="folder for all artefacts; run the same command again to continue")
+    parser.add_argument("work", type=Path, help="folder for all results; run the same command again to continue")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--small", action="store_true", help="about twenty minutes of one slow core (default)")
-    size.add_argument("--hours", type=float, help="train and draw so much longer than --small")
+    size.add_argument("--small", action="store_true", help="about twenty minutes on one slow core (default)")
+    size.add_argument("--hours", type=float, help="train and draw so much more that it takes about this many hours")
     parser.add_argument("--programs", type=Path, default=SOURCE / "build/release/examples",
-                        help="folder of the programs")
-    parser.add_argument("--stamps", type=Path, help="folder of the objects' files (default: fetched)")
-    parser.add_argument("--photographs", type=Path, help="folder of the places' files (default: fetched)")
+                        help="folder of the compiled programs")
+    parser.add_argument("--stamps", type=Path, help="folder with the objects' pictures (default: downloaded)")
+    parser.add_argument("--photographs", type=Path, help="folder with the places' photographs (default: downloaded)")
     parser.add_argument("--vocabulary", type=Path, default=Path(__file__).with_name("vocabulary.json"))
     parser.add_argument("--tokenizer", type=Path, default=SOURCE / "models/clip-tokenizer")
     parser.add_argument("--codec", type=Path, default=SOURCE / "models/small-editor", help="model with an autoencoder")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
-                        help="a setting other than --small's: " + ", ".join(SMALL))
+                        help="change one of the settings: " + ", ".join(SMALL))
     arguments = parser.parse_args()
     settings = dict(SMALL)
     if arguments.hours is not None:

@@ -1,6 +1,6 @@
 #pragma once
 
-// Attention edits in the way that the library avoids: with the softmax maps themselves, in fp64, image by image.
+// Attention edits done the way the library avoids: with the softmax maps themselves, in fp64, image by image.
 
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/softmax.h>
@@ -28,7 +28,7 @@ inline at::Tensor explicit_maps(const at::Tensor& q, const at::Tensor& k) {
 /// The map of an edited image: from its source's map, its own, and its number in the group (0: the first edited one).
 using EditMap = std::function<at::Tensor(const at::Tensor& source, const at::Tensor& own, std::int64_t destination)>;
 
-/// Each group's edited images with the maps that `edit` gives, in the blocks that `edits_block` names.
+/// The edited images of each group with the maps that `edit` returns, in the blocks that `edits_block` selects.
 inline at::Tensor explicit_edit(const AttentionInput& input, std::int64_t blocks, std::int64_t group,
                                 const std::function<bool(std::int64_t block)>& edits_block, const EditMap& edit) {
   const at::Tensor maps = explicit_maps(input.q, input.k);
@@ -43,7 +43,7 @@ inline at::Tensor explicit_edit(const AttentionInput& input, std::int64_t blocks
   return at::stack(rows);
 }
 
-/// The branches of guidance along text and image, and of none.
+/// No branches, those of guidance along the text, and those of guidance along text and image.
 inline const std::vector<std::vector<Branch>>& branch_lists() {
   static const std::vector<std::vector<Branch>> lists{
       {}, {Branch{true, true}, Branch{false, true}}, {Branch{true, true}, Branch{true, false}, Branch{false, false}}};
@@ -59,7 +59,7 @@ inline std::int64_t block_count(const std::vector<Branch>& branches) {
   return branches.empty() ? 1 : static_cast<std::int64_t>(branches.size());
 }
 
-/// A prompt of a fixture.
+/// A prompt of the fixture.
 inline PromptTokens golden_prompt(const nlohmann::json& prompt) {
   return {prompt["text"].get<std::string>(), prompt["ids"].get<std::vector<std::int64_t>>(),
           prompt["pieces"].get<std::vector<std::string>>()};

@@ -15,7 +15,7 @@ using namespace ip2p;
 
 namespace {
 
-/// Records nothing but how often it was asked, for any number of images.
+/// Records only how often it was asked, for any number of images.
 struct Counter {
   std::int64_t records = 0;
   bool wants(const AttentionSite&) const { return true; }
@@ -40,7 +40,7 @@ AttentionSite square_site(std::int64_t side, const Step& step, const std::vector
   return {.cross = true, .height = side, .width = side, .step = step, .branches = branches};
 }
 
-/// Sums as `Observed` hands them over: image i looks at pixel i * 5 alone, of 4x4.
+/// Sums as `Observed` passes them on: image i looks only at pixel 5 i of 4x4.
 at::Tensor spots(std::int64_t images) {
   at::Tensor sums = at::zeros({images, 16, 1});
   for (std::int64_t i = 0; i < images; ++i) sums[i][i * 5] = 1.0F;
@@ -49,7 +49,7 @@ at::Tensor spots(std::int64_t images) {
 
 }  // namespace
 
-TEST_CASE("Observed keeps the laws of attention and gives its base's bits", "[attention]") {
+TEST_CASE("Observed keeps the laws of attention and returns its base's bits", "[attention]") {
   const auto counter = std::make_shared<Counter>();
   const auto edits = [](const AttentionSite& site) { return !site.cross && site.step.progress() < 0.5; };
   testing::check_attention(Observed(SelfReplace{}, counter), {.group = 2, .edits = edits});
@@ -64,11 +64,11 @@ TEST_CASE("Observed keeps the laws of attention and gives its base's bits", "[at
 
 TEST_CASE("LocalBlend makes the published masks from the maps of a run", "[attention]") {
   const auto fixture = SafetensorsFile::open(testing::fixture("attention/fixtures/blend.safetensors"));
-  // The second branch's queries are the first's backwards: its maps must not count.
+  // The second branch's queries are the first's in reverse order: its maps must not count.
   const std::vector<Branch> branches{{false, true}, {true, true}};
   const auto both = [](const at::Tensor& x) { return at::cat({x.flip({2}), x}); };
   const auto latents = fixture.tensor("latents");
-  // A first run leaves nothing behind for the second.
+  // The first run leaves nothing behind for the second.
   for (int run = 0; run < 2; ++run) {
     const auto blend = both_words.start();
     const auto without = with_subtract.start();
@@ -92,7 +92,7 @@ TEST_CASE("LocalBlend makes the published masks from the maps of a run", "[atten
   }
 }
 
-TEST_CASE("LocalBlend puts the source back outside the words of source and edited image", "[attention]") {
+TEST_CASE("LocalBlend restores the source outside the words of source and edited image", "[attention]") {
   LocalBlend::Run blend(LocalBlend{.words = {{1}, {1}}, .start_blend = 0.2});
   const at::Tensor latents = CounterNoise(3).normal({4, 2, 16, 16}, 0);
   for (std::int64_t i = 0; i < 10; ++i) {
@@ -135,20 +135,20 @@ TEST_CASE("The recorder of a LocalBlend serves one run", "[attention]") {
         "run",
         index, after);
   };
-  // Two evaluations of a step are one run; the step is over when it was revised.
+  // Two evaluations of a step belong to one run; the step is over once it was revised.
   const auto whole = one_word.start();
   record(*whole, 0, 1);
   record(*whole, 0, 1);
   (void)whole->revise({.index = 0, .count = 1}, latents);
   CHECK_THROWS_WITH(record(*whole, 0, 1), again(0, 0));
-  // Broken off before it was revised.
+  // Interrupted before it was revised.
   const auto broken = one_word.start();
   record(*broken, 0, 3);
   record(*broken, 1, 3);
   CHECK_THROWS_WITH(record(*broken, 0, 3), again(0, 1));
   CHECK_THROWS_WITH(record(*broken, 1, 2),
                     "LocalBlend: expected a run of 3 steps as before, found one of 2: start() a recorder for each run");
-  // A step in which nothing was recorded is over all the same.
+  // A step in which nothing was recorded ends as well.
   const auto late = one_word.start();
   record(*late, 0, 4);
   record(*late, 1, 4);
@@ -157,7 +157,7 @@ TEST_CASE("The recorder of a LocalBlend serves one run", "[attention]") {
   record(*late, 3, 4);
 }
 
-TEST_CASE("LocalBlend takes maps of a quarter of the latents' sides, rounded up", "[attention]") {
+TEST_CASE("LocalBlend uses maps whose sides are a quarter of the latents', rounded up", "[attention]") {
   LocalBlend::Run blend(LocalBlend{.words = {{1}}});
   const Step step{.index = 5, .count = 10};
   AttentionSite site{.cross = true, .height = 5, .width = 3, .step = step};

@@ -44,13 +44,13 @@ AttentionSite cross_site(const Step& step, const std::vector<Branch>& branches) 
   return {.cross = true, .layer = 1, .height = 3, .width = 4, .step = step, .branches = branches};
 }
 
-/// An edit of one's own: half of each word's map from the source.
+/// A user's own edit: half of each word's map comes from the source.
 struct Halfway {
   std::int64_t destinations() const { return 1; }
   TokenWeights weights(std::int64_t, const Step&) const { return {at::eye(77).mul(0.5), at::full({77}, 0.5)}; }
 };
 
-/// `Base`, counting how often it is asked.
+/// `Base`, which counts how often it is asked.
 template <class Base>
 struct Counted : Base {
   Counted(Base base, int* count) : Base(std::move(base)), asked(count) {}
@@ -73,7 +73,7 @@ struct Fading {
 
 const auto never = [](const AttentionSite&) { return false; };
 
-/// Where `PromptToPrompt` with its own windows changes a site of a run.
+/// Whether `PromptToPrompt` with its default windows changes a site of a run.
 bool edits_by_default(const AttentionSite& site) {
   return site.cross ? site.step.index < 8 : site.step.index < 4 && site.height * site.width <= 1024;
 }
@@ -156,7 +156,7 @@ TEST_CASE("PromptToPrompt equals explicit maps in every branch, group and step",
   }
 }
 
-TEST_CASE("PromptToPrompt holds self-attention of small maps to the source in its window", "[attention]") {
+TEST_CASE("PromptToPrompt takes the source's self-attention for small maps in its window", "[attention]") {
   const Scene scene;
   const std::vector<Branch> branches{{true, true}, {false, true}};
   PromptToPrompt<WordSwap> attend{.edit = scene.swap(), .self = {0.2, 0.6}, .max_tokens = 12};
@@ -176,8 +176,8 @@ TEST_CASE("PromptToPrompt holds self-attention of small maps to the source in it
   }
 }
 
-TEST_CASE("PromptToPrompt under edits that change nothing is plain attention", "[attention]") {
-  // An edited image with the source's own queries and keys, and words that stand for themselves.
+TEST_CASE("PromptToPrompt with edits that change nothing is plain attention", "[attention]") {
+  // An edited image with the source's own queries and keys, and words that map to themselves.
   const std::vector<Branch> branches{{true, true}, {false, true}};
   const auto site = cross_site({.index = 0, .count = 10}, branches);
   auto input = testing::attention_input(site, 4, 77);
@@ -198,7 +198,7 @@ TEST_CASE("PromptToPrompt under edits that change nothing is plain attention", "
   check(PromptToPrompt{Refine::between(scene.source, {&scene.source, 1})});
 }
 
-TEST_CASE("PromptToPrompt derives the weights of a run once for each state of its windows", "[attention]") {
+TEST_CASE("PromptToPrompt computes the weights of a run once for each state of its windows", "[attention]") {
   const Scene scene;
   int asked = 0;
   const auto run = [&](const auto& attend, AttentionMemory* memory) {
@@ -216,14 +216,14 @@ TEST_CASE("PromptToPrompt derives the weights of a run once for each state of it
     }
     return at::stack(results);
   };
-  // With windows by word: "photo" closes at 0.4, the others at 0.8.
+  // With one window per word: that of "photo" closes at 0.4, the others at 0.8.
   const auto check = [&](const auto& attend, int expected) {
     AttentionMemory memory, other;
     const auto once = run(attend, &memory);
     CHECK(asked == expected);
     CHECK(once.equal(run(attend, nullptr)));
     CHECK(once.equal(run(attend, &other)));
-    CHECK(asked == expected);  // nothing of one run reaches another
+    CHECK(asked == expected);  // nothing carries over from one run to another
   };
   const auto windows = scene.windows(scene.refined);
   const Counted<Refine> refine{scene.refine(), &asked};
@@ -231,10 +231,10 @@ TEST_CASE("PromptToPrompt derives the weights of a run once for each state of it
   check(PromptToPrompt{Reweight{equalizer(scene.refined[0], {{"fluffy", 2.0}}), refine}, windows}, 3 * 2);
   check(PromptToPrompt{AnyTokenEdit(refine), windows}, 3 * 2);
   check(PromptToPrompt{refine}, 2 * 2);
-  check(PromptToPrompt{Fading{&asked}}, 10);  // says nothing of its steps
+  check(PromptToPrompt{Fading{&asked}}, 10);  // does not say that its steps are alike
 }
 
-TEST_CASE("PromptToPrompt weighs in fp32 what 16-bit values go through", "[attention]") {
+TEST_CASE("PromptToPrompt applies its weights in fp32 to 16-bit values", "[attention]") {
   const Scene scene;
   const auto site = cross_site({.index = 0, .count = 10}, {});
   const auto input = testing::attention_input(site, 3, 77);

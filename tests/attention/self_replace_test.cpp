@@ -17,7 +17,7 @@ AttentionSite self_site(std::int64_t height, std::int64_t width, const Step& ste
   return {.cross = false, .layer = 2, .height = height, .width = width, .step = step, .branches = branches};
 }
 
-/// A site of one layer that is called as the UNet calls it: q, k and v views of one projection.
+/// The input of one layer as the UNet passes it: q, k and v are views of one projection.
 testing::AttentionInput projected(std::int64_t rows, std::int64_t pixels) {
   const at::Tensor all = CounterNoise(8).normal({rows, pixels, 3 * 16}, 0).unflatten(2, {3, 2, 8});
   const auto part = [&](std::int64_t i) { return all.select(2, i).transpose(1, 2); };
@@ -41,7 +41,7 @@ TEST_CASE("SelfReplace gives each image the maps of its group's source", "[atten
   for (const auto& branches : testing::branch_lists()) {
     const auto blocks = testing::block_count(branches);
     for (const std::int64_t group : {1, 2, 3}) {
-      // 1,040 pixels take the way of large maps.
+      // 1,040 pixels take the code path for large maps.
       for (const auto& [height, width] : {std::pair{4, 5}, std::pair{26, 40}}) {
         if (group == 3 && blocks == 3 && height > 4) continue;  // enough seen
         const auto input = projected(blocks * 2 * group, height * width);
@@ -73,8 +73,8 @@ TEST_CASE("SelfReplace equals the published arithmetic", "[attention]") {
   CHECK(testing::largest_difference(pairs, fixture.tensor("self.pairs")) < 1e-5);
 }
 
-TEST_CASE("SelfReplace lets go once the share of the run is reached", "[attention]") {
-  // As released: p > i / (steps - 1). Of eleven steps .5 holds the first five.
+TEST_CASE("SelfReplace stops once its share of the run is reached", "[attention]") {
+  // As released: p > i / (steps - 1). Of eleven steps, .5 covers the first five.
   const auto input = projected(2, 20);
   const auto plain = PlainAttention{}({}, input.q, input.k, input.v);
   for (std::int64_t i = 0; i < 11; ++i) {

@@ -64,7 +64,7 @@ TEST_CASE("The recorder of StoreMaps serves one run", "[attention]") {
   CHECK_THROWS_WITH(record(*store, 0),
                     "StoreMaps: expected the steps of one run in order, found step 0 after step 2: start() a recorder "
                     "for each run");
-  // A look while the run goes on is no end; what was looked at is.
+  // Looking at the maps between steps does not end a run, but it ends the step.
   const auto seen = StoreMaps{}.start();
   record(*seen, 0);
   CHECK(seen->maps(4, 3).sizes() == at::IntArrayRef({1, 77, 4, 3}));
@@ -75,7 +75,7 @@ TEST_CASE("The recorder of StoreMaps serves one run", "[attention]") {
                     "for each run");
 }
 
-TEST_CASE("Runs of one step are told apart by their memory", "[attention]") {
+TEST_CASE("Runs of a single step are told apart by their memory", "[attention]") {
   const auto store = StoreMaps{}.start();
   AttentionMemory run, other;
   const auto record = [&](AttentionMemory& memory) {
@@ -104,7 +104,7 @@ TEST_CASE("StoreMaps sees the maps that an edit makes", "[attention]") {
   const PromptToPrompt edit{Reweight<>{.scales = scales}};
   const auto site = map_site(4, 3, 0, {});
   const auto input = testing::attention_input(site, 2, 77);
-  // 16-bit queries: the recorded maps are those of their values, not of rounded sums.
+  // 16-bit queries: the recorded maps are computed from their values, not from rounded sums.
   const auto q = input.q.to(at::kBFloat16);
   const auto k = input.k.to(at::kBFloat16);
   (void)Observed(edit, store)(site, q, k, input.v.to(at::kBFloat16));

@@ -20,7 +20,7 @@ const nlohmann::json& fixture() {
   return content;
 }
 
-/// A prompt of which each word is one token.
+/// A prompt in which each word is one token.
 PromptTokens words(const std::string& text, std::int64_t length = 77) {
   std::vector<std::int64_t> ids;
   std::vector<std::string> pieces;
@@ -32,7 +32,7 @@ PromptTokens words(const std::string& text, std::int64_t length = 77) {
   return {text, ids, pieces, length};
 }
 
-/// A tokenizer of syllables that are written with hyphens.
+/// A tokenizer that takes any three bytes for the token "la".
 struct Syllables {
   std::vector<std::int64_t> tokenize(std::string_view text) const {
     return std::vector<std::int64_t>(text.size() / 3, 7);
@@ -87,7 +87,7 @@ TEST_CASE("A prompt is read through any tokenizer", "[attention]") {
   REQUIRE(prompt.tokens_of(1) == std::vector<std::int64_t>{3});
 }
 
-TEST_CASE("PromptTokens refuses pieces that are not one a token, and no room", "[attention]") {
+TEST_CASE("PromptTokens refuses a number of pieces other than that of the tokens, and no room", "[attention]") {
   CHECK_THROWS_WITH(PromptTokens("a", {1, 2}, {"a"}), "PromptTokens: pieces: expected 2, one a token, found 1");
   CHECK_THROWS_WITH(PromptTokens("a", {1}, {"a"}, 1), "PromptTokens: length: expected at least 2, found 1");
 }
@@ -104,7 +104,7 @@ TEST_CASE("A word swap's matrix is that of google/prompt-to-prompt", "[attention
   }
 }
 
-TEST_CASE("A word swap refuses another number of words, and contexts of other lengths", "[attention]") {
+TEST_CASE("A word swap refuses a different number of words, and contexts of other lengths", "[attention]") {
   CHECK_THROWS_WITH(swap_alignment(words("a cat"), words("a fat cat")),
                     "word swap: expected prompts of equally many words, found 2 and 3");
   CHECK_THROWS_WITH(swap_alignment(words("a cat"), words("a dog", 20)),
@@ -161,7 +161,7 @@ TEST_CASE("Windows of steps are those of google/prompt-to-prompt", "[attention]"
   }
 }
 
-TEST_CASE("Windows refuse words that no prompt has, and positions outside", "[attention]") {
+TEST_CASE("Windows refuse words that no prompt has, and positions out of range", "[attention]") {
   const std::vector<PromptTokens> edited{words("a dog")};
   CHECK_THROWS_WITH(word_windows(edited, {}, {{"cat", {}}}),
                     "windows: expected words of the edited prompts, found 'cat'");

@@ -62,7 +62,7 @@ TEST_CASE("KlAutoencoder equals diffusers' AutoencoderKL", "[codec][parity]") {
   }
 }
 
-TEST_CASE("KlAutoencoder evaluates a batch as it evaluates its images", "[codec]") {
+TEST_CASE("KlAutoencoder evaluates a batch like its images one by one", "[codec]") {
   const at::NoGradGuard no_grad;
   const auto codec = kl();
   const auto file = SafetensorsFile::open(fixture("codec/fixtures/autoencoder-kl-expected.safetensors"));
@@ -76,7 +76,7 @@ TEST_CASE("KlAutoencoder evaluates a batch as it evaluates its images", "[codec]
   }
 }
 
-TEST_CASE("KlAutoencoder in bf16 stays near the fp32 reference", "[codec][parity]") {
+TEST_CASE("KlAutoencoder in bf16 stays close to the fp32 reference", "[codec][parity]") {
   const at::NoGradGuard no_grad;
   const auto codec = kl(at::kBFloat16);
   const auto file = SafetensorsFile::open(fixture("codec/fixtures/autoencoder-kl-expected.safetensors"));

@@ -11,7 +11,7 @@ namespace {
 
 enum class CodecResult { sound, half_size, no_tensor, whole_numbers, no_downscale };
 
-/// Means of 4x4 pixels, and what `result` says of its answers.
+/// Means of 4x4 pixels, altered as `result` says.
 struct BlockMeans {
   CodecResult result = CodecResult::sound;
   at::Tensor encode(const at::Tensor& images) const {
@@ -34,7 +34,7 @@ static_assert(ImageCodec<BlockMeans>);
 
 }  // namespace
 
-TEST_CASE("A codec's result is refused where its shape is another than the codec says", "[codec]") {
+TEST_CASE("A codec's result is refused if it does not have the shape that the codec declares", "[codec]") {
   const auto images = at::zeros({2, 3, 16, 24}), latents = at::zeros({2, 3, 4, 6});
   CHECK(encode_checked(BlockMeans{}, images).sizes() == latents.sizes());
   CHECK(decode_checked(BlockMeans{}, latents).sizes() == images.sizes());

@@ -11,7 +11,7 @@
 
 namespace {
 
-/// A codec without a view beyond one latent pixel, which notes the size of what it is asked to decode.
+/// A codec that sees no further than one latent pixel, and notes the sizes that it is asked to decode.
 struct Blocks {
   std::vector<std::int64_t>* asked;
   [[nodiscard]] at::Tensor encode(const at::Tensor& x) const {
@@ -28,7 +28,7 @@ struct Blocks {
 
 }  // namespace
 
-TEST_CASE("Tiled equals the whole picture where the codec sees single pixels", "[codec]") {
+TEST_CASE("Tiled equals the whole picture if the codec sees single pixels", "[codec]") {
   std::vector<std::int64_t> asked;
   const ip2p::Tiled tiled(Blocks{&asked}, 8, 3);
   for (const auto& [height, width] :
@@ -43,7 +43,7 @@ TEST_CASE("Tiled equals the whole picture where the codec sees single pixels", "
   }
 }
 
-TEST_CASE("Tiled passes pictures of one tile through", "[codec]") {
+TEST_CASE("Tiled passes pictures that fit one tile through", "[codec]") {
   std::vector<std::int64_t> asked;
   const ip2p::Tiled tiled(Blocks{&asked}, 8, 3);
   const auto z = at::randn({1, 3, 8, 5});

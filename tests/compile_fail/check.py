@@ -32,7 +32,7 @@ CORRECTED_BY = re.compile(r"^// corrected-by: ", re.MULTILINE)
 
 @dataclasses.dataclass
 class Message:
-    """An error, with the lines about where it was met before it and the notes after it."""
+    """An error with the lines before it that say where it occurred and the notes after it."""
     source: str | None
     error: str
     lines: list[str]
@@ -50,8 +50,9 @@ def compile_unit(compiler, flags, sources, *more):
 
 
 def messages(output, sources):
-    """Errors in the order of printing. Each belongs to the source that is named last among the places that it came by:
-    g++ prints these before the error, unless they are the last error's, clang++ after it. Of one source come all."""
+    """Errors in the order in which they are printed. Each belongs to the source that is named last among the places it
+    came through: g++ prints these before the error unless they are those of the error before, clang++ after it. If there
+    is only one source, all errors are its own."""
     found, context = [], []
     for line in output.splitlines():
         place = LOCATION.match(line)
@@ -74,7 +75,7 @@ def messages(output, sources):
 
 
 def wrong_in(source, found, lines_of):
-    """What is not as the file says, or None; `found` are its messages."""
+    """What differs from what the file says, or None; `found` are its messages."""
     text = pathlib.Path(source).read_text()
     first_error = re.findall(r"^// expect-error: (.*)$", text, re.MULTILINE)
     each = re.findall(r"^// expect-each: (.*)$", text, re.MULTILINE)
@@ -113,7 +114,7 @@ def main():
 
     failures = []
     with_correction = [source for source in sources if not CORRECTED_BY.search(pathlib.Path(source).read_text())]
-    if with_correction and not is_clang(compiler):  # that the rest of a file is sound, one compiler is enough to say
+    if with_correction and not is_clang(compiler):  # one compiler is enough to show that the rest of a file is sound
         corrected = compile_unit(compiler, flags, with_correction, "-DIP2P_CORRECTED")
         if corrected.returncode != 0:
             failures.append(f"expected the corrected programs to compile, but\n{corrected.stderr}")

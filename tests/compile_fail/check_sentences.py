@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 
-# Depends on the machine, so that no program can be wrong here.
+# Depends on the machine, so no program can fail here.
 WITHOUT_TEST = ("ip2p: safetensors files are read on little-endian machines",)
 
 

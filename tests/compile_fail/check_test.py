@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The checker's own test: each kind of file that is not as it says must be reported, and a right one must not.
+"""The checker's own test: each kind of file that differs from what it says must be reported, a correct one must not.
 
     check_test.py COMPILER
 """
@@ -41,7 +41,7 @@ CALL = "void use() { require_size<Mine>(); }"
 OURS_FIRST = "int use() { Checked<Mine> checked; return checked.held(); }"
 OURS_LAST = "int use() { Mine().size(); return Checked<Mine>().held(); }"
 
-CASES = [  # texts of the files of a unit, and what is reported of which of them
+CASES = [  # texts of the files of a unit, and what is reported about which of them
     ([FIRST + LACKS.format(name="a", use=CALL), FIRST + LACKS.format(name="b", use=OURS_FIRST)], {}),
     ([FIRST + LACKS.format(name="a", use=OURS_FIRST), EACH + LACKS.format(name="b", use=CALL)], {}),
     ([FIRST + LACKS.format(name="a", use=CALL), FIRST + LACKS.format(name="b", use="")], {1: "expected an error, found none"}),

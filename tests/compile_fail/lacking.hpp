@@ -1,6 +1,6 @@
 #pragma once
 
-// What stands in LACKING() is there in the corrected program alone.
+// What stands in LACKING() exists only in the corrected program.
 #ifdef IP2P_CORRECTED
 #define LACKING(...) __VA_ARGS__
 #else

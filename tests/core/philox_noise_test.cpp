@@ -16,22 +16,22 @@ using ip2p::testing::same_bits;
 
 namespace {
 
-/// Sine and cosine of a GPU's fast instructions are off by 2^-21, a radius is at most 6.7.
+/// The sine and cosine of a GPU's fast instructions are off by 2^-21; a radius is at most 6.7.
 constexpr double fast_sine = 4e-6;
 
-/// The exact sine of another library.
+/// Another library's exact sine.
 constexpr double exact_sine = 2e-6;
 
 }  // namespace
 
 TEST_CASE("PhiloxNoise begins as torch's CUDA generator does on a GPU", "[core]") {
-  // torch.manual_seed(0); torch.randn(3, 4, device="cuda"), as it has been published by several projects.
+  // torch.manual_seed(0); torch.randn(3, 4, device="cuda"), as published by several projects.
   const at::Tensor published = at::tensor({-0.92466259, -0.42534415, -2.6438457, 0.14518388, -0.12086647, -0.57972564,
                                            -0.62285122, -0.32838709, -1.07454231, -0.36314407, -1.67105067, 2.26550497},
                                           at::kDouble)
                                    .reshape({3, 4});
   REQUIRE(largest_difference(PhiloxNoise(0).normal({3, 4}, 0), published) <= fast_sine);
-  // A tensor within the number of threads begins the same whatever its size and the GPU.
+  // Tensors with no more elements than there are threads begin alike, whatever their size and the GPU.
   for (const GpuThreads gpu : {GpuThreads{}, GpuThreads{132, 2048}, GpuThreads{10, 2048}}) {
     const at::Tensor latents = PhiloxNoise(0, gpu).normal({1, 4, 64, 64}, 0);
     REQUIRE(largest_difference(latents.flatten().narrow(0, 0, 12).reshape({3, 4}), published) <= fast_sine);
@@ -55,7 +55,7 @@ TEST_CASE("PhiloxNoise is cuRAND's stream in the order of torch's kernel", "[cor
   }
 }
 
-TEST_CASE("PhiloxNoise with a seed for each sample draws each sample alone", "[core]") {
+TEST_CASE("PhiloxNoise with a seed for each sample draws each sample by itself", "[core]") {
   PhiloxNoise batch(std::vector<std::uint64_t>{5, 6, 5});
   PhiloxNoise five(5);
   PhiloxNoise six(6);
@@ -66,7 +66,7 @@ TEST_CASE("PhiloxNoise with a seed for each sample draws each sample alone", "[c
     REQUIRE(same_bits(noise.narrow(0, 1, 1), six.normal({1, 4, 9}, draw)));
     REQUIRE(same_bits(noise.narrow(0, 2, 1), alone));
   }
-  // With one seed the samples of a batch lie one behind the other in one stream.
+  // With one seed, the samples of a batch follow each other in one stream.
   const at::Tensor whole = PhiloxNoise(5).normal({2, 4, 9}, 0);
   REQUIRE(same_bits(whole.flatten(), PhiloxNoise(5).normal({72}, 0)));
   REQUIRE_FALSE(same_bits(whole.narrow(0, 0, 1), whole.narrow(0, 1, 1)));
@@ -97,7 +97,7 @@ TEST_CASE("PhiloxNoise refuses requests that it cannot answer", "[core]") {
   REQUIRE(same_bits(noise.normal({4}, 1), PhiloxNoise(1).normal({4}, 0)));
 }
 
-TEST_CASE("AnyNoise is the source of its name", "[core]") {
+TEST_CASE("AnyNoise is the source of the given name", "[core]") {
   const std::vector<std::uint64_t> one{9};
   const std::vector<std::uint64_t> two{9, 10};
   AnyNoise torch = AnyNoise::named("torch", two);

@@ -58,7 +58,7 @@ void check_same(const EditPair& a, const EditPair& b) {
 
 }  // namespace
 
-TEST_CASE("Size, crop and mirroring give the bits of Pillow and torch", "[data]") {
+TEST_CASE("Size, crop and mirroring equal Pillow and torch bit for bit", "[data]") {
   const auto file = golden("data/fixtures/augment.json");
   for (const auto& c : file["cases"]) {
     INFO(c.dump());
@@ -104,7 +104,7 @@ TEST_CASE("The released program's augmentation squeezes both pictures of a pair,
   CHECK_THROWS_WITH(PairAugmentation{}(pictures(wide, tall), random), Contains("expected pictures of one size"));
 }
 
-TEST_CASE("Without a change of size the crop is a part of the picture, the same in both", "[data]") {
+TEST_CASE("Without a change of size, the crop is the same part of both pictures", "[data]") {
   const auto before = patterned(30, 20, 1), after = patterned(30, 20, 90);
   const PairAugmentation augmentation{.smallest = 20, .largest = 20, .crop = 16};
   std::set<std::int64_t> tops, lefts;
@@ -134,7 +134,7 @@ TEST_CASE("Without a change of size the crop is a part of the picture, the same 
   CHECK(centre_crop(before, 20, true).equal(at::flip(centre_crop(before, 20), {2})));
 }
 
-TEST_CASE("The shorter side takes every size of the range, and both pictures are moved alike", "[data]") {
+TEST_CASE("The shorter side takes every size in the range, and both pictures are treated alike", "[data]") {
   std::set<std::int64_t> sides;
   for (std::uint64_t n = 0; n < 1000; ++n) {
     SampleRandom random(1, 2, n);
@@ -145,7 +145,7 @@ TEST_CASE("The shorter side takes every size of the range, and both pictures are
   CHECK(sides.size() == 33);
   CHECK(*sides.begin() == 256);
   CHECK(*sides.rbegin() == 288);
-  // A grey picture stays grey at any size, and a picture and itself stay equal.
+  // A grey picture stays grey at any size, and two equal pictures stay equal.
   const Image grey{70, 50, std::vector<std::uint8_t>(70 * 50 * 3, 51)};
   const PairAugmentation augmentation{.smallest = 24, .largest = 32, .crop = 24};
   for (std::uint64_t n = 0; n < 20; ++n) {
@@ -188,7 +188,7 @@ TEST_CASE("EncodedPairs prepares and encodes what it is asked for", "[data]") {
   CHECK_THROWS_WITH(EncodedPairs(folder, codec, {.crop = 300}), Contains("crop 300"));
 }
 
-TEST_CASE("CachedPairs encodes once, and makes again what is damaged or of another codec", "[data]") {
+TEST_CASE("CachedPairs encodes once, and encodes again what is damaged or belongs to another codec", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch / "set", 3);
   const auto folder = PairFolder::open(scratch / "set", {.split = PairSplit::all});
@@ -210,7 +210,7 @@ TEST_CASE("CachedPairs encodes once, and makes again what is damaged or of anoth
   const auto expected = pass(first);
   CHECK(first.made() == 6);
   CHECK(calls.load() == 12);
-  // Against the centre crop itself.
+  // Compared with the centre crop itself.
   std::set<bool> flips;
   for (std::uint64_t n = 0; n < 24; ++n) {
     SampleRandom random(1, 2, n);
@@ -254,7 +254,7 @@ TEST_CASE("CachedPairs encodes once, and makes again what is damaged or of anoth
   other.crop = 32;
   expect_made(other, 6);
 
-  // What is cached needs no pictures; what took a damaged pair's place is not cached under its name.
+  // What is cached needs no pictures; a pair that replaces a damaged one is not cached under the damaged one's name.
   std::filesystem::remove(scratch / "set/0000000/10_0.jpg");
   expect_made(other, 0);
   std::filesystem::remove(entry);
@@ -280,7 +280,7 @@ TEST_CASE("CachedPairs encodes once, and makes again what is damaged or of anoth
                     Contains("crop of at least 1 pixel"));
 }
 
-TEST_CASE("The checksum of weights follows names, shapes and values", "[data]") {
+TEST_CASE("The checksum of weights depends on names, shapes and values", "[data]") {
   const auto weights_with = [](const std::string& name, std::vector<std::int64_t> shape, double value) {
     const auto tensor = at::full(shape, value);
     return Weights{{name, {shape, at::kFloat, [tensor] { return tensor; }}}};
@@ -293,7 +293,7 @@ TEST_CASE("The checksum of weights follows names, shapes and values", "[data]") 
   CHECK(weights_checksum(tiny_files().weights("vae")) == weights_checksum(tiny_files().weights("vae")));
 }
 
-TEST_CASE("Prefetch gives the serial order whatever the number of workers", "[data]") {
+TEST_CASE("Prefetch keeps the serial order whatever the number of workers", "[data]") {
   for (const std::int64_t workers : {0, 1, 3}) {
     for (const std::int64_t ahead : {1, 4}) {
       INFO(workers << " workers, " << ahead << " ahead");
@@ -304,7 +304,7 @@ TEST_CASE("Prefetch gives the serial order whatever the number of workers", "[da
               const auto open = ++begun - taken;
               for (auto seen = most.load(); open > seen && !most.compare_exchange_weak(seen, open);) {
               }
-              std::this_thread::sleep_for(std::chrono::milliseconds(n % 3 == 0 ? 3 : 0));  // late ones among them
+              std::this_thread::sleep_for(std::chrono::milliseconds(n % 3 == 0 ? 3 : 0));  // some are late
               if (n == 12) throw std::runtime_error("twelve");
               return n * n;
             },
@@ -318,8 +318,8 @@ TEST_CASE("Prefetch gives the serial order whatever the number of workers", "[da
           }
           ++taken;
         }
-      }  // ends although values were not taken
-      // `taken` is counted after the taking, so one more may have been begun by then.
+      }  // ends although some values were not taken
+      // `taken` is incremented after a value is taken, so one more may have been started by then.
       CHECK(most.load() <= (workers == 0 ? 1 : ahead + 1));
       CHECK(begun.load() >= 13);
     }
@@ -328,7 +328,7 @@ TEST_CASE("Prefetch gives the serial order whatever the number of workers", "[da
   CHECK_THROWS_WITH(Prefetch<int>([](std::int64_t) { return 1; }, 0, {.ahead = 0}), Contains("1 or more values"));
 }
 
-TEST_CASE("A few updates on the published pairs, from the folder, from shards and from the cache", "[data]") {
+TEST_CASE("A few updates on the published pairs, read from the folder, from shards and from the cache", "[data]") {
   const auto data = shared_data();
   if (!data || !std::filesystem::is_directory(*data / "ip2p_pairs")) {
     WARN("skipped: ip2p_pairs is not in the test data (set IP2P_TEST_DATA)");

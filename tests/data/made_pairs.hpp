@@ -43,8 +43,8 @@ inline void write_pair(const std::filesystem::path& prompt, const std::string& s
   write_image(prompt / (seed + "_1.jpg"), patterned(width, height, shift + 100));
 }
 
-/// A set in the published layout: prompt i of `count` has the pairs "10", "20", ... of which there are 1 + i % 3, and
-/// the instruction "edit i". Odd prompts spell their caption as the generator does, even ones as the released set.
+/// A set in the published layout: prompt i of `count` has 1 + i % 3 pairs, named "10", "20", ..., and the instruction
+/// "edit i". Odd prompts use the generator's key for the caption, even ones that of the released set.
 inline void write_pair_folder(const std::filesystem::path& root, int count) {
   auto list = nlohmann::json::array();
   for (int i = 0; i < count; ++i) {

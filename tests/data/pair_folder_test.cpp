@@ -20,7 +20,7 @@ PairFolder all_of(const std::filesystem::path& path, std::int64_t largest_damage
 
 }  // namespace
 
-TEST_CASE("The words of a prompt are read in both spellings", "[data]") {
+TEST_CASE("The texts of a prompt are read under both spellings of their keys", "[data]") {
   const PairWords words{"make it red", "a car", "a red car", "u"};
   CHECK(parse_pair_words(R"({"edit":"make it red","input":"a car","output":"a red car","url":"u"})", "w") == words);
   CHECK(parse_pair_words(R"({"edit":"make it red","caption":"a car","output":"a red car","url":"u"})", "w") == words);
@@ -33,7 +33,7 @@ TEST_CASE("The words of a prompt are read in both spellings", "[data]") {
   CHECK_THROWS_WITH(parse_pair_words(R"({"edit":3,"input":"x","output":"y"})", "p.json"), Contains("no text edit"));
 }
 
-TEST_CASE("Splits are cut by floor, as math.floor(share * count) in Python has it", "[data]") {
+TEST_CASE("Splits are rounded down, like math.floor(share * count) in Python", "[data]") {
   using Range = std::pair<std::int64_t, std::int64_t>;
   struct {
     std::int64_t count, train, validation;
@@ -55,7 +55,7 @@ TEST_CASE("Splits are cut by floor, as math.floor(share * count) in Python has i
   }
 }
 
-TEST_CASE("A published folder gives every pair of a prompt, chosen by one number", "[data]") {
+TEST_CASE("A published folder returns every pair of a prompt, chosen by one random number", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch.path(), 20);
   const auto folder = all_of(scratch.path());
@@ -112,7 +112,7 @@ TEST_CASE("A folder is listed without seeds.json when asked, and refused when no
   CHECK((sorted.prompts() == std::vector<PromptSeeds>{{"0000000", {"10"}}, {"0000001", {"10", "20"}}}));
 }
 
-TEST_CASE("Damaged pairs are listed and the next sound one takes their place, whatever was read before", "[data]") {
+TEST_CASE("Damaged pairs are listed and replaced by the next intact one, whatever was read before", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch.path(), 9);
   const auto path_of = [&](const char* name) { return scratch.path() / name; };
@@ -159,7 +159,7 @@ TEST_CASE("Damaged pairs are listed and the next sound one takes their place, wh
                     Contains("expected a sound pair, found none among 9 prompts"));
 }
 
-TEST_CASE("A prompt without seeds is passed over, and a folder serves several threads", "[data]") {
+TEST_CASE("A prompt without seeds is skipped, and a folder serves several threads", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch.path(), 6);
   write_text(scratch.path() / "seeds.json",

@@ -54,7 +54,7 @@ GeneratedPair pair_of(std::uint64_t seed, double direction) {
            .image = 0.75}};
 }
 
-/// Names of all that is in a folder, sorted.
+/// Names of everything in a folder, sorted.
 std::vector<std::string> names_in(const fs::path& folder) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
@@ -64,7 +64,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
 
 }  // namespace
 
-TEST_CASE("WorkLedger: a unit is one process's until it is finished or given back", "[data]") {
+TEST_CASE("WorkLedger: a unit belongs to one process until it is finished or released", "[data]") {
   const ScratchDir scratch;
   WorkLedger first(scratch / "ledger");
   auto second = std::make_unique<WorkLedger>(scratch / "ledger");
@@ -82,7 +82,7 @@ TEST_CASE("WorkLedger: a unit is one process's until it is finished or given bac
   CHECK(first.claim("7") == Claim::done);
   CHECK((first.finished() == std::set<std::string>{"7"}));
   CHECK(first.claim("8") == Claim::busy);
-  second.reset();  // its end gives back what it has
+  second.reset();  // its destructor releases what it has
   REQUIRE(first.claim("8") == Claim::taken);
   first.release();
   first.release();
@@ -95,7 +95,7 @@ TEST_CASE("WorkLedger: a unit is one process's until it is finished or given bac
   }
 }
 
-TEST_CASE("WorkLedger: every unit is done once by many processes at a time", "[data]") {
+TEST_CASE("WorkLedger: many processes at a time do every unit once", "[data]") {
   const ScratchDir scratch;
   std::vector<std::atomic<int>> made(60);
   {
@@ -125,7 +125,7 @@ TEST_CASE("WorkLedger: the units of a process that dies are taken over after the
   REQUIRE(child >= 0);
   if (child == 0) {
     WorkLedger dying(scratch.path(), none, options);
-    _exit(dying.claim("1") == Claim::taken ? 0 : 1);  // as if killed: nothing is given back
+    _exit(dying.claim("1") == Claim::taken ? 0 : 1);  // as if killed: nothing is released
   }
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
@@ -134,7 +134,7 @@ TEST_CASE("WorkLedger: the units of a process that dies are taken over after the
   std::this_thread::sleep_for(900ms);
   REQUIRE(ledger.claim("1") == Claim::taken);
 
-  // This one lives and gives signs, however long it takes.
+  // This one is alive and shows it, however long it takes.
   WorkLedger other(scratch.path(), none, options);
   for (int i = 0; i < 6; ++i) {
     std::this_thread::sleep_for(300ms);
@@ -145,7 +145,7 @@ TEST_CASE("WorkLedger: the units of a process that dies are taken over after the
   CHECK(names_in(scratch / "claims").empty());
 }
 
-TEST_CASE("WorkLedger: of two processes that see a dead claim one gets the unit", "[data]") {
+TEST_CASE("WorkLedger: of two processes that see a dead claim, only one gets the unit", "[data]") {
   const ScratchDir scratch;
   WorkLedger first(scratch.path()), second(scratch.path());
   for (int round = 0; round < 40; ++round) {
@@ -167,7 +167,7 @@ TEST_CASE("WorkLedger: of two processes that see a dead claim one gets the unit"
   }
 }
 
-TEST_CASE("WorkLedger: a claim that was taken over is not given back by the one that lost it", "[data]") {
+TEST_CASE("WorkLedger: a claim that was taken over is not released by the process that lost it", "[data]") {
   const ScratchDir scratch;
   WorkLedger slow(scratch.path()), quick(scratch.path());
   REQUIRE(slow.claim("1") == Claim::taken);
@@ -180,7 +180,7 @@ TEST_CASE("WorkLedger: a claim that was taken over is not given back by the one 
   CHECK(quick.record("1").value().at("by") == "quick");
 }
 
-TEST_CASE("WorkLedger: damaged records are noticed, and their units done again", "[data]") {
+TEST_CASE("WorkLedger: damaged records are noticed, and their units are done again", "[data]") {
   const ScratchDir scratch;
   WorkLedger ledger(scratch.path());
   REQUIRE(ledger.claim("1") == Claim::taken);
@@ -202,7 +202,7 @@ TEST_CASE("WorkLedger: damaged records are noticed, and their units done again",
   CHECK(read_text(path) == sound);
 }
 
-TEST_CASE("WorkLedger: one folder, one run; what cannot be written is said", "[data]") {
+TEST_CASE("WorkLedger: one folder, one run; a failed write is an error", "[data]") {
   const ScratchDir scratch;
   const nlohmann::json settings{{"steps", 100}, {"filter", "paper"}};
   { const WorkLedger ledger(scratch / "a", settings); }
@@ -272,7 +272,7 @@ TEST_CASE("PairSetWriter: the set has the published layout, and PairFolder reads
   CHECK(folder.damage().empty());
 }
 
-TEST_CASE("PairSetWriter writes words and numbers as the published set has them, byte for byte", "[data]") {
+TEST_CASE("PairSetWriter writes texts and numbers like the published set, byte for byte", "[data]") {
   const auto data = shared_data();
   if (!data || !fs::is_directory(*data / "ip2p_pairs")) return;
   int prompts = 0, lines = 0;
@@ -310,7 +310,7 @@ TEST_CASE("PairSetWriter: a prompt appears whole, once, or not at all", "[data]"
   CHECK(read_text(out / "0000000/1_0.jpg") == picture);
   CHECK(names_in(scratch / "unfinished").empty());
 
-  // What a killed process left is not in the set, and goes when the set is complete.
+  // What a killed process left behind is not in the set, and is removed when the set is complete.
   fs::create_directories(scratch / "unfinished/0000001.aaaa");
   write_text(scratch / "unfinished/0000001.aaaa/1_0.jpg", "half");
   set.complete({{"0000000", {"1"}}});
@@ -330,7 +330,7 @@ TEST_CASE("PairSetWriter: a prompt appears whole, once, or not at all", "[data]"
   CHECK_THROWS_WITH(PairSetWriter(out, "/proc/unfinished").publish("0000001", words_of(1), pairs),
                     Contains("cannot create the folder '/proc/unfinished"));
   CHECK_THROWS_WITH(PairSetWriter(out, "/proc/unfinished").complete({}), Contains("cannot create the folder"));
-  // A number that is none is no JSON number.
+  // NaN is not a JSON number.
   auto odd = pairs[0].numbers;
   odd.direction = std::numeric_limits<double>::quiet_NaN();
   CHECK_THAT(ip2p::detail::metadata_line(odd), Contains("\"clip_sim_dir\": null"));
@@ -363,7 +363,7 @@ TEST_CASE("An image folder has the pictures' bytes and the published set's colum
   for (const char* name : {"0000000/10_0.jpg", "0000002/30_1.jpg"})
     CHECK(read_text(out / name) == read_text(set / name));
 
-  // A second run makes good what is missing, and no more.
+  // A second run adds what is missing, and nothing else.
   fs::remove(out / "metadata.jsonl");
   fs::resize_file(out / "0000000/10_0.jpg", 100);
   struct stat before {

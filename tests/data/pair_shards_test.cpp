@@ -20,7 +20,7 @@ nlohmann::json index_of(const std::filesystem::path& shards) {
   return nlohmann::json::parse(read_text(shards / "shards.json"));
 }
 
-/// Every file of a folder with its content.
+/// Every file of a folder and its content.
 std::map<std::string, std::string> contents_of(const std::filesystem::path& folder) {
   std::map<std::string, std::string> contents;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
@@ -35,7 +35,7 @@ void flip_byte(const std::filesystem::path& path, std::size_t offset) {
   write_text(path, text);
 }
 
-/// Whether shards and folder give the same for each prompt and several numbers drawn.
+/// Whether shards and folder return the same for each prompt and several random numbers.
 void check_equal(const PairShards& shards, const PairFolder& folder) {
   REQUIRE(shards.size() == folder.size());
   for (std::int64_t i = 0; i < folder.size(); ++i) {
@@ -66,7 +66,7 @@ TEST_CASE("A tar header has the fields and the checksum of POSIX", "[data]") {
   CHECK_THROWS_WITH(ip2p::detail::tar_header("a", std::uint64_t{1} << 33), Contains("less than 8 GiB"));
 }
 
-TEST_CASE("Shards give what the folder gave, picture bytes unchanged, in any order", "[data]") {
+TEST_CASE("Shards return what the folder returned, with the pictures' bytes unchanged, in any order", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch / "set", 7);  // 1+2+3+1+2+3+1 = 13 pairs
   const auto folder = every_pair(scratch / "set");
@@ -138,7 +138,7 @@ TEST_CASE("Python's tarfile and tar read the shards", "[data]") {
   }
 }
 
-TEST_CASE("A conversion that was stopped goes on and ends with the same bytes", "[data]") {
+TEST_CASE("A conversion that was stopped continues and ends with the same bytes", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch / "set", 7);
   std::filesystem::resize_file(scratch / "set/0000001/20_1.jpg", 200);
@@ -170,7 +170,7 @@ TEST_CASE("A conversion that was stopped goes on and ends with the same bytes", 
     CHECK((contents_of(out) == expected));
   }
 
-  // Run again: all kept. A shard that was damaged or lost is made again, alone.
+  // Run again: all are kept. If a shard was damaged or lost, it alone is made again.
   CHECK(write_pair_shards(folder, scratch / "whole", options).written == 0);
   flip_byte(scratch / "whole/pairs-00001.tar", 5000);
   std::filesystem::remove(scratch / "whole/pairs-00003.tar");
@@ -179,7 +179,7 @@ TEST_CASE("A conversion that was stopped goes on and ends with the same bytes", 
   CHECK(repaired.kept == 2);
   CHECK((contents_of(scratch / "whole") == expected));
 
-  // Where the last shard is full before the last damaged pair, that pair is still listed.
+  // If the last shard is full before the last damaged pair, that pair is still listed.
   CHECK((write_pair_shards(folder, scratch / "full", {.max_count = 11}).skipped == whole.skipped));
   CHECK(write_pair_shards(folder, scratch / "full", {.max_count = 11}).kept == 1);
   CHECK_THROWS_WITH(write_pair_shards(folder, scratch / "whole", {.max_count = 4}),
@@ -192,7 +192,7 @@ TEST_CASE("A conversion that was stopped goes on and ends with the same bytes", 
   CHECK(PairShards::open(scratch / "bytes").pairs() == 8);
 }
 
-TEST_CASE("Damaged shards are refused by name of shard and entry", "[data]") {
+TEST_CASE("Damaged shards are refused by the names of shard and entry", "[data]") {
   const ScratchDir scratch;
   write_pair_folder(scratch / "set", 3);
   const auto out = scratch / "out";

@@ -18,7 +18,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from extract_blocks import blocks_of  # noqa: E402
 
-# What a type has that ships for a concept. Folders of programs that combine them (pipeline) and of the kit are left out.
+# The member by which a shipped type of each concept is recognised.
 SIGNATURES = {
     "NoiseSource": r"at::Tensor normal\(at::IntArrayRef",
     "SchedulePolicy": r"std::vector<double> sigmas\(std::int64_t",
@@ -43,21 +43,21 @@ SIGNATURES = {
     "ConditioningDropoutPolicy": r"Dropped drop\(double",
     "LossWeightPolicy": r"double operator\(\)\(double(?: snr)?, const Preconditioning&",
 }
-LEFT_OUT = ("ip2p/testing/",)
+LEFT_OUT = ("ip2p/testing/",)  # the kit
 NOT_POLICIES = {
-    "DiscreteSchedule",  # the noise levels of a training, of which schedules choose
-    "ShardedOptimiser",  # divides another optimiser's state
+    "DiscreteSchedule",  # the noise levels of the training, from which schedules choose
+    "ShardedOptimiser",  # divides the state of another optimiser
 }
 
 
 def public_texts(root):
-    """By name, as programs include them."""
+    """The headers' texts without comments and namespace detail, by the names under which programs include them."""
     include = root / "include"
     texts = {}
     for path in sorted(include.glob("ip2p/**/*.hpp")):
         name = path.relative_to(include).as_posix()
         raw = path.read_text()
-        # A namespace ends with an unindented brace, and so do the definitions in it: its own is told by its comment.
+        # A namespace ends with an unindented brace, and so do the definitions in it; its own has a comment.
         raw = re.sub(r"^namespace detail \{.*?^\}  // namespace detail$", "", raw, flags=re.MULTILINE | re.DOTALL)
         texts[name] = re.sub(r"//[^\n]*", "", raw)
     return texts
@@ -69,7 +69,7 @@ def types_of(text):
 
 
 def sections_of(page):
-    """Text of each section by its title, and the number of its first line."""
+    """The number of the first line and the text of each section, by its title."""
     sections, title = {}, None
     for number, line in enumerate(page.read_text().splitlines(), 1):
         if line.startswith("## "):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that relative links of the documentation, their anchors, and the docs/ paths named in messages and comments of
-the headers lead somewhere.
+"""Checks that the relative links of the documentation, their anchors, and the docs/ paths named in messages and comments
+of the headers lead somewhere, and that no row of a table is broken over several lines, which would end the table.
 
     check_links.py ROOT
 """
@@ -34,10 +34,21 @@ def broken(root, source, target):
     return None
 
 
+def broken_rows(root, page):
+    """Rows of tables that do not end on the line they begin on."""
+    found, fenced = [], False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        fenced ^= line.startswith("```")
+        if not fenced and line.startswith("| ") and not line.endswith("|"):
+            found.append(f"{page.relative_to(root)}:{number}: expected the row of a table to end with |")
+    return found
+
+
 def main():
     root = pathlib.Path(sys.argv[1])
     found, count = [], 0
     for page in [*root.glob("*.md"), *sorted((root / "docs").rglob("*.md")), *sorted((root / "models").rglob("*.md"))]:
+        found += broken_rows(root, page)
         for link in LINK.findall(page.read_text()):
             target = next(filter(None, link))
             if re.match(r"[a-z]+:", target):

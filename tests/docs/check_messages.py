@@ -11,7 +11,7 @@ import sys
 
 
 def literals_of(root):
-    """String literals of the sources, those that follow each other joined, one a line."""
+    """The string literals of the sources, one per line; adjacent ones are joined."""
     texts = []
     for folder in ("include", "examples"):
         for path in sorted((root / folder).rglob("*.[hc]pp")):

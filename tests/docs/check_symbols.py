@@ -8,7 +8,7 @@ types. A comment is asked of every type, concept, function, alias, variable and 
 
 - data members and values of enumerations that the comment of their type names, or that share the declaration of one with
   a comment (`double a, b;  ///< both`);
-- what a class has by its nature: functions that are defaulted or deleted, destructors, copies and moves, deduction guides;
+- what every class has: functions that are defaulted or deleted, destructors, copies and moves, deduction guides;
 - specialisations of what is documented elsewhere, macros of others (those of ours begin with IP2P_), and functions of
   LibTorch that a header declares anew.
 
@@ -39,7 +39,7 @@ def place_of(element):
 
 
 def excepted(member, owner):
-    """Members that say all by what they are. `owner` is the unqualified name of their class or namespace."""
+    """Members that need no comment. `owner` is the unqualified name of their class or namespace."""
     name, arguments = member.findtext("name"), member.findtext("argsstring") or ""
     if member.get("kind") == "define":
         return not name.startswith("IP2P_")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Gathers the C++ blocks of the documentation into source files that must compile.
 
-    extract_blocks.py ROOT INTO            all blocks that are no programs, into one file
+    extract_blocks.py ROOT INTO             all blocks that are not programs, into one file
     extract_blocks.py --programs ROOT INTO  each program into a file of the folder INTO; prints their paths
 
 A block is opened by ```cpp. Blocks of one page stand in one namespace, in their order, so that a later one may use

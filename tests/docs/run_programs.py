@@ -15,7 +15,7 @@ import tempfile
 
 TINY, SMALL = "tests/pipeline/fixtures/tiny-ip2p", "models/small-editor"
 
-# Program -> model that stands for the page's, program's arguments, edit_image's beyond model, image and prompt.
+# Program -> the model used in place of the page's, the program's arguments, further ones for edit_image.
 PROGRAMS = {
     "README_1": (SMALL, [], []),
     "README_2": (TINY, [], ["--steps", "20", "--seed", "42", "--sampler", "euler-ancestral", "--image-scale", "1.5",
@@ -51,7 +51,7 @@ def main():
             run([edit_image, "--model", "instruct-pix2pix", "--image", "in.jpg", "--prompt", "make it snowy", "--out",
                  "expected.png", *options], folder)
             if (folder / "out.png").read_bytes() != (folder / "expected.png").read_bytes():
-                sys.exit(f"{name}: its picture is not the one that edit_image writes")
+                sys.exit(f"{name}: its picture differs from the one that edit_image writes")
             page = root / ("README.md" if name.startswith("README") else "docs/tutorials/first-edit.md")
             shown = printed_on(page) if not name.startswith("README") else None
             if shown is not None and printed != shown:

@@ -14,7 +14,7 @@
 #include "ip2p/nn/state.hpp"
 #include "support/reference.hpp"
 
-// Expected values: the lpips package with weights that are computed here too, by tests/parity/make_metric_fixtures.py.
+// Expected values: the lpips package, by tests/parity/make_metric_fixtures.py, with weights that are computed here too.
 
 namespace {
 
@@ -79,7 +79,7 @@ TEST_CASE("Lpips equals the lpips package over AlexNet and VGG-16", "[evaluate][
   }
 }
 
-TEST_CASE("Lpips refuses pictures without features left and weights of the other network", "[evaluate]") {
+TEST_CASE("Lpips refuses pictures too small for features and weights of the other network", "[evaluate]") {
   const ScratchDir scratch;
   const Lpips alexnet;
   const auto small = at::zeros({1, 3, 34, 60});

@@ -41,7 +41,7 @@ TEST_CASE("ssim equals scikit-image with the settings of Wang et al.", "[evaluat
   CHECK(ssim(a, a) == Approx(1.0).margin(1e-12));
 }
 
-TEST_CASE("ssim of two flat pictures is that of their brightness alone", "[evaluate]") {
+TEST_CASE("ssim of two flat pictures depends only on their brightness", "[evaluate]") {
   const double c1 = 0.01 * 0.01 * 255 * 255;
   CHECK(ssim(flat(11, 12, 100), flat(11, 12, 150)) ==
         Approx((2.0 * 100 * 150 + c1) / (100.0 * 100 + 150.0 * 150 + c1)).margin(1e-9));
@@ -64,7 +64,7 @@ TEST_CASE("preservation measures what lies outside the mask", "[evaluate][parity
   CHECK(everywhere.ssim == Approx(ssim(a, b)));
 }
 
-TEST_CASE("preservation: a change inside the mask alone leaves the rest perfect", "[evaluate]") {
+TEST_CASE("preservation: if only the inside of the mask changes, the rest is perfect", "[evaluate]") {
   const Image before = flat(30, 30, 90);
   Image after = before, mask = flat(30, 30, 0);
   for (std::size_t i = 0; i < 3 * 30 * 3; ++i) after.pixels[i] = 255;
@@ -90,7 +90,7 @@ TEST_CASE("frechet_distance equals scipy's matrix root and torchmetrics", "[eval
   CHECK(std::abs(found - wanted.at("torchmetrics").get<double>()) < 1e-6);
 }
 
-TEST_CASE("frechet_distance holds its closed forms, with fewer pictures than features too", "[evaluate]") {
+TEST_CASE("frechet_distance equals its closed forms, also with fewer pictures than features", "[evaluate]") {
   const auto few = CounterNoise(4).normal({5, 12}, 0).to(at::kDouble);
   CHECK(std::abs(frechet_distance(few, few)) < 1e-6);
   CHECK(frechet_distance(few, few + 0.5) == Approx(12 * 0.25).epsilon(1e-6));
@@ -105,7 +105,7 @@ TEST_CASE("frechet_distance holds its closed forms, with fewer pictures than fea
                     Contains("expected finite values, found NaN or infinity"));
 }
 
-TEST_CASE("kernel_distance equals torchmetrics, and over subsets is a function of the seed", "[evaluate][parity]") {
+TEST_CASE("kernel_distance equals torchmetrics; over subsets it depends only on the seed", "[evaluate][parity]") {
   const auto file = inputs();
   const auto real = file.tensor("real"), fake = file.tensor("fake");
   const double whole = kernel_distance(real, fake);
@@ -130,8 +130,7 @@ TEST_CASE("kernel_distance equals torchmetrics, and over subsets is a function o
   CHECK_THROWS_WITH(kernel_distance(real, fake.narrow(1, 0, 3)), Contains("found [40, 6] and [30, 3]"));
 }
 
-TEST_CASE("bootstrap_mean agrees with scipy's percentile interval and is a function of the seed",
-          "[evaluate][parity]") {
+TEST_CASE("bootstrap_mean agrees with scipy's percentile interval and depends only on the seed", "[evaluate][parity]") {
   const auto scores = inputs().tensor("scores");
   const std::vector<double> values(scores.data_ptr<double>(), scores.data_ptr<double>() + scores.numel());
   const auto wanted = expected().at("bootstrap");
@@ -151,7 +150,7 @@ TEST_CASE("bootstrap_mean agrees with scipy's percentile interval and is a funct
   CHECK(quantile(sorted, 1.0) == sorted.back());
 }
 
-TEST_CASE("bootstrap_mean of equal values has no width; bad settings are refused", "[evaluate]") {
+TEST_CASE("bootstrap_mean of equal values has an interval of width 0; bad settings are refused", "[evaluate]") {
   const std::vector<double> same(7, 0.25);
   const auto interval = bootstrap_mean(same, {.resamples = 50});
   CHECK(interval.low == 0.25);

@@ -78,7 +78,7 @@ struct Drawn {
   }
 };
 
-/// Largest value of the picture and of the photograph; fails once it was asked `most` times.
+/// The picture's largest value and the photograph's mean; fails after `most` calls.
 EditMeasure peak(int most = 1000) {
   return [left = std::make_shared<int>(most)](const PreparedEdit& edit) -> PictureMeasure {
     return [photograph = edit.photograph, left](const at::Tensor& picture) -> EditMeasures {
@@ -99,7 +99,7 @@ std::string csv_of(const std::filesystem::path& folder, const EditSet& edits) {
   return sweep_csv(sweep_table(points, ids_of(edits), SweepResults::read(folder, settings), {.resamples = 200}));
 }
 
-/// One process' whole run in a folder.
+/// The whole run of one process in a folder.
 void run_in(const std::filesystem::path& folder, const EditSet& edits, Drawn& drawn, const EditMeasure& measure,
             SweepOptions options = {}) {
   const auto before = SweepResults::read(folder, settings);
@@ -113,7 +113,7 @@ SweepRow row_of(const SweepPoint& point, double x, double y) {
 
 }  // namespace
 
-TEST_CASE("sweep_values: ranges end where they say, without what rounding leaves", "[evaluate]") {
+TEST_CASE("sweep_values: ranges end where they say, free of rounding errors", "[evaluate]") {
   CHECK(sweep_values("1.0:2.2:0.2") == Texts{"1", "1.2", "1.4", "1.6", "1.8", "2", "2.2"});
   CHECK(sweep_values("0.3:0.9:0.1") == Texts{"0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9"});
   CHECK(sweep_values("0:1:0.25") == Texts{"0", "0.25", "0.5", "0.75", "1"});
@@ -129,7 +129,7 @@ TEST_CASE("sweep_values: ranges end where they say, without what rounding leaves
   CHECK_THROWS_WITH(sweep_values("1,2,1"), Contains("expected each once, found '1' twice"));
 }
 
-TEST_CASE("Sweep: the points of a curve have every setting, and keys that do not depend on names", "[evaluate]") {
+TEST_CASE("Sweep: the points of a curve have all settings, and keys that do not depend on names", "[evaluate]") {
   auto sweep = Sweep::parse("instruct  image-scale=1:1.4:0.2 steps=20 name=ours");
   CHECK(sweep.name == "ours");
   CHECK(sweep.method == "instruct");
@@ -159,14 +159,14 @@ TEST_CASE("Sweep: the points of a curve have every setting, and keys that do not
   CHECK_THROWS_WITH(Sweep::parse("m b=1").complete({}), Contains("expected settings among none, found 'b'"));
 }
 
-TEST_CASE("EditSettings says which setting is missing or no number", "[evaluate]") {
+TEST_CASE("EditSettings says which setting is missing or not a number", "[evaluate]") {
   const EditSettings one({{"steps", "2.5"}, {"scale", "much"}});
   CHECK_THROWS_WITH(one.text("strength"), Contains("expected strength, found none"));
   CHECK_THROWS_WITH(one.number("scale"), Contains("scale: expected a finite number, found 'much'"));
   CHECK_THROWS_WITH(one.count("steps"), Contains("steps: expected a whole number from 1 to 1000000, found '2.5'"));
 }
 
-TEST_CASE("EditSet: a list of photographs and words; its beginning is the same set", "[evaluate]") {
+TEST_CASE("EditSet: a list of photographs and texts; the beginning of a list counts as the same set", "[evaluate]") {
   const ScratchDir scratch;
   const auto edits = listed(scratch, 3);
   CHECK(edits.size() == 3);
@@ -194,7 +194,7 @@ TEST_CASE("EditSet: a list of photographs and words; its beginning is the same s
                     Contains("limit: expected 0 or more, found -1"));
 }
 
-TEST_CASE("EditSet: one pair of each prompt of the published layout, by the seed", "[evaluate]") {
+TEST_CASE("EditSet: one pair of each prompt of the published layout, chosen by the seed", "[evaluate]") {
   const ScratchDir scratch;
   write_pair_folder(scratch.path(), 3);
   const auto open = [&](std::uint64_t seed) {
@@ -217,7 +217,8 @@ TEST_CASE("EditSet: one pair of each prompt of the published layout, by the seed
   CHECK_THROWS_WITH(open(1), Contains("expected prompts in this split, found none"));
 }
 
-TEST_CASE("SweepJournal: a cut last line is no sample, a damaged one is counted and left out", "[evaluate]") {
+TEST_CASE("SweepJournal: a last line that was cut off is no sample, a damaged one is counted and left out",
+          "[evaluate]") {
   const ScratchDir scratch;
   const auto path = scratch / "samples-0000.jsonl";
   {
@@ -230,7 +231,7 @@ TEST_CASE("SweepJournal: a cut last line is no sample, a damaged one is counted 
   auto results = SweepResults::read(scratch.path(), settings);
   CHECK(results.size() == 3);
   REQUIRE(results.find("input", "b") != nullptr);
-  CHECK(results.find("input", "b")->at("score") == 0.1 + 0.2);  // every bit of it
+  CHECK(results.find("input", "b")->at("score") == 0.1 + 0.2);  // to the last bit
   CHECK(results.find("input", "d") == nullptr);
 
   const auto whole = read_text(path);
@@ -255,7 +256,7 @@ TEST_CASE("SweepJournal: a cut last line is no sample, a damaged one is counted 
   write_text(path, "something else\n");
   CHECK_THROWS_WITH(SweepJournal(scratch.path(), 0, settings), Contains("expected a journal of samples"));
   CHECK_THROWS_WITH(SweepResults::read(scratch.path(), settings), Contains("expected a journal of samples"));
-  write_text(path, whole.substr(0, 9));  // killed before the first line was there
+  write_text(path, whole.substr(0, 9));  // killed before the first line was complete
   CHECK(SweepResults::read(scratch.path(), settings).size() == 0);
   SweepJournal(scratch.path(), 0, settings).add("input", "a", {});
   CHECK(SweepResults::read(scratch.path(), settings).size() == 1);
@@ -299,7 +300,7 @@ TEST_CASE("run_sweep: every point sees the same photographs and seeds; what is d
   CHECK(third.pictures == 0);
 }
 
-TEST_CASE("run_sweep: processes that share the edits come to the table of one alone", "[evaluate]") {
+TEST_CASE("run_sweep: processes that share the edits arrive at the same table as one alone", "[evaluate]") {
   const ScratchDir pictures, alone, shared;
   const auto edits = listed(pictures, 5);
   Drawn one, a, b, c, more;
@@ -312,13 +313,13 @@ TEST_CASE("run_sweep: processes that share the edits come to the table of one al
   CHECK(b.pictures == 6);
   CHECK(c.pictures == 6);
   CHECK(csv_of(shared.path(), edits) == csv_of(alone.path(), edits));
-  run_in(shared.path(), edits, more, peak(), {.rank = 0, .processes = 2});  // another number of them goes on
+  run_in(shared.path(), edits, more, peak(), {.rank = 0, .processes = 2});  // another number of processes continues
   CHECK(more.pictures == 0);
   CHECK_THROWS_WITH(run_in(shared.path(), edits, more, peak(), {.rank = 2, .processes = 2}),
                     Contains("expected a rank below 2, found 2"));
 }
 
-TEST_CASE("run_sweep keeps pictures, makes lost ones again, and refuses what is no picture", "[evaluate]") {
+TEST_CASE("run_sweep keeps pictures, makes lost ones again, and refuses what is not a picture", "[evaluate]") {
   const ScratchDir pictures, folder;
   const auto edits = listed(pictures, 3);
   const SweepOptions options{.kept = {folder.path(), 2}};
@@ -354,7 +355,7 @@ TEST_CASE("sweep_table: means and intervals of hand-made numbers, in the order o
     journal.add("m scale=2", "x", {{"s", -2.0}, {"t", 0.5}});
     journal.add("m scale=1", "x", {{"s", 0.0}, {"t", 0.25}});
     journal.add("m scale=2", "y", {{"s", 4.0}, {"t", 1.0}});
-    journal.add("m scale=3", "y", {{"s", 9.0}});  // of a curve that nobody asks for
+    journal.add("m scale=3", "y", {{"s", 9.0}});  // of a curve that is not asked for
   }
   const auto results = SweepResults::read(scratch.path(), settings);
   const Texts edits{"x", "y"};
@@ -363,7 +364,7 @@ TEST_CASE("sweep_table: means and intervals of hand-made numbers, in the order o
   REQUIRE(rows.size() == 2);
   CHECK(rows[0].samples == 2);
   CHECK(rows[0].scores.at("s").mean == 0.5);
-  // Two values: a quarter of all resamples draws the first twice, a quarter the second.
+  // Two values: a quarter of all resamples draws the first one twice, another quarter the second.
   CHECK(rows[0].scores.at("s").low == 0.0);
   CHECK(rows[0].scores.at("s").high == 1.0);
   CHECK(sweep_csv(rows) ==
@@ -385,14 +386,14 @@ TEST_CASE("sweep_table: means and intervals of hand-made numbers, in the order o
                     Contains("m scale=2: expected t of all 3 edits, found it of 2"));
 }
 
-TEST_CASE("clip_measures gives the scores of edit_scores under the name of the CLIP, and SSIM", "[evaluate]") {
+TEST_CASE("clip_measures returns the scores of edit_scores under the name of the CLIP, and SSIM", "[evaluate]") {
   const at::NoGradGuard no_grad;
   const ScratchDir pictures;
   const auto files = ModelFiles::open(fixture("vision/fixtures/tiny-clip"),
                                       {.tokenizer = fixture("pipeline/fixtures/tiny-ip2p/tokenizer")});
   const auto clip = load<Clip>(files);
   const auto edit = listed(pictures, 2).get(1);
-  const auto picture = edit.photograph.flip({3}) * 1.25;  // beyond [-1, 1], as decoders give it
+  const auto picture = edit.photograph.flip({3}) * 1.25;  // beyond [-1, 1], as decoders return it
   const auto measured = clip_measures({{"as-is", clip, ClipRange::compat}, {"tiny", clip, ClipRange::correct}})(edit);
   const auto scores = measured(picture);
   CHECK(scores.size() == 9);
@@ -413,7 +414,7 @@ TEST_CASE("clip_measures gives the scores of edit_scores under the name of the C
   CHECK(unedited.at("tiny/image") == Approx(1.0).margin(1e-6));
 }
 
-TEST_CASE("sweep_plot_script holds the points, their intervals and labels", "[evaluate]") {
+TEST_CASE("sweep_plot_script contains the points, their intervals and labels", "[evaluate]") {
   auto points = Sweep::parse("m scale=1,2 name=it's").points();
   for (auto& point : Sweep::parse("input").points()) points.push_back(std::move(point));
   const std::vector<SweepRow> rows{row_of(points[0], 0.5, 0.8), row_of(points[1], 0.25, 0.9), row_of(points[2], 0, 1)};
@@ -430,7 +431,7 @@ TEST_CASE("sweep_plot_script holds the points, their intervals and labels", "[ev
   CHECK_THROWS_WITH(sweep_plot_script({}, plot, "figure"), Contains("expected points, found none"));
 }
 
-TEST_CASE("draw_sweep says what is missing and leaves the script", "[evaluate]") {
+TEST_CASE("draw_sweep says what is missing and keeps the script", "[evaluate]") {
   const ScratchDir scratch;
   const auto points = Sweep::parse("m scale=1,2").points();
   const std::vector<SweepRow> rows{row_of(points[0], 0.5, 0.8), row_of(points[1], 0.25, 0.9)};

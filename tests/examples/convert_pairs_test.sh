@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The program convert_pairs from outside: shards that tar reads, damage that it lists, runs that go on, image folders.
+# The program convert_pairs from outside: shards that tar reads, damage that it lists, runs that resume, image folders.
 #
 #   bash tests/examples/convert_pairs_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail

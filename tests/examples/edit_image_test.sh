@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The program edit_image from outside: its pictures, messages and exit statuses, with a seeded model of some 100 kB.
+# The program edit_image from outside: its pictures, messages and exit statuses, with a seeded model of about 100 kB.
 #
 #   bash tests/examples/edit_image_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
@@ -61,7 +61,7 @@ cp -r "$model" four && cp -r "$source/tests/unet/fixtures/sd1-4ch/." four/
 refuses 1 "text-to-image model, not an InstructPix2Pix model" "${good[@]}" --out out/a.png --model four
 mkdir empty
 refuses 1 "empty" "${good[@]}" --out out/a.png --model empty
-# Four NaN in fp16, some bytes before the end of a weight file: the error names the layer, not a black picture.
+# Four fp16 NaNs a few bytes before the end of a weight file give an error that names the layer, not a black picture.
 spoil() {
   local size
   size=$(stat -c %s "$1")
@@ -99,7 +99,7 @@ run 0 "${good[@]}" --out empty.png --compare empties.png --prompt ""
 says "prompt: 0 tokens"
 grep -q "step 1 of" stderr && fail "expected no steps for the empty instruction"
 [ "$(size_of empty.png) $(size_of empties.png)" = "64 64 136 64" ] || fail "expected the fitted photograph"
-# The photograph once more, at the size that it has now: nothing is left to fit.
+# The photograph again, at the size that it now has: nothing needs fitting.
 run 0 "${good[@]}" --out empty-again.png --image empty.png --prompt ""
 same empty.png empty-again.png
 run 0 "${good[@]}" --out empty-sampled.png --prompt "" --numerics diffusers
@@ -146,7 +146,7 @@ echo "== latents there and back"
 run 0 "${good[@]}" --out start.png --sampler euler --save-latents start.safetensors
 run 0 "${good[@]}" --out given.png --sampler euler --latents start.safetensors --seed 7 --save-latents given.safetensors
 same start.png given.png
-# The draw that given noise replaces is taken all the same, so that the noise of the steps is that of the seed.
+# The draw that the given noise replaces is still made, so that the noise of the steps is that of the seed.
 run 0 "${good[@]}" --out first-given.png --latents first.safetensors --save-latents first-given.safetensors
 same first.png first-given.png
 same first.safetensors first-given.safetensors
@@ -179,7 +179,7 @@ same first.png unused.png
 refuses 1 "expected a new word, but" "${good[@]}" --out out/a.png --embedding "$embedding" \
   --embedding "$embedding"
 refuses 1 "cannot open 'missing.safetensors'" "${good[@]}" --out out/a.png --lora missing.safetensors:2
-# A copy whose layer mid_block.resnets.1 is called resnets.7: the same length, so that the header stays right.
+# A copy whose layer mid_block.resnets.1 is called resnets.7: a name of the same length, so the header stays valid.
 LC_ALL=C sed 's/mid_block_resnets_1/mid_block_resnets_7/g' "$lora" > odd-lora.safetensors
 refuses 1 "lora_unet_mid_block_resnets_7_conv2 (3 tensors); nearest: 'unet.mid_block.resnets.0.conv2'" "${good[@]}" \
   --out out/a.png --lora odd-lora.safetensors

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The programs over Stable Diffusion models from outside: each writes its picture, and refuses what it cannot do. With
-# seeded models of some 100 kB.
+# The programs for Stable Diffusion models from outside: each writes its picture, and refuses what it cannot do. With
+# seeded models of about 100 kB.
 #
 #   bash tests/examples/generation_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
@@ -50,7 +50,7 @@ draws 64 72 again.png text_to_image "${text[@]}"
 same boat.png again.png
 draws 64 72 other.png text_to_image "${text[@]}" --seed 7
 differ boat.png other.png
-# Over two steps of these levels, the second nearly 0, Euler ancestral is LCM but for rounding; over four it is not.
+# In two steps of these levels, the second nearly 0, Euler ancestral equals LCM up to rounding; in four it does not.
 longer=("${text[@]}" --steps 4 --schedule karras)
 draws 64 72 ancestral.png text_to_image "${longer[@]}"
 for sampler in dpm++-2m heun ddim lcm; do
@@ -60,7 +60,7 @@ done
 draws 136 72 two.png text_to_image "${text[@]}" --count 2
 draws 96 104 large.png text_to_image "${text[@]}" --enlarge 1.5
 draws 208 72 walk.png text_to_image "${text[@]}" --walk-to 9 --frames 3
-# Noise levels and noise reach every way to draw. (Two steps of any schedule have the same levels.)
+# The options for noise levels and noise have an effect on every way to draw. (All schedules agree in two steps.)
 for way in "--enlarge 1.5" "--walk-to 9 --frames 3"; do
   # shellcheck disable=SC2086
   run 0 text_to_image --out plain.png --device cpu --dtype fp32 "${text[@]}" --steps 4 $way

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # The program make_pairs from outside: its set, killed processes and byte-identical sets, dead processes, damaged records,
-# folders that cannot be written, pages, and conversions of the set. With seeded models of some 100 kB.
+# folders that cannot be written, pages, and conversions of the set. With seeded models of about 100 kB.
 #
 #   bash tests/examples/make_pairs_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
 . "$(dirname "$0")/support.sh"
 the_program make_pairs
 export OMP_NUM_THREADS=1
-RANDOM=7  # the kills differ from run to run all the same, as the machine's load does
+RANDOM=7  # the kills still differ from run to run, like the load of the machine
 
 cp -r "$source/tests/pipeline/fixtures/tiny-ip2p" sd && rm -r sd/unet && cp -r "$source/tests/pipeline/fixtures/tiny-sd/unet" sd/unet
 cp -r "$source/tests/vision/fixtures/tiny-clip" clip && cp sd/tokenizer/* clip/
 
-# 120 triplets; 7 and 21 have captions that are one for the tokenizer.
+# 120 triplets; in 7 and 21, the tokenizer cannot tell the captions apart.
 for number in $(seq 0 119); do
   after="a blue boat in year $number"
   case $number in 7 | 21) after="A RED  boat in year $number" ;; esac
@@ -107,13 +107,13 @@ run 0 "${few[@]}" --out apart --no-self-replacement
 grep -q '"p2p_threshold": 0.0, ' apart/0000000/metadata.jsonl || fail "expected a share of 0"
 run 0 "${few[@]}" --out gpu-noise --noise cuda
 cmp -s shared/0000000/metadata.jsonl gpu-noise/0000000/metadata.jsonl && fail "expected other pictures from other noise"
-# Two steps of any schedule have the same levels.
+# In two steps all schedules have the same levels, so these runs have four.
 run 0 "${few[@]}" --steps 4 --out four-steps
 run 0 "${few[@]}" --steps 4 --out karras --schedule karras
 cmp -s four-steps/0000000/metadata.jsonl karras/0000000/metadata.jsonl && fail "expected other pictures from other noise levels"
 run 1 "${few[@]}" --out shared --noise cuda
 says 'noise: expected "cuda", found "counter"'
-# Thresholds that every pair passes but for the test of pixels, which the released program does not have.
+# Every pair passes these thresholds except the test of pixels, which the released program does not have.
 run 0 "${models[@]}" --triplets three.jsonl --out paper --least-image -1 --least-caption -1 --least-direction -1 --least-change 255
 says "for pixel change"
 run 0 "${models[@]}" --triplets three.jsonl --out no-change --preset released --least-image -1 --least-caption -1 --least-direction -1
@@ -163,14 +163,14 @@ while [ $kills -lt 100 ]; do
   : > out0; : > out1
   start 0 killed; first=$!
   start 1 killed; second=$!
-  # Most kills hit work, some the start of a process.
+  # Most kills hit a process at work, some at its start.
   if [ $((RANDOM % 5)) != 0 ]; then begun out0; late=$((late + 1)); fi
   sleep "0.$(printf %03d $((RANDOM % 700)))"
   for process in $first $second; do
     kill -9 $process 2> /dev/null && kills=$((kills + 1))
     wait $process 2> /dev/null
   done
-  # A set that is complete is no work: take some of it away, as if those prompts had not been made.
+  # A complete set leaves no work: remove part of it, as if those prompts had not been made.
   if [ -e killed/seeds.json ]; then
     rm -rf killed/seeds.json killed/00000[0-9]5 killed/.ledger/done/0000[01][0-9][5-9].json
   fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The program make_triplets from outside: usage, training that goes on, generation by a model and by a service.
+# The program make_triplets from outside: usage, training that resumes, generation by a model and by a service.
 #
 #   bash tests/examples/make_triplets_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole chain at toy size, without network: every stage's artefact is there and loads, and a second run makes
+# The whole chain at toy size, without network: the results of every stage exist and load, and a second run makes
 # nothing again. Then the ablations in that box.
 #
 #   bash tests/examples/paper_in_a_box_test.sh PROGRAMS_DIR SOURCE_DIR
@@ -127,12 +127,12 @@ says "small_world), found none"
 echo "== ablations"
 PYTHONPATH=$source/examples/14_paper_in_a_box python3 -B - <<'PY' || fail "expected differences at equal image similarity"
 from ablations import difference, differences
-# Lines 0.25 apart wherever both are; a point beside the other's line; nothing in common.
+# Lines 0.25 apart wherever both exist; a point off the other's line; nothing in common.
 line = [(0.1, 0.5), (0.5, 0.3)]
 assert abs(difference(line, [(0.2, 0.2), (0.6, 0.0)]) - 0.25) < 1e-12
 assert abs(difference([(0.3, 0.1)], line) + 0.3) < 1e-12
 assert difference(line, [(0.9, 0.1)]) is None
-# Edits differ among each other by far more than the two curves do, which the paired interval does not mind.
+# Edits differ from each other by far more than the two curves do, which does not widen the paired interval.
 rows = [{"curve": name, "point": name} for name in ("filtered", "no filter", "sdedit")]
 of = lambda shift, image: {e: {"small/image": image, "small/direction": e % 7 + shift} for e in range(20)}
 single = {"filtered": of(0.1, 0.5), "no filter": of(0.0, 0.5), "sdedit": of(0.0, 0.9)}
@@ -157,7 +157,7 @@ if command -v gnuplot > /dev/null; then
   says "| text2live | 2 | 2 |"
   [ "$(python3 -c 'import json; print(len(json.load(open("box/pairs/truth-25/seeds.json"))))')" -eq 3 ] ||
     fail "expected a quarter of 12 pairs"
-  # This toy's filtered pairs are too few for an editor.
+  # At this toy size, there are too few filtered pairs for an editor.
   [ "$(grep -c . box/ablations/differences.csv)" -eq 7 ] || fail "expected six differences"
   python3 -c 'import xml.etree.ElementTree as t; assert len(t.parse("box/ablations/ablations.svg").getroot()) > 50' ||
     fail "expected a figure"

@@ -1,4 +1,4 @@
-"""How far two PNG pictures are apart: the share of their values, in percent, that differ by at least LEVELS.
+"""How much two PNG pictures differ: the percentage of their values that differ by at least LEVELS.
 
     python3 picture_difference.py A.png B.png LEVELS
 

@@ -1,5 +1,5 @@
-# What the tests of the programs have in common; sourced by each with its own arguments: PROGRAMS_DIR SOURCE_DIR. The
-# script goes on in a scratch folder that is removed at its end.
+# What the tests of the programs have in common; each sources this file with its own arguments: PROGRAMS_DIR SOURCE_DIR.
+# The script then runs in a scratch folder, which is removed at its end.
 # shellcheck shell=bash disable=SC2034
 programs=$(realpath -- "$1")
 source=$(realpath -- "$2")
@@ -14,7 +14,7 @@ fail() {
   failures=$((failures + 1))
 }
 
-# the_program NAME: sets `program`, of which `run STATUS ARGUMENTS...` is about.
+# the_program NAME: sets `program`, which `run STATUS ARGUMENTS...` then runs.
 the_program() {
   program=$programs/$1
   [ -x "$program" ] || { echo "$1: expected the program $program, found none"; exit 1; }
@@ -39,8 +39,8 @@ says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
 # same FILE FILE: the same bytes.
 same() { cmp -s "$1" "$2" || fail "expected $1 and $2 to be equal"; }
 
-# differ PNG PNG: other pictures by more than rounding, which on another processor moves a value by a level here and
-# there: at least 2 levels in at least 1 % of the values.
+# differ PNG PNG: the pictures differ by more than rounding, which on another processor moves a value by a level here
+# and there: by at least 2 levels in at least 1 % of the values.
 differ() {
   local share
   share=$(python3 "$source/tests/examples/picture_difference.py" "$1" "$2" 2)
@@ -73,8 +73,8 @@ hIlTy0sDVo+tqgtGnaSjiQNGh7hHPTbqsVGPjXps1GOjHhv12KjHRj026rHhAgAd5XMLTqHVVQAAAABJ
 PNG
 }
 
-# A training set of COUNT prompts with a pair for each SEED: a red picture of 8x8 pixels that becomes blue. Leaves the
-# pictures as red.jpg and blue.jpg beside it. Usage: red_to_blue COUNT SEED...
+# A training set of COUNT prompts with a pair for each SEED: a red picture of 8x8 pixels that becomes blue. The pictures
+# remain next to it as red.jpg and blue.jpg. Usage: red_to_blue COUNT SEED...
 red_to_blue() {
   local count=$1 list='' prompt seed quoted head
   shift

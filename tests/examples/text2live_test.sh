@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The program text2live from outside, with a seeded CLIP of some 100 kB: its pictures, resumption, messages.
+# The program text2live from outside, with a seeded CLIP of about 100 kB: its pictures, resumption, messages.
 #
 #   bash tests/examples/text2live_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail

@@ -18,7 +18,7 @@ using testing::check_filter;
 using testing::FeatureReads;
 using testing::made_pair;
 
-/// Unit rows at these angles in the plane, so that every cosine is known.
+/// Unit rows at these angles in a plane, so that every cosine is known.
 at::Tensor at_angles(double before, double after) {
   return at::tensor({std::cos(before), std::sin(before), std::cos(after), std::sin(after)}, at::kDouble).view({2, 2});
 }
@@ -50,17 +50,17 @@ TEST_CASE("The shipped filters keep the laws", "[filter]") {
   check_filter(AllOf(DirectionalSimilarity{-0.5}, PixelChange{}, AllOf(ImageSimilarity{0.1})));
 }
 
-TEST_CASE("PairFeatures measures the four cosines of the published metadata", "[filter]") {
+TEST_CASE("PairFeatures computes the four cosines of the published metadata", "[filter]") {
   const auto pair = pair_at(0.6, 0.25);
   CHECK(pair.features.images() == Approx(std::cos(0.6)));
   CHECK(pair.features.captions()[0] == Approx(std::cos(0.25)));
   CHECK(pair.features.captions()[1] == Approx(std::cos(0.25)));
-  // Both ways are chords of equal arcs, turned by the same angle.
+  // Both directions are chords of equal arcs, turned by the same angle.
   CHECK(pair.features.direction() == Approx(std::cos(0.25)));
   CHECK(pair_at(0.0, 0.3).features.direction() == 0.0);
 }
 
-TEST_CASE("Filters keep at the threshold and reject below it, saying what was found", "[filter]") {
+TEST_CASE("Filters keep what reaches the threshold and reject what is below it, saying what was found", "[filter]") {
   const auto pair = pair_at(0.6, 0.25);
   CHECK(ImageSimilarity{std::cos(0.6) - 1e-9}(pair).kept());
   const auto verdict = ImageSimilarity{0.9}(pair);
@@ -76,18 +76,18 @@ TEST_CASE("Filters keep at the threshold and reject below it, saying what was fo
   CHECK(DirectionalSimilarity{}(made_pair(1, at_angles(0, 0.4), at_angles(0.4, 0))).reason == "directional similarity");
 }
 
-TEST_CASE("The published thresholds: .75 of the paper, .7 of the released code", "[filter]") {
+TEST_CASE("The published thresholds: .75 in the paper, .7 in the released code", "[filter]") {
   const auto between = pair_at(std::acos(0.72), 0.0);
   CHECK(released_filter()(between).kept());
   CHECK(paper_filter()(between).reason == "image similarity");
   CHECK(paper_filter()(pair_at(std::acos(0.76), 0.0)).kept());
   CHECK(paper_filter()(pair_at(0.1, std::acos(0.19))).reason == "caption similarity before");
   CHECK(paper_filter()(pair_at(0.1, std::acos(0.21))).kept());
-  // Each picture shows its caption well enough, but they changed the other way round.
+  // Each picture matches its caption well enough, but the pictures changed in the opposite direction.
   CHECK(paper_filter()(made_pair(1, at_angles(0, 0.2), at_angles(0.2, 0))).reason == "directional similarity");
 }
 
-TEST_CASE("AllOf asks cheap filters first, whatever their order, and computes no feature in vain", "[filter]") {
+TEST_CASE("AllOf asks cheap filters first, whatever their order, and computes no feature needlessly", "[filter]") {
   const auto reads = std::make_shared<FeatureReads>();
   const auto pair = pair_at(0.1, 0.1, reads);
   CHECK(AllOf(DirectionalSimilarity{2.0}, ImageSimilarity{2.0}, PixelChange{256.0}, Words{})(pair).reason ==
@@ -109,14 +109,14 @@ TEST_CASE("PixelChange rejects pairs that are nearly the same, and refuses two s
   auto pair = pair_at(0.1, 0.1);
   pair.after = pair.before;
   CHECK(PixelChange{}(pair).reason == "pixel change");
-  pair.after.pixels[0] ^= 64;  // one value of 90, by 64 levels: 0.71 in the mean
+  pair.after.pixels[0] ^= 64;  // one of 90 values, by 64 levels: 0.71 on average
   CHECK(PixelChange{.least = 0.7}(pair).kept());
   CHECK_FALSE(PixelChange{.least = 0.72}(pair).kept());
   pair.after = Image{5, 6, std::vector<std::uint8_t>(90)};
   CHECK_THROWS_WITH(PixelChange{}(pair), Contains("expected pictures of one size, found 6x5 and 5x6"));
 }
 
-TEST_CASE("keep_best keeps the best directions and counts every rejection by its reason", "[filter]") {
+TEST_CASE("keep_best keeps the best directions and counts every rejection by reason", "[filter]") {
   std::vector<CandidatePair> pairs;
   for (const double off : {0.5, 0.1, 0.4, 0.3, 0.2, 0.1}) pairs.push_back(pair_at(0.3, off));
   pairs.push_back(pair_at(1.5, 0.0));
@@ -136,7 +136,7 @@ TEST_CASE("keep_best keeps the best directions and counts every rejection by its
   const std::vector<CandidatePair> odd{pair_at(0.3, NAN), pair_at(0.3, 3.0), pair_at(0.3, NAN), pair_at(0.3, 0.1)};
   CHECK(keep_best(odd, KeepAll{}).kept == std::vector<std::size_t>{3, 1, 0, 2});
 
-  // Equal directions: the first, or the greatest seed.
+  // Of equal directions the first wins, or the one with the largest seed.
   const std::vector<CandidatePair> equal{pair_at(0.3, 0.2), pair_at(0.3, 0.1), pair_at(0.3, 0.2), pair_at(0.3, 0.2)};
   const std::vector<std::uint64_t> seeds{7, 1, 4294967295U, 30};
   CHECK(keep_best(equal, KeepAll{}, 3).kept == std::vector<std::size_t>{1, 0, 2});
@@ -147,7 +147,7 @@ TEST_CASE("keep_best keeps the best directions and counts every rejection by its
 
 namespace {
 
-/// Features that are the mean colour, and two numbers a text; counts its calls.
+/// Features: the mean colour, and two numbers for each text. Counts its calls.
 struct ColourEmbedder {
   mutable int pictures = 0, texts = 0;
   at::Tensor image_features(std::span<const Image> images) const {
@@ -172,7 +172,7 @@ struct ColourEmbedder {
 
 }  // namespace
 
-TEST_CASE("candidate_pairs computes features when asked, those of the captions once a prompt", "[filter]") {
+TEST_CASE("candidate_pairs computes features when asked, those of the captions once per prompt", "[filter]") {
   const ColourEmbedder embedder;
   std::vector<Image> pictures;
   for (std::uint8_t level = 0; level < 6; ++level) pictures.push_back({2, 2, std::vector<std::uint8_t>(12, level)});

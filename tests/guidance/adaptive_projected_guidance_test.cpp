@@ -70,7 +70,7 @@ TEST_CASE("AdaptiveProjectedGuidance equals diffusers' over whole runs on estima
   }
 }
 
-TEST_CASE("AdaptiveProjectedGuidance is its base where it keeps all of the difference", "[guidance]") {
+TEST_CASE("AdaptiveProjectedGuidance equals its base if it keeps the whole difference", "[guidance]") {
   const at::Tensor stacked = CounterNoise(2).normal({6, 4, 3, 3}, 0).to(at::kDouble);
   const auto plain = [&](const auto& base) {
     const AdaptiveProjectedGuidance guidance{base, 1.0, 0.0, 0.0};
@@ -102,7 +102,7 @@ TEST_CASE("AdaptiveProjectedGuidance drops the part along the estimate and short
   expect(found(0.0, 6.0), {2.0, 6.0, 8.0});
 }
 
-TEST_CASE("AdaptiveProjectedGuidance remembers differences within a run alone", "[guidance]") {
+TEST_CASE("AdaptiveProjectedGuidance remembers differences only within a run", "[guidance]") {
   const AdaptiveProjectedGuidance<> guidance{.base = {.text_scale = 3.0}, .momentum = -0.5, .threshold = 0.0};
   const at::Tensor stacked = CounterNoise(2).normal({2, 4, 3, 3}, 0).to(at::kDouble);
   auto run = guidance.start();
@@ -113,7 +113,7 @@ TEST_CASE("AdaptiveProjectedGuidance remembers differences within a run alone", 
   CHECK(testing::same_bits(testing::combine_once(guidance, stacked, first_step, at::Tensor()), alone));
 }
 
-TEST_CASE("AdaptiveProjectedGuidance evaluates the branches of differences with a scale alone", "[guidance]") {
+TEST_CASE("AdaptiveProjectedGuidance evaluates only the branches of differences that have a scale", "[guidance]") {
   using Needed = std::array<bool, 3>;
   const auto needs = [](double image, double text) {
     return AdaptiveProjectedGuidance{DualGuidance{.image_scale = image, .text_scale = text}}.needs(first_step);
@@ -125,7 +125,7 @@ TEST_CASE("AdaptiveProjectedGuidance evaluates the branches of differences with 
   CHECK(needs(1.0, 0.3) == Needed{true, true, false});  // 0.3 + (1 - 0.3) is not 1 in binary
 }
 
-TEST_CASE("AdaptiveProjectedGuidance refuses numbers without a meaning", "[guidance]") {
+TEST_CASE("AdaptiveProjectedGuidance refuses meaningless numbers", "[guidance]") {
   const at::Tensor stacked = CounterNoise(2).normal({2, 4, 3, 3}, 0);
   const auto combine = [&](const AdaptiveProjectedGuidance<>& guidance) {
     return testing::combine_once(guidance, stacked, first_step, at::Tensor());

@@ -46,7 +46,7 @@ TEST_CASE("CfgPlusPlus over Ddim equals the paper's update of variance-preservin
   }
 }
 
-TEST_CASE("A Euler step under CfgPlusPlus goes to the base's estimate with the unconditional noise", "[guidance]") {
+TEST_CASE("An Euler step with CfgPlusPlus goes to the base's estimate plus the unconditional noise", "[guidance]") {
   const DualGuidance base{.image_scale = 0.4, .text_scale = 0.7};
   const at::Tensor x = CounterNoise(1).normal({2, 4, 3, 3}, 0).to(at::kDouble);
   const Step step{.index = 2, .count = 5, .sigma = 3.0, .sigma_next = 1.2};
@@ -57,7 +57,7 @@ TEST_CASE("A Euler step under CfgPlusPlus goes to the base's estimate with the u
   CHECK(testing::close(found, expected, 1e-12));
 }
 
-TEST_CASE("CfgPlusPlus refuses a sampler that evaluates where the step ends", "[guidance]") {
+TEST_CASE("CfgPlusPlus refuses a sampler that evaluates at the end of the step", "[guidance]") {
   const LogLinearSigmas schedule;
   CounterNoise noise(1);
   auto denoiser = guided_denoiser(testing::GoldenBranches{}, CfgPlusPlus(TextGuidance{.text_scale = 0.6}), schedule,

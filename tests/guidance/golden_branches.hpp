@@ -15,7 +15,7 @@
 
 namespace ip2p::testing {
 
-/// Each branch with its own shift.
+/// Each branch has its own shift.
 struct GoldenBranches {
   at::Tensor operator()(const at::Tensor& x, double t, const Step& /*step*/, std::span<const Branch> branches) const {
     std::vector<at::Tensor> parts;
@@ -33,7 +33,7 @@ inline at::Tensor golden_start(const nlohmann::json& run, const std::vector<std:
   return noise.normal(shape, 0).to(at::kDouble);
 }
 
-/// Largest difference to the states of a run, relative to the largest value of each.
+/// Largest difference from the states of a run, relative to the largest value of each state.
 template <class Sampler, class Denoiser>
 double golden_difference(const Sampler& sampler, Denoiser denoiser, const at::Tensor& start,
                          const std::vector<double>& sigmas, const nlohmann::json& states) {

@@ -17,13 +17,13 @@ using namespace ip2p;
 
 namespace {
 
-/// The latents beside the rows of two branches.
+/// The latents, once for each of two branches.
 at::Tensor twice(const at::Tensor& x, const at::Tensor& stacked) {
   require(stacked.size(0) == 2 * x.size(0), "stacked: expected {} rows, found {}", 2 * x.size(0), stacked.size(0));
   return x.repeat({2, 1, 1, 1});
 }
 
-/// Rescaled text guidance of predicted noise, written over estimates of x0: what needs x, both ways.
+/// Rescaled text guidance of predicted noise, written for estimates of x0: it needs x to convert both ways.
 struct RescaledThroughEstimates {
   static constexpr auto branches = TextGuidance::branches;
   static constexpr bool over_estimates = true;
@@ -35,7 +35,7 @@ struct RescaledThroughEstimates {
 };
 static_assert(GuidancePolicy<RescaledThroughEstimates> && over_estimates<RescaledThroughEstimates>());
 
-/// Projected guidance, written over predicted noise: estimates are made of x and back.
+/// Projected guidance, written for predicted noise: it needs x to make estimates and to convert back.
 struct ProjectedThroughNoise {
   AdaptiveProjectedGuidance<> base{};
   static constexpr auto branches = TextGuidance::branches;
@@ -48,7 +48,7 @@ struct ProjectedThroughNoise {
 };
 static_assert(StatefulGuidancePolicy<ProjectedThroughNoise> && !over_estimates<ProjectedThroughNoise>());
 
-/// Counts the evaluations of its run, for samplers of two a step.
+/// Counts the evaluations of its run, for samplers with two per step.
 struct Counted {
   static constexpr auto branches = TextGuidance::branches;
   std::vector<std::int64_t>* counts;
@@ -73,7 +73,7 @@ at::Tensor run_under(const Guidance& guidance, std::int64_t steps = 5, Sampler s
 
 }  // namespace
 
-TEST_CASE("guided_denoiser gives ordinary guidance the arithmetic of NetworkDenoiser over Guided", "[guidance]") {
+TEST_CASE("guided_denoiser computes ordinary guidance like NetworkDenoiser over Guided", "[guidance]") {
   CounterNoise noise(1);
   const auto sigmas = schedule.sigmas(5);
   NetworkDenoiser denoiser(Guided(testing::GoldenBranches{}, DualGuidance{}), schedule);
@@ -81,7 +81,7 @@ TEST_CASE("guided_denoiser gives ordinary guidance the arithmetic of NetworkDeno
   CHECK(testing::same_bits(Euler{}.sample(denoiser, start, sigmas, noise), run_under(DualGuidance{})));
 }
 
-TEST_CASE("A guidance is given what it asks for: estimates or predictions, and the noisy latents", "[guidance]") {
+TEST_CASE("A guidance receives what it asks for: estimates or predictions, and the noisy latents", "[guidance]") {
   testing::check_guidance(RescaledThroughEstimates{});
   CHECK(testing::close(run_under(RescaledThroughEstimates{}), run_under(Rescaled<TextGuidance>{}), 1e-9));
   testing::check_guidance(ProjectedThroughNoise{});
@@ -89,7 +89,7 @@ TEST_CASE("A guidance is given what it asks for: estimates or predictions, and t
   CHECK(testing::close(run_under(ProjectedThroughNoise{projected}), run_under(projected), 1e-9));
 }
 
-TEST_CASE("Combinators hand on what their base asks for", "[guidance]") {
+TEST_CASE("Combinators pass on what their base asks for", "[guidance]") {
   const AdaptiveProjectedGuidance<DualGuidance> base{.base = {}, .threshold = 0.5};
   const LimitedInterval everywhere{base, 0.0, 1e9};
   const Rescaled untouched{base, 0.0};

@@ -18,7 +18,7 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-/// The fixture's network: each branch its own shift.
+/// The fixture's network: each branch has its own shift.
 struct BranchNetwork {
   std::vector<Branch>* asked = nullptr;
   at::Tensor operator()(const at::Tensor& x, double t, const Step&, std::span<const Branch> branches) const {
@@ -33,7 +33,7 @@ struct BranchNetwork {
 
 const Step first{.index = 0, .count = 2, .sigma = 2.0, .sigma_next = 0.0};
 
-/// Text guidance that a user wrote without weights, of scale 0 after the first step.
+/// Text guidance that a user wrote without weights; its scale is 0 after the first step.
 struct Unweighted {
   static constexpr auto branches = TextGuidance::branches;
   at::Tensor combine(const at::Tensor& stacked, const Step& step) const {
@@ -91,7 +91,7 @@ TEST_CASE("Guided follows weights that change from step to step", "[guidance]") 
   REQUIRE(denoiser.network().evaluated_branches() == 5 * 3 + 5 * 1);
 }
 
-TEST_CASE("DualGuidance over a whole run equals the released arithmetic, combined either way", "[guidance]") {
+TEST_CASE("DualGuidance over a whole run equals the released arithmetic, whichever way it is combined", "[guidance]") {
   const auto fixture = testing::golden("sampling/fixtures/runs.json");
   const auto shape = fixture["shape"].get<std::vector<std::int64_t>>();
   REQUIRE(fixture["guided"].size() == 5);
@@ -137,7 +137,8 @@ TEST_CASE("Guided combines 16-bit predictions in the dtype of the latents", "[gu
   REQUIRE(testing::largest_difference(found, wide) == 0.0);
 }
 
-TEST_CASE("Guided refuses a network that answers other rows, and scales that are not numbers", "[guidance]") {
+TEST_CASE("Guided refuses a network that returns another number of rows, and scales that are not numbers",
+          "[guidance]") {
   const at::Tensor x = CounterNoise(1).normal({2, 4, 3, 3}, 0);
   Guided wrong([](const at::Tensor& y, double, const Step&, std::span<const Branch>) { return y; }, DualGuidance{});
   REQUIRE_THROWS_WITH(wrong(x, 1.0, first),

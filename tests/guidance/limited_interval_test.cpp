@@ -17,7 +17,7 @@ static_assert(!LinearGuidancePolicy<LimitedInterval<Rescaled<DualGuidance>>>);
 
 namespace {
 
-/// Branches that a run over these noise levels evaluates, with the guidance's result checked against its own combine.
+/// How many branches a run over these noise levels evaluates; checks the result of each step against `combine`.
 template <class Guidance>
 std::int64_t evaluated(const Guidance& guidance, const std::vector<double>& sigmas) {
   const at::Tensor x = CounterNoise(1).normal({2, 4, 3, 3}, 0);
@@ -36,12 +36,12 @@ std::int64_t evaluated(const Guidance& guidance, const std::vector<double>& sigm
   return guided.evaluated_branches();
 }
 
-const std::vector<double> levels{14.6, 5.0, 2.0, 1.0, 0.5};  // (1, 5] holds the second and the third
+const std::vector<double> levels{14.6, 5.0, 2.0, 1.0, 0.5};  // (1, 5] contains the second and the third
 
 }  // namespace
 
 TEST_CASE("LimitedInterval keeps the laws of guidance", "[guidance]") {
-  // The kit's steps stand at noise levels 14.6, 3.65 and 1.46.
+  // The kit's steps are at noise levels 14.6, 3.65 and 1.46.
   testing::check_guidance(LimitedInterval{DualGuidance{}, 2.0, 4.0}, LimitedInterval{DualGuidance{1.0, 1.0}, 2.0, 4.0});
   testing::check_guidance(LimitedInterval<TextFirstDualGuidance>{.base = {}, .sigma_low = 2.0});
   testing::check_guidance(LimitedInterval{Rescaled{DualGuidance{}, 0.7}, 2.0, 4.0});
@@ -52,15 +52,15 @@ TEST_CASE("LimitedInterval evaluates one branch outside the interval, whose uppe
   REQUIRE(evaluated(LimitedInterval{DualGuidance{}, 1.0, 5.0}, levels) == 2 * 3 + 3 * 1);
   REQUIRE(evaluated(LimitedInterval{DualGuidance{.image_scale = 1.0}, 1.0, 5.0}, levels) == 2 * 2 + 3 * 1);
   REQUIRE(evaluated(LimitedInterval<DualGuidance>{.base = {}}, levels) == 5 * 3);
-  // Not linear, yet no more is evaluated, whichever is inside the other.
+  // Not linear, yet no more branches are evaluated, whichever one wraps the other.
   REQUIRE(evaluated(LimitedInterval{Rescaled{DualGuidance{}, 0.7}, 1.0, 5.0}, levels) == 2 * 3 + 3 * 1);
   REQUIRE(evaluated(Rescaled{LimitedInterval{DualGuidance{}, 1.0, 5.0}, 0.7}, levels) == 2 * 3 + 3 * 1);
   REQUIRE(evaluated(Rescaled{DualGuidance{.image_scale = 1.0}, 0.7}, levels) == 5 * 2);
-  // The fully conditioned branch gives the spread, even where its weight is 0.
+  // The fully conditioned branch determines the spread, even if its weight is 0.
   REQUIRE(evaluated(Rescaled{DualGuidance{.image_scale = 1.5, .text_scale = 0.0}, 0.7}, levels) == 5 * 3);
 }
 
-TEST_CASE("LimitedInterval is the fully conditioned branch outside, its base inside", "[guidance]") {
+TEST_CASE("LimitedInterval equals the fully conditioned branch outside and its base inside", "[guidance]") {
   const at::Tensor stacked = CounterNoise(2).normal({3 * 2, 4, 3, 3}, 0);
   const LimitedInterval guidance{DualGuidance{}, 1.0, 5.0};
   const Step inside{.sigma = 5.0};

@@ -34,7 +34,7 @@ TEST_CASE("Rescaled equals diffusers' rescale_noise_cfg", "[guidance]") {
   }
 }
 
-TEST_CASE("Rescaled leaves a prediction without spread as it is", "[guidance]") {
+TEST_CASE("Rescaled leaves a prediction without spread unchanged", "[guidance]") {
   const at::Tensor flat = at::full({2, 4, 3, 3}, 0.25);
   REQUIRE(testing::largest_difference(Rescaled{TextGuidance{}, 1.0}.combine(flat, Step{}), flat.narrow(0, 0, 1)) == 0);
 }

@@ -27,7 +27,7 @@ TEST_CASE("Scheduled keeps the laws of guidance", "[guidance]") {
   testing::check_guidance(LimitedInterval{Rescaled{fading, 0.5}, 2.0, 20.0});
 }
 
-TEST_CASE("Scheduled combines with the scales of the step and leaves out what they leave out", "[guidance]") {
+TEST_CASE("Scheduled combines with the scales of the step and leaves out branches that they leave out", "[guidance]") {
   const at::Tensor x = CounterNoise(1).normal({1, 4, 3, 3}, 0);
   std::vector<std::int64_t> rows;
   Guided guided(

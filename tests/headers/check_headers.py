@@ -3,7 +3,7 @@
 and of the standard library, and that the umbrella names every one of them.
 
     check_headers.py ROOT          prints what is wrong, one line each; exit status 1 if anything is
-    check_headers.py ROOT --fix    writes include/ip2p/ip2p.hpp anew
+    check_headers.py ROOT --fix    rewrites include/ip2p/ip2p.hpp
 """
 import pathlib
 import re
@@ -13,7 +13,7 @@ import sys
 FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "attention", "filter", "nn", "text", "codec", "unet",
            "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing", "kernels"]
 
-# Headers that bring c10d or the nodes of autograd, which every other application would compile for nothing. All others
+# Headers that bring in c10d or the nodes of autograd, which other applications would compile for nothing. All others
 # make do with LibTorch's tensors and single operators.
 HEAVY = ("ip2p/parallel/process_group.hpp", "ip2p/parallel/launch.hpp", "ip2p/parallel/nccl.hpp",
          "ip2p/nn/checkpointed.hpp", "ip2p/unet/checkpoint_gradients.hpp")
@@ -23,7 +23,7 @@ OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", *HEAVY)
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
-# Where names of std come from; those that nearly every header brings (size_t, begin, less) are left out.
+# Which header declares a name of std; those that nearly every header declares (size_t, begin, less) are left out.
 STANDARD = {
     "algorithm": "adjacent_find all_of any_of binary_search clamp copy copy_if equal fill find find_if find_if_not for_each "
                  "lower_bound max max_element min min_element none_of partial_sort replace reverse sort stable_sort "
@@ -55,7 +55,7 @@ STANDARD = {
     "variant": "get_if holds_alternative variant visit", "vector": "vector",
 }
 HEADER_OF = {name: header for header, names in STANDARD.items() for name in names.split()}
-# Classes and functions of LibTorch that are no operators and that its tensors do not bring.
+# Classes and functions of LibTorch that are not operators and do not come with its tensors.
 TORCH_HEADER_OF = {
     "AutoGradMode": "ATen/core/grad_mode.h", "GradMode": "ATen/core/grad_mode.h", "NoGradGuard": "ATen/core/grad_mode.h",
     "CPUGeneratorImpl": "ATen/CPUGeneratorImpl.h", "Generator": "ATen/core/Generator.h",
@@ -67,7 +67,7 @@ TORCH_HEADER_OF = {
 }
 
 TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|R"\((?:.|\n)*?\)"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
-# Declarations stand unindented inside namespaces.
+# Declarations inside namespaces are not indented.
 TYPE = re.compile(r"^(?:struct|class|enum class|concept|using) (\w+)", re.MULTILINE)
 FUNCTION = re.compile(r"^(?:\[\[nodiscard\]\] )?(?:inline |constexpr |consteval )*[A-Za-z_][\w:<>,&* ]*?[ &*>](\w+)\(", re.MULTILINE)
 LOCAL = re.compile(r"\b(?:class|struct|typename|using|concept|enum class|auto|auto&|auto\.\.\.|template|Attention) (\w+)")
@@ -81,7 +81,7 @@ def declared_names(text):
 
 
 def used_names(text):
-    """(types, functions) that a header names, but for those that it introduces itself."""
+    """(types, functions) that a header names, except those that it introduces itself."""
     code = TEXT.sub('""', text)
     code = re.sub(r"^\s*#.*$", "", code, flags=re.MULTILINE)
     own = set(LOCAL.findall(code))
@@ -92,7 +92,7 @@ def used_names(text):
 
 
 def missing_includes(texts):
-    """Headers that name what no header that they include declares. \param texts of all headers by name"""
+    """Headers that name something that no header they include declares. \param texts of all headers by name"""
     own = {header: {name for _, name in INCLUDE.findall(text) if name in texts} for header, text in texts.items()}
     closure = {}
 
@@ -121,7 +121,7 @@ def missing_includes(texts):
     return found
 
 
-# Names in namespace at that are no operators, which have no header of their own.
+# Names in namespace at that are not operators and so have no header of their own.
 NO_OPERATORS = TORCH_HEADER_OF.keys() | {"isComplexType", "isFloatingType", "toString"}
 
 
@@ -134,7 +134,7 @@ def missing_operators(header, text):
 
 
 def missing_foreign_includes(texts):
-    """Headers that name what no header of LibTorch or of the standard library brings that they include, themselves or
+    """Headers that name something of LibTorch or of the standard library whose header they do not include, directly or
     through ours. \\param texts of all headers by name"""
     own = {header: {name for _, name in INCLUDE.findall(text)} for header, text in texts.items()}
     closure = {}
@@ -154,7 +154,7 @@ def missing_foreign_includes(texts):
             if HEADER_OF[name] not in included:
                 found.append(f"{header}: names std::{name} without including {HEADER_OF[name]}")
         if any(name.startswith("torch/") for name in included):
-            continue  # which bring all of these
+            continue  # these include everything below
         for name in sorted(set(re.findall(r"\bat::(\w+)", code)) & TORCH_HEADER_OF.keys()):
             if TORCH_HEADER_OF[name] not in included | {header}:
                 found.append(f"{header}: names at::{name} without including {TORCH_HEADER_OF[name]}")

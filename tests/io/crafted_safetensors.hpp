@@ -21,7 +21,7 @@ inline std::string crafted(std::string_view header, std::string_view data = {}) 
   return bytes.append(header).append(data);
 }
 
-/// A new file with these bytes. An old one is removed first: some file systems flush a file that is truncated.
+/// Writes a new file with these bytes. An old one is removed first, because some file systems flush truncated files.
 inline void spill(const std::filesystem::path& path, std::string_view bytes) {
   std::filesystem::create_directories(path.parent_path());
   std::filesystem::remove(path);

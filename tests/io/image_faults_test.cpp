@@ -49,7 +49,7 @@ std::vector<std::filesystem::path> readable_pictures() {
 
 }  // namespace
 
-TEST_CASE("A picture cut off anywhere is refused", "[io]") {
+TEST_CASE("A picture that is cut off anywhere is refused", "[io]") {
   for (const auto& path : readable_pictures()) {
     const auto whole = bytes_of(path);
     INFO(path.filename().string());
@@ -103,7 +103,7 @@ TEST_CASE("Any changed byte of a PNG file is noticed", "[io]") {
   CHECK_THROWS_WITH(ip2p::decode_image(damaged, "damaged.png"), Contains("corrupt PNG") && Contains("CRC"));
 }
 
-TEST_CASE("Damage among the pixels of a JPEG file is an error and not gray blocks", "[io]") {
+TEST_CASE("Damage among the pixels of a JPEG file gives an error, not gray blocks", "[io]") {
   auto damaged = picture("rgb_444.jpg");
   const std::size_t scan = find(damaged, "\xff\xda");
   std::memset(damaged.data() + scan + 40, 0xff, 8);
@@ -143,7 +143,7 @@ TEST_CASE("Other formats are named", "[io]") {
   named("hello, this is text", "68 65 6c 6c 6f");
 }
 
-TEST_CASE("What users hand over by accident is named", "[io]") {
+TEST_CASE("What users pass by accident is named", "[io]") {
   CHECK_THROWS_WITH(ip2p::decode_image({}, "empty.png"), Contains("empty.png") && Contains("empty"));
   CHECK_THROWS_WITH(ip2p::decode_image(text("\n <!DOCTYPE html><html><body>404"), "photo.jpg"),
                     Contains("an HTML page"));
@@ -165,7 +165,7 @@ TEST_CASE("What users hand over by accident is named", "[io]") {
                     Contains("larger than the limit of 100 bytes"));
 }
 
-TEST_CASE("Pixel count and aspect ratio are refused by the header", "[io]") {
+TEST_CASE("Too many pixels and extreme aspect ratios are refused from the header alone", "[io]") {
   const auto in = [](const std::string& name) { return fixture("io/fixtures/images") / name; };
   CHECK_THROWS_WITH(ip2p::read_image(in("claims_10_gigapixel.png")), Contains("100000x100000") && Contains("64000000"));
   CHECK_THROWS_WITH(ip2p::read_image(in("claims_4_gigapixel.jpg")), Contains("65000x65000") && Contains("limit"));

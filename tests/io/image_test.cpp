@@ -68,7 +68,7 @@ std::size_t entries(const std::filesystem::path& folder) {
 
 }  // namespace
 
-TEST_CASE("read_image gives Pillow's pixels for every kind of file", "[io]") {
+TEST_CASE("read_image returns Pillow's pixels for every kind of file", "[io]") {
   const auto golden = nlohmann::json::parse(std::ifstream(fixture("io/fixtures/images.json")));
   std::size_t read = 0, over_white = 0, turned = 0;
   for (const auto& picture : golden["pictures"]) {
@@ -98,13 +98,13 @@ TEST_CASE("read_image gives Pillow's pixels for every kind of file", "[io]") {
   CHECK(turned >= 9);
 }
 
-TEST_CASE("read_image tells the format from the content and not from the name", "[io]") {
+TEST_CASE("read_image recognises the format by the content, not by the name", "[io]") {
   const ip2p::testing::ScratchDir scratch;
   std::filesystem::copy_file(fixture("io/fixtures/images/rgb_420.jpg"), scratch / "photo.png");
   CHECK(ip2p::read_image(scratch / "photo.png") == ip2p::read_image(fixture("io/fixtures/images/rgb_420.jpg")));
 }
 
-TEST_CASE("exif_orientation takes damaged blocks as upright", "[io]") {
+TEST_CASE("exif_orientation takes damaged blocks to mean upright", "[io]") {
   const auto orientation = [](std::string_view block) {
     return ip2p::exif_orientation(std::as_bytes(std::span(block)));
   };
@@ -155,7 +155,7 @@ TEST_CASE("write_file_atomically keeps the old file when the disk is full", "[io
   const std::string before = "before";
   ip2p::write_file_atomically(scratch / "out", std::as_bytes(std::span(before)));
   const std::vector<std::byte> large(1 << 16);
-  // A limit on the size of files stands for the full disk: the write stops half way.
+  // A limit on the size of files stands in for a full disk: the write stops halfway.
   rlimit old_limit = {};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &old_limit) == 0);
   const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
@@ -194,7 +194,7 @@ TEST_CASE("AtomicFile shows nothing before commit, keeps permissions and follows
   CHECK(entries(scratch.path()) == 2);
 }
 
-TEST_CASE("to_tensor and from_tensor are inverse and channel-first", "[io]") {
+TEST_CASE("to_tensor and from_tensor are inverse, and tensors are channel-first", "[io]") {
   const auto image = gradient(5, 3);
   const auto tensor = ip2p::to_tensor(image);
   REQUIRE(tensor.sizes() == at::IntArrayRef({3, 3, 5}));

@@ -98,7 +98,7 @@ TEST_CASE("Every writer's name for a layer is read as the same layer", "[io][lor
   }
 }
 
-TEST_CASE("LDM's block names in kohya's spelling lead to diffusers' layers, for the whole of SD1.5", "[io][lora]") {
+TEST_CASE("LDM's block names in kohya's spelling map to diffusers' layers, for the whole of SD1.5", "[io][lora]") {
   std::size_t layers = 0;
   const auto table = ldm_table("sd15");
   for (const auto& row : table.at("unet")) {
@@ -116,12 +116,12 @@ TEST_CASE("LDM's block names in kohya's spelling lead to diffusers' layers, for 
     ++layers;
   }
   CHECK(layers == 282);
-  // One layer a block: blocks are shorter.
+  // With one layer per block, blocks are shorter.
   CHECK(detail::lora_module_in("input_blocks_3_1_proj_in", 1) == "down_blocks_1_attentions_0_proj_in");
   CHECK(detail::lora_module_in("output_blocks_1_1_conv", 1) == "up_blocks_0_upsamplers_0_conv");
 }
 
-TEST_CASE("A LoRA's strength is alpha over rank, one where there is no alpha", "[io][lora]") {
+TEST_CASE("A LoRA's strength is alpha over rank, or one if there is no alpha", "[io][lora]") {
   auto tensors = pair();
   const auto plain = lora(tensors);
   REQUIRE(plain.layers().size() == 1);
@@ -136,7 +136,7 @@ TEST_CASE("A LoRA's strength is alpha over rank, one where there is no alpha", "
   }
 }
 
-TEST_CASE("Alpha may stand in the metadata that diffusers writes", "[io][lora]") {
+TEST_CASE("Alpha may be in the metadata that diffusers writes", "[io][lora]") {
   const Tensors tensors{{"unet." + dotted + ".lora_A.weight", at::ones({4, 6})},
                         {"unet." + dotted + ".lora_B.weight", at::ones({8, 4})},
                         {"text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight", at::ones({4, 6})},
@@ -158,7 +158,7 @@ TEST_CASE("Alpha may stand in the metadata that diffusers writes", "[io][lora]")
              Contains("lora_adapter_metadata: expected PEFT's configuration, found"));
 }
 
-TEST_CASE("A file's adapters are parted by component; unknown tensors are kept apart", "[io][lora]") {
+TEST_CASE("A file's adapters are grouped by component; unknown tensors are kept separately", "[io][lora]") {
   auto tensors = pair();
   tensors["lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"] = at::ones({2, 6});
   tensors["lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight"] = at::ones({8, 2});

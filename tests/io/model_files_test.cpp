@@ -32,7 +32,7 @@ using ip2p::testing::target_shape;
 using Shape = std::vector<std::int64_t>;
 using Tensors = std::map<std::string, at::Tensor>;
 
-/// An fp16 file of these names and shapes whose data is one hole: full-size models without their gigabytes.
+/// An fp16 file with these names and shapes whose data is a hole: full-size models without their gigabytes.
 void write_sparse(const std::filesystem::path& path, const std::map<std::string, Shape>& tensors) {
   std::string header = "{";
   std::uint64_t position = 0;
@@ -183,7 +183,7 @@ TEST_CASE("ModelFiles takes the EMA of a single file unless told otherwise, and 
     }
     CHECK_THAT(files.describe(), Contains(prefer ? "the EMA weights" : "the non-EMA weights, as asked for"));
   }
-  // Half an average is no average.
+  // An incomplete average does not count.
   tensors.erase("model_ema.diffusion_modeltime_embed0weight");
   write_ldm(scratch / "half.safetensors", tensors);
   CHECK_THAT(opening(scratch / "half.safetensors"),
@@ -253,7 +253,7 @@ TEST_CASE("ModelFiles takes the autoencoder of another model: a checkpoint, its 
       CHECK(at::equal(entry.read(), plain.weights("unet").at(tensor).read()));
     }
   }
-  // A model's folder and a component's; a model without an autoencoder of its own; overrides come after.
+  // A model's folder and a component's; a model without its own autoencoder; overrides apply afterwards.
   for (const auto& vae : {of_folder, of_folder / "vae"}) {
     const auto files =
         ModelFiles::open(scratch / "unet.safetensors", {.vae = vae, .overrides = {{"vae", {{"scaling_factor", 0.5}}}}});
@@ -291,7 +291,7 @@ TEST_CASE("ModelFiles: what shapes cannot tell comes from metadata, options or o
   CHECK_THAT(opening(path, {.overrides = {{"unet", 4}}}), Contains("overrides") && Contains("'unet'"));
 }
 
-TEST_CASE("ModelFiles: a file that is no model says which tensors decided", "[io]") {
+TEST_CASE("ModelFiles: the error for a file that is no model says which tensors decided this", "[io]") {
   const ScratchDir scratch;
   const auto message = [&](const Tensors& tensors) {
     write_ldm(scratch / "x.safetensors", tensors);
@@ -310,7 +310,7 @@ TEST_CASE("ModelFiles: a file that is no model says which tensors decided", "[io
   CHECK_THAT(message({{"double_blocks.0.img_attn.norm.key_norm.scale", one}}), Contains("Flux"));
   CHECK_THAT(message({{"down_blocks.0.resnets.0.conv1.weight", one}}),
              Contains("diffusers' layout") && Contains("config.json"));
-  // A UNet that lacks a layer or has a tensor of the wrong rank is named, never an exception of the JSON library.
+  // If a UNet lacks a layer or has a tensor of the wrong rank, the error names it and is none of the JSON library's.
   CHECK_THAT(message({{"model.diffusion_model.input_blocks.0.0.weight", one}}), Contains("expected 4 axes"));
   CHECK_THAT(message({{"model.diffusion_model.input_blocks.0.0.weight", at::ones({1, 1, 1, 1})}}),
              Contains("lacks the tensor 'input_blocks.1.0.in_layers.2.weight'"));
@@ -321,7 +321,7 @@ TEST_CASE("ModelFiles: a file that is no model says which tensors decided", "[io
   CHECK_THAT(opening(scratch / "none"), Contains("no such file or folder"));
 }
 
-TEST_CASE("ModelFiles finds the tokenizer, or says how to give one", "[io]") {
+TEST_CASE("ModelFiles finds the tokenizer, or says how to name one", "[io]") {
   const ScratchDir scratch;
   const auto path = scratch / "model" / "x.safetensors";
   std::filesystem::create_directories(path.parent_path());

@@ -38,7 +38,7 @@ double first_weight(const ModelFiles& files) { return files.weights("unet").at("
 
 }  // namespace
 
-TEST_CASE("ModelFiles: variants of a folder are chosen by name, and the only one is taken", "[io]") {
+TEST_CASE("ModelFiles: variants of a folder are chosen by name; if there is only one, it is taken", "[io]") {
   const ScratchDir scratch;
   const auto both = scratch / "both";
   add_unet(both, {{"diffusion_pytorch_model.safetensors", 1}, {"diffusion_pytorch_model.fp16.safetensors", 2}});

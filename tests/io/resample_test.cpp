@@ -88,13 +88,13 @@ void check_cases(ip2p::PassOrder order) {
 
 }  // namespace
 
-TEST_CASE("resize and fit give the bits of Pillow 13", "[io]") { check_cases(ip2p::PassOrder::adaptive); }
+TEST_CASE("resize and fit equal Pillow 13 bit for bit", "[io]") { check_cases(ip2p::PassOrder::adaptive); }
 
-TEST_CASE("resize and fit give the bits of Pillow before 13 with PassOrder::horizontal_first", "[io]") {
+TEST_CASE("resize and fit with PassOrder::horizontal_first equal older Pillow bit for bit", "[io]") {
   check_cases(ip2p::PassOrder::horizontal_first);
 }
 
-TEST_CASE("resize gives the same bits with several threads", "[io]") {
+TEST_CASE("resize returns the same bits with several threads", "[io]") {
   const auto image = noise(1500, 1100, 6);  // large enough to be divided
   const int before = at::get_num_threads();
   at::set_num_threads(1);
@@ -113,7 +113,7 @@ TEST_CASE("resize of a constant picture is constant", "[io]") {
   }
 }
 
-TEST_CASE("resize refuses sizes and boxes it cannot serve, by name", "[io]") {
+TEST_CASE("resize refuses sizes and boxes it cannot handle, by name", "[io]") {
   const auto image = noise(8, 6, 2);
   const auto filter = ip2p::Filter::lanczos;
   CHECK_THROWS_WITH(ip2p::resize(image, 0, 5, filter), Contains("got 0x5"));

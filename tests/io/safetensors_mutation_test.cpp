@@ -1,5 +1,5 @@
-// Thousands of damaged files: each is read consistently or refused with an Error, and nothing else happens. Run by hand
-// with -fsanitize=address,undefined as well.
+// Thousands of damaged files: each is read consistently or refused with an Error, and nothing else happens. Also run it
+// by hand with -fsanitize=address,undefined.
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/ones.h>
@@ -33,7 +33,7 @@ std::string valid_file(const ScratchDir& scratch) {
   return slurp(scratch / "seed.safetensors");
 }
 
-/// One damaged copy: bytes changed, text spliced in, a piece doubled, removed or cut off, the length field changed.
+/// One damaged copy: bytes changed, text inserted, a piece duplicated, removed or cut off, the length field changed.
 std::string mutated(std::string bytes, std::mt19937& random) {
   static const std::string pieces[] = {"{",         "}",
                                        "[",         "]",
@@ -70,7 +70,7 @@ std::string mutated(std::string bytes, std::mt19937& random) {
       case 5:
         bytes[below(std::min<std::size_t>(8, bytes.size()))] ^= static_cast<char>(1U << below(8));
         break;
-      default: {  // a change of the header that keeps the length field right, so that parsing goes on
+      default: {  // a change of the header that keeps the length field correct, so that parsing continues
         const auto& piece = pieces[below(std::size(pieces))];
         if (position < 8) break;
         bytes.replace(position, std::min(piece.size(), bytes.size() - position), piece);
@@ -121,7 +121,7 @@ TEST_CASE("safetensors headers: mutations are read consistently or refused", "[i
   CHECK(refused > 2500);
 }
 
-TEST_CASE("safetensors files: mutations are read whole or refused", "[io]") {
+TEST_CASE("safetensors files: mutations are read completely or refused", "[io]") {
   const ScratchDir scratch;
   const auto seed = valid_file(scratch);
   std::mt19937 random(21);

@@ -94,7 +94,7 @@ TEST_CASE("SafetensorsFile reads every dtype that the Python package writes", "[
   }
 }
 
-TEST_CASE("write_safetensors writes byte for byte what the Python package writes", "[io]") {
+TEST_CASE("write_safetensors writes the same bytes as the Python package", "[io]") {
   const auto path = ip2p::testing::fixture("io/fixtures/all_dtypes.safetensors");
   const auto file = SafetensorsFile::open(path);
   std::map<std::string, at::Tensor> tensors;
@@ -147,7 +147,7 @@ TEST_CASE("write_safetensors keeps the old file when it refuses", "[io]") {
   CHECK(std::distance(std::filesystem::directory_iterator(scratch.path()), {}) == 1);
 }
 
-TEST_CASE("safetensors: what the reference accepts is accepted", "[io]") {
+TEST_CASE("safetensors: files that the reference accepts are accepted", "[io]") {
   CHECK(opening_bytes(crafted("{}")) == "no error");
   CHECK(opening_bytes(crafted("{}      ")) == "no error");
   CHECK(opening_bytes(crafted(R"({"__metadata__":null})")) == "no error");
@@ -209,7 +209,7 @@ TEST_CASE("safetensors: damaged files are refused in the reference's order", "[i
     CHECK_THAT(opening_bytes(crafted(R"({"__metadata__":{},"__metadata__":{}})")), Contains("duplicate"));
     CHECK_THAT(opening_bytes(crafted(R"({"__metadata__":{"k":"1","k":"2"}})")), Contains("'k' is a duplicate"));
   }
-  SECTION("places") {
+  SECTION("offsets") {
     const std::string two = R"({{"a":{{"dtype":"U8","shape":[2],"data_offsets":[0,2]}},)"
                             R"("b":{{"dtype":"U8","shape":[2],"data_offsets":[{},{}]}}}})";
     CHECK_THAT(opening_bytes(crafted(fmt::format(fmt::runtime(two), 3, 5), "12345")),
@@ -288,7 +288,7 @@ TEST_CASE("SafetensorsFile reports a file that shrank after it was opened", "[io
   CHECK_THAT(error_of([&] { static_cast<void>(file.tensor("small")); }), Contains("shrank"));
 }
 
-TEST_CASE("SafetensorsFile: tensors outlive the file, and writing to one changes no file", "[io]") {
+TEST_CASE("SafetensorsFile: tensors outlive the file, and writing to one does not change the file", "[io]") {
   const auto access = GENERATE(WeightAccess::copied, WeightAccess::mapped);
   const ScratchDir scratch;
   const auto path = scratch / "x.safetensors";
@@ -301,7 +301,7 @@ TEST_CASE("SafetensorsFile: tensors outlive the file, and writing to one changes
     big = file.tensor("big");
     const auto again = file.tensor("big");
     big.mul_(2);
-    CHECK(at::equal(again, value));  // every call gives its own copy-on-write memory
+    CHECK(at::equal(again, value));  // every call returns copy-on-write memory of its own
   }
   // A replacement by rename leaves the old bytes readable.
   ip2p::write_safetensors(path, {{"other", at::ones({1})}});
@@ -310,7 +310,7 @@ TEST_CASE("SafetensorsFile: tensors outlive the file, and writing to one changes
   CHECK(slurp(path) == before);
 }
 
-TEST_CASE("SafetensorsFile copies what is not aligned", "[io]") {
+TEST_CASE("SafetensorsFile copies tensors that are not aligned", "[io]") {
   const ScratchDir scratch;
   // A header of odd length puts the float data at an odd address.
   const auto data = std::string(1 << 18, '\x40');

@@ -61,7 +61,7 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
   ~Server() {
-    close(input_);  // It serves until then.
+    close(input_);  // the server runs until then
     waitpid(child_, nullptr, 0);
   }
 
@@ -112,7 +112,7 @@ struct Run {
     }
   }
 
-  /// What is said when it fails; never the key.
+  /// The message of the failure, which must never contain the key.
   std::string error(CompletionOptions sampling = {}) {
     try {
       complete({"x"}, std::move(sampling));
@@ -135,7 +135,7 @@ struct Run {
 
 }  // namespace
 
-TEST_CASE("CompletionsClient asks as OpenAI's interface has it", "[language]") {
+TEST_CASE("CompletionsClient sends requests as OpenAI's interface defines them", "[language]") {
   Run run("fine");
   const CompletionOptions sampling{.max_tokens = 7,
                                    .temperature = 0.7,
@@ -172,7 +172,7 @@ TEST_CASE("CompletionsClient asks as OpenAI's interface has it", "[language]") {
   CHECK(again.log()[1]["body"] == log[1]["body"]);
 }
 
-TEST_CASE("CompletionsClient speaks with chat services, and as services differ", "[language]") {
+TEST_CASE("CompletionsClient works with chat services, and with the ways in which services differ", "[language]") {
   Run run("fine");
   run.options.chat = true;
   run.options.system = "be brief";
@@ -198,7 +198,7 @@ TEST_CASE("CompletionsClient keeps the laws of language models", "[language]") {
   ip2p::testing::check_language_model(client, {"a cat", "dogs", "\u00e9"});
 }
 
-TEST_CASE("CompletionsClient waits as long as it is asked to", "[language]") {
+TEST_CASE("CompletionsClient waits for as long as the service asks", "[language]") {
   Run busy("busy");
   CHECK(busy.complete({"x"})[0].text == "echo x");
   CHECK(busy.counts.requests == 3);
@@ -208,7 +208,7 @@ TEST_CASE("CompletionsClient waits as long as it is asked to", "[language]") {
   for (const int i : {1, 2}) CHECK(log[i]["time"].get<double>() - log[i - 1]["time"].get<double>() >= 0.99);
   CHECK(busy.seconds < 10);
 
-  Run dated("dated");  // An HTTP date; whole seconds, so that up to one is lost.
+  Run dated("dated");  // an HTTP date, in whole seconds, so that up to one is lost
   CHECK(dated.complete({"x"})[0].text == "echo x");
   CHECK(dated.seconds >= 0.9);
   CHECK(dated.seconds < 10);
@@ -221,7 +221,7 @@ TEST_CASE("CompletionsClient waits as long as it is asked to", "[language]") {
   CHECK(spent.counts.requests == 1);
 }
 
-TEST_CASE("CompletionsClient tries again after faults that pass, with waits that double", "[language]") {
+TEST_CASE("CompletionsClient retries after temporary faults, with waits that double", "[language]") {
   Run flaky("flaky");
   CHECK(flaky.complete({"x"})[0].text == "echo x");
   CHECK(flaky.counts.requests == 3);
@@ -242,7 +242,7 @@ TEST_CASE("CompletionsClient tries again after faults that pass, with waits that
     const double found = log[i]["time"].get<double>() - log[i - 1]["time"].get<double>();
     CAPTURE(i, found);
     CHECK(found >= wait / 2);
-    CHECK(found < wait + 2);  // A busy machine may add to it.
+    CHECK(found < wait + 2);  // a busy machine may add to it
   }
 
   for (const char* behaviour : {"cut", "silent"}) {
@@ -256,7 +256,7 @@ TEST_CASE("CompletionsClient tries again after faults that pass, with waits that
   CHECK(garbage.counts.requests == 3);
 }
 
-TEST_CASE("CompletionsClient does not wait for ever", "[language]") {
+TEST_CASE("CompletionsClient does not wait forever", "[language]") {
   Run slow("slow");
   slow.options.total_seconds = 0.3;
   slow.options.tries = 2;
@@ -279,8 +279,7 @@ TEST_CASE("CompletionsClient does not wait for ever", "[language]") {
   CHECK_THAT(nobody.error(), Contains("gave up after 2 tries; the last: not reached: "));
 }
 
-TEST_CASE("CompletionsClient gives up at once where another try would not help, and never shows the key",
-          "[language]") {
+TEST_CASE("CompletionsClient gives up at once if another try would not help, and never shows the key", "[language]") {
   const std::vector<std::pair<const char*, std::string>> cases{
       {"refused", "HTTP 401: Incorrect API key provided: Bearer [key]. yyy"},
       {"forbidden", "HTTP 403: Bearer [key]; the key in IP2P_TEST_KEY was not accepted"},
@@ -299,7 +298,7 @@ TEST_CASE("CompletionsClient gives up at once where another try would not help, 
   CHECK_THAT(keyless.error(), Contains("no key was sent"));
 }
 
-TEST_CASE("CompletionsClient keeps to a rate, with several requests under way", "[language]") {
+TEST_CASE("CompletionsClient keeps to a rate, with several requests at a time", "[language]") {
   Run run("fine");
   run.options.requests_per_minute = 600;  // one in 0.1 s
   run.options.connections = 4;

@@ -84,17 +84,17 @@ std::vector<CompletionRequest> mixed_requests() {
 
 }  // namespace
 
-TEST_CASE("Gpt2 gives GPT2LMHeadModel's logits", "[language]") {
+TEST_CASE("Gpt2 returns GPT2LMHeadModel's logits", "[language]") {
   const at::NoGradGuard no_grad;
   const auto logits = tiny().model()(golden().tensor("tiny_ids"));
   CHECK(max_difference(logits.slice(1, 0, 40, 8), golden().tensor("tiny_logits")) < 1e-4);
-  // No prefix, no head, gelu, an inner width of its own.
+  // No prefix, no head, gelu, and an unusual inner width.
   const auto plain = ip2p::load_gpt2(fixture("language/fixtures/plain-gpt2"));
   CHECK(plain.config().inner() == 24);
   CHECK(max_difference(plain.hidden(golden().tensor("plain_ids")), golden().tensor("plain_hidden")) < 1e-4);
 }
 
-TEST_CASE("Gpt2 reads token by token what it reads at once, and does not see padding", "[language]") {
+TEST_CASE("Gpt2 gives the same result token by token as all at once, and does not see padding", "[language]") {
   const at::NoGradGuard no_grad;
   const auto& model = tiny().model();
   const auto ids = golden().tensor("tiny_ids");
@@ -107,7 +107,7 @@ TEST_CASE("Gpt2 reads token by token what it reads at once, and does not see pad
   CHECK(max_difference(model.next(ids.narrow(1, 30, 10), cache), whole.select(1, 39)) < 1e-4);
   CHECK_THROWS_WITH(model.next(ids.narrow(1, 0, 1), cache), Contains("expected int64 [B, 1 to 0]"));
 
-  // The second text begins 7 tokens later; what stands before it is anything.
+  // The second text begins 7 tokens later; the tokens before it are arbitrary.
   const auto padded =
       at::cat({ids[0].unsqueeze(0), at::cat({at::full({7}, 599, at::kLong), ids[1].narrow(0, 0, 33)}).unsqueeze(0)});
   auto mixed = model.start(40, {0, 7});
@@ -182,7 +182,7 @@ TEST_CASE("Gpt2LanguageModel continues a batch greedily as transformers does, to
     CHECK(found[i].tokens == 48);
     CHECK(found[i].finish == FinishReason::length);
   }
-  // Each token, also where several bytes make one U+FFFD of the text.
+  // Each token, also where several bytes become one U+FFFD in the text.
   const auto& tokenizer = tiny().tokenizer();
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const auto ids = numbers["greedy"][i]["ids"].get<std::vector<std::int64_t>>();
@@ -193,7 +193,7 @@ TEST_CASE("Gpt2LanguageModel continues a batch greedily as transformers does, to
   }
 }
 
-TEST_CASE("token_probabilities are those of transformers' temperature and top-p", "[language]") {
+TEST_CASE("token_probabilities equal those of transformers for temperature and top-p", "[language]") {
   const auto scores = golden().tensor("scores").contiguous();
   const std::span<const float> logits(scores.data_ptr<float>(), 600);
   const auto golden_sampling = read_json(fixture("language/fixtures/expected.json"));
@@ -223,7 +223,7 @@ TEST_CASE("Penalties lower a token's logit as OpenAI defines them", "[language]"
   CHECK_THROWS_WITH(ip2p::token_probabilities(std::vector<float>{0.0F, NAN}, {}, {}),
                     Contains("expected finite logits"));
 
-  // A text that repeats itself does so less under a penalty, and never under a great one.
+  // A text that repeats itself does so less under a large penalty.
   const auto distinct = [&](double penalty) {
     const auto text = complete("x", {.max_tokens = 40, .temperature = 0, .frequency_penalty = penalty}).text;
     const auto ids = tiny().tokenizer().encode(text);
@@ -232,7 +232,7 @@ TEST_CASE("Penalties lower a token's logit as OpenAI defines them", "[language]"
   CHECK(distinct(50.0) > distinct(0.0));
 }
 
-TEST_CASE("choose_token draws each token as often as its probability says", "[language]") {
+TEST_CASE("choose_token draws each token in proportion to its probability", "[language]") {
   const std::vector<double> p{0.1, 0.0, 0.25, 0.65};
   std::vector<double> counts(4);
   constexpr int draws = 20'000;
@@ -245,13 +245,13 @@ TEST_CASE("choose_token draws each token as often as its probability says", "[la
   for (const std::size_t i : {0, 2, 3}) {
     chi_square += (counts[i] - draws * p[i]) * (counts[i] - draws * p[i]) / (draws * p[i]);
   }
-  CHECK(chi_square < 13.8);  // 0.1 % of fair draws, two degrees of freedom
+  CHECK(chi_square < 13.8);  // exceeded by 0.1 % of fair draws, with two degrees of freedom
   CHECK(ip2p::choose_token(p, 0.0) == 0);
   CHECK(ip2p::choose_token(p, 0.1) == 2);
   CHECK(ip2p::choose_token(p, std::nextafter(1.0, 0.0)) == 3);
 }
 
-TEST_CASE("Gpt2LanguageModel samples by seed and sample, whatever stands beside a request", "[language]") {
+TEST_CASE("Gpt2LanguageModel's samples depend on seed and sample, not on the other requests", "[language]") {
   const CompletionOptions options{
       .max_tokens = 30, .temperature = 0.9, .top_p = 0.95, .frequency_penalty = 0.1, .seed = 5};
   const auto requests = mixed_requests();
@@ -288,7 +288,7 @@ TEST_CASE("Gpt2LanguageModel ends at stop texts, at the end token and at the end
     return complete("A photo of a cat on a sofa\n##\n", options);
   };
   CHECK(stopped({"SS"}).text == "if");
-  CHECK(stopped({"SSSSi"}).text == "if");  // over several tokens, and inside the last
+  CHECK(stopped({"SSSSi"}).text == "if");  // spans several tokens, and ends inside the last
   CHECK(stopped({"SSSSi"}).tokens == 6);
   CHECK(stopped({"fS", "SS"}).text == "i");
   CHECK(stopped({"if"}).text.empty());
@@ -300,7 +300,7 @@ TEST_CASE("Gpt2LanguageModel ends at stop texts, at the end token and at the end
   CHECK(full.tokens == 95);
   CHECK(full.finish == FinishReason::length);
 
-  // With all other tokens at equal and lower logits the end token is likeliest.
+  // All other tokens have equal, lower logits, so the end token is the likeliest.
   const at::NoGradGuard no_grad;
   auto model = ip2p::load_gpt2(fixture("language/fixtures/tiny-gpt2"));
   model.module().ln_f->weight.zero_();

@@ -49,7 +49,7 @@ std::string opening_error(const std::filesystem::path& folder) {
 
 std::vector<std::int64_t> ids_of(const json& row) { return row["ids"].get<std::vector<std::int64_t>>(); }
 
-/// The tokenizer as one tokenizer.json, in which something can be spoilt.
+/// The tokenizer as one tokenizer.json, in which something can be damaged.
 json whole_tokenizer() {
   json merges = json::array();
   std::ifstream stream(tiny_folder() / "merges.txt");
@@ -64,7 +64,7 @@ json whole_tokenizer() {
 
 }  // namespace
 
-TEST_CASE("Gpt2Tokenizer equals GPT2Tokenizer on hard texts, and gives them back", "[language]") {
+TEST_CASE("Gpt2Tokenizer equals GPT2Tokenizer on difficult texts, and decodes to them again", "[language]") {
   const auto golden = read_json(fixture("language/fixtures/texts.json"));
   REQUIRE(golden["texts"].size() >= 200);
   for (const auto& row : golden["texts"]) {
@@ -74,7 +74,7 @@ TEST_CASE("Gpt2Tokenizer equals GPT2Tokenizer on hard texts, and gives them back
     CHECK(tiny_tokenizer().decode(ids_of(row)) == row["decoded"].get<std::string>());
     CHECK(tiny_tokenizer().decode(tiny_tokenizer().encode(text)) == text);
   }
-  for (const auto& row : golden["ids"]) {  // Drawn at random, so that characters begin and end anywhere.
+  for (const auto& row : golden["ids"]) {  // random ids, so that characters begin and end anywhere
     CHECK(tiny_tokenizer().decode(ids_of(row)) == row["decoded"].get<std::string>());
   }
 }
@@ -94,7 +94,7 @@ TEST_CASE("Gpt2Tokenizer replaces ill-formed UTF-8 as Python does, or refuses it
   }
 }
 
-TEST_CASE("gpt2_piece splits texts of every code point and random texts as the published expression", "[language]") {
+TEST_CASE("gpt2_piece splits every code point and random texts like the published expression", "[language]") {
   const auto golden = read_lines(fixture("language/fixtures/pieces.txt"));
   REQUIRE(golden.size() == 0x110000 / 1024 + 40);
   const auto add_pieces = [](IdsHash& hash, const std::string& text) {
@@ -124,7 +124,7 @@ TEST_CASE("gpt2_piece splits texts of every code point and random texts as the p
   }
 }
 
-TEST_CASE("Gpt2Tokenizer equals GPT2Tokenizer under GPT-2's own vocabulary", "[language][data]") {
+TEST_CASE("Gpt2Tokenizer equals GPT2Tokenizer with GPT-2's own vocabulary", "[language][data]") {
   const char* folder = std::getenv("IP2P_TEST_GPT2");
   if (folder == nullptr) {
     WARN("skipped: set IP2P_TEST_GPT2 to a folder with GPT-2's vocab.json and merges.txt");
@@ -157,7 +157,7 @@ TEST_CASE("Gpt2Tokenizer equals GPT2Tokenizer under GPT-2's own vocabulary", "[l
   }
 }
 
-TEST_CASE("Gpt2Tokenizer takes time in proportion to a repetitive text", "[language]") {
+TEST_CASE("Gpt2Tokenizer takes time in proportion to the length of a repetitive text", "[language]") {
   const auto begin = std::chrono::steady_clock::now();
   const std::string text(1 << 20, 'a');
   const auto ids = tiny_tokenizer().encode(text);

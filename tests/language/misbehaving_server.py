@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A completions service that goes wrong in one way for each address.
+"""A completions service that fails in a different way at each address.
 
 Prints the port that it listens on, on 127.0.0.1, and serves until its standard input closes.
 POST /<behaviour>/<run>/v1/completions or .../v1/chat/completions     as the behaviour says

@@ -39,7 +39,7 @@ TripletRejection rejection(const std::string& caption, const std::string& comple
   return why;
 }
 
-/// Answers by caption and try; counts calls, and fails at one of them.
+/// Answers as caption and try demand; counts calls, and fails at one of them.
 struct Scripted {
   std::int64_t tries = 4;
   std::int64_t fail_at = -1;
@@ -99,7 +99,7 @@ TEST_CASE("parse_triplet takes exactly one delimiter and a caption that changes"
 }
 
 TEST_CASE("parse_triplet splits where the released program splits", "[language]") {
-  // "x\n%%\n%%\ny".split("\n%%\n") in Python: ['x', '%%\ny'], as the line end between is used up.
+  // "x\n%%\n%%\ny".split("\n%%\n") in Python: ['x', '%%\ny'], because the line end in between is used up.
   const auto [triplet, ignored] = parse_triplet("a cat", "x\n%%\n%%\ny");
   REQUIRE(triplet);
   CHECK(triplet->edited == "%%\ny");
@@ -112,7 +112,7 @@ TEST_CASE("kept_words counts the caption's words in the edited caption", "[langu
   CHECK(ip2p::kept_words(" ", "two") == 1.0);
 }
 
-TEST_CASE("Triplets are read under every spelling and written under two", "[language]") {
+TEST_CASE("Triplets are read with every spelling of the keys and written with two", "[language]") {
   const ScratchDir scratch;
   write(scratch / "all.jsonl",
         "{\"input\": \"a\", \"edit\": \"b\", \"output\": \"c\"}\n\n"
@@ -150,7 +150,7 @@ TEST_CASE("Triplets are read under every spelling and written under two", "[lang
   CHECK_THROWS_WITH(ip2p::read_triplets(scratch / "none.jsonl"), Contains("none.jsonl'"));
 }
 
-TEST_CASE("The human-written set reads, and its own completions parse", "[language][data]") {
+TEST_CASE("The human-written set can be read, and its own completions parse", "[language][data]") {
   const auto data = ip2p::testing::shared_data();
   if (!data) {
     WARN("skipped: human-written-prompts.jsonl is not here; set IP2P_TEST_DATA");
@@ -200,7 +200,7 @@ TEST_CASE("BlockedWords withholds words, not parts of words", "[language]") {
   CHECK_FALSE(allows("x", "blood-red"));
   CHECK_FALSE(allows("HA\u00dfLICH", "x"));
   CHECK_FALSE(allows("a very, bad thing", "x"));
-  CHECK(allows("very", "bad"));  // Two texts, not one.
+  CHECK(allows("very", "bad"));  // two texts, not one
   CHECK_THROWS_WITH(ip2p::BlockedWords({"!"}), "blocked words: expected letters or digits, found '!'");
 }
 
@@ -242,7 +242,7 @@ TEST_CASE("generate_triplets writes what parses and counts what does not", "[lan
   CHECK(fewer.of(TripletRejection::moderated) == 5);
 }
 
-TEST_CASE("generate_triplets that was killed anywhere ends with the bytes of a run that was not", "[language]") {
+TEST_CASE("generate_triplets ends with the same bytes wherever it was killed and resumed", "[language]") {
   const ScratchDir scratch;
   const auto all = captions();
   Scripted whole;
@@ -258,11 +258,12 @@ TEST_CASE("generate_triplets that was killed anywhere ends with the bytes of a r
     CHECK(counts.to_json() == expected.to_json());
     CHECK(read(scratch / "out.jsonl") == output);
     CHECK(read(scratch / "out.jsonl.journal") == journal);
-    CHECK(broken.calls + mended.calls <= whole.calls + 4);  // Whole batches are not asked for again.
+    CHECK(broken.calls + mended.calls <= whole.calls + 4);  // complete batches are not requested again
     std::filesystem::remove(scratch / "out.jsonl");
     std::filesystem::remove(scratch / "out.jsonl.journal");
   }
-  // A kill leaves any part of the journal's last line, and any part of the lines that it does not yet speak of.
+  // A kill leaves any part of the journal's last line, and any part of the output that the journal does not yet
+  // mention.
   for (std::size_t cut = 0; cut < journal.size(); cut += 23) {
     write(scratch / "out.jsonl", cut < journal.find('\n') ? "" : output);
     write(scratch / "out.jsonl.journal", journal.substr(0, cut));

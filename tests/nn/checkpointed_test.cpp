@@ -65,7 +65,7 @@ void require_close(const std::vector<at::Tensor>& found, const std::vector<at::T
   for (std::size_t i = 0; i < found.size(); ++i) {
     INFO("parameter " << i);
     REQUIRE(found[i].defined());
-    // A map that a segment uses twice, and a skip connection once more, receives the same sum in another order.
+    // A map that a segment uses twice and a skip connection once more gets the same sum in a different order.
     REQUIRE((found[i] - expected[i]).abs().max().item<double>() <= 1e-5 * expected[i].abs().max().item<double>());
   }
 }
@@ -101,7 +101,7 @@ TEST_CASE("a checkpointed UNet gives gradients of its inputs", "[nn]") {
 
 namespace {
 
-/// Plain attention, whose factor dies with the policy.
+/// Plain attention times a factor that is destroyed with the policy.
 class Scaled {
  public:
   explicit Scaled(double factor) : factor_(new double(factor)) {}
@@ -123,7 +123,7 @@ class Scaled {
 
 }  // namespace
 
-TEST_CASE("a checkpointed UNet asks an attention policy again that the caller has no more", "[nn]") {
+TEST_CASE("a checkpointed UNet can call an attention policy again after the caller's is gone", "[nn]") {
   const auto unet = two_level_unet();
   const TrainingInputs in;
   const auto of_policy = [&] {
@@ -137,7 +137,7 @@ TEST_CASE("a checkpointed UNet asks an attention policy again that the caller ha
 }
 
 TEST_CASE("checkpointing keeps fewer tensors between the passes", "[nn]") {
-  // The segment's own intermediate lives as long as a graph holds it.
+  // The segment's intermediate result lives as long as a graph holds it.
   const auto x = at::randn({4}).requires_grad_();
   std::optional<c10::weak_intrusive_ptr<c10::StorageImpl>> inner;
   const Segment segment = [&](at::TensorList in) {
@@ -172,7 +172,7 @@ TEST_CASE("the second evaluation draws the same random numbers and leaves the ge
   REQUIRE(at::randn({3}).equal(next));
 }
 
-TEST_CASE("the second evaluation stands under the autocast of the first", "[nn]") {
+TEST_CASE("the second evaluation runs under the autocast of the first", "[nn]") {
   const auto weight = at::randn({8, 8}).requires_grad_();
   std::vector<at::ScalarType> dtypes;
   const Segment segment = [&](at::TensorList in) {
@@ -218,7 +218,7 @@ TEST_CASE("several threads differentiate one checkpointed network at once", "[nn
   for (std::size_t i = 0; i < first.size(); ++i) REQUIRE(first[i].equal(second[i]));
 }
 
-TEST_CASE("an attention policy holds in both evaluations of a checkpointed network", "[nn]") {
+TEST_CASE("an attention policy applies in both evaluations of a checkpointed network", "[nn]") {
   const auto unet = two_level_unet();
   const TrainingInputs in;
   const auto parameters = unet.module().parameters();

@@ -35,7 +35,7 @@ struct Pass {
   std::array<at::Tensor, 4> all;
 };
 
-/// Whether `found` differs from `expected` by what 16 bits explain: `epsilon` of the largest value.
+/// Whether `found` differs from `expected` by no more than 16 bits explain: `epsilon` times the largest value.
 bool close(const at::Tensor& found, const at::Tensor& expected, double epsilon) {
   const auto largest = expected.abs().max().item<double>();
   return (found.to(at::kFloat) - expected.to(at::kFloat)).abs().max().item<double>() <= epsilon * largest;
@@ -43,8 +43,8 @@ bool close(const at::Tensor& found, const at::Tensor& expected, double epsilon) 
 
 }  // namespace
 
-// LibTorch's bf16 convolutions on some CPUs give NaN gradients over maps smaller than the kernel, now and then.
-TEST_CASE("A convolution's gradients are finite and near those of fp32 for every small map", "[nn]") {
+// On some CPUs, LibTorch's bf16 convolutions occasionally give NaN gradients over maps smaller than the kernel.
+TEST_CASE("A convolution's gradients are finite and close to those of fp32 for every small map", "[nn]") {
   const auto dtype = GENERATE(at::kFloat, at::kBFloat16, at::kHalf);
   const bool autocast = GENERATE(false, true);
   const double epsilon = dtype == at::kFloat ? 1e-5 : dtype == at::kHalf ? 4e-3 : 3e-2;

@@ -24,7 +24,7 @@
 #include "ip2p/unet/unet.hpp"
 #include "support/catch.hpp"
 
-// What a model was used for leaves its weights readable: those of a frozen model may be packed after its first call.
+// A model's weights stay readable whatever it was used for: those of a frozen model may be packed after its first call.
 
 using namespace ip2p;
 
@@ -63,7 +63,7 @@ at::Tensor predict(const UNet& unet, std::size_t n = 0) {
   return unet(x, at::full({1}, 100.5), at::full({1, 4, 12}, 0.5));
 }
 
-/// A picture encoded and decoded.
+/// Encodes and decodes a picture.
 at::Tensor round_trip(const KlAutoencoder& codec, std::size_t n = 0) {
   auto images = at::full({1, 3, 2 * heights[n], 8}, 0.5);
   images.select(3, 3).fill_(-0.5);
@@ -128,7 +128,7 @@ void check_threads(Model (*make)(), at::Tensor (*evaluate)(const Model&, std::si
 
 }  // namespace
 
-TEST_CASE("The weights of a model that was used are those that it had", "[nn]") {
+TEST_CASE("A model that was used still has the same weights", "[nn]") {
   const at::NoGradGuard no_grad;
   auto unet = tiny_unet();
   auto codec = tiny_codec();
@@ -148,7 +148,7 @@ TEST_CASE("The weights of a model that was used are those that it had", "[nn]") 
     INFO(name);
     CHECK(tensor.numel() > 0);
     if (!tensor.is_mkldnn()) continue;
-    // Reading it without asking for its form is an error, not a wrong value.
+    // Reading it as if it were a plain tensor is an error, not a wrong value.
     CHECK(tensor.sizes() == unet_state.at(name).sizes());
     CHECK_THROWS(at::zeros_like(unet_state.at(name)).copy_(tensor));
     CHECK_THROWS(tensor.const_data_ptr());
@@ -216,7 +216,7 @@ TEST_CASE("A model that was used is trained like one that was not", "[nn]") {
   }
 }
 
-TEST_CASE("A packed weight takes the plain one's place in memory", "[nn]") {
+TEST_CASE("A packed weight replaces the plain one in memory", "[nn]") {
   if (!packs()) return;
   const at::NoGradGuard no_grad;
   const auto conv = std::make_shared<Conv2d>(16, 16, 3, 1, 1);
@@ -228,7 +228,7 @@ TEST_CASE("A packed weight takes the plain one's place in memory", "[nn]") {
   CHECK(memory.expired());
 }
 
-TEST_CASE("Who kept a weight while its layer was used has the weight again afterwards", "[nn]") {
+TEST_CASE("A weight that was kept while its layer was in use is the layer's own again afterwards", "[nn]") {
   const at::NoGradGuard no_grad;
   const auto conv = std::make_shared<Conv2d>(16, 16, 3, 1, 1);
   initialise(*conv, 1);
@@ -243,7 +243,7 @@ TEST_CASE("Who kept a weight while its layer was used has the weight again after
   CHECK(at::equal(conv->weight, value));
 }
 
-TEST_CASE("A frozen layer whose weight is asked for gradients gives them or says why not", "[nn]") {
+TEST_CASE("A frozen layer whose weight requires gradients computes them or says why not", "[nn]") {
   const auto x = at::randn({1, 16, 8, 8});
   const auto conv = std::make_shared<Conv2d>(16, 16, 3, 1, 1);
   initialise(*conv, 1);
@@ -259,12 +259,12 @@ TEST_CASE("A frozen layer whose weight is asked for gradients gives them or says
   CHECK_THROWS_WITH((*conv)(x), Contains("expected plain weights to compute their gradients"));
 }
 
-TEST_CASE("Two threads that use one frozen model for the first time get what each gets alone", "[nn]") {
+TEST_CASE("Two threads that call a frozen model for the first time get what each gets alone", "[nn]") {
   check_threads<UNet>(tiny_unet, predict, 2);
   check_threads<KlAutoencoder>(tiny_codec, round_trip, 2);
 }
 
-TEST_CASE("Four threads that use one frozen model for the first time get what each gets alone", "[nn]") {
+TEST_CASE("Four threads that call a frozen model for the first time get what each gets alone", "[nn]") {
   check_threads<UNet>(tiny_unet, predict, 4);
   check_threads<KlAutoencoder>(tiny_codec, round_trip, 4);
 }
@@ -300,7 +300,7 @@ TEST_CASE("A model's device and dtype are those of its weights whatever happens 
   CHECK(copy.dtype() == at::kDouble);
   CHECK(unet.out_channels() == 4);
 
-  OnlyWeightsModel bare;  // whose only parameter is packed
+  OnlyWeightsModel bare;  // its only parameter is packed
   initialise(bare.module(), 1);
   bare.freeze();
   (*bare.module().conv)(at::randn({1, 16, 8, 8}));

@@ -35,7 +35,7 @@ double distance(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs()
 
 }  // namespace
 
-TEST_CASE("A frozen convolution gives the plain one's result and its weights back", "[nn]") {
+TEST_CASE("A frozen convolution gives the plain one's result, and its weights can be recovered", "[nn]") {
   const at::NoGradGuard no_grad;
   for (const auto& [kernel, stride, padding] :
        {std::array{3L, 1L, 1L}, std::array{1L, 1L, 0L}, std::array{3L, 2L, 1L}}) {
@@ -56,7 +56,7 @@ TEST_CASE("A frozen convolution gives the plain one's result and its weights bac
   }
 }
 
-TEST_CASE("A frozen convolution serves inputs of other sizes than the first", "[nn]") {
+TEST_CASE("A frozen convolution accepts inputs of other sizes than the first", "[nn]") {
   const at::NoGradGuard no_grad;
   const auto layer = std::make_shared<ip2p::Conv2d>(8, 8, 3, 1, 1);
   auto& conv = *layer;
@@ -68,7 +68,7 @@ TEST_CASE("A frozen convolution serves inputs of other sizes than the first", "[
   CHECK(distance(conv(large), expected) < 1e-5);
 }
 
-TEST_CASE("A frozen enlargement by phases equals enlarging, then convolving", "[nn]") {
+TEST_CASE("A frozen enlargement by phases equals enlarging and then convolving", "[nn]") {
   const at::NoGradGuard no_grad;
   const auto layer = std::make_shared<ip2p::Upsample>(16);
   auto& upsample = *layer;
@@ -78,12 +78,12 @@ TEST_CASE("A frozen enlargement by phases equals enlarging, then convolving", "[
   const auto odd = upsample(x, 9, 13);
   upsample.freeze();
   CHECK(distance(upsample(x, 10, 14), doubled) < 1e-5);
-  CHECK(distance(upsample(x, 9, 13), odd) < 1e-5);  // not a doubling: the plain way
+  CHECK(distance(upsample(x, 9, 13), odd) < 1e-5);  // not a doubling: computed the plain way
   upsample.thaw();
   CHECK(at::equal(upsample(x, 10, 14), doubled));
 }
 
-TEST_CASE("A frozen enlargement serves a doubling after another size", "[nn]") {
+TEST_CASE("A frozen enlargement can double after another size", "[nn]") {
   const at::NoGradGuard no_grad;
   const auto layer = std::make_shared<ip2p::Upsample>(16);
   auto& upsample = *layer;
@@ -134,7 +134,7 @@ TEST_CASE("Weights kept in 16 bits under fp32 arithmetic give nearly the fp32 re
   }
 }
 
-TEST_CASE("initialise is a function of the seed", "[nn]") {
+TEST_CASE("initialise depends only on the seed", "[nn]") {
   ip2p::UNet a(small_unet_config());
   ip2p::UNet b(small_unet_config());
   ip2p::initialise(a.module(), 5);
@@ -147,7 +147,7 @@ TEST_CASE("initialise is a function of the seed", "[nn]") {
   CHECK_FALSE(at::equal(a.module().parameter("conv_in.weight"), b.module().parameter("conv_in.weight")));
 }
 
-TEST_CASE("first_non_finite names the layer where it began", "[nn]") {
+TEST_CASE("first_non_finite names the layer where the trouble began", "[nn]") {
   const at::NoGradGuard no_grad;
   ip2p::UNet unet(small_unet_config());
   ip2p::initialise(unet.module(), 11);
@@ -208,7 +208,7 @@ TEST_CASE("UNet refuses projections that do not fit it", "[unet]") {
   foreign[1].values = foreign[1].values.narrow(2, 0, 3);
   CHECK_THROWS_WITH(unet(x, times, foreign), Contains("UNet: texts[1]") && Contains("[2, 2, 3, 16]"));
 
-  // Two texts for each of two inputs: one row of time, as many rows of text as are asked for.
+  // Two texts for each of two inputs: one row of time, as many rows of text as are requested.
   const auto rows = at::arange(4).remainder(2);
   const auto four = unet.project_context(at::ones({4, 4, 12}));
   const auto once = unet.project_time(at::ones({1}));
@@ -223,7 +223,7 @@ TEST_CASE("UNet refuses projections that do not fit it", "[unet]") {
 
 namespace {
 
-/// Notes every call and leaves attention as it is.
+/// Notes every call and leaves attention unchanged.
 struct Notebook {
   std::vector<ip2p::AttentionSite>* sites;
   at::Tensor operator()(const ip2p::AttentionSite& site, const at::Tensor& q, const at::Tensor& k,

@@ -129,7 +129,7 @@ TEST_CASE("LoRAs add up, each with its scale, as in diffusers", "[nn][lora][pari
                     Contains("LoRA: scale: expected a finite number, found nan"));
 }
 
-TEST_CASE("A LoRA that was removed, or whose scale is 0, leaves every bit as it was", "[nn][lora]") {
+TEST_CASE("A LoRA that was removed, or whose scale is 0, changes no bit", "[nn][lora]") {
   struct Form {
     at::ScalarType dtype;
     std::optional<at::ScalarType> storage;
@@ -168,7 +168,7 @@ TEST_CASE("A LoRA that was removed, or whose scale is 0, leaves every bit as it 
   }
 }
 
-TEST_CASE("What belongs to no layer is refused with the nearest names, or reported", "[nn][lora]") {
+TEST_CASE("Tensors that belong to no layer are refused with the nearest names, or reported", "[nn][lora]") {
   const auto unet = load<UNet>(model());
   const auto text = load<ClipTextModel>(model());
   const auto before = evaluate(unet, "odd");
@@ -236,7 +236,7 @@ TEST_CASE("A LoRA for another model, doubled or damaged is refused and nothing i
   CHECK(at::equal(evaluate(unet, "odd"), before));
 }
 
-TEST_CASE("An adapter acts on its rows of a fused projection alone", "[nn][lora]") {
+TEST_CASE("An adapter acts only on its own rows of a fused projection", "[nn][lora]") {
   const at::NoGradGuard no_grad;
   const auto unet = load<UNet>(model());
   const auto& fused = *unet.module().down[0]->attentions[0]->blocks[0]->attn1->to_qkv;
@@ -252,7 +252,7 @@ TEST_CASE("An adapter acts on its rows of a fused projection alone", "[nn][lora]
   CHECK(at::equal(after[2], before[2]));
 }
 
-TEST_CASE("LoCon's convolution in the middle is the chain of three", "[nn][lora]") {
+TEST_CASE("An adapter of LoCon with a convolution in the middle is the chain of three", "[nn][lora]") {
   const at::NoGradGuard no_grad;
   const auto unet = load<UNet>(model());
   const auto& layer = *unet.module().down[0]->downsampler->conv;
@@ -285,7 +285,7 @@ TEST_CASE("Adapters move and change their dtype with the model", "[nn][lora]") {
   CHECK(relative_rms(evaluate(unet, "square"), expected.tensor("kohya.unet.square")) < 0.05);
 }
 
-TEST_CASE("A LoRA outlives its model, and its tensors written to a file are the same LoRA", "[nn][lora]") {
+TEST_CASE("A LoRA outlives its model, and its tensors can be written to a file and read again", "[nn][lora]") {
   const ScratchDir scratch;
   const auto path = scratch / "again.safetensors";
   at::Tensor with_unet;

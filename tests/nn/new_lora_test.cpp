@@ -38,7 +38,7 @@ TEST_CASE("a new LoRA changes nothing until it is trained, and comes off exactly
     const at::NoGradGuard no_grad;
     return unet(in.x, in.t, in.context);
   };
-  // LibTorch multiplies by weights that ask for gradients in another order.
+  // LibTorch multiplies in a different order if weights require gradients.
   for (auto& parameter : unet.module().parameters()) parameter.set_requires_grad(false);
   const auto before = evaluate();
   auto lora = new_lora(unet, {.rank = 2});
@@ -70,7 +70,7 @@ TEST_CASE("a new LoRA changes nothing until it is trained, and comes off exactly
   REQUIRE(evaluate().equal(before));
 }
 
-TEST_CASE("a new LoRA is on every attention projection unless told otherwise, the same for a seed", "[lora]") {
+TEST_CASE("a new LoRA is on every attention projection by default, and depends only on the seed", "[lora]") {
   const auto layers = [](const NewLoraOptions& options) {
     const auto unet = trainable_unet();
     return new_lora(unet, options).tensors();

@@ -31,7 +31,7 @@ const std::string query = "encoder.mid_block.attentions.0.to_q.weight";
 
 }  // namespace
 
-TEST_CASE("A module's state has the file's names and fills another module", "[nn]") {
+TEST_CASE("A module's state has the names in files and can fill another module", "[nn]") {
   const auto source = small_codec(1);
   const auto state = ip2p::state_of(source.module());
   REQUIRE(state.contains(query));
@@ -44,14 +44,14 @@ TEST_CASE("A module's state has the file's names and fills another module", "[nn
   }
 }
 
-TEST_CASE("A linear layer loads from a 1x1 convolution", "[nn]") {
+TEST_CASE("A linear layer can be loaded from a 1x1 convolution", "[nn]") {
   const auto source = small_codec(1);
   auto state = ip2p::state_of(source.module());
   state[query] = state[query].unsqueeze(-1).unsqueeze(-1).clone();
   CHECK_NOTHROW(ip2p::load_weights(small_codec(2).module(), weights_from(state), "test"));
 }
 
-TEST_CASE("Weights that do not fit give one report and change nothing", "[nn]") {
+TEST_CASE("Weights that do not fit are all reported at once and change nothing", "[nn]") {
   auto state = ip2p::state_of(small_codec(1).module());
   state["decoder.conv_in.wieght"] = state["decoder.conv_in.weight"];
   state.erase("decoder.conv_in.weight");

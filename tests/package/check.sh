@@ -27,8 +27,8 @@ build_and_run() {
   (cd "$here/$1/build" && ./hello && ./custom_policy)
 }
 
-# Empty libraries in place of those of CUDA that libtorch_cuda asks for and this machine lacks: they are called only on
-# a GPU, but the loader wants them.
+# Puts empty libraries in place of the CUDA libraries that libtorch_cuda needs and this machine lacks: they are called
+# only on a GPU, but the loader requires them.
 stand_in_for_missing_libraries() {
   local library
   mkdir -p "$here/stand-ins"
@@ -63,7 +63,7 @@ case $case_name in
     ;;
 
   compiled)
-    # Asked for where it is not: a sentence that says what to do.
+    # Requested but not installed: the message says what to do.
     if configure consumer -DCMAKE_PREFIX_PATH="$prefix" -DCONSUMER_COMPILED=ON >"$here.log" 2>&1; then
       fail "expected a request for a component that is not installed to fail"
     fi
@@ -80,7 +80,7 @@ case $case_name in
     rm -rf "$here"
     mkdir -p "$here"
     cp -r "$prefix" "$here/elsewhere"
-    # The place it was installed to does not exist for this case.
+    # This case must not use the place it was installed to.
     configure consumer -DCMAKE_PREFIX_PATH="$here/elsewhere"
     if grep -rn "$prefix" "$here/consumer/build/build.ninja" "$here/consumer/build/CMakeCache.txt"; then
       fail "expected no trace of the first prefix, found the lines above"
@@ -135,7 +135,7 @@ case $case_name in
         echo "skipped: package/without_cuda: hiding the CUDA toolkit needs the right to unshare mounts"
         exit 0
       fi
-      # Hides the toolkit for real, in a mount namespace of this test's own.
+      # Really hides the toolkit, in a mount namespace of the test's own.
       if [ -n "$(compilers_of_cuda)" ]; then IP2P_INSIDE=1 exec unshare --mount bash "$0" without_cuda; fi
     fi
     for folder in /usr/local/cuda /usr/local/cuda-*; do
@@ -145,7 +145,7 @@ case $case_name in
     unset CUDA_HOME CUDA_PATH CUDACXX CUDAToolkit_ROOT LIBRARY_PATH LD_LIBRARY_PATH
     if [ -n "$(compilers_of_cuda)" ]; then fail "expected nvcc to be hidden, found $(compilers_of_cuda)"; fi
 
-    # What makes this case worth having: LibTorch's own package cannot be found here.
+    # The reason for this case: LibTorch's own package cannot be found here.
     if [ -e "$torch_lib/libtorch_cuda.so" ] && configure torch_only -DCMAKE_PREFIX_PATH="$prefix" -DTORCH_FIRST=ON \
          >"$here.log" 2>&1; then
       fail "expected LibTorch's own package to stop without a toolkit"
@@ -156,7 +156,7 @@ case $case_name in
       fail "expected a CPU-only program with all its libraries, found the lines above"
     fi
 
-    # The library's own build: configured whole, one program of it built and run.
+    # The library's own build: configured completely; one of its programs is built and run.
     rm -rf "$here/own"
     "$CMAKE" -S "$IP2P_SOURCE" -B "$here/own" -G "$IP2P_GENERATOR" -DCMAKE_BUILD_TYPE=Release \
       -DCMAKE_CXX_COMPILER_LAUNCHER="$IP2P_LAUNCHER" -DTorch_DIR="$IP2P_TORCH_DIR"

@@ -44,7 +44,7 @@ Variables slurm() {
 
 }  // namespace
 
-TEST_CASE("The laws of Communicator hold alone and between threads, and the kit notices when they do not",
+TEST_CASE("The laws of Communicator hold for one process and between threads, and the kit notices if they do not",
           "[parallel]") {
   CHECK_NOTHROW(check_communicator(NoCommunicator{}));
   const auto check = [](std::int64_t size, Defect defect) {
@@ -54,7 +54,7 @@ TEST_CASE("The laws of Communicator hold alone and between threads, and the kit 
   CHECK_NOTHROW(check(3, Defect::none));
   CHECK_THROWS_WITH(check(2, Defect::forgets_last), Catch::Contains("exact for whole numbers"));
   CHECK_THROWS_WITH(check(1, Defect::other_ranks), Catch::Contains("ranks are 0 ... size - 1"));
-  // Between two, the first root keeps its own bits rightly, and the other rank does not: one of them must object.
+  // With two ranks, the root rightly keeps its own bits and the other rank wrongly: one of them must object.
   CHECK_THROWS_WITH(check(2, Defect::keeps_own), Catch::Contains("broadcast leaves the root's bits"));
 }
 
@@ -90,7 +90,7 @@ TEST_CASE("Processes start from the weights of rank 0 and make the update of the
   }
 }
 
-TEST_CASE("Other parameters on another process are refused before anything is changed", "[parallel]") {
+TEST_CASE("Different parameters on another process are refused before anything is changed", "[parallel]") {
   CHECK_THROWS_WITH(
       as_processes(2, Defect::none,
                    [](const Threads& threads) {
@@ -142,7 +142,7 @@ TEST_CASE("Slurm's variables name the place of a task, its first host and a port
   CHECK(place.address == "gpu007");
   CHECK(place.port == 19567);
   CHECK_FALSE(place.store_is_there);
-  // An allocation without a task of its own is no start of several processes.
+  // An allocation in which this is not a task does not start several processes.
   CHECK(place_in({{"SLURM_NTASKS", "4"}}).size == 1);
 
   const auto address = [](const std::string& name, const std::string& value) {

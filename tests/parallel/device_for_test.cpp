@@ -12,7 +12,7 @@ namespace {
 
 using Variables = std::map<std::string, std::string>;
 
-/// Where the environment says that a process stands, on a machine with `count` CUDA devices that is not there.
+/// Where the environment places a process, on an imaginary machine with `count` CUDA devices.
 at::Device device(const std::string& name, const Variables& variables, std::int64_t count) {
   const auto place = place_in_environment([&](const char* variable) {
     const auto found = variables.find(variable);
@@ -35,14 +35,14 @@ at::Device gpu(int index) { return {at::kCUDA, static_cast<at::DeviceIndex>(inde
 
 }  // namespace
 
-TEST_CASE("Every process of a machine takes a GPU of its own", "[parallel]") {
+TEST_CASE("Every process on a machine takes its own GPU", "[parallel]") {
   for (int rank = 0; rank < 4; ++rank) {
     const auto text = std::to_string(rank);
     for (const std::string name : {"auto", "cuda"}) {
       CHECK(device(name, on_torchrun(text), 4) == gpu(rank));
       CHECK(device(name, on_slurm(text), 4) == gpu(rank));
       CHECK(device(name, on_torchrun(text), 8) == gpu(rank));
-      // Slurm with --gpus-per-task=1 shows each task its own as the only one.
+      // Slurm with --gpus-per-task=1 shows each task only its own.
       CHECK(device(name, on_slurm(text), 1) == gpu(0));
     }
     CHECK(device("auto", on_torchrun(text), 0) == at::Device(at::kCPU));
@@ -53,7 +53,7 @@ TEST_CASE("Every process of a machine takes a GPU of its own", "[parallel]") {
   CHECK(device("cuda:0", on_slurm("2"), 1) == gpu(0));
 }
 
-TEST_CASE("A device that is not there is refused, and so are fewer GPUs than processes", "[parallel]") {
+TEST_CASE("A device that does not exist is refused, and so are fewer GPUs than processes", "[parallel]") {
   using Catch::Contains;
   CHECK_THROWS_WITH(
       device("cuda", on_torchrun("2"), 2),

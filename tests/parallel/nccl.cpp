@@ -1,5 +1,5 @@
-// A program that trains over NCCL: built where a CUDA toolkit is, to show that it compiles and links. Started by
-// torchrun on a machine with several GPUs, it sums the ranks on them.
+// A program that trains over NCCL. It is built where there is a CUDA toolkit, to show that it compiles and links.
+// Started by torchrun on a machine with several GPUs, it sums the ranks on them.
 #include <ATen/ops/full.h>
 
 #include <cstdio>

@@ -1,8 +1,8 @@
-// One of several processes that work together. tests/parallel/processes_test.sh starts them and looks at what they did.
+// One of several processes that work together. tests/parallel/processes_test.sh starts them and checks what they did.
 //
 //   processes SCENARIO TIMEOUT_SECONDS [ARGUMENTS]
 //
-// Exit status 0: as expected; 1: not; 3: an Error, printed, where a scenario wants one.
+// Exit status 0: as expected; 1: not; 3: an Error that the scenario wants, which is printed.
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
@@ -36,7 +36,7 @@ using namespace ip2p;
 
 namespace {
 
-/// Prints one line that says who speaks.
+/// Prints one line that begins with the rank.
 template <class... Args>
 void say(const ProcessGroup& group, fmt::format_string<Args...> format, Args&&... args) {
   std::puts(
@@ -79,12 +79,12 @@ at::Tensor encode(std::span<const std::string> prompts) {
 
 constexpr std::uint64_t first_seed = 3;
 
-/// Trains until `steps` updates are made in all, from the checkpoint in `folder` where there is one.
+/// Trains until `steps` updates are made in all, starting from the checkpoint in `folder` if there is one.
 /// \param divided whether the processes divide the optimiser's state and the averages among them
 template <class Optimiser>
 int train(const ProcessGroup& group, const std::string& folder, std::int64_t steps, std::int64_t accumulate,
           std::int64_t shards, bool divided) {
-  // Other weights on every process: those of rank 0 must win.
+  // Every process has different weights: those of rank 0 must win.
   const auto unet = tiny_unet(first_seed + static_cast<std::uint64_t>(group.rank()));
   Pairs pairs;
   const DiffusionLoss loss(unet, encode, pairs, UniformTimesteps{}, EpsPrediction{}, {.batch = 8, .seed = 11},
@@ -96,7 +96,7 @@ int train(const ProcessGroup& group, const std::string& folder, std::int64_t ste
   options.shard_state = divided;
   options.asynchronous = accumulate == 1;  // checkpoints are written both ways
   options.threads = shards;
-  options.prefetch.workers = shards > 1 ? 2 : 0;  // batches come both ways, too
+  options.prefetch.workers = shards > 1 ? 2 : 0;  // batches are prepared both ways, too
   Trainer trainer(Parameters().add(unet), loss, ConstantRate{2e-4}, options, group);
   const bool resumed = trainer.resume();
   const auto from = trainer.step();
@@ -134,8 +134,8 @@ int train(const ProcessGroup& group, const std::string& folder, std::int64_t ste
   return 0;
 }
 
-/// Trains with checkpoints every two updates. In the first of the starts that a supervisor makes, `victim` dies after
-/// update `at_step`.
+/// Trains with checkpoints every two updates. The first time that a supervisor starts it, `victim` dies after update
+/// `at_step`.
 int train_with_restarts(const ProcessGroup& group, const std::string& folder, std::int64_t steps, std::int64_t victim,
                         std::int64_t at_step) {
   const auto unet = tiny_unet(first_seed);
@@ -157,7 +157,7 @@ int train_with_restarts(const ProcessGroup& group, const std::string& folder, st
 }
 
 /// Whether two folders of `train` hold the same run: losses within 2e-5 of each other (the file has six digits) and
-/// weights and averages within `tolerance`; everything bit for bit where that is 0.
+/// weights and averages within `tolerance`; everything bit for bit if that is 0.
 int compare(const std::string& one, const std::string& other, double tolerance) {
   const auto a = CheckpointFolder(one).load_newest();
   const auto b = CheckpointFolder(other).load_newest();
@@ -186,7 +186,7 @@ int compare(const std::string& one, const std::string& other, double tolerance) 
   return moved > 5e-4 && apart <= tolerance && loss_apart <= (tolerance > 0 ? 2e-5 : 0.0) ? 0 : 1;
 }
 
-/// One trained number, with `at_step(step, loss)` in the way of each loss.
+/// Trains one number; `at_step(step, loss)` may change each loss.
 template <class AtStep>
 void train_a_number(const ProcessGroup& group, at::Tensor weight, TrainingOptions options, AtStep&& at_step) {
   const auto loss = [&](std::int64_t step, std::int64_t part, std::int64_t) {
@@ -215,7 +215,7 @@ int not_a_number(const ProcessGroup& group) {
   return 1;
 }
 
-/// The last rank is gone (`signal`) in its third update, before its loss or in its backward pass.
+/// The last rank disappears (`signal`) in its third update, before its loss or in its backward pass.
 int vanish(const ProcessGroup& group, int signal, bool in_backward) {
   const auto weight = at::full({4}, 2.0).set_requires_grad(true);
   auto last_sign = std::chrono::steady_clock::now();

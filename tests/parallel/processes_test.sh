@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts the program `processes` as several processes and looks at what they did.
+# Starts the program `processes` as several processes and checks what they did.
 #   bash tests/parallel/processes_test.sh PROGRAM SCENARIO
 set -euo pipefail
 
@@ -21,7 +21,7 @@ fail() {
   exit 1
 }
 
-# A port that is free now, below those that systems give to connections.
+# A port that is free now, below those that systems use for outgoing connections.
 free_port() {
   python3 - <<'PYTHON'
 import random, socket
@@ -37,7 +37,7 @@ while True:
 PYTHON
 }
 
-# start SIZE RANK ARGUMENTS...: one process, in the background, its words in $work/RANK.log.
+# start SIZE RANK ARGUMENTS...: one process in the background, with its output in $work/RANK.log.
 start() {
   local size=$1 rank=$2
   shift 2
@@ -53,7 +53,7 @@ expect() {
   [ "$status" = "$2" ] || fail "process $1: expected status $2, found $status"
 }
 
-# together SIZE ARGUMENTS...: that many processes, all of which must end well.
+# together SIZE ARGUMENTS...: that many processes, all of which must succeed.
 together() {
   local size=$1 rank
   shift
@@ -65,8 +65,8 @@ together() {
   rm -f "$work"/*.log
 }
 
-# supervised SIZE ARGUMENTS...: that many processes, and when one of them fails all of them again with the same command,
-# as torchrun does it. Their words stay in $work/START.RANK.log.
+# supervised SIZE ARGUMENTS...: that many processes; if one of them fails, all of them again with the same command, as
+# torchrun does. Their output stays in $work/START.RANK.log.
 supervised() {
   local size=$1 restart rank failed
   shift
@@ -100,7 +100,7 @@ case $scenario in
     for other in 2 4 2x2 2t2; do "$program" compare "$work/1" "$work/$other" 1e-5; done
     ;;
 
-  divided)  # who keeps which state changes no bit, and a run may go on with another number of processes
+  divided)  # who keeps which state changes no bit, and a run may continue with another number of processes
     together 1 train $patience "$work/1" 6 1 1
     together 2 train $patience "$work/2" 6 1 1
     together 2 train $patience "$work/2d" 6 1 1 divided
@@ -111,7 +111,7 @@ case $scenario in
     for other in 2d 4d; do "$program" compare "$work/1" "$work/$other" 1e-5; done
     together 4 train $patience "$work/moved" 2 1 1 divided
     together 1 train $patience "$work/moved" 3 1 1 divided
-    together 2 train $patience "$work/moved" 4 2 1 divided  # 2 parts a process: written without a copy
+    together 2 train $patience "$work/moved" 4 2 1 divided  # 2 parts per process: written without a copy
     together 2 train $patience "$work/moved" 5 1 1
     together 4 train $patience "$work/moved" 6 1 1 divided
     "$program" compare "$work/1" "$work/moved" 1e-5
@@ -126,7 +126,7 @@ case $scenario in
     together 2 train $patience "$work/parts" 5 1 1 | tee "$work/words"
     [ "$(grep -c 'resumed from step 3 to 5' "$work/words")" = 2 ] || fail "expected both processes to resume"
     "$program" compare "$work/whole" "$work/parts" 0
-    # A checkpoint that does not verify is found by rank 0, and all stop.
+    # Rank 0 finds a checkpoint that does not verify, and all stop.
     mkdir "$work/other"
     mv "$work/parts/step_5" "$work/other/step_5"
     sed -i 's/"ema_updates"/"something"/' "$work/other/step_5/manifest.json"
@@ -170,7 +170,7 @@ case $scenario in
     says 0 'no sign of rank 1\)'
     ;;
 
-  absent)  # one of three does not come
+  absent)  # one of three does not appear
     port=$(free_port)
     for rank in 0 1; do start 3 $rank alone 3; done
     expect 0 3
@@ -185,21 +185,21 @@ case $scenario in
     grep -q 'expected each rank once, found rank 1 twice' "$work/words" || fail "expected rank 1 to be refused"
     ;;
 
-  restarted)  # a process is killed, the others say which, and all that are started again end as if nothing had been
+  restarted)  # a process is killed, the others say which, and after a restart all end as if nothing had happened
     together 2 restarts $patience "$work/whole" 9 -1 0
     supervised 2 restarts 10 "$work/one" 9 1 5
     says 0.0 'unexpected: rank 0 of 2: .*no sign of rank 1\)'
-    # Rank 0 begins the checkpoint of step 4 before it meets rank 1 again, and ends it before it gives up.
+    # Rank 0 begins the checkpoint of step 4 before it meets rank 1 again, and finishes it before it gives up.
     for rank in 0 1; do says 1.$rank 'start 1 from step 4'; done
     "$program" compare "$work/whole" "$work/one" 0
-    # Rank 0 may take the checkpoint of step 4 with it that it is writing.
+    # The checkpoint of step 4, which rank 0 is writing, may be lost with it.
     supervised 2 restarts 10 "$work/zero" 9 0 5
     says 0.1 'unexpected: rank 1 of 2: '
     says 1.0 'start 1 from step [24]'
     "$program" compare "$work/whole" "$work/zero" 0
     ;;
 
-  torchrun)  # the same by the real one, where the Python environment of tests/parity/venv.sh is installed
+  torchrun)  # the same with the real one, if the Python environment of tests/parity/venv.sh is installed
     python=${IP2P_PARITY_PYTHON:-$(cd "$(dirname "$0")/../.." && pwd)/build/venv/bin/python}
     if [ ! -x "$python" ]; then
       echo "skipped torchrun: no $python; tests/parity/venv.sh installs it"

@@ -67,7 +67,7 @@ std::int64_t bytes_of_state(const auto& run) {
   return bytes;
 }
 
-/// A run of `steps` updates in all, resumed where there is a checkpoint; its state at the end.
+/// A run of `steps` updates in all, resumed if there is a checkpoint. Returns its state at the end.
 template <class Optimiser, class Processes>
 Checkpoint train(const Processes& processes, const std::filesystem::path& folder, std::int64_t steps, bool shard,
                  bool asynchronous = false) {
@@ -93,7 +93,7 @@ double apart(const Checkpoint& a, const Checkpoint& b, const std::string& prefix
 
 }  // namespace
 
-TEST_CASE("Owners are balanced by elements and a function of the shapes", "[parallel]") {
+TEST_CASE("Owners are balanced by elements and depend only on the shapes", "[parallel]") {
   std::vector<at::Tensor> tensors;
   std::vector<std::int64_t> sizes{1, 50, 7, 100, 30, 30, 2, 80, 9, 60, 11};
   for (const auto size : sizes) tensors.push_back(at::zeros({size}));
@@ -109,7 +109,7 @@ TEST_CASE("Owners are balanced by elements and a function of the shapes", "[para
   CHECK(balanced_owners({at::zeros({3})}, 2) == std::vector<std::int64_t>{0});
 }
 
-TEMPLATE_TEST_CASE("Processes that divide their state train as one that has it all", "[parallel]", AdamW, Adafactor) {
+TEMPLATE_TEST_CASE("Processes that divide their state train like one that has it all", "[parallel]", AdamW, Adafactor) {
   const auto alone = train<TestType>(NoCommunicator{}, {}, 6, false);
   for (const std::int64_t size : {2, 3}) {
     std::vector<Checkpoint> whole(static_cast<std::size_t>(size)), divided(static_cast<std::size_t>(size));
@@ -142,7 +142,7 @@ TEST_CASE("Checkpoints fit any number of processes, with divided state or not", 
       const auto saved = CheckpointFolder(folder).load_newest();
       REQUIRE(saved.has_value());
       CHECK(saved->step == steps);
-      CHECK(apart(*saved, first) == 0.0);  // what was collected is what is on the disk
+      CHECK(apart(*saved, first) == 0.0);  // what was collected is what was written
       return first;
     };
     by(3, 2, true);
@@ -174,7 +174,7 @@ TEST_CASE("Each process holds its share of the optimiser's state and averages", 
   }
 }
 
-TEST_CASE("Averages take the place of weights and give way again where processes divide them", "[parallel]") {
+TEST_CASE("Averages can take the place of weights and give way again if processes divide them", "[parallel]") {
   std::map<std::string, at::Tensor> expected;
   {
     const auto alone = train<AdamW>(NoCommunicator{}, {}, 4, false);
@@ -206,7 +206,7 @@ TEST_CASE("Averages take the place of weights and give way again where processes
     for (const auto& [name, tensor] : run.snapshot().tensors) {
       require(tensor.equal(before.at(name)), "{}: expected the bits from before", name);
     }
-    // A state that everyone is given.
+    // A state that every process is given.
     auto state = run.snapshot();
     for (auto& [name, tensor] : state.tensors) tensor = tensor.clone();
     run.run(6);
@@ -218,7 +218,7 @@ TEST_CASE("Averages take the place of weights and give way again where processes
   });
 }
 
-TEST_CASE("Where rank 0 cannot write or read its checkpoint, all processes stop", "[parallel]") {
+TEST_CASE("If rank 0 cannot write or read its checkpoint, all processes stop", "[parallel]") {
   const ScratchDir scratch;
   std::ofstream(scratch / "file") << "x";
   for (const bool shard : {false, true}) {
@@ -239,7 +239,7 @@ TEST_CASE("Where rank 0 cannot write or read its checkpoint, all processes stop"
       CHECK_THAT(words[1], Catch::Contains("rank 0 could not write its checkpoint; its own message says why"));
     }
   }
-  // Of other parameters: found before anything is sent, and nothing is changed.
+  // A checkpoint of other parameters is noticed before anything is sent, and nothing is changed.
   train<AdamW>(NoCommunicator{}, scratch / "run", 2, false);
   as_processes(2, Defect::none, [&](const Threads& threads) {
     const auto weight = at::full({3}, 2.0).set_requires_grad(true);

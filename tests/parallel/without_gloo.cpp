@@ -1,4 +1,4 @@
-// What a program says that was compiled where Gloo's headers are absent.
+// What a program says that was compiled without Gloo's headers.
 #undef IP2P_HAS_GLOO
 
 #include <cstdio>

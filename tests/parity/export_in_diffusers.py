@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Loads what the program export_models wrote in diffusers and compares what the models make of fixed inputs.
+"""Loads into diffusers what the program export_models wrote, and compares the models' outputs for fixed inputs.
 
     $(tests/parity/venv.sh) tests/parity/export_in_diffusers.py PROGRAM TOKENIZER
 

@@ -32,7 +32,7 @@ TOLERANCE = 2e-3  # largest absolute difference of the final latents, fp32
 
 
 def make_model(folder, seed=1234):
-    """A full-size folder in fp32; does nothing where it is already complete."""
+    """Makes a full-size folder in fp32; does nothing if it is already complete."""
     from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -183,7 +183,7 @@ def main():
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
     image_path = work / "picture.png"
     image.save(image_path)
-    # Euler starts from noise that both are given; the ancestral sampler draws all of it from the seed.
+    # With Euler, both are given the start noise; with the ancestral sampler, both draw all noise from the seed.
     start, start_path = None, None
     if arguments.sampler == "euler":
         start = small.start_latents(7, (1, 4, height // 8, width // 8))

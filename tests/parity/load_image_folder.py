@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hugging Face's `datasets` loads what convert_pairs --to imagefolder writes: splits, columns, words and pixels.
+"""Hugging Face's `datasets` loads what convert_pairs --to imagefolder writes: splits, columns, texts and pixels.
 
     load_image_folder.py CONVERT_PAIRS
 
@@ -26,7 +26,7 @@ PROMPTS = 20
 
 
 def picture(seed):
-    """JPEG bytes of a picture of its own."""
+    """JPEG bytes of a picture unlike the others."""
     pixels = numpy.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=numpy.uint8)
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).resize((40, 32)).save(buffer, "jpeg", quality=100)
@@ -34,7 +34,7 @@ def picture(seed):
 
 
 def write_set(root):
-    """A set of the published layout: prompt i has 1 + i % 2 pairs."""
+    """Writes a set in the published layout: prompt i has 1 + i % 2 pairs."""
     seeds = []
     for i in range(PROMPTS):
         folder = root / f"{i:07d}"

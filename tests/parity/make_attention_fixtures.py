@@ -27,7 +27,7 @@ TOKENS = 77
 
 
 def import_prompt_to_prompt(folder):
-    """What ptp_utils imports for notebooks is replaced while it loads."""
+    """Loads ptp_utils with stand-ins for what it imports for notebooks."""
     stubs = {"cv2": {}, "IPython": {}, "IPython.display": {"display": None}, "tqdm.notebook": {"tqdm": None}}
     stubs = {name: names for name, names in stubs.items() if name not in sys.modules}
     for name, names in stubs.items():
@@ -46,7 +46,7 @@ aligner, ptp = import_prompt_to_prompt(sys.argv[1])
 
 
 class Tokenizer:
-    """CLIP's, as that code of 2022 knew it: decoded pieces carry no blank."""
+    """CLIP's tokenizer as that code of 2022 knew it: decoded pieces have no blanks."""
 
     def __init__(self):
         self.clip = CLIPTokenizer.from_pretrained(ROOT / "models/clip-tokenizer")
@@ -149,7 +149,7 @@ CROSS = {"default_": 0.8, "photo": (0.0, 0.4)}
 
 
 def edit_functions():
-    """The three edits of two prompts each, with their windows over COUNT steps."""
+    """The three edits, each of two prompts, with their windows over COUNT steps."""
     found = {}
     for name, pairs in (("swap", SWAPS[:2]), ("refine", REFINEMENTS[:2]), ("reweight", REFINEMENTS[:2])):
         prompts = [pairs[0][0]] + [y for _, y in pairs]
@@ -172,7 +172,7 @@ def edit_functions():
 
 
 def edits_fixture():
-    """Six rows: text and null branch of one source and two edited images."""
+    """Six rows: the text and the null branch of a source and two edited images."""
     generator = torch.Generator("cpu").manual_seed(21)
     tensors = {"cross.q": random(generator, 6, 2, 12, 8), "cross.k": random(generator, 6, 2, TOKENS, 8),
                "cross.v": random(generator, 6, 2, TOKENS, 8)}
@@ -185,7 +185,7 @@ def edits_fixture():
     for letter in "qkv":
         tensors[f"self.{letter}"] = random(generator, 6, 2, 12, 8)
     maps = maps_of(tensors["self.q"], tensors["self.k"])
-    # All branches, groups of two and of three images; the text branch alone, as Prompt-to-Prompt has it.
+    # All branches, groups of two and of three images; the text branch alone, as in Prompt-to-Prompt.
     for name, source in (("pairs", [0, 0, 2, 2, 4, 4]), ("triples", [0, 0, 0, 3, 3, 3]), ("text", [0, 0, 0, 3, 4, 5])):
         tensors[f"self.{name}"] = (maps[source] @ tensors["self.v"].double()).float()
     save(OUT / "edits.safetensors", tensors)
@@ -211,13 +211,13 @@ def blend_fixture():
             map_ = torch.nn.functional.max_pool2d(map_[:, None], 3, 1, 1)[:, 0]
         big = map_.repeat_interleave(side // 8, 1).repeat_interleave(side // 8, 2)
         share = big / big.amax((1, 2), keepdim=True)
-        assert (share - 0.3).abs().min() > 1e-5  # fp32 decides alike
+        assert (share - 0.3).abs().min() > 1e-5  # so that fp32 decides in the same way
         above = share > 0.3
         return above | above[:1]
 
     sizes = (8, 4, 8)
     keys = [random(generator, 3, 2, TOKENS, 4, scale=2.0) for _ in sizes]
-    # What a picture shows stays where it is from step to step.
+    # What a picture shows stays in place from step to step.
     scene = [random(generator, 3, 2, size * size, 4, scale=2.0) for size in sizes]
     for layer, key in enumerate(keys):
         tensors[f"k.{layer}"] = key

@@ -116,7 +116,7 @@ def make_tiny():
             rows.append(mean / mean.norm())
         out["class_features"] = torch.stack(rows)
 
-        # Scores as compute_metrics.py and clip_similarity.py have them, over images in [-1, 1] that reach beyond it.
+        # Scores as in compute_metrics.py and clip_similarity.py, for images around [-1, 1], with values beyond it.
         before = torch.randn(2, 3, 24, 21, generator=generator(7)) * 0.6
         after = before + torch.randn(2, 3, 24, 21, generator=generator(8)) * 0.4
         out["before"], out["after"] = before, after
@@ -188,7 +188,7 @@ SIZES = {
 
 def make_full_size(into, name):
     text, vision, width = SIZES[name]
-    # The end token as the published configurations have it: 2, which means the largest id.
+    # The end token as in the published configurations: 2, which means the largest id.
     text = dict(text, vocab_size=49408, num_hidden_layers=12, max_position_embeddings=77, eos_token_id=2)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=dict(vision, image_size=224), projection_dim=width))
     randomise(model, 91)

@@ -1,6 +1,6 @@
 // Makes tests/core/fixtures/cuda_noise.json: the normal values of torch's CUDA generator, by cuRAND's own code compiled
-// for the CPU and the order in which torch's kernel calls it (ATen/native/cuda/DistributionTemplates.h). Compiled for a
-// CPU that code takes the exact sine where a GPU takes its fast instruction, which differs by up to about 1e-6.
+// for the CPU and in the order in which torch's kernel calls it (ATen/native/cuda/DistributionTemplates.h). On a CPU
+// that code uses the exact sine, on a GPU a fast instruction, which differs by up to about 1e-6.
 //
 // Usage: g++ -O1 -I/usr/local/cuda/include tests/parity/make_cuda_noise_fixtures.cpp -o make && ./make FIXTURE
 
@@ -19,7 +19,7 @@ struct Gpu {
   std::int64_t multiprocessors, threads;
 };
 
-// One torch.randn of `numel` values; `offset` is the generator's, in single numbers.
+// One torch.randn of `numel` values; `offset` is that of the generator, counted in single numbers.
 std::vector<float> randn(std::uint64_t seed, std::uint64_t& offset, std::int64_t numel, Gpu gpu) {
   const std::int64_t block = 256;
   const std::int64_t grid = std::min(gpu.multiprocessors * (gpu.threads / block), (numel + block - 1) / block);
@@ -47,7 +47,7 @@ int main(int count, char** arguments) {
   std::FILE* file = std::fopen(arguments[1], "w");
   if (file == nullptr) return 1;
   const Gpu a100{108, 2048};
-  const Gpu tiny{2, 512};  // 1,024 threads: larger tensors come round to the second value, and to the second call
+  const Gpu tiny{2, 512};  // 1,024 threads: larger tensors need the second value, and even larger ones the second call
   struct Stream {
     std::uint64_t seed;
     Gpu gpu;
@@ -67,7 +67,7 @@ int main(int count, char** arguments) {
     std::uint64_t offset = 0;
     for (std::size_t k = 0; k < stream.draws.size(); ++k) {
       const auto values = randn(stream.seed, offset, stream.draws[k], stream.gpu);
-      // Of a large draw every 97th value, and the number of values.
+      // For a large draw, every 97th value and the number of values.
       std::fprintf(file, "%s{\"count\":%zu,\"every\":%d,\"values\":[", k ? "," : "", values.size(),
                    values.size() > 300 ? 97 : 1);
       const std::size_t step = values.size() > 300 ? 97 : 1;

@@ -48,7 +48,7 @@ def rescaled():
 # -------------------------------------------------------------------------------------------- adaptive projected guidance
 
 def guider(scale, parallel, momentum, threshold):
-    """In the paper's formulation the update is scaled by w - 1 and added to the conditional prediction."""
+    """In the paper's formulation, the update is scaled by w - 1 and added to the conditional prediction."""
     result = AdaptiveProjectedGuidance(guidance_scale=scale - 1, adaptive_projected_guidance_momentum=momentum,
                                        adaptive_projected_guidance_rescale=threshold, eta=parallel,
                                        use_original_formulation=True)

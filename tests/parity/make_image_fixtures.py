@@ -36,7 +36,7 @@ FILTERS = {
 
 
 def noise(width, height, seed):
-    """Bytes of a linear congruential generator, which the C++ test repeats; odd seeds give black and white only."""
+    """Bytes of a linear congruential generator, which the C++ test repeats; odd seeds give only black and white."""
     state = seed
     values = bytearray(width * height * 3)
     for i in range(len(values)):
@@ -162,7 +162,7 @@ def chunk(name, data):
 
 
 def raw_png(array, depth, colour, interlaced=False, extra=b"", size=None):
-    """A PNG of the depths and interlacing that Pillow does not write. `array` is [H, W, channels] of samples."""
+    """A PNG with depths and interlacing that Pillow cannot write. `array` holds samples [H, W, channels]."""
     height, width = array.shape[:2]
 
     def scanlines(part):
@@ -199,7 +199,7 @@ def save(image, **options):
 
 def orientation_block(value, big_endian=False):
     order = ">" if big_endian else "<"
-    # A second entry before the orientation, so that the directory is walked.
+    # There is another entry before the orientation, so that the directory must be searched.
     entries = struct.pack(order + "HHIHH", 0x0100, 3, 1, 99, 0) + struct.pack(order + "HHIHH", 0x0112, 3, 1, value, 0)
     head = (b"MM\0*" if big_endian else b"II*\0") + struct.pack(order + "I", 8)
     return head + struct.pack(order + "H", 2) + entries + struct.pack(order + "I", 0)
@@ -270,7 +270,7 @@ def make_decoder():
         image = Image.open(io.BytesIO(data))
         upright = ImageOps.exif_transpose(image)
         if name == "gray_16bit.png":
-            # Pillow clips 16-bit gray at 255, which turns the picture white; scaling is the rule for all 16-bit files.
+            # Pillow clips 16-bit gray at 255, which turns the picture white; here all 16-bit files are scaled.
             upright = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
         entry = {"file": name, "size": upright.size, "pixels": upright.convert("RGB").tobytes().hex()}
         if image.mode in ("RGBA", "LA") or "transparency" in image.info:
@@ -287,7 +287,7 @@ def make_decoder():
     for extension, kind in [("gif", "GIF"), ("bmp", "BMP"), ("tiff", "TIFF"), ("avif", "AVIF"), ("ico", "ICO"), ("ppm", "PPM"),
                             ("jp2", "JPEG2000")]:  # fmt: skip
         (PICTURES / f"foreign.{extension}").write_bytes(save(tiny, format=kind))
-    # Small files that claim much: by area, and by aspect ratio (this one is complete).
+    # Small files that claim to be large: by area, and by aspect ratio (this one is complete).
     (PICTURES / "claims_10_gigapixel.png").write_bytes(raw_png(picture(3), 8, 2, size=(100000, 100000)))
     (PICTURES / "thin.png").write_bytes(raw_png(np.zeros((65535, 1, 1), np.uint8), 1, 0))
     jpeg = bytearray(save(Image.fromarray(picture(3)), format="JPEG"))

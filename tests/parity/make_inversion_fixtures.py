@@ -59,7 +59,7 @@ class Models:
 
 @torch.no_grad()
 def inverted(models, clean, text, steps, **changes):
-    """Latents from the photograph to noise: those at t - N/S move to t by the noise predicted there for t."""
+    """Latents from the photograph to noise: those at t - N/S move to t by the noise that is predicted from them for t."""
     forward = ddim(steps, **changes)
     stride = forward.config.num_train_timesteps // steps
     x, visited = clean, [clean]
@@ -174,7 +174,7 @@ def null_text_cases(models):
 
 
 class Words:
-    """Which token positions each word of a prompt has; BOS is position 0."""
+    """The token positions of each word of a prompt; BOS is position 0."""
 
     def __init__(self, tokenizer, prompt):
         self.words = prompt.split(" ")
@@ -191,8 +191,8 @@ class Words:
 
 
 def swap_map(source, edited):
-    """M: the map of edited token t is the source's map times column t. Published: after the last word that changed,
-    each position is its own."""
+    """M: the map of edited token t is the source's map times column t. As published, each position after the last word
+    that changed maps to itself."""
     matrix = torch.zeros(77, 77)
     changed = [i for i, (a, b) in enumerate(zip(source.words, edited.words, strict=True)) if a != b]
     matrix[0, 0] = 1
@@ -209,8 +209,8 @@ def swap_map(source, edited):
 
 
 def refine_map(source, edited):
-    """For an edited prompt that has the source's tokens and others between: the source's position of each old token,
-    and 1 for old and 0 for new ones. Positions after its end are their own."""
+    """For an edited prompt that has the source's tokens with others in between: the source's position of each old token,
+    and 1 for old and 0 for new ones. Positions after its end map to themselves."""
     mapper, old = torch.arange(77), torch.ones(77)
     at = 0
     for t, token in enumerate(edited.ids):
@@ -269,7 +269,7 @@ class Control:
             maps[i + 1] = new * open_tokens + own * (1 - open_tokens)
 
     def __call__(self, maps, cross):
-        """maps [2 * images, heads, pixels, tokens]: those without the text first, and they stay as they are."""
+        """maps [2 * images, heads, pixels, tokens]: those without the text come first and stay unchanged."""
         maps = maps.clone()
         with_text = maps[maps.shape[0] // 2 :]
         begin, end = self.case.get("self", [0.0, 0.4])

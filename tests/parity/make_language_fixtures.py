@@ -77,7 +77,7 @@ def ids_hashes(tokenizer: GPT2Tokenizer, groups: list[list[str]]) -> list[str]:
 def seeded_model(config: GPT2Config, seed: int, kind=GPT2LMHeadModel):
     torch.manual_seed(seed)
     model = kind(config).eval()
-    with torch.no_grad():  # Biases and norms that count, which a fresh model does not have.
+    with torch.no_grad():  # biases and norms that matter, which a fresh model does not have
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.1)

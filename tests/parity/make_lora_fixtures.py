@@ -108,7 +108,7 @@ def kohya_name(name):
 
 
 def ldm_name(name):
-    """LDM's block names for two layers a block; layer names inside of residual blocks too."""
+    """LDM's block names for two layers per block, and its layer names inside residual blocks."""
     parts = name.removeprefix("unet.").split(".")
     rest = parts[4:]
     inner = {"conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_proj": "emb_layers.1",
@@ -223,7 +223,7 @@ def lora_fixtures():
     base = outputs(pipe)
     expected = {}
 
-    # Ranks and alphas vary; alphas only outside of attention, where diffusers pairs them with their layers.
+    # Ranks and alphas vary, but alphas only outside attention, where diffusers assigns them to the right layers.
     vary = adapters(pipe, UNET_LINEAR + UNET_CONV + UNET_TIME + UNET_ENDS, TEXT, lambda name: 3 if "attn1" in name else 4,
                     lambda name: 2.0 if "resnets" in name or "conv_in" in name else 4.0, seed=201)  # fmt: skip
     path = OUT / "lora-kohya.safetensors"
@@ -234,7 +234,7 @@ def lora_fixtures():
 
     ldm = adapters(pipe, UNET_LINEAR[3:7] + UNET_LINEAR[9:14] + UNET_CONV + UNET_TIME + UNET_ENDS[:1], [], lambda name: 4,
                    lambda name: 4.0, seed=202)  # fmt: skip
-    # diffusers takes the first upsampler of LDM's UNet, output_blocks.2.1.conv, for a transformer: it is left out there.
+    # diffusers mistakes the first upsampler of LDM's UNet, output_blocks.2.1.conv, for a transformer: it is left out there.
     path = OUT / "lora-ldm.safetensors"
     known = {name: adapter for name, adapter in ldm.items() if name != "unet.up_blocks.0.upsamplers.0.conv"}
     kohya_file(path, known, ldm_name)
@@ -292,7 +292,7 @@ def embedding_fixtures():
     pipe = pipeline()
     for name, word in (("embedding-cat-toy", None), ("embedding-dog", None), ("moody-light", "moody-light")):
         pipe.load_textual_inversion(str(out), weight_name=f"{name}.safetensors", token=word)
-    # diffusers expands a word of several vectors only as it is written in the tokenizer, so prompts go in lower case.
+    # diffusers expands a word of several vectors only as written in the tokenizer, so the prompts are in lower case.
     prompts = [pipe.maybe_convert_prompt(prompt.lower(), pipe.tokenizer) for prompt in EMBEDDED]
     ids = pipe.tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     hidden = pipe.text_encoder(ids[:4]).last_hidden_state

@@ -92,7 +92,7 @@ def main():
         "scipy": float(np.square(m1 - m2).sum() + np.trace(s1 + s2 - 2 * scipy.linalg.sqrtm(s1 @ s2).real)),
         "torchmetrics": _compute_fid(*(torch.from_numpy(x) for x in (m1, s1, m2, s2))).item(),
     }
-    # torchmetrics takes sets of one size; of two sizes, the estimate written out.
+    # torchmetrics needs two sets of the same size; for different sizes, the estimate is written out.
     kernel = lambda x, y: (x @ y.T / x.shape[1] + 1) ** 3
     r, f = real.numpy(), fake.numpy()
     within = [(kernel(x, x).sum() - np.trace(kernel(x, x))) / (len(x) * (len(x) - 1)) for x in (r, f)]
@@ -109,7 +109,7 @@ def main():
     x = torch.stack([picture(41, 37, 31), picture(41, 37, 32)]).float() / 127.5 - 1
     y = torch.stack([picture(41, 37, 33), picture(41, 37, 32)]).float() / 127.5 - 1
     y[1] = (y[1] + 0.05 * torch.randn(y[1].shape, generator=g)).clamp(-1, 1)
-    y = y.half().float()  # as they are stored
+    y = y.half().float()  # as stored
     values["lpips"] = {"alexnet": lpips_value("alex", x, y), "vgg16": lpips_value("vgg", x, y)}
     save(FIXTURES / "metrics.safetensors",
          {"first": first, "second": second, "mask": mask, "real": real, "fake": fake, "scores": scores,

@@ -54,7 +54,7 @@ def generator(seed):
 
 
 def randomise(model, seed, gains=()):
-    """Seeded weights whose every parameter matters; rounded to what fp16 holds.
+    """Seeded weights in which every parameter matters, rounded to values that fp16 can hold.
 
     gains: (substring of the name, factor) pairs, each applied to the parameters it names.
     """
@@ -86,7 +86,7 @@ def round_to_half(model):
 
 
 def quiet_first_group(model, conv, residual, channels):
-    """Makes the first normalisation group of the first block nearly constant, where the norm's epsilon shows."""
+    """Makes the first normalisation group of the first block nearly constant, so that the norm's epsilon matters."""
     for layer in (conv, residual):
         layer.weight.data[:channels] *= 3e-3
         layer.bias.data[:channels] = layer.bias.data[0] * 3e-3
@@ -94,18 +94,18 @@ def quiet_first_group(model, conv, residual, channels):
 
 
 def save_half(model, path):
-    """Stores the weights in 16 bits, which they fit exactly; the model itself stays in fp32."""
+    """Stores the weights in 16 bits, which hold them exactly; the model itself stays in fp32."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     model.half().save_pretrained(str(path), safe_serialization=True)
     model.float()
-    for config in path.glob("config.json"):  # the writer's own notes are of no use to a reader
+    for config in path.glob("config.json"):  # readers have no use for the writer's own notes
         data = json.loads(config.read_text())
         config.write_text(json.dumps({k: v for k, v in data.items() if not k.startswith("_name")}, indent=2) + "\n")
 
 
 def with_prefix(path):
-    """Names a text encoder's tensors as published models do; newer writers leave the prefix out (as sd2-text keeps)."""
+    """Names a text encoder's tensors as published models do; newer writers omit the prefix, as sd2-text shows."""
     save_file({f"text_model.{name}": tensor for name, tensor in load_file(str(path)).items()}, str(path), {"format": "pt"})
 
 
@@ -113,7 +113,7 @@ def with_prefix(path):
 
 
 def byte_alphabet():
-    """The 256 printable stand-ins for bytes that byte-level BPE uses, in the order of the CLIP vocabulary."""
+    """The 256 printable characters that stand for bytes in byte-level BPE, in the order of the CLIP vocabulary."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(b) for b in printable]
     letters += [chr(256 + n) for n in range(256 - len(printable))]
@@ -121,7 +121,7 @@ def byte_alphabet():
 
 
 def make_tokenizer(path, merges_file):
-    """A CLIP tokenizer of the first merges only: the same rules, with a table that is small enough to commit."""
+    """A CLIP tokenizer with only the first merges: the same rules, with a table small enough to commit."""
     lines = Path(merges_file).read_text(encoding="utf-8").split("\n")
     merges = [line for line in lines if line and not line.startswith("#version")][:VOCABULARY_MERGES]
     letters = byte_alphabet()
@@ -316,7 +316,7 @@ GRADIENTS = [
 
 
 def gradient_case(unet, seed):
-    """Gradients of the mean squared output: whole for a few parameters, the 2-norm for each, in sorted order of name."""
+    """Gradients of the mean squared output: complete for a few parameters, and the 2-norm of each, sorted by name."""
     g = generator(seed)
     x = torch.randn(2, unet.config.in_channels, 8, 8, generator=g)
     t = torch.tensor([37.0, 800.0])
@@ -379,7 +379,7 @@ def start_latents(seed, shape):
 
 
 CASES = [
-    # `given` start noise is stored; without it the noise comes from a generator of the seed, as in use.
+    # The start noise of `given` cases is stored; in the others it comes from a generator with the seed, as in use.
     dict(name="euler", scheduler="euler", size=(64, 64), prompts=["make it snowy"], given=True, steps=20,
          each_step=True),
     dict(name="euler-batch", scheduler="euler", size=(72, 40), prompts=["make it snowy", "as a watercolour, 1984"],
@@ -446,7 +446,7 @@ def pipeline_fixtures(pipe):
     for case in CASES:
         result, arguments, latents = run_case(pipe, case)
         sensitivity = ""
-        if case.get("given"):  # how much a perturbation of rounding's size grows along the way
+        if case.get("given"):  # how much a perturbation the size of rounding grows along the way
             moved = dict(arguments, latents=result["start"] + 1e-6 * start_latents(99, result["start"].shape))
             moved["output_type"] = "latent"
             growth = (pipe(**moved).images - latents).abs().max() / 1e-6
@@ -489,7 +489,7 @@ def main():
     index = {k: v for k, v in json.loads(pipe.to_json_string()).items() if not k.startswith("_name")}
     (model / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
-    # The folder as it was written must give the reference again, or the fixture would test something else.
+    # The folder as written must reproduce the reference; otherwise the fixture would test something else.
     again = StableDiffusionInstructPix2PixPipeline.from_pretrained(
         str(model), dtype=torch.float32, safety_checker=None)  # fmt: skip
     again.set_progress_bar_config(disable=True)

@@ -18,7 +18,7 @@ def numbers(tensor):
 
 
 def update(optimiser, rate, parameters, draw):
-    """One update at this rate with the gradients that `draw(name, value)` gives, None for one that has none."""
+    """One update at this rate with the gradients that `draw(name, value)` returns, None for a parameter without one."""
     for group in optimiser.param_groups:
         group["lr"] = rate
     for name, value in parameters.items():
@@ -30,7 +30,7 @@ def update(optimiser, rate, parameters, draw):
 
 def adafactor():
     """A linear layer, a bias, a convolution, a number, and a matrix that has no gradient in the third update. Gradients
-    grow, so that updates are clipped, and the second convolution filter's are too small for the least moment."""
+    grow, so that updates are clipped, and those of the second convolution filter are too small for the least moment."""
     cases = {
         "defaults": dict(),
         "all_options": dict(beta2_decay=-0.5, eps=(1e-4, 1e-2), d=1.5, weight_decay=0.1),
@@ -81,7 +81,7 @@ def madgrad():
                  for name, value in parameters.items()}
         for name, kept in state.items():
             kept["k"] = numbers(optimiser.state["k"])
-            kept.setdefault("x0", start[name])  # which the package keeps only where there is momentum
+            kept.setdefault("x0", start[name])  # the package keeps it only with momentum
         found[case] = {"start": start, "updates": updates, "state": state}
     return {"shapes": shapes, "cases": found}
 
@@ -94,7 +94,7 @@ def loss_scaler():
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, growth_interval=3)
     weight = torch.tensor([1.0, -2.0], requires_grad=True)
     optimiser = torch.optim.AdamW([weight], lr=0.125)
-    # Of the gradient: 1e36 times any of these scales is beyond fp32.
+    # The size of the gradient: 1e36 times any of these scales is beyond fp32.
     factors = [1e36, 1e36, 1.0, 2.0, -1.0, 0.5, 1e36, 3.0, 1e36, 1.0, 1.0, 1.0, -2.0, 1.0, 1.0, 4.0]
     updates = []
     for factor in factors:

@@ -79,7 +79,7 @@ STEPS = (1, 2, 3, 7, 20, 50, 100)
 def schedule_fixture():
     discrete = ke.DiscreteEpsDDPMDenoiser(None, released_alphas(), quantize=False)
     log_linear = [{"n": n, "sigmas": values(discrete.get_sigmas(n))} for n in (*STEPS, 1000)]
-    # In double: the power rho multiplies the rounding of fp32 by rho, to 1.2e-6 here.
+    # In double, because the power rho multiplies the rounding of fp32 by rho, to 1.2e-6 here.
     torch.set_default_dtype(torch.float64)
     ends = discrete.sigma_min.double(), discrete.sigma_max.double()
     karras = [{"n": n, "rho": rho, "sigmas": values(ks.get_sigmas_karras(n, *ends, rho))}
@@ -110,7 +110,7 @@ def schedule_fixture():
                      {"num_train_timesteps": 400, "timestep_spacing": "trailing"}):
             config = {**SD, **more}
             if name == "euler" and "beta_schedule" in more:
-                continue  # The two classes differ in nothing that these configurations reach.
+                continue  # the two classes do not differ for these configurations
             for n in (1, 2, 3, 7, 20, 50) if not more or name == "ancestral" else (20,):
                 reference = scheduler(**config)
                 reference.set_timesteps(n)

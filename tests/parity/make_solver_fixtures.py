@@ -43,7 +43,7 @@ def k_run(sample, sigmas, **parameters):
     with mock.patch.object(torch, "randn_like", draw):
         result = sample(lambda y, sigma: denoise(y, sigma.view(-1, 1, 1, 1)), x, sigmas, disable=True,
                         callback=lambda info: states.append(info["x"].clone()), **parameters)
-    # With churn the reference shows the latents after the noise, which are not the state of a step.
+    # With churn, the reference exposes the latents after the added noise, which are not the state of a step.
     hidden = parameters.get("s_churn", 0) > 0
     return [None if hidden else values(state, 13) for state in states[1:]] + [values(result, 13)]
 
@@ -75,7 +75,7 @@ def k_runs():
 # ------------------------------------------------------------------------------------------------------------- diffusers
 
 def variance_exploding(reference, sigma_now, whole_step):
-    """A scheduler that works in our scale; `sigma_now` and `whole_step` read where it stands."""
+    """A scheduler that works in our scale; `sigma_now` and `whole_step` read its position."""
     _, draw = stream()
     x = draw() * reference.sigmas[0]
     states = []

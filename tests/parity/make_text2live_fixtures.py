@@ -118,7 +118,7 @@ class Guide:
         return self.fitted(image, 320 * self.side // 224)
 
     def before_last(self, images):
-        """Tokens as they enter the last layer, for pictures of any size."""
+        """The tokens that enter the last layer, for pictures of any size."""
         vision = self.model.vision_model
         patches = vision.embeddings.patch_embedding((images - MEAN) / STD)
         rows, columns = patches.shape[-2:]
@@ -145,7 +145,7 @@ class Guide:
         return F.cosine_similarity(tokens[:, None], tokens[None], dim=-1)[None]
 
     def relevance(self, image, text):
-        """As in Transformer-MM-Explainability, with the last layer alone: the class token's row of I + cam."""
+        """As in Transformer-MM-Explainability, with only the last layer: the class token's row of I + cam."""
         layer = self.model.vision_model.encoder.layers[-1]
         x = self.before_last(image)
         mixed, attention = layer.self_attn(layer.layer_norm1(x), attention_mask=None)
@@ -189,7 +189,7 @@ def view(image, size, draws):
 
 
 def draw_views(image, size, source):
-    """Four views: the whole picture turned, a mirrored crop in perspective, a crop in other colours, all of it in grey."""
+    """Four views: the whole picture rotated, a mirrored crop in perspective, a crop in other colours, the whole in grey."""
     height, width = image.shape[-2:]
 
     def crop():
@@ -237,7 +237,7 @@ def main():
         value.data += 1.0 if value.dim() == 1 and value.numel() > 4 else 0.0
     pictures = [picture(50, 41, 70), picture(64, 40, 71)]
     inputs = [p[None] / 255 for p in pictures]
-    # Twice, because one draw of a sentence may stand more than once.
+    # Twice, because the same sentence may be drawn more than once.
     draws = {"edited": [2, 11, 2], "direction": [0, 13, 7, 5], "screen": [1, 0], "pictures": []}
     for image in inputs:
         size = guide.view_size(image)

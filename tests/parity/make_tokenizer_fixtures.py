@@ -34,7 +34,7 @@ ROLES = {
     role: {"__type": "AddedToken", **token(content, True)}
     for role, content in (("bos_token", START), ("eos_token", END), ("unk_token", END))
 }
-# Folders as they occur: SD 1 and SD 2, nothing but the vocabulary, and what transformers 5 saves (one file).
+# Folders as they occur: SD 1 and SD 2, the vocabulary alone, and what transformers 5 saves (one file).
 CONFIGS = {
     "sd1": {**ROLES, "pad_token": END},
     "sd2": {**ROLES, "pad_token": "!"},
@@ -72,7 +72,7 @@ EMPTY = 0xCBF29CE484222325
 
 def texts_hash(reference: CLIPTokenizer, texts: list[str]) -> str:
     hash_ = EMPTY
-    reference.backend_tokenizer.no_truncation()  # An earlier call with padding left both on.
+    reference.backend_tokenizer.no_truncation()  # an earlier call with padding left both on
     reference.backend_tokenizer.no_padding()
     for encoding in reference.backend_tokenizer.encode_batch(texts, add_special_tokens=False):
         hash_ = fold(hash_, encoding.ids)

@@ -172,7 +172,7 @@ def text_names(m):
 
 
 def numbered(names):
-    """Tensors without memory of their own: element [r, ...] of tensor n is n + r / 65536."""
+    """Tensors that take no memory: element [r, ...] of tensor n is n + r / 65536."""
     result = {}
     for number, (name, shape) in enumerate(names.items()):
         rows = shape[0] if shape else 1
@@ -214,7 +214,7 @@ def convert(name, m):
     config = original_config(m)
     unet_config = reference.create_unet_diffusers_config_from_ldm(config, checkpoint, image_size=512)
     vae_config = reference.create_vae_diffusers_config_from_ldm(config, checkpoint, image_size=512)
-    # OpenCLIP's last layer is not part of Stable Diffusion 2: its embedder takes the output of the layer before.
+    # OpenCLIP's last layer is not part of Stable Diffusion 2, whose embedder takes the output of the layer before it.
     layers = m["text_layers"] - (m["text"] == "open_clip")
     text_config = dict(vocab_size=m["vocab"], hidden_size=m["hidden"], intermediate_size=m["mlp"],
                        num_hidden_layers=layers, num_attention_heads=max(m["hidden"] // 64, 1),
@@ -232,7 +232,7 @@ def convert(name, m):
     else:
         ignored = [k for k in checkpoint if f".resblocks.{layers}." in k]
         ignored.append("cond_stage_model.model.text_projection")
-        reference.SD_2_TEXT_ENCODER_KEYS_TO_IGNORE = ignored  # diffusers lists those of the 24-layer tower
+        reference.SD_2_TEXT_ENCODER_KEYS_TO_IGNORE = ignored  # diffusers lists the keys of the 24-layer tower
         converted = reference.convert_open_clip_checkpoint(text, checkpoint)
     wanted = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in text.state_dict().items()}
     wanted.pop("text_model.embeddings.position_ids", None)

@@ -1,4 +1,4 @@
-"""What the scripts of golden values share: the references themselves, the closed-form network, the format."""
+"""What the scripts that make golden values share: the references, the closed-form network and the format."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ SD = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "be
 
 
 def import_k_diffusion():
-    """sampling and external alone; what the package's other modules would import is replaced while they load."""
+    """Loads only `sampling` and `external`, with stand-ins for what the package's other modules would import."""
     stubs = ("torchdiffeq", "torchsde", "torchvision", "torchvision.transforms")
     stubs = [name for name in stubs if name not in sys.modules and importlib.util.find_spec(name.split(".")[0]) is None]
     root = types.ModuleType("k_diffusion")
@@ -32,7 +32,7 @@ def import_k_diffusion():
 
 
 def values(tensor, digits=9):
-    """Nine digits give the same bits back for fp32 values."""
+    """Nine digits reproduce fp32 values bit for bit."""
     return [float(f"{v:.{digits}g}") for v in torch.as_tensor(tensor).flatten().tolist()]
 
 
@@ -43,11 +43,11 @@ def write(path, content):
 
 
 def released_alphas():
-    """As latent diffusion registers them: betas and products in double, stored fp32."""
+    """As latent diffusion registers them: betas and products are computed in double and stored in fp32."""
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=np.float64) ** 2
     return torch.tensor(np.cumprod(1 - betas), dtype=torch.float32)
 
 
 def network(x, t, shift=0.0):
-    """The closed form that the tests repeat: some function of x and of the timestep."""
+    """The closed form that the tests repeat: some function of x and the timestep."""
     return 0.8 * torch.tanh(1.3 * x) + 0.05 * torch.sin(torch.as_tensor(t, dtype=torch.float32) * 0.01 + shift)

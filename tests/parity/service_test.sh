@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# CompletionsClient and a service that others wrote: `transformers serve` with the tiny GPT-2 must answer the program
-# make_triplets word by word as the model in memory does.
+# CompletionsClient with a service that others wrote: `transformers serve` with the tiny GPT-2 must give make_triplets the
+# same answers, word for word, as the model in memory.
 #
 #   bash tests/parity/service_test.sh PROGRAMS_DIR [PYTHON]
-# PYTHON has transformers[serving], which tests/parity/venv.sh does not install (pip install fastapi openai uvicorn does);
-# exit status 77 where it has not.
+# PYTHON needs transformers[serving], which tests/parity/venv.sh does not install (pip install fastapi openai uvicorn
+# does); without it, the exit status is 77.
 set -uo pipefail
 program=$(realpath -- "$1")/make_triplets
 python=${2:-${IP2P_PARITY_PYTHON:-$(realpath -- "$(dirname "$0")/../..")/build/venv/bin/python}}

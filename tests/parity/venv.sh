@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the Python environment of the reference implementations (tests/parity/requirements*.txt) under the build folder.
 # Usage: tests/parity/venv.sh [FOLDER]     (default: build/venv beside the sources)
-# Prints the interpreter's path as its last line; quick when the environment is already complete.
+# Prints the interpreter's path as its last line; quick if the environment is already complete.
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

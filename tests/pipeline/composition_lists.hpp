@@ -1,8 +1,8 @@
 #pragma once
 
-// Every shipped type of the roles that need no weights, null objects, erased types and archetypes included: one list
-// for each role. A type that is new belongs in here (samplers and schedules come from the lists of the erased types),
-// and is then compiled and run in every pipeline.
+// Every shipped type of the roles that need no weights, including null objects, erased types and archetypes: one list
+// for each role. New types must be added here (samplers and schedules come from the lists of the erased types); they
+// are then compiled and run in every pipeline.
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/eye.h>
@@ -50,7 +50,7 @@
 
 namespace ip2p::testing {
 
-/// Element `row` of a list, which begins anew where it ends: row by row, every element of every list is met.
+/// Element `row` of a list, which starts over at its end: going row by row reaches every element of every list.
 template <std::size_t row, class List>
 auto& in_row(List& list) {
   return std::get<row % std::tuple_size_v<List>>(list);
@@ -84,7 +84,7 @@ inline auto composed_encoders() {
   return std::tuple{archetype, AnyTextEncoder(archetype), CachedTextEncoder(archetype)};
 }
 
-/// Each makes a network of so many input and output channels.
+/// Each makes a network with these numbers of input and output channels.
 inline auto composed_networks() {
   return std::tuple{
       [](std::int64_t in, std::int64_t out) { return NetworkArchetype(in, out); },
@@ -92,7 +92,7 @@ inline auto composed_networks() {
   };
 }
 
-/// For two images. `CfgPlusPlus` stands beside Euler's sampler: it needs one evaluation a step.
+/// For two images. `CfgPlusPlus` is in the row of Euler's sampler, because it needs one evaluation per step.
 inline auto composed_guidances() {
   return std::tuple{GuidanceArchetype(0),
                     NoGuidance{},
@@ -130,7 +130,7 @@ inline auto composed_attentions() {
       edited);
 }
 
-/// Each makes the noise of so many seeds.
+/// Each makes a noise source with these seeds.
 inline auto composed_noises() {
   using Seeds = std::vector<std::uint64_t>;
   return std::tuple{

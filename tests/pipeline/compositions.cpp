@@ -1,5 +1,5 @@
-// Every shipped type of every role in everything that takes a pipeline of it: compiled, without code being made. What
-// is compiled here is run by compositions_test.cpp, where each role is met in every pipeline, and by the tests of the
+// Every shipped type of every role in everything that takes a pipeline with it: compiled, without generating code. What
+// is compiled here is run by compositions_test.cpp, in which every pipeline gets each role, and by the tests of the
 // models.
 
 #include <algorithm>

@@ -13,7 +13,7 @@
 #include "support/reference.hpp"
 
 // Expected values: diffusers' StableDiffusionInstructPix2PixPipeline on the folder tiny-ip2p, by
-// tests/parity/make_model_fixtures.py. Its unguided mode, entered silently there, is NoGuidance here.
+// tests/parity/make_model_fixtures.py. Its unguided mode, which it enters silently, is NoGuidance here.
 
 namespace {
 
@@ -61,7 +61,7 @@ auto pipeline(Sampler sampler, Guidance guidance, at::ScalarType dtype = at::kFl
                       load<UNet>(files, options), diffusion_of(files, Numerics::diffusers), sampler, guidance);
 }
 
-/// Pictures may differ by one level where a value lies next to a rounding boundary, and in few places only.
+/// Pictures may differ by one level where a value is next to a rounding boundary, and only in a few places.
 void check_pictures(const std::vector<Image>& found, const at::Tensor& expected) {
   REQUIRE(static_cast<std::int64_t>(found.size()) == expected.size(0));
   for (std::size_t i = 0; i < found.size(); ++i) {
@@ -93,7 +93,7 @@ TEST_CASE("EditPipeline with Euler equals StableDiffusionInstructPix2PixPipeline
 
 TEST_CASE("EditPipeline without guidance equals diffusers' unguided mode", "[pipeline][parity]") {
   check_edit(EditCase("euler-unguided"), Euler{}, NoGuidance{});
-  // Both scales 1 leave nothing but the fully conditioned branch: the same result, said in numbers.
+  // With both scales at 1, only the fully conditioned branch is left: the same result, expressed by numbers.
   check_edit(EditCase("euler-unguided"), Euler{}, DualGuidance{.image_scale = 1.0, .text_scale = 1.0});
 }
 
@@ -173,7 +173,7 @@ TEST_CASE("EditPipeline conditions on the unscaled mode of the posterior", "[pip
   CHECK(max_difference(edit.codec().encode(images), c.tensor("image_latents")) < 2e-4);
 }
 
-TEST_CASE("EditPipeline edits a batch as it edits its pictures, and twice alike", "[pipeline]") {
+TEST_CASE("EditPipeline edits a batch like its pictures one by one, and gives the same again", "[pipeline]") {
   const EditCase c("euler-batch");
   auto edit = pipeline(Euler{}, c.guidance);
   const auto whole = edit.run(c.photos, c.prompts, c.options);
@@ -186,7 +186,7 @@ TEST_CASE("EditPipeline edits a batch as it edits its pictures, and twice alike"
   CHECK(edit.run(c.photos, c.prompts, c.options).latents.equal(whole.latents));
 }
 
-TEST_CASE("EditPipeline in bf16 stays near the fp32 reference", "[pipeline][parity]") {
+TEST_CASE("EditPipeline in bf16 stays close to the fp32 reference", "[pipeline][parity]") {
   const EditCase c("euler");
   auto edit = pipeline(Euler{}, c.guidance, at::kBFloat16);
   const auto result = edit.run(c.photos, c.prompts, c.options);

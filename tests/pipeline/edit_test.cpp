@@ -64,7 +64,7 @@ struct CountingRows {
   }
 };
 
-/// The same without saying that it treats all branches alike.
+/// The same, but it does not declare that it treats all branches alike.
 struct CountingEveryRow : CountingRows {
   static constexpr bool uniform_over_branches = false;
 };
@@ -80,7 +80,7 @@ struct Overflowing : KlAutoencoder {
 
 }  // namespace
 
-TEST_CASE("A second edit with the same pipeline gives the same picture", "[pipeline]") {
+TEST_CASE("Repeating an edit with the same pipeline gives the same picture", "[pipeline]") {
   auto edit = tiny_pipeline();
   const auto first = edit(tiny_photo(), "make it snowy", quick_edit);
   static_cast<void>(edit(tiny_photo(64, 64, 3), "turn it into a sketch", quick_edit));
@@ -89,7 +89,7 @@ TEST_CASE("A second edit with the same pipeline gives the same picture", "[pipel
   CHECK_FALSE(edit(tiny_photo(), "turn it into a sketch", quick_edit) == first);
 }
 
-TEST_CASE("Pipelines over the same weights give, in two threads, the bits that each gives alone", "[pipeline]") {
+TEST_CASE("Pipelines that share weights give the same bits in two threads as each gives alone", "[pipeline]") {
   const std::vector<Image> photos{tiny_photo(), tiny_photo(128, 64, 3)};
   const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
   const auto run = [&](const auto& pipeline, std::size_t i) {
@@ -133,7 +133,7 @@ TEST_CASE("A batch equals its pictures edited one by one", "[pipeline]") {
   CHECK_THROWS_WITH(edit.run(unequal, prompts, quick_edit), Contains("one size"));
 }
 
-TEST_CASE("Progress is reported each step and a stop is heeded before the next", "[pipeline]") {
+TEST_CASE("Progress is reported at each step and a stop takes effect before the next", "[pipeline]") {
   auto edit = tiny_pipeline();
   auto options = quick_edit;
   std::vector<std::int64_t> seen;
@@ -174,7 +174,7 @@ TEST_CASE("Branches of zero weight are not evaluated, and guidance is never swit
   CHECK(evaluated(1.5, 0.0).first == 6);  // s_T = 0: e(image, text) has no weight
   const auto [one, unguided] = evaluated(1.0, 1.0);
   CHECK(one == 3);
-  // Scales at and below 1 still guide, by more than the rounding of another batch.
+  // Scales at and below 1 still guide, by more than the rounding of a different batch.
   CHECK(max_difference(evaluated(0.8, 1.0).second, unguided) > 1e-3);
   CHECK(max_difference(evaluated(1.0, 0.5).second, unguided) > 1e-3);
 
@@ -184,7 +184,7 @@ TEST_CASE("Branches of zero weight are not evaluated, and guidance is never swit
                   unguided));
 }
 
-TEST_CASE("Branches with one input share what comes before the first text", "[pipeline]") {
+TEST_CASE("Branches with the same input share everything before the first text", "[pipeline]") {
   auto edit = tiny_pipeline();
   const auto images = edit.prepare(std::vector{tiny_photo(), tiny_photo(64, 64, 3)}, quick_edit);
   const std::vector<std::string> prompts{"make it snowy", "turn it into a sketch"};
@@ -197,7 +197,7 @@ TEST_CASE("Branches with one input share what comes before the first text", "[pi
   std::map<std::int64_t, std::int64_t> self, cross;
   std::vector<std::size_t> branches;
   const auto shared = run(CountingRows{&self, &cross, &branches});
-  // Three branches of two pictures: two of them show the same picture to the layers before the first text.
+  // Three branches of two pictures: two of the branches look the same to the layers before the first text.
   CHECK(self.at(0) == 4);
   CHECK(cross.at(0) == 6);
   CHECK(branches.front() == 2);
@@ -213,7 +213,7 @@ TEST_CASE("Branches with one input share what comes before the first text", "[pi
   CHECK(branches.front() == 3);
   CHECK((shared - apart).abs().max().item<double>() < 1e-4 * apart.abs().max().item<double>());
 
-  // Where memory is short they are evaluated one after the other.
+  // To save memory, they can be evaluated one after the other.
   branches.clear();
   edit.branches_at_once = 1;
   const auto alone = run(CountingRows{&self, &cross, &branches});
@@ -221,7 +221,7 @@ TEST_CASE("Branches with one input share what comes before the first text", "[pi
   CHECK((alone - apart).abs().max().item<double>() < 1e-4 * apart.abs().max().item<double>());
 }
 
-TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
+TEST_CASE("Each step may have its own null text", "[pipeline]") {
   auto edit = tiny_pipeline();
   const std::vector<std::string> prompts{"make it snowy"};
   const auto sigmas = edit.diffusion.schedule.sigmas(3);
@@ -243,7 +243,7 @@ TEST_CASE("Each step may have a null text of its own", "[pipeline]") {
   CHECK_THROWS_WITH(run(null_text.narrow(1, 0, 5)), Contains("conditioning: expected text"));
 }
 
-TEST_CASE("A negative prompt takes the empty text's place", "[pipeline]") {
+TEST_CASE("A negative prompt replaces the empty text", "[pipeline]") {
   auto edit = tiny_pipeline();
   auto options = quick_edit;
   const auto plain = edit(tiny_photo(), "make it snowy", options);
@@ -251,19 +251,19 @@ TEST_CASE("A negative prompt takes the empty text's place", "[pipeline]") {
   CHECK_FALSE(edit(tiny_photo(), "make it snowy", options) == plain);
 }
 
-TEST_CASE("Given latents are the start noise, and come back in the shape that was asked for", "[pipeline]") {
+TEST_CASE("Given latents are the start noise and must have the shape of the run", "[pipeline]") {
   auto edit = tiny_pipeline();
   edit.guidance = {.image_scale = 1.0, .text_scale = 1.0};
   auto options = quick_edit;
   TorchNoise noise(options.seed);
   options.latents = noise.normal({1, 4, 8, 8}, 0);
-  // The draw that they replace is taken all the same, so that ancestral noise is that of the seed's own run.
+  // The draw that they replace is still made, so that the ancestral noise is that of the seed's own run.
   CHECK(edit(tiny_photo(), "x", options) == edit(tiny_photo(), "x", quick_edit));
   options.latents = at::zeros({1, 4, 8, 9});
   CHECK_THROWS_WITH(edit(tiny_photo(), "x", options), Contains("latents: expected [1, 4, 8, 8], found [1, 4, 8, 9]"));
 }
 
-TEST_CASE("Sizes and rounding follow the chosen program", "[pipeline]") {
+TEST_CASE("Sizes and rounding are those of the chosen program", "[pipeline]") {
   const auto released = edit_size(720, 480, std::nullopt, Numerics::released);
   CHECK((released.width == 576 && released.height == 384));
   const auto diffusers = edit_size(723, 485, std::nullopt, Numerics::diffusers);
@@ -272,7 +272,7 @@ TEST_CASE("Sizes and rounding follow the chosen program", "[pipeline]") {
   CHECK((scaled.width == 512 && scaled.height == 336));
   CHECK_THROWS_WITH(edit_size(64, 64, 63, Numerics::released), Contains("resolution: expected 64 to 16384"));
 
-  // A codec that decodes to 0.5 / 255 steps tells truncation from rounding.
+  // Decoded values between levels show whether they are truncated or rounded.
   auto edit = tiny_pipeline();
   const auto latents = at::randn({1, 4, 4, 4});
   const auto cut = edit.decode(latents, Rounding::truncate);
@@ -289,7 +289,7 @@ TEST_CASE("Sizes and rounding follow the chosen program", "[pipeline]") {
   CHECK(up > 0);
 }
 
-TEST_CASE("Models loaded on demand and tiled codecs fit the same pipeline", "[pipeline]") {
+TEST_CASE("Models loaded on demand and tiled codecs work in the same pipeline", "[pipeline]") {
   const auto model = tiny_files();
   auto edit = tiny_pipeline();
   EditPipeline frugal{OnDemand<ClipTextEncoder>(model), Tiled(OnDemand<KlAutoencoder>(model), 8, 2), load<UNet>(model),
@@ -297,7 +297,7 @@ TEST_CASE("Models loaded on demand and tiled codecs fit the same pipeline", "[pi
   CHECK(frugal(tiny_photo(), "make it snowy", quick_edit) == edit(tiny_photo(), "make it snowy", quick_edit));
 }
 
-TEST_CASE("Weights kept in 16 bits give nearly the picture of fp32", "[pipeline]") {
+TEST_CASE("Weights kept in 16 bits give nearly the same picture as fp32", "[pipeline]") {
   const auto model = tiny_files();
   const LoadOptions narrow{.dtype = at::kFloat, .storage = at::kHalf};
   auto edit = tiny_pipeline();
@@ -308,7 +308,7 @@ TEST_CASE("Weights kept in 16 bits give nearly the picture of fp32", "[pipeline]
   CHECK((a - b).abs().max().item<double>() < 0.02 * a.abs().max().item<double>());
 }
 
-TEST_CASE("A codec that overflows in 16 bits is evaluated in fp32, and stays as it is", "[pipeline]") {
+TEST_CASE("A codec that overflows in 16 bits is evaluated in fp32, and is itself unchanged", "[pipeline]") {
   const auto model = tiny_files();
   EditPipeline edit{load<ClipTextEncoder>(model), Overflowing(load<KlAutoencoder>(model, {.dtype = at::kBFloat16})),
                     load<UNet>(model), diffusion_of(model)};
@@ -347,7 +347,7 @@ TEST_CASE("Broken weights are an error that names the first bad layer, not a bla
   }
 }
 
-TEST_CASE("Options out of range and models of another kind are refused", "[pipeline]") {
+TEST_CASE("Options that are out of range and models of another kind are refused", "[pipeline]") {
   auto edit = tiny_pipeline();
   auto options = quick_edit;
   options.steps = 0;

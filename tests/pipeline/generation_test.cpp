@@ -56,7 +56,7 @@ std::vector<GenerationCase> generation_cases(const std::string& kind) {
 
 SchedulerConfig tiny_scheduler() { return {.steps_offset = 1}; }
 
-/// The pipeline that `make` gives for the tiny models, with the case's sampler.
+/// The pipeline that `make` builds from the tiny models, with the case's sampler.
 template <class Make>
 auto over_models(const GenerationCase& c, std::int64_t channels, Make&& make) {
   const auto files = tiny_files();
@@ -65,7 +65,7 @@ auto over_models(const GenerationCase& c, std::int64_t channels, Make&& make) {
               AnySampler::named(c.settings.at("sampler").get<std::string>()), TextGuidance{7.5});
 }
 
-/// A noise source that can be moved, not copied, and counts what it is asked.
+/// A noise source that can be moved but not copied, and counts its draws.
 class MovedNoise {
  public:
   MovedNoise(std::uint64_t seed, std::vector<std::int64_t>* draws)
@@ -141,7 +141,7 @@ TEST_CASE("Inpainting equals StableDiffusionInpaintPipeline with 4 and with 9 ch
   CHECK(compared == 4);
 }
 
-TEST_CASE("Text to image is a function of its arguments, a batch equals its pictures", "[pipeline]") {
+TEST_CASE("Text to image depends only on its arguments, and a batch equals its pictures", "[pipeline]") {
   auto generate = tiny_text_to_image();
   const std::vector<std::string> prompts{"a boat", "a red balloon"};
   const auto both = generate.run(prompts, quick_pictures);
@@ -198,7 +198,7 @@ TEST_CASE("SDEdit keeps more of the photograph at less strength", "[pipeline]") 
   CHECK_THROWS_WITH(sdedit(pipeline, two, three), Contains("one photograph for all prompts or one each"));
 }
 
-TEST_CASE("A masked edit leaves everything outside the mask as it was", "[pipeline]") {
+TEST_CASE("A masked edit leaves everything outside the mask unchanged", "[pipeline]") {
   const auto files = tiny_files();
   EditPipeline edit{load<ClipTextEncoder>(files), load<KlAutoencoder>(files), load<UNet>(files), diffusion_of(files)};
   const auto photo = tiny_photo();
@@ -210,7 +210,7 @@ TEST_CASE("A masked edit leaves everything outside the mask as it was", "[pipeli
                     Contains("mask: expected the photograph's size 64x64, found 32x32"));
 }
 
-TEST_CASE("A masked edit asks its noise source for each draw once, whatever the source", "[pipeline]") {
+TEST_CASE("A masked edit requests each draw of noise once, whatever the source", "[pipeline]") {
   const auto files = tiny_files();
   EditPipeline edit{load<ClipTextEncoder>(files), load<KlAutoencoder>(files), load<UNet>(files), diffusion_of(files)};
   const RunSettings settings{.steps = 4, .seed = 9, .resolution = 64};
@@ -219,7 +219,7 @@ TEST_CASE("A masked edit asks its noise source for each draw once, whatever the 
   const auto result = masked_edit(edit, tiny_photo(), tiny_mask(), "make it snowy", settings, noise);
   CHECK(draws == std::vector<std::int64_t>{0, 1, 2, 3});  // the last step of Euler ancestral adds none
   CHECK(result == masked_edit(edit, tiny_photo(), tiny_mask(), "make it snowy", settings));
-  // Outside the mask the latents are held at the noise that the run began with.
+  // Outside the mask, the latents keep the noise that the run began with.
   const auto kept = [&](const Step& step, const at::Tensor& x) {
     const auto clean = edit.clean_latents(edit.prepare({std::array{tiny_photo()}}, settings));
     const auto start = TorchNoise(9).normal(clean.sizes(), 0);
@@ -242,7 +242,7 @@ TEST_CASE("Inpainting pastes the photograph's own pixels outside the mask", "[pi
   CHECK_FALSE(same_outside(pipeline(photo, mask, "a cat", {.paste = false}, settings), photo, mask));
 }
 
-TEST_CASE("Two passes draw at the larger size", "[pipeline]") {
+TEST_CASE("Two passes end at the larger size", "[pipeline]") {
   auto generate = tiny_text_to_image();
   const auto large = two_pass(generate, "a boat", quick_pictures, {.factor = 1.5, .steps = 4});
   CHECK((large.width == 96 && large.height == 96));
@@ -250,7 +250,7 @@ TEST_CASE("Two passes draw at the larger size", "[pipeline]") {
                     Contains("expected a factor in (1, 8]"));
 }
 
-TEST_CASE("A latent walk begins and ends at the pictures of its seeds", "[pipeline]") {
+TEST_CASE("A latent walk begins and ends with the pictures of its seeds", "[pipeline]") {
   auto generate = tiny_text_to_image();
   const auto frames = latent_walk(generate, "a boat", 9, 3, quick_pictures);
   REQUIRE(frames.size() == 3);
@@ -265,7 +265,8 @@ TEST_CASE("A latent walk begins and ends at the pictures of its seeds", "[pipeli
 
   const auto a = TorchNoise(1).normal({2, 4, 16, 16}, 0);
   const auto b = TorchNoise(2).normal({2, 4, 16, 16}, 0);
-  // Halfway along the arc between independent noises the norm is still that of noise; halfway along the line it is not.
+  // Halfway along the arc between independent noises, the norm is still that of noise; halfway along the line it is
+  // not.
   CHECK(deviation(slerp(a, b, 0.5)) == Approx(1.0).margin(0.05));
   CHECK(max_difference(slerp(a, a, 0.3), a) < 1e-6);
   CHECK_THROWS_WITH(slerp(a, b, 1.2), Contains("slerp: expected a share in [0, 1]"));

@@ -37,18 +37,18 @@ std::vector<Image> photos(const std::string& name) {
   return result;
 }
 
-/// Largest difference, relative to the deviation of what is expected.
+/// Largest difference, relative to the deviation of the expected values.
 double difference(const at::Tensor& found, const at::Tensor& wanted) {
   return max_difference(found, wanted) / deviation(wanted);
 }
 
-/// Latents of a trajectory as the papers write them.
+/// Latents of a trajectory in the papers' convention.
 at::Tensor variance_preserving(const Inversion& inversion, std::int64_t i) {
   const double level = inversion.levels[static_cast<std::size_t>(i)];
   return inversion.trajectory[i].div(std::sqrt(1.0 + level * level));
 }
 
-/// A UNet that lets no gradients through.
+/// A UNet through which no gradients flow.
 struct WithoutGradients : UNet {
   explicit WithoutGradients(UNet unet) : UNet(std::move(unet)) {}
   template <class Attention = PlainAttention>
@@ -93,7 +93,7 @@ TEST_CASE("invert follows the published trajectory and returns as DDIM does", "[
         invert(pipeline, photos(name), prompts, options, {.steps = steps, .numerics = Numerics::diffusers});
     REQUIRE(inversion.steps() == steps);
     const auto trajectory = expected(name + ".trajectory");
-    const auto stride = steps / 8 + 1;  // what of it is stored
+    const auto stride = steps / 8 + 1;  // the fixture holds only these
     REQUIRE(trajectory.size(0) == steps / stride + 1);
     for (std::int64_t i = 0; i < trajectory.size(0); ++i) {
       INFO("level " << i * stride);
@@ -131,7 +131,7 @@ TEST_CASE("The levels of an inversion are those of DDIM with an offset of 1 and 
   CHECK(invert(pipeline, clean, {{prompt}}, {.set_alpha_to_one = true}, {.steps = 4}).levels.back() == 0.0);
 }
 
-TEST_CASE("A step of DDIM is the same whatever the network predicts", "[pipeline]") {
+TEST_CASE("A DDIM step is the same whichever quantity the network predicts", "[pipeline]") {
   const auto x = at::randn({2, 4, 3, 3}), noise = at::randn({2, 4, 3, 3});
   for (const auto& [from, to] : {std::pair{0.7, 2.0}, std::pair{3.0, 0.1}}) {
     const auto wanted = x + noise * (to - from);
@@ -151,8 +151,8 @@ TEST_CASE("A step of DDIM is the same whatever the network predicts", "[pipeline
                     Contains("expected a model that predicts noise or v") && Contains("found one that predicts x0"));
 }
 
-TEST_CASE("The error of an inversion halves where its steps double", "[pipeline]") {
-  // Expected: the published recurrence over numbers, computed apart from this library.
+TEST_CASE("The error of an inversion halves if its steps double", "[pipeline]") {
+  // Expected: the published recurrence for numbers, computed independently of this library.
   TextToImagePipeline pipeline{Wordless{}, IdentityCodec{}, GaussianLatents{},
                                Diffusion{ddim_schedule({}), EpsPrediction{}}};
   const auto photo = at::full({1, 3, 2, 2}, 0.25);
@@ -167,7 +167,7 @@ TEST_CASE("The error of an inversion halves where its steps double", "[pipeline]
   }
 }
 
-TEST_CASE("Photographs inverted together equal them inverted alone, and twice alike", "[pipeline]") {
+TEST_CASE("Photographs inverted together equal those inverted alone, and repeating gives the same", "[pipeline]") {
   auto pipeline = tiny_inverter();
   const auto clean = at::randn({2, 4, 8, 6}) * 0.3;
   const std::vector<std::string> prompts{"a snowy hill", prompt};
@@ -185,7 +185,7 @@ TEST_CASE("Photographs inverted together equal them inverted alone, and twice al
   }
 }
 
-TEST_CASE("invert says what it cannot take, reports its steps and heeds a stop", "[pipeline]") {
+TEST_CASE("invert says what it cannot accept, reports its steps and stops on request", "[pipeline]") {
   auto pipeline = tiny_inverter();
   const auto clean = at::zeros({2, 4, 8, 8});
   CHECK_THROWS_WITH(invert(pipeline, at::zeros({2, 3, 8, 8}), {{prompt}}),
@@ -219,8 +219,8 @@ TEST_CASE("null_text equals the published optimisation", "[pipeline][parity]") {
     REQUIRE(found.losses.sizes() == at::IntArrayRef({1, 4, settings.inner_steps}));
     CHECK(at::equal(found.losses[0].isnan(), losses.isnan()));  // stops at the same updates
     CHECK(max_difference((found.losses[0] / losses).nan_to_num(1.0), at::ones_like(losses)) < 1e-4);
-    // Adam's first updates are as large as the learning rate whatever the gradient is, so where that is nearly 0 its
-    // rounding shows. The reference itself moves by 1e-5 (mean) and 2e-4 (latents) between fp32 and fp64.
+    // Adam's first updates are as large as the learning rate whatever the gradient, so where the gradient is nearly 0,
+    // its rounding shows. The reference itself moves by 1e-5 (mean) and 2e-4 (latents) between fp32 and fp64.
     const auto texts = expected(name + ".texts");  // of the first and the last step
     CHECK(relative_rms(found.texts[0], texts[0]) < 1e-3);
     CHECK(relative_rms(found.texts[3], texts[1]) < 1e-3);
@@ -232,7 +232,7 @@ TEST_CASE("null_text equals the published optimisation", "[pipeline][parity]") {
   check("null-early", {.inner_steps = 6, .tolerance = 0.29, .tolerance_growth = 0.52});
 }
 
-TEST_CASE("null_text holds the guided run to the photograph, and its texts are what a run needs", "[pipeline]") {
+TEST_CASE("null_text keeps the guided run on the photograph, and a run can use its texts", "[pipeline]") {
   auto pipeline = tiny_inverter();
   const auto inversion = invert(pipeline, at::randn({1, 4, 8, 8}) * 0.3, {{prompt}}, {}, {.steps = 4});
   const auto found = null_text(pipeline, inversion);
@@ -249,7 +249,7 @@ TEST_CASE("null_text holds the guided run to the photograph, and its texts are w
   CHECK(after == Approx(found.latent_mse[0]).epsilon(1e-4));
 }
 
-TEST_CASE("null_text works with weights for inference and leaves weights without gradients", "[pipeline]") {
+TEST_CASE("null_text works with weights for inference and gives no weight a gradient", "[pipeline]") {
   const auto files = tiny_files();
   auto trainable = tiny_unet(4);
   auto frozen = tiny_unet(4);
@@ -265,11 +265,11 @@ TEST_CASE("null_text works with weights for inference and leaves weights without
   CHECK(difference(found.texts, expected_texts.texts) < 1e-3);
   CHECK(max_difference(found.losses / expected_texts.losses, at::ones_like(found.losses)) < 1e-4);
   for (const auto& parameter : trainable.module().parameters()) CHECK_FALSE(parameter.grad().defined());
-  // Packed weights are still what they were.
+  // Packed weights are unchanged.
   CHECK(difference(invert(packed, clean, {{prompt}}, {}, {.steps = 3}).trajectory, inversion.trajectory) < 1e-4);
 }
 
-TEST_CASE("null_text says what it cannot take and heeds a stop", "[pipeline]") {
+TEST_CASE("null_text says what it cannot accept and stops on request", "[pipeline]") {
   auto pipeline = tiny_inverter();
   auto inversion = invert(pipeline, at::zeros({1, 4, 8, 8}), {{prompt}}, {}, {.steps = 2});
   CHECK_THROWS_WITH(null_text(pipeline, inversion, {.inner_steps = 0}),

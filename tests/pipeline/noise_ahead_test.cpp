@@ -11,7 +11,7 @@ namespace {
 
 using namespace ip2p;
 
-/// Counts the draws that it was asked for.
+/// Records the draws that were requested.
 struct CountedNoise {
   TorchNoise noise{3};
   std::vector<std::int64_t> draws = {};
@@ -23,7 +23,7 @@ struct CountedNoise {
 
 }  // namespace
 
-TEST_CASE("Noise drawn ahead has the bits of noise drawn step by step", "[pipeline]") {
+TEST_CASE("Noise drawn ahead equals noise drawn step by step, bit for bit", "[pipeline]") {
   constexpr std::int64_t steps = 7;
   for (const std::int64_t block : {1, 2, 3, 64}) {
     CountedNoise source;
@@ -33,7 +33,7 @@ TEST_CASE("Noise drawn ahead has the bits of noise drawn step by step", "[pipeli
     for (std::int64_t draw = 1; draw <= steps; ++draw) {
       CHECK(at::equal(ahead.normal({2, 3}, draw), plain.normal({2, 3}, draw)));
     }
-    CHECK(source.draws.size() == steps + 1);  // none beyond the run's last
+    CHECK(source.draws.size() == steps + 1);  // none beyond the run's last one
   }
   CountedNoise at_once;
   NoiseAhead ahead(at_once, steps, at::kCPU, 64);

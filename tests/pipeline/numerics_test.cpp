@@ -9,9 +9,9 @@
 
 using namespace ip2p;
 
-TEST_CASE("Memory that runs out is an error of its own that says what takes less", "[pipeline]") {
+TEST_CASE("Running out of memory is an error of its own that says what takes less", "[pipeline]") {
   CHECK_THROWS_AS(with_memory_advice([] { throw std::bad_alloc(); }), OutOfMemory);
-#ifndef __SANITIZE_ADDRESS__  // which ends the process instead
+#ifndef __SANITIZE_ADDRESS__  // the sanitizer ends the process instead
   const auto too_much = [] { return at::empty({std::int64_t{1} << 60}, at::kByte); };
   CHECK_THROWS_AS(with_memory_advice(too_much), OutOfMemory);
   CHECK_THROWS_WITH(with_memory_advice(too_much), Catch::Contains("use a smaller resolution"));

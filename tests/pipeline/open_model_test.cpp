@@ -53,7 +53,7 @@ class ChangedModel {
 
 }  // namespace
 
-TEST_CASE("open_editor gives the bits of the pipeline that is composed by hand", "[pipeline]") {
+TEST_CASE("open_editor gives the same bits as a pipeline composed by hand", "[pipeline]") {
   const auto files = tiny_files();
   const EditPipeline composed{load<ClipTextEncoder>(files), load<KlAutoencoder>(files), load<UNet>(files),
                               diffusion_of(files)};
@@ -69,7 +69,7 @@ TEST_CASE("open_editor gives the bits of the pipeline that is composed by hand",
   CHECK(*editor.completed().steps == 100);
   CHECK_FALSE(editor.completed().resolution.has_value());
 
-  // Low memory: the parts come and go, the tokenizer and the picture stay.
+  // Low memory: parts are loaded and dropped again; the tokenizer and the picture stay the same.
   auto frugal_options = on_cpu;
   frugal_options.low_memory = true;
   const auto frugal = open_editor(fixture("pipeline/fixtures/tiny-ip2p"), frugal_options);
@@ -78,7 +78,7 @@ TEST_CASE("open_editor gives the bits of the pipeline that is composed by hand",
         0.02 * expected.latents.abs().max().item<double>());
 }
 
-TEST_CASE("An opened model brings its noise, its prediction and its recommendations", "[pipeline]") {
+TEST_CASE("An opened model comes with its noise schedule, prediction and recommendations", "[pipeline]") {
   ChangedModel model;
   model.change("scheduler/scheduler_config.json", [](auto& json) {
     json["prediction_type"] = "v_prediction";
@@ -102,7 +102,7 @@ TEST_CASE("An opened model brings its noise, its prediction and its recommendati
   CHECK(editor.diffusion.schedule.sigmas(4).front() ==
         DiscreteSchedule(TrainingNoise{.beta_end = 0.02}).training_sigmas().back());
 
-  // Silence means what the model recommends, and a wrong prediction would be another picture.
+  // Unset settings are those that the model recommends, and a wrong prediction would give another picture.
   const auto silent = editor(tiny_photo(), "make it snowy", {.seed = 7});
   CHECK(silent == editor(tiny_photo(), "make it snowy", {.steps = 4, .seed = 7, .resolution = 64}));
   auto wrong = editor;
@@ -116,7 +116,7 @@ TEST_CASE("An opened model brings its noise, its prediction and its recommendati
   CHECK(*other.completed().numerics == Numerics::diffusers);
 }
 
-TEST_CASE("An empty instruction gives the fitted photograph back in released numerics", "[pipeline]") {
+TEST_CASE("With released numerics, an empty instruction returns the fitted photograph", "[pipeline]") {
   const auto editor = open_editor(fixture("pipeline/fixtures/tiny-ip2p"), on_cpu);
   const auto photo = tiny_photo(100, 80);
   const auto fitted = tensor_to_images(editor.prepare({&photo, 1}, three_steps), Rounding::nearest).front();
@@ -131,7 +131,7 @@ TEST_CASE("An empty instruction gives the fitted photograph back in released num
   CHECK_FALSE(editor(tiny_photo(), "", sampled) == tiny_photo());
 }
 
-TEST_CASE("What does not fit is said by the model's name", "[pipeline]") {
+TEST_CASE("An error about what does not fit names the model", "[pipeline]") {
   CHECK_THROWS_WITH(open_text_to_image(fixture("pipeline/fixtures/tiny-ip2p"), on_cpu),
                     Contains("tiny-ip2p: TextToImagePipeline: expected a UNet with 4 input channels, found 8"));
   CHECK_THROWS_WITH(open_editor("no such model"), Contains("'no such model'"));
@@ -141,12 +141,12 @@ TEST_CASE("What does not fit is said by the model's name", "[pipeline]") {
                     Contains("_ip2p_settings: steps: expected a whole number, found \"many\""));
 }
 
-TEST_CASE("Parts of any type stand where a pipeline takes parts that are chosen at run time", "[pipeline]") {
+TEST_CASE("Parts of any type can be used where a pipeline takes parts that are chosen at run time", "[pipeline]") {
   const auto opened = OpenedModel::open(fixture("pipeline/fixtures/tiny-ip2p"), on_cpu);
   CHECK(opened.length("make it snowy").limit == 75);
   CHECK(opened.length("make it snowy").tokens > 0);
   CHECK(opened.tokens("make it snowy").words().size() == 3);
-  // A codec without weights, variance or place of its own.
+  // A codec without weights, variance or device of its own.
   AnyCodec codec{IdentityCodec{}};
   codec.to(at::kCPU, at::kFloat);
   codec.compute_in(at::kFloat);

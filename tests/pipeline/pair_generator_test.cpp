@@ -21,7 +21,7 @@ const std::string after = "a blue balloon at night";
 
 }  // namespace
 
-TEST_CASE("A pair is a function of its sample, whatever its neighbours", "[pipeline]") {
+TEST_CASE("A pair depends only on its sample, whatever its neighbours", "[pipeline]") {
   auto pipeline = tiny_text_to_image();
   PairGenerator generate(pipeline, quick_pairs);
   const auto samples = pair_samples(1, 7, 0, 3);
@@ -43,10 +43,10 @@ TEST_CASE("Equal captions give equal images, and sharing attention keeps images 
     const auto pair = generate.latents(before, edited, {&sample, 1});
     return max_difference(pair.narrow(0, 0, 1), pair.narrow(0, 1, 1));
   };
-  // One caption: the noise is shared, so nothing tells the images of the pair apart.
+  // With one caption and shared noise, there is nothing that distinguishes the images of the pair.
   CHECK(apart(before, 0.0) < 1e-4);
   CHECK(apart(after, 0.0) > 0.1);
-  // Sharing changes the second image; the first is what it is alone.
+  // Sharing changes the second image; the first is as it would be alone.
   const PairSample free{.seed = 11, .share = 0.0, .text_scale = 4.0};
   const PairSample tied{.seed = 11, .share = 0.9, .text_scale = 4.0};
   const auto a = generate.latents(before, after, {&free, 1});
@@ -67,7 +67,7 @@ TEST_CASE("The images of a pair are those of text to image with shared noise", "
   CHECK(max_difference(pair, alone) < 2e-4 * deviation(alone));
 }
 
-TEST_CASE("Pair samples are functions of seed, prompt and number, within their ranges", "[pipeline]") {
+TEST_CASE("Pair samples depend only on seed, prompt and number, and stay in their ranges", "[pipeline]") {
   const auto ten = pair_samples(5, 2, 0, 10);
   const auto tail = pair_samples(5, 2, 6, 4);
   CHECK(std::equal(tail.begin(), tail.end(), ten.begin() + 6));
@@ -83,8 +83,8 @@ TEST_CASE("Pair samples are functions of seed, prompt and number, within their r
   CHECK(shares == Approx(0.5).margin(0.05));  // four standard errors of the mean of 400 uniforms
 }
 
-TEST_CASE("Samples of a prompt have distinct seeds, drawn anew where they met", "[pipeline]") {
-  constexpr std::int64_t count = 200000;  // of 2^32 seeds: about five meet
+TEST_CASE("Samples of a prompt have distinct seeds, drawn again if two coincide", "[pipeline]") {
+  constexpr std::int64_t count = 200000;  // of 2^32 seeds: about five coincide
   const auto samples = pair_samples(5, 2, 0, count);
   REQUIRE(samples.size() == count);
   std::set<std::uint64_t> known;
@@ -101,6 +101,6 @@ TEST_CASE("Samples of a prompt have distinct seeds, drawn anew where they met", 
     if (!known.insert(sample.seed).second) FAIL("seed of sample " << i << " was there before");
   }
   REQUIRE(last > 0);
-  // A restart sees the seeds that were drawn before it.
+  // A later start takes the seeds before it into account.
   CHECK(pair_samples(5, 2, last, 1).front() == samples[static_cast<std::size_t>(last)]);
 }

@@ -141,7 +141,7 @@ TEST_CASE("prompt_to_prompt on a photograph equals edits of explicit attention m
     const auto inversion = invert(pipeline, from_tensor(c.tensor("photos")[0]), c.prompts[0], {},
                                   {.steps = c.run.steps, .numerics = Numerics::diffusers});
     const auto found = prompt_to_prompt(pipeline, inversion, c.tensor("texts"), c.prompts, c.attention());
-    CHECK(c.difference(found.latents) < 5e-4);  // a difference in the start grows 170 times on the way
+    CHECK(c.difference(found.latents) < 5e-4);  // a difference at the start grows 170 times on the way
 
     const auto texts = null_text(pipeline, inversion, {.inner_steps = c.settings.at("inner")}).texts;
     const auto own = prompt_to_prompt(pipeline, inversion, texts, c.prompts, c.attention());
@@ -150,7 +150,7 @@ TEST_CASE("prompt_to_prompt on a photograph equals edits of explicit attention m
   }
 }
 
-TEST_CASE("The source of a group is the picture of its prompt alone, and a second run gives the same bits",
+TEST_CASE("The source of a group is the same as the picture of its prompt alone, and a second run gives the same bits",
           "[pipeline]") {
   auto pipeline = tiny_ddim();
   PromptToPromptOptions options;
@@ -176,14 +176,14 @@ TEST_CASE("The source of a group is the picture of its prompt alone, and a secon
   CHECK(at::equal(prompt_to_prompt(pipeline, cat_and_dog, swap(cat_and_dog), options, given).latents, first.latents));
 }
 
-TEST_CASE("A stochastic sampler disturbs all pictures of a group alike", "[pipeline]") {
+TEST_CASE("A stochastic sampler adds the same noise to all pictures of a group", "[pipeline]") {
   auto pipeline = tiny_ddim(1.0);
   const std::vector<std::string> twice(2, "a cat on the grass");
   const auto result = prompt_to_prompt(pipeline, twice, swap(twice), {}, quick_prompts);
   CHECK(max_difference(result.latents[0], result.latents[1]) < 1e-4 * deviation(result.latents));
 }
 
-TEST_CASE("prompt_to_prompt says what it cannot take", "[pipeline]") {
+TEST_CASE("prompt_to_prompt says what it cannot accept", "[pipeline]") {
   auto pipeline = tiny_ddim();
   const auto attention = swap(cat_and_dog);
   const std::span source(cat_and_dog.data(), 1);

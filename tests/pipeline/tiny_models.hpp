@@ -43,7 +43,7 @@ auto tiny_text_to_image(Sampler sampler = {}) {
                              diffusion_of(files), sampler};
 }
 
-/// The same over the timesteps that inversion was published with.
+/// The same with the timesteps that inversion was published with.
 template <class Sampler = EulerAncestral>
 auto tiny_inverter(Sampler sampler = {}) {
   auto pipeline = tiny_text_to_image(sampler);

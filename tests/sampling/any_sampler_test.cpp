@@ -5,7 +5,7 @@
 
 using namespace ip2p;
 
-TEST_CASE("AnySampler behaves as the sampler of that name", "[sampling]") {
+TEST_CASE("AnySampler behaves like the sampler of the given name", "[sampling]") {
   const auto sigmas = testing::test_sigmas(5);
   const at::Tensor x = CounterNoise(2).normal({1, 4, 2, 2}, 0).mul(sigmas.front());
   const auto run = [&](const auto& sampler) {

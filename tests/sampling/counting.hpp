@@ -1,6 +1,6 @@
 #pragma once
 
-// Denoisers and noise sources that write down how they are asked.
+// Denoisers and noise sources that record how they are called.
 
 #include <cmath>
 #include <cstdint>
@@ -47,7 +47,7 @@ Questions questions_of(const Sampler& sampler, const std::vector<double>& sigmas
   return asked;
 }
 
-/// Throws what `sampler` throws in a run of two steps.
+/// Runs `sampler` for two steps, for what it throws.
 template <class Sampler>
 void run_twice(const Sampler& sampler) {
   (void)questions_of(sampler, test_sigmas(2));
@@ -58,7 +58,7 @@ template <class Sampler, class Denoiser = GaussianDenoiser>
 std::pair<double, double> moments(const Sampler& sampler, const std::vector<double>& sigmas,
                                   Denoiser denoiser = {.mean = 0.4, .deviation = 0.7}) {
   CounterNoise noise(3);
-  // Noisy data has the variance of the data too.
+  // Noisy data also has the variance of the data.
   const double spread = std::sqrt(sigmas.front() * sigmas.front() + denoiser.deviation * denoiser.deviation);
   const at::Tensor start = CounterNoise(4).normal({1, 4, 128, 128}, 0).mul(spread).add(denoiser.mean);
   const at::Tensor result = sampler.sample(denoiser, start, sigmas, noise);

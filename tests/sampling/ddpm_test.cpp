@@ -34,11 +34,11 @@ TEST_CASE("Ddpm with the small variance is EulerAncestral", "[sampling]") {
 }
 
 TEST_CASE("Ddpm reproduces mean and variance of normally distributed data", "[sampling]") {
-  // Data of variance 1 makes the large variance exact in any number of steps, and the small one too small in few.
+  // For data of variance 1, the large variance is exact in any number of steps, and the small one is too small in few.
   const testing::GaussianDenoiser unit{.mean = 0.0, .deviation = 1.0};
   const Ddpm large{.variance = DdpmVariance::fixed_large};
   const auto [mean, deviation] = testing::moments(large, testing::test_sigmas(8), unit);
-  // Four standard errors of 65,536 values; the last step takes away a variance of .03^2.
+  // Four standard errors of 65,536 values; the last step removes a variance of .03^2.
   REQUIRE(mean == Approx(0.0).margin(0.016));
   REQUIRE(deviation == Approx(1.0).margin(0.012));
   REQUIRE(testing::moments(Ddpm{}, testing::test_sigmas(8), unit).second < 0.9);

@@ -15,7 +15,7 @@ const Step middle{.index = 1, .count = 3, .sigma = 2.5, .sigma_next = 1.0};
 }  // namespace
 
 TEST_CASE("The predictions of one image and one noise denoise to that image", "[sampling]") {
-  // eps, v and x0 are three names of one thing, so each prediction of the truth must give x0 back.
+  // eps, v and x0 are three forms of the same thing, so each prediction of the truth must give x0 again.
   const at::Tensor x0 = CounterNoise(1).normal({2, 4, 3, 3}, 0).to(at::kDouble);
   const at::Tensor noise = CounterNoise(2).normal({2, 4, 3, 3}, 0).to(at::kDouble);
   for (const double sigma : {0.03, 1.0, 14.6}) {
@@ -49,7 +49,7 @@ TEST_CASE("A network of Karras et al. denoises through EdmPrediction and EdmSigm
     const Step step{.index = 0, .count = 1, .sigma = sigma, .sigma_next = 0.0};
     const at::Tensor x = x0.add(noise, sigma);
     const double variance = sigma * sigma + d * d;
-    // Equation (8): the target of the training, here answered by the network.
+    // Equation (8): the training target, which this network returns.
     const at::Tensor target = x0.sub(x, d * d / variance).mul(std::sqrt(variance) / (sigma * d));
     NetworkDenoiser denoiser(
         [&](const at::Tensor& scaled, double t) {
@@ -62,7 +62,7 @@ TEST_CASE("A network of Karras et al. denoises through EdmPrediction and EdmSigm
   }
 }
 
-TEST_CASE("An EDM network that answers 0 is the denoiser of normally distributed data", "[sampling]") {
+TEST_CASE("An EDM network that returns 0 is the denoiser of normally distributed data", "[sampling]") {
   NetworkDenoiser denoiser([](const at::Tensor& x, double) { return x.mul(0.0); }, EdmSigmas{},
                            EdmPrediction{.sigma_data = 0.7});
   const at::Tensor x = CounterNoise(1).normal({1, 4, 3, 3}, 0).to(at::kDouble);
@@ -76,7 +76,7 @@ TEST_CASE("EdmPrediction refuses a deviation that is not positive", "[sampling]"
   REQUIRE_THROWS_WITH(EdmPrediction{.sigma_data = NAN}.preconditioning(1.0), Contains("found nan"));
 }
 
-TEST_CASE("NetworkDenoiser tells the network the fractional timestep and the step", "[sampling]") {
+TEST_CASE("NetworkDenoiser gives the network the fractional timestep and the step", "[sampling]") {
   const LogLinearSigmas schedule;
   double told_t = -1.0;
   std::int64_t told_index = -1;
@@ -93,7 +93,7 @@ TEST_CASE("NetworkDenoiser tells the network the fractional timestep and the ste
   REQUIRE(told_index == 1);
 }
 
-TEST_CASE("NetworkDenoiser answers in the dtype of the latents when the network is narrower", "[sampling]") {
+TEST_CASE("NetworkDenoiser returns the dtype of the latents if the network's is narrower", "[sampling]") {
   NetworkDenoiser denoiser([](const at::Tensor& x, double) { return x.to(at::kBFloat16); }, LogLinearSigmas{});
   const at::Tensor x = CounterNoise(1).normal({1, 4, 2, 2}, 0);
   REQUIRE(denoiser(x, middle).scalar_type() == at::kFloat);

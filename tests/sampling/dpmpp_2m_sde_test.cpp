@@ -37,7 +37,7 @@ TEST_CASE("DpmPlusPlus2MSde with eta 0 is DpmPlusPlus2M and draws nothing", "[sa
   REQUIRE(testing::close(asked.result, testing::questions_of(DpmPlusPlus2M{}, sigmas).result, 1e-5));
 }
 
-TEST_CASE("DpmPlusPlus2MSde draws one noise a step but in the last", "[sampling]") {
+TEST_CASE("DpmPlusPlus2MSde draws noise once in each step except the last", "[sampling]") {
   const auto asked = testing::questions_of(DpmPlusPlus2MSde{}, {4.0, 2.0, 1.0, 0.0});
   REQUIRE(asked.sigmas == std::vector<double>{4.0, 2.0, 1.0});
   REQUIRE(asked.draws == std::vector<std::int64_t>{1, 2});

@@ -20,7 +20,7 @@ TEST_CASE("DpmPlusPlus2M equals k-diffusion and diffusers step by step", "[sampl
   REQUIRE(testing::solver_difference("diffusers", "dpm++-2m", 2, plain) < 1e-5);
 }
 
-TEST_CASE("DpmPlusPlus2M evaluates once a step and ends at its last estimate", "[sampling]") {
+TEST_CASE("DpmPlusPlus2M evaluates once per step and ends at its last estimate", "[sampling]") {
   const auto asked = testing::questions_of(DpmPlusPlus2M{}, {4.0, 2.0, 1.0, 0.0});
   REQUIRE(asked.sigmas == std::vector<double>{4.0, 2.0, 1.0});
   REQUIRE(asked.draws.empty());

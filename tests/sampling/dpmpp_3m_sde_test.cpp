@@ -26,7 +26,7 @@ TEST_CASE("DpmPlusPlus3MSde equals k-diffusion, and with eta 0 diffusers, step b
   REQUIRE(testing::solver_difference("diffusers", "dpm++-3m-sde", 2, dpmpp_3m_sde) < 1e-5);
 }
 
-TEST_CASE("DpmPlusPlus3MSde draws one noise a step but in the last, and none with eta 0", "[sampling]") {
+TEST_CASE("DpmPlusPlus3MSde draws noise once in each step except the last, and none with eta 0", "[sampling]") {
   const auto asked = testing::questions_of(DpmPlusPlus3MSde{}, {4.0, 2.0, 1.0, 0.5, 0.0});
   REQUIRE(asked.sigmas == std::vector<double>{4.0, 2.0, 1.0, 0.5});
   REQUIRE(asked.draws == std::vector<std::int64_t>{1, 2, 3});

@@ -1,6 +1,6 @@
 #pragma once
 
-// Whole runs of the references, repeated step by step.
+// Whole runs of the references, reproduced step by step.
 
 #include <string>
 #include <vector>
@@ -53,8 +53,8 @@ double run_difference(const Sampler& sampler, const Schedule& schedule, Predicti
   return states_difference(sampler, denoiser, start, sigmas, noise, states);
 }
 
-/// k-diffusion's own rounding, its fp32 runs against themselves in double, in the measure of `run_difference`: 3.8e-6
-/// for the runs of two steps, the first of which shrinks the latents 500-fold, and 4e-7 for the others.
+/// k-diffusion's own rounding, as `run_difference` of its runs in fp32 and in double: 3.8e-6 for the runs of two steps,
+/// the first of which shrinks the latents 500-fold, and 4e-7 for the others.
 inline constexpr double k_diffusion_rounding = 4e-6;
 
 /// Calls `visit(run, prediction, sigmas, shape)` for every k-diffusion run of the sampler `name`.
@@ -74,7 +74,7 @@ std::size_t for_each_k_diffusion_run(const std::string& name, Visit visit) {
   return count;
 }
 
-/// Largest difference to diffusers' scheduler of the sampler `name`, from its configuration alone.
+/// Largest difference from diffusers' scheduler for the sampler `name`, set up from its configuration alone.
 template <class Sampler>
 double diffusers_difference(const std::string& name, const Sampler& sampler) {
   const auto fixture = golden("sampling/fixtures/runs.json");
@@ -94,8 +94,8 @@ double diffusers_difference(const std::string& name, const Sampler& sampler) {
   return largest;
 }
 
-/// Draw k is the k-th noise of torch's stream, whatever was drawn before: some references draw noise that they then do
-/// not use.
+/// Draw k is the k-th noise of torch's stream, whatever was drawn before, because some references draw noise that they
+/// do not use.
 struct IndexedTorchNoise {
   std::uint64_t seed;
   at::Tensor normal(at::IntArrayRef shape, std::int64_t draw) const {
@@ -105,7 +105,7 @@ struct IndexedTorchNoise {
   }
 };
 
-/// The churn of a reference's run.
+/// The churn of a run of the reference.
 inline Churn churn_of(const nlohmann::json& parameters) {
   const Churn none;
   return {.s_churn = parameters.value("s_churn", none.s_churn),
@@ -114,8 +114,8 @@ inline Churn churn_of(const nlohmann::json& parameters) {
           .s_noise = parameters.value("s_noise", none.s_noise)};
 }
 
-/// Largest `states_difference` to the `count` runs of `reference` ("k_diffusion", computed in double, or "diffusers",
-/// with coefficients in fp32) of the sampler `name`, ours in double; `make(parameters)` makes the sampler.
+/// Largest `states_difference` from the `count` runs of `reference` ("k_diffusion", computed in double, or "diffusers",
+/// with coefficients in fp32) with the sampler `name`, ours in double; `make(parameters)` makes the sampler.
 template <class Make>
 double solver_difference(const std::string& reference, const std::string& name, std::size_t count, Make make) {
   const auto fixture = golden("sampling/fixtures/solvers.json");
@@ -138,8 +138,8 @@ double solver_difference(const std::string& reference, const std::string& name, 
   return largest;
 }
 
-/// Largest `run_difference` to the `count` runs of diffusers' scheduler `name` over variance-preserving latents, ours
-/// over `make_schedule(config)` from its configuration alone; `make(run, schedule)` makes the sampler.
+/// Largest `run_difference` from the `count` runs of diffusers' scheduler `name` over variance-preserving latents, ours
+/// with `make_schedule(config)`, from its configuration alone; `make(run, schedule)` makes the sampler.
 template <class MakeSchedule, class Make>
 double preserving_difference(const std::string& name, std::size_t count, MakeSchedule make_schedule, Make make) {
   const auto fixture = golden("sampling/fixtures/solvers.json");

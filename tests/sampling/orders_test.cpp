@@ -8,7 +8,7 @@ using namespace ip2p;
 
 namespace {
 
-/// A sampler without noise, and the orders with which its error falls over the two grids.
+/// A sampler without noise, and the orders with which its error falls on the two grids.
 struct Case {
   std::string label;
   AnySampler sampler;
@@ -16,7 +16,8 @@ struct Case {
   double graded;
 };
 
-// Where the two differ, the first steps, which have too few earlier estimates for the full order, decide the even grid.
+// Where the two differ, it is because the first steps, which have too few earlier estimates for the full order,
+// dominate on the even grid.
 const std::vector<Case>& cases() {
   static const std::vector<Case> all{
       {"euler", Euler{}, 1.0, 1.0},
@@ -36,11 +37,11 @@ const std::vector<Case>& cases() {
   return all;
 }
 
-/// Largest error at noise level .2 of a run that reaches it from 2 in n steps whose ends lie at (i/n)^grading in log
-/// sigma. Measured there and not at 0, because every sampler's last step to 0 has an error of its own, which depends on
+/// Largest error at noise level .2 of a run that reaches it from 2 in n steps, which end at (i/n)^grading of the way in
+/// log sigma. It is not measured at 0, because every sampler's last step to 0 has an error of its own, which depends on
 /// the level before it and not on n.
 double error(const AnySampler& sampler, std::int64_t n, double grading) {
-  // The probability-flow ODE of data N(m, s^2) is solved exactly by x - m proportional to sqrt(s^2 + sigma^2).
+  // The exact solution of the probability-flow ODE of data N(m, s^2) has x - m proportional to sqrt(s^2 + sigma^2).
   const testing::GaussianDenoiser data{.mean = 0.4, .deviation = 0.7};
   std::vector<double> sigmas;
   for (std::int64_t i = 0; i <= n; ++i) {
@@ -74,8 +75,8 @@ TEST_CASE("The error of samplers without noise falls with their orders", "[sampl
   }
 }
 
-// Not run by default: the table and picture of docs/explanation/sampler-orders.md are made from its output.
-TEST_CASE("Errors over steps, as lines of a table", "[.][orders]") {
+// Not run by default: its output makes the table and picture of docs/explanation/sampler-orders.md.
+TEST_CASE("Errors by number of steps, as lines of a table", "[.][orders]") {
   for (const Case& entry : cases()) {
     for (const double grading : {1.0, 2.0}) {
       for (std::int64_t n = 8; n <= 512; n *= 2) {

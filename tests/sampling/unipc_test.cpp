@@ -27,7 +27,7 @@ TEST_CASE("UniPc equals diffusers step by step", "[sampling]") {
   REQUIRE(testing::solver_difference("diffusers", "unipc", 10, unipc_of) < 1e-5);
 }
 
-TEST_CASE("UniPc evaluates once a step and draws nothing", "[sampling]") {
+TEST_CASE("UniPc evaluates once per step and draws nothing", "[sampling]") {
   const auto asked = testing::questions_of(UniPc{.order = 3}, {8.0, 4.0, 2.0, 1.0, 0.0});
   REQUIRE(asked.sigmas == std::vector<double>{8.0, 4.0, 2.0, 1.0});
   REQUIRE(asked.draws.empty());

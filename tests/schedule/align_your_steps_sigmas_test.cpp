@@ -21,7 +21,7 @@ TEST_CASE("AlignYourStepsSigmas has diffusers' table in 10 steps and interpolate
   }
 }
 
-TEST_CASE("AlignYourStepsSigmas takes another table", "[schedule]") {
+TEST_CASE("AlignYourStepsSigmas accepts another table", "[schedule]") {
   const AlignYourStepsSigmas halving{.table = {8.0, 4.0, 2.0, 1.0}};
   REQUIRE(halving.sigmas(3) == std::vector<double>{8.0, 4.0, 2.0, 0.0});
   const auto six = halving.sigmas(6);

@@ -5,7 +5,7 @@
 
 using namespace ip2p;
 
-TEST_CASE("AnySchedule behaves as the schedule of that name", "[schedule]") {
+TEST_CASE("AnySchedule behaves like the schedule of the given name", "[schedule]") {
   for (const std::string_view name : AnySchedule::names()) {
     const auto schedule = AnySchedule::named(name);
     REQUIRE(schedule.name() == name);

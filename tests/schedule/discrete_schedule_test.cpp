@@ -31,7 +31,7 @@ TEST_CASE("DiscreteSchedule maps noise levels and timesteps as k-diffusion does"
   }
 }
 
-TEST_CASE("DiscreteSchedule's two maps undo each other and clamp at the ends", "[schedule]") {
+TEST_CASE("DiscreteSchedule's two maps are inverse to each other and clamp at the ends", "[schedule]") {
   const DiscreteSchedule schedule;
   for (const double t : {0.0, 0.5, 1.0, 17.25, 500.0, 997.9, 998.0, 998.75, 999.0}) {
     REQUIRE(schedule.sigma_to_t(schedule.t_to_sigma(t)) == Approx(t).margin(1e-9));

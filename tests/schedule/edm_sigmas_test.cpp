@@ -17,7 +17,7 @@ TEST_CASE("EdmSigmas agrees with k-diffusion", "[schedule]") {
           }) < 1e-8);
 }
 
-TEST_CASE("EdmSigmas tells the network c_noise, which is negative below 1", "[schedule]") {
+TEST_CASE("EdmSigmas gives the network c_noise, which is negative for sigma below 1", "[schedule]") {
   REQUIRE(EdmSigmas{}.sigma_to_t(1.0) == 0.0);
   REQUIRE(EdmSigmas{}.sigma_to_t(80.0) == Approx(std::log(80.0) / 4.0));
   REQUIRE(EdmSigmas{}.sigma_to_t(0.002) == Approx(-1.5536520));

@@ -16,7 +16,7 @@ TEST_CASE("ExponentialSigmas agrees with k-diffusion", "[schedule]") {
           }) < 1e-8);
 }
 
-TEST_CASE("ExponentialSigmas falls by one factor between the ends of the training", "[schedule]") {
+TEST_CASE("ExponentialSigmas falls by a constant factor between the limits of the training", "[schedule]") {
   const ExponentialSigmas schedule;
   const auto sigmas = schedule.sigmas(12);
   REQUIRE(sigmas.front() == Approx(schedule.training.sigma_max()).epsilon(1e-12));

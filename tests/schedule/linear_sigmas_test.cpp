@@ -41,7 +41,7 @@ TEST_CASE("LinearSigmas with a start of unit variance agrees with diffusers' DDI
   }
 }
 
-TEST_CASE("LinearSigmas tells the network the timesteps that it visits", "[schedule]") {
+TEST_CASE("LinearSigmas gives the network the timesteps that it visits", "[schedule]") {
   for (const auto spacing : {TimestepSpacing::linspace, TimestepSpacing::leading, TimestepSpacing::trailing}) {
     const LinearSigmas schedule{.spacing = spacing};
     const auto times = schedule.timesteps(30);

@@ -18,7 +18,7 @@ TEST_CASE("LogLinearSigmas agrees with k-diffusion to 1e-6", "[schedule]") {
   }
 }
 
-TEST_CASE("LogLinearSigmas begins and ends as the released code does in 100 steps", "[schedule]") {
+TEST_CASE("LogLinearSigmas with 100 steps begins and ends like the released code", "[schedule]") {
   const auto sigmas = LogLinearSigmas{}.sigmas(100);
   REQUIRE(sigmas.size() == 101);
   const std::vector<double> first{14.61464, 13.75249, 12.95243, 12.2094};

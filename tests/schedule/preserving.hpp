@@ -12,7 +12,7 @@
 
 namespace ip2p::testing {
 
-/// Requires the levels, timesteps and start factor of `make(json, config)` to be those of the scheduler of that name in
+/// Requires the levels, timesteps and start factor of `make(json, config)` to equal those of the named scheduler in
 /// `count` configurations.
 template <class Make>
 void require_preserving(std::string_view scheduler, std::size_t count, Make make) {

@@ -32,7 +32,7 @@ TEST_CASE("Absent keys of scheduler_config.json take diffusers' defaults", "[sch
   REQUIRE(config.spacing == TimestepSpacing::linspace);
 }
 
-TEST_CASE("A wrong scheduler_config.json is refused by file, key, expected and found", "[schedule]") {
+TEST_CASE("A wrong scheduler_config.json is refused with file, key, expected and found value", "[schedule]") {
   const auto read = [](const char* text) {
     return scheduler_config_from_json(nlohmann::json::parse(text), "a/b.json");
   };

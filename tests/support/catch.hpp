@@ -1,6 +1,6 @@
 #pragma once
 
-// One include that serves both Catch2 2.13 (Debian 12) and Catch2 3.
+// One include for both Catch2 2.13 (Debian 12) and Catch2 3.
 
 #include <string>
 

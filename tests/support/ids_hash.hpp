@@ -26,7 +26,7 @@ inline std::vector<std::string> read_lines(const std::filesystem::path& path) {
   return lines;
 }
 
-/// FNV-1a over 32-bit little-endian values, the count first.
+/// FNV-1a over 32-bit little-endian values, beginning with the count.
 struct IdsHash {
   std::uint64_t value = 0xCBF29CE484222325ULL;
   void add(std::int64_t number) {

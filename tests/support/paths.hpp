@@ -13,7 +13,7 @@
 namespace ip2p::testing {
 
 /// Root of the tests folder of the source tree: IP2P_TESTS, which CTest sets, or the nearest one above the working
-/// directory. (A path compiled in would keep clones from sharing compiled files.)
+/// directory. (With a path that is compiled in, clones could not share compiled files.)
 inline const std::filesystem::path& tests_root() {
   static const auto root = [] {
     if (const char* named = std::getenv("IP2P_TESTS")) return std::filesystem::path(named);
@@ -31,7 +31,7 @@ inline const std::filesystem::path& tests_root() {
 inline std::filesystem::path fixture(std::string_view name) { return tests_root() / name; }
 
 /// Folder with the real data sets that are not part of the repository, or nothing where they are absent.
-/// Set IP2P_TEST_DATA to name it; beside the checkout, `shared/data` is found without being named.
+/// Set IP2P_TEST_DATA to name it; `shared/data` beside the checkout is found without it.
 inline std::optional<std::filesystem::path> shared_data() {
   if (const char* named = std::getenv("IP2P_TEST_DATA")) return std::filesystem::path(named);
   const auto beside = tests_root().parent_path().parent_path() / "shared" / "data";

@@ -1,6 +1,6 @@
 #pragma once
 
-// Threads that play processes, for tests of what processes do together.
+// Threads that act as processes, for tests of what processes do together.
 
 #include <ATen/Parallel.h>
 
@@ -14,7 +14,7 @@
 
 namespace ip2p::testing {
 
-/// What threads that play processes share.
+/// What threads that act as processes share.
 struct Room {
   explicit Room(std::int64_t size) : meeting(size), slots(static_cast<std::size_t>(size)) {}
   std::barrier<> meeting;
@@ -23,7 +23,7 @@ struct Room {
 
 enum class Defect { none, forgets_last, keeps_own, other_ranks };
 
-/// A communicator between threads: every call is a meeting.
+/// A communicator between threads: in every call, all of them meet.
 struct Threads {
   std::int64_t rank_ = 0, size_ = 1;
   Room* room = nullptr;
@@ -53,7 +53,7 @@ struct Threads {
 };
 static_assert(Communicator<Threads>);
 
-/// Calls `work(threads)` once a rank and rethrows what the lowest rank threw.
+/// Calls `work(threads)` once for each rank and rethrows what the lowest rank threw.
 template <class Work>
 void as_processes(std::int64_t size, Defect defect, Work&& work) {
   Room room(size);

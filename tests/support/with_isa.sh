@@ -3,9 +3,8 @@
 #
 #   bash tests/support/with_isa.sh avx512|avx2|baseline COMMAND...
 #
-# LibTorch's own kernels obey ATEN_CPU_CAPABILITY and oneDNN's ONEDNN_MAX_CPU_ISA. Ends with 77, CTest's sign for a
-# test that was skipped, where the processor lacks the instructions or has no others, so that the ordinary run was this
-# one already.
+# LibTorch's own kernels obey ATEN_CPU_CAPABILITY, those of oneDNN ONEDNN_MAX_CPU_ISA. Exits with 77, CTest's status for
+# a skipped test, if the processor lacks these instructions or has no others, so that the ordinary run was the same.
 set -uo pipefail
 level=$1
 shift

@@ -45,7 +45,7 @@ struct Flawed {
     if (defect == AttentionDefect::wanders && site.cross) return result.mul(1.5);
     if (defect == AttentionDefect::whole_batch) return result.add(result.mean(0, true));
     if (defect == AttentionDefect::first_row) {
-      // The first branch's rows alone: groups agree, branches do not.
+      // Only the rows of the first branch: groups agree, branches do not.
       const auto blocks = std::max<std::int64_t>(1, static_cast<std::int64_t>(site.branches.size()));
       result = result.clone();
       if (blocks > 1) result.unflatten(0, {blocks, -1})[1].mul_(2.0);
@@ -83,7 +83,7 @@ TEST_CASE("check_attention names the broken law", "[testing]") {
   require_attention_broken<AttentionDefect::own_width>("values may be of another width");
 }
 
-TEST_CASE("check_attention leaves out linearity where a policy does not claim it", "[testing]") {
+TEST_CASE("check_attention leaves out linearity if a policy does not claim it", "[testing]") {
   check_attention(Flawed<AttentionDefect::offset>{}, {.linear_in_values = false});
   REQUIRE_THROWS(check_attention(Flawed<AttentionDefect::whole_batch>{}, {.linear_in_values = false}));
 }

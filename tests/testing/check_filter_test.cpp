@@ -29,14 +29,14 @@ struct ReadsCaptions {
   }
 };
 
-struct Forgetful {  // every second answer is another
+struct Forgetful {  // every other verdict is different
   std::shared_ptr<int> calls = std::make_shared<int>(0);
   Verdict operator()(const CandidatePair& pair) const {
     return at_least("image similarity", pair.features.images() + (++*calls % 2 == 0 ? 0.0 : 2.0), 1.5);
   }
 };
 
-struct Relative {  // better than those before
+struct Relative {  // keeps what is better than everything before
   std::shared_ptr<double> best = std::make_shared<double>(-2.0);
   Verdict operator()(const CandidatePair& pair) const {
     const double found = pair.features.images();
@@ -54,7 +54,7 @@ struct KeepsNan {
   }
 };
 
-struct Sound {  // says nothing of its cost
+struct Sound {  // does not declare its cost
   Verdict operator()(const CandidatePair& pair) const { return at_least("x", pair.features.direction(), 0.3); }
 };
 
@@ -65,7 +65,7 @@ void broken(const Filter& filter, const std::string& law) {
 
 }  // namespace
 
-TEST_CASE("check_filter accepts a sound filter of a user", "[testing]") {
+TEST_CASE("check_filter accepts a user's sound filter", "[testing]") {
   check_filter(Sound{});
   check_filter(Stated<FilterCost::image_features>{});
   check_filter(Stated<FilterCost::all_features>{});

@@ -12,7 +12,7 @@ namespace {
 
 enum class LanguageDefect { none, forgets_one, moody, order, neighbours, keeps_stop, careless };
 
-/// Says the prompt backwards, with the sample's number.
+/// Returns the prompt backwards, with the sample's number.
 template <LanguageDefect defect>
 struct Backwards {
   std::int64_t calls = 0;
@@ -53,7 +53,7 @@ std::string broken_law() {
 
 }  // namespace
 
-TEST_CASE("check_language_model accepts a sound model and names the law that another breaks", "[testing]") {
+TEST_CASE("check_language_model accepts a sound model and names the law that a flawed one breaks", "[testing]") {
   CHECK(broken_law<LanguageDefect::none>() == "none");
   CHECK_THAT(broken_law<LanguageDefect::forgets_one>(), Contains("\"one completion a request\": 2 of 3 requests"));
   CHECK_THAT(broken_law<LanguageDefect::moody>(), Contains("\"equal calls give equal answers\": request 0"));

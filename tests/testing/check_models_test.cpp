@@ -185,7 +185,7 @@ struct FlawedPrediction {
 
 }  // namespace
 
-TEST_CASE("The checks of models accept the archetypes", "[testing]") {
+TEST_CASE("The checks for models accept the archetypes", "[testing]") {
   check_codec(testing::CodecArchetype(4), {.round_trip = 0.3});
   check_text_encoder(testing::TextEncoderArchetype(3, 2));
   check_network(testing::NetworkArchetype(7, 4), {.context_width = 9, .tokens = 3});

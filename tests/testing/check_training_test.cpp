@@ -24,7 +24,7 @@ struct FlawedRate {
   std::shared_ptr<int> calls = std::make_shared<int>(0);
   double operator()(std::int64_t step) const {
     if (flaw == 1) return 1e-4 / static_cast<double>(step - 1500);
-    if (flaw == 2) return 1e-4 * (1.0 - static_cast<double>(step) / 10'000.0);  // goes on below 0
+    if (flaw == 2) return 1e-4 * (1.0 - static_cast<double>(step) / 10'000.0);  // falls below 0
     if (flaw == 3) return 1e-4 / ++*calls;
     return 1e-4;
   }
@@ -72,7 +72,7 @@ struct FlawedPairs {
 
 }  // namespace
 
-TEST_CASE("The checks of training accept the archetypes", "[testing]") {
+TEST_CASE("The checks for training accept the archetypes", "[testing]") {
   check_learning_rate(testing::RateArchetype(1e-3));
   check_dropout(testing::DropoutArchetype(0), {.text = 0.5});
   check_loss_weight(testing::LossWeightArchetype(0));

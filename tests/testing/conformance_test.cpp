@@ -59,7 +59,7 @@ enum class Defect {
   draws_twice
 };
 
-/// A Euler sampler with one defect.
+/// An Euler sampler with one defect.
 struct FlawedSampler {
   Defect defect;
   template <class Denoiser, class Noise>
@@ -150,7 +150,7 @@ struct FlawedGuidance {
   }
 };
 
-/// `DualGuidance` that takes the branch of the image for the one without conditions, and the other way round.
+/// `DualGuidance` that mistakes the branch of the image for the one without conditions, and vice versa.
 struct SwappedGuidance {
   static constexpr auto branches = DualGuidance::branches;
   double image_scale = 1.5, text_scale = 7.5;
@@ -224,7 +224,7 @@ TEST_CASE("The conformance kit accepts the archetypes", "[testing]") {
   check_guidance(testing::GuidanceArchetype(0));
 }
 
-TEST_CASE("The conformance kit accepts a sound policy of a user", "[testing]") {
+TEST_CASE("The conformance kit accepts a user's sound policy", "[testing]") {
   check_guidance(FadingGuidance{});
   check_sampler(FlawedSampler{Defect::none});
   check_guidance(FlawedGuidance<0>{}, FlawedGuidance<0>{1.0});
@@ -286,7 +286,7 @@ TEST_CASE("check_guidance names the broken law", "[testing]") {
   broken(FlawedGuidance<9>{}, "combine equals the weighted sum");
   broken(FlawedGuidance<10>{}, "the result goes towards what the conditionings add, never away from it");
   require_broken([] { check_guidance(FlawedGuidance<0>{}, FlawedGuidance<0>{2.0}); }, "with all scales 1");
-  // Only its scales tell which of two branches stands for what.
+  // Only its scales tell which of two branches is which.
   check_guidance(SwappedGuidance{}, SwappedGuidance{1.0, 1.0});
   require_broken(
       [] {

@@ -1,5 +1,5 @@
-// Every type that ships keeps the laws of its role; those of samplers, schedules, guidance, attention, filters,
-// optimisers and communicators are checked beside their own tests.
+// Every shipped type keeps the laws of its role. Samplers, schedules, guidance, attention, filters, optimisers and
+// communicators are checked in their own tests.
 
 #include <cmath>
 
@@ -37,7 +37,7 @@ ModelFiles small_model() { return ModelFiles::open(testing::fixture("pipeline/fi
 
 }  // namespace
 
-TEST_CASE("Codecs that ship keep the laws", "[testing]") {
+TEST_CASE("The shipped codecs keep the laws", "[testing]") {
   testing::check_codec(IdentityCodec{}, {.round_trip = 0.0});
   const auto kl = load<KlAutoencoder>(small_model());
   testing::check_codec(kl);
@@ -47,7 +47,7 @@ TEST_CASE("Codecs that ship keep the laws", "[testing]") {
   testing::check_codec(OnDemand<KlAutoencoder>(small_model()));
 }
 
-TEST_CASE("Text encoders that ship keep the laws", "[testing]") {
+TEST_CASE("The shipped text encoders keep the laws", "[testing]") {
   const auto clip = load<ClipTextEncoder>(small_model());
   testing::check_text_encoder(clip);
   testing::check_text_encoder(CachedTextEncoder(clip));
@@ -61,7 +61,7 @@ TEST_CASE("UNet keeps the laws of a network", "[testing]") {
   }
 }
 
-TEST_CASE("Predictions that ship keep the laws and say what networks are trained to answer", "[testing]") {
+TEST_CASE("The shipped predictions keep the laws and say what networks are trained to return", "[testing]") {
   const auto noise = [](const at::Tensor&, const at::Tensor& drawn, double) { return drawn; };
   const auto clean = [](const at::Tensor& x0, const at::Tensor&, double) { return x0; };
   // v = alpha noise - sqrt(1 - alpha^2) x0, with alpha = 1 / sqrt(1 + sigma^2).
@@ -83,7 +83,7 @@ TEST_CASE("Predictions that ship keep the laws and say what networks are trained
   }
 }
 
-TEST_CASE("Learning rates, dropouts and loss weights that ship keep the laws", "[testing]") {
+TEST_CASE("The shipped learning rates, dropouts and loss weights keep the laws", "[testing]") {
   for (const auto name : AnyLearningRate::names()) {
     testing::check_learning_rate(AnyLearningRate::named(name, {.peak = 1e-3, .warmup = 100, .steps = 1500}));
   }
@@ -103,7 +103,7 @@ TEST_CASE("Learning rates, dropouts and loss weights that ship keep the laws", "
   testing::check_loss_weight(MinSnrWeight{.gamma = 1.0});
 }
 
-TEST_CASE("Pair sources that ship keep the laws", "[testing]") {
+TEST_CASE("The shipped pair sources keep the laws", "[testing]") {
   const testing::ScratchDir scratch;
   testing::write_pair_folder(scratch / "set", 3);
   const auto folder = PairFolder::open(scratch / "set", {.split = PairSplit::all});
@@ -112,10 +112,10 @@ TEST_CASE("Pair sources that ship keep the laws", "[testing]") {
   testing::check_pair_source(encoded);
   CachedPairs cached(folder, codec, {.folder = scratch / "cache", .codec = "small", .crop = 32});
   testing::check_pair_source(cached);
-  testing::check_pair_source(cached);  // now from the disk
+  testing::check_pair_source(cached);  // this time from disk
 }
 
-TEST_CASE("Noise that groups share keeps the laws", "[testing]") {
+TEST_CASE("Noise that a group shares keeps the laws", "[testing]") {
   testing::check_noise(SharedNoise(CounterNoise(3), 2), 4, 2);
   testing::check_noise(SharedNoise(TorchNoise(3), 3), 3, 3);
 }

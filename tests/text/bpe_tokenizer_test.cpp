@@ -43,7 +43,7 @@ std::vector<std::int64_t> framed(const std::vector<std::int64_t>& all, const Bpe
   return ids;
 }
 
-/// A copy of CLIP's folder in which one file can be spoilt.
+/// A copy of CLIP's folder in which one file can be damaged.
 void copy_clip(const std::filesystem::path& to) {
   for (const char* name : {"vocab.json", "merges.txt"}) std::filesystem::copy_file(clip_folder() / name, to / name);
 }
@@ -63,7 +63,7 @@ std::string opening_error(const std::filesystem::path& folder) {
 
 }  // namespace
 
-TEST_CASE("BpeTokenizer equals CLIPTokenizer on hard texts", "[text]") {
+TEST_CASE("BpeTokenizer equals CLIPTokenizer on difficult texts", "[text]") {
   const auto golden = read_json(fixture("text/fixtures/hard_texts.json"));
   REQUIRE(golden["texts"].size() >= 150);
   std::map<std::string, BpeTokenizer> tokenizers;
@@ -149,7 +149,7 @@ TEST_CASE("BpeTokenizer replaces ill-formed UTF-8 as Python does, or refuses it"
     std::string text;
     for (std::size_t i = 0; i < hex.size(); i += 2) text += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
     CHECK(clip().tokenize(text) == row["all"].get<std::vector<std::int64_t>>());
-    if (hex != "ee8080" && hex != "f48fbfbf") {  // Private use and the last code point are well-formed.
+    if (hex != "ee8080" && hex != "f48fbfbf") {  // private use and the last code point are well-formed
       CHECK_THROWS_WITH(strict.encode(text), Contains("expected UTF-8, found byte 0x"));
     }
   }
@@ -196,7 +196,7 @@ TEST_CASE("BpeTokenizer works in linear time on long input", "[text]") {
   CHECK(clip().encode(marks).truncated);
 }
 
-TEST_CASE("BpeTokenizer opens every layout of tokenizer folder", "[text]") {
+TEST_CASE("BpeTokenizer opens every layout of a tokenizer folder", "[text]") {
   SECTION("two files without configuration") {
     ScratchDir dir;
     copy_clip(dir.path());
@@ -265,7 +265,7 @@ TEST_CASE("BpeTokenizer refuses damaged vocabularies with a sentence", "[text]")
     write(vocab, "[1, 2]");
     CHECK_THAT(opening_error(dir.path()), Contains("expected a JSON object, found array"));
   }
-  SECTION("ids that are no integers, negative, huge or taken twice") {
+  SECTION("ids that are not integers, negative, huge or used twice") {
     const std::pair<json, const char*> cases[] = {{json("7"), "expected an integer id, found string"},
                                                   {json(1.5), "expected an integer id, found number"},
                                                   {json(-1), "found -1"},

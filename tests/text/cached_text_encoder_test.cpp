@@ -17,7 +17,7 @@ using ip2p::testing::ScratchDir;
 
 namespace {
 
-/// Counts what it is asked for; a prompt's context is its length.
+/// Records what it is asked for; a prompt's context is its length.
 struct CountingEncoder {
   std::shared_ptr<std::vector<std::string>> asked = std::make_shared<std::vector<std::string>>();
 
@@ -35,7 +35,7 @@ constexpr std::size_t row_bytes = 3 * 4 * sizeof(float);
 
 }  // namespace
 
-TEST_CASE("A cached text encoder gives what the encoder gives, and asks it once for each prompt", "[text]") {
+TEST_CASE("A cached text encoder returns what the encoder returns, and asks it once for each prompt", "[text]") {
   const CountingEncoder plain;
   const CachedTextEncoder cached(plain);
   const std::vector<std::string> prompts{"red", "", "blue", "red"};
@@ -47,7 +47,7 @@ TEST_CASE("A cached text encoder gives what the encoder gives, and asks it once 
   REQUIRE_THROWS_WITH(cached.encode({}), Catch::Contains("at least one"));
 }
 
-TEST_CASE("A cached text encoder forgets what was used longest ago", "[text]") {
+TEST_CASE("A cached text encoder drops what was used least recently", "[text]") {
   const CountingEncoder plain;
   const CachedTextEncoder cached(plain, {.most_bytes = 2 * row_bytes});
   const auto ask = [&](const std::string& prompt) {
@@ -60,7 +60,7 @@ TEST_CASE("A cached text encoder forgets what was used longest ago", "[text]") {
   REQUIRE(plain.asked->size() == 4);
 }
 
-TEST_CASE("Texts kept on disk serve the encoder they belong to, and are made again when damaged", "[text]") {
+TEST_CASE("Texts kept on disk serve only the encoder they belong to, and are encoded again if damaged", "[text]") {
   const ScratchDir scratch;
   const auto folder = scratch.path() / "texts";
   const std::vector<std::string> prompts{"make it snow", "line\nbreak and \"quotes\""};

@@ -34,7 +34,7 @@ TEST_CASE("ClipTextModel with quick_gelu equals transformers' CLIPTextModel", "[
 
 TEST_CASE("ClipTextModel with gelu in the shape of SD2 equals transformers' CLIPTextModel", "[text][parity]") {
   const at::NoGradGuard no_grad;
-  // The file's names lack the prefix "text_model.", as newer writers leave it out.
+  // The names in the file lack the prefix "text_model.", which newer writers omit.
   const auto model = load<ClipTextModel>(ModelFiles::open(fixture("text/fixtures/sd2-text")));
   CHECK(model.config().hidden_act == "gelu");
   const auto file = SafetensorsFile::open(fixture("text/fixtures/sd2-text-expected.safetensors"));
@@ -55,7 +55,7 @@ TEST_CASE("ClipTextEncoder equals CLIPTokenizer and CLIPTextModel on prompts", "
   CHECK(max_difference(encoder.encode(prompts), file.tensor("last_hidden_state")) < 2e-4);
 }
 
-TEST_CASE("ClipTextModel in bf16 stays near the fp32 reference", "[text][parity]") {
+TEST_CASE("ClipTextModel in bf16 stays close to the fp32 reference", "[text][parity]") {
   const at::NoGradGuard no_grad;
   const auto file = SafetensorsFile::open(fixture("text/fixtures/sd1-text-expected.safetensors"));
   const auto expected = file.tensor("last_hidden_state");

@@ -15,7 +15,7 @@ struct FixedContext {
 
 }  // namespace
 
-TEST_CASE("A text encoder's result is refused unless it has one row a prompt", "[text]") {
+TEST_CASE("A text encoder's result is refused unless it has one row for each prompt", "[text]") {
   const std::vector<std::string> prompts{"make it snowy", ""};
   const auto checked = [&](const at::Tensor& context, std::size_t count = 2) {
     return ip2p::encode_checked(FixedContext{context}, std::span(prompts).first(count));

@@ -34,7 +34,7 @@ TEST_CASE("repair_text equals ftfy.fix_text", "[text]") {
   }
 }
 
-TEST_CASE("BpeTokenizer of the released program equals its slow CLIPTokenizer", "[text]") {
+TEST_CASE("BpeTokenizer as in the released program equals its slow CLIPTokenizer", "[text]") {
   const auto golden = read_json(fixture("text/fixtures/released_texts.json"));
   const auto released = BpeTokenizer::open(clip_files(), {.text = TokenizerText::released});
   const auto as_written = BpeTokenizer::open(clip_files());
@@ -49,10 +49,10 @@ TEST_CASE("BpeTokenizer of the released program equals its slow CLIPTokenizer", 
     CHECK(tokens.ids.size() == 77);
     CHECK(tokens.count == static_cast<std::int64_t>(ids.size()));
   }
-  CHECK(others >= 80);  // The default is another tokenizer for these texts.
+  CHECK(others >= 80);  // the default tokenizer differs on these texts
 }
 
-TEST_CASE("BpeTokenizer of the released program agrees with the default on plain texts", "[text]") {
+TEST_CASE("BpeTokenizer as in the released program agrees with the default on plain texts", "[text]") {
   const auto released = BpeTokenizer::open(clip_files(), {.text = TokenizerText::released});
   const auto as_written = BpeTokenizer::open(clip_files());
   for (const char* text : {"make it a sunset", "Swap sunflowers with roses!", "it's 10 o'clock; don't worry",
@@ -61,7 +61,7 @@ TEST_CASE("BpeTokenizer of the released program agrees with the default on plain
   }
 }
 
-TEST_CASE("A word of a textual inversion is found by the released tokenizer too", "[text]") {
+TEST_CASE("The released tokenizer also finds the word of a textual inversion", "[text]") {
   auto released = BpeTokenizer::open(clip_files(), {.text = TokenizerText::released});
   const auto id = released.add_token("<Cat-Toy>", 2);
   const auto ids = released.tokenize("a <cat-toy>\u2019s ball");

@@ -74,7 +74,7 @@ TEST_CASE("Prompts with embeddings have diffusers' ids and hidden states", "[tex
   CHECK(cut.count == 90);
 }
 
-TEST_CASE("Other prompts are encoded to the same bits as before", "[text]") {
+TEST_CASE("Prompts without the new words are encoded to the same bits as before", "[text]") {
   const at::NoGradGuard no_grad;
   for (const auto dtype : {at::kFloat, at::kHalf}) {
     auto text = encoder(dtype);
@@ -88,7 +88,7 @@ TEST_CASE("Other prompts are encoded to the same bits as before", "[text]") {
   }
 }
 
-TEST_CASE("Embedding files of diffusers and of the web UI", "[text]") {
+TEST_CASE("Embedding files of diffusers and of the web UI are read", "[text]") {
   const auto cat = embedding("embedding-cat-toy");
   CHECK(cat.word == "<cat-toy>");
   CHECK(cat.vectors.sizes() == at::IntArrayRef({3, 32}));
@@ -134,7 +134,7 @@ TEST_CASE("An embedding that does not fit the text encoder is refused, and nothi
   CHECK_THAT(refusal({"", at::ones({1, 32})}), Contains("token '': expected a word without white space around it"));
   CHECK_THAT(refusal({" x", at::ones({1, 32})}), Contains("token ' x': expected a word without white space around it"));
   CHECK_THAT(refusal({"\xff", at::ones({1, 32})}), Contains("expected UTF-8"));
-  // A token of the vocabulary, at the end of a word or inside of one, in any case.
+  // A token of the vocabulary, at the end of a word or inside one, in any case.
   for (const std::string word : {"photo", "Photo", "it", "<|endoftext|>", "!"}) {
     CHECK_THAT(refusal({word, at::ones({1, 32})}),
                Contains("token '" + word + "': expected a new word, but '") && Contains("choose another word"));
@@ -150,7 +150,7 @@ TEST_CASE("An embedding that does not fit the text encoder is refused, and nothi
   CHECK(at::equal(text.ids(prompts()), expected("ids")));
 }
 
-TEST_CASE("Two encoders that share a model cannot give one id two vectors", "[text]") {
+TEST_CASE("Two encoders that share a model cannot give two vectors to one id", "[text]") {
   auto first = encoder();
   auto second = first;
   first.add_embedding({"<x>", at::ones({2, 32})});

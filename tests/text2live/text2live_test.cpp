@@ -65,7 +65,7 @@ ObjectiveDraws objective_draws(const nlohmann::json& json) {
   return draws;
 }
 
-/// The network of the fixture with its weights, which ask for gradients.
+/// The network of the fixture with its weights, which require gradients.
 EditLayerNetwork fixture_network(const Text2LiveFixture& f) {
   const auto& shape = f.known["network"];
   EditLayerNetwork network({.scales = shape[0], .channels = shape[1], .skip_channels = shape[2]});
@@ -115,7 +115,7 @@ TEST_CASE("The network of an edit layer equals the one written in PyTorch", "[te
   }
 }
 
-TEST_CASE("Views are torchvision's, self-similarity and relevance those of CLIP in transformers",
+TEST_CASE("Views equal torchvision's, self-similarity and relevance those of CLIP in transformers",
           "[text2live][parity]") {
   const at::NoGradGuard no_grad;
   const Text2LiveFixture f;
@@ -168,7 +168,7 @@ TEST_CASE("The losses of an update and their gradient equal those written in PyT
   CHECK(largest > 1e-2);
 }
 
-TEST_CASE("The result differs from the picture only where the layer is not transparent", "[text2live]") {
+TEST_CASE("The result differs from the picture only where the layer is not fully transparent", "[text2live]") {
   const auto picture = at::rand({1, 3, 6, 8});
   EditLayer layer{at::rand({1, 3, 6, 8}), at::zeros({1, 1, 6, 8})};
   CHECK(at::equal(layer.over(picture), picture));
@@ -188,7 +188,7 @@ TEST_CASE("The result differs from the picture only where the layer is not trans
                     Contains("picture: expected [1, 1 or 3, H, W], found [1, 2, 4, 4]"));
 }
 
-TEST_CASE("Draws stay in their ranges and are functions of seed and update", "[text2live]") {
+TEST_CASE("Draws stay in their ranges and depend only on seed and update", "[text2live]") {
   const PictureCrops crops;
   const Size picture{100, 60}, view{40, 24};
   std::int64_t affine = 0, corners = 0, coloured = 0;
@@ -238,7 +238,7 @@ TEST_CASE("An example of the picture is cut from it as drawn", "[text2live]") {
   CHECK(PictureCrops::apply(picture, half).sizes() == at::IntArrayRef({1, 3, 28, 36}));
 }
 
-TEST_CASE("Training a layer makes its losses fall", "[text2live]") {
+TEST_CASE("Training a layer lowers its losses", "[text2live]") {
   auto options = small_edit();
   options.steps = 40;
   Text2Live<> edit(tiny_guide().clip(), some_picture(), golden_horse, options);
@@ -273,7 +273,7 @@ TEST_CASE("Training a layer makes its losses fall", "[text2live]") {
   CHECK((result.width == 72 && result.height == 56));
 }
 
-TEST_CASE("An edit that was stopped and resumed ends with the bits of one that was not", "[text2live]") {
+TEST_CASE("An edit that was stopped and resumed ends with the same bits as one that was not", "[text2live]") {
   const auto clip = tiny_guide().clip();
   const auto picture = some_picture();
   Text2Live<> undisturbed(clip, picture, golden_horse, small_edit());
@@ -323,7 +323,7 @@ TEST_CASE("An edit that was stopped and resumed ends with the bits of one that w
   CHECK_THROWS_WITH(third.resume(), Contains("text2live.json': expected the description of an edit, found:"));
 }
 
-TEST_CASE("Edits with other optimisers and rates are made of the same parts", "[text2live]") {
+TEST_CASE("Edits can use other optimisers and rates", "[text2live]") {
   auto options = small_edit();
   options.steps = 2;
   Text2Live<AdamW, ConstantRate> edit(tiny_guide().clip(), some_picture(), golden_horse, options, {.rate = 1e-3});
@@ -332,7 +332,7 @@ TEST_CASE("Edits with other optimisers and rates are made of the same parts", "[
   CHECK(max_difference(edit.layer().alpha, before) > 1e-4);
 }
 
-TEST_CASE("The weight of the bootstrap falls to 0 on a line, and losses of weight 0 are left out", "[text2live]") {
+TEST_CASE("The weight of the bootstrap falls linearly to 0, and losses of weight 0 are left out", "[text2live]") {
   const Text2LiveWeights weights{.bootstrap_steps = 4};
   CHECK(weights.bootstrap_at(0) == 7.5);
   CHECK(weights.bootstrap_at(2) == 2.5);
@@ -350,7 +350,7 @@ TEST_CASE("The weight of the bootstrap falls to 0 on a line, and losses of weigh
         Approx(0.01 + 0.02 * 2 * (1 / (1 + std::exp(-5.0)) - 0.5)));
 }
 
-TEST_CASE("Arguments that make no edit are refused in words", "[text2live]") {
+TEST_CASE("Arguments that make no sense for an edit are refused", "[text2live]") {
   const auto guide = tiny_guide();
   const auto picture = some_picture();
   const auto refused = [&](auto&& change, const std::string& words) {

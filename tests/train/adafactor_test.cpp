@@ -22,7 +22,7 @@ using ip2p::testing::golden_tensor;
 
 namespace {
 
-/// Plain descent with momentum, whole or with something wrong.
+/// Plain descent with momentum, correct or with one defect.
 enum class Fault { none, hides_state, forgets_a_gradient, shares_a_mean, decays_without_gradient, bad_name };
 
 template <Fault fault>
@@ -74,7 +74,7 @@ void check() {
 
 }  // namespace
 
-TEST_CASE("The laws of OptimiserPolicy hold for what ships, and the kit notices when they do not", "[train]") {
+TEST_CASE("The laws of OptimiserPolicy hold for the shipped ones, and the kit notices if they do not", "[train]") {
   CHECK_NOTHROW(check_optimiser<AdamW>({}, {{.beta1 = 0.8}, {.beta2 = 0.9}, {.eps = 1e-2}, {.weight_decay = 0.1}}));
   CHECK_NOTHROW(check_optimiser<AdamW>({.weight_decay = 0.0}));
   CHECK_NOTHROW(
@@ -93,7 +93,7 @@ TEST_CASE("The laws of OptimiserPolicy hold for what ships, and the kit notices 
 // Golden values: tests/parity/make_optimiser_fixtures.py.
 namespace {
 
-/// Makes the updates of one case of a fixture and compares weights after each, and states at the end.
+/// Makes the updates of one case of a fixture and compares the weights after each and the states at the end.
 /// \param names of the fixture's states by ours  \param weights_apart allowed in units of |expected| + 1e-3
 template <class Optimiser>
 void follow(const nlohmann::json& fixture, const std::string& name, const typename Optimiser::Options& options,
@@ -155,7 +155,7 @@ TEST_CASE("Madgrad makes the updates of the authors' package", "[train]") {
   const std::map<std::string, std::string> reference{
       {"start", "x0"}, {"gradient_sum", "s"}, {"square_sum", "grad_sum_sq"}, {"updates", "k"}};
   follow<Madgrad>(fixture, "text2live", {}, reference, 1e-6, 2e-6);
-  // The package computes the start anew from the weights, which costs it roundings.
+  // The package computes the start again from the weights each time, which adds rounding errors.
   follow<Madgrad>(fixture, "no_momentum", {.momentum = 0.0, .weight_decay = 0.0}, reference, 2e-5, 2e-6);
   follow<Madgrad>(fixture, "large_constants", {.momentum = 0.5, .weight_decay = 0.3, .eps = 1e-2}, reference, 1e-6,
                   2e-6);
@@ -167,7 +167,7 @@ TEST_CASE("Madgrad makes the updates of the authors' package", "[train]") {
   CHECK_THROWS_WITH(refuse({.eps = 0.0}), Catch::Contains("eps: expected more than 0, found 0"));
 }
 
-TEST_CASE("ExponentialDecay shrinks by one factor down to its least rate", "[train]") {
+TEST_CASE("ExponentialDecay shrinks by a constant factor down to its least rate", "[train]") {
   const ExponentialDecay rate;
   double expected = 0.0025;
   for (std::int64_t step = 0; step < 700; ++step) {
@@ -177,7 +177,7 @@ TEST_CASE("ExponentialDecay shrinks by one factor down to its least rate", "[tra
   CHECK(rate(699) == 1e-5);
 }
 
-TEST_CASE("Adafactor keeps a row and a column of a matrix, and refuses options outside of their ranges", "[train]") {
+TEST_CASE("Adafactor keeps a row and a column of a matrix, and refuses options that are out of range", "[train]") {
   const auto matrix = at::ones({100, 200}).set_requires_grad(true);
   const auto filters = at::ones({8, 4, 3, 3}).set_requires_grad(true);
   const auto kinds = Adafactor({matrix, filters}).state();

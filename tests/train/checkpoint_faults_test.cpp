@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// No file grows beyond `bytes` while this lives; a write beyond is an error, as on a full disk.
+/// While this lives, no file grows beyond `bytes`; a write beyond that is an error, as on a full disk.
 class FileLimit {
  public:
   explicit FileLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
@@ -80,7 +80,7 @@ Checkpoint numbered(std::int64_t step) {
 
 }  // namespace
 
-TEST_CASE("A run whose disk is full stops with words and goes on when there is room again", "[train]") {
+TEST_CASE("A run whose disk is full stops with a message and continues when there is room again", "[train]") {
   const bool asynchronous = GENERATE(false, true);
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch / "run");
@@ -114,11 +114,11 @@ TEST_CASE("A checkpoint that is written at the end of a run fails there, not lat
     CHECK_NOTHROW(run.finish_saving());
     CHECK(CheckpointFolder(scratch / "run").steps().empty());
   }
-  CHECK(run.run(2));  // nothing is left to do but what failed
+  CHECK(run.run(2));  // only what failed is left to do
   CHECK(CheckpointFolder(scratch / "run").steps() == Steps{2});
 }
 
-TEST_CASE("A loss curve that cannot grow is an error, and whole again when it can", "[train]") {
+TEST_CASE("A loss curve that cannot grow is an error, and is complete again once it can", "[train]") {
   const ScratchDir scratch;
   LossCurve curve(scratch / "loss.csv");
   curve.add({1, 0.5, 1e-3, 0.1});
@@ -134,7 +134,7 @@ TEST_CASE("A loss curve that cannot grow is an error, and whole again when it ca
   CHECK(LossCurve::read(scratch / "loss.csv").size() == 2);
 }
 
-TEST_CASE("A folder that cannot be made or written is named", "[train]") {
+TEST_CASE("An error about a folder that cannot be created or written names it", "[train]") {
   const ScratchDir scratch;
   const SmallRun small;
   spill(scratch / "file", "x");
@@ -160,7 +160,7 @@ TEST_CASE("A folder that cannot be made or written is named", "[train]") {
   fs::permissions(scratch / "run", fs::perms::owner_all);
 }
 
-TEST_CASE("A checkpoint that is shorter anywhere does not verify", "[train]") {
+TEST_CASE("A checkpoint that was shortened anywhere does not verify", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
   folder.save(numbered(1));
@@ -179,7 +179,7 @@ TEST_CASE("A checkpoint that is shorter anywhere does not verify", "[train]") {
   CHECK(CheckpointFolder::load(scratch / "step_1").step == 1);
 }
 
-TEST_CASE("A checkpoint with any bit flipped does not verify, or is the same", "[train]") {
+TEST_CASE("A checkpoint with any bit flipped does not verify, or means the same", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
   folder.save(numbered(7));
@@ -204,10 +204,10 @@ TEST_CASE("A checkpoint with any bit flipped does not verify, or is the same", "
     spill(path, bytes);
   }
   CHECK(refused > 2500);
-  CHECK(same < 20);  // a blank of the manifest that became another
+  CHECK(same < 20);  // one white space of the manifest became another
 }
 
-TEST_CASE("A checkpoint of a later format is refused by its number", "[train]") {
+TEST_CASE("A checkpoint of a later format is refused with its number", "[train]") {
   const ScratchDir scratch;
   CheckpointFolder(scratch.path()).save(numbered(1));
   const auto path = scratch / "step_1/manifest.json";
@@ -217,7 +217,7 @@ TEST_CASE("A checkpoint of a later format is refused by its number", "[train]") 
   CHECK_THROWS_WITH(CheckpointFolder::load(scratch / "step_1"), Contains("manifest.json: expected version 1, found 2"));
 }
 
-TEST_CASE("A run does not begin anew where checkpoints are, but none verifies", "[train]") {
+TEST_CASE("A run does not start over if there are checkpoints but none verifies", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
   folder.save(numbered(1));
@@ -237,7 +237,7 @@ TEST_CASE("A run does not begin anew where checkpoints are, but none verifies", 
   CHECK_FALSE(run.resume());
 }
 
-TEST_CASE("Damaged checkpoints are set aside when a run goes on from the one before", "[train]") {
+TEST_CASE("Damaged checkpoints are set aside when a run continues from the one before", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path(), 3);
   const SmallRun small;
@@ -272,7 +272,7 @@ TEST_CASE("A run that was not resumed does not mix its checkpoints with those of
   CHECK(folder.load_newest()->step == 10);
 }
 
-TEST_CASE("What killed writers left behind goes with the next checkpoint", "[train]") {
+TEST_CASE("The next checkpoint removes what killed writers left behind", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
   for (const auto* name : {"step_3.tmp", "step_8.tmp", "step_x.tmp", "other.tmp"}) {
@@ -283,7 +283,7 @@ TEST_CASE("What killed writers left behind goes with the next checkpoint", "[tra
   CHECK(names(scratch.path()) == Names{"other.tmp", "step_4", "step_x.tmp"});
 }
 
-TEST_CASE("What a killed process left beside a loss curve goes when it is written anew", "[train]") {
+TEST_CASE("Rewriting a loss curve removes what a killed process left beside it", "[train]") {
   const ScratchDir scratch;
   for (const auto* name :
        {".loss.csv.0123456789abcdef.tmp", ".other.csv.0123456789abcdef.tmp", ".loss.csv.short.tmp"}) {
@@ -293,7 +293,7 @@ TEST_CASE("What a killed process left beside a loss curve goes when it is writte
   CHECK(names(scratch.path()) == Names{".loss.csv.short.tmp", ".other.csv.0123456789abcdef.tmp", "loss.csv"});
 }
 
-TEST_CASE("A checkpoint is replaced by one of the same step in one piece", "[train]") {
+TEST_CASE("A checkpoint is replaced by another of the same step in a single operation", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path(), 1);
   folder.save(numbered(4));
@@ -304,7 +304,7 @@ TEST_CASE("A checkpoint is replaced by one of the same step in one piece", "[tra
   CHECK(names(scratch.path()) == Names{"step_4"});
 }
 
-TEST_CASE("A checkpoint of another model is refused with the tensor that differs, and changes nothing", "[train]") {
+TEST_CASE("A checkpoint of another model is refused, naming the tensor that differs, and changes nothing", "[train]") {
   const ScratchDir scratch;
   const SmallRun small;
   small.run(scratch.path()).run(2);
@@ -344,7 +344,7 @@ TEST_CASE("A checkpoint without the run's counters is refused before anything is
   CHECK(small.weight.equal(at::full({4096}, 2.0)));
 }
 
-TEST_CASE("A loss curve cut off anywhere is read up to its last whole line, and continued", "[train]") {
+TEST_CASE("A loss curve that was cut off is read up to its last complete line, and continued", "[train]") {
   const ScratchDir scratch;
   {
     LossCurve curve(scratch / "whole.csv");

@@ -41,7 +41,7 @@ TEST_CASE("CheckpointFolder returns what was saved and keeps the newest", "[trai
   CHECK(newest->tensors.at("weights/a").equal(example(10).tensors.at("weights/a")));
 }
 
-TEST_CASE("A damaged checkpoint is skipped with its reason and the one before is used", "[train]") {
+TEST_CASE("A damaged checkpoint is skipped with the reason, and the one before is used", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path(), 5);
   folder.save(example(1));
@@ -65,14 +65,14 @@ TEST_CASE("A damaged checkpoint is skipped with its reason and the one before is
     CHECK(folder.load_newest(&skipped)->step == 1);
     CHECK_THAT(skipped.at(0), Catch::Contains("no manifest.json"));
   }
-  SECTION("manifest that is no JSON") {
+  SECTION("manifest that is not JSON") {
     overwrite(scratch / "step_2/manifest.json", 0, '?');
     CHECK(folder.load_newest(&skipped)->step == 1);
     CHECK_THAT(skipped.at(0), Catch::Contains("manifest.json"));
   }
 }
 
-TEST_CASE("What a killed writer left behind is not taken for a checkpoint and does not hinder the next", "[train]") {
+TEST_CASE("What a killed writer left behind is not taken for a checkpoint, nor in the way of the next", "[train]") {
   const ScratchDir scratch;
   std::filesystem::create_directories(scratch / "step_7.tmp");
   std::filesystem::create_directories(scratch / "step_x");
@@ -83,7 +83,7 @@ TEST_CASE("What a killed writer left behind is not taken for a checkpoint and do
   CHECK_FALSE(std::filesystem::exists(scratch / "step_7.tmp"));
 }
 
-TEST_CASE("A checkpoint that cannot be written names its path and leaves the older one intact", "[train]") {
+TEST_CASE("If a checkpoint cannot be written, the error names its path and the older one stays intact", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
   folder.save(example(1));
@@ -96,7 +96,7 @@ TEST_CASE("A checkpoint that cannot be written names its path and leaves the old
   CHECK_THROWS_WITH(CheckpointFolder(scratch.path(), 0), Catch::Contains("at least 1"));
 }
 
-TEST_CASE("LossCurve reads back what it wrote, and forgets what came after a checkpoint", "[train]") {
+TEST_CASE("LossCurve reads back what it wrote, and drops what came after a checkpoint", "[train]") {
   const ScratchDir scratch;
   {
     LossCurve curve(scratch / "loss.csv");

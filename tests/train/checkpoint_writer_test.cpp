@@ -52,7 +52,7 @@ std::string errors_of(Work&& work) {
 
 }  // namespace
 
-TEST_CASE("CheckpointWriter gives the run back before anything is written, and writes what it was given", "[train]") {
+TEST_CASE("CheckpointWriter returns before anything is written, and writes what it was given", "[train]") {
   const ScratchDir scratch;
   const CheckpointFolder folder(scratch.path());
   std::promise<void> gate;
@@ -64,7 +64,7 @@ TEST_CASE("CheckpointWriter gives the run back before anything is written, and w
   auto weight = at::full({3}, 1.0);
   writer.save(of(1, weight));
   CHECK(folder.steps().empty());  // so the call did not wait for the file
-  weight.fill_(2.0);              // and training goes on
+  weight.fill_(2.0);              // and training continues
   writer.check();
   CHECK(folder.steps().empty());
   gate.set_value();
@@ -76,7 +76,7 @@ TEST_CASE("CheckpointWriter gives the run back before anything is written, and w
   CHECK(written->tensors.at("weight").equal(at::full({3}, 1.0)));
 }
 
-TEST_CASE("CheckpointWriter keeps one at a time, in order, and waits for the one before", "[train]") {
+TEST_CASE("CheckpointWriter writes one checkpoint at a time, in order, and waits for the one before", "[train]") {
   std::promise<void> gate;
   const auto open = gate.get_future().share();
   std::atomic<int> at_work = 0, most = 0;
@@ -99,7 +99,7 @@ TEST_CASE("CheckpointWriter keeps one at a time, in order, and waits for the one
   CHECK(most == 1);
 }
 
-TEST_CASE("A checkpoint that could not be written is the error of the next call, once", "[train]") {
+TEST_CASE("If a checkpoint could not be written, the next call throws the error, once", "[train]") {
   std::vector<std::int64_t> written;
   bool broken = true;
   CheckpointWriter writer([&](const Checkpoint& checkpoint) {
@@ -107,15 +107,15 @@ TEST_CASE("A checkpoint that could not be written is the error of the next call,
     written.push_back(checkpoint.step);
   });
   const auto weight = at::full({3}, 1.0);
-  SECTION("of save, which begins nothing then") {
+  SECTION("from save, which then begins nothing") {
     writer.save(of(1, weight));
     CHECK_THROWS_WITH(writer.save(of(2, weight)), "cannot write checkpoint of step 1");
   }
-  SECTION("of wait") {
+  SECTION("from wait") {
     writer.save(of(1, weight));
     CHECK_THROWS_WITH(writer.wait(), "cannot write checkpoint of step 1");
   }
-  SECTION("of check, as soon as it is known") {
+  SECTION("from check, as soon as it is known") {
     writer.save(of(1, weight));
     std::string words;
     CHECK(eventually([&] {
@@ -136,7 +136,7 @@ TEST_CASE("A checkpoint that could not be written is the error of the next call,
   CHECK(written == std::vector<std::int64_t>{3});
 }
 
-TEST_CASE("Other exceptions of a write become errors, and the last one is printed where no call is left", "[train]") {
+TEST_CASE("Other exceptions of a write become errors, and the last one is printed if no call follows", "[train]") {
   const auto broken = [](const Checkpoint&) { throw std::runtime_error("out of luck"); };
   const auto weight = at::full({3}, 1.0);
   CheckpointWriter writer(broken);
@@ -154,7 +154,7 @@ TEST_CASE("Other exceptions of a write become errors, and the last one is printe
         }) == "");
 }
 
-TEST_CASE("The copy of a checkpoint goes when it is written, not when somebody asks", "[train]") {
+TEST_CASE("The copy of a checkpoint is freed as soon as it is written, not at the next call", "[train]") {
   c10::weak_intrusive_ptr<at::TensorImpl> copy(at::full({1}, 0.0).getIntrusivePtr());
   std::atomic<bool> began = false;
   CheckpointWriter writer([&](const Checkpoint& checkpoint) {

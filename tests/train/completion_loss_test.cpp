@@ -55,7 +55,7 @@ std::vector<std::string> answers(const ip2p::Gpt2& model) {
 
 }  // namespace
 
-TEST_CASE("CompletionLoss and its gradients are transformers', on the completions alone", "[train]") {
+TEST_CASE("CompletionLoss and its gradients equal transformers', on the completions alone", "[train]") {
   const auto numbers = ip2p::testing::read_json(fixture("language/fixtures/expected.json"));
   const auto model = published();
   ip2p::Parameters parameters;
@@ -95,7 +95,7 @@ TEST_CASE("CompletionLoss of a batch is the mean over its parts", "[train]") {
   CHECK_THROWS_WITH(longer(0), Contains("completion pair 1: expected at most 97 tokens, found 98"));
 }
 
-TEST_CASE("A GPT-2 learns two completions by heart, whole and as a LoRA", "[train]") {
+TEST_CASE("A GPT-2 learns two completions by heart, with all weights and with a LoRA", "[train]") {
   const auto expected = std::vector<std::string>{"make it blue\n%%\nblue", "make it red\n%%\nred"};
   const auto model = fresh();
   ip2p::Parameters parameters;
@@ -106,7 +106,7 @@ TEST_CASE("A GPT-2 learns two completions by heart, whole and as a LoRA", "[trai
   CHECK(run.curve().points().back().loss < 0.05);
   CHECK(answers(model) == expected);
 
-  // The same model, taught the opposite by small side paths, and itself again without them.
+  // A LoRA teaches the same model the opposite; without the LoRA it is as before.
   const std::vector<CompletionPair> opposite{{"red\n##\n", "make it red\n%%\nred\nEND"},
                                              {"blue\n##\n", "make it blue\n%%\nblue\nEND"}};
   const auto before = model.module().layers[0]->c_attn->weight.detach().clone();

@@ -33,7 +33,7 @@ ClipModel fresh_clip() {
   return model;
 }
 
-/// Six pictures of noise, each with words of its own.
+/// Six pictures of noise, each with its own words.
 struct Noises {
   std::int64_t size() const { return 6; }
   CaptionedPixels get(std::int64_t i, SampleRandom& random) const {
@@ -83,7 +83,7 @@ TEST_CASE("A small CLIP learns which caption belongs to which picture", "[train]
   CHECK(after < 0.1 * before);
 }
 
-TEST_CASE("Contrastive training that is interrupted ends with the same bits", "[train]") {
+TEST_CASE("Contrastive training that was interrupted ends with the same bits", "[train]") {
   const auto run_to = [](std::int64_t stop, std::int64_t steps) {
     auto model = fresh_clip();
     Noises source;

@@ -11,7 +11,7 @@
 
 using namespace ip2p;
 
-TEST_CASE("The UNet of a text-to-image model becomes an editor's that ignores the photograph at first", "[train]") {
+TEST_CASE("A text-to-image model's UNet becomes an editor's, which ignores the photograph at first", "[train]") {
   const at::NoGradGuard no_grad;
   const auto files = ModelFiles::open(testing::fixture("pipeline/fixtures/tiny-sd"));
   const auto narrow = load<UNet>(files, {.inference = false});

@@ -1,4 +1,4 @@
-// Writes a small model as a folder and as a single file, with what it makes of fixed inputs, for
+// Writes a small model as a folder and as a single file, with its outputs for fixed inputs, for
 // tests/parity/export_in_diffusers.py:
 //
 //   export_models TOKENIZER OUT

@@ -69,7 +69,7 @@ void save(const std::filesystem::path& path, const Models& models, const ExportO
 
 }  // namespace
 
-TEST_CASE("Every name of the published single files is made from that of diffusers", "[train]") {
+TEST_CASE("Every name in the published single files is derived from that of diffusers", "[train]") {
   const std::string model = GENERATE("sd15", "sd21", "tiny_clip", "tiny_open_clip");
   const auto table = ldm_table(model);
   const auto reference = ip2p::testing::ldm_reference_config(model);
@@ -115,7 +115,7 @@ TEST_CASE("A single file holds the published names and shapes and nothing else",
   CHECK(file.metadata().at("format") == "pt");
 }
 
-TEST_CASE("A folder and a single file give back the weights and the configuration bit for bit", "[train]") {
+TEST_CASE("A folder and a single file preserve the weights and the configuration bit for bit", "[train]") {
   const auto dtype = GENERATE(at::kFloat, at::kHalf, at::kBFloat16);
   const ScratchDir scratch;
   const auto models = tiny(8);
@@ -138,13 +138,13 @@ TEST_CASE("A folder and a single file give back the weights and the configuratio
     const auto loaded = load<UNet>(ModelFiles::open(scratch / "model.safetensors"));
     const at::NoGradGuard no_grad;
     const auto x = CounterNoise(4).normal({1, 8, 8, 8}, 0), context = CounterNoise(5).normal({1, 3, 16}, 0);
-    // Not the same bits: kernels look at where in memory a mapped weight begins.
+    // Not the same bits: kernels depend on where in memory a mapped weight begins.
     CHECK(at::allclose(loaded(x, at::full({1}, 500.0), context),
                        load<UNet>(ModelFiles::open(scratch / "folder"))(x, at::full({1}, 500.0), context), 0, 1e-5));
   }
 }
 
-TEST_CASE("A folder says what its pipeline is, keeps settings and takes the tokenizer along", "[train]") {
+TEST_CASE("A folder names its pipeline, keeps settings and includes the tokenizer", "[train]") {
   const ScratchDir scratch;
   ExportOptions options;
   std::filesystem::create_directories(scratch / "words/more");
@@ -169,7 +169,7 @@ TEST_CASE("A folder says what its pipeline is, keeps settings and takes the toke
   CHECK_THROWS_WITH(save_model_index(scratch / "folder", 8, options), Contains("cannot write the model"));
 }
 
-TEST_CASE("What is read as a scheduler's configuration is what was written", "[train]") {
+TEST_CASE("A scheduler's configuration is read as it was written", "[train]") {
   SchedulerConfig config;
   config.noise = {.timesteps = 500, .beta_start = 0.001, .beta_end = 0.02, .curve = BetaCurve::squared_cosine};
   config.noise.zero_terminal_snr = true;
@@ -188,14 +188,14 @@ TEST_CASE("What is read as a scheduler's configuration is what was written", "[t
   CHECK(back.steps_offset == 1);
   CHECK(back.prediction == config.prediction);
   CHECK(back.use_karras_sigmas == config.use_karras_sigmas);
-  // The ancestral scheduler of diffusers knows neither.
+  // diffusers' ancestral scheduler has neither.
   const bool plain = config.prediction != PredictionType::sample && !config.use_karras_sigmas;
   CHECK(json["_class_name"] == (plain ? "EulerAncestralDiscreteScheduler" : "EulerDiscreteScheduler"));
   config.noise.betas = {0.1, 0.2, 0.3};
   CHECK(scheduler_config_from_json(scheduler_config_to_json(config), "scheduler").noise.betas == config.noise.betas);
 }
 
-TEST_CASE("A run's averaged or last weights come out of its checkpoint", "[train]") {
+TEST_CASE("A run's averaged or last weights can be taken from its checkpoint", "[train]") {
   const ScratchDir scratch;
   const auto trained = tiny();
   TrainingOptions options;
@@ -232,7 +232,7 @@ TEST_CASE("A run's averaged or last weights come out of its checkpoint", "[train
                     Contains("'average/unet.conv_in.weight': expected [32, 8, 3, 3], found [32, 4, 3, 3]"));
 }
 
-TEST_CASE("A single file refuses models that its readers would take for others", "[train]") {
+TEST_CASE("A model that readers would take for another is refused as a single file", "[train]") {
   const ScratchDir scratch;
   const auto path = scratch / "model.safetensors";
   const auto models = tiny();
@@ -307,7 +307,7 @@ TEST_CASE("Models that were used for inference are written bit for bit", "[train
   }
 }
 
-TEST_CASE("Weights that do not fit or that cannot be written leave the old file alone", "[train]") {
+TEST_CASE("If weights do not fit or cannot be written, the old file stays", "[train]") {
   const ScratchDir scratch;
   const auto path = scratch / "model.safetensors";
   const auto models = tiny();

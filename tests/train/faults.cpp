@@ -1,10 +1,10 @@
-// Training under faults: kills, signals, failing system calls. The model is a small network, its batches and noise
-// functions of (seed, step).
+// Training under faults: kills, signals, failing system calls. The model is a small network whose batches and noise
+// depend only on (seed, step).
 //
-//   faults killed KILLS SEED           a run killed that often, at random moments, ends with the bits of one that was
-//   not faults calls                       every system call of a checkpoint fails once, and the process dies in it
-//   once faults train FOLDER STEPS          trains; SIGTERM saves and ends with status 0; an Error is printed, status 3
-//   faults compare FOLDER FOLDER       whether two runs have the same bits
+//   faults killed KILLS SEED      a run killed that often, at random moments, ends with the same bits as another
+//   faults calls                  every system call of a checkpoint fails once, and the process dies in it once
+//   faults train FOLDER STEPS     trains; SIGTERM saves and exits with status 0; an Error is printed, status 3
+//   faults compare FOLDER FOLDER  whether two runs have the same bits
 //
 // Exit status 0: as expected; 1: not.
 
@@ -37,13 +37,13 @@
 #include "ip2p/train/trainer.hpp"
 #include "support/interrupt.hpp"
 
-// --- system calls in which something goes wrong -----------------------------------------------------------------
+// --- system calls that go wrong ---------------------------------------------------------------------------------
 
 namespace {
 
 enum class Fault { none, fails, dies, shortened, garbled };
 
-/// The call that meets `fault`: the `countdown`-th from now (0 is the next), or every one where `always`.
+/// The call that meets `fault`: the `countdown`-th from now (0 is the next), or every one if `always`.
 struct Plan {
   Fault fault = Fault::none;
   int countdown = 0;
@@ -151,7 +151,7 @@ Run begin(const Network& network, const fs::path& folder, bool asynchronous, std
   return Run(network.parameters, network, WarmupCosine{1e-3, 20, 5000, 0.1}, options);
 }
 
-/// Trains until `steps` updates are made; returns those made in all.
+/// Trains until `steps` updates are made; returns how many were made in all.
 std::int64_t train(const fs::path& folder, std::int64_t steps, bool asynchronous, std::int64_t checkpoint_every,
                    const std::function<void(const TrainingProgress&)>& on_step = {}, std::stop_token stop = {}) {
   at::set_num_threads(1);
@@ -189,7 +189,7 @@ std::int64_t require_same_run(const fs::path& one, const fs::path& other) {
   return a->step;
 }
 
-/// Throws unless everything under a checkpoint's name verifies; returns the newest step, 0 without any.
+/// Throws unless everything under a checkpoint's name verifies; returns the newest step, or 0 if there is none.
 std::int64_t require_sound(const fs::path& folder) {
   std::int64_t newest = 0;
   for (const auto step : CheckpointFolder(folder).steps()) {
@@ -207,7 +207,7 @@ bool has_unfinished(const fs::path& folder) {
   return false;
 }
 
-/// A folder of this process's own, removed with it.
+/// A folder for this process, removed with the value.
 struct Scratch {
   Scratch() : path(fs::temp_directory_path() / fmt::format("ip2p-faults-{}", getpid())) {
     fs::remove_all(path);
@@ -220,7 +220,7 @@ struct Scratch {
   fs::path path;
 };
 
-/// Forks: `work` in a process of its own, which has loaded LibTorch and done nothing with it. Returns its number.
+/// Forks a process for `work`, which has loaded LibTorch and done nothing with it. Returns its id.
 template <class Work>
 pid_t in_a_process(Work&& work) {
   std::fflush(nullptr);
@@ -238,7 +238,7 @@ pid_t in_a_process(Work&& work) {
   _exit(status);
 }
 
-/// Waits; true if the process was killed, false if it ended with status 0. Throws for everything else.
+/// Waits; returns true if the process was killed and false if it exited with status 0. Throws otherwise.
 bool was_killed(pid_t child) {
   int status = 0;
   require(waitpid(child, &status, 0) == child, "cannot wait for the process");
@@ -250,8 +250,8 @@ bool was_killed(pid_t child) {
 
 // --- scenarios ---------------------------------------------------------------------------------------------------
 
-/// Lives are so short that they hold a few checkpoints each, and no end is set before the last kill: how much work that
-/// is depends on the machine.
+/// Each process lives only long enough for a few checkpoints, and no end is set before the last kill, because how much
+/// work that is depends on the machine.
 int killed(int kills, std::uint64_t seed) {
   const Scratch scratch;
   const auto folder = scratch.path / "killed";
@@ -309,7 +309,7 @@ Checkpoint made(std::int64_t step, double value) {
           {{"ema_updates", step}, {"value", value}}};
 }
 
-/// A folder with steps 1 and 2, a plan for the next save, and what is found after it.
+/// A folder with steps 1 and 2, a plan for the next save, and checks of what is found after it.
 class Trial {
  public:
   Trial(const fs::path& folder, std::size_t keep) : path_(folder), folder_(folder, keep) {
@@ -319,7 +319,7 @@ class Trial {
     folder_.save(made(2, 2));
   }
 
-  /// Saves step `step` under `wanted`. \return the Error's words, empty without one
+  /// Saves step `step` under `wanted`. \return the Error's message, or an empty one
   std::string save(std::int64_t step, Plan wanted) {
     plan = wanted;
     std::string words;
@@ -337,7 +337,8 @@ class Trial {
   [[nodiscard]] const std::string& met() const { return met_; }
   [[nodiscard]] int calls() const { return calls_; }
 
-  /// Everything verifies, the newest is `step` with `value`, and the next checkpoint is written and clears up.
+  /// Requires that everything verifies, the newest is `step` with a value of `values`, and the next checkpoint cleans
+  /// up.
   void require_good(std::int64_t step, std::set<double> values) const {
     require(require_sound(path_) == step, "expected step {}", step);
     const auto newest = *folder_.load_newest();
@@ -364,7 +365,7 @@ int calls() {
   std::set<std::string> seen, stopped;
   int failed = 0, died = 0, all = 0;
 
-  // Each call fails once, with each of these: an Error, or nothing lost by it.
+  // Each call fails once with each of these codes: the result is an Error, or nothing is lost.
   for (const int code : {EIO, ENOSPC, EDQUOT, EROFS, EACCES}) {
     for (int i = 0;; ++i) {
       Trial trial(folder, 2);
@@ -394,7 +395,7 @@ int calls() {
     require(stopped.contains(name), "expected a {} that fails to stop a checkpoint", name);
   }
 
-  // The process dies in each call: the checkpoint is there or it is not. Once more for one that replaces another.
+  // The process dies in each call: the checkpoint exists or it does not. Again for one that replaces another.
   for (const std::int64_t step : {3, 2}) {
     for (int i = 0;; ++i) {
       Trial trial(folder, step == 3 ? 2 : 1);
@@ -407,7 +408,7 @@ int calls() {
     }
   }
 
-  // Short writes are completed; writes that arrive changed are noticed.
+  // Short writes are completed; writes that arrive altered are noticed.
   for (int i = 0; i <= all; ++i) {
     Trial trial(folder, 2);
     const auto words = trial.save(3, {.fault = Fault::shortened, .countdown = i, .always = i == all});

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Signals and a full disk, to the program `faults`, and what becomes of its run.
+# Sends signals and a full disk to the program `faults`, and checks what becomes of its run.
 #   bash tests/train/faults_test.sh PROGRAM SCENARIO
 set -euo pipefail
 
@@ -20,7 +20,7 @@ fail() {
 }
 
 case $scenario in
-  terminated)  # SIGTERM and Ctrl-C: the update is finished, a checkpoint written, status 0
+  terminated)  # SIGTERM and Ctrl-C: the update is finished, a checkpoint is written, status 0
     for signal in TERM INT; do
       rm -f "$work/train.log"
       "$program" train "$work/run" 400 >"$work/train.log" 2>"$work/note.log" &
@@ -44,12 +44,12 @@ case $scenario in
     "$program" compare "$work/whole" "$work/run"
     ;;
 
-  full_disk)  # a file system of its own that fills up; needs the right to mount one, which a user namespace gives
+  full_disk)  # a small file system that fills up; needs the right to mount one, which a user namespace gives
     if [ "${3:-}" != inside ]; then
       unshare=(unshare --mount)
       [ "$(id -u)" = 0 ] || unshare=(unshare --user --map-root-user --mount)
       if ! "${unshare[@]}" mount -t tmpfs tmpfs "$work" 2>/dev/null; then
-        echo "skipped full_disk: this system lets us mount no file system of our own"
+        echo "skipped full_disk: this system does not let us mount a file system"
         exit 77
       fi
       "${unshare[@]}" bash "$0" "$program" full_disk inside

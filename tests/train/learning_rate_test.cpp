@@ -19,7 +19,7 @@ using ip2p::testing::golden;
 using ip2p::testing::relative_difference;
 
 // Golden values: tests/parity/make_optimiser_fixtures.py.
-TEST_CASE("Learning rates are those of diffusers' schedules", "[train]") {
+TEST_CASE("Learning rates equal those of diffusers' schedules", "[train]") {
   const auto fixture = golden("train/fixtures/learning_rates.json");
   const double peak = fixture["peak"];
   const std::int64_t warmup = fixture["warmup"], steps = fixture["steps"];
@@ -39,14 +39,14 @@ TEST_CASE("Learning rates are those of diffusers' schedules", "[train]") {
     INFO(name);
     const auto expected = fixture.at(name).get<std::vector<double>>();
     REQUIRE(expected.size() == 36);
-    // Absolute: the cosine's last values are differences of nearly equal numbers.
+    // An absolute tolerance: the cosine's last values are differences of nearly equal numbers.
     for (std::size_t step = 0; step < expected.size(); ++step) {
       CHECK(rate(static_cast<std::int64_t>(step)) == Approx(expected[step]).epsilon(1e-12).margin(1e-18));
     }
   }
 }
 
-TEST_CASE("WarmupCosine rises linearly, peaks, and ends at its share", "[train]") {
+TEST_CASE("WarmupCosine rises linearly, peaks, and ends at its share of the peak", "[train]") {
   const WarmupCosine rate{1.0, 10, 110, 0.1};
   CHECK(rate(0) == Approx(0.1));
   CHECK(rate(9) == Approx(1.0));
@@ -72,13 +72,13 @@ TEST_CASE("No learning rate falls below 0 or stops being a number, whatever the 
   }
 }
 
-TEST_CASE("A learning rate of an unknown name is refused with the names that are known", "[train]") {
+TEST_CASE("A learning rate of an unknown name is refused, and the error lists the known names", "[train]") {
   CHECK_THROWS_WITH(AnyLearningRate::named("cosin"),
                     Catch::Contains("learning rate: expected one of constant, constant-with-warmup, linear") &&
                         Catch::Contains("found \"cosin\""));
 }
 
-TEST_CASE("A run refuses a rate that is negative or no number before it changes a weight", "[train]") {
+TEST_CASE("A run refuses a rate that is negative or not a number before it changes a weight", "[train]") {
   struct FromThirdUpdate {
     double value;
     double operator()(std::int64_t step) const { return step < 2 ? 0.1 : value; }

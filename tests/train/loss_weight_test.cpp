@@ -39,7 +39,7 @@ TEST_CASE("Min-SNR weighs timesteps as diffusers' training scripts do", "[train]
     CHECK(weight(snr, VPrediction{}) == Approx(expected.velocity).epsilon(1e-4));
     CHECK(weight(snr, SamplePrediction{}) == Approx(expected.epsilon * snr).epsilon(1e-4));
   }
-  // Of the picture's error whatever is predicted: an EDM network's answer is c_out times as far off.
+  // The weight applies to the error of the picture, whatever is predicted: c_out times the error of an EDM network.
   const EdmPrediction edm{.sigma_data = 0.5};
   CHECK(weight(4.0, edm) == Approx(4.0 * 0.25 * 0.25 / (0.25 + 0.25)));
   CHECK_THROWS_WITH((MinSnrWeight{.gamma = 0}(1.0, {1, 1, 1})), Catch::Contains("gamma > 0"));

@@ -42,7 +42,7 @@ TEST_CASE("AdamW makes the updates of torch.optim.AdamW", "[train]") {
   require_values(untouched, {4.0});  // no gradient: not even weight decay
 }
 
-TEST_CASE("AdamW reads a gradient by its places, not by its order in memory", "[train]") {
+TEST_CASE("AdamW reads a gradient by position, not in the order of memory", "[train]") {
   // What `torch::autograd::grad` returns for the weight of a linear layer is a transposed view.
   const auto gradient = at::tensor({0.1, -0.2, 0.3, 1.0, -0.5, -0.25}).to(at::kFloat).view({3, 2}).t();
   auto viewed = leaf(at::zeros({2, 3}));
@@ -55,7 +55,7 @@ TEST_CASE("AdamW reads a gradient by its places, not by its order in memory", "[
   CHECK(viewed.sign().equal(-gradient.sign()));  // the first update is the rate against the gradient's sign
 }
 
-TEST_CASE("clip_gradients scales to the joint norm of torch.nn.utils.clip_grad_norm_", "[train]") {
+TEST_CASE("clip_gradients scales the joint norm like torch.nn.utils.clip_grad_norm_", "[train]") {
   auto weights = leaf(at::zeros({2, 3}));
   auto bias = leaf(at::zeros({2}));
   weights.mutable_grad() = at::tensor({0.1, -0.2, 0.3, 1.0, 0.5, -0.25}).to(at::kFloat).view({2, 3});
@@ -67,7 +67,7 @@ TEST_CASE("clip_gradients scales to the joint norm of torch.nn.utils.clip_grad_n
   require_values(bias.grad(), {0.856501222, -0.00428250618});
 }
 
-TEST_CASE("ExponentialAverage warms up as min(decay, (1 + n) / (10 + n)) and swaps without loss", "[train]") {
+TEST_CASE("ExponentialAverage warms up as min(decay, (1 + n) / (10 + n)) and swaps losslessly", "[train]") {
   auto weight = at::tensor({1.0, -2.0}).to(at::kFloat);
   ExponentialAverage average({weight}, 0.5);
   CHECK(average.decay_at(1) == Approx(2.0 / 11.0));
@@ -88,7 +88,7 @@ TEST_CASE("ExponentialAverage warms up as min(decay, (1 + n) / (10 + n)) and swa
   CHECK_THROWS_WITH(ExponentialAverage({weight}, 1.0), Catch::Contains("EMA decay") && Catch::Contains("[0, 1)"));
 }
 
-TEST_CASE("ConditioningDropout cuts u into text, both and image as the released code does", "[train]") {
+TEST_CASE("ConditioningDropout divides u into text, both and image like the released code", "[train]") {
   const ConditioningDropout published;
   CHECK(published.drop(0.0) == Dropped{true, false});
   CHECK(published.drop(0.049) == Dropped{true, false});

@@ -43,7 +43,7 @@ TrainingOptions scaled_options(std::int64_t growth_interval = 3) {
   return options;
 }
 
-/// A linear layer and a convolution of which fp16 autocast computes the products.
+/// A linear layer and a convolution, whose products fp16 autocast computes.
 struct SmallNetwork {
   at::Tensor matrix = CounterNoise(1).normal({1, 6, 5}, 0)[0].clone().set_requires_grad(true);
   at::Tensor filter = CounterNoise(2).normal({1, 3, 2, 3, 3}, 0)[0].clone().set_requires_grad(true);
@@ -80,7 +80,7 @@ TEST_CASE("Autocast computes products in 16 bits, the rest in fp32, and leaves n
 }
 
 // Golden values: tests/parity/make_optimiser_fixtures.py.
-TEST_CASE("A scaled run makes the updates of torch.amp.GradScaler and leaves out the same ones", "[train]") {
+TEST_CASE("A scaled run makes the updates of torch.amp.GradScaler and skips the same ones", "[train]") {
   const auto fixture = golden("train/fixtures/loss_scaler.json");
   const LossScalerOptions defaults;
   CHECK(defaults.initial_scale == fixture["defaults"]["scale"].get<double>());
@@ -116,7 +116,7 @@ TEST_CASE("A scaled run makes the updates of torch.amp.GradScaler and leaves out
   CHECK(overflows == 4);
 }
 
-TEST_CASE("fp16 gradients that overflow lower the scale until they fit, and then training goes on", "[train]") {
+TEST_CASE("fp16 gradients that overflow lower the scale until they fit, and then training continues", "[train]") {
   const SmallNetwork small;
   const auto matrix = small.matrix.detach().clone();
   TrainingOptions options = scaled_options(2000);
@@ -136,7 +136,7 @@ TEST_CASE("fp16 gradients that overflow lower the scale until they fit, and then
   CHECK(run.snapshot().state["loss_scaler"]["overflows"] == first_good - 1);
 }
 
-TEST_CASE("A scaled run that is resumed ends with the bits, the scale and the count of one that was not", "[train]") {
+TEST_CASE("A resumed scaled run ends with the same bits, scale and count as one that was not interrupted", "[train]") {
   const ScratchDir scratch;
   const auto train = [&](const std::string& folder, std::initializer_list<std::int64_t> ends) {
     Checkpoint last;
@@ -160,7 +160,7 @@ TEST_CASE("A scaled run that is resumed ends with the bits, the scale and the co
     INFO(name);
     CHECK(tensor.equal(parts.tensors.at(name)));
   }
-  // A run without a scaler reads the checkpoint, and one with a scaler reads that of a run without.
+  // A run without a scaler can read the checkpoint, and one with a scaler can read that of a run without.
   const SmallNetwork small;
   TrainingOptions plain;
   plain.folder = scratch / "parts";
@@ -172,9 +172,9 @@ TEST_CASE("A scaled run that is resumed ends with the bits, the scale and the co
   CHECK(scaled.snapshot().state["loss_scaler"]["scale"] == 65536.0);
 }
 
-TEST_CASE("Processes leave out the same updates", "[train]") {
+TEST_CASE("Processes skip the same updates", "[train]") {
   ip2p::testing::as_processes(2, ip2p::testing::Defect::none, [](const ip2p::testing::Threads& threads) {
-    // The second process's gradient alone overflows in the first update.
+    // In the first update, only the gradient of the second process overflows.
     const auto weight = start();
     const auto loss = [&](std::int64_t step, std::int64_t part, std::int64_t) {
       return weight.sum() * (step == 0 && part == 1 ? 1e36 : 1.0);
@@ -188,7 +188,8 @@ TEST_CASE("Processes leave out the same updates", "[train]") {
   });
 }
 
-TEST_CASE("A loss that is not finite lowers the scale too, and gradients that never are end the run", "[train]") {
+TEST_CASE("A loss that is not finite also lowers the scale, and gradients that never are finite end the run",
+          "[train]") {
   const auto weight = start();
   auto options = scaled_options();
   options.largest_bad_streak = 3;
@@ -210,11 +211,11 @@ TEST_CASE("A loss that is not finite lowers the scale too, and gradients that ne
   };
   CHECK_THROWS_WITH(until_it_gives_up(), Catch::Contains("gradients or loss were not finite 3 times in a row") &&
                                              Catch::Contains("loss scale of 0.125"));
-  CHECK(updates == 19);  // 17 scales from 2^16 to 1 and two below it came before
+  CHECK(updates == 19);  // before that, 17 scales from 2^16 to 1 and two below 1
   CHECK(weight.equal(start()));
 }
 
-TEST_CASE("A loss scaler refuses what it cannot serve", "[train]") {
+TEST_CASE("A loss scaler refuses what it cannot handle", "[train]") {
   const auto weight = start();
   const auto without_graph = [&](std::int64_t) { return weight.detach().sum(); };
   Trainer run(Parameters{{"weight"}, {weight}}, without_graph, ConstantRate{0.1}, scaled_options());

@@ -48,7 +48,7 @@ std::set<std::string> words(std::string_view text) {
 
 }  // namespace
 
-TEST_CASE("Every edit family keeps shape and range, and no two agree on a picture", "[train]") {
+TEST_CASE("Every edit family keeps shape and range, and no two give the same result", "[train]") {
   const auto& families = edit_families();
   REQUIRE(families.size() >= 10);
   const auto photo = picture(64);
@@ -67,7 +67,7 @@ TEST_CASE("Every edit family keeps shape and range, and no two agree on a pictur
   }
 }
 
-TEST_CASE("Phrasings belong to one family, and held-out ones are new sentences of known words", "[train]") {
+TEST_CASE("Phrasings belong to one family, and held-out ones are new sentences with known words", "[train]") {
   std::set<std::string_view> all;
   std::set<std::string> known;
   for (const auto& family : edit_families()) {
@@ -86,7 +86,7 @@ TEST_CASE("Phrasings belong to one family, and held-out ones are new sentences o
   }
 }
 
-TEST_CASE("The split of photographs depends on names alone and keeps whole pictures apart", "[train]") {
+TEST_CASE("The split of photographs depends only on their names and never divides a picture", "[train]") {
   const ip2p::testing::ScratchDir a, b;
   for (int i = 0; i < 20; ++i) {
     std::ofstream(a / ("photo" + std::to_string(i) + ".jpg")) << "x";
@@ -103,7 +103,7 @@ TEST_CASE("The split of photographs depends on names alone and keeps whole pictu
   CHECK_THROWS_WITH(split_photographs(empty / "absent"), Catch::Contains("is no folder"));
 }
 
-TEST_CASE("Random crops have the wanted side and range and are a function of their stream", "[train]") {
+TEST_CASE("Random crops have the requested side and range and depend only on their stream", "[train]") {
   const auto photo = (picture(300) * 255).to(at::kByte).narrow(1, 0, 200);
   for (std::uint64_t i = 0; i < 20; ++i) {
     ip2p::SampleRandom one(1, 2, i), again(1, 2, i);
@@ -132,7 +132,7 @@ TEST_CASE("The autoencoder starts as the mean of 8x8 blocks", "[train]") {
   CHECK(error < 0.15 * inner(images).var().item<double>());
 }
 
-TEST_CASE("CachedEdits gives the same pair each time, and the photograph itself for an empty instruction", "[train]") {
+TEST_CASE("CachedEdits returns the same pair each time, and the photograph for an empty instruction", "[train]") {
   ip2p::KlAutoencoderConfig config;
   config.block_out_channels = {16, 16, 32, 64};
   config.layers_per_block = 1;
@@ -185,7 +185,7 @@ TEST_CASE("A UNet can start as the identity edit", "[train]") {
   CHECK_THROWS_WITH(start_at_condition(ip2p::UNet(text_to_image), 0.45), Catch::Contains("8 input channels"));
 }
 
-TEST_CASE("plot_loss draws a falling curve that falls", "[train]") {
+TEST_CASE("plot_loss draws a falling loss as a falling curve", "[train]") {
   const ip2p::testing::ScratchDir scratch;
   std::vector<ip2p::LossPoint> points;
   for (std::int64_t i = 1; i <= 400; ++i) points.push_back({i, std::pow(0.99, static_cast<double>(i)), 1e-3, 0.0});

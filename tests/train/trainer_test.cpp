@@ -47,7 +47,7 @@ UNetConfig tiny_config(std::int64_t in_channels = 8) {
   return config;
 }
 
-/// Five pairs whose latents are functions of their number.
+/// Five pairs whose latents depend only on their number.
 struct FewPairs {
   std::int64_t size() const { return 5; }
   EditPair get(std::int64_t i, SampleRandom& random) {
@@ -57,7 +57,7 @@ struct FewPairs {
 };
 static_assert(PairSource<FewPairs>);
 
-/// Words to vectors without a model: a function of the text.
+/// Turns texts into vectors without a model.
 at::Tensor encode(std::span<const std::string> prompts) {
   std::vector<at::Tensor> rows;
   for (const auto& prompt : prompts) rows.push_back(at::full({3, 6}, 0.1 * static_cast<double>(prompt.size())));
@@ -118,7 +118,7 @@ static_assert(TrainableNetwork<OwnNetwork>);
 
 }  // namespace
 
-TEST_CASE("The order of an epoch is a permutation that depends on seed and epoch alone", "[train]") {
+TEST_CASE("The order of an epoch is a permutation that depends only on seed and epoch", "[train]") {
   const auto order = epoch_order(5, 2, 100);
   CHECK(std::set<std::int64_t>(order.begin(), order.end()).size() == 100);
   CHECK(order == epoch_order(5, 2, 100));
@@ -155,7 +155,7 @@ TEST_CASE("A noisy batch holds sqrt(a) z + sqrt(1-a) n beside the unscaled condi
   CHECK(noise.std().item<double>() == Approx(1).margin(0.1));
 }
 
-TEST_CASE("A UNet without an image input is trained on noisy latents alone, from captions", "[train]") {
+TEST_CASE("A UNet without an image input is trained on noisy latents alone, with captions", "[train]") {
   struct Captioned : FewPairs {
     EditPair get(std::int64_t i, SampleRandom& random) {
       auto pair = FewPairs::get(i, random);
@@ -183,7 +183,7 @@ TEST_CASE("A UNet without an image input is trained on noisy latents alone, from
   CHECK(plain(0).item<double>() < 0.8 * first);
 }
 
-TEST_CASE("What is wanted follows the prediction type, over the same noisy input", "[train]") {
+TEST_CASE("The target depends on the prediction type; the noisy input is the same", "[train]") {
   FewPairs pairs;
   const auto batch_of = [&](auto asked) {
     return DiffusionLoss(tiny_unet(), encode, pairs, UniformTimesteps{}, asked, prediction(), NoDropout{}).batch(2);
@@ -205,7 +205,7 @@ TEST_CASE("What is wanted follows the prediction type, over the same noisy input
     CHECK(at::allclose(a * noisy - s * velocity.wanted[b], sample.wanted[b], 1e-4, 1e-5));
     CHECK(at::allclose(s * noisy + a * velocity.wanted[b], epsilon.wanted[b], 1e-4, 1e-5));
   }
-  // A policy of one's own is asked through its preconditioning alone, and finds the same.
+  // A user's own policy is used through its preconditioning alone and gives the same.
   const auto same = [](const NoisyBatch& own, const NoisyBatch& published) {
     CHECK(at::allclose(own.input, published.input, 1e-5, 1e-6));
     CHECK(at::allclose(own.wanted, published.wanted, 1e-4, 1e-5));
@@ -215,7 +215,7 @@ TEST_CASE("What is wanted follows the prediction type, over the same noisy input
   same(batch_of(Own<SamplePrediction>{}), sample);
 }
 
-TEST_CASE("An EDM network is trained on inputs and answers of unit variance, over all noise levels", "[train]") {
+TEST_CASE("An EDM network is trained on inputs and targets of unit variance, over all noise levels", "[train]") {
   FewPairs pairs;
   const EdmPrediction edm{.sigma_data = 0.2};
   auto options = prediction(256);
@@ -228,8 +228,8 @@ TEST_CASE("An EDM network is trained on inputs and answers of unit variance, ove
   CHECK(batch.timesteps.std().item<double>() == Approx(0.3).margin(0.04));
   CHECK(batch.input.narrow(1, 0, 4).square().mean().item<double>() == Approx(1).margin(0.1));
   CHECK(batch.wanted.square().mean().item<double>() == Approx(1).margin(0.1));
-  // What the network is asked for leads back to the clean latents: c_skip x + c_out F is the same for any level, so
-  // that the estimate of the denoiser is exact.
+  // The target leads back to the clean latents: c_skip x + c_out F is the same for any level, so that the denoiser's
+  // estimate is exact.
   for (std::int64_t b = 0; b < 8; ++b) {
     const double sigma = std::exp(4.0 * batch.timesteps[b].item<double>());
     const auto [c_in, c_skip, c_out] = edm.preconditioning(sigma);
@@ -275,7 +275,7 @@ TEST_CASE("A loss weight reaches the trainer, which minimises the weighted error
   check(VPrediction{}, [](double snr) { return std::min(snr, 5.0) / (snr + 1); });
   check(SamplePrediction{}, [](double snr) { return std::min(snr, 5.0); });
 
-  // Updates differ from those of the simple loss, in the direction that the weights say: a weight of 0 makes none.
+  // Updates differ from those of the simple loss in the way that the weights demand: a weight of 0 makes none.
   const auto weights_after = [&](auto weight) {
     const auto trained = tiny_unet();
     TrainingOptions options;
@@ -295,7 +295,7 @@ TEST_CASE("A loss weight reaches the trainer, which minimises the weighted error
                     Catch::Contains("loss weight: expected a finite weight >= 0") && Catch::Contains("found -1"));
 }
 
-TEST_CASE("A network of one's own is trained, alone and with its text model", "[train]") {
+TEST_CASE("A user's own network is trained, alone and with its text model", "[train]") {
   FewPairs pairs;
   const OwnNetwork network;
   const DiffusionLoss loss(network, encode, pairs, UniformTimesteps{}, EpsPrediction{}, prediction(), NoDropout{});
@@ -312,7 +312,7 @@ TEST_CASE("A network of one's own is trained, alone and with its text model", "[
                                   Catch::Contains("found [4, 3, 8, 8]"));
 }
 
-TEST_CASE("Fresh weights are drawn in fp32 on the CPU and copied, so that place and dtype do not change them",
+TEST_CASE("Fresh weights are drawn in fp32 on the CPU and copied, so that device and dtype do not change them",
           "[train]") {
   UNet narrow(tiny_config());
   narrow.to(at::kCPU, at::kBFloat16);
@@ -324,7 +324,7 @@ TEST_CASE("Fresh weights are drawn in fp32 on the CPU and copied, so that place 
   }
 }
 
-TEST_CASE("A run makes each epoch's order once, whatever asks for it", "[train]") {
+TEST_CASE("A run computes each epoch's order once, whatever needs it", "[train]") {
   const EpochOrders orders(5);
   const EpochOrders copy = orders;
   for (std::int64_t n = 0; n < 300; ++n) {
@@ -343,7 +343,7 @@ TEST_CASE("A run makes each epoch's order once, whatever asks for it", "[train]"
   CHECK_THROWS_WITH(orders.item(0, 0), Catch::Contains("at least one pair"));
 }
 
-TEST_CASE("Dropout empties instructions and zeroes conditions, nothing else", "[train]") {
+TEST_CASE("Dropout empties instructions and zeroes conditions, and changes nothing else", "[train]") {
   FewPairs pairs;
   const DiffusionLoss plain(tiny_unet(), encode, pairs, UniformTimesteps{}, EpsPrediction{}, prediction(200),
                             NoDropout{});
@@ -367,7 +367,7 @@ TEST_CASE("Dropout empties instructions and zeroes conditions, nothing else", "[
   CHECK(both == Approx(20).margin(13));
 }
 
-TEST_CASE("Parts of a batch are the batch", "[train]") {
+TEST_CASE("The parts of a batch make up the batch", "[train]") {
   FewPairs pairs;
   const DiffusionLoss loss(tiny_unet(), encode, pairs, UniformTimesteps{}, EpsPrediction{}, prediction(),
                            ConditioningDropout{});
@@ -380,7 +380,7 @@ TEST_CASE("Parts of a batch are the batch", "[train]") {
   CHECK_THROWS_WITH(loss.batch(1, 0, 3), Catch::Contains("multiple of 3 parts"));
 }
 
-TEST_CASE("With zeroed branches a UNet predicts nothing, so that the first loss is the noise's power", "[train]") {
+TEST_CASE("With zeroed branches a UNet predicts 0, so that the first loss is the power of the noise", "[train]") {
   FewPairs pairs;
   const auto unet = tiny_unet();
   start_branches_at_zero(unet);
@@ -415,7 +415,7 @@ TEST_CASE("Training lowers the loss", "[train]") {
   const double before = mean_loss();
   CHECK(run.run(20));
   CHECK(mean_loss() < 0.95 * before);
-  // The averaged weights are other weights, and give way to the trained ones again.
+  // The averaged weights differ, and the trained ones come back afterwards.
   const double trained = mean_loss();
   double averaged = 0;
   run.with_average([&] { averaged = mean_loss(); });
@@ -423,7 +423,7 @@ TEST_CASE("Training lowers the loss", "[train]") {
   CHECK(mean_loss() == trained);
 }
 
-TEST_CASE("A resumed run ends with the bits of one that was not interrupted", "[train]") {
+TEST_CASE("A resumed run ends with the same bits as one that was not interrupted", "[train]") {
   const ScratchDir scratch;
   FewPairs pairs;
   const auto once = tiny_unet();
@@ -477,7 +477,7 @@ TEST_CASE("A checkpoint of other parameters is refused and changes nothing", "[t
   CHECK(run.snapshot().tensors.begin()->second.equal(before));
 }
 
-TEST_CASE("Threads that share an update give the gradient of one", "[train]") {
+TEST_CASE("Threads that share an update compute the same gradient as one", "[train]") {
   FewPairs pairs;
   const auto unet = tiny_unet();
   const auto parameters = Parameters().add(unet);
@@ -512,8 +512,7 @@ TEST_CASE("Threads that share an update give the gradient of one", "[train]") {
   CHECK_THROWS_WITH(trainer(unet, pairs, {}, 0), Catch::Contains("training threads: expected at least 1, found 0"));
 }
 
-TEST_CASE("Batches that are made ahead are those of a run without, with threads and through an interruption",
-          "[train]") {
+TEST_CASE("Batches prepared ahead are the same as without, with threads and across an interruption", "[train]") {
   FewPairs pairs;
   const auto weights_after = [&](std::int64_t threads, std::int64_t workers, std::int64_t half) {
     const auto unet = tiny_unet();
@@ -550,7 +549,7 @@ TEST_CASE("A loss that computes in fp16 is scaled, by threads too", "[train]") {
   CHECK(Trainer(Parameters().add(unet), loss_of(half)).advance().scale == 1.0);
   CHECK(Trainer(Parameters().add(unet), loss_of(narrow)).advance().scale == 65536.0);
 
-  // Scales are powers of two, and so drop out of the gradients.
+  // Scales are powers of two, so they cancel exactly in the gradients.
   const auto weights_after = [&](bool scaled) {
     const auto trained = tiny_unet();
     const DiffusionLoss loss(trained, encode, pairs, UniformTimesteps{}, EpsPrediction{}, half);
@@ -564,13 +563,13 @@ TEST_CASE("A loss that computes in fp16 is scaled, by threads too", "[train]") {
   CHECK(at::allclose(weights_after(true), weights_after(false), 0, 1e-6));
 }
 
-TEST_CASE("A batch in parts, one after another, makes the update of the whole batch", "[train]") {
+TEST_CASE("A batch computed in parts makes the same update as the whole batch", "[train]") {
   FewPairs pairs;
   const auto weights_after = [&](std::int64_t accumulate, std::int64_t threads) {
     const auto unet = tiny_unet();
     TrainingOptions options;
     options.accumulate = accumulate;
-    options.optimiser.eps = 1e-3;  // gradients that are nothing but rounding must not make a step
+    options.optimiser.eps = 1e-3;  // gradients that are only rounding errors must not make a step
     options.threads = threads;
     const DiffusionLoss loss(unet, encode, pairs, UniformTimesteps{}, EpsPrediction{}, prediction(), NoDropout{});
     Trainer run(Parameters().add(unet), loss, ConstantRate{1e-2}, options);
@@ -594,7 +593,7 @@ TEST_CASE("A batch in parts, one after another, makes the update of the whole ba
                     Catch::Contains("at least 1 part, found 0"));
 }
 
-TEST_CASE("A loss that is not finite leaves weights and averages alone, and a row of them ends the run", "[train]") {
+TEST_CASE("A loss that is not finite leaves weights and averages alone, and several in a row end the run", "[train]") {
   auto weight = at::full({3}, 2.0).set_requires_grad(true);
   Parameters parameters{{"weight"}, {weight}};
   TrainingOptions options;
@@ -618,7 +617,7 @@ TEST_CASE("A loss that is not finite leaves weights and averages alone, and a ro
   CHECK_THROWS_WITH(run.advance(), Catch::Contains("not finite 3 times in a row"));
 }
 
-TEST_CASE("conv_in surgery keeps weights and bias and ignores the new channels at first", "[train]") {
+TEST_CASE("Widening conv_in keeps weights and bias and ignores the new channels at first", "[train]") {
   UNet old(tiny_config(4));
   initialise(old.module(), 5);
   Weights weights;

@@ -107,7 +107,7 @@ TEST_CASE("UNet gradients of the mean squared output equal diffusers'", "[unet][
   CHECK(compared == 14);
 }
 
-TEST_CASE("UNet evaluates a batch as it evaluates its samples", "[unet]") {
+TEST_CASE("UNet evaluates a batch like its samples one by one", "[unet]") {
   const at::NoGradGuard no_grad;
   const auto unet = sd1();
   const Case c(SafetensorsFile::open(fixture("unet/fixtures/sd1-expected.safetensors")), "square");
@@ -128,7 +128,7 @@ TEST_CASE("UNet with projections computed beforehand equals the plain call, and 
   CHECK(max_difference(shared, unet(c.x, t.expand({3}), c.context)) < 5e-5 * deviation(shared));
 }
 
-TEST_CASE("UNet in 16 bits is as near to the fp32 reference as diffusers in 16 bits", "[unet][parity]") {
+TEST_CASE("UNet in 16 bits is as close to the fp32 reference as diffusers in 16 bits", "[unet][parity]") {
   const at::NoGradGuard no_grad;
   const auto file = SafetensorsFile::open(fixture("unet/fixtures/sd1-expected.safetensors"));
   const auto rms = [&](at::ScalarType dtype, const char* name) {

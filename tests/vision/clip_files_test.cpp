@@ -27,7 +27,7 @@ ModelFiles tiny_files(ModelFilesOptions options = with_tokenizer) {
 
 }  // namespace
 
-TEST_CASE("The folder of a CLIP also gives the text encoder of Stable Diffusion", "[vision]") {
+TEST_CASE("The folder of a CLIP also serves as the text encoder of Stable Diffusion", "[vision]") {
   const at::NoGradGuard no_grad;
   const auto files = tiny_files();
   CHECK(files.has("clip"));
@@ -38,7 +38,7 @@ TEST_CASE("The folder of a CLIP also gives the text encoder of Stable Diffusion"
   CHECK_THAT(files.describe(), Contains("folder of a CLIP") && Contains("clip: CLIPModel"));
 }
 
-TEST_CASE("ClipConfig: what a file leaves out has transformers' values, older sections count", "[vision]") {
+TEST_CASE("ClipConfig: what a file leaves out takes transformers' values, and older sections are read", "[vision]") {
   const auto config = ClipConfig::from_json({{"model_type", "clip"}}, "config.json");
   CHECK(config.text.hidden_size == 512);
   CHECK(config.vision.patch_size == 32);
@@ -74,7 +74,7 @@ TEST_CASE("ClipConfig refuses what it cannot build, naming the tower", "[vision]
              Contains("expected the config.json of a CLIPModel, found"));
 }
 
-TEST_CASE("ClipModel refuses shapes and texts that it cannot take", "[vision]") {
+TEST_CASE("ClipModel refuses shapes and texts that it cannot process", "[vision]") {
   const auto model = load<ClipModel>(tiny_files());
   CHECK_THROWS_WITH(model.project_images(at::zeros({1, 3, 32, 40})),
                     Contains("pixels: expected [B, 3, 32, 32], found [1, 3, 32, 40]"));
@@ -82,7 +82,7 @@ TEST_CASE("ClipModel refuses shapes and texts that it cannot take", "[vision]") 
                     Contains("expected the end token 1513 in every text, found one without"));
 }
 
-TEST_CASE("Weights of another CLIP are reported, with missing, unexpected and mis-shaped tensors", "[vision]") {
+TEST_CASE("Weights of another CLIP are refused, listing missing, unexpected and mis-shaped tensors", "[vision]") {
   auto options = with_tokenizer;
   options.overrides = {{"clip", {{"vision_config", {{"num_hidden_layers", 3}}}, {"projection_dim", 20}}}};
   CHECK_THAT(error_of([&] { static_cast<void>(load<ClipModel>(tiny_files(options))); }),
@@ -95,11 +95,11 @@ TEST_CASE("Weights of another CLIP are reported, with missing, unexpected and mi
              Contains("0 tensors missing, 16 unexpected") && Contains("unexpected: vision_model.encoder.layers.1."));
 }
 
-TEST_CASE("A CLIP without a tokenizer says where one was looked for", "[vision]") {
+TEST_CASE("The error about a CLIP without a tokenizer says where one was looked for", "[vision]") {
   CHECK_THAT(error_of([] { static_cast<void>(load<Clip>(tiny_files({}))); }), Contains("no tokenizer"));
 }
 
-TEST_CASE("A trained CLIP is saved as a folder that opens again, with every bit", "[vision]") {
+TEST_CASE("A trained CLIP is saved as a folder that opens again, bit for bit", "[vision]") {
   const ScratchDir scratch;
   const auto files = tiny_files();
   const auto clip = load<ClipModel>(files, {.inference = false});
@@ -108,14 +108,14 @@ TEST_CASE("A trained CLIP is saved as a folder that opens again, with every bit"
     std::filesystem::copy_file(with_tokenizer.tokenizer / name, scratch / "clip" / name);
   }
   const auto opened = ModelFiles::open(scratch / "clip");
-  const auto again = load<Clip>(opened);  // the tokenizer stands beside config.json
+  const auto again = load<Clip>(opened);  // the tokenizer is beside config.json
   const auto before = state_of(clip.module()), after = state_of(again.model().module());
   REQUIRE(before.size() == after.size());
   for (const auto& [name, tensor] : before) CHECK(at::equal(tensor, after.at(name)));
   CHECK(again.model().config().to_json() == clip.config().to_json());
 }
 
-TEST_CASE("OpenCLIP: without its description heads are the published ones; damaged shapes are named", "[vision]") {
+TEST_CASE("OpenCLIP: without a configuration, heads are the published ones; damaged shapes are named", "[vision]") {
   const ScratchDir scratch;
   const auto source = SafetensorsFile::open(fixture("vision/fixtures/open-clip/open_clip_model.safetensors"));
   std::map<std::string, at::Tensor> tensors;

@@ -44,7 +44,7 @@ TEST_CASE("ClipModel equals transformers' CLIPModel", "[vision][parity]") {
   }
 }
 
-TEST_CASE("Clip makes unit features of pictures and texts, in both views", "[vision][parity]") {
+TEST_CASE("Clip computes unit features of pictures and texts, in both views", "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto clip = tiny();
   const auto file = golden_clip();
@@ -63,7 +63,7 @@ TEST_CASE("The end token 2 of older files means the largest id", "[vision][parit
   CHECK(max_difference(clip.text_features(captions), unit(golden_clip().tensor("text_features"))) < 2e-4);
 }
 
-TEST_CASE("Clip in bf16 stays near the fp32 reference", "[vision][parity]") {
+TEST_CASE("Clip in bf16 stays close to the fp32 reference", "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto clip = tiny(nlohmann::json::object(), at::kBFloat16);
   const auto file = golden_clip();
@@ -72,7 +72,7 @@ TEST_CASE("Clip in bf16 stays near the fp32 reference", "[vision][parity]") {
   CHECK(max_difference(clip.image_features(golden_pictures()), unit(file.tensor("released_features"))) < 0.03);
 }
 
-TEST_CASE("edit_scores equals the released metrics, with its range of images and with the right one",
+TEST_CASE("edit_scores equals the released metrics, with their range of images and with the right one",
           "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto clip = tiny();
@@ -90,7 +90,7 @@ TEST_CASE("edit_scores equals the released metrics, with its range of images and
   CHECK(max_difference(file.tensor("compat_direction"), file.tensor("correct_direction")) > 1e-2);
 }
 
-TEST_CASE("Classes are told by their names as with transformers", "[vision][parity]") {
+TEST_CASE("Classes are recognised by their names as with transformers", "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto clip = tiny().with_view(ClipView::processor);
   const auto file = golden_clip();
@@ -105,7 +105,7 @@ TEST_CASE("Classes are told by their names as with transformers", "[vision][pari
   CHECK_THROWS_WITH(class_features(clip, {}, templates), Contains("expected classes and templates, found 0 and 2"));
 }
 
-TEST_CASE("An OpenCLIP checkpoint gives what open_clip computes", "[vision][parity]") {
+TEST_CASE("An OpenCLIP checkpoint computes the same as open_clip", "[vision][parity]") {
   const at::NoGradGuard no_grad;
   const auto path = fixture("vision/fixtures/open-clip/open_clip_model.safetensors");
   const auto file = SafetensorsFile::open(fixture("vision/fixtures/open-clip-expected.safetensors"));

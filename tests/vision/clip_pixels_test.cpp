@@ -20,7 +20,7 @@ constexpr std::int64_t side = 32;
 
 }  // namespace
 
-TEST_CASE("clip_square has the bits of CLIPImageProcessor, for wide, tall and nearly square pictures", "[vision]") {
+TEST_CASE("clip_square equals CLIPImageProcessor bit for bit, for wide, tall and nearly square pictures", "[vision]") {
   const auto file = golden_clip();
   const auto squares = file.tensor("processor_squares");
   const auto all = golden_pictures();
@@ -36,7 +36,8 @@ TEST_CASE("clip_pixels equals CLIPImageProcessor and the released bicubic form",
   CHECK(max_difference(clip_pixels(all, side, ClipView::released), file.tensor("released_pixels")) < 1e-6);
 }
 
-TEST_CASE("clip_square leaves a square of the wanted size alone and cuts the middle out of a wide one", "[vision]") {
+TEST_CASE("clip_square leaves a square of the requested size alone and crops the middle of a wide picture",
+          "[vision]") {
   Image wide{12, 4, std::vector<std::uint8_t>(144)};
   for (std::size_t i = 0; i < wide.pixels.size(); ++i) wide.pixels[i] = static_cast<std::uint8_t>(i);
   const Image square = clip_square(wide, 4);
@@ -46,7 +47,7 @@ TEST_CASE("clip_square leaves a square of the wanted size alone and cuts the mid
   CHECK(clip_square(square, 4) == square);
 }
 
-TEST_CASE("Pictures that CLIP cannot take are refused", "[vision]") {
+TEST_CASE("Pictures that CLIP cannot process are refused", "[vision]") {
   CHECK_THROWS_WITH(clip_pixels({}, 8), Contains("expected at least one picture, found none"));
   CHECK_THROWS_WITH(clip_square(Image{2, 2, std::vector<std::uint8_t>(12)}, 0),
                     Contains("expected a positive side, found 0"));

@@ -14,7 +14,7 @@ inline SafetensorsFile golden_clip() {
   return SafetensorsFile::open(fixture("vision/fixtures/clip-expected.safetensors"));
 }
 
-/// The three pictures, wide, tall and nearly square, that those values are of.
+/// The three pictures (wide, tall and nearly square) to which those values belong.
 inline std::vector<Image> golden_pictures() {
   const auto file = golden_clip();
   std::vector<Image> all;

@@ -1,4 +1,4 @@
-// The combinator itself, not a failed deduction, must begin with the sentence.
+// The sentence must come first, from the combinator itself and not from a failed deduction.
 // expect-error: ip2p: AttentionRecorder needs `bool wants\(const AttentionSite&\) const`, `Tensor columns\(std::int64_t images, std::int64_t tokens\) const` and `void record\(const AttentionSite&, const Tensor& sums\)`; see docs/reference/concepts.md#attentionrecorder
 #include <cstdint>
 #include <memory>

@@ -1,4 +1,4 @@
-// Through the class that uses it, too, the sentence comes first.
+// The sentence also comes first through the class that uses the codec.
 // expect-error: ip2p: PosteriorCodec needs `encode_moments\(Tensor\) const` whose result has tensors `mean` and `logvar`; see docs/reference/concepts.md#posteriorcodec
 // expect-lines: 18
 // expect-lines-clang: 30

@@ -1,4 +1,4 @@
-// The combinator itself, not only the function that it calls, must begin with the sentence.
+// The sentence must come first from the combinator as well, not only from the function that it calls.
 // expect-error: ip2p: GuidancePolicy needs `Tensor combine\(const Tensor& stacked, const Step&\) const`
 // expect-lines-clang: 52
 #include <span>

@@ -1,4 +1,4 @@
-// What is decided when the program is compiled cannot be a member of a value.
+// A decision made at compile time cannot be a member of a value.
 // expect-error: ip2p: GuidancePolicy: `over_estimates` needs to be `static constexpr bool`; see docs/reference/concepts.md#guidancepolicy
 #include <array>
 #include <span>

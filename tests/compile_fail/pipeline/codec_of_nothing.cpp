@@ -1,4 +1,4 @@
-// What an editor says of a codec without a scaling factor.
+// What an editor says about a codec without a scaling factor.
 // expect-error: ip2p: ImageCodec needs `encode\(Tensor\)`
 // expect-lines: 40
 // expect-lines-clang: 50

@@ -1,4 +1,4 @@
-// What an editor says of a text encoder that cannot encode.
+// What an editor says about a text encoder that cannot encode.
 // expect-error: ip2p: TextEncoder needs `Tensor encode\(std::span<const std::string>\) const`
 // expect-lines: 40
 // expect-lines-clang: 50

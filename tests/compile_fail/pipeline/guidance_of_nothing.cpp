@@ -1,4 +1,4 @@
-// What an editor says of a guidance that does not combine.
+// What an editor says about a guidance that does not combine.
 // expect-error: ip2p: GuidancePolicy needs `Tensor combine
 // expect-lines: 40
 // expect-lines-clang: 50

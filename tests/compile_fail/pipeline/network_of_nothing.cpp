@@ -1,4 +1,4 @@
-// What an editor says of a network that cannot project its timesteps.
+// What an editor says about a network that cannot project its timesteps.
 // expect-error: ip2p: DenoisingNetwork needs `project_time\(Tensor\)`
 // expect-lines: 40
 // expect-lines-clang: 50

@@ -1,4 +1,4 @@
-// What an editor says of a sampler that does not sample.
+// What an editor says about a sampler that does not sample.
 // expect-error: ip2p: SamplerPolicy needs `at::Tensor sample
 // expect-lines: 40
 // expect-lines-clang: 50

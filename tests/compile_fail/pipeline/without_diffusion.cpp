@@ -1,4 +1,4 @@
-// What a pipeline says that is given no noise schedule and prediction, or a sampler in their place.
+// What a pipeline says if it is given no noise schedule and prediction, or a sampler in their place.
 // expect-error: ip2p: a pipeline needs, after its network, what the model was trained with: `ip2p::diffusion_of\(files\)`
 // expect-lines: 30
 // expect-lines-clang: 40

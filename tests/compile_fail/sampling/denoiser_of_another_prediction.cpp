@@ -1,4 +1,4 @@
-// Through the class that uses it, too, the sentence comes first.
+// The sentence also comes first through the class that uses the prediction.
 // expect-error: ip2p: PredictionPolicy needs `Preconditioning preconditioning\(double sigma\) const` and a copy constructor; see docs/reference/concepts.md#predictionpolicy
 // expect-lines: 15
 // expect-lines-clang: 32

@@ -1,4 +1,4 @@
-// The class itself, not a failed deduction, must begin with the sentence.
+// The sentence must come first, from the class itself and not from a failed deduction.
 // expect-error: ip2p: SchedulePolicy needs `std::vector<double> sigmas\(std::int64_t n\) const`; see docs/reference/concepts.md#schedulepolicy
 // expect-lines: 20
 #include <vector>

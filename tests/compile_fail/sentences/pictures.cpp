@@ -1,4 +1,4 @@
-// What sources of pictures, and codecs for pairs, say of a type that lacks something.
+// What is said about sources of pictures and codecs for pairs that lack something.
 // expect-each: ip2p: PosteriorCodec needs `encode_moments\(Tensor\) const` .*; see docs/reference/concepts.md#posteriorcodec
 // expect-each: ip2p: PictureSource needs `std::int64_t size\(\)` and `PairPictures get\(.*; see docs/reference/concepts.md#picturesource
 // expect-each: ip2p: NamedPictureSource needs `PairChoice choose\(std::int64_t i, SampleRandom&\)`, .*; see docs/reference/concepts.md#namedpicturesource

@@ -1,4 +1,4 @@
-// What each axis of the tensor tier says of a type that lacks something, as far as no other file here shows it.
+// What each axis of the tensor tier says about a type that lacks something, unless another file here shows it.
 // expect-each: ip2p: SchedulePolicy must be copyable; see docs/reference/concepts.md#schedulepolicy
 // expect-each: ip2p: SamplerPolicy must be copyable; see docs/reference/concepts.md#samplerpolicy
 // expect-each: ip2p: GuidancePolicy must be copyable; see docs/reference/concepts.md#guidancepolicy

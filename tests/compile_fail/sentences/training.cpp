@@ -1,4 +1,4 @@
-// What each axis of training says of a type that lacks something, as far as no other file here shows it.
+// What each axis of training says about a type that lacks something, unless another file here shows it.
 // expect-each: ip2p: LearningRatePolicy needs `double operator\(\)\(std::int64_t step\) const`; see docs/reference/concepts.md#learningratepolicy
 // expect-each: ip2p: ConditioningDropoutPolicy needs `Dropped drop\(double u\) const`; see docs/reference/concepts.md#conditioningdropoutpolicy
 // expect-each: ip2p: LossWeightPolicy needs `double operator\(\)\(double snr, const Preconditioning& prediction\) const`; see docs/reference/concepts.md#lossweightpolicy

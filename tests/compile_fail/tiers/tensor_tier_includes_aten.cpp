@@ -1,6 +1,6 @@
 // expect-error: _sobol_engine_ff_.* redeclared as different kind of entity
 // corrected-by: tests/headers, where the guard stands after the headers of the tensor tier
-// The guard that tests/headers compiles the tensor tier with refuses ATen's whole operator set.
+// The guard with which tests/headers compiles the tensor tier refuses ATen's complete operator set.
 #include <ATen/ATen.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/exp.h>

@@ -1,6 +1,6 @@
 #pragma once
 
-// The least that a `TrainableNetwork` may be: a whole UNet would cost each file here a quarter of a minute.
+// The smallest possible `TrainableNetwork`: a whole UNet would cost each file here a quarter of a minute.
 #include <ip2p/unet/concepts.hpp>
 
 #include <vector>

@@ -1,4 +1,4 @@
-// Links the compiled component: opens a model, whose definitions are in the library.
+// Links the compiled component: opens a model; the definitions for this are in the library.
 #include <ip2p/pipeline/open_model.hpp>
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Policies of one's own, written without touching the library: a guidance and an attention.
+// A user's own policies, written without touching the library: a guidance and an attention.
 #include <ip2p/attention/store_maps.hpp>
 #include <ip2p/attention/text_only.hpp>
 #include <ip2p/guidance/dual_guidance.hpp>
@@ -22,7 +22,7 @@ struct FadingGuidance {  // the text scale fades to 0
 };
 static_assert(ip2p::GuidancePolicy<FadingGuidance>);
 
-struct MutualAttention {  // pictures of a group show one thing: keys and values of the first picture
+struct MutualAttention {  // pictures of a group show the same thing: they use the first one's keys and values
   static constexpr bool uniform_over_branches = true;
   std::int64_t group = 2;
   std::int64_t first_step = 4;
@@ -39,7 +39,7 @@ struct MutualAttention {  // pictures of a group show one thing: keys and values
 };
 static_assert(ip2p::AttentionPolicy<MutualAttention>);
 
-/// Its laws, and the library calling it: for the text branch alone, and watched.
+/// Its laws, and calls by the library: for the text branch alone, and with a recorder.
 bool attends() {
   ip2p::testing::check_attention(MutualAttention{}, {.group = 2, .edits = [](const ip2p::AttentionSite& site) {
                                                        return !site.cross && site.step.index >= 4;

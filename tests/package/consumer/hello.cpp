@@ -1,4 +1,4 @@
-// Uses a part of the library that needs every library it links to: tensors, messages, and a picture file.
+// Uses parts that need every library that ip2p links to: tensors, messages, and a picture file.
 #include <ip2p/io/image.hpp>
 #include <ip2p/version.hpp>
 

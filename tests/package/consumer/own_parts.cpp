@@ -1,5 +1,6 @@
-// An editor whose every part is one's own, written without touching the library: text encoder, codec, network,
-// schedule, prediction, sampler, guidance, noise and attention; each proven by the installed kit, all composed and run.
+// An editor in which every part is the user's own, written without touching the library: text encoder, codec, network,
+// schedule, prediction, sampler, guidance, noise and attention. The installed kit checks each; all are composed and
+// run.
 #include <ip2p/pipeline/edit.hpp>
 #include <ip2p/testing/check_codec.hpp>
 #include <ip2p/testing/check_guidance.hpp>
@@ -42,7 +43,7 @@ struct PixelCodec {  // latents are the pixels
   [[nodiscard]] std::int64_t latent_channels() const { return 3; }
 };
 
-struct TintingNetwork {  // predicts the photograph, tinted by what the text's attention gives
+struct TintingNetwork {  // predicts the photograph, tinted by the result of attention to the text
   [[nodiscard]] ip2p::TimeProjections project_time(const at::Tensor& timesteps) const {
     return {timesteps.view({-1, 1, 1, 1})};
   }
@@ -94,7 +95,7 @@ struct StraightLine {  // Euler's method
   }
 };
 
-struct TextTimesTwo {  // twice what the text adds
+struct TextTimesTwo {  // doubles what the text adds
   static constexpr std::array<ip2p::Branch, 2> branches{ip2p::Branch{.text = true, .image = true},
                                                         ip2p::Branch{.text = false, .image = true}};
   [[nodiscard]] at::Tensor combine(const at::Tensor& stacked, const ip2p::Step& /*step*/) const {
@@ -127,7 +128,7 @@ int main() {
   const auto edited = edit.run({&photo, 1}, words, {.steps = 4, .resolution = 64}, noise, SoftAttention{});
   const auto plain = edit.run({&photo, 1}, words, {.steps = 4, .resolution = 64}, noise);
   if (edited.images[0].width != 64 || edited.images[0] == plain.images[0]) return 1;
-  // Two steps of the straight line towards the network's own answer end at that answer: no trace of the noise is left.
+  // Two steps along the straight line towards the network's answer end at that answer: no trace of the noise is left.
   ip2p::CounterNoise other(8);
   const auto again = edit.run({&photo, 1}, words, {.steps = 4, .resolution = 64}, other);
   if (!again.latents.allclose(plain.latents, 1e-4, 1e-4)) return 1;
