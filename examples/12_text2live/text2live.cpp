@@ -24,6 +24,7 @@
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/text2live/text2live.hpp"
 #include "ip2p/vision/clip.hpp"
+#include "support/command_line.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 

@@ -28,14 +28,13 @@
 #include "ip2p/evaluate/sweep_plot.hpp"
 #include "ip2p/evaluate/sweep_table.hpp"
 #include "ip2p/io/journal_file.hpp"
-#include "ip2p/io/model_files.hpp"
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/environment.hpp"
-#include "ip2p/pipeline/load.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "methods.hpp"
 #include "options.hpp"
 #include "report.hpp"
+#include "support/clip.hpp"
 #include "support/program.hpp"
 
 namespace evaluate {
@@ -77,12 +76,8 @@ std::vector<ip2p::SweepPoint> points_of(const Workshop& shop) {
       sweep.settings.set(kind, path);
       if (kind != "model") continue;
       // What the model recommends comes before what the papers used.
-      const auto recommended = ip2p::ModelFiles::open(path, {.tokenizer = shop.options.tokenizer}).settings();
-      for (const auto& [name, value] : recommended.items()) {
-        auto setting = name;
-        std::replace(setting.begin(), setting.end(), '_', '-');
-        if (!defaults.contains(setting)) continue;
-        defaults[setting] = value.is_string() ? value.get<std::string>() : fmt::format("{:g}", value.get<double>());
+      for (const auto& [setting, value] : shop.recommended(path)) {
+        if (defaults.contains(setting)) defaults[setting] = value;
       }
     }
     sweep.complete(defaults);
@@ -95,11 +90,9 @@ std::vector<ip2p::ClipMeasure> open_clips(const Options& o, const std::vector<Na
   const auto device = ip2p::parse_device(o.device);
   std::vector<ip2p::ClipMeasure> measures;
   for (const auto& [name, path] : clips) {
-    const auto files = ip2p::ModelFiles::open(path, {.tokenizer = o.clip_tokenizer});
-    // Similarities differ in their third decimal: fp32 whatever the editors compute in.
-    measures.push_back({name, ip2p::load<ip2p::Clip>(files, {.device = device}),
+    measures.push_back({name, example::open_clip(path, o.clip_tokenizer, device),
                         o.range == "correct" ? ip2p::ClipRange::correct : ip2p::ClipRange::compat});
-    fmt::print("CLIP {}: {}\n", name, files.path().string());
+    fmt::print("CLIP {}: {}\n", name, path.string());
   }
   return measures;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,7 +20,6 @@
 #include "ip2p/evaluate/sweep.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/pipeline/inversion.hpp"
-#include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/null_text.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
@@ -28,6 +28,7 @@
 #include "ip2p/schedule/any_schedule.hpp"
 #include "ip2p/text2live/text2live.hpp"
 #include "ip2p/vision/clip.hpp"
+#include "support/clip.hpp"
 #include "support/model.hpp"
 #include "support/prompt_edit.hpp"
 
@@ -67,6 +68,17 @@ std::string Workshop::path_of(const std::string& curve, const std::string& kind,
       name);
 }
 
+std::map<std::string, std::string> Workshop::recommended(const std::string& path) const {
+  std::map<std::string, std::string> settings;
+  const auto stored = ip2p::ModelFiles::open(path, {.tokenizer = options.tokenizer}).settings();
+  for (const auto& [name, value] : stored.items()) {
+    auto setting = name;
+    std::replace(setting.begin(), setting.end(), '_', '-');
+    settings[setting] = value.is_string() ? value.get<std::string>() : fmt::format("{:g}", value.get<double>());
+  }
+  return settings;
+}
+
 std::shared_ptr<Model> Workshop::model(const std::string& path) {
   auto& found = loaded[path];
   if (!found) {
@@ -84,8 +96,8 @@ std::shared_ptr<Model> Workshop::model(const std::string& path) {
 const ip2p::Clip& Workshop::guide(const std::string& path) {
   auto found = guides.find(path);
   if (found == guides.end()) {
-    const auto files = ip2p::ModelFiles::open(path, {.tokenizer = options.clip_tokenizer});
-    found = guides.emplace(path, ip2p::load<ip2p::Clip>(files, {.device = ip2p::parse_device(options.device)})).first;
+    found = guides.emplace(path, example::open_clip(path, options.clip_tokenizer, ip2p::parse_device(options.device)))
+                .first;
   }
   return found->second;
 }

@@ -38,6 +38,9 @@ struct Workshop {
   /// The path of the "model" or "clip" with this name, or of the only one where the name is empty.
   [[nodiscard]] std::string path_of(const std::string& curve, const std::string& kind, const std::string& name) const;
 
+  /// Settings that the model at that path recommends, as texts by name.
+  [[nodiscard]] std::map<std::string, std::string> recommended(const std::string& path) const;
+
   /// The model at that path, loaded on first use.
   std::shared_ptr<Model> model(const std::string& path);
 

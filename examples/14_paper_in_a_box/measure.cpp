@@ -16,12 +16,12 @@
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/filter/similarity.hpp"
 #include "ip2p/io/psnr.hpp"
-#include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "retrieval.hpp"
 #include "scenes.hpp"
+#include "support/clip.hpp"
 #include "vocabulary.hpp"
 #include "write_scenes.hpp"
 
@@ -71,7 +71,7 @@ void finish(const fs::path& out, const nlohmann::json& report, std::span<const i
 
 int measure_drawings(const MeasureSettings& o, const example::Interrupt& interrupt) {
   const auto world = World::open(o.scenes);
-  const auto clip = ip2p::load<ip2p::Clip>(ip2p::ModelFiles::open(o.clip));
+  const auto clip = example::open_clip(o.clip);
   auto pipeline = ip2p::open_text_to_image(o.model, {.device = at::kCPU, .dtype = at::kFloat});
   pipeline.sampler = ip2p::AnySampler::named(o.sampler);
   pipeline.guidance = {.text_scale = o.text_scale};
@@ -109,7 +109,7 @@ int measure_drawings(const MeasureSettings& o, const example::Interrupt& interru
 
 int measure_pairs(const MeasureSettings& o, const example::Interrupt& interrupt) {
   const auto world = World::open(o.scenes);
-  const auto clip = ip2p::load<ip2p::Clip>(ip2p::ModelFiles::open(o.clip));
+  const auto clip = example::open_clip(o.clip);
   const at::NoGradGuard no_grad;
   Mean told_apart, direction, agreement, left, truth_left, image;
   std::int64_t known = 0;
@@ -161,7 +161,7 @@ int measure_pairs(const MeasureSettings& o, const example::Interrupt& interrupt)
 
 int measure_editor(const MeasureSettings& o, const example::Interrupt& interrupt) {
   const auto world = World::open(o.scenes);
-  const auto clip = ip2p::load<ip2p::Clip>(ip2p::ModelFiles::open(o.clip));
+  const auto clip = example::open_clip(o.clip);
   auto pipeline =
       ip2p::open_editor(o.model, {.device = at::kCPU, .dtype = at::kFloat, .numerics = ip2p::Numerics::diffusers});
   pipeline.defaults.resolution.reset();  // pictures are edited at their own size

@@ -24,6 +24,7 @@
 #include "ip2p/vision/clip.hpp"
 #include "retrieval.hpp"
 #include "scenes.hpp"
+#include "support/clip.hpp"
 #include "support/loss_plot.hpp"
 #include "support/program.hpp"
 #include "write_scenes.hpp"
@@ -152,7 +153,7 @@ int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
   }
   example::plot_loss(o.out / "loss.png", run.curve().points());
 
-  const auto clip = ip2p::load<ip2p::Clip>(ip2p::ModelFiles::open(o.out / "clip"));
+  const auto clip = example::open_clip(o.out / "clip");
   nlohmann::json report;
   report["seconds"] = run.curve().points().empty() ? 0.0 : run.curve().points().back().seconds;
   const auto unseen = CaptionedPictures::read(o.scenes / "held_out");

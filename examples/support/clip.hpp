@@ -1,0 +1,19 @@
+#pragma once
+
+/// \file
+/// Opens the CLIP models that programs measure with.
+
+#include <c10/core/Device.h>
+
+#include <filesystem>
+
+#include "ip2p/vision/clip.hpp"
+
+namespace example {
+
+/// A CLIP for inference. It computes in fp32, whatever the editors compute in: similarities differ in their third
+/// decimal. \param path a folder or an OpenCLIP checkpoint  \param tokenizer folder, if the model has none
+ip2p::Clip open_clip(const std::filesystem::path& path, const std::filesystem::path& tokenizer = {},
+                     at::Device device = at::kCPU);
+
+}  // namespace example
