@@ -40,6 +40,7 @@ def program_of(page):
 def rows(compiler, flags, repeat):
     include = "#include <{}>\nint main() {{}}\n"
     tutorial = program_of("docs/tutorials/first-edit.md")
+    edit_image = ROOT / "examples/01_edit_image"
     units = [
         ("`torch/torch.h` alone", include.format("torch/torch.h"), []),
         ("`ATen/core/Tensor.h` alone", include.format("ATen/core/Tensor.h"), []),
@@ -49,8 +50,8 @@ def rows(compiler, flags, repeat):
         ("the umbrella `ip2p/ip2p.hpp`", include.format("ip2p/ip2p.hpp"), []),
         ("the tutorial's program, header-only", tutorial, []),
         ("the same with `ip2p::compiled`", tutorial, ["-DIP2P_COMPILED=1"]),
-        ("`edit_image` with `ip2p::compiled`", (ROOT / "examples/01_edit_image/edit_image.cpp").read_text(),
-         ["-DIP2P_COMPILED=1", f"-I{ROOT}/examples", f"-I{ROOT}/examples/01_edit_image"]),
+        *((f"`edit_image` with `ip2p::compiled`: {name}", (edit_image / name).read_text(),
+           ["-DIP2P_COMPILED=1", f"-I{ROOT}/examples", f"-I{edit_image}"]) for name in ("edit_image.cpp", "options.cpp")),
     ]
     reference = None
     print("| unit, -O2 | CPU s | ratio | GB |\n|---|---|---|---|")
