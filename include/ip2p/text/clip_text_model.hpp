@@ -18,6 +18,7 @@
 #include "ip2p/nn/clip_layer.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
+#include "ip2p/nn/token_ids.hpp"
 
 namespace ip2p {
 
@@ -120,13 +121,11 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
   /// The shape that it was made with.
   [[nodiscard]] const ClipTextConfig& config() const { return module_->config; }
 
-  /// \param ids [B, T] int64, T <= 77, each in [0, vocab_size)
+  /// \param ids [B, T] int64 on the CPU, T <= 77, each in [0, vocab_size)
   /// \return last hidden state after the final layer norm, [B, T, hidden_size]
-  /// \throws Error for another shape or dtype
+  /// \throws Error for another shape, dtype or device, and for ids out of range
   at::Tensor operator()(const at::Tensor& ids) const {
-    require(ids.dim() == 2 && ids.size(1) <= config().max_position_embeddings && ids.scalar_type() == at::kLong,
-            "ClipTextModel: ids: expected int64 [B, up to {}], found {} {}", config().max_position_embeddings,
-            at::toString(ids.scalar_type()), shape_text(ids.sizes()));
+    detail::require_token_ids(ids, config().max_position_embeddings, config().vocab_size, "ClipTextModel");
     const auto placed = ids.to(device());
     auto x = ((*module_->token_embedding)(placed) +
               (*module_->position_embedding)(at::arange(ids.size(1), placed.options())))
@@ -140,8 +139,8 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
   /// tokens that already got vectors in an earlier call
   void add_rows(std::int64_t first, const at::Tensor& vectors) {
     const at::NoGradGuard no_grad;
-    require(vectors.dim() == 2 && vectors.size(0) > 0 && vectors.size(1) == config().hidden_size,
-            "ClipTextModel: vectors: expected [n, {}], found {}", config().hidden_size, shape_text(vectors.sizes()));
+    require(vectors.defined() && vectors.dim() == 2 && vectors.size(0) > 0 && vectors.size(1) == config().hidden_size,
+            "ClipTextModel: vectors: expected [n, {}], found {}", config().hidden_size, tensor_text(vectors));
     require(
         first >= module_->added_end && first <= config().vocab_size,
         "ClipTextModel: tokens: expected them to begin at {} to {}, found {}: another text encoder that shares this "
