@@ -37,8 +37,7 @@ struct TinyAutoencoderConfig {
   /// \throws Error naming the key, for values of a wrong type or out of range, for another network than TAESD's, and
   ///   for channel lists that are not uniform
   static TinyAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {
-    require(json.is_object(), "{}: expected the config.json of an AutoencoderTiny, found {}", where,
-            detail::json_text(json));
+    detail::require_config(json, "an AutoencoderTiny", where);
     for (const auto* key : {"in_channels", "out_channels"}) {
       detail::require_field(json, key, std::int64_t{3}, where);
     }
@@ -217,19 +216,19 @@ class TinyAutoencoder : public ModelHandle<detail::TinyAutoencoderModule> {
   /// \param images [B,3,H,W] in [-1,1], sides multiples of `downscale()`  \return latents [B,C,H/f,W/f]
   /// \throws Error for another shape
   [[nodiscard]] at::Tensor encode(const at::Tensor& images) const {
-    require(images.dim() == 4 && images.size(1) == 3 && images.size(2) % downscale() == 0 &&
-                images.size(3) % downscale() == 0,
+    require(images.defined() && images.dim() == 4 && images.size(1) == 3 && images.size(2) > 0 && images.size(3) > 0 &&
+                images.size(2) % downscale() == 0 && images.size(3) % downscale() == 0,
             "TinyAutoencoder: images: expected [B, 3, H, W] with sides that are multiples of {}, found {}", downscale(),
-            shape_text(images.sizes()));
+            tensor_text(images));
     return (*module_->encoder)(
         images.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast).add(1).div_(2));
   }
 
   /// \param latents [B,C,h,w]  \return images [B,3,f*h,f*w], nominally in [-1,1]  \throws Error for another shape
   [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const {
-    require(latents.dim() == 4 && latents.size(1) == latent_channels(),
-            "TinyAutoencoder: latents: expected [B, {}, h, w], found {}", latent_channels(),
-            shape_text(latents.sizes()));
+    require(latents.defined() && latents.dim() == 4 && latents.size(1) == latent_channels() && latents.size(2) > 0 &&
+                latents.size(3) > 0,
+            "TinyAutoencoder: latents: expected [B, {}, h, w], found {}", latent_channels(), tensor_text(latents));
     const auto z = latents.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast);
     return (*module_->decoder)(at::tanh(z / 3) * 3).mul(2).sub(1);
   }

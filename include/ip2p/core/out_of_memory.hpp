@@ -17,10 +17,12 @@ namespace detail {
 ///
 /// That is the one allocator without a type for it: c10/core/impl/alloc_cpu.cpp throws a plain `c10::Error`, which
 /// tells nothing but its text. (Devices throw `c10::OutOfMemoryError`.) The only other way would be to replace the
-/// process's CPU allocator, which is not a library's to do. The text begins with the allocator's name, so that no error
-/// that merely speaks of memory is taken for one.
+/// process's CPU allocator, which is not a library's to do. The text begins with the source file that threw and names
+/// the allocator, so that no error that merely speaks of memory is taken for one.
 inline bool cpu_allocation_failed(const c10::Error& error) {
-  return std::string_view(error.msg()).starts_with("DefaultCPUAllocator: ");
+  const std::string_view text = error.msg();
+  return text.starts_with("[enforce fail at alloc_cpu.cpp:") &&
+         text.find("DefaultCPUAllocator: ") != std::string_view::npos;
 }
 
 }  // namespace detail

@@ -21,6 +21,11 @@ inline std::string json_text(const nlohmann::json& value) {
   return text;
 }
 
+/// Throws `Error` unless `json` is an object. \param model whose config.json it is
+inline void require_config(const nlohmann::json& json, std::string_view model, std::string_view where) {
+  require(json.is_object(), "{}: expected the config.json of {}, found {}", where, model, json_text(json));
+}
+
 /// Sets `value` to json[key] if the key is present and not null. Throws `Error` if it has the wrong type; a list must
 /// not be empty. \param value bool, integer, floating-point number, string or vector of numbers
 template <class Value>
