@@ -73,7 +73,7 @@ inline bool same_up_to_ones(std::vector<std::int64_t> expected, std::vector<std:
 /// after this call; if it shrinks in between, the operating system ends the process.
 ///
 /// \param where named in errors, usually the file and the component
-/// \param dtype the parameters' new dtype, floating-point
+/// \param dtype the parameters' new dtype, floating-point; they stay on their device
 /// \throws Error if names or shapes do not match, with a report of missing, unexpected and mis-shaped tensors: counts,
 ///   the first few names, nearest names, expected and found shapes; if a tensor cannot be read; and if one is not
 ///   floating-point or is not of the shape that its entry states
@@ -136,7 +136,7 @@ inline void load_weights(Module& module, const Weights& weights, const std::stri
       require(block.defined() && block.sizes() == at::IntArrayRef(entry.shape) && block.is_floating_point(),
               "{}: tensor '{}': expected floating-point values {}, found {}", where, name, shape_text(entry.shape),
               tensor_text(block));
-      blocks.push_back(block.to(dtype).reshape(shape));
+      blocks.push_back(block.to(tensor.device(), dtype).reshape(shape));
     }
     loaded.push_back(blocks.size() == 1 ? blocks[0] : at::cat(blocks, 0));
   }
