@@ -86,7 +86,7 @@ inline auto composed_networks() {
   };
 }
 
-/// For so many images.
+/// For this number of images.
 inline auto composed_guidances(std::size_t images = 1) {
   return std::tuple{GuidanceArchetype(0),
                     NoGuidance{},
