@@ -12,6 +12,7 @@
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/freed_memory.hpp"
+#include "ip2p/core/out_of_memory.hpp"
 #include "ip2p/core/philox_noise.hpp"
 #include "ip2p/core/progress.hpp"
 #include "ip2p/core/random.hpp"
@@ -30,6 +31,7 @@
 #include "ip2p/io/image_types.hpp"
 #include "ip2p/io/journal_file.hpp"
 #include "ip2p/io/jpeg.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/ldm_checkpoint.hpp"
 #include "ip2p/io/ldm_inverse_keys.hpp"
 #include "ip2p/io/ldm_keys.hpp"
@@ -158,6 +160,7 @@
 #include "ip2p/nn/packed_conv.hpp"
 #include "ip2p/nn/segment.hpp"
 #include "ip2p/nn/state.hpp"
+#include "ip2p/nn/token_ids.hpp"
 #include "ip2p/nn/transformer.hpp"
 
 #include "ip2p/text/any_text_encoder.hpp"

@@ -55,3 +55,12 @@ TEST_CASE("Tiled refuses an overlap as large as the tile", "[codec]") {
   CHECK_THROWS_WITH(ip2p::Tiled(ip2p::IdentityCodec{}, 8, 8), Contains("overlap < tile"));
   CHECK_THROWS_WITH(ip2p::Tiled(ip2p::IdentityCodec{}, 8, -1), Contains("found overlap -1"));
 }
+
+TEST_CASE("Tiled refuses what its codec would refuse, rather than leave out the edge of a picture", "[codec]") {
+  std::vector<std::int64_t> asked;
+  const ip2p::Tiled tiled(Blocks{&asked}, 8, 3);
+  CHECK_THROWS_WITH(tiled.encode(at::randn({1, 3, 80, 42})), Contains("multiples of 4, found [1, 3, 80, 42]"));
+  CHECK_THROWS_WITH(tiled.encode(at::randn({3, 80, 40})), Contains("expected [B, C, h, w]"));
+  CHECK_THROWS_WITH(tiled.decode(at::randn({1, 3, 0, 9})), Contains("found [1, 3, 0, 9]"));
+  CHECK_THROWS_WITH(tiled.decode(at::Tensor()), Contains("found no tensor"));
+}

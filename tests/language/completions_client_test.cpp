@@ -19,6 +19,29 @@
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
+namespace {
+
+/// Fails with an error that no retry helps against.
+struct RefusingTransport {
+  std::string words;
+  ip2p::HttpResponse post(const ip2p::HttpRequest&) const { throw ip2p::Error(words); }
+};
+
+}  // namespace
+
+TEST_CASE("CompletionsClient puts the address before what a transport says, whatever that is", "[language]") {
+  setenv("IP2P_TEST_KEY", "sk-test-0123", 1);
+  const std::string url = "http://127.0.0.1:1/v1";
+  for (const std::string words :
+       {"no route", "http://127.0.0.1:1/v1/completions moved", "the key sk-test-0123 is old"}) {
+    const ip2p::CompletionsClient client({.url = url, .key_variable = "IP2P_TEST_KEY"}, RefusingTransport{words});
+    const std::vector<ip2p::CompletionRequest> one{{"x", 0}};
+    auto expected = url + "/completions: " + words;
+    if (words.starts_with("the key")) expected = url + "/completions: the key [key] is old";
+    CHECK_THROWS_WITH(client.complete(one, {}), expected);
+  }
+}
+
 #if IP2P_HAS_CURL
 
 namespace {

@@ -119,6 +119,49 @@ TEST_CASE("Gpt2 gives the same result token by token as all at once, and does no
   CHECK(max_difference(model.next(padded.narrow(1, 25, 1).narrow(0, 1, 1), mixed)[0], whole[1][18]) < 1e-4);
 }
 
+TEST_CASE("Gpt2 refuses ids that it has no embedding for, and texts longer than its positions", "[language]") {
+  const at::NoGradGuard no_grad;
+  const auto& model = tiny().model();  // 600 tokens, 96 positions
+  const auto with = [](std::int64_t id) {
+    auto ids = at::ones({2, 5}, at::kLong);
+    ids[0][4] = id;
+    return ids;
+  };
+  CHECK(model(with(599)).size(2) == 600);
+  CHECK_THROWS_WITH(model(with(600)), Contains("Gpt2: ids: expected ids from 0 to 599, found 600 in text 0, token 4"));
+  CHECK_THROWS_WITH(model.hidden(with(-1)), Contains("expected ids from 0 to 599, found -1"));
+  CHECK_THROWS_WITH(model(at::ones({2, 5})), Contains("expected int64 [B, 1 to 96], found [2, 5] of Float"));
+  CHECK_THROWS_WITH(model(at::ones({5}, at::kLong)), Contains("found [5] of Long"));
+  CHECK_THROWS_WITH(model(at::Tensor()), Contains("found no tensor"));
+  CHECK_THROWS_WITH(model.logits(at::ones({2, 23})), Contains("Gpt2: hidden: expected [..., 24], found [2, 23]"));
+
+  auto cache = model.start(40, {0, 3});
+  CHECK_THROWS_WITH(model.next(with(600), cache), Contains("expected ids from 0 to 599, found 600"));
+  CHECK(cache.length() == 0);
+  CHECK_THROWS_WITH(model.next(at::ones({3, 1}, at::kLong), cache), Contains("expected 2 texts"));
+  // A cache may be longer than the positions because of its padding, a text may not.
+  auto roomy = model.start(120, {0, 20});
+  model.next(at::ones({2, 90}, at::kLong), roomy);
+  CHECK_THROWS_WITH(model.next(at::ones({2, 7}, at::kLong), roomy),
+                    Contains("expected texts of at most 96 tokens, found 7 more after 90"));
+  roomy.keep({1});
+  CHECK(model.next(at::ones({1, 7}, at::kLong), roomy).size(0) == 1);
+}
+
+TEST_CASE("A cache of keys and values refuses what does not fit", "[language]") {
+  const auto& model = tiny().model();
+  CHECK_THROWS_WITH(model.start(0, {0}), Contains("a capacity of 0"));
+  CHECK_THROWS_WITH(model.start(8, {}), Contains("expected at least one text, found none"));
+  CHECK_THROWS_WITH(model.start(8, {0, 8}), Contains("padding: expected 0 to 7 tokens, found 8"));
+  CHECK_THROWS_WITH(model.start(8, {-1}), Contains("padding: expected 0 to 7 tokens, found -1"));
+  auto cache = model.start(8, {0, 0});
+  CHECK_THROWS_WITH(cache.keep({}), Contains("rows: expected at least one"));
+  CHECK_THROWS_WITH(cache.keep({0, 2}), Contains("rows: expected 0 to 1, found 2"));
+  CHECK(cache.batch() == 2);
+  ip2p::KeyValueCache foreign(3, 2, 4, 8, {0, 0}, at::TensorOptions(at::kFloat));
+  CHECK_THROWS_WITH(model.next(at::ones({2, 1}, at::kLong), foreign), Contains("found one for 3, 2 and 4"));
+}
+
 TEST_CASE("Gpt2 loads files with and without prefix, head and masks, and writes what transformers reads",
           "[language]") {
   const at::NoGradGuard no_grad;
@@ -161,7 +204,7 @@ TEST_CASE("Gpt2 refuses other architectures and damaged folders", "[language]") 
   CHECK_THAT(with("layer_norm_epsilon", 1e-6), Contains("layer_norm_epsilon: expected 1e-05, found 1e-06"));
   CHECK_THAT(with("activation_function", "relu"), Contains("expected gelu_new, gelu_pytorch_tanh or gelu, found relu"));
   CHECK_THAT(with("n_head", 5), Contains("expected positive sizes and n_embd 24 to be a multiple of n_head 5"));
-  CHECK_THAT(with("n_embd", "wide"), Contains("expected the config.json of a GPT2LMHeadModel"));
+  CHECK_THAT(with("n_embd", "wide"), Contains("config.json: n_embd: expected a whole number, found \"wide\""));
   CHECK_THAT(with("n_layer", 3), Contains("12 tensors missing, 0 unexpected"));
   auto weights = tiny_weights("transformer.");
   weights.emplace("wte.weight", at::ones({600, 24}));

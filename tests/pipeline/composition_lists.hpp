@@ -2,7 +2,7 @@
 
 // Every shipped type of the roles that need no weights, including null objects, erased types and archetypes: one list
 // for each role. New types must be added here (samplers and schedules come from the lists of the erased types); they
-// are then compiled and run in every pipeline.
+// are then compiled in every pipeline (compositions.cpp) and run (compositions_test.cpp).
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/eye.h>
@@ -50,12 +50,6 @@
 
 namespace ip2p::testing {
 
-/// Element `row` of a list, which starts over at its end: going row by row reaches every element of every list.
-template <std::size_t row, class List>
-auto& in_row(List& list) {
-  return std::get<row % std::tuple_size_v<List>>(list);
-}
-
 template <class... Samplers>
 auto composed_samplers(std::type_identity<AnySamplerOf<Samplers...>>) {
   return std::tuple{SamplerArchetype(0), AnySampler(Euler{}), Samplers{}...};
@@ -92,15 +86,15 @@ inline auto composed_networks() {
   };
 }
 
-/// For two images. `CfgPlusPlus` is in the row of Euler's sampler, because it needs one evaluation per step.
-inline auto composed_guidances() {
+/// For this number of images. `CfgPlusPlus` is in the row of Euler's sampler, because it needs one evaluation per step.
+inline auto composed_guidances(std::size_t images = 1) {
   return std::tuple{GuidanceArchetype(0),
                     NoGuidance{},
                     TextGuidance{3.0},
                     CfgPlusPlus{TextGuidance{0.6}},
                     DualGuidance{1.5, 3.0},
                     TextFirstDualGuidance{},
-                    PerImageTextGuidance{{3.0, 4.0}},
+                    PerImageTextGuidance{std::vector<double>(images, 3.0)},
                     Rescaled{TextGuidance{3.0}, 0.7},
                     LimitedInterval{DualGuidance{}, 0.3, 5.0},
                     AdaptiveProjectedGuidance{TextGuidance{5.0}},
@@ -123,7 +117,8 @@ inline auto composed_edits() {
 inline auto composed_attentions() {
   const auto edits = composed_edits();
   const auto edited = std::apply([](const auto&... edit) { return std::tuple{PromptToPrompt{edit}...}; }, edits);
-  const auto blend = LocalBlend{.words = {{1}, {1}}}.start();
+  // It only records: the archetype of a network has no maps as small as those that it blends by.
+  const auto blend = LocalBlend{.words = {{1}, {1}}, .start_blend = 1.0}.start();
   return std::tuple_cat(
       std::tuple{AttentionArchetype(0), PlainAttention{}, SelfReplace{}, TextOnly{SelfReplace{}},
                  Observed(PlainAttention{}, StoreMaps{}.start()), Observed(PromptToPrompt{std::get<0>(edits)}, blend)},

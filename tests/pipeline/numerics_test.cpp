@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <new>
+#include <stdexcept>
 
 #include "support/catch.hpp"
 
@@ -24,5 +25,6 @@ TEST_CASE("Running out of memory is an error of its own that says what takes les
     other = true;
   }
   CHECK(other);
+  CHECK_THROWS_AS(with_memory_advice([] { throw std::logic_error("x"); }), std::logic_error);
   CHECK(with_memory_advice([] { return 3; }) == 3);
 }

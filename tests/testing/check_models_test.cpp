@@ -234,7 +234,9 @@ TEST_CASE("check_network names the broken law", "[testing]") {
   require_network_broken<NetworkFlaw::no_time>("the prediction depends on the timestep");
   require_network_broken<NetworkFlaw::no_text>("the prediction depends on the text");
   require_network_broken<NetworkFlaw::twice>("the attention policy is called once at each attention layer\": twice");
-  require_network_broken<NetworkFlaw::never>("the attention policy is called once at each attention layer\": 0 calls");
+  require_network_broken<NetworkFlaw::never>(
+      "the attention policy is called once at each attention layer\": expected 1 calls, one for each projected text, "
+      "found 0");
   require_network_broken<NetworkFlaw::forgets_step>("sites carry the step of the call");
   require_network_broken<NetworkFlaw::rows>("with `rows`, row r belongs to row rows[r] of x");
 }

@@ -71,7 +71,9 @@ TEST_CASE("ClipConfig refuses what it cannot build, naming the tower", "[vision]
              Contains("text_config: layer_norm_eps: expected 1e-5, found 1e-06"));
   CHECK_THAT(refused({{"projection_dim", 0}}), Contains("projection_dim: expected a positive width, found 0"));
   CHECK_THAT(refused({{"vision_config", {{"hidden_size", "wide"}}}}),
-             Contains("expected the config.json of a CLIPModel, found"));
+             Contains("config.json, vision_config: hidden_size: expected a whole number, found \"wide\""));
+  CHECK_THAT(refused({{"text_config", {{"num_hidden_layers", -1}}}}),
+             Contains("config.json, text_config: num_hidden_layers: expected at least 1, found -1"));
 }
 
 TEST_CASE("ClipModel refuses shapes and texts that it cannot process", "[vision]") {

@@ -186,10 +186,10 @@ class KlAutoencoder : public ModelHandle<detail::KlAutoencoderModule> {
   /// Posterior over latents, not scaled. \param images [B,3,H,W] in [-1,1], sides multiples of `downscale()`
   /// \throws Error for another shape
   [[nodiscard]] LatentMoments encode_moments(const at::Tensor& images) const {
-    require(images.dim() == 4 && images.size(1) == 3 && images.size(2) > 0 && images.size(3) > 0 &&
+    require(images.defined() && images.dim() == 4 && images.size(1) == 3 && images.size(2) > 0 && images.size(3) > 0 &&
                 images.size(2) % downscale() == 0 && images.size(3) % downscale() == 0,
             "KlAutoencoder: images: expected [B, 3, H, W] with sides that are multiples of {}, found {}", downscale(),
-            shape_text(images.sizes()));
+            tensor_text(images));
     const auto x = images.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast);
     const auto moments = (*module_->quant_conv)((*module_->encoder)(x)).chunk(2, 1);
     return {moments[0], at::clamp(moments[1], -30.0, 20.0)};
@@ -201,8 +201,9 @@ class KlAutoencoder : public ModelHandle<detail::KlAutoencoderModule> {
   /// \param latents [B,C,h,w], not scaled (divided by `scaling_factor()` already)
   /// \return [B,3,f*h,f*w], nominally in [-1,1], not clamped  \throws Error for another shape
   [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const {
-    require(latents.dim() == 4 && latents.size(1) == latent_channels(),
-            "KlAutoencoder: latents: expected [B, {}, h, w], found {}", latent_channels(), shape_text(latents.sizes()));
+    require(latents.defined() && latents.dim() == 4 && latents.size(1) == latent_channels() && latents.size(2) > 0 &&
+                latents.size(3) > 0,
+            "KlAutoencoder: latents: expected [B, {}, h, w], found {}", latent_channels(), tensor_text(latents));
     const auto z = latents.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast);
     return (*module_->decoder)((*module_->post_quant_conv)(z));
   }

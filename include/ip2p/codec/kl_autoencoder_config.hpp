@@ -3,12 +3,14 @@
 /// \file
 /// Shape of Stable Diffusion's autoencoder, and its config.json.
 
+#include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 
 namespace ip2p {
 
@@ -20,22 +22,19 @@ struct KlAutoencoderConfig {
   std::int64_t norm_num_groups = 32;  ///< Groups of every GroupNorm.
   double scaling_factor = 0.18215;    ///< 1 / standard deviation of the latents.
 
-  /// Reads diffusers' config.json. \param where named in errors  \throws Error for missing or unknown fields.
+  /// Reads diffusers' config.json. \param where named in errors  \throws Error naming the key, for missing fields and
+  ///   for values of a wrong type or out of range.
   static KlAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {
-    try {
-      KlAutoencoderConfig config;
-      config.latent_channels = json.value("latent_channels", config.latent_channels);
-      config.block_out_channels = json.at("block_out_channels").get<std::vector<std::int64_t>>();
-      config.layers_per_block = json.value("layers_per_block", config.layers_per_block);
-      config.norm_num_groups = json.value("norm_num_groups", config.norm_num_groups);
-      config.scaling_factor = json.value("scaling_factor", config.scaling_factor);
-      require(json.value("use_quant_conv", true) && json.value("use_post_quant_conv", true),
-              "{}: use_quant_conv: expected true (SD1.x and SD2.x), found false", where);
-      config.validate(where);
-      return config;
-    } catch (const nlohmann::json::exception& error) {
-      throw_error("{}: expected the config.json of an AutoencoderKL, found: {}", where, error.what());
-    }
+    detail::require_config(json, "an AutoencoderKL", where);
+    KlAutoencoderConfig config;
+    detail::read_field(json, "latent_channels", config.latent_channels, where);
+    detail::need_field(json, "block_out_channels", config.block_out_channels, where);
+    detail::read_field(json, "layers_per_block", config.layers_per_block, where);
+    detail::read_field(json, "norm_num_groups", config.norm_num_groups, where);
+    detail::read_field(json, "scaling_factor", config.scaling_factor, where);
+    for (const auto* key : {"use_quant_conv", "use_post_quant_conv"}) detail::require_field(json, key, true, where);
+    config.validate(where);
+    return config;
   }
 
   /// The same fields in diffusers' form; `from_json(to_json())` is the identity.
@@ -56,9 +55,13 @@ struct KlAutoencoderConfig {
 
   /// \throws Error when channels cannot be divided into groups or a count is not positive.
   void validate(const std::string& where) const {
-    require(latent_channels > 0 && layers_per_block > 0 && norm_num_groups > 0 && scaling_factor > 0 &&
-                !block_out_channels.empty(),
-            "{}: expected positive channel, layer and group counts and scaling factor", where);
+    require(latent_channels > 0 && layers_per_block > 0 && norm_num_groups > 0,
+            "{}: expected positive latent_channels, layers_per_block and norm_num_groups, found {}, {} and {}", where,
+            latent_channels, layers_per_block, norm_num_groups);
+    require(std::isfinite(scaling_factor) && scaling_factor > 0,
+            "{}: scaling_factor: expected a positive number, found {}", where, scaling_factor);
+    require(!block_out_channels.empty() && block_out_channels.size() <= 16,
+            "{}: block_out_channels: expected 1 to 16 resolutions, found {}", where, block_out_channels.size());
     for (const auto channels : block_out_channels) {
       require(channels > 0 && channels % norm_num_groups == 0,
               "{}: block_out_channels: expected multiples of norm_num_groups {}, found {}", where, norm_num_groups,

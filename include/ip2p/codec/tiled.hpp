@@ -34,7 +34,7 @@ class Tiled {
             "Tiled: expected 0 <= overlap < tile, found overlap {} and tile {}", overlap_, tile_);
   }
 
-  /// As `ImageCodec::encode`. \param images [B,3,H,W]
+  /// As `ImageCodec::encode`. \param images [B,3,H,W], sides multiples of `downscale()`  \throws Error for other sides
   [[nodiscard]] at::Tensor encode(const at::Tensor& images) const {
     return run(images, downscale(), 1, [this](const at::Tensor& x) { return codec_.encode(x); });
   }
@@ -83,6 +83,8 @@ class Tiled {
   /// \param in, out pixels of input and output per latent pixel
   template <class Apply>
   at::Tensor run(const at::Tensor& x, std::int64_t in, std::int64_t out, Apply&& apply) const {
+    require(x.defined() && x.dim() == 4 && x.size(2) > 0 && x.size(3) > 0 && x.size(2) % in == 0 && x.size(3) % in == 0,
+            "Tiled: expected [B, C, h, w] with sides that are multiples of {}, found {}", in, tensor_text(x));
     const auto height = x.size(2) / in;
     const auto width = x.size(3) / in;
     if (height <= tile_ && width <= tile_) return apply(x);

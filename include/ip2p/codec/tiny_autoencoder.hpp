@@ -7,6 +7,8 @@
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -17,6 +19,7 @@
 
 #include "ip2p/codec/concepts.hpp"
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/nn/blocks.hpp"
 #include "ip2p/nn/model.hpp"
 
@@ -31,28 +34,31 @@ struct TinyAutoencoderConfig {
   double scaling_factor = 1.0;                           ///< 1: TAESD's latents are the ones the denoiser sees.
 
   /// Reads diffusers' config.json; missing fields take their defaults. \param where named in errors
-  /// \throws Error for invalid values and for channel lists that are not uniform.
+  /// \throws Error naming the key, for values of a wrong type or out of range, for another network than TAESD's, and
+  ///   for channel lists that are not uniform
   static TinyAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {
-    try {
-      TinyAutoencoderConfig config;
-      config.latent_channels = json.value("latent_channels", config.latent_channels);
-      config.encoder_blocks = json.value("num_encoder_blocks", config.encoder_blocks);
-      config.decoder_blocks = json.value("num_decoder_blocks", config.decoder_blocks);
-      config.scaling_factor = json.value("scaling_factor", config.scaling_factor);
-      for (const auto* key : {"encoder_block_out_channels", "decoder_block_out_channels"}) {
-        const auto widths = json.value(key, std::vector<std::int64_t>(4, 64));
-        require(!widths.empty(), "{}: {}: expected at least one entry, found none", where, key);
-        config.channels = widths[0];
-        for (const auto width : widths) {
-          require(width == widths[0], "{}: {}: expected one width for all resolutions, found {} and {}", where, key,
-                  widths[0], width);
-        }
-      }
-      config.validate(where);
-      return config;
-    } catch (const nlohmann::json::exception& error) {
-      throw_error("{}: expected the config.json of an AutoencoderTiny, found: {}", where, error.what());
+    detail::require_config(json, "an AutoencoderTiny", where);
+    for (const auto* key : {"in_channels", "out_channels"}) {
+      detail::require_field(json, key, std::int64_t{3}, where);
     }
+    detail::require_field(json, "act_fn", std::string("relu"), where);
+    detail::require_field(json, "upsampling_scaling_factor", std::int64_t{2}, where);
+    TinyAutoencoderConfig config;
+    detail::read_field(json, "latent_channels", config.latent_channels, where);
+    detail::read_field(json, "scaling_factor", config.scaling_factor, where);
+    detail::read_field(json, "num_encoder_blocks", config.encoder_blocks, where);
+    detail::read_field(json, "num_decoder_blocks", config.decoder_blocks, where);
+    std::vector<std::int64_t> encoder(config.encoder_blocks.size(), config.channels);
+    std::vector<std::int64_t> decoder(config.decoder_blocks.size(), config.channels);
+    detail::read_field(json, "encoder_block_out_channels", encoder, where);
+    config.channels = encoder.front();
+    config.require_uniform(encoder, config.encoder_blocks.size(), where, "encoder_block_out_channels");
+    if (json.contains("decoder_block_out_channels")) {
+      detail::read_field(json, "decoder_block_out_channels", decoder, where);
+      config.require_uniform(decoder, config.decoder_blocks.size(), where, "decoder_block_out_channels");
+    }
+    config.validate(where, {"encoder_block_out_channels", "num_encoder_blocks", "num_decoder_blocks"});
+    return config;
   }
 
   /// The configuration in diffusers' form; `from_json(to_json())` is the identity.
@@ -69,12 +75,46 @@ struct TinyAutoencoderConfig {
             {"scaling_factor", scaling_factor}};
   }
 
-  /// \throws Error for values that are not positive and unless encoder and decoder have equally many resolutions.
-  void validate(const std::string& where) const {
-    require(latent_channels > 0 && channels > 0 && scaling_factor > 0 && !encoder_blocks.empty() &&
-                encoder_blocks.size() == decoder_blocks.size(),
-            "{}: expected positive channels and as many encoder as decoder resolutions, found {} and {}", where,
-            encoder_blocks.size(), decoder_blocks.size());
+  /// What messages call the fields: as they are called here, or in a file.
+  struct Names {
+    const char* channels = "channels";              ///< Of `channels`.
+    const char* encoder_blocks = "encoder_blocks";  ///< Of `encoder_blocks`.
+    const char* decoder_blocks = "decoder_blocks";  ///< Of `decoder_blocks`.
+  };
+
+  /// \throws Error for values that are not positive, more than 1000 blocks at a resolution, and unless encoder and
+  ///   decoder have the same number of resolutions, 1 to 16
+  void validate(const std::string& where) const { validate(where, Names()); }
+  /// The same under other names of the fields.
+  void validate(const std::string& where, const Names& names) const {
+    require(latent_channels > 0, "{}: latent_channels: expected at least 1, found {}", where, latent_channels);
+    require(channels > 0, "{}: {}: expected at least 1, found {}", where, names.channels, channels);
+    require(std::isfinite(scaling_factor) && scaling_factor > 0,
+            "{}: scaling_factor: expected a positive number, found {}", where, scaling_factor);
+    for (const auto& [name, blocks] :
+         {std::pair{names.encoder_blocks, &encoder_blocks}, std::pair{names.decoder_blocks, &decoder_blocks}}) {
+      require(!blocks->empty() && blocks->size() <= 16, "{}: {}: expected 1 to 16 resolutions, found {}", where, name,
+              blocks->size());
+      for (const auto count : *blocks) {
+        require(count >= 0 && count <= 1000, "{}: {}: expected 0 to 1000 blocks at a resolution, found {}", where, name,
+                count);
+      }
+    }
+    require(decoder_blocks.size() == encoder_blocks.size(),
+            "{}: {}: expected {} resolutions, as many as in {}, found {}", where, names.decoder_blocks,
+            encoder_blocks.size(), names.encoder_blocks, decoder_blocks.size());
+  }
+
+ private:
+  void require_uniform(const std::vector<std::int64_t>& widths, std::size_t resolutions, const std::string& where,
+                       const char* key) const {
+    require(widths.size() == resolutions, "{}: {}: expected one entry for each of {} resolutions, found {}", where, key,
+            resolutions, widths.size());
+    for (const auto width : widths) {
+      require(width == channels,
+              "{}: {}: expected one width for all resolutions of encoder and decoder, found {} and {}", where, key,
+              channels, width);
+    }
   }
 };
 
@@ -176,19 +216,19 @@ class TinyAutoencoder : public ModelHandle<detail::TinyAutoencoderModule> {
   /// \param images [B,3,H,W] in [-1,1], sides multiples of `downscale()`  \return latents [B,C,H/f,W/f]
   /// \throws Error for another shape
   [[nodiscard]] at::Tensor encode(const at::Tensor& images) const {
-    require(images.dim() == 4 && images.size(1) == 3 && images.size(2) % downscale() == 0 &&
-                images.size(3) % downscale() == 0,
+    require(images.defined() && images.dim() == 4 && images.size(1) == 3 && images.size(2) > 0 && images.size(3) > 0 &&
+                images.size(2) % downscale() == 0 && images.size(3) % downscale() == 0,
             "TinyAutoencoder: images: expected [B, 3, H, W] with sides that are multiples of {}, found {}", downscale(),
-            shape_text(images.sizes()));
+            tensor_text(images));
     return (*module_->encoder)(
         images.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast).add(1).div_(2));
   }
 
   /// \param latents [B,C,h,w]  \return images [B,3,f*h,f*w], nominally in [-1,1]  \throws Error for another shape
   [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const {
-    require(latents.dim() == 4 && latents.size(1) == latent_channels(),
-            "TinyAutoencoder: latents: expected [B, {}, h, w], found {}", latent_channels(),
-            shape_text(latents.sizes()));
+    require(latents.defined() && latents.dim() == 4 && latents.size(1) == latent_channels() && latents.size(2) > 0 &&
+                latents.size(3) > 0,
+            "TinyAutoencoder: latents: expected [B, {}, h, w], found {}", latent_channels(), tensor_text(latents));
     const auto z = latents.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast);
     return (*module_->decoder)(at::tanh(z / 3) * 3).mul(2).sub(1);
   }

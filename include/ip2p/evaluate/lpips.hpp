@@ -38,6 +38,11 @@ struct LpipsModule : Module {
   };
 
   explicit LpipsModule(LpipsNetwork network) : vgg(network == LpipsNetwork::vgg16) {
+    const auto per_channel = [&](const char* name, std::array<float, 3> values) {
+      return register_buffer(name, at::tensor(at::ArrayRef<float>(values), at::kFloat).view({3, 1, 1}));
+    };
+    shift = per_channel("shift", {-0.030F, -0.088F, -0.188F});
+    scale = per_channel("scale", {0.458F, 0.448F, 0.450F});
     auto net = register_group("net");
     std::int64_t place = 0;  // index in torchvision's list of layers, which names the weights
     std::int64_t channels = 3;
@@ -101,6 +106,7 @@ struct LpipsModule : Module {
   }
 
   bool vgg;
+  at::Tensor shift, scale;  ///< Of the pictures' channels, [3, 1, 1].
   std::vector<Step> steps;
   std::vector<std::int64_t> widths;
   std::vector<std::shared_ptr<Conv2d>> weights;  ///< One per level, [1, channels, 1, 1].
@@ -150,10 +156,7 @@ class Lpips : public ModelHandle<detail::LpipsModule> {
 
  private:
   [[nodiscard]] at::Tensor scaled(const at::Tensor& images) const {
-    const auto channels = [&](std::array<float, 3> values) {
-      return at::tensor(at::ArrayRef<float>(values), at::kFloat).view({3, 1, 1}).to(device(), dtype());
-    };
-    return (images.to(device(), dtype()) - channels({-0.030F, -0.088F, -0.188F})) / channels({0.458F, 0.448F, 0.450F});
+    return (images.to(device(), dtype()) - module_->shift) / module_->scale;
   }
 
   static at::Tensor unit(const at::Tensor& features) {

@@ -41,8 +41,9 @@ inline Weights taesd_weights(const std::filesystem::path& encoder_file, const st
 }
 
 /// AutoencoderTiny's config.json, inferred from the shapes of its weights under diffusers' names. The scaling factor is
-/// 1: TAESD's latents are the ones that the denoiser sees. Throws `Error` naming `where` for unexpected names or fewer
-/// than two convolutions on a side.
+/// 1: TAESD's latents are the ones that the denoiser sees. What it infers is checked by
+/// `TinyAutoencoderConfig::from_json`. Throws `Error` naming `where` for unexpected names and for fewer than two
+/// convolutions on a side.
 inline nlohmann::json taesd_config(const Weights& weights, const std::string& where) {
   struct Side {
     std::vector<std::int64_t> blocks, channels;
@@ -56,12 +57,13 @@ inline nlohmann::json taesd_config(const Weights& weights, const std::string& wh
     for (const auto& [name, entry] : detail::without_prefix(weights, prefix)) {
       const auto parts = detail::split_key(name);
       const auto layer = detail::key_number(parts[0]);
-      require(layer.has_value(), "{}: '{}{}' is not the name of a TAESD layer", where, prefix, name);
+      require(layer && parts.size() > 1, "{}: expected names such as '{}0.weight', found '{}{}'", where, prefix, prefix,
+              name);
       if (parts.size() == 2 && parts[1] == "weight" && entry.shape.size() == 4) convolutions[*layer] = prefix + name;
       if (parts.size() > 2) blocks[*layer] = true;
     }
-    require(convolutions.size() >= 2, "{}: expected two or more convolutions under '{}', found {}", where, prefix,
-            convolutions.size());
+    require(convolutions.size() >= 2, "{}: expected two or more convolutions under '{}', found {} among {} tensors",
+            where, prefix, convolutions.size(), weights.size());
     Side result;
     result.first_in = weights.at(convolutions.begin()->second).shape[1];
     result.last_out = weights.at(convolutions.rbegin()->second).shape[0];

@@ -200,22 +200,29 @@ class CompletionsClient {
       std::string problem;
       double wait = std::min(options_.longest_wait, std::ldexp(options_.first_wait, static_cast<int>(attempt) - 1)) *
                     jitter.uniform(0.5, 1.0);  // Keeps clients that failed together from retrying together.
-      try {
-        const HttpResponse response = transport_.post(message);
-        if (auto completion = read(response, options, message.url, problem)) return std::move(*completion);
-        if (response.retry_after >= 0) wait = response.retry_after;
-        require(wait <= options_.longest_wait, "{}: {}; it asks to wait {:g} s, expected at most {:g} s", message.url,
-                problem, wait, options_.longest_wait);
-      } catch (const HttpFailure& failure) {
-        problem = without_key(failure.what());
-      } catch (const Cancelled&) {
-        throw;
-      } catch (const Error& error) {
-        const auto text = without_key(error.what());
-        throw Error(text.starts_with(message.url) ? text : message.url + ": " + text);
+      if (const auto response = post(message, problem)) {
+        if (auto completion = read(*response, options, message.url, problem)) return std::move(*completion);
+        if (response->retry_after >= 0) wait = response->retry_after;
+        require(wait <= options_.longest_wait, "{}: {}; it asks to wait {:g} s, expected at most {:g} s",
+                without_key(message.url), problem, wait, options_.longest_wait);
       }
-      require(attempt < options_.tries, "{}: gave up after {} tries; the last: {}", message.url, attempt, problem);
+      require(attempt < options_.tries, "{}: gave up after {} tries; the last: {}", without_key(message.url), attempt,
+              problem);
       pause(wait, cancel);
+    }
+  }
+
+  /// The answer, or nothing and a `problem` that a retry may solve. \throws Error for one that a retry cannot
+  [[nodiscard]] std::optional<HttpResponse> post(const HttpRequest& message, std::string& problem) const {
+    try {
+      return transport_.post(message);
+    } catch (const HttpFailure& failure) {
+      problem = without_key(failure.what());
+      return std::nullopt;
+    } catch (const Cancelled&) {
+      throw;
+    } catch (const Error& error) {
+      throw Error(without_key(message.url + ": " + error.what()));
     }
   }
 
@@ -230,7 +237,7 @@ class CompletionsClient {
       const bool spent = code_of(json) == "insufficient_quota";
       if (passing.contains(response.status) && !spent) return std::nullopt;
       const bool refused = (response.status == 401 || response.status == 403);
-      throw_error("{}: {}{}", url, problem,
+      throw_error("{}: {}{}", without_key(url), problem,
                   !refused       ? ""
                   : key_.empty() ? "; no key was sent"
                                  : fmt::format("; the key in {} was not accepted", options_.key_variable));
@@ -254,7 +261,7 @@ class CompletionsClient {
       if (detail::cut_at_stop(result.text, options.stop)) result.finish = FinishReason::stop;
       return result;
     } catch (const nlohmann::json::exception&) {
-      throw_error("{}: expected an answer with choices[0].{}, found {}", url,
+      throw_error("{}: expected an answer with choices[0].{}, found {}", without_key(url),
                   options_.chat ? "message.content" : "text",
                   detail::printable(without_key(json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace))));
     }

@@ -21,6 +21,7 @@
 #include "ip2p/language/key_value_cache.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
+#include "ip2p/nn/token_ids.hpp"
 
 namespace ip2p {
 
@@ -101,45 +102,51 @@ class Gpt2 : public ModelHandle<detail::Gpt2Module> {
   /// The shape that it was made with.
   [[nodiscard]] const Gpt2Config& config() const { return module_->config; }
 
-  /// Last hidden states of whole texts. \param ids [B,T] int64, T <= n_positions, each in [0, vocab_size)
-  /// \return [B,T,n_embd]  \throws Error for another shape
+  /// Last hidden states of whole texts. \param ids [B,T] int64 on the CPU, T <= n_positions, each in [0, vocab_size)
+  /// \return [B,T,n_embd]  \throws Error for another shape, dtype or device, and for ids out of range
   [[nodiscard]] at::Tensor hidden(const at::Tensor& ids) const {
-    require_ids(ids, 0, config().n_positions);
+    require_ids(ids, config().n_positions);
     return run(ids, at::arange(ids.size(1), at::kLong).unsqueeze(0).to(device()), {});
   }
 
   /// Logits of the next token after each hidden state [..., n_embd]. \return [..., vocab_size]
+  /// \throws Error for another width
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden) const {
+    require(hidden.defined() && hidden.dim() >= 1 && hidden.size(-1) == config().n_embd,
+            "Gpt2: hidden: expected [..., {}], found {}", config().n_embd, tensor_text(hidden));
     return at::linear(hidden, detail::weight_for(hidden, module_->wte->weight));
   }
 
-  /// \param ids [B,T] int64  \return logits [B,T,vocab_size]  \throws Error for another shape
+  /// \param ids as for `hidden`  \return logits [B,T,vocab_size]  \throws Error as `hidden`
   at::Tensor operator()(const at::Tensor& ids) const { return logits(hidden(ids)); }
 
-  /// A cache for texts of at most `capacity` tokens, padding included; see `KeyValueCache`.
+  /// A cache for texts of at most `capacity` tokens, padding included. \throws Error as `KeyValueCache`
   [[nodiscard]] KeyValueCache start(std::int64_t capacity, std::vector<std::int64_t> padding) const {
     const auto& c = config();
     return {c.n_layer, c.n_head,           c.n_embd / c.n_head,
             capacity,  std::move(padding), at::TensorOptions().dtype(dtype()).device(device())};
   }
 
-  /// Feeds the next tokens of each text. \param ids [B,T] int64, T >= 1
-  /// \return logits [B,vocab_size] of the token after the last  \throws Error when the cache has no room for them
+  /// Feeds the next tokens of each text. \param ids [B,T] int64 on the CPU, T >= 1  \param cache from `start`
+  /// \return logits [B,vocab_size] of the token after the last  \throws Error as `hidden`, when the cache has no room
+  ///   for them or belongs to another model, and for a text that becomes longer than n_positions
   at::Tensor next(const at::Tensor& ids, KeyValueCache& cache) const {
     const at::NoGradGuard no_grad;
-    require_ids(ids, cache.length(), cache.capacity());
+    require_ids(ids, cache.capacity() - cache.length());
     require(ids.size(0) == cache.batch(), "Gpt2: ids: expected {} texts, as the cache has, found {}", cache.batch(),
             ids.size(0));
+    require(cache.longest() + ids.size(1) <= config().n_positions,
+            "Gpt2: ids: expected texts of at most {} tokens, found {} more after {}", config().n_positions, ids.size(1),
+            cache.longest());
+    cache.require_fits(config().n_layer, config().n_head, config().n_embd / config().n_head);
     const auto x = run(ids, cache.positions(ids.size(1)), {.cache = &cache, .mask = cache.mask(ids.size(1))});
     cache.advance(ids.size(1));
     return logits(x.select(1, x.size(1) - 1));
   }
 
  private:
-  static void require_ids(const at::Tensor& ids, std::int64_t before, std::int64_t room) {
-    require(ids.dim() == 2 && ids.scalar_type() == at::kLong && ids.size(1) > 0 && ids.size(1) <= room - before,
-            "Gpt2: ids: expected int64 [B, 1 to {}], found {} {}", room - before, at::toString(ids.scalar_type()),
-            shape_text(ids.sizes()));
+  void require_ids(const at::Tensor& ids, std::int64_t room) const {
+    detail::require_token_ids(ids, room, config().vocab_size, "Gpt2");
   }
 
   [[nodiscard]] at::Tensor run(const at::Tensor& ids, const at::Tensor& positions, const detail::Gpt2Pass& pass) const {

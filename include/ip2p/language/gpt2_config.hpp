@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 
 namespace ip2p {
 
@@ -27,37 +28,28 @@ struct Gpt2Config {
   /// Width of the feed-forward layer.
   [[nodiscard]] std::int64_t inner() const { return n_inner > 0 ? n_inner : 4 * n_embd; }
 
-  /// Reads transformers' config.json. \param where named in errors  \throws Error for missing values, and for
-  /// unsupported variants of the architecture
+  /// Reads transformers' config.json. \param where named in errors  \throws Error naming the key, for missing fields,
+  ///   values of a wrong type or out of range, and unsupported variants of the architecture
   static Gpt2Config from_json(const nlohmann::json& json, const std::string& where) {
-    try {
-      const auto type = json.value("model_type", "gpt2");
-      require(type == "gpt2", "{}: model_type: expected gpt2, found {}", where, type);
-      const std::array<std::pair<const char*, bool>, 5> fixed{{{"scale_attn_weights", true},
-                                                               {"scale_attn_by_inverse_layer_idx", false},
-                                                               {"reorder_and_upcast_attn", false},
-                                                               {"add_cross_attention", false},
-                                                               {"tie_word_embeddings", true}}};
-      for (const auto& [key, expected] : fixed) {
-        const bool found = json.value(key, expected);
-        require(found == expected, "{}: {}: expected {}, found {}, which is not supported", where, key, expected,
-                found);
-      }
-      const auto epsilon = json.value("layer_norm_epsilon", 1e-5);
-      require(epsilon == 1e-5, "{}: layer_norm_epsilon: expected 1e-05, found {}", where, epsilon);
-      Gpt2Config config;
-      config.vocab_size = json.at("vocab_size").get<std::int64_t>();
-      config.n_positions = json.value("n_positions", config.n_positions);
-      config.n_embd = json.at("n_embd").get<std::int64_t>();
-      config.n_layer = json.at("n_layer").get<std::int64_t>();
-      config.n_head = json.at("n_head").get<std::int64_t>();
-      if (json.contains("n_inner") && !json["n_inner"].is_null()) config.n_inner = json["n_inner"].get<std::int64_t>();
-      config.activation_function = json.value("activation_function", config.activation_function);
-      config.validate(where);
-      return config;
-    } catch (const nlohmann::json::exception& error) {
-      throw_error("{}: expected the config.json of a GPT2LMHeadModel, found: {}", where, error.what());
-    }
+    detail::require_config(json, "a GPT2LMHeadModel", where);
+    detail::require_field(json, "model_type", std::string("gpt2"), where);
+    const std::array<std::pair<const char*, bool>, 5> fixed{{{"scale_attn_weights", true},
+                                                             {"scale_attn_by_inverse_layer_idx", false},
+                                                             {"reorder_and_upcast_attn", false},
+                                                             {"add_cross_attention", false},
+                                                             {"tie_word_embeddings", true}}};
+    for (const auto& [key, expected] : fixed) detail::require_field(json, key, expected, where);
+    detail::require_field(json, "layer_norm_epsilon", 1e-5, where);
+    Gpt2Config config;
+    detail::need_field(json, "vocab_size", config.vocab_size, where);
+    detail::read_field(json, "n_positions", config.n_positions, where);
+    detail::need_field(json, "n_embd", config.n_embd, where);
+    detail::need_field(json, "n_layer", config.n_layer, where);
+    detail::need_field(json, "n_head", config.n_head, where);
+    detail::read_field(json, "n_inner", config.n_inner, where);
+    detail::read_field(json, "activation_function", config.activation_function, where);
+    config.validate(where);
+    return config;
   }
 
   /// The same fields in transformers' form; `from_json(to_json())` is the identity.

@@ -35,7 +35,8 @@ class HttpFailure : public Error {
 };
 
 /// `post(request)` returns any answer, whatever its status. Throws `HttpFailure` if a retry may help, `Error` if it
-/// will not, `Cancelled` on a requested stop. May be called from several threads.
+/// will not, `Cancelled` on a requested stop; messages leave out the address, which the client puts before them. May be
+/// called from several threads.
 template <class Transport>
 concept HttpTransport = requires(const Transport& transport, const HttpRequest& request) {
   { transport.post(request) } -> std::convertible_to<HttpResponse>;

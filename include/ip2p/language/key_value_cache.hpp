@@ -22,13 +22,19 @@ namespace ip2p {
 class KeyValueCache {
  public:
   /// \param padding tokens of padding before each text, one number per text  \param capacity in tokens, padding
-  ///   included
+  ///   included  \throws Error for sizes below 1, no text, and padding that leaves no room for a text
   KeyValueCache(std::int64_t layers, std::int64_t heads, std::int64_t width, std::int64_t capacity,
                 std::vector<std::int64_t> padding, const at::TensorOptions& options)
-      : padding_(std::move(padding)),
-        capacity_(capacity),
-        store_(at::empty({layers, 2, batch(), heads, capacity, width}, options)) {
+      : padding_(std::move(padding)), capacity_(capacity) {
+    require(layers > 0 && heads > 0 && width > 0 && capacity > 0,
+            "key-value cache: expected positive sizes, found {} layers, {} heads of width {} and a capacity of {}",
+            layers, heads, width, capacity);
     require(!padding_.empty(), "key-value cache: expected at least one text, found none");
+    for (const auto count : padding_) {
+      require(count >= 0 && count < capacity, "key-value cache: padding: expected 0 to {} tokens, found {}",
+              capacity - 1, count);
+    }
+    store_ = at::empty({layers, 2, batch(), heads, capacity, width}, options);
   }
 
   /// Number of texts.
@@ -39,8 +45,18 @@ class KeyValueCache {
   /// Most tokens that it can hold, padding included.
   [[nodiscard]] std::int64_t capacity() const { return capacity_; }
 
-  /// Appends keys and values [B, heads, T, d] of the tokens after `length()` for one layer. \return those of all
-  /// tokens, as views of the cache
+  /// Tokens held of the longest text, padding excluded; less than 0 while no text has begun.
+  [[nodiscard]] std::int64_t longest() const { return length_ - *std::min_element(padding_.begin(), padding_.end()); }
+
+  /// \throws Error unless it was made for a model of this shape
+  void require_fits(std::int64_t layers, std::int64_t heads, std::int64_t width) const {
+    require(store_.size(0) == layers && store_.size(3) == heads && store_.size(5) == width,
+            "key-value cache: expected one for {} layers and {} heads of width {}, found one for {}, {} and {}", layers,
+            heads, width, store_.size(0), store_.size(3), store_.size(5));
+  }
+
+  /// Appends keys and values [B, heads, T, d] of the tokens after `length()` for one layer, T at most `capacity()` -
+  /// `length()`. \return those of all tokens, as views of the cache
   std::pair<at::Tensor, at::Tensor> write(std::int64_t layer, const at::Tensor& keys, const at::Tensor& values) {
     const auto count = keys.size(2);
     const auto put = [&](std::int64_t which, const at::Tensor& rows) {
@@ -71,10 +87,14 @@ class KeyValueCache {
     return seen.unsqueeze(1).to(store_.device());
   }
 
-  /// Keeps only the texts `rows`, in that order.
+  /// Keeps only the texts `rows`, in that order. \throws Error for no rows, and for one that there is not
   void keep(const std::vector<std::int64_t>& rows) {
+    require(!rows.empty(), "key-value cache: rows: expected at least one, found none");
     std::vector<std::int64_t> padding;
-    for (const auto row : rows) padding.push_back(padding_.at(static_cast<std::size_t>(row)));
+    for (const auto row : rows) {
+      require(row >= 0 && row < batch(), "key-value cache: rows: expected 0 to {}, found {}", batch() - 1, row);
+      padding.push_back(padding_[static_cast<std::size_t>(row)]);
+    }
     padding_ = std::move(padding);
     store_ = store_.index_select(2, at::tensor(at::ArrayRef<std::int64_t>(rows), at::kLong).to(store_.device()));
   }

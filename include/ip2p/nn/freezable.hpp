@@ -23,7 +23,8 @@ struct Freezable {
   /// call, when the shapes are known.
   virtual void freeze() = 0;
 
-  /// Restores plain weights, which can be trained, moved, converted and written to.
+  /// Restores plain weights, which can be trained, moved, converted and written to. Those that required gradients
+  /// before `freeze` do so again.
   virtual void thaw() = 0;
 
   /// Whether the layer is in its form for inference.

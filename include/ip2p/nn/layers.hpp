@@ -83,8 +83,7 @@ struct Conv2d : Module, Freezable, LoraHost {
   }
 
   void freeze() override {
-    weight.set_requires_grad(false);
-    if (bias.defined()) bias.set_requires_grad(false);
+    suspend_gradients();
     frozen_ = true;
     settled_.reset();
   }
@@ -100,6 +99,7 @@ struct Conv2d : Module, Freezable, LoraHost {
     }
     plain_.reset();
     frozen_ = false;
+    resume_gradients();
   }
 
   [[nodiscard]] bool frozen() const override { return frozen_; }

@@ -39,11 +39,6 @@ struct LoraPath {
     const auto inner = detail::convolution(x, down, {}, stride, padding);
     y.narrow(1, first_row, up.size(0)).add_(at::conv2d(inner, up.to(x.scalar_type())), factor);
   }
-
-  /// Moves and converts both tensors in place; they remain the same leaves.
-  void to(at::Device device, at::ScalarType dtype) {
-    for (auto* tensor : {&down, &up}) tensor->set_data(tensor->detach().to(device, dtype));
-  }
 };
 
 /// A layer that LoRAs can be attached to.

@@ -28,13 +28,24 @@ class ModelHandle {
   /// Moves and converts the weights and any applied LoRAs, in place. \param dtype fp32, bf16 or fp16
   void to(at::Device device, at::ScalarType dtype) {
     const detail::PlainForNow plain(*module_);
-    arithmetic_.reset();
     module_->to(device, dtype);
-    for (auto* layer : module_->modules()) {
-      if (const auto* host = dynamic_cast<LoraHost*>(layer)) {
-        for (const auto& lora : host->loras) lora->to(device, dtype);
-      }
-    }
+    place_loras(device, dtype);
+    arithmetic_.reset();
+  }
+
+  /// Moves the weights and any applied LoRAs, in place; each tensor keeps its dtype, and `compute_in` its effect.
+  void to(at::Device device) {
+    const detail::PlainForNow plain(*module_);
+    module_->to(device);
+    place_loras(device, std::nullopt);
+  }
+
+  /// Converts the weights and any applied LoRAs, in place, wherever they are. \param dtype fp32, bf16 or fp16
+  void to(at::ScalarType dtype) {
+    const detail::PlainForNow plain(*module_);
+    module_->to(dtype);
+    place_loras(std::nullopt, dtype);
+    arithmetic_.reset();
   }
 
   /// Where the weights are.
@@ -45,14 +56,15 @@ class ModelHandle {
 
   /// Computes in `dtype` without converting the stored weights: each layer widens its own weights during the call. On
   /// machines without fast 16-bit arithmetic this needs half the memory of fp32 and gives nearly the same results. It
-  /// applies to this handle and to copies made later, until `to()` is called.
+  /// applies to this handle and to copies made later, until `to` is given a dtype.
   void compute_in(at::ScalarType dtype) { arithmetic_ = dtype; }
 
   /// Makes the model inference-only: weights stop requiring gradients and may change their form at the first call
   /// (packed for the CPU, channels-last elsewhere).
   void freeze() { set_frozen(true); }
 
-  /// Restores plain weights that require gradients, for training or for writing to them.
+  /// Restores plain weights, for training or for writing to them. Those that required gradients before `freeze` do so
+  /// again; those that did not, because someone had turned them off, do not.
   void thaw() { set_frozen(false); }
 
   /// Runs `evaluate` and names the layer that first produced a non-finite value; empty if none did.
@@ -77,8 +89,19 @@ class ModelHandle {
   void set_frozen(bool frozen) {
     for (auto* layer : module_->modules()) {
       if (auto* freezable = dynamic_cast<Freezable*>(layer)) frozen ? freezable->freeze() : freezable->thaw();
+      frozen ? layer->suspend_gradients() : layer->resume_gradients();
     }
-    for (const auto& parameter : module_->parameters()) parameter.set_requires_grad(!frozen);
+  }
+
+  void place_loras(std::optional<at::Device> device, std::optional<at::ScalarType> dtype) {
+    for (auto* layer : module_->modules()) {
+      const auto* host = dynamic_cast<LoraHost*>(layer);
+      if (host == nullptr) continue;
+      for (const auto& lora : host->loras) {
+        detail::place(lora->down, device, dtype);
+        detail::place(lora->up, device, dtype);
+      }
+    }
   }
 
   /// A parameter that stays the same tensor for the life of the module (a convolution's weight may not); undefined if

@@ -42,7 +42,7 @@ template <class Model>
 AppliedLora new_lora(const Model& model, const NewLoraOptions& options = {}) {
   const at::NoGradGuard no_grad;
   require(options.rank >= 1, "new LoRA: rank: expected at least 1, found {}", options.rank);
-  for (auto& parameter : model.module().parameters()) parameter.set_requires_grad(false);
+  model.module().set_requires_grad(false);
   const auto scale = std::make_shared<double>(1.0);
   const auto fp32 = at::TensorOptions().dtype(at::kFloat).device(model.device());
   std::vector<AppliedLora::Adapter> adapters;

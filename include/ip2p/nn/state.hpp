@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -64,14 +65,22 @@ inline bool same_up_to_ones(std::vector<std::int64_t> expected, std::vector<std:
 
 }  // namespace detail
 
-/// Loads every parameter of `module` from `weights`.
+/// Loads every parameter of `module` from `weights`, all or nothing: if it throws, whatever the reason, the module has
+/// the weights that it had. Therefore all tensors are read before the first is put in place, and a module that already
+/// has weights holds both sets meanwhile. (Those of a new one take no memory until they are written to.)
 ///
-/// \param where named in errors, usually the file and the component  \param dtype the parameters' new dtype
+/// Where a tensor is a view of a mapped file (`WeightAccess::mapped`), the file is read when the weight is first used,
+/// after this call; if it shrinks in between, the operating system ends the process.
+///
+/// \param where named in errors, usually the file and the component
+/// \param dtype the parameters' new dtype, floating-point; they stay on their device
 /// \throws Error if names or shapes do not match, with a report of missing, unexpected and mis-shaped tensors: counts,
-///   the first few names, nearest names, expected and found shapes. Nothing is loaded in that case
+///   the first few names, nearest names, expected and found shapes; if a tensor cannot be read; and if one is not
+///   floating-point or is not of the shape that its entry states
 inline void load_weights(Module& module, const Weights& weights, const std::string& where,
                          at::ScalarType dtype = at::kFloat) {
   const at::NoGradGuard no_grad;
+  require(at::isFloatingType(dtype), "{}: dtype: expected a floating-point one, found {}", where, at::toString(dtype));
   const auto parameters = module.named_parameters();
   std::vector<std::string> missing;
   std::vector<std::string> misshaped;
@@ -115,15 +124,25 @@ inline void load_weights(Module& module, const Weights& weights, const std::stri
     throw Error(report);
   }
 
-  const detail::PlainForNow plain(module);
-  for (const auto& [parameter, tensor] : module.named_parameters()) {
+  std::vector<at::Tensor> loaded;
+  for (const auto& [parameter, tensor] : parameters) {
     const auto names = detail::file_names(parameter);
     std::vector<at::Tensor> blocks;
     auto shape = tensor.sizes().vec();
     if (names.size() > 1) shape[0] /= static_cast<std::int64_t>(names.size());
-    for (const auto& name : names) blocks.push_back(weights.at(name).read().to(dtype).reshape(shape));
-    tensor.set_data(blocks.size() == 1 ? blocks[0] : at::cat(blocks, 0));
+    for (const auto& name : names) {
+      const auto& entry = weights.at(name);
+      const auto block = entry.read();
+      require(block.defined() && block.sizes() == at::IntArrayRef(entry.shape) && block.is_floating_point(),
+              "{}: tensor '{}': expected floating-point values {}, found {}", where, name, shape_text(entry.shape),
+              tensor_text(block));
+      blocks.push_back(block.to(tensor.device(), dtype).reshape(shape));
+    }
+    loaded.push_back(blocks.size() == 1 ? blocks[0] : at::cat(blocks, 0));
   }
+  const detail::PlainForNow plain(module);
+  const auto targets = module.parameters();
+  for (std::size_t i = 0; i < targets.size(); ++i) targets[i].set_data(loaded[i]);
 }
 
 /// Every parameter of `module` with its name, in plain form: the parameter itself, or an unpacked copy if the layer

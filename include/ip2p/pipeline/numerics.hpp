@@ -5,18 +5,17 @@
 
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/stack.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <new>
+#include <exception>
 #include <optional>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/out_of_memory.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
@@ -107,19 +106,13 @@ inline at::Tensor prepare_photos(std::span<const Image> photos, std::optional<st
 /// Runs `body`; a failed allocation becomes an `OutOfMemory` that says what to do.
 template <class Body>
 decltype(auto) with_memory_advice(Body&& body) {
-  constexpr auto advice =
-      "out of memory: use a smaller resolution, a 16-bit dtype, fewer pictures at once, or "
-      "models that are loaded on demand and a codec that works tile by tile (low_memory)";
   try {
     return body();
-  } catch (const std::bad_alloc&) {
-    throw OutOfMemory(advice);
-  } catch (const c10::OutOfMemoryError&) {
-    throw OutOfMemory(advice);
-  } catch (const c10::Error& error) {
-    // The CPU allocator has no exception of its own.
-    if (std::string_view(error.what()).find("allocate memory") != std::string_view::npos) throw OutOfMemory(advice);
-    throw;
+  } catch (const std::exception& error) {
+    if (!is_out_of_memory(error)) throw;
+    throw OutOfMemory(
+        "out of memory: use a smaller resolution, a 16-bit dtype, fewer pictures at once, or "
+        "models that are loaded on demand and a codec that works tile by tile (low_memory)");
   }
 }
 

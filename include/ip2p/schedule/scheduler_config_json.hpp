@@ -8,11 +8,11 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
 
 namespace ip2p {
@@ -36,34 +36,6 @@ std::string_view name_of(Value value, const std::array<std::pair<std::string_vie
     if (meaning == value) return name;
   }
   return "";
-}
-
-/// Sets `value` to json[key] if the key is present and not null. Throws `Error` if it has the wrong type.
-template <class Value>
-void read_field(const nlohmann::json& json, const char* key, Value& value, std::string_view where) {
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return;
-  bool fits = false;
-  std::string_view expected;
-  if constexpr (std::is_same_v<Value, bool>) {
-    fits = found->is_boolean();
-    expected = "true or false";
-  } else if constexpr (std::is_integral_v<Value>) {
-    fits = found->is_number_integer();
-    expected = "a whole number";
-  } else if constexpr (std::is_floating_point_v<Value>) {
-    fits = found->is_number();
-    expected = "a number";
-  } else if constexpr (std::is_same_v<Value, std::string>) {
-    fits = found->is_string();
-    expected = "a string";
-  } else {
-    fits = found->is_array() && !found->empty();
-    for (const auto& entry : *found) fits = fits && entry.is_number();
-    expected = "a list of numbers";
-  }
-  require(fits, "{}: {}: expected {}, found {}", where, key, expected, found->dump().substr(0, 60));
-  value = found->template get<Value>();
 }
 
 /// Sets `value` to the choice that json[key] names, if present. Throws `Error` listing the choices for other names.

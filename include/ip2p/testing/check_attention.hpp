@@ -76,26 +76,28 @@ void check_attention(const Attention& attend, const AttentionCheck& check = {}) 
 
     const AttentionInput before{input.q.clone(), input.k.clone(), input.v.clone()};
     const at::Tensor result = call(input);
-    expect_law(result.defined() && result.sizes() == input.q.sizes(), role, "the result has the shape of q", "{} at {}",
-               result.defined() ? shape_text(result.sizes()) : "no tensor", where);
+    expect_law(result.defined() && result.sizes() == input.q.sizes(), role, "the result has the shape of q",
+               "expected {}, found {} at {}", shape_text(input.q.sizes()), tensor_text(result), where);
     for (const auto dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
       const AttentionInput other{input.q.to(dtype), input.k.to(dtype), input.v.to(dtype)};
-      expect_law(call(other).scalar_type() == dtype, role, "the dtype is kept", "{} became another at {}",
-                 c10::toString(dtype), where);
+      const auto kept = call(other).scalar_type();
+      expect_law(kept == dtype, role, "the dtype is kept", "{} became {} at {}", c10::toString(dtype),
+                 c10::toString(kept), where);
     }
-    expect_law(same_bits(before.q, input.q) && same_bits(before.k, input.k) && same_bits(before.v, input.v), role,
-               "arguments are not changed", "{}", where);
-    expect_law(same_bits(result, call(input)), role, "equal calls give equal bits", "{}", where);
+    expect_same_bits(input.q, before.q, role, "arguments are not changed", "q at " + where);
+    expect_same_bits(input.k, before.k, role, "arguments are not changed", "k at " + where);
+    expect_same_bits(input.v, before.v, role, "arguments are not changed", "v at " + where);
+    expect_same_bits(call(input), result, role, "equal calls give equal bits", where);
     if (check.edits && !check.edits(site)) {
-      expect_law(same_bits(result, PlainAttention{}(site, input.q, input.k, input.v)), role,
-                 "sites that the edit does not want stay untouched", "{}", where);
+      expect_same_bits(result, PlainAttention{}(site, input.q, input.k, input.v), role,
+                       "sites that the edit does not want stay untouched", where);
     }
 
     const auto groups = result.unflatten(0, {blocks, -1});
     for (std::int64_t g = 0; g < 2; ++g) {
       const at::Tensor single = call(input.images(blocks, g * check.group, check.group));
-      expect_law(close(single.unflatten(0, {blocks, -1}), groups.narrow(1, g * check.group, check.group), 1e-5), role,
-                 "a batch of groups equals the groups one by one", "group {} at {}", g, where);
+      expect_close(groups.narrow(1, g * check.group, check.group), single.unflatten(0, {blocks, -1}), 1e-5, role,
+                   "a batch of groups equals the groups one by one", fmt::format("group {} at {}", g, where));
     }
     if constexpr (uniform_over_branches<Attention>()) {
       for (std::size_t i = 0; i < branches.size(); ++i) {
@@ -104,19 +106,18 @@ void check_attention(const Attention& attend, const AttentionCheck& check = {}) 
         alone.branches = std::span(branches).subspan(i, 1);
         const auto rows = input.block(blocks, index);
         const at::Tensor single = attend(alone, rows.q, rows.k, rows.v);
-        expect_law(close(single, groups[index], 1e-5), role,
-                   "a policy that is uniform over branches gives each what it gives that branch alone",
-                   "branch {} at {}", i, where);
+        expect_close(groups[index], single, 1e-5, role,
+                     "a policy that is uniform over branches gives each what it gives that branch alone",
+                     fmt::format("branch {} at {}", i, where));
       }
     }
     if (check.linear_in_values) {
       const at::Tensor other = CounterNoise(7).normal(input.v.sizes(), 0);
       const at::Tensor mixed = attend(site, input.q, input.k, input.v.mul(0.5).sub(other, 2.0));
-      expect_law(close(mixed, result.mul(0.5).sub(attend(site, input.q, input.k, other), 2.0), 1e-5), role,
-                 "the result is linear in the values", "{}", where);
+      expect_close(mixed, result.mul(0.5).sub(attend(site, input.q, input.k, other), 2.0), 1e-5, role,
+                   "the result is linear in the values", where);
       const at::Tensor narrow = attend(site, input.q, input.k, input.v.narrow(3, 0, 3));
-      expect_law(close(narrow, result.narrow(3, 0, 3), 1e-5), role, "values may be of another width than queries", "{}",
-                 where);
+      expect_close(narrow, result.narrow(3, 0, 3), 1e-5, role, "values may be of another width than queries", where);
     }
   };
 

@@ -47,17 +47,17 @@ void check_codec(const Codec& codec, const CodecCheck& check = {}) {
   constexpr auto role = "ImageCodec";
   const std::int64_t f = codec.downscale(), channels = codec.latent_channels();
   const double scaling = codec.scaling_factor();
-  expect_law(f >= 1 && channels >= 1, role, "downscale() and latent_channels() are at least 1", "{} and {}", f,
+  expect_law(f >= 1 && channels >= 1, role, "downscale() and latent_channels() are at least 1", "found {} and {}", f,
              channels);
-  expect_law(std::isfinite(scaling) && scaling != 0.0, role, "the scaling factor is finite and not 0", "{}", scaling);
+  expect_law(std::isfinite(scaling) && scaling != 0.0, role, "the scaling factor is finite and not 0", "found {}",
+             scaling);
   const auto alone = [](const at::Tensor& batch, auto&& call) {
     return at::cat({call(batch.narrow(0, 0, 1)), call(batch.narrow(0, 1, 1))});
   };
   const auto sound = [&](const at::Tensor& result, const std::vector<std::int64_t>& expected, std::string_view law) {
     expect_law(result.defined() && result.sizes() == at::IntArrayRef(expected) && result.is_floating_point(), role, law,
                "expected {}, found {}", shape_text(expected), tensor_text(result));
-    expect_law(at::isfinite(result).all().template item<bool>(), role, "values are finite", "NaN or infinity in {}",
-               tensor_text(result));
+    expect_finite(result, role, "values are finite");
   };
 
   for (const auto& [h, w] : {std::array<std::int64_t, 2>{4, 6}, std::array<std::int64_t, 2>{7, 3}}) {
@@ -67,36 +67,36 @@ void check_codec(const Codec& codec, const CodecCheck& check = {}) {
 
     const auto latents = encode(images).clone();
     sound(latents, {2, channels, h, w}, "images [B,3,H,W] become latents [B,C,H/f,W/f]");
-    expect_law(same_bits(images, codec_pictures(h * f, w * f)), role, "arguments are not changed", "encode changed it");
-    expect_law(same_bits(latents, encode(images)), role, "equal calls give equal bits", "encode");
-    expect_law(close(latents, alone(images, encode), check.tolerance), role, "a batch equals the loop over its images",
-               "encode");
+    expect_same_bits(images, codec_pictures(h * f, w * f), role, "arguments are not changed", "encode");
+    expect_same_bits(encode(images), latents, role, "equal calls give equal bits", "encode");
+    expect_close(latents, alone(images, encode), check.tolerance, role, "a batch equals the loop over its images",
+                 "encode");
     expect_law(!latents[0].equal(latents[1]), role, "different pictures have different latents", "they are equal");
 
     const auto kept = latents.clone();
     const auto decoded = decode(latents).clone();
     sound(decoded, {2, 3, h * f, w * f}, "latents [B,C,h,w] become pictures [B,3,f*h,f*w]");
-    expect_law(same_bits(latents, kept), role, "arguments are not changed", "decode changed it");
-    expect_law(same_bits(decoded, decode(latents)), role, "equal calls give equal bits", "decode");
-    expect_law(close(decoded, alone(latents, decode), check.tolerance), role, "a batch equals the loop over its images",
-               "decode");
+    expect_same_bits(latents, kept, role, "arguments are not changed", "decode");
+    expect_same_bits(decode(latents), decoded, role, "equal calls give equal bits", "decode");
+    expect_close(decoded, alone(latents, decode), check.tolerance, role, "a batch equals the loop over its images",
+                 "decode");
     const double error = decoded.to(images.options()).sub(images).abs().mean().template item<double>();
-    expect_law(error <= check.round_trip, role, "decode(encode(x)) stays within the round-trip bound", "{} above {}",
-               error, check.round_trip);
+    expect_law(error <= check.round_trip, role, "decode(encode(x)) stays within the round-trip bound",
+               "expected a mean difference of at most {}, found {}", check.round_trip, error);
 
     if constexpr (requires { codec.encode_moments(images).mean, codec.encode_moments(images).logvar; }) {
       constexpr auto posterior = "PosteriorCodec";
       const auto moments = codec.encode_moments(images);
       const at::Tensor mean = moments.mean, logvar = moments.logvar;
-      expect_law(close(mean, latents, check.tolerance), posterior, "the posterior's mean is what encode gives",
-                 "another one");
+      expect_close(mean, latents, check.tolerance, posterior, "the posterior's mean is what encode gives");
       expect_law(
           logvar.defined() && logvar.sizes() == latents.sizes() && at::isfinite(logvar).all().template item<bool>(),
-          posterior, "the log variance is finite and of the latents' shape", "{}", tensor_text(logvar));
+          posterior, "the log variance is finite and of the latents' shape", "expected {} without NaN, found {}",
+          shape_text(latents.sizes()), tensor_text(logvar));
       if constexpr (requires { moments.sample(images); }) {
         const auto noise = CounterNoise(8).normal(latents.sizes(), 0).to(latents.options());
-        expect_law(close(moments.sample(noise), mean.add(logvar.mul(0.5).exp().mul(noise)), check.tolerance), posterior,
-                   "a sample is mean + exp(logvar / 2) * noise", "another value");
+        expect_close(moments.sample(noise), mean.add(logvar.mul(0.5).exp().mul(noise)), check.tolerance, posterior,
+                     "a sample is mean + exp(logvar / 2) * noise");
       }
     }
   }

@@ -58,6 +58,10 @@ void check_filter(const Filter& filter) {
     return made_pair(seed, noise(seed, spread), noise(seed + 1000, spread), reads);
   };
 
+  const auto text = [](const Verdict& verdict) {
+    return verdict.kept() ? std::string("kept")
+                          : fmt::format("{} {:.6g} of {:.6g}", verdict.reason, verdict.found, verdict.wanted);
+  };
   std::vector<Verdict> verdicts;
   bool looks = false;
   for (std::uint64_t seed = 0; seed < count; ++seed) {
@@ -65,18 +69,24 @@ void check_filter(const Filter& filter) {
     const auto pair = pair_of(seed, reads);
     const Image before = pair.before, after = pair.after;
     verdicts.push_back(filter(pair));
-    expect_law(pair.before == before && pair.after == after, role, "the pair is not changed", "pair {}", seed);
+    expect_law(pair.before == before && pair.after == after, role, "the pair is not changed",
+               "other pixels in {} picture of pair {}", pair.before == before ? "the second" : "the first", seed);
     expect_law(cost >= FilterCost::image_features || reads->pictures == 0, role,
-               "features are looked at only where the cost says so", "those of the pictures of pair {}", seed);
+               "features are looked at only where the cost says so",
+               "expected no look at those of the pictures of pair {}, found {}", seed, reads->pictures);
     expect_law(cost >= FilterCost::all_features || reads->captions == 0, role,
-               "features are looked at only where the cost says so", "those of the captions of pair {}", seed);
+               "features are looked at only where the cost says so",
+               "expected no look at those of the captions of pair {}, found {}", seed, reads->captions);
     looks = looks || reads->pictures + reads->captions > 0;
-    expect_law(filter(pair) == verdicts.back(), role, "equal pairs get equal verdicts", "pair {} asked twice", seed);
+    const Verdict again = filter(pair);
+    expect_law(again == verdicts.back(), role, "equal pairs get equal verdicts",
+               "pair {} asked twice: \"{}\" and then \"{}\"", seed, text(verdicts.back()), text(again));
   }
   for (std::uint64_t seed = count; seed-- > 0;) {
     const Filter copy(filter);
-    expect_law(copy(pair_of(seed, std::make_shared<FeatureReads>())) == verdicts[seed], role,
-               "equal pairs get equal verdicts", "pair {} after the others in reverse", seed);
+    const Verdict again = copy(pair_of(seed, std::make_shared<FeatureReads>()));
+    expect_law(again == verdicts[seed], role, "equal pairs get equal verdicts",
+               "pair {} in reverse order: expected \"{}\", found \"{}\"", seed, text(verdicts[seed]), text(again));
   }
   if (looks) {
     const auto none = at::full_like(noise(0, 0.1), NAN);

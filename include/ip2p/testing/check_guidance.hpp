@@ -48,8 +48,8 @@ void check_guidance_run(const Guidance& guidance) {
       const auto before = run;
       results.push_back(guidance.combine(stacked, step_at(i), latents(i, first, count), run));
       auto copy = before;
-      expect_law(same_bits(guidance.combine(stacked, step_at(i), latents(i, first, count), copy), results.back()), role,
-                 "a copy of the state goes on by itself", "step {} of the original changed it", i);
+      expect_same_bits(guidance.combine(stacked, step_at(i), latents(i, first, count), copy), results.back(), role,
+                       "a copy of the state goes on by itself", fmt::format("after step {} of the original", i));
     }
     return results;
   };
@@ -58,9 +58,10 @@ void check_guidance_run(const Guidance& guidance) {
   const auto alone = run_of(0, 1);
   const auto other = run_of(1, 1);
   for (std::size_t i = 0; i < results.size(); ++i) {
-    expect_law(same_bits(results[i], again[i]), role, "equal runs give equal bits", "step {}", i);
-    expect_law(close(results[i], at::cat({alone[i], other[i]}), 1e-9), role,
-               "a run of a batch equals the runs of its samples", "step {}", i);
+    const auto where = fmt::format("step {}", i);
+    expect_same_bits(again[i], results[i], role, "equal runs give equal bits", where);
+    expect_close(results[i], at::cat({alone[i], other[i]}), 1e-9, role,
+                 "a run of a batch equals the runs of its samples", where);
   }
 }
 
@@ -96,8 +97,9 @@ void check_guidance(const Guidance& guidance) {
   constexpr auto role = "GuidancePolicy";
   constexpr auto count = Guidance::branches.size();
   constexpr auto rows = static_cast<std::int64_t>(count);
-  expect_law(Guidance::branches.front() == Branch{.text = true, .image = true}, role,
-             "the fully conditioned branch is the first", "it is not");
+  constexpr Branch first = Guidance::branches.front();
+  expect_law(first == Branch{.text = true, .image = true}, role, "the fully conditioned branch is the first",
+             "found one {} text and {} image", first.text ? "with" : "without", first.image ? "with" : "without");
 
   const std::vector<std::int64_t> shape{2, 4, 6, 5};
   const at::Tensor one = CounterNoise(1).normal(shape, 0).to(at::kDouble);
@@ -109,18 +111,19 @@ void check_guidance(const Guidance& guidance) {
   };
   for (const std::int64_t index : {0, 3, 9}) {
     const Step step{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
+    const auto where = fmt::format("step {}", index);
 
     const at::Tensor same = combine(one.repeat({rows, 1, 1, 1}), step);
-    expect_law(close(same, one, 1e-9), role, "where all branches agree, so does the result", "step {}", index);
+    expect_close(same, one, 1e-9, role, "where all branches agree, so does the result", where);
 
     const at::Tensor before = stacked.clone();
     const at::Tensor result = combine(stacked, step);
-    expect_law(result.sizes() == at::IntArrayRef(shape), role, "K * B rows become B", "{} for K = {}, B = 2",
-               shape_text(result.sizes()), rows);
-    expect_law(same_bits(before, stacked), role, "the argument is not changed", "step {}", index);
-    expect_law(same_bits(result, combine(stacked, step)), role, "equal calls give equal bits", "step {}", index);
-    expect_law(combine_once(guidance, stacked.to(at::kFloat), step, latents.to(at::kFloat)).scalar_type() == at::kFloat,
-               role, "the dtype is kept", "fp32 became another");
+    expect_law(result.sizes() == at::IntArrayRef(shape), role, "K * B rows become B",
+               "expected {} for K = {}, B = 2, found {}", shape_text(shape), rows, shape_text(result.sizes()));
+    expect_same_bits(stacked, before, role, "the argument is not changed", where);
+    expect_same_bits(combine(stacked, step), result, role, "equal calls give equal bits", where);
+    const auto kept = combine_once(guidance, stacked.to(at::kFloat), step, latents.to(at::kFloat)).scalar_type();
+    expect_law(kept == at::kFloat, role, "the dtype is kept", "Float became {}", c10::toString(kept));
 
     std::vector<at::Tensor> singles;
     for (std::int64_t b = 0; b < 2; ++b) {
@@ -128,15 +131,14 @@ void check_guidance(const Guidance& guidance) {
       for (std::int64_t k = 0; k < rows; ++k) own.push_back(stacked.narrow(0, 2 * k + b, 1));
       singles.push_back(combine_once(guidance, at::cat(own), step, latents.narrow(0, b, 1)));
     }
-    expect_law(close(result, at::cat(singles), 1e-9), role, "a batch equals its samples combined one by one", "step {}",
-               index);
+    expect_close(result, at::cat(singles), 1e-9, role, "a batch equals its samples combined one by one", where);
 
     const at::Tensor added = CounterNoise(5).normal({2, 4, 6, 5}, 0).to(at::kDouble);
     const at::Tensor guided = combine(additive_predictions<Guidance>(true, true), step);
     for (const std::int64_t channel : {2, 3}) {
       const double along = guided.select(1, channel).mul(added.select(1, channel)).sum().template item<double>();
       expect_law(along > -1e-9, role, "the result goes towards what the conditionings add, never away from it",
-                 "away from what the {} adds, step {}", channel == 2 ? "text" : "image", index);
+                 "{:.3g} along what the {} adds, step {}", along, channel == 2 ? "text" : "image", index);
     }
 
     if constexpr (SelectiveGuidancePolicy<Guidance>) {
@@ -145,8 +147,8 @@ void check_guidance(const Guidance& guidance) {
       for (std::int64_t k = 0; k < rows; ++k) {
         if (!needed[static_cast<std::size_t>(k)]) changed.narrow(0, 2 * k, 2).copy_(others.narrow(0, 2 * k, 2));
       }
-      expect_law(close(combine(changed, step), result, 1e-9), "SelectiveGuidancePolicy",
-                 "combine does not depend on branches that it does not need", "step {}", index);
+      expect_close(combine(changed, step), result, 1e-9, "SelectiveGuidancePolicy",
+                   "combine does not depend on branches that it does not need", where);
     }
     if constexpr (LinearGuidancePolicy<Guidance>) {
       constexpr auto linear = "LinearGuidancePolicy";
@@ -160,11 +162,11 @@ void check_guidance(const Guidance& guidance) {
         scale += std::abs(weights[k]);
         weighted = weighted.add(parts[k], weights[k]);
       }
-      expect_law(std::abs(sum - 1.0) <= 1e-12 * scale, linear, "the weights sum to 1", "{}", sum);
-      expect_law(close(result, weighted, 1e-12 * scale), linear, "combine equals the weighted sum", "step {}", index);
+      expect_law(std::abs(sum - 1.0) <= 1e-12 * scale, linear, "the weights sum to 1", "found {} in {}", sum, where);
+      expect_close(result, weighted, 1e-12 * scale, linear, "combine equals the weighted sum", where);
       const at::Tensor mixed = combine(stacked.mul(0.75).sub(others, 2.0), step);
-      expect_law(close(mixed, result.mul(0.75).sub(combine(others, step), 2.0), 1e-11 * scale), linear,
-                 "combine is linear", "step {}", index);
+      expect_close(mixed, result.mul(0.75).sub(combine(others, step), 2.0), 1e-11 * scale, linear, "combine is linear",
+                   where);
     }
   }
   if constexpr (StatefulGuidancePolicy<Guidance>) check_guidance_run(guidance);
@@ -184,8 +186,8 @@ void check_guidance(const Guidance& guidance, const Guidance& neutral) {
   const at::Tensor latents = CounterNoise(4).normal({2, 4, 6, 5}, 0).to(at::kDouble);
   for (const std::int64_t index : {0, 3, 9}) {
     const Step step{.index = index, .count = 10, .sigma = 14.6 / static_cast<double>(1 + index), .sigma_next = 0.01};
-    expect_law(close(combine_once(neutral, stacked, step, latents), stacked.narrow(0, 0, 2), 1e-9), "GuidancePolicy",
-               "with all scales 1 the result is the fully conditioned branch", "step {}", index);
+    expect_close(combine_once(neutral, stacked, step, latents), stacked.narrow(0, 0, 2), 1e-9, "GuidancePolicy",
+                 "with all scales 1 the result is the fully conditioned branch", fmt::format("step {}", index));
   }
 }
 
@@ -202,9 +204,9 @@ void check_guidance(const Guidance& guidance, const Guidance& neutral, const Gui
   const at::Tensor expected = without.add(moved(true, false), strength.text).add(moved(false, true), strength.image);
   const auto guided =
       combine_once(guidance, additive_predictions<Guidance>(true, true), step, CounterNoise(4).normal({2, 4, 6, 5}, 0));
-  expect_law(close(guided, expected, 1e-9), "GuidancePolicy",
-             "the result goes along each conditioning as far as its scale says",
-             "expected {} times text, {} times image", strength.text, strength.image);
+  expect_close(guided, expected, 1e-9, "GuidancePolicy",
+               "the result goes along each conditioning as far as its scale says",
+               fmt::format("{} times text and {} times image", strength.text, strength.image));
 }
 
 }  // namespace ip2p::testing

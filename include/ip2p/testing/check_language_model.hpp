@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "ip2p/io/printable.hpp"
 #include "ip2p/language/concepts.hpp"
 #include "ip2p/testing/law.hpp"
 
@@ -27,11 +29,21 @@ void check_language_model(Model& model, const std::vector<std::string>& prompts,
   for (const auto& prompt : prompts) requests.push_back({prompt, 3 * requests.size() + 1});
   const auto ask = [&](std::span<const CompletionRequest> some) {
     std::vector<Completion> answers = model.complete(some, options);
-    expect_law(answers.size() == some.size(), role, "one completion a request", "{} of {} requests", answers.size(),
-               some.size());
+    expect_law(answers.size() == some.size(), role, "one completion a request", "expected {}, found {}", some.size(),
+               answers.size());
     return answers;
   };
-  const auto same = [](const Completion& a, const Completion& b) { return a.text == b.text && a.finish == b.finish; };
+  const auto expect_same = [](const Completion& found, const Completion& expected, std::string_view law,
+                              std::size_t request) {
+    const auto text = [](const Completion& completion) {
+      return fmt::format("\"{}\" that ends by {}", detail::printable(completion.text),
+                         completion.finish == FinishReason::stop     ? "a stop"
+                         : completion.finish == FinishReason::length ? "its length"
+                                                                     : "a filter");
+    };
+    expect_law(found.text == expected.text && found.finish == expected.finish, role, law,
+               "request {}: expected {}, found {}", request, text(expected), text(found));
+  };
 
   ask({});
   const auto together = ask(requests);
@@ -39,11 +51,10 @@ void check_language_model(Model& model, const std::vector<std::string>& prompts,
   std::vector<CompletionRequest> backwards(requests.rbegin(), requests.rend());
   const auto reversed = ask(backwards);
   for (std::size_t i = 0; i < requests.size(); ++i) {
-    expect_law(same(together[i], again[i]), role, "equal calls give equal answers", "request {}", i);
-    expect_law(same(together[i], reversed[requests.size() - 1 - i]), role, "answers in the order of the requests",
-               "request {}", i);
+    expect_same(again[i], together[i], "equal calls give equal answers", i);
+    expect_same(reversed[requests.size() - 1 - i], together[i], "answers in the order of the requests", i);
     const auto alone = ask(std::span(requests).subspan(i, 1));
-    expect_law(same(together[i], alone[0]), role, "a completion does not depend on its neighbours", "request {}", i);
+    expect_same(together[i], alone[0], "a completion does not depend on its neighbours", i);
   }
 
   // A stop text that is known to occur must end the completion before it.
@@ -55,10 +66,12 @@ void check_language_model(Model& model, const std::vector<std::string>& prompts,
     options.stop.push_back(text.substr(begin));
     const auto stopped = ask(std::span(requests).subspan(i, 1));
     for (const auto& stop : options.stop) {
-      expect_law(stopped[0].text.find(stop) == std::string::npos, role, "a text never holds a stop text", "request {}",
-                 i);
+      expect_law(stopped[0].text.find(stop) == std::string::npos, role, "a text never holds a stop text",
+                 "request {}: found \"{}\" in \"{}\"", i, detail::printable(stop), detail::printable(stopped[0].text));
     }
-    expect_law(together[i].text.starts_with(stopped[0].text), role, "a stop text only shortens", "request {}", i);
+    expect_law(together[i].text.starts_with(stopped[0].text), role, "a stop text only shortens",
+               "request {}: expected a start of \"{}\", found \"{}\"", i, detail::printable(text),
+               detail::printable(stopped[0].text));
     options.stop.pop_back();
   }
 

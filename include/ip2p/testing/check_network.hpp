@@ -4,7 +4,6 @@
 /// The laws of `DenoisingNetwork`.
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/tensor.h>
 
 #include <array>
@@ -45,8 +44,8 @@ struct NotingAttention {
   at::Tensor operator()(const AttentionSite& site, const at::Tensor& q, const at::Tensor& k,
                         const at::Tensor& v) const {
     expect_law(q.dim() == 4 && k.dim() == 4 && v.dim() == 4 && q.size(2) == site.height * site.width,
-               "DenoisingNetwork", "a site says the size of its map", "{}x{} for queries {}", site.height, site.width,
-               shape_text(q.sizes()));
+               "DenoisingNetwork", "a site says the size of its map", "found {}x{} for queries {}", site.height,
+               site.width, shape_text(q.sizes()));
     sites->push_back(site);
     return PlainAttention{}(site, q, k, v);
   }
@@ -58,7 +57,7 @@ void check_network(const Network& network, const NetworkCheck& check = {}) {
   require_denoising_network<Network>();
   constexpr auto role = "DenoisingNetwork";
   const std::int64_t channels = network.in_channels();
-  expect_law(channels >= 1, role, "in_channels() is at least 1", "{}", channels);
+  expect_law(channels >= 1, role, "in_channels() is at least 1", "found {}", channels);
   const Step step{.index = 3, .count = 10, .sigma = 2.5, .sigma_next = 1.5};
   const auto on_device = [&](const at::Tensor& x) { return x.to(network.device()); };
   const auto context = on_device(CounterNoise(2).normal({2, check.tokens, check.context_width}, 0));
@@ -78,25 +77,24 @@ void check_network(const Network& network, const NetworkCheck& check = {}) {
     const std::vector<std::int64_t> expected{2, check.out_channels, height, width};
     expect_law(result.defined() && result.sizes() == at::IntArrayRef(expected) && result.is_floating_point(), role,
                "the prediction is [B,C,h,w]", "expected {}, found {}", shape_text(expected), tensor_text(result));
-    expect_law(result.device() == x.device(), role, "the prediction is on device()", "on {}", result.device().str());
-    expect_law(at::isfinite(result).all().template item<bool>(), role, "values are finite", "NaN or infinity");
-    expect_law(same_bits(x, before), role, "the argument is not changed", "it was");
-    expect_law(same_bits(result, call(x, times, texts)), role, "equal calls give equal bits", "two calls differ");
+    expect_law(result.device() == x.device(), role, "the prediction is on device()", "expected {}, found {}",
+               x.device().str(), result.device().str());
+    const auto where = fmt::format("latents of {}x{}", height, width);
+    expect_finite(result, role, "values are finite", where);
+    expect_same_bits(x, before, role, "the argument is not changed", where);
+    expect_same_bits(call(x, times, texts), result, role, "equal calls give equal bits", where);
     const Network copy(network);
-    expect_law(same_bits(result, copy(x, times, texts, PlainAttention{}, step)), role, "a copy has the same weights",
-               "it predicts something else");
+    expect_same_bits(copy(x, times, texts, PlainAttention{}, step), result, role, "a copy has the same weights", where);
 
     std::vector<at::Tensor> singles;
     for (std::int64_t i = 0; i < 2; ++i) {
       singles.push_back(
           call(row(x, i), network.project_time(row(moments, i)), network.project_context(row(context, i))));
     }
-    expect_law(close(result, at::cat(singles), check.tolerance), role, "a batch equals the loop over its samples",
-               "they differ at {}x{}", height, width);
+    expect_close(result, at::cat(singles), check.tolerance, role, "a batch equals the loop over its samples", where);
     const auto first = network.project_time(row(moments, 0));
-    expect_law(close(call(x, first, texts), call(x, network.project_time(row(moments, 0).expand({2})), texts),
-                     check.tolerance),
-               role, "one timestep serves all samples", "another prediction than for the timestep repeated");
+    expect_close(call(x, first, texts), call(x, network.project_time(row(moments, 0).expand({2})), texts),
+                 check.tolerance, role, "one timestep serves all samples", "against the timestep repeated");
     expect_law(!same_bits(result, call(x, first, texts)), role, "the prediction depends on the timestep",
                "it is the same at 601 and 24.5");
     expect_law(!same_bits(result, call(x, times, network.project_context(context.flip(0)))), role,
@@ -104,7 +102,7 @@ void check_network(const Network& network, const NetworkCheck& check = {}) {
 
     std::vector<AttentionSite> sites;
     const at::Tensor noted = network(x, times, texts, NotingAttention{&sites}, step);
-    expect_law(same_bits(noted, result), role, "watching attention changes nothing", "another prediction came");
+    expect_same_bits(noted, result, role, "watching attention changes nothing", where);
     std::set<std::pair<std::int64_t, bool>> seen;
     std::size_t cross = 0;
     for (const auto& site : sites) {
@@ -113,20 +111,19 @@ void check_network(const Network& network, const NetworkCheck& check = {}) {
                  site.cross ? "cross" : "self", site.layer);
       expect_law(site.step.index == step.index && site.step.count == step.count && site.step.sigma == step.sigma &&
                      site.step.sigma_next == step.sigma_next,
-                 role, "sites carry the step of the call", "step {} of {} at layer {}", site.step.index,
-                 site.step.count, site.layer);
+                 role, "sites carry the step of the call", "expected step {} of {}, found {} of {} at layer {}",
+                 step.index, step.count, site.step.index, site.step.count, site.layer);
       cross += site.cross ? 1 : 0;
     }
     expect_law(cross == texts.size(), role, "the attention policy is called once at each attention layer",
-               "{} calls for {} projected texts", cross, texts.size());
+               "expected {} calls, one for each projected text, found {}", texts.size(), cross);
 
     if constexpr (requires(const at::Tensor& rows) { network(x, first, texts, PlainAttention{}, step, rows); }) {
       const auto rows = on_device(at::tensor({std::int64_t{1}, std::int64_t{0}, std::int64_t{1}}));
       const auto three = network.project_context(
           context.index_select(0, on_device(at::tensor({std::int64_t{0}, std::int64_t{0}, std::int64_t{1}}))));
-      expect_law(close(network(x, first, three, PlainAttention{}, step, rows),
-                       call(x.index_select(0, rows), first, three), check.tolerance),
-                 role, "with `rows`, row r belongs to row rows[r] of x", "another prediction than for repeated rows");
+      expect_close(network(x, first, three, PlainAttention{}, step, rows), call(x.index_select(0, rows), first, three),
+                   check.tolerance, role, "with `rows`, row r belongs to row rows[r] of x", "against repeated rows");
     }
   }
 }

@@ -4,7 +4,6 @@
 /// The laws of `NoiseSource`.
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/isfinite.h>
 
 #include <cmath>
 #include <cstdint>
@@ -35,23 +34,25 @@ void check_noise(const Source& source, std::int64_t batch = 2, std::int64_t grou
     const at::Tensor noise = first.normal(shape, draw);
     expect_law(noise.defined() && noise.sizes() == at::IntArrayRef(shape) && noise.scalar_type() == at::kFloat &&
                    noise.device().is_cpu(),
-               role, "fp32 CPU tensor of the asked shape", "asked for {}", shape_text(shape));
-    expect_law(at::isfinite(noise).all().template item<bool>(), role, "finite values", "shape {}", shape_text(shape));
-    expect_law(same_bits(noise, second.normal(shape, draw)), role, "equal sources give equal bits", "draw {}", draw);
+               role, "fp32 CPU tensor of the asked shape", "expected {}, found {} on {}", shape_text(shape),
+               tensor_text(noise), noise.defined() ? noise.device().str() : "no device");
+    expect_finite(noise, role, "finite values");
+    expect_same_bits(second.normal(shape, draw), noise, role, "equal sources give equal bits",
+                     fmt::format("draw {}", draw));
     ++draw;
   }
 
   const at::Tensor noise = first.normal({batch, 4, 64, 64}, draw);
-  expect_law(!same_bits(noise, first.normal({batch, 4, 64, 64}, draw + 1)), role, "draws differ", "draws {} and {}",
-             draw, draw + 1);
+  expect_law(!same_bits(noise, first.normal({batch, 4, 64, 64}, draw + 1)), role, "draws differ",
+             "draws {} and {} are equal", draw, draw + 1);
   const auto count = static_cast<double>(noise.numel() / group);
   const double mean = noise.mean().template item<double>();
   const double square = noise.square().mean().template item<double>();
   const double fourth = noise.square().square().mean().template item<double>();
   // Six standard errors of each moment: about one correct source in 10^8 would fail.
-  expect_law(std::abs(mean) < 6.0 / std::sqrt(count), role, "mean 0", "{}", mean);
-  expect_law(std::abs(square - 1.0) < 6.0 * std::sqrt(2.0 / count), role, "variance 1", "{}", square);
-  expect_law(std::abs(fourth - 3.0) < 6.0 * std::sqrt(96.0 / count), role, "fourth moment 3", "{}", fourth);
+  expect_law(std::abs(mean) < 6.0 / std::sqrt(count), role, "mean 0", "found {}", mean);
+  expect_law(std::abs(square - 1.0) < 6.0 * std::sqrt(2.0 / count), role, "variance 1", "found {}", square);
+  expect_law(std::abs(fourth - 3.0) < 6.0 * std::sqrt(96.0 / count), role, "fourth moment 3", "found {}", fourth);
 
   // Samples of nine draws as rows of one matrix; they must be independent.
   constexpr std::int64_t draws = 9;
@@ -59,8 +60,8 @@ void check_noise(const Source& source, std::int64_t batch = 2, std::int64_t grou
   std::vector<at::Tensor> rows;
   for (std::int64_t i = 0; i < draws; ++i) {
     const at::Tensor one = first.normal({batch, 4, 64, 64}, draw + 2 + i).to(at::kDouble).unflatten(0, {apart, group});
-    expect_law(one.eq(one.narrow(1, 0, 1)).all().template item<bool>(), role, "samples of a group share their noise",
-               "draw {}", draw + 2 + i);
+    expect_same_bits(one, one.narrow(1, 0, 1).expand_as(one), role, "samples of a group share their noise",
+                     fmt::format("draw {}", draw + 2 + i));
     rows.push_back(one.select(1, 0));
   }
   const at::Tensor all = at::cat(rows);
@@ -96,8 +97,7 @@ void check_noise(const Source& source, std::int64_t batch = 2, std::int64_t grou
   // A copy continues where the original stood, whichever of the two is used first.
   Source copy = first;
   const at::Tensor ahead = copy.normal({batch, 20}, draw);
-  expect_law(same_bits(first.normal({batch, 20}, draw), ahead), role, "a copy continues where the original stood",
-             "they differ");
+  expect_same_bits(ahead, first.normal({batch, 20}, draw), role, "a copy continues where the original stood");
 }
 
 }  // namespace ip2p::testing

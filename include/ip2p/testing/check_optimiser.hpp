@@ -11,6 +11,7 @@
 #include <deque>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -76,12 +77,22 @@ void check_optimiser(const typename Optimiser::Options& options = {},
   constexpr auto role = "OptimiserPolicy";
   constexpr double rate = 0.01;
   const std::vector<std::size_t> every{0, 1, 2, 3};
-  const auto same = [](const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
-    if (a.size() != b.size()) return false;
-    for (std::size_t i = 0; i < a.size(); ++i) {
-      if (a[i].defined() != b[i].defined() || (a[i].defined() && !same_bits(a[i], b[i]))) return false;
-    }
-    return true;
+  // The index of the first tensor that differs, or their number; a state may have undefined tensors.
+  const auto first_difference = [](const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+    std::size_t i = 0;
+    while (i < std::min(a.size(), b.size()) && ((!a[i].defined() && !b[i].defined()) || same_bits(a[i], b[i]))) ++i;
+    return i;
+  };
+  const auto same = [&](const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+    return a.size() == b.size() && first_difference(a, b) == a.size();
+  };
+  const auto expect_same = [&](const std::vector<at::Tensor>& found, const std::vector<at::Tensor>& expected,
+                               std::string_view law, std::string_view what) {
+    expect_law(found.size() == expected.size(), role, law, "expected {} of what is called {}, found {}",
+               expected.size(), what, found.size());
+    const auto i = first_difference(found, expected);
+    if (i == found.size()) return;
+    expect_law(false, role, law, "{} {}: {}", what, i, difference_text(found[i], expected[i]));
   };
 
   OptimiserModel model;
@@ -90,15 +101,17 @@ void check_optimiser(const typename Optimiser::Options& options = {},
   std::set<std::string> seen;
   for (const auto& [name, tensors] : kinds) {
     expect_law(tensors.size() == every.size(), role, "state() has one tensor a parameter, or an undefined one",
-               "{} of '{}' for {} parameters", tensors.size(), name, every.size());
+               "expected {} of '{}', found {}", every.size(), name, tensors.size());
     expect_law(!name.empty() && name.find('/') == std::string::npos && name != "weights" && name != "average" &&
                    seen.insert(name).second,
                role, "names differ, hold no '/', and are not \"weights\" or \"average\"", "'{}'", name);
   }
   const auto of_none = Optimiser({}, options).state();
   for (std::size_t i = 0; i < std::max(kinds.size(), of_none.size()); ++i) {
-    expect_law(kinds.size() == of_none.size() && kinds[i].name == of_none[i].name, role,
-               "state() names the same kinds for any parameters", "other names without parameters");
+    expect_law(i < kinds.size() && i < of_none.size() && kinds[i].name == of_none[i].name, role,
+               "state() names the same kinds for any parameters", "expected {}, found {} without parameters",
+               i < kinds.size() ? "'" + kinds[i].name + "'" : "no more",
+               i < of_none.size() ? "'" + of_none[i].name + "'" : "no more");
   }
 
   const auto start = model.values();
@@ -116,12 +129,16 @@ void check_optimiser(const typename Optimiser::Options& options = {},
     state_before.push_back(tensor.defined() ? tensor.clone() : tensor);
   }
   optimiser.zero_gradients();
-  for (const auto& parameter : model.parameters) {
-    expect_law(!parameter.grad().defined(), role, "after zero_gradients() no parameter has a gradient", "one has");
+  for (std::size_t i = 0; i < model.parameters.size(); ++i) {
+    const auto gradient = model.parameters[i].grad();
+    expect_law(!gradient.defined(), role, "after zero_gradients() no parameter has a gradient",
+               "parameter {} has one of {}", i, tensor_text(gradient));
   }
   optimiser.step(rate);
-  expect_law(same(before, model.values()) && same(state_before, all_tensors(optimiser.state())), role,
-             "a parameter without a gradient stays as it is, and so does its state", "a step without gradients");
+  expect_same(model.values(), before, "a parameter without a gradient stays as it is, and so does its state",
+              "parameter");
+  expect_same(all_tensors(optimiser.state()), state_before,
+              "a parameter without a gradient stays as it is, and so does its state", "tensor of the state");
 
   // Copies weights and state to another model; the tensors in `kinds`, obtained before the first step, must be the live
   // ones.
@@ -133,7 +150,8 @@ void check_optimiser(const typename Optimiser::Options& options = {},
     const auto to = all_tensors(successor.state()), from = all_tensors(kinds);
     for (std::size_t i = 0; i < to.size(); ++i) {
       expect_law(to[i].defined() == from[i].defined() && (!to[i].defined() || to[i].sizes() == from[i].sizes()), role,
-                 "tensors exist and have their shapes from construction on", "tensor {}", i);
+                 "tensors exist and have their shapes from construction on", "tensor {}: expected {}, found {}", i,
+                 tensor_text(from[i]), tensor_text(to[i]));
       if (to[i].defined()) to[i].copy_(from[i]);
     }
   }
@@ -145,8 +163,8 @@ void check_optimiser(const typename Optimiser::Options& options = {},
     other.backward(n, which);
     successor.step(rate);
   }
-  expect_law(same(model.values(), other.values()), role,
-             "with weights and state copied into another one, both go on with the same bits", "other weights");
+  expect_same(other.values(), model.values(),
+              "with weights and state copied into another one, both go on with the same bits", "parameter");
 
   // The same updates with a separate optimiser for each parameter.
   OptimiserModel apart;
@@ -156,9 +174,9 @@ void check_optimiser(const typename Optimiser::Options& options = {},
     apart.backward(n, n == 2 ? std::vector<std::size_t>{1, 2} : every);
     for (auto& one : own) one.step(rate);
   }
-  expect_law(same(model.values(), apart.values()), role,
-             "the update of a parameter depends on its own value, gradient and state and on the rate alone",
-             "other bits beside others than alone");
+  expect_same(model.values(), apart.values(),
+              "the update of a parameter depends on its own value, gradient and state and on the rate alone",
+              "parameter");
 
   const auto learnt = [&](const typename Optimiser::Options& chosen, double chosen_rate) {
     OptimiserModel pupil;

@@ -3,10 +3,10 @@
 /// \file
 /// The laws of `PairSource`.
 
-#include <ATen/ops/isfinite.h>
-
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "ip2p/core/sample_random.hpp"
@@ -22,7 +22,7 @@ void check_pair_source(Source& source, std::int64_t most = 16) {
   require_pair_source<Source>();
   constexpr auto role = "PairSource";
   const std::int64_t size = source.size();
-  expect_law(size > 0, role, "there is at least one pair", "{}", size);
+  expect_law(size > 0, role, "there is at least one pair", "found {}", size);
   const std::int64_t count = std::min(size, most);
   const auto get = [&](std::int64_t i, std::uint64_t step) -> EditPair {
     SampleRandom random(7, step, static_cast<std::uint64_t>(i));
@@ -42,27 +42,36 @@ void check_pair_source(Source& source, std::int64_t most = 16) {
                x.sizes() == pairs.front().target_mean.sizes();
       };
       expect_law(latents(pair.target_mean) && latents(pair.target_logvar), role,
-                 "all pairs have one shape [C,h,w], fp32 on the CPU", "target {} and log variance {} of pair {}",
-                 tensor_text(pair.target_mean), tensor_text(pair.target_logvar), i);
+                 "all pairs have one shape [C,h,w], fp32 on the CPU",
+                 "expected {} as in the first pair, found target {} and log variance {} in pair {}",
+                 tensor_text(pairs.front().target_mean), tensor_text(pair.target_mean), tensor_text(pair.target_logvar),
+                 i);
       expect_law(pair.condition.defined() == pairs.front().condition.defined(), role,
-                 "all pairs have a condition or none has", "pair {} is another than the first", i);
+                 "all pairs have a condition or none has", "expected {} as in the first pair, found {} in pair {}",
+                 tensor_text(pairs.front().condition), tensor_text(pair.condition), i);
       expect_law(!pair.condition.defined() || latents(pair.condition), role,
-                 "all pairs have one shape [C,h,w], fp32 on the CPU", "condition {} of pair {}",
-                 tensor_text(pair.condition), i);
+                 "all pairs have one shape [C,h,w], fp32 on the CPU", "expected a condition {}, found {} in pair {}",
+                 tensor_text(pairs.front().target_mean), tensor_text(pair.condition), i);
       for (const auto& tensor : {pair.target_mean, pair.target_logvar, pair.condition}) {
-        expect_law(!tensor.defined() || at::isfinite(tensor).all().template item<bool>(), role, "values are finite",
-                   "NaN or infinity in pair {}", i);
+        if (tensor.defined()) expect_finite(tensor, role, "values are finite", fmt::format("pair {}", i));
       }
     }
   }
   for (std::size_t n = pairs.size(); n-- > 0;) {
     const auto i = static_cast<std::int64_t>(n) % count;
     const EditPair again = get(i, n / static_cast<std::size_t>(count));
-    expect_law(same(again.target_mean, pairs[n].target_mean) && same(again.target_logvar, pairs[n].target_logvar) &&
-                   same(again.condition, pairs[n].condition) && again.instruction == pairs[n].instruction,
-               role, "get is a function of i and the numbers it draws", "pair {} is another when asked again", i);
+    constexpr auto law = "get is a function of i and the numbers it draws";
+    const auto expect_same = [&](const at::Tensor& found, const at::Tensor& expected, std::string_view what) {
+      if (!same(found, expected))
+        expect_law(false, role, law, "{} of pair {}: {}", what, i, difference_text(found, expected));
+    };
+    expect_same(again.target_mean, pairs[n].target_mean, "target");
+    expect_same(again.target_logvar, pairs[n].target_logvar, "log variance");
+    expect_same(again.condition, pairs[n].condition, "condition");
+    expect_law(again.instruction == pairs[n].instruction, role, law,
+               "instruction of pair {}: expected \"{}\", found \"{}\"", i, pairs[n].instruction, again.instruction);
   }
-  expect_law(source.size() == size, role, "the number of pairs stays", "{} became {}", size, source.size());
+  expect_law(source.size() == size, role, "the number of pairs stays", "expected {}, found {}", size, source.size());
 }
 
 }  // namespace ip2p::testing

@@ -39,14 +39,16 @@ void check_prediction(const Prediction& prediction) {
     NetworkDenoiser denoiser([&](const at::Tensor&, double) { return target; }, ScheduleArchetype(100.0), prediction);
     const at::Tensor found = denoiser(x, Step{.count = 1, .sigma = sigma});
     // The latents are fp32, so they come back only up to their own rounding.
-    expect_law(close(found, x0, 1e-5 * (1.0 + sigma)), role, "x0 comes back from the training target that is implied",
-               "off by {} at sigma {}", found.sub(x0).abs().max().template item<double>(), sigma);
+    expect_close(found, x0, 1e-5 * (1.0 + sigma), role, "x0 comes back from the training target that is implied",
+                 fmt::format("sigma {}", sigma));
   }
   const Prediction copy(prediction);
   for (std::size_t i = sigmas.size(); i-- > 0;) {
     const auto [c_in, c_skip, c_out] = copy.preconditioning(sigmas[i]);
     expect_law(c_in == factors[i].c_in && c_skip == factors[i].c_skip && c_out == factors[i].c_out, role,
-               "factors are a function of sigma", "others at sigma {} when asked again", sigmas[i]);
+               "factors are a function of sigma",
+               "expected c_in {}, c_skip {}, c_out {} at sigma {}, found {}, {}, {} when asked again", factors[i].c_in,
+               factors[i].c_skip, factors[i].c_out, sigmas[i], c_in, c_skip, c_out);
   }
 }
 
@@ -60,8 +62,8 @@ void check_prediction(const Prediction& prediction, Target&& target) {
   for (const double sigma : {0.03, 0.5, 2.0, 14.6}) {
     const auto [c_in, c_skip, c_out] = prediction.preconditioning(sigma);
     const at::Tensor expected = target(x0, noise, sigma);
-    expect_law(close(x0.sub(x0.add(noise, sigma), c_skip).div(c_out), expected, 1e-9), "PredictionPolicy",
-               "the training target is the one that is promised", "another one at sigma {}", sigma);
+    expect_close(x0.sub(x0.add(noise, sigma), c_skip).div(c_out), expected, 1e-9, "PredictionPolicy",
+                 "the training target is the one that is promised", fmt::format("sigma {}", sigma));
   }
 }
 

@@ -4,7 +4,6 @@
 /// The laws of `SamplerPolicy`.
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/equal.h>
 
 #include <cmath>
 #include <cstdint>
@@ -57,6 +56,7 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   constexpr auto role = "SamplerPolicy";
   const std::vector<std::int64_t> shape{2, 4, 6, 5};
   const std::vector<double> seven = test_sigmas(7);
+  const auto level = [&](std::int64_t i) { return i >= 0 && i < 8 ? seven[static_cast<std::size_t>(i)] : NAN; };
   const at::Tensor start = CounterNoise(11).normal(shape, 0).mul(seven.front());
   // Elementwise and nonlinear, to detect both reordered samples and wrong noise levels.
   const auto bend = [](const at::Tensor& x, const Step& step) { return x.div(1.0 + step.sigma).tanh(); };
@@ -68,7 +68,7 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
     CounterNoise noise(3);
     const at::Tensor x = CounterNoise(4).normal(shape, 0).mul(sigmas.front()).add(point);
     const at::Tensor result = sampler.sample(denoiser, x, sigmas, noise, RunHooks{});
-    expect_law(close(result, point, 1e-4), role, "exact for a point mass", "{} steps end elsewhere", n);
+    expect_close(result, point, 1e-4, role, "exact for a point mass", fmt::format("after {} steps", n));
   }
 
   const auto run = [&](const at::Tensor& x, auto noise) {
@@ -76,25 +76,26 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   };
   const at::Tensor kept = start.clone();
   const at::Tensor result = run(start, TorchNoise(9));
-  expect_law(same_bits(start, kept), role, "the argument x is not changed", "it was");
-  expect_law(same_bits(result, run(start, TorchNoise(9))), role, "equal noise gives equal bits", "two runs differ");
-  expect_law(
-      result.scalar_type() == at::kFloat && run(start.to(at::kDouble), TorchNoise(9)).scalar_type() == at::kDouble,
-      role, "the dtype of x is kept", "another dtype came back");
+  expect_same_bits(start, kept, role, "the argument x is not changed");
+  expect_same_bits(run(start, TorchNoise(9)), result, role, "equal noise gives equal bits");
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    const auto found = run(start.to(dtype), TorchNoise(9)).scalar_type();
+    expect_law(found == dtype, role, "the dtype of x is kept", "{} became {}", c10::toString(dtype),
+               c10::toString(found));
+  }
 
   const at::Tensor batch = run(start, CounterNoise(std::vector<std::uint64_t>{21, 22}));
   const at::Tensor singles = at::cat({run(start.narrow(0, 0, 1), CounterNoise(std::vector<std::uint64_t>{21})),
                                       run(start.narrow(0, 1, 1), CounterNoise(std::vector<std::uint64_t>{22}))});
-  expect_law(close(batch, singles, 1e-5), role, "a batch equals its samples run one by one", "they differ");
+  expect_close(batch, singles, 1e-5, role, "a batch equals its samples run one by one");
 
   std::vector<std::int64_t> seen;
   at::Tensor last;
   RunHooks hooks;
   hooks.on_step = [&](const Step& step, const at::Tensor& latents) {
-    expect_law(step.count == 7 && step.sigma == seven[static_cast<std::size_t>(step.index)] &&
-                   step.sigma_next == seven[static_cast<std::size_t>(step.index) + 1],
-               role, "steps carry the run's noise levels", "step {} of {}: {} to {}", step.index, step.count,
-               step.sigma, step.sigma_next);
+    expect_law(step.count == 7 && step.sigma == level(step.index) && step.sigma_next == level(step.index + 1), role,
+               "steps carry the run's noise levels", "expected {} to {} in step {} of 7, found {} to {} of {}",
+               level(step.index), level(step.index + 1), step.index, step.sigma, step.sigma_next, step.count);
     seen.push_back(step.index);
     last = latents;
   };
@@ -102,9 +103,9 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
     TorchNoise noise(9);
     const at::Tensor watched = sampler.sample(bend, start, seven, noise, hooks);
     expect_law(seen == std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6}, role, "on_step is called once a step, in order",
-               "calls: {}", fmt::join(seen, ", "));
-    expect_law(same_bits(watched, result), role, "watching changes nothing", "another result came");
-    expect_law(same_bits(last, result), role, "on_step sees the latents of its step", "the last are not the result");
+               "expected calls for 0, 1, 2, 3, 4, 5, 6, found {}", fmt::join(seen, ", "));
+    expect_same_bits(watched, result, role, "watching changes nothing");
+    expect_same_bits(last, result, role, "on_step sees the latents of its step", "those of the last step");
   }
 
   {
@@ -112,8 +113,8 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
     const at::Tensor put = CounterNoise(6).normal(shape, 0);
     revising.revise = [&](const Step& step, const at::Tensor& latents) { return step.index == 6 ? put : latents; };
     TorchNoise noise(9);
-    expect_law(same_bits(sampler.sample(bend, start, seven, noise, revising), put), role,
-               "the run goes on from what revise returns", "the latents put in the last step did not come back");
+    expect_same_bits(sampler.sample(bend, start, seven, noise, revising), put, role,
+                     "the run goes on from what revise returns", "latents put in the last step");
   }
 
   {
@@ -123,10 +124,9 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
     std::int64_t index = 0;
     double first = 0.0;  // ratio of actual to reported noise in a step's first evaluation
     const auto looking = [&](const at::Tensor& x, const Step& step) {
-      expect_law(
-          step.index == index && step.count == 7 && step.sigma_next == seven[static_cast<std::size_t>(index) + 1], role,
-          "the denoiser is told the step", "step {} of {} to {} in step {} of 7", step.index, step.count,
-          step.sigma_next, index);
+      expect_law(step.index == index && step.count == 7 && step.sigma_next == level(index + 1), role,
+                 "the denoiser is told the step", "expected step {} of 7 to {}, found {} of {} to {}", index,
+                 level(index + 1), step.index, step.count, step.sigma_next);
       const double found = std::sqrt(x.sub(point).to(at::kDouble).square().mean().template item<double>()) / step.sigma;
       constexpr auto law = "the denoiser is told the noise level of what it is shown";
       if (first == 0.0) {
@@ -143,8 +143,8 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
     RunHooks counting;
     counting.on_step = [&](const Step& step, const at::Tensor&) {
       expect_law(noise.draws.empty() || (noise.draws.size() == 1 && noise.draws.front() == index + 1), role,
-                 "step i adds draw i + 1 of the noise, asked for once", "step {} asked for draw {}", step.index,
-                 fmt::join(noise.draws, ", "));
+                 "step i adds draw i + 1 of the noise, asked for once",
+                 "step {} asked for draw {}, expected {} or none", step.index, fmt::join(noise.draws, ", "), index + 1);
       noise.draws.clear();
       first = 0.0;
       ++index;
@@ -169,7 +169,7 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
         (void)sampler.sample(counted, start, seven, noise, hooks);
       },
       role, "a requested stop throws Cancelled", "a stop in step 3 of 7");
-  expect_law(after_stop == 0, role, "a stopped run evaluates nothing more", "{} evaluations", after_stop);
+  expect_law(after_stop == 0, role, "a stopped run evaluates nothing more", "found {} evaluations", after_stop);
 
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   constexpr double infinite = std::numeric_limits<double>::infinity();

@@ -3,8 +3,6 @@
 /// \file
 /// The laws of `TextEncoder`.
 
-#include <ATen/ops/isfinite.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -39,16 +37,16 @@ void check_text_encoder(const Encoder& encoder,
   const at::Tensor together = encode(prompts).clone();
   expect_law(together.dim() == 3 && together.size(0) == static_cast<std::int64_t>(prompts.size()) &&
                  together.size(1) > 0 && together.size(2) > 0 && together.is_floating_point(),
-             role, "the context is [B, tokens, width] in floating point, one row a prompt", "{} for {} prompts",
-             tensor_text(together), prompts.size());
-  expect_law(at::isfinite(together).all().template item<bool>(), role, "values are finite", "NaN or infinity");
-  expect_law(same_bits(together, encode(prompts)), role, "equal calls give equal bits", "two calls differ");
+             role, "the context is [B, tokens, width] in floating point, one row a prompt",
+             "expected {} rows, found {}", prompts.size(), tensor_text(together));
+  expect_finite(together, role, "values are finite");
+  expect_same_bits(encode(prompts), together, role, "equal calls give equal bits");
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     const auto row = together.narrow(0, static_cast<std::int64_t>(i), 1);
     const at::Tensor alone = encode({prompts[i]});
     expect_law(alone.defined() && alone.sizes() == row.sizes(), role, "all prompts have as many tokens",
-               "{} alone, {} beside others for prompt {}", tensor_text(alone), tensor_text(row), i);
-    expect_law(close(row, alone, tolerance), role, "a batch equals the loop over its prompts", "prompt {}", i);
+               "expected {} for prompt {} alone, as beside others, found {}", tensor_text(row), i, tensor_text(alone));
+    expect_close(row, alone, tolerance, role, "a batch equals the loop over its prompts", fmt::format("prompt {}", i));
   }
   for (std::size_t i = 0; i < null_text; ++i) {
     expect_law(!together[static_cast<std::int64_t>(i)].equal(together[static_cast<std::int64_t>(null_text)]), role,

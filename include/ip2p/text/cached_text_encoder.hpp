@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -22,9 +21,11 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/safetensors_header.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/text/concepts.hpp"
 
@@ -37,9 +38,13 @@ struct CachedTextOptions {
   std::string encoder{};           ///< Identifies the encoder, e.g. its `weights_checksum`; required with a folder.
 };
 
-/// Encodes each prompt once. Results are fp32 on the CPU, without gradients. A cached file is used only if it was made
-/// for the same prompt and encoder; otherwise it is rewritten. `encode` can be called from several threads. Copies
-/// share the cache.
+/// Encodes each prompt once. Results are fp32 on the CPU, without gradients. `encode` can be called from several
+/// threads. Copies share the cache.
+///
+/// On disk a prompt's file is named by a checksum of encoder and prompt that is the same on every machine, so that
+/// machines and encoders can share a folder. The file holds both in full and is used only if they are equal; a damaged
+/// one is written anew. Files under names that no prompt has, such as an older program left behind, are not
+/// looked at and can be deleted. Prompts that are not UTF-8, which the format cannot hold, are cached in memory only.
 template <class Encoder>
 class CachedTextEncoder {
   static_assert((require_text_encoder<Encoder>(), true));
@@ -94,8 +99,9 @@ class CachedTextEncoder {
     }
 
     [[nodiscard]] std::filesystem::path path_of(const std::string& prompt) const {
-      const auto hash = std::hash<std::string>{}(prompt);
-      return options.folder / fmt::format("{:02x}", hash & 0xff) / fmt::format("{:016x}.safetensors", hash);
+      // The zero separates the two: neither "ab" + "c" nor "a" + "bc" may be the other.
+      const auto hash = detail::fnv(prompt, detail::fnv_word(detail::fnv(options.encoder), 0));
+      return options.folder / fmt::format("{:02x}", hash & 0xff) / (detail::hash_text(hash) + ".safetensors");
     }
 
     /// The cached row, or nothing if the file is missing, damaged, or made for another prompt or encoder.
@@ -109,19 +115,29 @@ class CachedTextEncoder {
           return found != file.metadata().end() && found->second == expected;
         };
         if (!says("prompt", prompt) || !says("encoder", options.encoder)) return {};
-        return file.tensor("context").clone();
+        auto context = file.tensor("context");
+        if (context.dim() != 2 || context.scalar_type() != at::kFloat || !says("checksum", checksum_of(context))) {
+          return {};
+        }
+        return context;
       } catch (const Error&) {
         return {};
       }
     }
 
     void save(const std::string& prompt, const at::Tensor& context) const {
-      if (options.folder.empty()) return;
+      if (options.folder.empty() || detail::first_invalid_utf8(prompt)) return;
       const auto path = path_of(prompt);
       std::error_code problem;
       std::filesystem::create_directories(path.parent_path(), problem);
       require(!problem, "cannot create the folder '{}': {}", path.parent_path().string(), problem.message());
-      write_safetensors(path, {{"context", context}}, {{"prompt", prompt}, {"encoder", options.encoder}});
+      write_safetensors(path, {{"context", context}},
+                        {{"prompt", prompt}, {"encoder", options.encoder}, {"checksum", checksum_of(context)}});
+    }
+
+    [[nodiscard]] static std::string checksum_of(const at::Tensor& context) {
+      const auto values = context.contiguous();
+      return detail::text_checksum({static_cast<const char*>(values.const_data_ptr()), values.nbytes()});
     }
 
     using Row = std::pair<std::string, at::Tensor>;

@@ -35,8 +35,9 @@ class ClipTextEncoder {
             model_.config().max_position_embeddings, tokenizer_.max_length());
   }
 
-  /// Token ids of `prompts`, int64 [B, 77] on the CPU.
+  /// Token ids of `prompts`, int64 [B, 77] on the CPU. \throws Error for an empty list
   [[nodiscard]] at::Tensor ids(std::span<const std::string> prompts) const {
+    require(!prompts.empty(), "ClipTextEncoder: prompts: expected at least one, found none");
     std::vector<at::Tensor> rows;
     rows.reserve(prompts.size());
     for (const auto& prompt : prompts) {
@@ -47,10 +48,7 @@ class ClipTextEncoder {
   }
 
   /// \return [B, 77, hidden_size] in the model's dtype and on its device  \throws Error for an empty list
-  [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const {
-    require(!prompts.empty(), "ClipTextEncoder: prompts: expected at least one, found none");
-    return model_(ids(prompts));
-  }
+  [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const { return model_(ids(prompts)); }
 
   /// Adds a textual inversion: from now on `embedding.word` in a prompt stands for its vectors, and "word_1", "word_2",
   /// ... for its second, third, ... vector alone. Other prompts are encoded as before.
@@ -79,6 +77,10 @@ class ClipTextEncoder {
 
   /// Moves and converts the model's weights in place.
   void to(at::Device device, at::ScalarType dtype) { model_.to(device, dtype); }
+  /// Moves the model's weights in place, without converting them.
+  void to(at::Device device) { model_.to(device); }
+  /// Converts the model's weights in place, wherever they are.
+  void to(at::ScalarType dtype) { model_.to(dtype); }
 
  private:
   BpeTokenizer tokenizer_;

@@ -15,9 +15,11 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/nn/clip_layer.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
+#include "ip2p/nn/token_ids.hpp"
 
 namespace ip2p {
 
@@ -31,22 +33,21 @@ struct ClipTextConfig {
   std::int64_t max_position_embeddings = 77;  ///< Longest text in tokens, with BOS and EOS.
   std::string hidden_act = "quick_gelu";      ///< "quick_gelu" (OpenAI) or "gelu" (OpenCLIP, SD2.x).
 
-  /// Reads transformers' config.json. \param where named in errors  \throws Error for missing or invalid values.
+  /// Reads transformers' config.json. \param where named in errors  \throws Error naming the key, for missing fields
+  ///   and for values of a wrong type or out of range.
   static ClipTextConfig from_json(const nlohmann::json& json, const std::string& where) {
-    try {
-      ClipTextConfig config;
-      config.vocab_size = json.value("vocab_size", config.vocab_size);
-      config.hidden_size = json.at("hidden_size").get<std::int64_t>();
-      config.intermediate_size = json.value("intermediate_size", 4 * config.hidden_size);
-      config.num_hidden_layers = json.at("num_hidden_layers").get<std::int64_t>();
-      config.num_attention_heads = json.at("num_attention_heads").get<std::int64_t>();
-      config.max_position_embeddings = json.value("max_position_embeddings", config.max_position_embeddings);
-      config.hidden_act = json.value("hidden_act", config.hidden_act);
-      config.validate(where);
-      return config;
-    } catch (const nlohmann::json::exception& error) {
-      throw_error("{}: expected the config.json of a CLIPTextModel, found: {}", where, error.what());
-    }
+    detail::require_config(json, "a CLIPTextModel", where);
+    ClipTextConfig config;
+    detail::read_field(json, "vocab_size", config.vocab_size, where);
+    detail::need_field(json, "hidden_size", config.hidden_size, where);
+    config.intermediate_size = 4 * config.hidden_size;
+    detail::read_field(json, "intermediate_size", config.intermediate_size, where);
+    detail::need_field(json, "num_hidden_layers", config.num_hidden_layers, where);
+    detail::need_field(json, "num_attention_heads", config.num_attention_heads, where);
+    detail::read_field(json, "max_position_embeddings", config.max_position_embeddings, where);
+    detail::read_field(json, "hidden_act", config.hidden_act, where);
+    config.validate(where);
+    return config;
   }
 
   /// The configuration in transformers' form; `from_json(to_json())` is the identity.
@@ -67,10 +68,16 @@ struct ClipTextConfig {
 
   /// \throws Error for sizes that are not positive, a width not divisible by the heads, and unknown activations.
   void validate(const std::string& where) const {
-    require(vocab_size > 0 && hidden_size > 0 && intermediate_size > 0 && num_hidden_layers > 0 &&
-                num_attention_heads > 0 && max_position_embeddings > 0 && hidden_size % num_attention_heads == 0,
-            "{}: expected positive sizes and hidden_size {} to be a multiple of num_attention_heads {}", where,
-            hidden_size, num_attention_heads);
+    for (const auto& [key, size] :
+         {std::pair{"vocab_size", vocab_size}, std::pair{"hidden_size", hidden_size},
+          std::pair{"intermediate_size", intermediate_size}, std::pair{"num_hidden_layers", num_hidden_layers},
+          std::pair{"num_attention_heads", num_attention_heads},
+          std::pair{"max_position_embeddings", max_position_embeddings}}) {
+      require(size > 0, "{}: {}: expected at least 1, found {}", where, key, size);
+    }
+    require(hidden_size % num_attention_heads == 0,
+            "{}: hidden_size: expected a multiple of num_attention_heads {}, found {}", where, num_attention_heads,
+            hidden_size);
     require(hidden_act == "quick_gelu" || hidden_act == "gelu", "{}: hidden_act: expected quick_gelu or gelu, found {}",
             where, hidden_act);
   }
@@ -120,13 +127,11 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
   /// The shape that it was made with.
   [[nodiscard]] const ClipTextConfig& config() const { return module_->config; }
 
-  /// \param ids [B, T] int64, T <= 77, each in [0, vocab_size)
+  /// \param ids [B, T] int64 on the CPU, T <= 77, each in [0, vocab_size)
   /// \return last hidden state after the final layer norm, [B, T, hidden_size]
-  /// \throws Error for another shape or dtype
+  /// \throws Error for another shape, dtype or device, and for ids out of range
   at::Tensor operator()(const at::Tensor& ids) const {
-    require(ids.dim() == 2 && ids.size(1) <= config().max_position_embeddings && ids.scalar_type() == at::kLong,
-            "ClipTextModel: ids: expected int64 [B, up to {}], found {} {}", config().max_position_embeddings,
-            at::toString(ids.scalar_type()), shape_text(ids.sizes()));
+    detail::require_token_ids(ids, config().max_position_embeddings, config().vocab_size, "ClipTextModel");
     const auto placed = ids.to(device());
     auto x = ((*module_->token_embedding)(placed) +
               (*module_->position_embedding)(at::arange(ids.size(1), placed.options())))
@@ -140,8 +145,8 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
   /// tokens that already got vectors in an earlier call
   void add_rows(std::int64_t first, const at::Tensor& vectors) {
     const at::NoGradGuard no_grad;
-    require(vectors.dim() == 2 && vectors.size(0) > 0 && vectors.size(1) == config().hidden_size,
-            "ClipTextModel: vectors: expected [n, {}], found {}", config().hidden_size, shape_text(vectors.sizes()));
+    require(vectors.defined() && vectors.dim() == 2 && vectors.size(0) > 0 && vectors.size(1) == config().hidden_size,
+            "ClipTextModel: vectors: expected [n, {}], found {}", config().hidden_size, tensor_text(vectors));
     require(
         first >= module_->added_end && first <= config().vocab_size,
         "ClipTextModel: tokens: expected them to begin at {} to {}, found {}: another text encoder that shares this "

@@ -40,6 +40,7 @@ struct Parameters {
     };
     if constexpr (std::is_base_of_v<Module, Layers>) {
       for (auto* layer : detail::frozen_layers(module)) layer->thaw();
+      for (auto* layer : module.modules()) layer->resume_gradients();
       for (const auto& [name, tensor] : module.named_parameters()) add_one(name, tensor);
     } else {
       for (const auto& item : module.named_parameters()) add_one(item.key(), item.value());

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 
 namespace ip2p {
 
@@ -40,23 +41,31 @@ namespace detail {
 
 /// One value per resolution, read from a list or from a single value that applies to all.
 inline std::vector<std::int64_t> per_resolution(const nlohmann::json& json, const char* key, std::size_t count,
-                                                std::int64_t otherwise) {
+                                                std::int64_t otherwise, const std::string& where) {
   const auto found = json.find(key);
   if (found == json.end() || found->is_null()) return std::vector<std::int64_t>(count, otherwise);
-  if (found->is_array()) return found->get<std::vector<std::int64_t>>();
-  return std::vector<std::int64_t>(count, found->get<std::int64_t>());
+  std::vector<std::int64_t> values;
+  if (found->is_array()) {
+    read_field(json, key, values, where);
+    return values;
+  }
+  std::int64_t value = 0;
+  read_field(json, key, value, where);
+  return std::vector<std::int64_t>(count, value);
 }
 
 }  // namespace detail
 
 inline UNetConfig UNetConfig::from_json(const nlohmann::json& json, const std::string& where) {
+  detail::require_config(json, "a UNet2DConditionModel", where);
   try {
     UNetConfig config;
-    config.in_channels = json.at("in_channels").get<std::int64_t>();
-    config.out_channels = json.value("out_channels", config.out_channels);
-    config.block_out_channels = json.value("block_out_channels", config.block_out_channels);
+    detail::need_field(json, "in_channels", config.in_channels, where);
+    detail::read_field(json, "out_channels", config.out_channels, where);
+    detail::read_field(json, "block_out_channels", config.block_out_channels, where);
     const auto levels = config.block_out_channels.size();
     config.cross_attention.clear();
+    require(json.contains("down_block_types"), "{}: down_block_types: expected a list, found none", where);
     for (const auto& type : json.at("down_block_types")) {
       const auto name = type.get<std::string>();
       require(name == "CrossAttnDownBlock2D" || name == "DownBlock2D",
@@ -71,15 +80,15 @@ inline UNetConfig UNetConfig::from_json(const nlohmann::json& json, const std::s
                 "{}: up_block_types[{}]: expected the mirror of down_block_types, found {}", where, i, name);
       }
     }
-    config.layers_per_block = json.value("layers_per_block", config.layers_per_block);
-    config.cross_attention_dim = json.at("cross_attention_dim").get<std::int64_t>();
+    detail::read_field(json, "layers_per_block", config.layers_per_block, where);
+    detail::need_field(json, "cross_attention_dim", config.cross_attention_dim, where);
     // Published files store the number of heads as `attention_head_dim`, a misnomer that diffusers kept for
     // compatibility.
     const bool named = json.contains("num_attention_heads") && !json.at("num_attention_heads").is_null();
-    config.heads = detail::per_resolution(json, named ? "num_attention_heads" : "attention_head_dim", levels, 8);
-    config.transformer_layers = detail::per_resolution(json, "transformer_layers_per_block", levels, 1);
-    config.use_linear_projection = json.value("use_linear_projection", false);
-    config.norm_num_groups = json.value("norm_num_groups", std::int64_t{32});
+    config.heads = detail::per_resolution(json, named ? "num_attention_heads" : "attention_head_dim", levels, 8, where);
+    config.transformer_layers = detail::per_resolution(json, "transformer_layers_per_block", levels, 1, where);
+    detail::read_field(json, "use_linear_projection", config.use_linear_projection, where);
+    detail::read_field(json, "norm_num_groups", config.norm_num_groups, where);
     for (const auto* key : {"addition_embed_type", "class_embed_type", "encoder_hid_dim", "time_cond_proj_dim"}) {
       const auto found = json.find(key);
       require(found == json.end() || found->is_null(), "{}: {}: expected none (SD1.x or SD2.x), found {}", where, key,
@@ -123,7 +132,10 @@ inline void UNetConfig::validate(const std::string& where) const {
       "{}: expected one block type, head count and depth for each of the {} block_out_channels, found {}, {}, {}",
       where, levels, cross_attention.size(), heads.size(), transformer_layers.size());
   require(in_channels > 0 && out_channels > 0 && layers_per_block > 0 && cross_attention_dim > 0 && norm_num_groups > 0,
-          "{}: expected positive channel, layer and group counts", where);
+          "{}: expected positive in_channels, out_channels, layers_per_block, cross_attention_dim and norm_num_groups, "
+          "found "
+          "{}, {}, {}, {} and {}",
+          where, in_channels, out_channels, layers_per_block, cross_attention_dim, norm_num_groups);
   for (std::size_t i = 0; i < levels; ++i) {
     require(heads[i] > 0 && block_out_channels[i] > 0 && block_out_channels[i] % norm_num_groups == 0 &&
                 block_out_channels[i] % heads[i] == 0 && block_out_channels[i] % 2 == 0,

@@ -55,6 +55,10 @@ class Clip {
 
   /// Moves and converts the model's weights in place.
   void to(at::Device device, at::ScalarType dtype) { model_.to(device, dtype); }
+  /// Moves the model's weights in place, without converting them.
+  void to(at::Device device) { model_.to(device); }
+  /// Converts the model's weights in place, wherever they are.
+  void to(at::ScalarType dtype) { model_.to(dtype); }
 
  private:
   [[nodiscard]] std::int64_t side() const { return model_.config().vision.image_size; }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/open_clip.hpp"
 #include "ip2p/text/clip_text_model.hpp"
 
@@ -52,6 +53,7 @@ struct ClipConfig {
   /// Reads transformers' config.json; missing fields take transformers' defaults (those of ViT-B/32).
   /// \param where named in errors  \throws Error for missing or unknown values
   static ClipConfig from_json(const nlohmann::json& json, const std::string& where) {
+    detail::require_config(json, "a CLIPModel", where);
     try {
       nlohmann::json text{{"hidden_size", 512},
                           {"intermediate_size", 2048},
@@ -65,19 +67,30 @@ struct ClipConfig {
       }
       ClipConfig config;
       config.text = ClipTextConfig::from_json(text, where + ", text_config");
-      config.vision = {.hidden_size = vision.value("hidden_size", std::int64_t{768}),
-                       .intermediate_size = vision.value("intermediate_size", std::int64_t{3072}),
-                       .num_hidden_layers = vision.value("num_hidden_layers", std::int64_t{12}),
-                       .num_attention_heads = vision.value("num_attention_heads", std::int64_t{12}),
-                       .image_size = vision.value("image_size", std::int64_t{224}),
-                       .patch_size = vision.value("patch_size", std::int64_t{32}),
-                       .hidden_act = vision.value("hidden_act", std::string("quick_gelu"))};
+      config.vision = {.hidden_size = 768,
+                       .intermediate_size = 3072,
+                       .num_hidden_layers = 12,
+                       .num_attention_heads = 12,
+                       .image_size = 224,
+                       .patch_size = 32,
+                       .hidden_act = "quick_gelu"};
+      const auto read = [&](const char* key, auto& value) {
+        detail::read_field(vision, key, value, where + ", vision_config");
+      };
+      read("hidden_size", config.vision.hidden_size);
+      read("intermediate_size", config.vision.intermediate_size);
+      read("num_hidden_layers", config.vision.num_hidden_layers);
+      read("num_attention_heads", config.vision.num_attention_heads);
+      read("image_size", config.vision.image_size);
+      read("patch_size", config.vision.patch_size);
+      read("hidden_act", config.vision.hidden_act);
       for (const auto& [tower, section] : {std::pair{"text_config", text}, std::pair{"vision_config", vision}}) {
         const double eps = section.value("layer_norm_eps", 1e-5);
         require(eps == 1e-5, "{}: {}: layer_norm_eps: expected 1e-5, found {:g}", where, tower, eps);
       }
-      config.projection_dim = json.value("projection_dim", std::int64_t{512});
-      config.eos_token_id = text.at("eos_token_id").get<std::int64_t>();
+      config.projection_dim = 512;
+      detail::read_field(json, "projection_dim", config.projection_dim, where);
+      detail::read_field(text, "eos_token_id", config.eos_token_id, where + ", text_config");
       config.validate(where);
       return config;
     } catch (const nlohmann::json::exception& error) {

@@ -165,8 +165,8 @@ class ClipModel : public ModelHandle<detail::ClipModule> {
     return (*module_->visual_projection)(module_->vision->class_state(last));
   }
 
-  /// \param ids [B, T] int64, each row with its end token
-  /// \return [B, projection_dim]  \throws Error for another shape, and for a row without an end token
+  /// \param ids [B, T] int64 on the CPU, each row with its end token
+  /// \return [B, projection_dim]  \throws Error as `ClipTextModel`, and for a row without an end token
   [[nodiscard]] at::Tensor project_texts(const at::Tensor& ids) const {
     auto text = module_->text;
     if (dtype() != text.dtype()) text.compute_in(dtype());

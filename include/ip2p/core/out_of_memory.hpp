@@ -1,0 +1,39 @@
+#pragma once
+
+/// \file
+/// Recognises that an allocation failed, whichever allocator it was.
+
+#include <c10/util/Exception.h>
+
+#include <exception>
+#include <new>
+#include <string_view>
+
+namespace ip2p {
+
+namespace detail {
+
+/// Whether LibTorch's CPU allocator threw `error` because it got no memory.
+///
+/// That is the one allocator without a type for it: c10/core/impl/alloc_cpu.cpp throws a plain `c10::Error`, which
+/// tells nothing but its text. (Devices throw `c10::OutOfMemoryError`.) The only other way would be to replace the
+/// process's CPU allocator, which is not a library's to do. The text begins with the source file that threw and names
+/// the allocator, so that no error that merely speaks of memory is taken for one.
+inline bool cpu_allocation_failed(const c10::Error& error) {
+  const std::string_view text = error.msg();
+  return text.starts_with("[enforce fail at alloc_cpu.cpp:") &&
+         text.find("DefaultCPUAllocator: ") != std::string_view::npos;
+}
+
+}  // namespace detail
+
+/// Whether `error` says that memory ran out, of the machine or of a device: `std::bad_alloc`, `c10::OutOfMemoryError`,
+/// or what LibTorch's CPU allocator throws.
+inline bool is_out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+  const auto* failure = dynamic_cast<const c10::Error*>(&error);
+  return failure != nullptr &&
+         (dynamic_cast<const c10::OutOfMemoryError*>(failure) != nullptr || detail::cpu_allocation_failed(*failure));
+}
+
+}  // namespace ip2p

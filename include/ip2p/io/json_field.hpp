@@ -1,0 +1,75 @@
+#pragma once
+
+/// \file
+/// Reads typed values out of a JSON object, so that a wrong one is refused in a sentence with its key.
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "ip2p/core/error.hpp"
+
+namespace ip2p::detail {
+
+/// A JSON value for messages, cut short.
+inline std::string json_text(const nlohmann::json& value) {
+  constexpr std::size_t limit = 60;
+  auto text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  if (text.size() > limit) text = text.substr(0, limit) + "...";
+  return text;
+}
+
+/// Throws `Error` unless `json` is an object. \param model whose config.json it is
+inline void require_config(const nlohmann::json& json, std::string_view model, std::string_view where) {
+  require(json.is_object(), "{}: expected the config.json of {}, found {}", where, model, json_text(json));
+}
+
+/// Sets `value` to json[key] if the key is present and not null. Throws `Error` if it has the wrong type; a list must
+/// not be empty. \param value bool, integer, floating-point number, string or vector of numbers
+template <class Value>
+void read_field(const nlohmann::json& json, const char* key, Value& value, std::string_view where) {
+  const auto found = json.find(key);
+  if (found == json.end() || found->is_null()) return;
+  bool fits = false;
+  std::string_view expected;
+  if constexpr (std::is_same_v<Value, bool>) {
+    fits = found->is_boolean();
+    expected = "true or false";
+  } else if constexpr (std::is_integral_v<Value>) {
+    fits = found->is_number_integer();
+    expected = "a whole number";
+  } else if constexpr (std::is_floating_point_v<Value>) {
+    fits = found->is_number();
+    expected = "a number";
+  } else if constexpr (std::is_same_v<Value, std::string>) {
+    fits = found->is_string();
+    expected = "a string";
+  } else {
+    constexpr bool whole = std::is_integral_v<typename Value::value_type>;
+    fits = found->is_array() && !found->empty();
+    for (const auto& entry : *found) fits = fits && (whole ? entry.is_number_integer() : entry.is_number());
+    expected = whole ? "a list of whole numbers" : "a list of numbers";
+  }
+  require(fits, "{}: {}: expected {}, found {}", where, key, expected, json_text(*found));
+  value = found->template get<Value>();
+}
+
+/// As `read_field`, and throws `Error` as well if the key is absent or null.
+template <class Value>
+void need_field(const nlohmann::json& json, const char* key, Value& value, std::string_view where) {
+  const auto found = json.find(key);
+  require(found != json.end() && !found->is_null(), "{}: {}: expected a value, found none", where, key);
+  read_field(json, key, value, where);
+}
+
+/// Throws `Error` unless json[key] is `expected`, absent or null.
+template <class Value>
+void require_field(const nlohmann::json& json, const char* key, const Value& expected, std::string_view where) {
+  Value found = expected;
+  read_field(json, key, found, where);
+  require(found == expected, "{}: {}: expected {}, found {}, which is not supported", where, key, expected, found);
+}
+
+}  // namespace ip2p::detail
