@@ -31,7 +31,7 @@ struct EditPair {
 ///     ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random);   // random: for choices such as the phrasing
 ///
 /// Laws (`ip2p::testing::check_pair_source`): there is at least one pair, and their number does not change; `get` is a
-/// function of i and the numbers it draws; all pairs of a source have one shape [C,h,w], fp32 on the CPU, finite.
+/// function of i and the numbers it draws; all pairs of a source have one shape [C,h,w], fp32 on one device, finite.
 template <class Source>
 concept PairSource = requires(Source& source, std::int64_t i, SampleRandom& random) {
   { source.size() } -> std::convertible_to<std::int64_t>;

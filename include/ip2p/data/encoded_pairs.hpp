@@ -37,7 +37,8 @@ consteval void require_posterior_codec() {
 
 namespace detail {
 
-/// Encodes both pictures of a pair for training, fp32 on the CPU. May be called from several threads.
+/// Encodes both pictures of a pair for training, fp32 where the codec computes: on a GPU nothing waits for them. May be
+/// called from several threads.
 template <class Codec>
 class PairEncoder {
   static_assert((require_posterior_codec<Codec>(), true));
@@ -49,7 +50,7 @@ class PairEncoder {
     const at::NoGradGuard no_grad;
     const auto moments = codec_.encode_moments(at::stack({pair.before, pair.after}));
     const auto own = [](const at::Tensor& batch, std::int64_t n) {
-      return batch.select(0, n).to(at::kCPU, at::kFloat).clone(at::MemoryFormat::Contiguous);
+      return batch.select(0, n).to(at::kFloat).clone(at::MemoryFormat::Contiguous);
     };
     return {own(moments.mean, 1), own(moments.logvar, 1), own(moments.mean, 0), std::move(instruction)};
   }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/nn/layers.hpp"
@@ -151,7 +152,7 @@ class Lpips : public ModelHandle<detail::LpipsModule> {
  private:
   [[nodiscard]] at::Tensor scaled(const at::Tensor& images) const {
     const auto channels = [&](std::array<float, 3> values) {
-      return at::tensor(at::ArrayRef<float>(values), at::kFloat).view({3, 1, 1}).to(device(), dtype());
+      return detail::to_device(at::tensor(at::ArrayRef<float>(values), at::kFloat).view({3, 1, 1}).to(dtype()), device());
     };
     return (images.to(device(), dtype()) - channels({-0.030F, -0.088F, -0.188F})) / channels({0.458F, 0.448F, 0.450F});
   }

@@ -66,7 +66,8 @@ inline bool same_up_to_ones(std::vector<std::int64_t> expected, std::vector<std:
 
 /// Loads every parameter of `module` from `weights`.
 ///
-/// \param where named in errors, usually the file and the component  \param dtype the parameters' new dtype
+/// \param where named in errors, usually the file and the component
+/// \param dtype the parameters' new dtype; they stay on their device
 /// \throws Error if names or shapes do not match, with a report of missing, unexpected and mis-shaped tensors: counts,
 ///   the first few names, nearest names, expected and found shapes. Nothing is loaded in that case
 inline void load_weights(Module& module, const Weights& weights, const std::string& where,
@@ -121,7 +122,7 @@ inline void load_weights(Module& module, const Weights& weights, const std::stri
     std::vector<at::Tensor> blocks;
     auto shape = tensor.sizes().vec();
     if (names.size() > 1) shape[0] /= static_cast<std::int64_t>(names.size());
-    for (const auto& name : names) blocks.push_back(weights.at(name).read().to(dtype).reshape(shape));
+    for (const auto& name : names) blocks.push_back(weights.at(name).read().to(tensor.device(), dtype).reshape(shape));
     tensor.set_data(blocks.size() == 1 ? blocks[0] : at::cat(blocks, 0));
   }
 }
