@@ -86,13 +86,13 @@ inline at::Device parse_device(std::string_view name, std::int64_t count) {
 
 }  // namespace detail
 
-/// Whether fp32 convolutions and matrix products on a GPU may round their factors to TF32, which keeps 10 of the 23 bits
-/// of a fraction and is several times as fast. It holds for the whole process and concerns neither the CPU nor 16-bit
-/// arithmetic.
+/// Whether fp32 convolutions and matrix products on a GPU may round their factors to TF32, which keeps 10 of the 23
+/// bits of a fraction and is several times as fast. It holds for the whole process and concerns neither the CPU nor
+/// 16-bit arithmetic.
 ///
 /// LibTorch allows it for convolutions. This library does not: the first model that is moved to a GPU switches it off,
-/// unless this function was called before. So fp32 gives the published results on every device, and a program that wants
-/// the speed asks for it here, at any time.
+/// unless this function was called before. So fp32 gives the published results on every device, and a program that
+/// wants the speed asks for it here, at any time.
 inline void allow_tf32(bool allowed) {
   std::call_once(detail::tf32_decided, [] {});
   detail::set_tf32(allowed);

@@ -19,8 +19,8 @@ struct RunHooks {
   using Revise = std::function<at::Tensor(const Step&, const at::Tensor& latents)>;
 
   /// Called after each step with the latents it produced, at noise level `step.sigma_next`. The run continues from the
-  /// returned latents, which must have the same shape, dtype and device. This is how LocalBlend and inpainting keep part of the
-  /// picture unchanged with any sampler.
+  /// returned latents, which must have the same shape, dtype and device. This is how LocalBlend and inpainting keep
+  /// part of the picture unchanged with any sampler.
   Revise revise = {};
 
   /// Called after each step, and after `revise`, with the latents [B,C,h,w] (sigma-scaled, not decoded).

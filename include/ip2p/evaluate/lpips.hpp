@@ -152,7 +152,8 @@ class Lpips : public ModelHandle<detail::LpipsModule> {
  private:
   [[nodiscard]] at::Tensor scaled(const at::Tensor& images) const {
     const auto channels = [&](std::array<float, 3> values) {
-      return detail::to_device(at::tensor(at::ArrayRef<float>(values), at::kFloat).view({3, 1, 1}).to(dtype()), device());
+      return detail::to_device(at::tensor(at::ArrayRef<float>(values), at::kFloat).view({3, 1, 1}).to(dtype()),
+                               device());
     };
     return (images.to(device(), dtype()) - channels({-0.030F, -0.088F, -0.188F})) / channels({0.458F, 0.448F, 0.450F});
   }

@@ -132,7 +132,10 @@ class BranchNetwork {
       return at::cat(parts, 0);
     }
     auto found = times_.find(t);
-    if (found == times_.end()) found = times_.emplace(t, unet_.project_time(at::full({1}, t, at::TensorOptions(at::kFloat).device(unet_.device())))).first;
+    if (found == times_.end()) {
+      const auto time = at::full({1}, t, at::TensorOptions(at::kFloat).device(unet_.device()));
+      found = times_.emplace(t, unet_.project_time(time)).first;
+    }
     const auto inputs = inputs_for(branches, step);
     std::vector<at::Tensor> copies(inputs->distinct.size(), x.to(unet_.device(), unet_.dtype()));
     auto input = copies.size() == 1 ? copies[0] : at::cat(copies, 0);
@@ -226,7 +229,9 @@ class BranchNetwork {
     }
     inputs.texts = unet_.project_context(at::cat(texts, 0));
     if (!images.empty()) inputs.images = at::cat(images, 0);
-    if (inputs.distinct.size() < branches.size()) inputs.rows = detail::to_device(at::tensor(rows, at::kLong), unet_.device());
+    if (inputs.distinct.size() < branches.size()) {
+      inputs.rows = detail::to_device(at::tensor(rows, at::kLong), unet_.device());
+    }
     return inputs_.emplace(key, std::make_shared<const Inputs>(std::move(inputs))).first->second;
   }
 

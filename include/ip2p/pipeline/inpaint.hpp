@@ -102,8 +102,7 @@ template <class Pipeline, class Noise, class Attention = PlainAttention>
   const auto before = pipeline.prepare({&photo, 1}, options);
   const auto where = mask_tensor(mask, options.resolution, *options.numerics);
   const auto image_latents = pipeline.encode_images(before);
-  const auto clean =
-      image_latents.to(pipeline.unet().device(), at::kFloat).mul(pipeline.codec().scaling_factor());
+  const auto clean = image_latents.to(pipeline.unet().device(), at::kFloat).mul(pipeline.codec().scaling_factor());
   // The run and what is held outside the mask begin with one noise; a stream would not give draw 0 twice.
   const auto start = pipeline.start_noise(options, clean.sizes(), noise);
   detail::AfterStart<Noise> rest{noise, start};

@@ -20,8 +20,8 @@ namespace ip2p {
 /// transfer. Drawn step by step, each draw would make an accelerator wait for the host.
 ///
 /// The tensors equal the source's, bit for bit, for samplers that ask for draws once each, in order and without gaps,
-/// beginning with any; an out-of-order draw goes to the source directly. The source may end up to a block of draws ahead
-/// of the run. On a CPU nothing is drawn in advance.
+/// beginning with any; an out-of-order draw goes to the source directly. The source may end up to a block of draws
+/// ahead of the run. On a CPU nothing is drawn in advance.
 template <class Source>
 class NoiseAhead {
   static_assert((require_noise_source<Source>(), true));

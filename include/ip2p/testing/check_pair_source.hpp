@@ -38,8 +38,8 @@ void check_pair_source(Source& source, std::int64_t most = 16) {
       pairs.push_back(get(i, step));
       const EditPair& pair = pairs.back();
       const auto latents = [&](const at::Tensor& x) {
-        return x.defined() && x.dim() == 3 && x.scalar_type() == at::kFloat && x.device() == pairs.front().target_mean.device() &&
-               x.sizes() == pairs.front().target_mean.sizes();
+        return x.defined() && x.dim() == 3 && x.scalar_type() == at::kFloat &&
+               x.device() == pairs.front().target_mean.device() && x.sizes() == pairs.front().target_mean.sizes();
       };
       expect_law(latents(pair.target_mean) && latents(pair.target_logvar), role,
                  "all pairs have one shape [C,h,w], fp32 on one device", "target {} and log variance {} of pair {}",

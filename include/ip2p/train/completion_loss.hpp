@@ -124,7 +124,8 @@ class CompletionLoss {
     const auto on_device = [&](const std::vector<std::int64_t>& values) {
       return detail::to_device(at::tensor(at::ArrayRef<std::int64_t>(values), at::kLong), model_.device());
     };
-    const auto hidden = model_.hidden(detail::to_device(ids, model_.device())).flatten(0, 1).index_select(0, on_device(places));
+    const auto hidden =
+        model_.hidden(detail::to_device(ids, model_.device())).flatten(0, 1).index_select(0, on_device(places));
     return at::cross_entropy_loss(model_.logits(hidden).to(at::kFloat), on_device(targets), {}, at::Reduction::Sum);
   }
 

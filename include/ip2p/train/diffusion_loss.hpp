@@ -143,16 +143,17 @@ class DiffusionLoss {
     const bool conditioned = network_.in_channels() > network_.out_channels();
     std::vector<at::Tensor> means, logvars, conditions;
     std::vector<float> timesteps, input_clean, input_noise, wanted_clean, wanted_noise, weights;
+    std::vector<Dropped> drops;
+    std::vector<std::int64_t> places;
+    std::vector<SampleRandom> randoms;
     NoisyBatch result;
     for (std::int64_t b = first; b < first + count; ++b) {
       SampleRandom random(options_.seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(b));
       const TrainingLevel level = levels_.draw(random);
       const Dropped dropped = dropout_.drop(random.uniform());
-      EditPair pair = source_->get(orders_.item(step * options_.batch + b, source_->size()), random);
-      means.push_back(pair.target_mean);
-      logvars.push_back(pair.target_logvar);
-      if (conditioned) conditions.push_back(dropped.image ? at::zeros_like(pair.condition) : pair.condition);
-      result.instructions.push_back(dropped.text ? std::string() : std::move(pair.instruction));
+      drops.push_back(dropped);
+      places.push_back(orders_.item(step * options_.batch + b, source_->size()));
+      randoms.push_back(random);
       timesteps.push_back(static_cast<float>(level.timestep));
       const auto target = detail::training_target(prediction_, level);
       input_clean.push_back(static_cast<float>(target.input.clean));
@@ -161,9 +162,19 @@ class DiffusionLoss {
       wanted_noise.push_back(static_cast<float>(target.wanted.noise));
       if (weighed) weights.push_back(weight_of(level));
     }
+    auto pairs = detail::pairs_of(*source_, places, randoms);
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      means.push_back(pairs[i].target_mean);
+      logvars.push_back(pairs[i].target_logvar);
+      const auto& condition = pairs[i].condition;
+      if (conditioned) conditions.push_back(drops[i].image ? at::zeros_like(condition) : condition);
+      result.instructions.push_back(drops[i].text ? std::string() : std::move(pairs[i].instruction));
+    }
     const auto mean = at::stack(means);  // where the source's pairs are
     const auto beside = [&](const at::Tensor& values) { return detail::to_device(values, mean.device()); };
-    const auto column = [&](const std::vector<float>& values) { return beside(at::tensor(values).view({-1, 1, 1, 1})); };
+    const auto column = [&](const std::vector<float>& values) {
+      return beside(at::tensor(values).view({-1, 1, 1, 1}));
+    };
     const CounterNoise source(options_.seed, static_cast<std::uint32_t>(first));
     const auto target = (mean + at::exp(0.5 * at::stack(logvars)) * beside(source.normal(mean.sizes(), 2 * step))) *
                         options_.scaling_factor;

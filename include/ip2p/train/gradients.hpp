@@ -31,7 +31,8 @@ inline std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& param
   return gradients;
 }
 
-/// Throws `Error` unless each of `tensors` lies where its parameter does: a model is moved before what trains it is made.
+/// Throws `Error` unless each of `tensors` lies where its parameter does: a model is moved before what trains it is
+/// made.
 inline void require_beside(std::string_view who, const std::vector<at::Tensor>& tensors,
                            const std::vector<at::Tensor>& parameters) {
   for (std::size_t i = 0; i < parameters.size(); ++i) {
