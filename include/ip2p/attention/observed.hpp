@@ -88,7 +88,8 @@ class Observed {
     const auto block = text - site.branches.begin();
     const auto images = q.size(0) / count;
     // In fp32, because sums of 16-bit maps would accumulate rounding errors.
-    const auto columns = site.once_a_run<at::Tensor>(this, {count, images, k.size(2)}, [&] {
+    // The recorder owns the columns: an observer inside of another may have its address.
+    const auto columns = site.once_a_run<at::Tensor>(recorder_.get(), {count, images, k.size(2)}, [&] {
       const at::Tensor own = recorder_->columns(images, k.size(2));
       return detail::to_device(own.to(at::kFloat), q.device()).expand({images, -1, -1}).repeat({count, 1, 1});
     });
