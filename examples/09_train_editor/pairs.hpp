@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/data/any_picture_pairs.hpp"
@@ -36,6 +38,10 @@ class Pairs {
   [[nodiscard]] std::int64_t size() const { return size_; }
   [[nodiscard]] ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random) const {
     return cached_ ? cached_->get(i, random) : encoded_->get(i, random);
+  }
+  [[nodiscard]] std::vector<ip2p::EditPair> get_all(std::span<const std::int64_t> prompts,
+                                                    std::span<ip2p::SampleRandom> random) const {
+    return cached_ ? ip2p::detail::pairs_of(*cached_, prompts, random) : encoded_->get_all(prompts, random);
   }
 
  private:

@@ -20,6 +20,7 @@
 #include "ip2p/core/shared_noise.hpp"
 #include "ip2p/core/step.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/checked.hpp"
@@ -114,6 +115,7 @@
 #include "ip2p/attention/attention_memory.hpp"
 #include "ip2p/attention/attention_reference.hpp"
 #include "ip2p/attention/concepts.hpp"
+#include "ip2p/attention/fused_attention.hpp"
 #include "ip2p/attention/groups.hpp"
 #include "ip2p/attention/heat_map.hpp"
 #include "ip2p/attention/keys_values.hpp"

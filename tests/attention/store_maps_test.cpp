@@ -112,3 +112,40 @@ TEST_CASE("StoreMaps sees the maps that an edit makes", "[attention]") {
   const auto expected = at::stack({maps[0], maps[0] * scales}).transpose(1, 2).unflatten(2, {4, 3});
   CHECK(testing::largest_difference(store->maps(4, 3), expected) < 1e-5);
 }
+
+namespace {
+
+/// Records how much of each query's attention one token gets.
+struct OneToken {
+  std::int64_t token;
+  at::Tensor seen = {};
+  std::int64_t asked = 0;
+
+  static bool wants(const AttentionSite&) { return true; }
+  at::Tensor columns(std::int64_t /*images*/, std::int64_t tokens) {
+    ++asked;
+    auto column = at::zeros({1, tokens, 1});
+    column[0][token][0] = 1.0;
+    return column;
+  }
+  void record(const AttentionSite&, const at::Tensor& sums) { seen = sums; }
+};
+
+}  // namespace
+
+TEST_CASE("Recorders around each other keep their own columns, asked for once a run", "[attention]") {
+  const auto input = testing::attention_input(map_site(4, 3, 0, {}), 1, 7);
+  const auto maps = testing::explicit_maps(input.q, input.k).mean(1);
+  const auto first = std::make_shared<OneToken>(OneToken{2}), second = std::make_shared<OneToken>(OneToken{5});
+  const Observed attend(Observed(PlainAttention{}, first), second);
+  AttentionMemory memory;
+  for (std::int64_t index = 0; index < 3; ++index) {
+    auto site = map_site(4, 3, index, {});
+    site.memory = &memory;
+    (void)attend(site, input.q, input.k, input.v);
+    for (const auto& one : {first, second}) {
+      CHECK(testing::largest_difference(one->seen, maps.narrow(2, one->token, 1)) < 1e-6);
+      CHECK(one->asked == 1);
+    }
+  }
+}

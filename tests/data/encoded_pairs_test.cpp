@@ -49,6 +49,25 @@ struct EveryEighth {
 };
 static_assert(PosteriorCodec<EveryEighth> && PosteriorCodec<KlAutoencoder>);
 
+/// The same on a device that has no values.
+struct EveryEighthElsewhere {
+  EveryEighth codec;
+  at::Device device() const { return at::kMeta; }
+  LatentMoments encode_moments(const at::Tensor& images) const {
+    CHECK(images.device() == device());
+    return codec.encode_moments(images);
+  }
+};
+
+/// One made picture pair a prompt.
+struct MadePictures {
+  std::int64_t size() const { return 5; }
+  PairPictures get(std::int64_t i, SampleRandom& random) const {
+    const auto salt = static_cast<unsigned>(i + 1 + random.below(3));
+    return {patterned(40, 30, salt), patterned(40, 30, salt + 90), "edit " + std::to_string(i), "a", "b", "p/1"};
+  }
+};
+
 void check_same(const EditPair& a, const EditPair& b) {
   CHECK(a.target_mean.equal(b.target_mean));
   CHECK(a.target_logvar.equal(b.target_logvar));
@@ -102,6 +121,41 @@ TEST_CASE("The released program's augmentation squeezes both pictures of a pair,
   }
   SampleRandom random(0, 0, 0);
   CHECK_THROWS_WITH(PairAugmentation{}(pictures(wide, tall), random), Contains("expected pictures of one size"));
+}
+
+TEST_CASE("Pairs that are asked for together are those of one call each", "[data]") {
+  std::atomic<int> calls = 0;
+  MadePictures made;
+  const PairAugmentation augmentation{.smallest = 24, .largest = 30, .crop = 24};
+  const std::vector<std::int64_t> prompts{3, 0, 4};
+  const auto randoms = [] { return std::vector{SampleRandom(1, 0, 0), SampleRandom(1, 0, 1), SampleRandom(1, 0, 2)}; };
+
+  const EncodedPairs here(made, EveryEighth{&calls}, augmentation);
+  auto random = randoms(), again = randoms();
+  const auto found = here.get_all(prompts, random);
+  REQUIRE(found.size() == 3);
+  CHECK(calls == 3);  // a CPU encodes one pair after another, so that no pair's bits depend on its neighbours
+  std::vector<PreparedPair> prepared;
+  std::vector<std::string> instructions;
+  auto third = randoms();
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    check_same(found[i], here.get(prompts[i], again[i]));
+    const auto pictures = made.get(prompts[i], third[i]);
+    prepared.push_back(augmentation(pictures, third[i]));
+    instructions.push_back(pictures.instruction);
+  }
+  calls = 0;
+  const auto together = ip2p::detail::PairEncoder(EveryEighth{&calls}).together(prepared, instructions);
+  CHECK(calls == 1);
+  for (std::size_t i = 0; i < prompts.size(); ++i) check_same(found[i], together[i]);
+
+  calls = 0;
+  random = randoms();
+  const auto elsewhere = EncodedPairs(made, EveryEighthElsewhere{{&calls}}, augmentation).get_all(prompts, random);
+  CHECK(calls == 1);
+  REQUIRE(elsewhere.size() == 3);
+  CHECK(elsewhere[2].condition.device() == at::Device(at::kMeta));  // nothing waits for it
+  CHECK(elsewhere[2].condition.sizes() == found[2].condition.sizes());
 }
 
 TEST_CASE("Without a change of size, the crop is the same part of both pictures", "[data]") {

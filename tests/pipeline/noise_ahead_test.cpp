@@ -41,15 +41,32 @@ TEST_CASE("Noise drawn ahead equals noise drawn step by step, bit for bit", "[pi
   CHECK(at_once.draws.size() == steps);
 }
 
+TEST_CASE("A run may begin with any draw", "[pipeline]") {
+  CountedNoise source;
+  TorchNoise plain(3);
+  NoiseAhead ahead(source, 7, at::kCPU, 2);
+  for (std::int64_t draw = 4; draw <= 7; ++draw) {
+    CHECK(at::equal(ahead.normal({2, 3}, draw), plain.normal({2, 3}, draw)));
+  }
+  CHECK(source.draws == std::vector<std::int64_t>{4, 5, 6, 7});
+}
+
+TEST_CASE("Noise held ahead takes at most 64 MiB", "[pipeline]") {
+  CountedNoise source;
+  NoiseAhead ahead(source, 64, at::kCPU, 64);
+  static_cast<void>(ahead.normal({6, 1 << 20}, 1));  // 24 MiB
+  CHECK(source.draws == std::vector<std::int64_t>{1, 2});
+}
+
 TEST_CASE("Draws out of order and of another shape go to the source itself", "[pipeline]") {
   CountedNoise source;
-  NoiseAhead ahead(source, 4, at::kCPU, 2);
+  NoiseAhead ahead(source, 5, at::kCPU, 2);
   static_cast<void>(ahead.normal({2, 3}, 3));
-  CHECK(source.draws == std::vector<std::int64_t>{3});
+  CHECK(source.draws == std::vector<std::int64_t>{3, 4});
   static_cast<void>(ahead.normal({2, 3}, 1));
-  CHECK(source.draws == std::vector<std::int64_t>{3, 1, 2});
-  CHECK(ahead.normal({4, 3}, 2).sizes() == at::IntArrayRef({4, 3}));
-  CHECK(source.draws.back() == 2);
+  CHECK(source.draws == std::vector<std::int64_t>{3, 4, 1});
+  CHECK(ahead.normal({4, 3}, 4).sizes() == at::IntArrayRef({4, 3}));
+  CHECK(source.draws.back() == 4);
   static_cast<void>(ahead.normal({2, 3}, 9));
   CHECK(source.draws.back() == 9);
 }

@@ -124,9 +124,9 @@ TEST_CASE("check_pair_source names the broken law", "[testing]") {
   check_pair_source(sound);
   broken(1, "there is at least one pair");
   broken(2, "the number of pairs stays");
-  broken(3, "all pairs have one shape [C,h,w], fp32 on the CPU");
-  broken(4, "all pairs have one shape [C,h,w], fp32 on the CPU");
-  broken(5, "all pairs have one shape [C,h,w], fp32 on the CPU");
+  broken(3, "all pairs have one shape [C,h,w], fp32 on one device");
+  broken(4, "all pairs have one shape [C,h,w], fp32 on one device");
+  broken(5, "all pairs have one shape [C,h,w], fp32 on one device");
   broken(6, "all pairs have a condition or none has");
   broken(7, "values are finite");
   broken(8, "get is a function of i and the numbers it draws");

@@ -1,6 +1,8 @@
 #include "ip2p/train/checkpoint_writer.hpp"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/randn.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -51,6 +53,26 @@ std::string errors_of(Work&& work) {
 }
 
 }  // namespace
+
+TEST_CASE("Copies through one block keep values, dtype and strides", "[train]") {
+  const auto block = at::empty({1 << 16}, at::kByte);
+  const auto weight = at::randn({6, 5, 3, 3});
+  for (const auto& tensor : {weight, weight.contiguous(at::MemoryFormat::ChannelsLast), weight.to(at::kHalf),
+                             weight.to(at::kDouble), weight.to(at::kLong), at::full({}, 3.0), at::empty({0, 4}),
+                             at::randn({4, 7}).t(), at::randn({9, 4}).narrow(0, 3, 2)}) {
+    const auto copy = ip2p::detail::HostCopies::through(tensor, block);
+    CHECK(copy.scalar_type() == tensor.scalar_type());
+    CHECK(copy.strides() == tensor.strides());
+    CHECK(copy.equal(tensor));
+    CHECK_FALSE(copy.is_alias_of(tensor));
+    CHECK_FALSE(copy.is_alias_of(block));
+  }
+  ip2p::detail::HostCopies host_copy;
+  const auto plain = host_copy(weight);
+  CHECK(plain.equal(weight));
+  CHECK_FALSE(plain.is_alias_of(weight));
+  CHECK_FALSE(host_copy({}).defined());
+}
 
 TEST_CASE("CheckpointWriter returns before anything is written, and writes what it was given", "[train]") {
   const ScratchDir scratch;

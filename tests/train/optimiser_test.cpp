@@ -1,8 +1,10 @@
 #include "ip2p/train/adamw.hpp"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
+#include <limits>
 #include <vector>
 
 #include "ip2p/train/dropout.hpp"
@@ -60,11 +62,34 @@ TEST_CASE("clip_gradients scales the joint norm like torch.nn.utils.clip_grad_no
   auto bias = leaf(at::zeros({2}));
   weights.mutable_grad() = at::tensor({0.1, -0.2, 0.3, 1.0, 0.5, -0.25}).to(at::kFloat).view({2, 3});
   bias.mutable_grad() = at::tensor({2.0, -0.01}).to(at::kFloat);
-  CHECK(clip_gradients({weights, bias}, 10.0) == Approx(2.33508039));
+  CHECK(clip_gradients({weights, bias}, 10.0).item<double>() == Approx(2.33508039));
   require_values(bias.grad(), {2.0, -0.01});
-  CHECK(clip_gradients({weights, bias}, 1.0) == Approx(2.33508039));
+  CHECK(clip_gradients({weights, bias}, 1.0).item<double>() == Approx(2.33508039));
   require_values(weights.grad(), {0.0428250618, -0.0856501237, 0.128475189, 0.428250611, 0.214125305, -0.107062653});
   require_values(bias.grad(), {0.856501222, -0.00428250618});
+}
+
+TEST_CASE("Gradients are clipped on a device by the factor that the host would find", "[train]") {
+  for (const float norm : {0.0F, 0.3F, 0.1F, 1.7F, 2.33508039F, 1e30F}) {
+    for (const double limit : {0.1, 0.3, 1.0, 3.0}) {
+      const auto wide = static_cast<double>(norm);
+      const auto expected = static_cast<float>(wide > limit ? limit / wide : 1.0);
+      CHECK(ip2p::detail::clip_factor(at::tensor(norm), limit).item<float>() == expected);
+    }
+  }
+  // A norm that is no number scales nothing, as on the host.
+  CHECK(ip2p::detail::clip_factor(at::tensor(std::numeric_limits<float>::quiet_NaN()), 1.0).item<float>() == 1.0F);
+  CHECK(ip2p::detail::clip_factor(at::tensor(std::numeric_limits<float>::infinity()), 1.0).item<float>() == 0.0F);
+  CHECK(ip2p::detail::clip_factor(at::empty({}, at::kMeta), 1.0).device() == at::Device(at::kMeta));  // reads nothing
+  CHECK(clip_gradients({leaf(at::zeros({2}))}, 1.0).item<double>() == 0.0);
+}
+
+TEST_CASE("Parameters that were moved away from what trains them are refused in words", "[train]") {
+  const std::vector<at::Tensor> here{at::zeros({2}), at::zeros({2})}, moved{here[0], at::empty({2}, at::kMeta)};
+  CHECK_NOTHROW(ip2p::detail::require_beside("AdamW", here, here));
+  CHECK_THROWS_WITH(
+      ip2p::detail::require_beside("AdamW", here, moved),
+      Catch::Contains("AdamW: expected parameters on cpu, where its own tensors are, found them on meta"));
 }
 
 TEST_CASE("ExponentialAverage warms up as min(decay, (1 + n) / (10 + n)) and swaps losslessly", "[train]") {

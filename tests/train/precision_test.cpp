@@ -1,19 +1,27 @@
 #include "ip2p/train/precision.hpp"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/group_norm.h>
+#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mse_loss.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "ip2p/core/autograd.hpp"
 #include "ip2p/core/random.hpp"
+#include "ip2p/nn/initialise.hpp"
+#include "ip2p/nn/layers.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "support/catch.hpp"
+#include "support/elsewhere.hpp"
 #include "support/golden.hpp"
 #include "support/paths.hpp"
 #include "support/threads.hpp"
@@ -77,6 +85,63 @@ TEST_CASE("Autocast computes products in 16 bits, the rest in fp32, and leaves n
   }
   CHECK(at::linear(x, weight).scalar_type() == at::kFloat);
   CHECK_FALSE(at::autocast::is_autocast_enabled(at::kCPU));
+}
+
+TEST_CASE("Norms keep fp32 weights under autocast, and products give the bits of PyTorch's", "[train]") {
+  // 1 + 2^-8 and 2^-12 beside it are 1 and another number in bf16.
+  const auto weights = at::ones({8}) + at::arange(8) * 0x1p-12 + 0x1p-8;
+  const auto x = at::randn({2, 8, 4, 4}).contiguous(at::MemoryFormat::ChannelsLast);
+  GroupNorm group(4, 8, 1e-5);
+  LayerNorm layer(8);
+  for (auto* tensor : {&group.weight, &layer.weight}) tensor->detach().copy_(weights);
+  for (auto* tensor : {&group.bias, &layer.bias}) tensor->detach().copy_(weights - 1.0);
+  Linear linear(8, 5);
+  initialise(linear, 3);
+
+  for (const auto dtype : {at::kBFloat16, at::kHalf}) {
+    const Autocast autocast(at::kCPU, dtype);
+    const auto narrow = x.to(dtype);
+    const auto rows = narrow.permute({0, 2, 3, 1});
+    CHECK(group(narrow).equal(at::group_norm(narrow, 4, group.weight, group.bias, 1e-5)));
+    CHECK(layer(rows).equal(at::layer_norm(rows, {8}, layer.weight, layer.bias, 1e-5)));
+    CHECK(linear(rows).equal(at::linear(rows, linear.weight, linear.bias)));
+    CHECK(linear(rows).scalar_type() == dtype);
+    // Weights rounded to 16 bits would show.
+    const auto round = [&](const at::Tensor& weight) { return weight.to(dtype).to(at::kFloat); };
+    CHECK_FALSE(layer(rows).equal(at::layer_norm(rows, {8}, round(layer.weight), round(layer.bias), 1e-5)));
+  }
+  // The gradient reaches the fp32 weights.
+  const auto loss = [&] {
+    const Autocast autocast(at::kCPU, at::kBFloat16);
+    return group(x.to(at::kBFloat16).set_requires_grad(true)).to(at::kFloat).square().mean();
+  }();
+  loss.backward();
+  CHECK(group.weight.grad().scalar_type() == at::kFloat);
+  const auto wide = at::group_norm(x.to(at::kBFloat16).to(at::kFloat), 4, group.weight, group.bias, 1e-5);
+  const auto expected = ip2p::detail::gradients_of(wide.square().mean(), {group.weight}).front();
+  CHECK(group.weight.grad().sub(expected).abs().max().item<double>() < 0.02 * expected.abs().max().item<double>());
+  // Without autocast, weights kept in 16 bits are widened to the arithmetic.
+  Linear stored(8, 5);
+  initialise(stored, 3);
+  stored.weight.set_data(stored.weight.detach().to(at::kBFloat16));
+  stored.bias.set_data(stored.bias.detach().to(at::kBFloat16));
+  CHECK(stored(at::ones({1, 8})).scalar_type() == at::kFloat);
+}
+
+TEST_CASE("An update reads its losses once, however many parts it has", "[train]") {
+  const auto reads = [](std::int64_t parts) {
+    const SmallNetwork small;
+    TrainingOptions options;
+    options.accumulate = parts;
+    Trainer run(small.parameters(), small, ConstantRate{1e-2}, options);
+    run.advance();
+    const ip2p::testing::Traffic traffic;
+    run.advance();
+    return traffic.reads();
+  };
+  // The losses are one copy to the host; AdamW on a CPU reads the number of updates of its two parameters.
+  CHECK(reads(1) == 2);
+  CHECK(reads(4) == reads(1));
 }
 
 // Golden values: tests/parity/make_optimiser_fixtures.py.

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ip2p/attention/concepts.hpp"
+#include "ip2p/attention/fused_attention.hpp"
 #include "ip2p/attention/plain.hpp"
 #include "ip2p/core/error.hpp"
 
@@ -36,7 +37,7 @@ inline at::Tensor split_groups(const at::Tensor& x, std::int64_t group) { return
 /// \return [G*g, heads, N, c]
 inline at::Tensor attend_from_source(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                      std::int64_t group) {
-  if (group == 1) return at::scaled_dot_product_attention(q, k, v);
+  if (group == 1) return attention(q, k, v);
   const auto width = q.size(3);
   // One softmax for the whole group, with values side by side on the channel axis. The fused kernel requires queries as
   // wide as the values, hence the zero padding. On a CPU this takes 20 to 30 % less time than repeating the queries
@@ -54,7 +55,7 @@ inline at::Tensor attend_from_source(const at::Tensor& q, const at::Tensor& k, c
   const auto repeated = [&](const at::Tensor& x) {
     return split_groups(x, group).narrow(1, 0, 1).expand({-1, group, -1, -1, -1}).flatten(0, 1);
   };
-  return at::scaled_dot_product_attention(repeated(q), repeated(k), v);
+  return attention(repeated(q), repeated(k), v);
 }
 
 /// Applies `edit(site, q, k, v)` to the rows of branches that see the text, and plain attention to the others. Without

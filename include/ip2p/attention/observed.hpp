@@ -18,6 +18,7 @@
 #include "ip2p/attention/concepts.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/step.hpp"
+#include "ip2p/core/to_device.hpp"
 
 namespace ip2p {
 
@@ -86,13 +87,13 @@ class Observed {
     if (text == site.branches.end() && !site.branches.empty()) return;
     const auto block = text - site.branches.begin();
     const auto images = q.size(0) / count;
-    const at::Tensor columns = recorder_->columns(images, k.size(2));
     // In fp32, because sums of 16-bit maps would accumulate rounding errors.
-    const auto values = columns.to(q.device(), at::kFloat)
-                            .expand({images, -1, -1})
-                            .repeat({count, 1, 1})
-                            .unsqueeze(1)
-                            .expand({-1, q.size(1), -1, -1});
+    // The recorder owns the columns: an observer inside of another may have its address.
+    const auto columns = site.once_a_run<at::Tensor>(recorder_.get(), {count, images, k.size(2)}, [&] {
+      const at::Tensor own = recorder_->columns(images, k.size(2));
+      return detail::to_device(own.to(at::kFloat), q.device()).expand({images, -1, -1}).repeat({count, 1, 1});
+    });
+    const auto values = columns.unsqueeze(1).expand({-1, q.size(1), -1, -1});
     const at::Tensor sums = base_(site, q.to(at::kFloat), k.to(at::kFloat), values);
     recorder_->record(site, sums.narrow(0, block * images, images).mean(1));
   }

@@ -3,9 +3,8 @@
 /// \file
 /// Attention without an edit.
 
-#include <ATen/ops/scaled_dot_product_attention.h>
-
 #include "ip2p/attention/concepts.hpp"
+#include "ip2p/attention/fused_attention.hpp"
 
 namespace ip2p {
 
@@ -16,7 +15,7 @@ struct PlainAttention {
 
   /// q [B,heads,N,d], k and v [B,heads,M,d] -> [B,heads,N,d].
   at::Tensor operator()(const AttentionSite&, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
-    return at::scaled_dot_product_attention(q, k, v);
+    return detail::attention(q, k, v);
   }
 };
 static_assert(AttentionPolicy<PlainAttention>);

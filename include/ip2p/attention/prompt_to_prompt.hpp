@@ -7,15 +7,16 @@
 #include <ATen/ops/eye.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/stack.h>
 
 #include <cstdint>
 #include <vector>
 
+#include "ip2p/attention/fused_attention.hpp"
 #include "ip2p/attention/groups.hpp"
 #include "ip2p/attention/token_edit.hpp"
 #include "ip2p/attention/windows.hpp"
+#include "ip2p/core/to_device.hpp"
 
 namespace ip2p {
 
@@ -70,7 +71,7 @@ struct PromptToPrompt {
     const auto dtype = v.scalar_type();
     const auto values = detail::split_groups(v, group).to(weights.own.scalar_type());
     const auto own_values = (values * weights.own).flatten(0, 1).to(dtype);
-    if (!weights.from_source.defined()) return at::scaled_dot_product_attention(q, k, own_values);
+    if (!weights.from_source.defined()) return detail::attention(q, k, own_values);
 
     const auto source_values = at::matmul(weights.from_source, values).flatten(0, 1).to(dtype);
     const auto result = detail::attend_from_source(q, k, source_values, group);
@@ -79,7 +80,7 @@ struct PromptToPrompt {
     const auto destinations = [&](const at::Tensor& x) {
       return detail::split_groups(x, group).narrow(1, 1, group - 1).flatten(0, 1);
     };
-    const auto second = at::scaled_dot_product_attention(destinations(q), destinations(k), destinations(own_values));
+    const auto second = detail::attention(destinations(q), destinations(k), destinations(own_values));
     const auto sum = detail::split_groups(destinations(result) + second, group - 1);
     return at::cat({detail::split_groups(result, group).narrow(1, 0, 1), sum}, 1).flatten(0, 1);
   }
@@ -106,18 +107,19 @@ struct PromptToPrompt {
           "PromptToPrompt: edit: expected weights [{0}, {0}] and [{0}], found {1} and {2}", tokens,
           shape_text(one.from_source.sizes()), shape_text(one.own.sizes()));
       const auto open = cross.weights(i, tokens, step);
-      from_source.push_back(one.from_source * open);
-      own.push_back(1.0 - open + open * one.own);
+      from_source.push_back(one.from_source.to(at::kCPU) * open);
+      own.push_back(1.0 - open + open * one.own.to(at::kCPU));
     }
     const auto sources = at::stack(from_source);
     const auto owns = at::stack(own);
     const auto destinations = edit.destinations();
     const auto wide = c10::promoteTypes(values.scalar_type(), at::kFloat);  // a third of a token is no bf16
     GroupWeights result;
-    result.own = owns.to(values.device(), wide).view({destinations + 1, 1, -1, 1});
+    const auto placed = [&](const at::Tensor& x) { return detail::to_device(x.to(wide), values.device()); };
+    result.own = placed(owns).view({destinations + 1, 1, -1, 1});
     result.keeps = any(owns.narrow(0, 1, destinations));
     result.changes = any(owns.ne(1.0));
-    if (any(sources.narrow(0, 1, destinations))) result.from_source = sources.to(values.device(), wide).unsqueeze(1);
+    if (any(sources.narrow(0, 1, destinations))) result.from_source = placed(sources).unsqueeze(1);
     return result;
   }
 };

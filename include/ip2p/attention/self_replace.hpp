@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ip2p/attention/groups.hpp"
+#include "ip2p/core/to_device.hpp"
 
 namespace ip2p {
 
@@ -78,7 +79,7 @@ struct SelfReplace {
       for (const auto row : *rows) back[static_cast<std::size_t>(row)] = place++;
     }
     const auto index = [&](const std::vector<std::int64_t>& rows) {
-      return at::tensor(rows, at::kLong).to(q.device());
+      return detail::to_device(at::tensor(rows, at::kLong), q.device());
     };
     return {index(injected), index(rest), index(back)};
   }

@@ -5,7 +5,6 @@
 
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/exp.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <cstdint>
 #include <memory>
@@ -13,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/attention/fused_attention.hpp"
 #include "ip2p/codec/concepts.hpp"
 #include "ip2p/codec/kl_autoencoder_config.hpp"
 #include "ip2p/codec/latent_moments.hpp"
@@ -35,7 +35,7 @@ struct PixelAttention : Module {
   at::Tensor operator()(const at::Tensor& x) const {
     const auto tokens = (*group_norm)(x).permute({0, 2, 3, 1}).flatten(1, 2);
     const auto qkv = (*to_qkv)(tokens).unsqueeze(1).chunk(3, -1);
-    const auto mixed = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2]).squeeze(1);
+    const auto mixed = attention(qkv[0], qkv[1], qkv[2]).squeeze(1);
     return x + (*to_out)(mixed).unflatten(1, {x.size(2), x.size(3)}).permute({0, 3, 1, 2});
   }
 

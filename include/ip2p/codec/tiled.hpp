@@ -75,8 +75,8 @@ class Tiled {
   }
 
   /// Weight of each pixel of a tile along one axis: a ramp of `overlap` pixels at both ends.
-  [[nodiscard]] static at::Tensor ramp(std::int64_t length, std::int64_t overlap) {
-    const auto from_start = at::arange(1, length + 1, at::kFloat);
+  [[nodiscard]] static at::Tensor ramp(std::int64_t length, std::int64_t overlap, const at::TensorOptions& options) {
+    const auto from_start = at::arange(1, length + 1, options);
     return at::minimum(from_start, from_start.flip(0)).div_(static_cast<double>(overlap + 1)).clamp_max_(1.0);
   }
 
@@ -99,8 +99,8 @@ class Tiled {
           sum = at::zeros({y.size(0), y.size(1), height * out, width * out}, y.options());
           total = at::zeros({height * out, width * out}, y.options());
         }
-        const auto weight =
-            (ramp(rows * out, overlap_ * out).unsqueeze(1) * ramp(columns * out, overlap_ * out)).to(y.device());
+        const auto weight = ramp(rows * out, overlap_ * out, y.options()).unsqueeze(1) *
+                            ramp(columns * out, overlap_ * out, y.options());
         sum.narrow(2, top * out, rows * out).narrow(3, left * out, columns * out).add_(y * weight);
         total.narrow(0, top * out, rows * out).narrow(1, left * out, columns * out).add_(weight);
       }

@@ -12,6 +12,7 @@
 
 #include <charconv>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -49,6 +50,33 @@ inline at::Device cuda_device(std::string_view name, std::int64_t index, std::in
   return {at::kCUDA, static_cast<at::DeviceIndex>(index)};
 }
 
+/// Throws `Error` for a CUDA device that this process does not see.
+inline void require_device(at::Device device) {
+  if (!device.is_cuda()) return;
+  static_cast<void>(cuda_device(device.str(), device.has_index() ? device.index() : 0, cuda_device_count()));
+}
+
+/// Set once somebody has decided about TF32: the program, or else the library by its default.
+inline std::once_flag tf32_decided;
+
+inline void set_tf32(bool allowed) {
+  auto& context = at::globalContext();
+  const auto precision = allowed ? at::Float32Precision::TF32 : at::Float32Precision::IEEE;
+  for (const auto op : {at::Float32Op::CONV, at::Float32Op::RNN}) {
+    context.setFloat32Precision(at::Float32Backend::CUDA, op, precision);
+  }
+  // Matrix products are off from the start, and setting them prints a warning about the name of the function.
+  if (context.allowTF32CuBLAS() != allowed) context.setAllowTF32CuBLAS(allowed);
+}
+
+/// Called before anything is put on `device`: checks that it exists and, the first time that it is a GPU, makes fp32
+/// mean fp32 there. \throws Error as `require_device`
+inline void prepare_device(at::Device device) {
+  if (!device.is_cuda()) return;
+  require_device(device);
+  std::call_once(tf32_decided, [] { set_tf32(false); });
+}
+
 /// `parse_device` on a machine with `count` CUDA devices.
 inline at::Device parse_device(std::string_view name, std::int64_t count) {
   if (name == "cpu" || (name == "auto" && count == 0)) return at::kCPU;
@@ -58,14 +86,28 @@ inline at::Device parse_device(std::string_view name, std::int64_t count) {
 
 }  // namespace detail
 
+/// Whether fp32 convolutions and matrix products on a GPU may round their factors to TF32, which keeps 10 of the 23
+/// bits of a fraction and is several times as fast. It holds for the whole process and concerns neither the CPU nor
+/// 16-bit arithmetic.
+///
+/// LibTorch allows it for convolutions. This library does not: the first model that is moved to a GPU switches it off,
+/// unless this function was called before. So fp32 gives the published results on every device, and a program that
+/// wants the speed asks for it here, at any time.
+inline void allow_tf32(bool allowed) {
+  std::call_once(detail::tf32_decided, [] {});
+  detail::set_tf32(allowed);
+}
+
 /// `cuda:0` if LibTorch sees a CUDA device, otherwise the CPU.
 inline at::Device best_device() { return at::hasCUDA() ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU); }
 
 /// The fastest dtype on `device` that stays within tolerance of the published results: bf16 on CUDA devices of compute
 /// capability 8.0 or newer and on CPUs with AMX tiles, fp16 on older CUDA devices, otherwise fp32. CPU and GPU features
-/// are detected at run time.
+/// are detected at run time. A CPU that knows bf16 but has no tiles (avx512_bf16) gets fp32, which is faster there.
+/// \throws Error for a CUDA device that does not exist
 inline at::ScalarType best_dtype(at::Device device) {
   if (device.is_cuda()) {
+    detail::require_device(device);
     // cuDNN's own test before a bf16 convolution: does the current device have capability 8.0?
     const c10::DeviceGuard guard(device);
     return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8() ? at::kBFloat16 : at::kHalf;

@@ -19,8 +19,8 @@ struct RunHooks {
   using Revise = std::function<at::Tensor(const Step&, const at::Tensor& latents)>;
 
   /// Called after each step with the latents it produced, at noise level `step.sigma_next`. The run continues from the
-  /// returned latents, which must have the same shape and dtype. This is how LocalBlend and inpainting keep part of the
-  /// picture unchanged with any sampler.
+  /// returned latents, which must have the same shape, dtype and device. This is how LocalBlend and inpainting keep
+  /// part of the picture unchanged with any sampler.
   Revise revise = {};
 
   /// Called after each step, and after `revise`, with the latents [B,C,h,w] (sigma-scaled, not decoded).
@@ -37,7 +37,7 @@ struct RunHooks {
   }
 
   /// Ends a step: applies `revise`, shows the result to `on_step` and returns it. Throws `Error` if `revise` returns
-  /// another shape or dtype.
+  /// another shape, dtype or device.
   [[nodiscard]] at::Tensor finish(const Step& step, at::Tensor latents) const {
     if (revise) {
       at::Tensor revised = revise(step, latents);
@@ -46,6 +46,8 @@ struct RunHooks {
           "revise: expected latents {} {}, found {}", c10::toString(latents.scalar_type()), shape_text(latents.sizes()),
           revised.defined() ? fmt::format("{} {}", c10::toString(revised.scalar_type()), shape_text(revised.sizes()))
                             : "no tensor");
+      require(revised.device() == latents.device(), "revise: expected latents on {}, found them on {}",
+              latents.device().str(), revised.device().str());
       latents = std::move(revised);
     }
     if (on_step) on_step(step, latents);

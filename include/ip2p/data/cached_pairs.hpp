@@ -136,9 +136,12 @@ class CachedPairs {
                                   centre_crop(pictures.after, options_.crop, mirrored == 1)};
       pairs[mirrored] = encode_(prepared, pictures.instruction);
     }
-    return {{{"target_mean", at::stack({pairs[0].target_mean, pairs[1].target_mean})},
-             {"target_logvar", at::stack({pairs[0].target_logvar, pairs[1].target_logvar})},
-             {"condition", at::stack({pairs[0].condition, pairs[1].condition})}},
+    const auto both = [&](at::Tensor EditPair::*which) {
+      return at::stack({pairs[0].*which, pairs[1].*which}).to(at::kCPU);
+    };
+    return {{{"target_mean", both(&EditPair::target_mean)},
+             {"target_logvar", both(&EditPair::target_logvar)},
+             {"condition", both(&EditPair::condition)}},
             pictures.instruction};
   }
 

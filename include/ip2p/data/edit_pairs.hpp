@@ -4,8 +4,10 @@
 /// The PairSource concept, which supplies training pairs of latents with an instruction, and their order in an epoch.
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,8 +32,12 @@ struct EditPair {
 ///     std::int64_t size();
 ///     ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random);   // random: for choices such as the phrasing
 ///
+/// Optional, for a source that is faster with several at once; equal to the loop of `get` up to rounding:
+///
+///     std::vector<ip2p::EditPair> get_all(std::span<const std::int64_t> is, std::span<ip2p::SampleRandom> random);
+///
 /// Laws (`ip2p::testing::check_pair_source`): there is at least one pair, and their number does not change; `get` is a
-/// function of i and the numbers it draws; all pairs of a source have one shape [C,h,w], fp32 on the CPU, finite.
+/// function of i and the numbers it draws; all pairs of a source have one shape [C,h,w], fp32 on one device, finite.
 template <class Source>
 concept PairSource = requires(Source& source, std::int64_t i, SampleRandom& random) {
   { source.size() } -> std::convertible_to<std::int64_t>;
@@ -45,6 +51,24 @@ consteval void require_pair_source() {
                 "ip2p: PairSource needs `std::int64_t size()` and `EditPair get(std::int64_t i, SampleRandom&)`; see "
                 "docs/reference/concepts.md#pairsource");
 }
+
+namespace detail {
+
+/// Pairs `is` of a source, each with its own numbers; all at once where the source offers that.
+template <class Source>
+std::vector<EditPair> pairs_of(Source& source, std::span<const std::int64_t> is, std::span<SampleRandom> random) {
+  if constexpr (requires {
+                  { source.get_all(is, random) } -> std::same_as<std::vector<EditPair>>;
+                }) {
+    return source.get_all(is, random);
+  } else {
+    std::vector<EditPair> pairs;
+    for (std::size_t i = 0; i < is.size(); ++i) pairs.push_back(source.get(is[i], random[i]));
+    return pairs;
+  }
+}
+
+}  // namespace detail
 
 /// Order of an epoch: a permutation of 0 ... size-1 that depends only on (seed, epoch), by a Fisher-Yates shuffle.
 inline std::vector<std::int64_t> epoch_order(std::uint64_t seed, std::int64_t epoch, std::int64_t size) {

@@ -3,7 +3,8 @@
 /// \file
 /// Classifier-free guidance along the text with a separate scale for each image of the batch.
 
-#include <ATen/ops/tensor.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/stack.h>
 
 #include <array>
 #include <cstdint>
@@ -27,10 +28,11 @@ struct PerImageTextGuidance {
     const auto count = static_cast<std::int64_t>(text_scales.size());
     require(count == 1 || count == text.size(0),
             "PerImageTextGuidance: expected a scale for each of {} images, found {}", text.size(0), count);
-    std::vector<std::int64_t> shape(static_cast<std::size_t>(text.dim()), 1);
-    shape.front() = count;
-    const auto scales = at::tensor(text_scales, at::kDouble).to(text.options()).view(shape);
-    return null.add(text.sub(null).mul(scales));
+    const auto difference = text.sub(null);
+    if (count == 1) return null.add(difference.mul(text_scales.front()));
+    // The scales are arguments of the kernels: a tensor of them would have to be copied to the device at each step.
+    const std::vector<at::Scalar> scales(text_scales.begin(), text_scales.end());
+    return null.add(at::stack(at::_foreach_mul(difference.unbind(0), scales)));
   }
 };
 

@@ -4,7 +4,6 @@
 /// Guidance rescaled to the standard deviation of the conditioned prediction.
 
 #include <ATen/ops/std.h>
-#include <ATen/ops/where.h>
 
 #include <array>
 #include <cstdint>
@@ -45,7 +44,7 @@ struct Rescaled {
     const at::Tensor full = detail::split_branches<branches.size()>(stacked)[0];
     const at::Tensor combined = base.combine(stacked, step, more...);
     const at::Tensor own = deviation(combined);
-    const at::Tensor factor = at::where(own > 0, deviation(full) / own, 1.0);
+    const at::Tensor factor = (deviation(full) / own).masked_fill(own.gt(0).logical_not(), 1.0);
     return (combined * factor * phi).add(combined, 1.0 - phi);
   }
 

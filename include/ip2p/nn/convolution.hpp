@@ -15,9 +15,12 @@
 
 namespace ip2p::detail {
 
-/// `weight` in the dtype of `x`: itself, or a temporary copy if weights are stored in a narrower dtype.
+/// `weight` in the dtype of `x`: itself, or a temporary copy if weights are stored in a narrower dtype. Under autocast
+/// an fp32 weight stays as it is, whatever x is: autocast itself narrows the weights of products, and norms want fp32.
 inline at::Tensor weight_for(const at::Tensor& x, const at::Tensor& weight) {
-  return weight.defined() && weight.scalar_type() != x.scalar_type() ? weight.to(x.scalar_type()) : weight;
+  if (!weight.defined() || weight.scalar_type() == x.scalar_type()) return weight;
+  const bool autocast = (x.is_cpu() || x.is_cuda()) && at::autocast::is_autocast_enabled(x.device().type());
+  return autocast && weight.scalar_type() == at::kFloat ? weight : weight.to(x.scalar_type());
 }
 
 /// The same for an optional bias.

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "ip2p/core/device.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/nn/finite_probe.hpp"
 #include "ip2p/nn/freezable.hpp"
@@ -25,8 +26,10 @@ class ModelHandle {
   /// The module itself. Use nn/state.hpp to access its parameters by their names in files.
   [[nodiscard]] Root& module() const { return *module_; }
 
-  /// Moves and converts the weights and any applied LoRAs, in place. \param dtype fp32, bf16 or fp16
+  /// Moves and converts the weights and any applied LoRAs, in place. The first move to a GPU switches TF32 off (see
+  /// `allow_tf32`). \param dtype fp32, bf16 or fp16  \throws Error for a CUDA device that does not exist
   void to(at::Device device, at::ScalarType dtype) {
+    detail::prepare_device(device);
     const detail::PlainForNow plain(*module_);
     module_->to(device, dtype);
     place_loras(device, dtype);

@@ -4,6 +4,7 @@
 /// Gradients averaged over processes.
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/cat.h>
 
 #include <cstddef>
@@ -42,11 +43,14 @@ inline at::Tensor flatten_all(const std::vector<at::Tensor>& tensors) {
 
 /// Copies the elements of such a flat tensor back into `tensors`.
 inline void unflatten_into(const std::vector<at::Tensor>& tensors, const at::Tensor& row) {
+  std::vector<at::Tensor> own, parts;
   std::int64_t place = 0;
   for (const auto& tensor : tensors) {
-    tensor.detach().copy_(row.narrow(0, place, tensor.numel()).view(tensor.sizes()));
+    own.push_back(tensor.detach());
+    parts.push_back(row.narrow(0, place, tensor.numel()).view(tensor.sizes()));
     place += tensor.numel();
   }
+  if (!own.empty()) at::_foreach_copy_(own, parts);
 }
 
 /// Replaces the gradients of `parameters` by their mean over the processes. Every process must hold gradients for the

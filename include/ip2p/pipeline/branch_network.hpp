@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "ip2p/attention/plain.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/guidance/concepts.hpp"
 #include "ip2p/schedule/concepts.hpp"
 #include "ip2p/unet/concepts.hpp"
@@ -86,7 +87,9 @@ class BranchNetwork {
             given_.null_text.sizes().slice(given_.null_text.dim() - 3) == given_.text.sizes(),
         "conditioning: expected text [B,tokens,D] and null text of its shape or [steps,B,tokens,D], found {} and {}",
         shape_text(given_.text.sizes()), shape_text(given_.null_text.sizes()));
-    if (given_.image.defined()) given_.image = given_.image.to(unet_.device(), unet_.dtype());
+    for (auto* given : {&given_.text, &given_.null_text, &given_.image}) {
+      if (given->defined()) *given = given->to(unet_.device(), unet_.dtype());
+    }
   }
 
   /// Limits how many branches are evaluated together; 0: all. Fewer take less memory but share less work.
@@ -129,7 +132,10 @@ class BranchNetwork {
       return at::cat(parts, 0);
     }
     auto found = times_.find(t);
-    if (found == times_.end()) found = times_.emplace(t, unet_.project_time(at::full({1}, t, at::kFloat))).first;
+    if (found == times_.end()) {
+      const auto time = at::full({1}, t, at::TensorOptions(at::kFloat).device(unet_.device()));
+      found = times_.emplace(t, unet_.project_time(time)).first;
+    }
     const auto inputs = inputs_for(branches, step);
     std::vector<at::Tensor> copies(inputs->distinct.size(), x.to(unet_.device(), unet_.dtype()));
     auto input = copies.size() == 1 ? copies[0] : at::cat(copies, 0);
@@ -223,7 +229,9 @@ class BranchNetwork {
     }
     inputs.texts = unet_.project_context(at::cat(texts, 0));
     if (!images.empty()) inputs.images = at::cat(images, 0);
-    if (inputs.distinct.size() < branches.size()) inputs.rows = at::tensor(rows, at::kLong).to(unet_.device());
+    if (inputs.distinct.size() < branches.size()) {
+      inputs.rows = detail::to_device(at::tensor(rows, at::kLong), unet_.device());
+    }
     return inputs_.emplace(key, std::make_shared<const Inputs>(std::move(inputs))).first->second;
   }
 

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/latent_pipeline.hpp"
@@ -47,13 +48,16 @@ inline at::Tensor latent_mask(const at::Tensor& mask, std::int64_t height, std::
 /// level, so that only the inside changes. Works with every model and sampler.
 ///
 /// Reference: blended latent diffusion (Avrahami et al. 2023), diffusers' inpainting with a text-to-image UNet.
-/// \param mask [1 or B,1,h,w], 1 inside  \param clean [B,C,h,w], times the scaling factor  \param noise of unit
-/// variance
+/// \param mask [1 or B,1,h,w], 1 inside
+/// \param clean [B,C,h,w], times the scaling factor; best on the network's device, or each step copies all three there
+/// \param noise of unit variance
 inline RunHooks::Revise hold_outside(at::Tensor mask, at::Tensor clean, at::Tensor noise) {
   require(mask.dim() == 4 && mask.size(1) == 1 && mask.sizes().slice(2) == clean.sizes().slice(2) &&
               noise.sizes() == clean.sizes(),
           "mask: expected [B,1,h,w] for latents {} and noise of their shape, found {} and {}",
           shape_text(clean.sizes()), shape_text(mask.sizes()), shape_text(noise.sizes()));
+  mask = detail::to_device(mask, clean.device());
+  noise = detail::to_device(noise, clean.device());
   return [mask = std::move(mask), clean = std::move(clean), noise = std::move(noise)](const Step& step,
                                                                                       const at::Tensor& x) {
     const auto inside = mask.to(x.options());
@@ -68,7 +72,8 @@ inline Image paste_inside(const at::Tensor& mask, const at::Tensor& before, cons
   const auto edited = images_to_tensor({&after, 1});
   require(edited.sizes() == before.sizes(), "paste_inside: expected a result of {}, found {}",
           shape_text(before.sizes()), shape_text(edited.sizes()));
-  return tensor_to_images(before.add(mask.mul(edited.sub(before))), Rounding::nearest).front();
+  const auto photo = before.to(edited.device());
+  return tensor_to_images(photo.add(mask.to(edited.device()).mul(edited.sub(photo))), Rounding::nearest).front();
 }
 
 namespace detail {
@@ -97,7 +102,7 @@ template <class Pipeline, class Noise, class Attention = PlainAttention>
   const auto before = pipeline.prepare({&photo, 1}, options);
   const auto where = mask_tensor(mask, options.resolution, *options.numerics);
   const auto image_latents = pipeline.encode_images(before);
-  const auto clean = image_latents.to(at::kFloat).mul(pipeline.codec().scaling_factor());
+  const auto clean = image_latents.to(pipeline.unet().device(), at::kFloat).mul(pipeline.codec().scaling_factor());
   // The run and what is held outside the mask begin with one noise; a stream would not give draw 0 twice.
   const auto start = pipeline.start_noise(options, clean.sizes(), noise);
   detail::AfterStart<Noise> rest{noise, start};
@@ -172,7 +177,7 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiff
   /// The low-level form: tensors in, latents out. Draws noise in this order: for the photograph's posterior (unless an
   /// inpainting model starts from pure noise), for the start, and for the masked photograph's posterior (inpainting
   /// models).
-  /// \param photo [1,3,H,W] in [-1,1]  \param mask [1,1,H,W] of 0 and 1
+  /// \param photo [1,3,H,W] in [-1,1]  \param mask [1,1,H,W] of 0 and 1; either may be on any device
   /// \return latents [B,C,h,w] for B prompts, fp32, times `scaling_factor()`
   template <class Noise, class Attention = PlainAttention>
   [[nodiscard]] at::Tensor sample(const at::Tensor& photo, const at::Tensor& mask, std::span<const std::string> prompts,
@@ -185,21 +190,22 @@ class InpaintPipeline : public LatentPipeline<Encoder, Codec, Network, ModelDiff
     const auto tail = std::span(sigmas).last(remaining + 1);
     const auto rows = static_cast<std::int64_t>(prompts.size());
     const auto shape = this->latent_shape(rows, {.width = photo.size(3), .height = photo.size(2)});
+    const auto device = this->unet().device();
     const auto posterior = [&](const at::Tensor& picture, std::int64_t draw) {
-      return this->clean_latents(picture, noise.normal(shape, draw)).expand(shape);
+      return this->clean_latents(picture, noise.normal(shape, draw)).to(device).expand(shape);
     };
     const bool from_noise = remaining == static_cast<std::size_t>(steps);
     const bool holds = this->unet().in_channels() == this->codec().latent_channels();
     at::Tensor clean;
     if (holds || !from_noise) clean = posterior(photo, steps + 1);
-    const auto start_noise = this->start_noise(options, shape, noise).to(this->unet().device());
-    const auto small_mask = latent_mask(mask, shape[2], shape[3]).to(start_noise.device());
+    const auto start_noise = this->start_noise(options, shape, noise).to(device);
+    const auto small_mask = latent_mask(mask, shape[2], shape[3]).to(device);
     auto conditioning = this->encode_text(prompts, options.negative_prompt);
     auto hooks = options.hooks;
     if (holds) {
       hooks.revise = revise_in_turn(std::move(hooks.revise), hold_outside(small_mask, clean, start_noise));
     } else {
-      const auto masked = posterior(photo * (mask < 0.5).to(photo.options()), steps + 2);
+      const auto masked = posterior(photo * (mask.to(photo.device()) < 0.5).to(photo.options()), steps + 2);
       conditioning.image = at::cat({small_mask.expand({rows, -1, -1, -1}), masked}, 1);
     }
     const auto start = from_noise ? start_noise.mul(initial_sigma(this->diffusion.schedule, sigmas))

@@ -79,10 +79,12 @@ namespace detail {
 
 /// Mean squared difference per sample of [B,C,h,w].
 inline std::vector<double> mse_by_sample(const at::Tensor& a, const at::Tensor& b) {
-  std::vector<double> result;
-  const auto squares = a.sub(b).square();
-  for (std::int64_t i = 0; i < a.size(0); ++i) result.push_back(squares[i].mean().template item<double>());
-  return result;
+  const auto squares = a.sub(b.to(a.device())).square();
+  std::vector<at::Tensor> means;
+  for (std::int64_t i = 0; i < a.size(0); ++i) means.push_back(squares[i].mean());
+  const auto found = at::stack(means).to(at::kCPU, at::kDouble);
+  const auto* data = found.template const_data_ptr<double>();
+  return {data, data + found.numel()};
 }
 
 /// One step of deterministic DDIM from noise level `from` to `to`, up or down.

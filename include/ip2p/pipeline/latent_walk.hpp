@@ -25,7 +25,7 @@ inline at::Tensor slerp(const at::Tensor& a, const at::Tensor& b, double share) 
           shape_text(a.sizes()), shape_text(b.sizes()));
   require(share >= 0.0 && share <= 1.0, "slerp: expected a share in [0, 1], found {}", share);
   const auto x = a.to(at::kDouble).flatten(1);
-  const auto y = b.to(at::kDouble).flatten(1);
+  const auto y = b.to(a.device(), at::kDouble).flatten(1);
   const auto cosine = x.mul(y).sum(1, true).div(x.norm(2, {1}, true).mul(y.norm(2, {1}, true))).clamp(-1.0, 1.0);
   const auto angle = cosine.acos();
   const auto sine = angle.sin();

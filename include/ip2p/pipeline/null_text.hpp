@@ -53,19 +53,20 @@ class NullTextRun {
         diffusion_(diffusion),
         inversion_(inversion),
         options_(options),
-        hooks_(hooks) {}
+        hooks_(hooks),
+        trajectory_(inversion.trajectory.to(unet.device(), at::kFloat)) {}
 
   /// \param text, null_text [1,tokens,D]  \param losses [S,inner_steps], filled
   /// \return null texts [S,1,tokens,D] and the final latents [1,C,h,w]
   std::pair<at::Tensor, at::Tensor> operator()(std::int64_t photo, const at::Tensor& text, at::Tensor null_text,
                                                const at::Tensor& losses) const {
     std::vector<at::Tensor> found;
-    auto x = inversion_.trajectory[0].narrow(0, photo, 1);
+    auto x = trajectory_[0].narrow(0, photo, 1);
     for (const Step& step : steps_of(inversion_.levels)) {
       hooks_.check(step);
       const auto input = x.div(std::sqrt(1.0 + step.sigma * step.sigma));
       const auto times = no_gradients(
-          [&] { return unet_.project_time(at::full({1}, diffusion_.schedule.sigma_to_t(step.sigma), at::kFloat)); });
+          [&] { return unet_.project_time(at::full({1}, diffusion_.schedule.sigma_to_t(step.sigma), x.options())); });
       const auto predict = [&](const at::Tensor& context) {
         return unet_(input, times, unet_.project_context(context), PlainAttention{}, step)
             .to(input.device(), at::kFloat);
@@ -78,7 +79,7 @@ class NullTextRun {
         return ddim_step(x, guidance_.combine(at::cat(stacked), step), diffusion_.prediction, step.sigma,
                          step.sigma_next);
       };
-      const auto wanted = inversion_.trajectory[step.index + 1].narrow(0, photo, 1);
+      const auto wanted = trajectory_[step.index + 1].narrow(0, photo, 1);
       null_text = optimise(step, std::move(null_text), losses[step.index], [&](const at::Tensor& candidate) {
         return arrive(predict(candidate)).sub(wanted).square().mean().div(1.0 + step.sigma_next * step.sigma_next);
       });
@@ -125,6 +126,7 @@ class NullTextRun {
   const Inversion& inversion_;
   const NullTextOptions& options_;
   const RunHooks& hooks_;
+  at::Tensor trajectory_;  ///< The inversion's, where the network computes.
 };
 
 }  // namespace detail
@@ -175,8 +177,9 @@ template <class Pipeline>
   std::vector<at::Tensor> texts, latents;
   with_memory_advice([&] {
     for (std::int64_t b = 0; b < photos; ++b) {
-      auto [found, clean] =
-          run(b, given.text.narrow(0, b, 1), given.null_text.narrow(0, b, 1).to(at::kFloat), result.losses[b]);
+      const auto device = pipeline.unet().device();
+      auto [found, clean] = run(b, given.text.narrow(0, b, 1).to(device),
+                                given.null_text.narrow(0, b, 1).to(device, at::kFloat), result.losses[b]);
       texts.push_back(std::move(found));
       latents.push_back(std::move(clean));
     }

@@ -38,11 +38,11 @@ void check_pair_source(Source& source, std::int64_t most = 16) {
       pairs.push_back(get(i, step));
       const EditPair& pair = pairs.back();
       const auto latents = [&](const at::Tensor& x) {
-        return x.defined() && x.dim() == 3 && x.scalar_type() == at::kFloat && x.device().is_cpu() &&
-               x.sizes() == pairs.front().target_mean.sizes();
+        return x.defined() && x.dim() == 3 && x.scalar_type() == at::kFloat &&
+               x.device() == pairs.front().target_mean.device() && x.sizes() == pairs.front().target_mean.sizes();
       };
       expect_law(latents(pair.target_mean) && latents(pair.target_logvar), role,
-                 "all pairs have one shape [C,h,w], fp32 on the CPU",
+                 "all pairs have one shape [C,h,w], fp32 on one device",
                  "expected {} as in the first pair, found target {} and log variance {} in pair {}",
                  tensor_text(pairs.front().target_mean), tensor_text(pair.target_mean), tensor_text(pair.target_logvar),
                  i);
@@ -50,7 +50,7 @@ void check_pair_source(Source& source, std::int64_t most = 16) {
                  "all pairs have a condition or none has", "expected {} as in the first pair, found {} in pair {}",
                  tensor_text(pairs.front().condition), tensor_text(pair.condition), i);
       expect_law(!pair.condition.defined() || latents(pair.condition), role,
-                 "all pairs have one shape [C,h,w], fp32 on the CPU", "expected a condition {}, found {} in pair {}",
+                 "all pairs have one shape [C,h,w], fp32 on one device", "expected a condition {}, found {} in pair {}",
                  tensor_text(pairs.front().target_mean), tensor_text(pair.condition), i);
       for (const auto& tensor : {pair.target_mean, pair.target_logvar, pair.condition}) {
         if (tensor.defined()) expect_finite(tensor, role, "values are finite", fmt::format("pair {}", i));

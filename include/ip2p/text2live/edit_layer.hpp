@@ -7,6 +7,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/io/image.hpp"
 
 namespace ip2p {
@@ -26,7 +27,7 @@ struct EditLayer {
   /// The layer over chroma-key green, (0, 177, 64) / 255.
   [[nodiscard]] at::Tensor on_green_screen() const {
     const auto green = at::tensor({0.0, 177.0 / 255.0, 64.0 / 255.0}, at::kFloat).view({1, 3, 1, 1});
-    return over(green.to(colours.options()).expand_as(colours));
+    return over(detail::to_device(green, colours.device()).to(colours.scalar_type()).expand_as(colours));
   }
 };
 

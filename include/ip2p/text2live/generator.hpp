@@ -23,6 +23,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
@@ -164,7 +165,8 @@ class EditLayerNetwork : public ModelHandle<detail::EditLayerModule> {
             "edit layer: picture: expected [1, 3, H, W] of at least {0}x{0} for {1} scales, found {2}", least,
             config().scales, shape_text(picture.sizes()));
     const auto x = (*module_->out)(module_->scale(0, picture.to(device(), dtype())));
-    const auto colours = at::conv2d(x.narrow(1, 0, 3), detail::colour_mixing().to(x.options()));
+    const auto colours =
+        at::conv2d(x.narrow(1, 0, 3), detail::to_device(detail::colour_mixing().to(x.scalar_type()), x.device()));
     return {at::sigmoid(colours), at::sigmoid(x.narrow(1, 3, 1))};
   }
 };

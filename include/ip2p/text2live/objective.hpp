@@ -21,6 +21,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/io/resample.hpp"
 #include "ip2p/text2live/augmentations.hpp"
 #include "ip2p/text2live/clip_guide.hpp"
@@ -179,7 +180,8 @@ class Text2LiveObjective {
   }
 
   static at::Tensor rows(const at::Tensor& features, const std::vector<std::int64_t>& places) {
-    return features.index_select(0, at::tensor(at::ArrayRef<std::int64_t>(places), at::kLong).to(features.device()));
+    const auto index = at::tensor(at::ArrayRef<std::int64_t>(places), at::kLong);
+    return features.index_select(0, detail::to_device(index, features.device()));
   }
 
   /// Distance between the layer's opacity and CLIP's relevance map of the region, both at CLIP's input size.

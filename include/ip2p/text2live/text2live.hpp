@@ -19,6 +19,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
@@ -115,7 +116,7 @@ class Text2Live {
   [[nodiscard]] Text2LiveTerms terms(std::int64_t step) const {
     SampleRandom random(options_.seed, static_cast<std::uint64_t>(step), 0);
     const auto drawn = options_.crops.draw(size_of(whole_), random);
-    std::vector<at::Tensor> pictures{PictureCrops::apply(picture_, drawn).to(whole_.device())};
+    std::vector<at::Tensor> pictures{detail::to_device(PictureCrops::apply(picture_, drawn), whole_.device())};
     if (step % options_.whole_every == 0) pictures.push_back(whole_);
     std::vector<EditLayer> layers;
     std::vector<Size> sizes;

@@ -21,6 +21,7 @@
 
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 
 namespace ip2p {
 
@@ -45,7 +46,8 @@ inline at::Tensor pixel_places(std::int64_t h, std::int64_t w, double first_x, d
 
 /// A matrix from its values in row-major order.
 inline at::Tensor matrix_of(const std::vector<double>& values, std::int64_t rows, const at::TensorOptions& options) {
-  return at::tensor(at::ArrayRef<double>(values), at::kDouble).view({rows, -1}).to(options);
+  const auto matrix = at::tensor(at::ArrayRef<double>(values), at::kDouble).view({rows, -1});
+  return to_device(matrix.to(options.device(at::kCPU)), options.device());
 }
 
 /// Samples `picture` [1, 3, h, w] bilinearly at the points `grid` [h w, 2] in [-1, 1]; `fill` outside of it.

@@ -13,6 +13,7 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -27,6 +28,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/train/gradients.hpp"
 #include "ip2p/train/optimiser.hpp"
 
@@ -76,10 +78,11 @@ class Adafactor {
   }
 
   /// One update from the parameters' gradients; parameters without a gradient do not change.
-  /// \param rate largest relative step of this update
+  /// \param rate largest relative step of this update  \throws Error when the parameters were moved to another device
   void step(double rate) {
     const at::NoGradGuard no_grad;
-    // Groups need fewer kernels and synchronisations than single tensors; one group would need a copy of all weights.
+    require_beside();
+    // Groups need fewer kernels than single tensors; one group would need a copy of all weights.
     constexpr std::int64_t together = std::int64_t{1} << 25;
     std::vector<std::size_t> group;
     std::int64_t elements = 0;
@@ -117,14 +120,15 @@ class Adafactor {
     }
   }
 
-  /// Root mean square of each tensor, with a single device synchronisation.
-  static std::vector<double> root_mean_squares(const std::vector<at::Tensor>& tensors) {
-    const auto norms = at::stack(at::_foreach_norm(tensors)).to(at::kCPU, at::kDouble);
-    std::vector<double> result;
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      result.push_back(norms.const_data_ptr<double>()[i] / std::sqrt(static_cast<double>(tensors[i].numel())));
-    }
-    return result;
+  void require_beside() const {
+    std::vector<at::Tensor> own;
+    for (std::size_t i = 0; i < parameters_.size(); ++i) own.push_back(rows_[i].defined() ? rows_[i] : whole_[i]);
+    detail::require_beside("Adafactor", own, parameters_);
+  }
+
+  /// Norm of each tensor, fp64 and in one tensor where they are.
+  static at::Tensor norms(const std::vector<at::Tensor>& tensors) {
+    return at::stack(at::_foreach_norm(tensors)).to(at::kDouble);
   }
 
   /// Mean of the squares along `dim`, which is kept with size 1.
@@ -135,7 +139,7 @@ class Adafactor {
   void update(const std::vector<std::size_t>& group, double rate) {
     std::vector<at::Tensor> values, gradients, moments, means;
     std::vector<at::Scalar> shares;
-    std::vector<double> relative;
+    std::vector<double> relative, lengths;
     for (const auto i : group) {
       const auto gradient = parameters_[i].grad();
       values.push_back(parameters_[i]);
@@ -143,6 +147,7 @@ class Adafactor {
       const double t = steps_[i].add_(1.0).item<double>();
       const double share = std::pow(t, options_.beta2_decay);
       relative.push_back(std::min(rate, 1.0 / std::sqrt(t)));
+      lengths.push_back(std::sqrt(static_cast<double>(gradient.numel())));
       const auto meet = [&](const at::Tensor& moment, at::Tensor mean) {
         moments.push_back(moment);
         means.push_back(std::move(mean));
@@ -158,7 +163,10 @@ class Adafactor {
     at::_foreach_lerp_(moments, means, shares);
     means.clear();
 
-    const auto sizes = root_mean_squares(values);
+    // Root mean squares and what follows from them stay on the device, so that no update waits for one before it.
+    const auto numbers = detail::to_device(at::tensor(relative, at::kDouble), values.front().device());
+    const auto roots = detail::to_device(at::tensor(lengths, at::kDouble), values.front().device());
+    const auto sizes = norms(values).div_(roots);
     if (options_.weight_decay != 0.0) at::_foreach_mul_(values, 1.0 - rate * options_.weight_decay);
     const double eps1 = options_.eps1.value_or(epsilon(values.front().scalar_type()));
     std::vector<at::Tensor> updates;
@@ -171,13 +179,10 @@ class Adafactor {
     at::_foreach_clamp_min_(updates, eps1 * eps1);  // squared because the root follows
     at::_foreach_rsqrt_(updates);
     at::_foreach_mul_(updates, gradients);
-    const auto spreads = root_mean_squares(updates);
-    std::vector<at::Scalar> factors;
-    for (std::size_t k = 0; k < group.size(); ++k) {
-      const double step = std::max(options_.eps2, sizes[k]) * relative[k];
-      factors.emplace_back(-step / std::max(1.0, spreads[k] / options_.threshold));
-    }
-    at::_foreach_mul_(updates, factors);
+    const auto spreads = norms(updates).div_(roots);
+    const auto factors =
+        sizes.clamp_min(options_.eps2).mul_(numbers).neg_().div_(spreads.div(options_.threshold).clamp_min_(1.0));
+    at::_foreach_mul_(updates, factors.unbind(0));
     at::_foreach_add_(values, updates);
   }
 

@@ -4,6 +4,7 @@
 /// AdamW over many tensors in one fused operator.
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
@@ -45,9 +46,10 @@ class AdamW {
   }
 
   /// One update from the parameters' gradients; parameters without a gradient do not change.
-  /// \param rate learning rate of this update
+  /// \param rate learning rate of this update  \throws Error when the parameters were moved to another device
   void step(double rate) {
     const at::NoGradGuard no_grad;
+    detail::require_beside("AdamW", first_, parameters_);
     std::vector<at::Tensor> values, gradients, first, second, steps;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       auto gradient = parameters_[i].grad();
@@ -58,10 +60,10 @@ class AdamW {
       gradients.push_back(gradient);
       first.push_back(first_[i]);
       second.push_back(second_[i]);
-      steps_[i].add_(1.0);
       steps.push_back(steps_[i]);
     }
     if (values.empty()) return;
+    at::_foreach_add_(steps, 1.0);
     at::_fused_adamw_(values, gradients, first, second, {}, steps, rate, options_.beta1, options_.beta2,
                       options_.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
   }

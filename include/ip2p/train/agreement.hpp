@@ -5,6 +5,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <cmath>
@@ -100,6 +101,18 @@ Parameters with_weights_of_first(Parameters parameters, const Processes& process
   }
   for (const auto& tensor : parameters.tensors) processes.broadcast(tensor.detach(), 0);
   return parameters;
+}
+
+/// Mean of the losses of one update, scalars on one device, with a single read by the host.
+inline double mean_of(const std::vector<at::Tensor>& losses) {
+  std::vector<at::Tensor> flat;
+  for (const auto& loss : losses) flat.push_back(loss.reshape({}));
+  const auto values = at::stack(flat).to(at::kCPU, at::kDouble);
+  double sum = 0.0;
+  for (std::int64_t i = 0; i < values.size(0); ++i) {
+    sum += values.const_data_ptr<double>()[i] / static_cast<double>(losses.size());
+  }
+  return sum;
 }
 
 /// Mean of all processes' losses; `bad` receives the ranks whose loss is not finite.

@@ -3,7 +3,12 @@
 /// \file
 /// Writes checkpoints while training continues.
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
+
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <functional>
@@ -19,11 +24,43 @@ namespace ip2p {
 
 namespace detail {
 
-/// Copies `tensor` to new host memory; undefined stays undefined.
-inline at::Tensor host_copy(const at::Tensor& tensor) {
-  if (!tensor.defined()) return tensor;
-  return tensor.detach().to(at::kCPU, tensor.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
-}
+/// Copies tensors to host memory, one after another. Those of a GPU pass through one pinned block, which is several
+/// times as fast as a copy to ordinary memory; to pin the copies themselves would take as much as the whole run from
+/// what the system can move about.
+class HostCopies {
+ public:
+  /// `tensor` in new memory of the host, with the same strides if they leave no gaps; undefined stays undefined.
+  [[nodiscard]] at::Tensor operator()(const at::Tensor& tensor) {
+    if (!tensor.defined()) return tensor;
+    if (tensor.is_cuda() && tensor.is_non_overlapping_and_dense()) return through(tensor.detach(), block(tensor));
+    return tensor.detach().to(at::kCPU, tensor.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+  }
+
+  /// The same through `block`, at least as many bytes in memory of the host.
+  [[nodiscard]] static at::Tensor through(const at::Tensor& tensor, const at::Tensor& block) {
+    const auto bytes = static_cast<std::int64_t>(tensor.nbytes());
+    const auto stage = block.narrow(0, 0, bytes).view(tensor.scalar_type());
+    // Dense tensors of equal strides are the same row of bytes.
+    stage.as_strided(tensor.sizes(), tensor.strides()).copy_(tensor);
+    const auto copy =
+        at::empty_strided(tensor.sizes(), tensor.strides(), at::TensorOptions().dtype(tensor.scalar_type()));
+    copy.copy_(stage.as_strided(tensor.sizes(), tensor.strides()));
+    return copy;
+  }
+
+ private:
+  const at::Tensor& block(const at::Tensor& tensor) {
+    const auto bytes = static_cast<std::int64_t>(tensor.nbytes());
+    if (!block_.defined() || block_.size(0) < bytes) {
+      block_ = at::Tensor();
+      block_ = at::empty({std::max(bytes, std::int64_t{64} << 20)},
+                         at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+    }
+    return block_;
+  }
+
+  at::Tensor block_;
+};
 
 }  // namespace detail
 
@@ -56,7 +93,8 @@ class CheckpointWriter {
   void save(const Checkpoint& checkpoint) {
     wait();
     Checkpoint copy{checkpoint.step, {}, checkpoint.state};
-    for (const auto& [name, tensor] : checkpoint.tensors) copy.tensors.emplace(name, detail::host_copy(tensor));
+    detail::HostCopies host_copy;
+    for (const auto& [name, tensor] : checkpoint.tensors) copy.tensors.emplace(name, host_copy(tensor));
     begin(std::move(copy));
   }
 

@@ -19,6 +19,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/data/epoch_orders.hpp"
 #include "ip2p/language/gpt2.hpp"
 #include "ip2p/language/gpt2_tokenizer.hpp"
@@ -121,9 +122,10 @@ class CompletionLoss {
       targets.insert(targets.end(), completion.begin(), completion.end());
     }
     const auto on_device = [&](const std::vector<std::int64_t>& values) {
-      return at::tensor(at::ArrayRef<std::int64_t>(values), at::kLong).to(model_.device());
+      return detail::to_device(at::tensor(at::ArrayRef<std::int64_t>(values), at::kLong), model_.device());
     };
-    const auto hidden = model_.hidden(ids).flatten(0, 1).index_select(0, on_device(places));
+    const auto hidden =
+        model_.hidden(detail::to_device(ids, model_.device())).flatten(0, 1).index_select(0, on_device(places));
     return at::cross_entropy_loss(model_.logits(hidden).to(at::kFloat), on_device(targets), {}, at::Reduction::Sum);
   }
 

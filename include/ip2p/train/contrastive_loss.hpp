@@ -18,6 +18,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/data/epoch_orders.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/vision/clip_model.hpp"
@@ -99,7 +100,8 @@ class ContrastiveLoss {
       pixels.push_back(std::move(one.pixels));
       captions.push_back(std::move(one.caption));
     }
-    return contrastive_loss(model_.project_images(at::stack(pixels)), model_.project_texts(texts_.ids(captions)),
+    const auto pictures = detail::to_device(at::stack(pixels), model_.device());
+    return contrastive_loss(model_.project_images(pictures), model_.project_texts(texts_.ids(captions)),
                             model_.scale());
   }
 

@@ -30,6 +30,7 @@
 #include "ip2p/core/random.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/data/edit_pairs.hpp"
 #include "ip2p/data/epoch_orders.hpp"
 #include "ip2p/sampling/denoiser.hpp"
@@ -132,6 +133,7 @@ class DiffusionLoss {
 
   /// The `part`-th of `parts` equal parts of update `step`'s batch. May be called from several threads if the source's
   /// `get` may.
+  /// For a network on a GPU what `loss` copies there is pinned, so that those copies wait for nothing.
   [[nodiscard]] NoisyBatch batch(std::int64_t step, std::int64_t part = 0, std::int64_t parts = 1) const {
     const at::NoGradGuard no_grad;
     require(parts > 0 && options_.batch % parts == 0, "training batch: expected a multiple of {} parts, found {}",
@@ -141,16 +143,17 @@ class DiffusionLoss {
     const bool conditioned = network_.in_channels() > network_.out_channels();
     std::vector<at::Tensor> means, logvars, conditions;
     std::vector<float> timesteps, input_clean, input_noise, wanted_clean, wanted_noise, weights;
+    std::vector<Dropped> drops;
+    std::vector<std::int64_t> places;
+    std::vector<SampleRandom> randoms;
     NoisyBatch result;
     for (std::int64_t b = first; b < first + count; ++b) {
       SampleRandom random(options_.seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(b));
       const TrainingLevel level = levels_.draw(random);
       const Dropped dropped = dropout_.drop(random.uniform());
-      EditPair pair = source_->get(orders_.item(step * options_.batch + b, source_->size()), random);
-      means.push_back(pair.target_mean);
-      logvars.push_back(pair.target_logvar);
-      if (conditioned) conditions.push_back(dropped.image ? at::zeros_like(pair.condition) : pair.condition);
-      result.instructions.push_back(dropped.text ? std::string() : std::move(pair.instruction));
+      drops.push_back(dropped);
+      places.push_back(orders_.item(step * options_.batch + b, source_->size()));
+      randoms.push_back(random);
       timesteps.push_back(static_cast<float>(level.timestep));
       const auto target = detail::training_target(prediction_, level);
       input_clean.push_back(static_cast<float>(target.input.clean));
@@ -159,17 +162,31 @@ class DiffusionLoss {
       wanted_noise.push_back(static_cast<float>(target.wanted.noise));
       if (weighed) weights.push_back(weight_of(level));
     }
-    const auto column = [](const std::vector<float>& values) { return at::tensor(values).view({-1, 1, 1, 1}); };
-    const auto mean = at::stack(means);
+    auto pairs = detail::pairs_of(*source_, places, randoms);
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      means.push_back(pairs[i].target_mean);
+      logvars.push_back(pairs[i].target_logvar);
+      const auto& condition = pairs[i].condition;
+      if (conditioned) conditions.push_back(drops[i].image ? at::zeros_like(condition) : condition);
+      result.instructions.push_back(drops[i].text ? std::string() : std::move(pairs[i].instruction));
+    }
+    const auto mean = at::stack(means);  // where the source's pairs are
+    const auto beside = [&](const at::Tensor& values) { return detail::to_device(values, mean.device()); };
+    const auto column = [&](const std::vector<float>& values) {
+      return beside(at::tensor(values).view({-1, 1, 1, 1}));
+    };
     const CounterNoise source(options_.seed, static_cast<std::uint32_t>(first));
-    const auto target =
-        (mean + at::exp(0.5 * at::stack(logvars)) * source.normal(mean.sizes(), 2 * step)) * options_.scaling_factor;
-    const auto noise = source.normal(mean.sizes(), 2 * step + 1);
+    const auto target = (mean + at::exp(0.5 * at::stack(logvars)) * beside(source.normal(mean.sizes(), 2 * step))) *
+                        options_.scaling_factor;
+    const auto noise = beside(source.normal(mean.sizes(), 2 * step + 1));
     result.input = target * column(input_clean) + noise * column(input_noise);
     if (conditioned) result.input = at::cat({result.input, at::stack(conditions)}, 1);
     result.wanted = target * column(wanted_clean) + noise * column(wanted_noise);
     result.timesteps = at::tensor(timesteps);
     if (weighed) result.weights = at::tensor(weights);
+    for (auto* tensor : {&result.input, &result.wanted, &result.timesteps, &result.weights}) {
+      *tensor = detail::pinned_for(*tensor, network_.device());
+    }
     return result;
   }
 
@@ -191,15 +208,18 @@ class DiffusionLoss {
     }
     const at::Device device = network_.device();
     const Autocast autocast(device.type(), options_.compute);
-    const auto contexts = encode_(unique);
-    const auto context = at::index_select(contexts, 0, at::tensor(rows).to(contexts.device()));
-    const at::Tensor predicted = network_(batch.input.to(device), batch.timesteps.to(device), context);
-    const auto wanted = batch.wanted.to(device);
+    auto context = encode_(unique);
+    if (unique.size() < rows.size()) {
+      context = at::index_select(context, 0, detail::to_device(at::tensor(rows), context.device()));
+    }
+    const auto placed = [&](const at::Tensor& tensor) { return detail::to_device(tensor, device); };
+    const at::Tensor predicted = network_(placed(batch.input), placed(batch.timesteps), placed(context));
+    const auto wanted = placed(batch.wanted);
     require(predicted.sizes() == wanted.sizes(), "network: expected a prediction of the shape {}, found {}",
             shape_text(wanted.sizes()), shape_text(predicted.sizes()));
     if (!batch.weights.defined()) return at::mse_loss(predicted.to(at::kFloat), wanted);
     const auto errors = at::mse_loss(predicted.to(at::kFloat), wanted, at::Reduction::None).mean({1, 2, 3});
-    return (errors * batch.weights.to(device)).mean();
+    return (errors * placed(batch.weights)).mean();
   }
 
  private:

@@ -13,6 +13,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/train/gradients.hpp"
 
 namespace ip2p {
 
@@ -36,9 +37,10 @@ class ExponentialAverage {
     return std::min(decay_, (1.0 + static_cast<double>(n)) / (10.0 + static_cast<double>(n)));
   }
 
-  /// average += (1 - decay) * (parameters - average).
+  /// average += (1 - decay) * (parameters - average). \throws Error when the parameters were moved to another device
   void update() {
     const at::NoGradGuard no_grad;
+    detail::require_beside("EMA", average_, parameters_);
     ++updates_;
     if (average_.empty()) return;
     at::_foreach_lerp_(average_, parameters_, 1.0 - decay_at(updates_));

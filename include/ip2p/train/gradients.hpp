@@ -6,11 +6,17 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 
+#include <cstddef>
+#include <string_view>
 #include <vector>
 
+#include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 
 namespace ip2p {
@@ -23,6 +29,26 @@ inline std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& param
     if (parameter.grad().defined()) gradients.push_back(parameter.grad());
   }
   return gradients;
+}
+
+/// Throws `Error` unless each of `tensors` lies where its parameter does: a model is moved before what trains it is
+/// made.
+inline void require_beside(std::string_view who, const std::vector<at::Tensor>& tensors,
+                           const std::vector<at::Tensor>& parameters) {
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    if (tensors[i].device() == parameters[i].device()) continue;
+    throw_error(
+        "{}: expected parameters on {}, where its own tensors are, found them on {}: move a model to its device before "
+        "making what trains it",
+        who, tensors[i].device().str(), parameters[i].device().str());
+  }
+}
+
+/// What scales gradients of the joint norm `norm` down to `limit`, and no other: a scalar like `norm`, fp32. The same
+/// bits as computed by the host in fp64.
+inline at::Tensor clip_factor(const at::Tensor& norm, double limit) {
+  const auto wide = norm.to(at::kDouble);
+  return at::nan_to_num(at::full({}, limit, wide.options()).div(wide).clamp_max(1.0), 1.0).to(at::kFloat);
 }
 
 }  // namespace detail
@@ -40,13 +66,18 @@ inline void scale_gradients(const std::vector<at::Tensor>& parameters, double fa
 }
 
 /// Scales the gradients of `parameters` so that their joint L2 norm is at most `limit` (no limit when <= 0).
-/// \return the norm before scaling
-inline double clip_gradients(const std::vector<at::Tensor>& parameters, double limit) {
+/// \return the norm before scaling, a scalar where the gradients are; reading it makes the host wait for a GPU
+inline at::Tensor clip_gradients(const std::vector<at::Tensor>& parameters, double limit) {
   const at::NoGradGuard no_grad;
   const auto gradients = detail::gradients_of(parameters);
-  if (gradients.empty()) return 0.0;
-  const double norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients))).item<double>();
-  if (limit > 0 && norm > limit) at::_foreach_mul_(gradients, limit / norm);
+  if (gradients.empty()) return at::zeros({});
+  const auto norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients)));
+  if (!(limit > 0)) return norm;
+  if (!norm.is_cpu()) {
+    at::_foreach_mul_(gradients, detail::clip_factor(norm, limit));
+  } else if (const double value = norm.item<double>(); value > limit) {
+    at::_foreach_mul_(gradients, limit / value);  // spares a pass over all gradients where they are short enough
+  }
   return norm;
 }
 

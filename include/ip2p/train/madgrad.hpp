@@ -4,12 +4,19 @@
 /// MADGRAD: dual averaging with the cube root of squared gradients.
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/addcdiv.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_addcdiv.h>
+#include <ATen/ops/_foreach_addcmul.h>
+#include <ATen/ops/_foreach_copy.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_pow.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -55,23 +62,26 @@ class Madgrad {
   }
 
   /// One update from the parameters' gradients; parameters without a gradient do not change.
-  /// \param rate learning rate of this update
+  /// \param rate learning rate of this update  \throws Error when the parameters were moved to another device
   void step(double rate) {
     const at::NoGradGuard no_grad;
+    detail::require_beside("Madgrad", sums_, parameters_);
+    // Those with as many updates before have one weight; together they need few kernels. The limit bounds the memory of
+    // intermediate values.
+    constexpr std::int64_t together = std::int64_t{1} << 25;
+    std::map<double, Group> groups;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       if (!parameters_[i].grad().defined()) continue;
-      const auto& values = parameters_[i];
       const double updates = steps_[i].item<double>();
-      // The initial weights may have been loaded after construction.
-      if (updates == 0.0) start_[i].copy_(values);
-      steps_[i].add_(1.0);
-      auto gradient = values.grad();
-      if (options_.weight_decay != 0.0) gradient = gradient.add(values, options_.weight_decay);
-      const double weight = (rate == 0.0 ? 0.0 : rate + options_.eps) * std::sqrt(updates + 1.0);
-      squares_[i].addcmul_(gradient, gradient, weight);
-      sums_[i].add_(gradient, weight);
-      const auto goal = at::addcdiv(start_[i], sums_[i], squares_[i].pow(1.0 / 3.0).add_(options_.eps), -1);
-      values.mul_(options_.momentum).add_(goal, 1.0 - options_.momentum);
+      auto& group = groups[updates];
+      group.places.push_back(i);
+      group.elements += parameters_[i].numel();
+      if (group.elements < together) continue;
+      update(group.places, updates, rate);
+      group = {};
+    }
+    for (const auto& [updates, group] : groups) {
+      if (!group.places.empty()) update(group.places, updates, rate);
     }
   }
 
@@ -84,6 +94,36 @@ class Madgrad {
   }
 
  private:
+  struct Group {
+    std::vector<std::size_t> places;
+    std::int64_t elements = 0;
+  };
+
+  /// Updates the parameters at `places`, all of which have had `updates` so far.
+  void update(const std::vector<std::size_t>& places, double updates, double rate) {
+    std::vector<at::Tensor> values, gradients, start, sums, squares, steps;
+    for (const auto i : places) {
+      values.push_back(parameters_[i]);
+      gradients.push_back(parameters_[i].grad());
+      start.push_back(start_[i]);
+      sums.push_back(sums_[i]);
+      squares.push_back(squares_[i]);
+      steps.push_back(steps_[i]);
+    }
+    // The initial weights may have been loaded after construction.
+    if (updates == 0.0) at::_foreach_copy_(start, values);
+    at::_foreach_add_(steps, 1.0);
+    if (options_.weight_decay != 0.0) gradients = at::_foreach_add(gradients, values, options_.weight_decay);
+    const double weight = (rate == 0.0 ? 0.0 : rate + options_.eps) * std::sqrt(updates + 1.0);
+    at::_foreach_addcmul_(squares, gradients, gradients, weight);
+    at::_foreach_add_(sums, gradients, weight);
+    auto roots = at::_foreach_pow(squares, 1.0 / 3.0);
+    at::_foreach_add_(roots, options_.eps);
+    const auto goals = at::_foreach_addcdiv(start, sums, roots, -1);
+    at::_foreach_mul_(values, options_.momentum);
+    at::_foreach_add_(values, goals, 1.0 - options_.momentum);
+  }
+
   std::vector<at::Tensor> parameters_, start_, sums_, squares_, steps_;
   MadgradOptions options_;
 };

@@ -198,8 +198,9 @@ class Trainer {
     constexpr auto purpose = "write its checkpoint";
     if (options_.asynchronous) {
       finish_saving();  // so that only one copy exists at a time
+      detail::HostCopies host_copy;
       mine.for_each([&](const std::string& name, const at::Tensor& values) {
-        if (writes()) checkpoint.tensors.emplace(name, detail::host_copy(values));
+        if (writes()) checkpoint.tensors.emplace(name, host_copy(values));
       });
       detail::on_first(processes_, purpose, [&] {
         if (!writes()) return;
@@ -279,23 +280,22 @@ class Trainer {
     const double rate = rate_checked(rate_, step_);
     optimiser_.zero_gradients();
     const auto passes = options_.accumulate;
-    // Only the last part's backward pass communicates, so all processes must agree beforehand to run it.
     at::Tensor last;
-    double mine = 0.0;
+    std::vector<at::Tensor> losses;
     for (std::int64_t pass = 0; pass < passes; ++pass) {
       last = loss_of(parts, processes_.rank() * parts_here() + pass * options_.threads);
-      mine += last.detach().template item<double>() / static_cast<double>(passes);
-      if (pass + 1 < passes && last.requires_grad() && std::isfinite(mine)) scaled(last).backward();
+      losses.push_back(last.detach());
+      if (pass + 1 < passes && last.requires_grad()) scaled(last).backward();
     }
+    // Only the last part's backward pass communicates, so several processes must agree beforehand to run it. One alone
+    // reads the losses of a GPU, which waits for it, after all work of the update is queued.
+    const bool reads_last = processes_.size() == 1 && !last.is_cpu();
+    if (reads_last) complete_gradients(last);
     std::vector<std::int64_t> bad;
-    const double number = detail::mean_loss(mine, processes_, bad);
+    const double number = detail::mean_loss(detail::mean_of(losses), processes_, bad);
     TrainingProgress progress{step_ + 1, number, rate, 0.0, !bad.empty(), scaler_ ? scaler_->scale() : 1.0, overflows_};
     if (bad.empty()) {
-      if (last.requires_grad()) {
-        gradients_.backward(scaled(last));
-      } else {
-        gradients_.average();
-      }
+      if (!reads_last) complete_gradients(last);
       // All processes hold identical gradients here, so they decide alike.
       progress.skipped = scaler_ && !scaler_->unscale(parameters_.tensors);
       if (!progress.skipped) update(rate);
@@ -308,6 +308,15 @@ class Trainer {
     progress.seconds = seconds_;
     curve_.add({progress.step, progress.loss, progress.rate, progress.seconds});
     return progress;
+  }
+
+  /// The backward pass of the last part, after which the gradients are those of all processes.
+  void complete_gradients(const at::Tensor& last) {
+    if (last.requires_grad()) {
+      gradients_.backward(scaled(last));
+    } else {
+      gradients_.average();
+    }
   }
 
   template <class Parts>

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/nn/clip_layer.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/model.hpp"
@@ -177,7 +178,7 @@ class ClipModel : public ModelHandle<detail::ClipModule> {
       require(wanted.sum(1).gt(0).all().item<bool>(),
               "ClipModel: ids: expected the end token {} in every text, found one without", eos);
     }
-    const auto places = wanted.argmax(1).to(hidden.device());
+    const auto places = detail::to_device(wanted.argmax(1), hidden.device());
     const auto ends = hidden.gather(1, places.view({-1, 1, 1}).expand({-1, 1, hidden.size(2)})).squeeze(1);
     return (*module_->text_projection)(ends);
   }

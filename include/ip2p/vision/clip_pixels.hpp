@@ -16,6 +16,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
 
@@ -36,7 +37,7 @@ enum class ClipRange {
 /// Subtracts CLIP's mean and divides by its deviation. \param images [..., 3, H, W] in [0, 1]
 inline at::Tensor normalise_for_clip(const at::Tensor& images) {
   const auto channels = [&](std::initializer_list<float> values) {
-    return at::tensor(at::ArrayRef<float>(values), at::kFloat).view({3, 1, 1}).to(images.device());
+    return detail::to_device(at::tensor(at::ArrayRef<float>(values), at::kFloat).view({3, 1, 1}), images.device());
   };
   return (images.to(at::kFloat) - channels({0.48145466F, 0.4578275F, 0.40821073F})) /
          channels({0.26862954F, 0.26130258F, 0.27577711F});

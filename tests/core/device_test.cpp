@@ -1,0 +1,81 @@
+#include "ip2p/core/device.hpp"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
+
+#include "ip2p/core/to_device.hpp"
+#include "ip2p/nn/layers.hpp"
+#include "ip2p/nn/model.hpp"
+#include "ip2p/nn/state.hpp"
+#include "support/catch.hpp"
+
+using namespace ip2p;
+
+namespace {
+
+struct Layer : Module {
+  Layer() { linear = register_module("linear", std::make_shared<Linear>(2, 2)); }
+  std::shared_ptr<Linear> linear;
+};
+
+struct Model : ModelHandle<Layer> {
+  Model() : ModelHandle(std::make_shared<Layer>()) {}
+};
+
+/// A layer that was made on another device.
+struct ElsewhereLayer : Module {
+  ElsewhereLayer() { weight = register_parameter("weight", at::empty({2}, at::kMeta)); }
+  at::Tensor weight;
+};
+
+bool tf32(at::Float32Op op) {
+  return at::globalContext().float32Precision(at::Float32Backend::CUDA, op) == at::Float32Precision::TF32;
+}
+
+}  // namespace
+
+TEST_CASE("The dtype of a CPU is bf16 where it has tiles for it, and otherwise fp32", "[core]") {
+  const auto wanted = ip2p::detail::has_amx_bf16() ? at::kBFloat16 : at::kFloat;
+  CHECK(best_dtype(at::kCPU) == wanted);
+  CHECK(parse_dtype("auto", at::kCPU) == wanted);
+  CHECK(parse_dtype("fp16", at::kCPU) == at::kHalf);
+  CHECK_THROWS_WITH(parse_dtype("fp8", at::kCPU), Catch::Contains("expected auto, fp32, bf16 or fp16"));
+}
+
+TEST_CASE("A GPU that is not there is refused in words, by whatever is to use it", "[core]") {
+  const auto index = static_cast<at::DeviceIndex>(ip2p::detail::cuda_device_count());
+  const at::Device missing(at::kCUDA, index);
+  const auto words = Catch::Contains("device 'cuda:" + std::to_string(index) + "': expected");
+  CHECK_THROWS_WITH(best_dtype(missing), words);
+  Model model;
+  CHECK_THROWS_WITH(model.to(missing, at::kFloat), words);
+  CHECK(model.device() == at::Device(at::kCPU));
+}
+
+TEST_CASE("TF32 is off from the first use of a GPU on, unless the program asks for it", "[core]") {
+  std::call_once(ip2p::detail::tf32_decided, [] { ip2p::detail::set_tf32(false); });  // as a GPU's first use does
+  for (const auto op : {at::Float32Op::CONV, at::Float32Op::RNN, at::Float32Op::MATMUL}) CHECK_FALSE(tf32(op));
+  for (const bool allowed : {true, false, true}) {
+    allow_tf32(allowed);
+    for (const auto op : {at::Float32Op::CONV, at::Float32Op::MATMUL}) CHECK(tf32(op) == allowed);
+    CHECK(at::globalContext().allowTF32CuBLAS() == allowed);
+    // A GPU's first use after the program has asked changes nothing.
+    std::call_once(ip2p::detail::tf32_decided, [] { ip2p::detail::set_tf32(false); });
+    CHECK(tf32(at::Float32Op::CONV) == allowed);
+  }
+  allow_tf32(false);
+}
+
+TEST_CASE("What is on its device already is not copied", "[core]") {
+  const auto values = at::ones({3});
+  CHECK(ip2p::detail::to_device(values, at::kCPU).is_same(values));
+  CHECK(ip2p::detail::pinned_for(values, at::kCPU).is_same(values));
+  CHECK_FALSE(ip2p::detail::pinned_for({}, at::kCPU).defined());
+  CHECK(ip2p::detail::to_device(values, at::kMeta).device() == at::Device(at::kMeta));
+}
+
+TEST_CASE("Weights are loaded to where the module is", "[core]") {
+  ElsewhereLayer layer;
+  load_weights(layer, {{"weight", WeightEntry{{2}, at::kFloat, [] { return at::ones({2}); }}}}, "here");
+  CHECK(layer.weight.device() == at::Device(at::kMeta));
+}
