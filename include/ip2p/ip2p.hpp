@@ -141,6 +141,9 @@
 #include "ip2p/filter/pixel_change.hpp"
 #include "ip2p/filter/similarity.hpp"
 
+#include "ip2p/kernels/for_device.hpp"
+#include "ip2p/kernels/table.hpp"
+
 #include "ip2p/nn/applied_lora.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/nn/blocks.hpp"
