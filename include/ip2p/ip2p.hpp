@@ -141,6 +141,7 @@
 #include "ip2p/filter/pixel_change.hpp"
 #include "ip2p/filter/similarity.hpp"
 
+#include "ip2p/kernels/arithmetic.hpp"
 #include "ip2p/kernels/for_device.hpp"
 #include "ip2p/kernels/table.hpp"
 
