@@ -142,6 +142,12 @@
 #include "ip2p/filter/similarity.hpp"
 
 #include "ip2p/kernels/arithmetic.hpp"
+
+#include "ip2p/kernels/cpu/elements.hpp"
+#include "ip2p/kernels/cpu/fused.hpp"
+#include "ip2p/kernels/cpu/levels.hpp"
+#include "ip2p/kernels/cpu/threads.hpp"
+
 #include "ip2p/kernels/for_device.hpp"
 #include "ip2p/kernels/table.hpp"
 

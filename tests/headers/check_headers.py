@@ -60,6 +60,7 @@ TORCH_HEADER_OF = {
     "AutoGradMode": "ATen/core/grad_mode.h", "GradMode": "ATen/core/grad_mode.h", "NoGradGuard": "ATen/core/grad_mode.h",
     "CPUGeneratorImpl": "ATen/CPUGeneratorImpl.h", "Generator": "ATen/core/Generator.h",
     "Reduction": "ATen/core/Reduction.h", "autocast": "ip2p/core/autocast.hpp",
+    "get_cpu_capability": "ip2p/kernels/cpu/levels.hpp",
     "detail": "ATen/detail/CUDAHooksInterface.h", "globalContext": "ATen/Context.h", "hasCUDA": "ATen/Context.h",
     "hasMKLDNN": "ATen/Context.h", "make_generator": "ATen/core/Generator.h",
     "philox_engine": "ATen/core/PhiloxRNGEngine.h", "get_num_threads": "ATen/Parallel.h",

@@ -4,6 +4,7 @@
 /// Which table of fused operators serves a tensor.
 
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/kernels/cpu/fused.hpp"
 #include "ip2p/kernels/table.hpp"
 
 namespace ip2p {
@@ -11,7 +12,7 @@ namespace ip2p {
 /// The table for tensors of a device type: the registered one, or else the library's own.
 inline const Kernels& kernels_for(c10::DeviceType device) {
   if (const auto* table = registered_kernels(device)) return *table;
-  return libtorch_kernels();
+  return device == at::kCPU ? cpu_kernels() : libtorch_kernels();
 }
 
 /// The table for the device of x.
