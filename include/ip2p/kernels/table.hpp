@@ -30,8 +30,8 @@ namespace ip2p {
 
 /// What `Kernels::add_layer_norm` returns.
 struct SumAndNorm {
-  at::Tensor sum;     ///< x + residual, in the shape and dtype of x.
-  at::Tensor normed;  ///< The sum, normalised; shape and dtype of x.
+  at::Tensor sum;     ///< x + residual, in the shape of x.
+  at::Tensor normed;  ///< The sum, normalised; its shape and dtype.
 };
 
 /// Arguments of `Kernels::guided_step`.
@@ -68,7 +68,9 @@ struct GuidedStepResult {
 ///   format, dtype (fp32, bf16 and fp16 are the ones to expect) or alignment than it is given computes with
 ///   `libtorch_kernels()` instead, so that every entry takes whatever LibTorch's operators take, empty tensors
 ///   included.
-/// - Sums and statistics of bf16 and fp16 are computed in fp32; results have the dtype of the first argument.
+/// - Sums and statistics of bf16 and fp16 are computed in fp32; results have the dtype of the first argument, except
+/// under
+///   autocast, where kernels compute with `libtorch_kernels()`.
 /// - Parameters (`weight`, `bias`, `add`) have the dtype of the first argument or another; kernels need only handle the
 ///   same dtype and fp32.
 /// - Arguments are not written to. Results are fresh tensors, never views of an argument.
@@ -95,7 +97,7 @@ struct Kernels {
   at::Tensor (*geglu)(const at::Tensor& projected, const at::Tensor& bias);
 
   /// The sum x + residual and its normalisation over the last axis, (sum - mean) / sqrt(var + eps) * weight + bias.
-  /// \param x, residual [..., C], the same shape and dtype  \param weight, bias [C]
+  /// \param x, residual [..., C], the same shape; of two dtypes, the results have the wider  \param weight, bias [C]
   SumAndNorm (*add_layer_norm)(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                                const at::Tensor& bias, double eps);
 
@@ -155,7 +157,7 @@ inline at::Tensor geglu(const at::Tensor& projected, const at::Tensor& bias) {
 inline SumAndNorm add_layer_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                                  const at::Tensor& bias, double eps) {
   auto sum = x + residual;
-  auto normed = at::layer_norm(sum, weight.sizes(), norm_parameter(x, weight), norm_parameter(x, bias), eps);
+  auto normed = at::layer_norm(sum, weight.sizes(), norm_parameter(sum, weight), norm_parameter(sum, bias), eps);
   return {std::move(sum), std::move(normed)};
 }
 
