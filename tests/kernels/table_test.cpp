@@ -27,11 +27,13 @@ namespace {
 /// Largest difference over the largest number, by dtype: a few roundings of the result's format.
 double tolerance(at::ScalarType dtype) { return dtype == at::kFloat ? 1e-6 : dtype == at::kHalf ? 2e-3 : 1.6e-2; }
 
-void check_all(const ip2p::Kernels& table, at::ScalarType dtype) {
+void check_all(const char* name, const ip2p::Kernels& table, at::ScalarType dtype) {
   for (const auto& one : ip2p::testing::KernelCases(table, at::kCPU, dtype).run()) {
-    // A mean of ten deviations costs as many times the precision.
-    const double limit = tolerance(dtype) * (one.name.find("[2, 32, 6, 5]") != std::string::npos ? 10 : 1);
-    INFO(one.name << " in " << c10::toString(dtype));
+    // A mean of ten deviations costs LibTorch's channels-last norm precision, ours hardly any.
+    const bool far = one.name.find("[2, 32, 6, 5]") != std::string::npos;
+    const bool ours = std::string(name) == "CPU" && one.name.find("channels-last") != std::string::npos;
+    const double limit = tolerance(dtype) * (!far || dtype != at::kFloat ? 1 : ours ? 3 : 40);
+    INFO(name << ": " << one.name << " in " << c10::toString(dtype));
     CHECK(one.error < limit);
   }
 }
@@ -40,8 +42,8 @@ void check_all(const ip2p::Kernels& table, at::ScalarType dtype) {
 
 TEST_CASE("Every entry of the tables gives what LibTorch gives in fp64", "[kernels]") {
   for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
-    check_all(ip2p::libtorch_kernels(), dtype);
-    check_all(ip2p::cpu_kernels(), dtype);
+    check_all("LibTorch", ip2p::libtorch_kernels(), dtype);
+    check_all("CPU", ip2p::cpu_kernels(), dtype);
   }
 }
 
@@ -105,7 +107,7 @@ TEST_CASE("A guided step refuses arguments that do not fit each other", "[kernel
     return ip2p::kernels_for(at::kCPU).guided_step(step);
   };
   CHECK_NOTHROW(with([](ip2p::GuidedStep&) {}));
-  CHECK_THROWS_WITH(with([](auto& step) { step.latents = {}; }),
+  CHECK_THROWS_WITH(with([](auto& step) { step.latents = at::Tensor(); }),
                     Contains("latents: expected [B,C,h,w] with B > 0, found no tensor"));
   CHECK_THROWS_WITH(with([](auto& step) {
                       step.predictions = at::randn({5, 4, 8, 8});

@@ -29,7 +29,8 @@ void in_threads(std::int64_t tasks, std::int64_t at_least, const Work& work) {
   // ever read or written.
   const auto bytes = at::empty({tasks}, at::kByte);
   const char* start = static_cast<const char*>(bytes.data_ptr());
-  auto elements = at::TensorIteratorConfig().add_output(bytes).build();
+  auto elements =
+      at::TensorIteratorConfig().add_output(bytes).resize_outputs(false).check_all_same_dtype(false).build();
   const auto part = [&](char** data, const std::int64_t*, std::int64_t count, std::int64_t times) {
     const std::int64_t first = data[0] - start;
     work(first, first + count * times);
