@@ -42,6 +42,7 @@ struct Passes {
 
 }  // namespace ip2p::detail::cpu
 
+/// The passes, compiled for every level below; undefined again there.
 #define IP2P_BODY "ip2p/kernels/cpu/fused.inc"
 #include "ip2p/kernels/cpu/each_level.inc"
 
