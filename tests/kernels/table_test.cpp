@@ -29,10 +29,11 @@ double tolerance(at::ScalarType dtype) { return dtype == at::kFloat ? 1e-6 : dty
 
 void check_all(const char* name, const ip2p::Kernels& table, at::ScalarType dtype) {
   for (const auto& one : ip2p::testing::KernelCases(table, at::kCPU, dtype).run()) {
-    // A mean of ten deviations costs LibTorch's channels-last norm precision, ours hardly any.
+    // A mean of ten deviations costs LibTorch precision, in fp32 and by rounding the sum; ours hardly any.
     const bool far = one.name.find("[2, 32, 6, 5]") != std::string::npos;
-    const bool ours = std::string(name) == "CPU" && one.name.find("channels-last") != std::string::npos;
-    const double limit = tolerance(dtype) * (!far || dtype != at::kFloat ? 1 : ours ? 3 : 40);
+    const bool ours =
+        std::string(name) == "CPU" && dtype != at::kHalf && one.name.find("channels-last") != std::string::npos;
+    const double limit = tolerance(dtype) * (!far ? 1 : ours ? 3 : dtype == at::kFloat ? 40 : 2);
     INFO(name << ": " << one.name << " in " << c10::toString(dtype));
     CHECK(one.error < limit);
   }
