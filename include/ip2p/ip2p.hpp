@@ -145,6 +145,16 @@
 #include "ip2p/filter/pixel_change.hpp"
 #include "ip2p/filter/similarity.hpp"
 
+#include "ip2p/kernels/arithmetic.hpp"
+
+#include "ip2p/kernels/cpu/elements.hpp"
+#include "ip2p/kernels/cpu/fused.hpp"
+#include "ip2p/kernels/cpu/levels.hpp"
+#include "ip2p/kernels/cpu/threads.hpp"
+
+#include "ip2p/kernels/for_device.hpp"
+#include "ip2p/kernels/table.hpp"
+
 #include "ip2p/nn/applied_lora.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/nn/blocks.hpp"

@@ -3,6 +3,7 @@
 /// \file
 /// Blocks shared by the UNet and the autoencoder: the residual block, downsampling and upsampling.
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/kernels/for_device.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/once.hpp"
@@ -39,9 +41,10 @@ struct ResnetBlock : Module {
   /// \param time the time embedding projected by `time_emb_proj`, [B or 1, out, 1, 1]; undefined if there is none.
   /// \return [B, out, h, w]
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& time = {}) const {
+    const auto& kernels = kernels_for(x);
+    if (kernels.bias_apart && !at::GradMode::is_enabled()) return with_bias_apart(x, time, kernels);
     auto h = (*conv1)(norm1->silu(x));
-    if (time.defined()) h = h.requires_grad() || time.requires_grad() ? h + time : h.add_(time);
-    h = (*conv2)(norm2->silu(h));
+    h = (*conv2)(norm2->silu(h, time));
     const auto shortcut = conv_shortcut ? (*conv_shortcut)(x) : x;
     return h.requires_grad() || shortcut.requires_grad() ? h + shortcut : h.add_(shortcut);
   }
@@ -53,6 +56,16 @@ struct ResnetBlock : Module {
   /// Two of 3x3; a shortcut of 1x1 where the channels change, else null.
   std::shared_ptr<Conv2d> conv1, conv2, conv_shortcut;
   std::shared_ptr<Linear> time_emb_proj;  ///< Adds the time embedding; null in a block without one.
+
+ private:
+  /// The same, with the biases of the convolutions added by the operators that follow them.
+  [[nodiscard]] at::Tensor with_bias_apart(const at::Tensor& x, const at::Tensor& time, const Kernels& kernels) const {
+    auto added = conv1->bias.view({1, -1, 1, 1});
+    if (time.defined()) added = time + added;
+    const auto h = conv2->without_bias(norm2->silu(conv1->without_bias(norm1->silu(x)), added));
+    if (!conv_shortcut) return kernels.add_bias_residual(h, conv2->bias, x);
+    return kernels.add_bias_residual(h, conv2->bias + conv_shortcut->bias, conv_shortcut->without_bias(x));
+  }
 };
 
 /// Halves the feature map with a strided 3x3 convolution.
@@ -86,8 +99,12 @@ struct Upsample : Module, Freezable {
   /// \param height, width size of the result: twice the input, or one less if the matching skip connection is odd
   /// \return [B, C, height, width]
   at::Tensor operator()(const at::Tensor& x, std::int64_t height, std::int64_t width) const {
-    const auto enlarged = [&] { return at::upsample_nearest2d(x, at::IntArrayRef{height, width}); };
-    if (!frozen_ || height != 2 * x.size(2) || width != 2 * x.size(3)) return (*conv)(enlarged());
+    const bool doubled = height == 2 * x.size(2) && width == 2 * x.size(3);
+    const auto enlarged = [&] {
+      return doubled ? kernels_for(x).upsample_nearest_2x(x)
+                     : at::upsample_nearest2d(x, at::IntArrayRef{height, width});
+    };
+    if (!frozen_ || !doubled) return (*conv)(enlarged());
     formed_.call([&] { phases_ = collapse(); });
     const auto all = (*phases_)(x);  // [B, 4*C, h+1, w+1]: phase-major channels
     const auto channels = all.size(1) / 4;

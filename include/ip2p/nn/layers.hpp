@@ -9,10 +9,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/silu.h>
 #include <c10/util/intrusive_ptr.h>
 
 #include <cstdint>
@@ -24,6 +22,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/kernels/for_device.hpp"
 #include "ip2p/nn/convolution.hpp"
 #include "ip2p/nn/finite_probe.hpp"
 #include "ip2p/nn/freezable.hpp"
@@ -70,12 +69,10 @@ struct Conv2d : Module, Freezable, LoraHost {
 
   /// \param x [B, in, h, w], channels-last preferred  \return [B, out, h', w']
   /// \throws Error if a packed weight requires gradients
-  at::Tensor operator()(const at::Tensor& x) const {
-    if (frozen_) settled_.call([&] { settle(x); });
-    auto y = weight.is_mkldnn() ? convolve_packed(x) : detail::convolution(x, weight, bias, stride, padding);
-    add_loras(y, x);
-    return detail::probed(this, y);
-  }
+  at::Tensor operator()(const at::Tensor& x) const { return convolve(x, bias); }
+
+  /// The result before its bias is added, for blocks that leave that to the next operator (`Kernels::bias_apart`).
+  [[nodiscard]] at::Tensor without_bias(const at::Tensor& x) const { return convolve(x, {}); }
 
   /// Adds the outputs of this layer's LoRAs for x to its result y.
   void add_loras(at::Tensor& y, const at::Tensor& x) const {
@@ -119,6 +116,13 @@ struct Conv2d : Module, Freezable, LoraHost {
   std::int64_t stride, padding;  ///< In pixels, along both axes.
 
  private:
+  [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added) const {
+    if (frozen_) settled_.call([&] { settle(x); });
+    auto y = weight.is_mkldnn() ? convolve_packed(x, added) : detail::convolution(x, weight, added, stride, padding);
+    add_loras(y, x);
+    return detail::probed(this, y);
+  }
+
   /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
   /// wait for it.
   void settle(const at::Tensor& x) const {
@@ -142,14 +146,14 @@ struct Conv2d : Module, Freezable, LoraHost {
 
   /// Gradients cannot pass through the packed form, so the weight is unpacked for this call if x requires gradients or
   /// has another dtype.
-  [[nodiscard]] at::Tensor convolve_packed(const at::Tensor& x) const {
+  [[nodiscard]] at::Tensor convolve_packed(const at::Tensor& x, const at::Tensor& added) const {
     const bool graph = at::GradMode::is_enabled();
     require(
         !graph || (!weight.requires_grad() && !(bias.defined() && bias.requires_grad())),
         "Conv2d: weight: expected plain weights to compute their gradients, found packed ones; thaw() the model first");
     return (graph && x.requires_grad()) || x.scalar_type() != weight.scalar_type()
-               ? detail::convolution(x, weight.to_dense(), bias, stride, padding)
-               : detail::conv_with_packed(x, weight, detail::bias_for(x, bias), stride, padding);
+               ? detail::convolution(x, weight.to_dense(), added, stride, padding)
+               : detail::conv_with_packed(x, weight, detail::bias_for(x, added), stride, padding);
   }
 
   using WeakTensor = c10::weak_intrusive_ptr<at::TensorImpl, at::UndefinedTensorImpl>;
@@ -169,14 +173,13 @@ struct GroupNorm : Module {
 
   /// \param x [B, channels, h, w]  \return the same shape and memory format
   at::Tensor operator()(const at::Tensor& x) const {
-    return detail::probed(this,
-                          at::group_norm(x, groups, detail::weight_for(x, weight), detail::weight_for(x, bias), eps));
+    return detail::probed(this, kernels_for(x).group_norm_silu(x, {}, weight, bias, groups, eps, false));
   }
 
-  /// silu(norm(x)), which starts each half of a residual block.
-  at::Tensor silu(const at::Tensor& x) const {
-    auto y = (*this)(x);
-    return y.requires_grad() ? at::silu(y) : at::silu_(y);
+  /// silu(norm(x + add)), which starts each half of a residual block.
+  /// \param add [B or 1, channels, 1, 1]; undefined for nothing
+  [[nodiscard]] at::Tensor silu(const at::Tensor& x, const at::Tensor& add = {}) const {
+    return detail::probed(this, kernels_for(x).group_norm_silu(x, add, weight, bias, groups, eps, true));
   }
 
   at::Tensor weight, bias;  ///< [channels] each.
@@ -196,6 +199,13 @@ struct LayerNorm : Module {
   at::Tensor operator()(const at::Tensor& x) const {
     return detail::probed(
         this, at::layer_norm(x, weight.sizes(), detail::weight_for(x, weight), detail::weight_for(x, bias), 1e-5));
+  }
+
+  /// x + residual, both [..., channels], and the normalisation of that sum.
+  [[nodiscard]] SumAndNorm of_sum(const at::Tensor& x, const at::Tensor& residual) const {
+    auto result = kernels_for(x).add_layer_norm(x, residual, weight, bias, 1e-5);
+    detail::probed(this, result.normed);
+    return result;
   }
 
   at::Tensor weight, bias;  ///< [channels] each.

@@ -5,7 +5,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/gelu.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -17,6 +16,7 @@
 #include "ip2p/attention/attention_reference.hpp"
 #include "ip2p/attention/concepts.hpp"
 #include "ip2p/attention/keys_values.hpp"
+#include "ip2p/kernels/for_device.hpp"
 #include "ip2p/nn/layers.hpp"
 
 namespace ip2p {
@@ -103,10 +103,7 @@ struct FeedForward : Module {
 
   /// \param x [..., C]  \return [..., C]
   at::Tensor operator()(const at::Tensor& x) const {
-    if (at::GradMode::is_enabled()) {
-      const auto halves = (*proj)(x).chunk(2, -1);
-      return (*out)(halves[0] * at::gelu(halves[1]));
-    }
+    if (at::GradMode::is_enabled()) return gated(x);
     const auto rows = x.flatten(0, -2);
     if (!x.is_cpu() || rows.size(0) <= rows_at_once()) return gated(rows).view_as(x);
     auto result = at::empty_like(rows);
@@ -117,10 +114,9 @@ struct FeedForward : Module {
     return result.view_as(x);
   }
 
-  /// Computes the layer without gradients, working in place on intermediate values. \param rows [R, C]  \return [R, C]
+  /// Computes the layer for all rows at once. \param rows [..., C]  \return [..., C]
   [[nodiscard]] at::Tensor gated(const at::Tensor& rows) const {
-    auto halves = (*proj)(rows).chunk(2, -1);
-    return (*out)(halves[0].mul_(at::gelu_(halves[1])));
+    return (*out)(kernels_for(rows).geglu((*proj)(rows), {}));
   }
 
   /// How many rows to process at a time on a CPU. The hidden values are eight times as large as the input; for larger
@@ -145,14 +141,21 @@ struct BasicTransformerBlock : Module {
 
   /// \param rows see `UNet`. If defined, x has fewer rows than the text, and row r of the result continues row rows[r]
   ///   of x
-  at::Tensor operator()(at::Tensor x, const KeysValues& text, const AttentionReference& attend, AttentionSite site,
-                        const at::Tensor& rows) const {
+  at::Tensor operator()(const at::Tensor& x, const KeysValues& text, const AttentionReference& attend,
+                        AttentionSite site, const at::Tensor& rows) const {
     site.cross = false;
-    x = x + (*attn1)((*norm1)(x), attend, site);
-    if (rows.defined()) x = detail::take_rows(x, rows);
+    auto attended = (*attn1)((*norm1)(x), attend, site);
+    SumAndNorm tokens;
+    if (rows.defined()) {
+      tokens.sum = detail::take_rows(x + attended, rows);
+      tokens.normed = (*norm2)(tokens.sum);
+    } else {
+      tokens = norm2->of_sum(attended, x);
+    }
     site.cross = true;
-    x = x + (*attn2)((*norm2)(x), text, attend, site);
-    return x + (*ff)((*norm3)(x));
+    attended = (*attn2)(tokens.normed, text, attend, site);
+    tokens = norm3->of_sum(attended, tokens.sum);
+    return tokens.sum + (*ff)(tokens.normed);
   }
 
   std::shared_ptr<LayerNorm> norm1, norm2, norm3;

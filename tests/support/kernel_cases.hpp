@@ -1,0 +1,252 @@
+#pragma once
+
+// What a table of fused operators computes, against LibTorch's operators in fp64: every entry, odd sizes, all memory
+// formats, empty tensors. For tables of any device.
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/group_norm.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/tensor.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/random.hpp"
+#include "ip2p/kernels/table.hpp"
+
+namespace ip2p::testing {
+
+/// One case of one entry.
+struct KernelCase {
+  std::string name;
+  double error;  ///< Largest difference over the largest number of the reference; infinite for a wrong shape or dtype.
+};
+
+/// Runs all cases of a table on a device in one dtype.
+class KernelCases {
+ public:
+  KernelCases(const Kernels& table, at::Device device, at::ScalarType dtype)
+      : table_(table), device_(device), dtype_(dtype), random_(at::make_generator<at::CPUGeneratorImpl>(11)) {}
+
+  std::vector<KernelCase> run() {
+    const at::NoGradGuard no_grad;
+    found_.clear();
+    group_norms();
+    geglus();
+    layer_norms();
+    residuals();
+    steps();
+    enlargements();
+    return std::move(found_);
+  }
+
+ private:
+  /// Normal numbers as the table's device and dtype hold them.
+  at::Tensor normal(at::IntArrayRef sizes, double mean = 0.0, double deviation = 1.0) {
+    return (at::randn(sizes, random_) * deviation + mean).to(device_, dtype_);
+  }
+
+  static at::Tensor wide(const at::Tensor& x) { return x.to(at::kCPU, at::kDouble); }
+
+  void compare(std::string name, const at::Tensor& result, const at::Tensor& reference, at::ScalarType dtype) {
+    double error = std::numeric_limits<double>::infinity();
+    if (result.sizes() == reference.sizes() && result.scalar_type() == dtype && result.device() == device_) {
+      const bool empty = reference.numel() == 0;
+      error = empty ? 0.0
+                    : (wide(result) - reference).abs().max().item<double>() /
+                          std::max(reference.abs().max().item<double>(), 1e-3);
+      if (error != error) error = std::numeric_limits<double>::infinity();
+    }
+    found_.push_back({std::move(name), error});
+  }
+
+  void compare(std::string name, const at::Tensor& result, const at::Tensor& reference) {
+    compare(std::move(name), result, reference, dtype_);
+  }
+
+  /// The same numbers as x in several orders in memory.
+  static std::vector<std::pair<std::string, at::Tensor>> layouts(const at::Tensor& x) {
+    return {
+        {"channels-last", x.contiguous(at::MemoryFormat::ChannelsLast)},
+        {"NCHW", x.contiguous()},
+        {"gaps", at::cat({x, x}, 3).contiguous(at::MemoryFormat::ChannelsLast).narrow(3, 0, x.size(3))},
+        {"slice of channels", at::cat({x, x}, 1).contiguous(at::MemoryFormat::ChannelsLast).narrow(1, 0, x.size(1))}};
+  }
+
+  void group_norms() {
+    struct Shape {
+      std::int64_t batch, channels, height, width, groups;
+      double mean = 0.0, deviation = 1.0;
+    };
+    for (const auto& s : {Shape{1, 32, 5, 7, 8}, Shape{3, 40, 9, 6, 8}, Shape{2, 36, 1, 1, 4}, Shape{3, 64, 33, 17, 32},
+                          Shape{2, 6, 5, 3, 3}, Shape{1, 17, 40, 31, 1}, Shape{1, 8, 3, 3, 8}, Shape{0, 32, 4, 4, 8},
+                          Shape{2, 32, 6, 5, 8, 20.0, 2.0}, Shape{2, 320, 16, 16, 32}, Shape{1, 2560, 2, 2, 32},
+                          Shape{1, 16, 7, 9, 4, 0.0, 1e-4}}) {
+      const auto all = normal({s.batch, s.channels, s.height, s.width}, s.mean, s.deviation);
+      const auto weight = normal({s.channels}, 1.0);
+      const auto bias = normal({s.channels});
+      const std::array adds{at::Tensor(), normal({s.batch, s.channels, 1, 1}), normal({1, s.channels, 1, 1})};
+      for (const auto& [layout, x] : layouts(all)) {
+        for (std::size_t i = 0; i < adds.size(); ++i) {
+          for (const bool silu : {false, true}) {
+            const auto& add = adds[i];
+            auto reference =
+                at::group_norm(add.defined() ? wide(x) + wide(add) : wide(x), s.groups, wide(weight), wide(bias), 1e-5);
+            if (silu) reference = at::silu(reference);
+            const auto y = table_.group_norm_silu(x, add, weight, bias, s.groups, 1e-5, silu);
+            compare(fmt::format("group_norm_silu {} in {} groups, {}, add {}, silu {}", shape_text(x.sizes()), s.groups,
+                                layout, i, silu),
+                    y, reference);
+            if (layout == "channels-last" && y.numel() > 0 && !y.is_contiguous(at::MemoryFormat::ChannelsLast)) {
+              found_.push_back(
+                  {fmt::format("group_norm_silu {}: memory format of the result", shape_text(x.sizes())), 1.0});
+            }
+          }
+        }
+        const auto y = table_.group_norm_silu(x, {}, weight.to(at::kFloat), bias.to(at::kFloat), s.groups, 1e-5, false);
+        compare(fmt::format("group_norm_silu {}, {}, fp32 weights", shape_text(x.sizes()), layout), y,
+                at::group_norm(wide(x), s.groups, wide(weight), wide(bias), 1e-5));
+      }
+    }
+  }
+
+  void geglus() {
+    for (const std::vector<std::int64_t>& sizes : std::vector<std::vector<std::int64_t>>{
+             {7, 26}, {3, 5, 128}, {1000, 200}, {0, 16}, {34}, {1, 2}, {2, 3, 4, 6}}) {
+      const auto projected = normal(sizes, 0.0, 2.0);
+      for (const bool with_bias : {false, true}) {
+        const auto bias = with_bias ? normal({sizes.back()}) : at::Tensor();
+        const auto halves = (with_bias ? wide(projected) + wide(bias) : wide(projected)).chunk(2, -1);
+        const auto reference = halves[0] * at::gelu(halves[1]);
+        const auto name = fmt::format("geglu {}, bias {}", shape_text(sizes), with_bias);
+        compare(name, table_.geglu(projected, bias), reference);
+        if (sizes.size() > 1) {
+          const auto turned = projected.transpose(0, 1).contiguous().transpose(0, 1);
+          compare(name + ", transposed", table_.geglu(turned, bias), reference);
+          compare(name + ", rows with gaps",
+                  table_.geglu(at::cat({projected, projected}, -1).narrow(-1, 0, sizes.back()), bias), reference);
+        }
+      }
+    }
+    const auto gates =
+        at::cat({at::ones({1, 8}), at::tensor({-1e4, -20.0, -5.0, -0.0, 1e-6, 5.0, 20.0, 1e4}).view({1, 8})}, 1);
+    const auto given = gates.to(device_, dtype_);
+    compare("geglu of extreme gates", table_.geglu(given, {}), at::gelu(wide(given).narrow(1, 8, 8)));
+  }
+
+  void layer_norms() {
+    for (const std::vector<std::int64_t>& sizes :
+         std::vector<std::vector<std::int64_t>>{{7, 13}, {3, 5, 320}, {2, 77, 40}, {0, 16}, {9}, {600, 64}, {2, 1}}) {
+      const auto x = normal(sizes, 3.0);
+      const auto residual = normal(sizes, 0.0, 2.0);
+      const auto weight = normal({sizes.back()}, 1.0);
+      const auto bias = normal({sizes.back()});
+      const auto name = fmt::format("add_layer_norm {}", shape_text(sizes));
+      const auto check = [&](const std::string& layout, const at::Tensor& a, const at::Tensor& b,
+                             const at::Tensor& scale, const at::Tensor& shift) {
+        const auto [sum, normed] = table_.add_layer_norm(a, b, scale, shift, 1e-5);
+        compare(name + layout + ", sum", sum, wide(a) + wide(b));
+        compare(name + layout, normed, at::layer_norm(wide(sum), scale.sizes(), wide(scale), wide(shift), 1e-5));
+      };
+      check("", x, residual, weight, bias);
+      check(", fp32 weights", x, residual, weight.to(at::kFloat), bias.to(at::kFloat));
+      if (sizes.size() > 1) {
+        check(", transposed", x.transpose(0, 1).contiguous().transpose(0, 1), residual, weight, bias);
+        check(", rows with gaps", x, at::cat({residual, residual}, -1).narrow(-1, 0, sizes.back()), weight, bias);
+      }
+    }
+  }
+
+  void residuals() {
+    for (const std::vector<std::int64_t>& sizes :
+         std::vector<std::vector<std::int64_t>>{{1, 5, 3, 7}, {3, 32, 8, 8}, {2, 7, 1, 1}, {0, 8, 2, 2}}) {
+      const auto bias = normal({sizes[1]});
+      const auto residual = normal(sizes).contiguous(at::MemoryFormat::ChannelsLast);
+      for (const auto& [layout, x] : layouts(normal(sizes))) {
+        const auto name = fmt::format("add_bias_residual {}, {}", shape_text(sizes), layout);
+        const auto wide_bias = wide(bias).view({1, -1, 1, 1});
+        compare(name, table_.add_bias_residual(x, bias, residual), wide(x) + wide_bias + wide(residual));
+        compare(name + ", no bias", table_.add_bias_residual(x, {}, residual), wide(x) + wide(residual));
+        compare(name + ", no residual", table_.add_bias_residual(x, bias, {}), wide(x) + wide_bias);
+        const auto same = table_.add_bias_residual(x, {}, {});
+        compare(name + ", nothing", same, wide(x));
+        if (x.numel() > 0 && same.const_data_ptr() == x.const_data_ptr()) {
+          found_.push_back({"add_bias_residual: result is its argument", 1.0});
+        }
+      }
+    }
+  }
+
+  void steps() {
+    for (const std::int64_t branches : {1, 2, 3}) {
+      for (const std::int64_t batch : {1, 3}) {
+        for (const auto x_dtype : {at::kFloat, dtype_}) {
+          GuidedStep step;
+          step.inputs = branches == 3 ? 2 : 1;
+          step.predictions = normal({branches * batch, 4, 5, 7}).contiguous(at::MemoryFormat::ChannelsLast);
+          step.latents = normal({batch, 4, 5, 7}, 0.0, 8.0).to(x_dtype);
+          if (branches != 2) step.noise = normal({batch, 4, 5, 7}).to(x_dtype);
+          if (batch == 3) step.images = normal({step.inputs * batch, 3, 5, 7});
+          std::vector<float> numbers{0.75F, -7.5F, -0.25F, 0.5F, 0.125F, 2.0F, -1.5F, 0.5F};
+          numbers.resize(static_cast<std::size_t>(GuidedStep::weights + branches));
+          step.coefficients = at::tensor(numbers).to(device_);
+          auto guided = at::Tensor();
+          for (std::int64_t k = 0; k < branches; ++k) {
+            const auto one = wide(step.predictions).narrow(0, k * batch, batch) *
+                             numbers[static_cast<std::size_t>(GuidedStep::weights + k)];
+            guided = k == 0 ? one : guided + one;
+          }
+          const auto x = wide(step.latents);
+          const auto x0 = 0.75 * x - 7.5 * guided;
+          auto next = x - 0.25 * (x - x0);
+          if (step.noise.defined()) next = next + 0.5 * wide(step.noise);
+          auto input = step.inputs == 2 ? at::cat({0.125 * next, 0.125 * next}, 0) : 0.125 * next;
+          if (step.images.defined()) input = at::cat({input, wide(step.images)}, 1);
+          const auto result = table_.guided_step(step);
+          const auto name =
+              fmt::format("guided_step, {} branches, batch {}, {}", branches, batch, c10::toString(x_dtype));
+          compare(name + ", estimate", result.estimate, x0, x_dtype);
+          compare(name + ", latents", result.latents, next, x_dtype);
+          compare(name + ", input", result.input, input);
+          if (!result.input.is_contiguous(at::MemoryFormat::ChannelsLast)) {
+            found_.push_back({"guided_step: memory format of the input", 1.0});
+          }
+        }
+      }
+    }
+  }
+
+  void enlargements() {
+    for (const std::vector<std::int64_t>& sizes :
+         std::vector<std::vector<std::int64_t>>{{1, 5, 3, 7}, {3, 32, 4, 4}, {2, 8, 1, 1}}) {
+      for (const auto& [layout, x] : layouts(normal(sizes))) {
+        const auto reference = wide(x)
+                                   .unsqueeze(3)
+                                   .unsqueeze(5)
+                                   .expand({-1, -1, -1, 2, -1, 2})
+                                   .reshape({sizes[0], sizes[1], 2 * sizes[2], 2 * sizes[3]});
+        compare(fmt::format("upsample_nearest_2x {}, {}", shape_text(sizes), layout), table_.upsample_nearest_2x(x),
+                reference);
+      }
+    }
+  }
+
+  const Kernels& table_;
+  at::Device device_;
+  at::ScalarType dtype_;
+  at::Generator random_;
+  std::vector<KernelCase> found_;
+};
+
+}  // namespace ip2p::testing
