@@ -152,16 +152,21 @@ else()
       "LINKER:--no-as-needed,${ip2p_libtorch_prefix}/lib/libtorch_cuda.so,--as-needed")
   endif()
 endif()
+# A .cu file includes C++20 headers; only a project that has the language may ask for its standard.
+get_property(ip2p_languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+if("CUDA" IN_LIST ip2p_languages)
+  set_property(TARGET ip2p::libtorch APPEND PROPERTY INTERFACE_COMPILE_FEATURES cuda_std_20)
+endif()
+# NCCL's header comes with the toolkit, or as a Python package beside LibTorch's.
+find_path(IP2P_NCCL_INCLUDE_DIR nccl.h
+  HINTS ${CUDAToolkit_INCLUDE_DIRS} "${ip2p_libtorch_prefix}/../nvidia/nccl/include" PATHS /usr/local/cuda/include)
+mark_as_advanced(IP2P_NCCL_INCLUDE_DIR)
 if(NOT TARGET ip2p::nccl)
   add_library(ip2p::nccl INTERFACE IMPORTED)
-  if(TARGET torch_cuda AND CUDAToolkit_FOUND)
-    find_path(IP2P_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-    mark_as_advanced(IP2P_NCCL_INCLUDE_DIR)
-    if(IP2P_NCCL_INCLUDE_DIR)
-      set_target_properties(ip2p::nccl PROPERTIES
-        INTERFACE_COMPILE_DEFINITIONS "IP2P_HAS_NCCL=1;USE_C10D_NCCL=1"
-        INTERFACE_INCLUDE_DIRECTORIES "${IP2P_NCCL_INCLUDE_DIR}")
-    endif()
+  if(TARGET torch_cuda AND CUDAToolkit_FOUND AND IP2P_NCCL_INCLUDE_DIR)
+    set_target_properties(ip2p::nccl PROPERTIES
+      INTERFACE_COMPILE_DEFINITIONS "IP2P_HAS_NCCL=1;USE_C10D_NCCL=1"
+      INTERFACE_INCLUDE_DIRECTORIES "${IP2P_NCCL_INCLUDE_DIR}")
   endif()
 endif()
 if(NOT ip2p_FIND_QUIETLY)
