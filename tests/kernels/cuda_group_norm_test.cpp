@@ -21,6 +21,7 @@ using namespace on_host;
 
 constexpr DeviceLimits h100{.multiprocessors = 132, .compute_major = 9, .shared_bytes = 227 << 10};
 constexpr DeviceLimits a100{.multiprocessors = 108, .compute_major = 8, .shared_bytes = 163 << 10};
+constexpr DeviceLimits small{.multiprocessors = 16, .compute_major = 9, .shared_bytes = 227 << 10};
 // With so little shared memory no map is kept.
 constexpr DeviceLimits narrow{.multiprocessors = 132, .compute_major = 9, .shared_bytes = 25 << 10};
 
@@ -39,13 +40,14 @@ const std::vector<NormCase> norm_cases{
     {2, 320, 6, 7, 32, at::kFloat, h100, true, 1},
     {2, 320, 6, 7, 32, at::kBFloat16, h100, true, 1, 0, at::kBFloat16},
     {1, 320, 64, 64, 32, at::kFloat, h100, true, 8},
-    {1, 320, 64, 64, 32, at::kHalf, h100, true, 4},
-    {1, 640, 33, 31, 32, at::kBFloat16, h100, true, 2},
+    {1, 320, 64, 64, 32, at::kHalf, h100, true, 8},
+    {1, 640, 33, 31, 32, at::kBFloat16, small, true, 4},
+    {2, 64, 20, 20, 8, at::kFloat, small, true, 2},
     {1, 640, 33, 31, 32, at::kFloat, a100, true, 1},
     {1, 640, 48, 50, 32, at::kFloat, a100, false, 0},
     {1, 1280, 8, 8, 32, at::kHalf, a100, true, 1, 0, at::kHalf},
     {2, 128, 45, 45, 32, at::kBFloat16, narrow, false, 0},
-    {1, 256, 5, 3, 32, at::kFloat, narrow, false, 1},
+    {1, 256, 90, 60, 32, at::kFloat, narrow, false, 0},
     {1, 2560, 4, 4, 32, at::kBFloat16, h100, true, 1},
     // a single pixel, a single group, groups of one channel, more blocks than pixels
     {3, 64, 1, 1, 8, at::kFloat, h100, true, 1},
@@ -56,7 +58,7 @@ const std::vector<NormCase> norm_cases{
     {1, 33, 40, 41, 3, at::kHalf, h100, false, 0},
     {2, 30, 9, 9, 3, at::kBFloat16, a100, false, 0},
     {2, 64, 6, 5, 16, at::kBFloat16, h100, false, 0, 1},
-    {1, 250, 3, 3, 1, at::kFloat, h100, false, 1},
+    {1, 250, 3, 3, 1, at::kFloat, h100, false, 2},
 };
 
 std::string text(const NormCase& c) {
@@ -196,8 +198,8 @@ TEST_CASE("CUDA group norm: a map far from 0 keeps its digits", "[kernels]") {
   const auto found = run_both(c, in, false, true, Run{});
   const auto expected = reference(c, in, false, true);
   CHECK(relative_error(found.inverse, expected.inverse) < 1e-6);
-  // x - mean itself is exact to half a unit of x, 3e-5.
-  CHECK((found.y.to(at::kDouble) - expected.y).abs().max().item<double>() < 3e-4);
+  // x * scale is rounded to half a unit of 1000 times the weight.
+  CHECK((found.y.to(at::kDouble) - expected.y).abs().max().item<double>() < 1e-3);
 }
 
 TEST_CASE("CUDA group norm: sizes that no kernel takes are refused, and every plan fits its device", "[kernels]") {

@@ -81,6 +81,11 @@ inline at::Tensor workspace_beside(const at::Tensor& x, std::size_t bytes) {
   return at::empty({static_cast<std::int64_t>(bytes / sizeof(float))}, x.options().dtype(at::kFloat));
 }
 
+/// A tensor that may be undefined, as a node of autograd takes it.
+inline std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
+}
+
 /// Address of a tensor, or null.
 inline const void* address(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr() : nullptr; }
 
@@ -132,7 +137,8 @@ struct Bound {
     };
     if (!ours()) return libtorch_kernels().group_norm_silu(x, add, weight, bias, groups, eps, silu);
     if (ip2p::detail::records_graph(x, add, weight, bias)) {
-      return GroupNorm::apply(x, add, weight, bias, groups, eps, silu);
+      return GroupNorm::apply(x, detail::if_defined(add), detail::if_defined(weight), detail::if_defined(bias), groups,
+                              eps, silu);
     }
     return group_norm(x, add, weight, bias, groups, eps, silu, {}, {});
   }
@@ -145,7 +151,7 @@ struct Bound {
                             !detail::fits_parameter(projected, bias, projected.size(-1))))) {
       return libtorch_kernels().geglu(projected, bias);
     }
-    if (ip2p::detail::records_graph(projected, bias)) return Gated::apply(projected, bias);
+    if (ip2p::detail::records_graph(projected, bias)) return Gated::apply(projected, detail::if_defined(bias));
     return gated(projected, bias);
   }
 
@@ -172,7 +178,8 @@ struct Bound {
         x.numel() > most_vectors || (residual.defined() && !detail::alike(x, residual))) {
       return libtorch_kernels().add_bias_residual(x, bias, residual);
     }
-    if (ip2p::detail::records_graph(x, bias, residual)) return BiasAndResidual::apply(x, bias, residual);
+    if (ip2p::detail::records_graph(x, bias, residual))
+      return BiasAndResidual::apply(x, detail::if_defined(bias), detail::if_defined(residual));
     return biased(x, bias, residual);
   }
 
@@ -266,8 +273,11 @@ struct Bound {
   }
 
   struct GroupNorm : torch::autograd::Function<GroupNorm> {
-    static at::Tensor forward(Context* context, const at::Tensor& x, const at::Tensor& add, const at::Tensor& weight,
-                              const at::Tensor& bias, std::int64_t groups, double eps, bool silu) {
+    static at::Tensor forward(Context* context, const at::Tensor& x, const std::optional<at::Tensor>& given_add,
+                              const std::optional<at::Tensor>& given_weight,
+                              const std::optional<at::Tensor>& given_bias, std::int64_t groups, double eps, bool silu) {
+      const auto add = given_add.value_or(at::Tensor()), weight = given_weight.value_or(at::Tensor()),
+                 bias = given_bias.value_or(at::Tensor());
       const auto mean = at::empty({x.size(0), groups}, x.options().dtype(at::kFloat));
       const auto inverse = at::empty_like(mean);
       auto y = group_norm(x, add, weight, bias, groups, eps, silu, mean, inverse);
@@ -328,7 +338,9 @@ struct Bound {
   }
 
   struct Gated : torch::autograd::Function<Gated> {
-    static at::Tensor forward(Context* context, const at::Tensor& projected, const at::Tensor& bias) {
+    static at::Tensor forward(Context* context, const at::Tensor& projected,
+                              const std::optional<at::Tensor>& given_bias) {
+      const auto bias = given_bias.value_or(at::Tensor());
       context->save_for_backward({projected, bias});
       return gated(projected, bias);
     }
@@ -429,8 +441,9 @@ struct Bound {
   }
 
   struct BiasAndResidual : torch::autograd::Function<BiasAndResidual> {
-    static at::Tensor forward(Context* context, const at::Tensor& x, const at::Tensor& bias,
-                              const at::Tensor& residual) {
+    static at::Tensor forward(Context* context, const at::Tensor& x, const std::optional<at::Tensor>& given_bias,
+                              const std::optional<at::Tensor>& given_residual) {
+      const auto bias = given_bias.value_or(at::Tensor()), residual = given_residual.value_or(at::Tensor());
       context->save_for_backward({bias});
       context->saved_data["residual"] = residual.defined();
       return biased(x, bias, residual);

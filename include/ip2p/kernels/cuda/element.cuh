@@ -167,7 +167,7 @@ IP2P_HOST_DEVICE void store(Element* to, const Vector<Element, n>& vector) {
   *reinterpret_cast<Vector<Element, n>*>(to) = vector;
 }
 
-/// AnyNumbers whose type of number is known at run time only: read once a thread, they need no kernel of their own.
+/// Numbers whose type is known at run time only: read once a thread, they need no kernel of their own.
 struct AnyNumbers {
   const void* data = nullptr;    ///< Null: every element is `missing`.
   Number number = Number::fp32;  ///< Its type.

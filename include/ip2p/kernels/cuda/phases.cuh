@@ -150,15 +150,22 @@ __global__ void __launch_bounds__(Kernel::threads) run_kernel(const __grid_const
 struct LaunchOn {
   cudaStream_t stream;
 
+  /// Bytes of shared memory that any kernel may have.
+  static constexpr std::size_t without_asking = 48 << 10;
+
   /// An empty grid is no error. \return an error code of CUDA
   template <class Kernel>
   Status operator()(const Kernel& kernel, const Grid& grid) const {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return cudaSuccess;
     if (grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) return invalid_value;
-    constexpr std::size_t without_asking = 48 << 10;
     if (grid.shared_bytes > without_asking) {
-      const auto error = cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                              static_cast<int>(grid.shared_bytes));
+      // Always all that there is, because another thread may ask for another size in between.
+      int device = 0, most = 0;
+      auto error = cudaGetDevice(&device);
+      if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+      if (error == cudaSuccess) {
+        error = cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+      }
       if (error != cudaSuccess) return error;
     }
     cudaLaunchAttribute attribute{};
