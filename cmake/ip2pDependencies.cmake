@@ -152,9 +152,14 @@ else()
       "LINKER:--no-as-needed,${ip2p_libtorch_prefix}/lib/libtorch_cuda.so,--as-needed")
   endif()
 endif()
-# A .cu file includes C++20 headers; only a project that has the language may ask for its standard.
-get_property(ip2p_languages GLOBAL PROPERTY ENABLED_LANGUAGES)
-if("CUDA" IN_LIST ip2p_languages)
+# A .cu file that includes our headers is C++20 as well, which CMake up to 3.25 does not know of any nvcc.
+if(CMAKE_CUDA_COMPILER_ID STREQUAL "NVIDIA" AND NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION
+   AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.0)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+endif()
+# Only a project that has the language may ask for its standard.
+if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
   set_property(TARGET ip2p::libtorch APPEND PROPERTY INTERFACE_COMPILE_FEATURES cuda_std_20)
 endif()
 # NCCL's header comes with the toolkit, or as a Python package beside LibTorch's.

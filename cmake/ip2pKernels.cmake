@@ -6,7 +6,7 @@
 # linker may drop what registers them; then give the program itself the kernels.
 #
 # Needs LibTorch with CUDA (-DIP2P_CUDA=ON insists on it) and the language CUDA, which LibTorch's package enables where ip2p
-# is found with find_package(); after add_subdirectory() the project enables it itself. The architectures are those of
+# is found with find_package(); before add_subdirectory() the project enables it itself. The architectures are those of
 # TORCH_CUDA_ARCH_LIST: 8.0 and newer, 9.0 or 9.0a for clusters.
 
 function(ip2p_add_kernels target)
@@ -30,7 +30,6 @@ static_assert(__cplusplus >= 202002L, "ip2p: its kernels need C++20");
 ]=] @ONLY)
     add_library(ip2p_kernels OBJECT "${folder}/device.cu" "${folder}/register.cpp")
     target_link_libraries(ip2p_kernels PRIVATE ip2p::ip2p)
-    target_compile_features(ip2p_kernels PRIVATE cxx_std_20 cuda_std_20)
     target_compile_definitions(ip2p_kernels PUBLIC IP2P_HAS_CUDA_KERNELS=1)
     set_target_properties(ip2p_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON CUDA_RUNTIME_LIBRARY Shared)
   endif()

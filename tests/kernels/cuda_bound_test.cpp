@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ip2p/core/autocast.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/kernels/table.hpp"
 #include "kernels/run_on_host.hpp"
@@ -197,6 +198,10 @@ TEST_CASE("What the CUDA kernels do not take, LibTorch's operators compute", "[k
   CHECK(table.add_layer_norm(rows, rows.t().contiguous().t(), weight, bias, 1e-5).sum.equal(rows + rows));
   CHECK(table.add_bias_residual(leaf({1, 8, 3, 3}).detach(), bias, {}).sizes() == at::IntArrayRef{1, 8, 3, 3});
   CHECK(table.upsample_nearest_2x(leaf({1, 8, 3, 3}).detach()).sizes() == at::IntArrayRef{1, 8, 6, 6});
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  (void)table.group_norm_silu(leaf({2, 8, 3, 3}, at::kFloat, true).detach(), {}, weight, bias, 4, 1e-5, true);
+  (void)table.geglu(rows, {});
+  at::autocast::set_autocast_enabled(at::kCPU, false);
   CHECK(HostDevice::queued == 0);
 }
 

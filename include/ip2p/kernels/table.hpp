@@ -68,16 +68,14 @@ struct GuidedStepResult {
 ///   format, dtype (fp32, bf16 and fp16 are the ones to expect) or alignment than it is given computes with
 ///   `libtorch_kernels()` instead, so that every entry takes whatever LibTorch's operators take, empty tensors
 ///   included.
-/// - Sums and statistics of bf16 and fp16 are computed in fp32; results have the dtype of the first argument, except
-/// under
-///   autocast, where kernels compute with `libtorch_kernels()`.
+/// - Sums and statistics of bf16 and fp16 are computed in fp32; results have the dtype of the first argument. Under
+///   autocast kernels compute with `libtorch_kernels()`, whose results have the dtypes that autocast gives them.
 /// - Parameters (`weight`, `bias`, `add`) have the dtype of the first argument or another; kernels need only handle the
 ///   same dtype and fp32.
 /// - Arguments are not written to. Results are fresh tensors, never views of an argument.
 /// - Where a graph is recorded (`at::GradMode::is_enabled()` and an argument requires gradients), the result carries
-/// it:
-///   a kernel with a backward records its own node, one without computes with `libtorch_kernels()`. `guided_step` is
-///   the exception: its result carries no graph.
+///   it: a kernel with a backward records its own node, one without computes with `libtorch_kernels()`. The exception
+///   is `guided_step`, whose result carries no graph.
 /// - Work is queued on the current stream of the device, without synchronisation, allocation aside.
 /// - Shapes are the caller's promise, except where an error is named.
 struct Kernels {

@@ -3,9 +3,8 @@
 /// \file
 /// The device code as a table of fused operators on tensors (kernels/table.hpp), with gradients.
 ///
-/// What a kernel does not take (another dtype, layout or size) LibTorch's operators compute. Under autocast the kernels
-/// still write the dtype of their first argument, where LibTorch's normalisations would write fp32 that the next layer
-/// rounds.
+/// What a kernel does not take (another dtype, layout or size, or anything under autocast, which chooses dtypes itself)
+/// LibTorch's operators compute.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -18,6 +17,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "ip2p/core/autocast.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/cuda/element.cuh"
@@ -123,8 +123,8 @@ struct Bound {
   /// `Kernels::group_norm_silu`.
   static at::Tensor group_norm_silu(const at::Tensor& x, const at::Tensor& add, const at::Tensor& weight,
                                     const at::Tensor& bias, std::int64_t groups, double eps, bool silu) {
-    const auto ours = [&] {
-      if (!Device::has(x) || !detail::fits_map(x) || !detail::fits_parameter(x, weight, x.size(1)) ||
+    const auto possible = [&] {
+      if (!ours(x) || !detail::fits_map(x) || !detail::fits_parameter(x, weight, x.size(1)) ||
           !detail::fits_parameter(x, bias, x.size(1))) {
         return false;
       }
@@ -135,7 +135,7 @@ struct Bound {
       const MapShape shape{x.size(0), x.size(2) * x.size(3), x.size(1), groups};
       return plan_map(shape, detail::number_of(x), true, Device::limits(x), 1, 2).possible;
     };
-    if (!ours()) return libtorch_kernels().group_norm_silu(x, add, weight, bias, groups, eps, silu);
+    if (!possible()) return libtorch_kernels().group_norm_silu(x, add, weight, bias, groups, eps, silu);
     if (ip2p::detail::records_graph(x, add, weight, bias)) {
       return GroupNorm::apply(x, detail::if_defined(add), detail::if_defined(weight), detail::if_defined(bias), groups,
                               eps, silu);
@@ -145,7 +145,7 @@ struct Bound {
 
   /// `Kernels::geglu`.
   static at::Tensor geglu(const at::Tensor& projected, const at::Tensor& bias) {
-    if (!Device::has(projected) || !detail::fits(projected) || !projected.is_contiguous() || projected.dim() < 1 ||
+    if (!ours(projected) || !detail::fits(projected) || !projected.is_contiguous() || projected.dim() < 1 ||
         projected.size(-1) % 2 != 0 || projected.numel() / 2 > most_vectors ||
         (bias.defined() && (bias.scalar_type() != projected.scalar_type() ||
                             !detail::fits_parameter(projected, bias, projected.size(-1))))) {
@@ -159,7 +159,7 @@ struct Bound {
   static SumAndNorm add_layer_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
                                    const at::Tensor& bias, double eps) {
     const auto channels = x.dim() > 0 ? x.size(-1) : 0;
-    if (!Device::has(x) || !detail::fits(x) || !x.is_contiguous() || !detail::alike(x, residual) || !weight.defined() ||
+    if (!ours(x) || !detail::fits(x) || !x.is_contiguous() || !detail::alike(x, residual) || !weight.defined() ||
         !bias.defined() || !detail::fits_parameter(x, weight, channels) || !detail::fits_parameter(x, bias, channels) ||
         weight.scalar_type() != bias.scalar_type() ||
         (weight.scalar_type() != x.scalar_type() && weight.scalar_type() != at::kFloat)) {
@@ -174,8 +174,8 @@ struct Bound {
 
   /// `Kernels::add_bias_residual`.
   static at::Tensor add_bias_residual(const at::Tensor& x, const at::Tensor& bias, const at::Tensor& residual) {
-    if (!Device::has(x) || !detail::fits_map(x) || !detail::fits_parameter(x, bias, x.size(1)) ||
-        x.numel() > most_vectors || (residual.defined() && !detail::alike(x, residual))) {
+    if (!ours(x) || !detail::fits_map(x) || !detail::fits_parameter(x, bias, x.size(1)) || x.numel() > most_vectors ||
+        (residual.defined() && !detail::alike(x, residual))) {
       return libtorch_kernels().add_bias_residual(x, bias, residual);
     }
     if (ip2p::detail::records_graph(x, bias, residual))
@@ -186,7 +186,7 @@ struct Bound {
   /// `Kernels::guided_step`.
   static GuidedStepResult guided_step(const GuidedStep& step) {
     const auto branches = ip2p::detail::libtorch::branches_of(step);
-    const auto given = Device::has(step.latents) ? arguments_of(step, branches) : std::nullopt;
+    const auto given = ours(step.latents) ? arguments_of(step, branches) : std::nullopt;
     if (!given) return libtorch_kernels().guided_step(step);
     const at::NoGradGuard no_grad;
     const auto& x = step.latents;
@@ -205,7 +205,7 @@ struct Bound {
 
   /// `Kernels::upsample_nearest_2x`.
   static at::Tensor upsample_nearest_2x(const at::Tensor& x) {
-    if (!Device::has(x) || !detail::fits_map(x) || x.numel() > most_vectors || ip2p::detail::records_graph(x)) {
+    if (!ours(x) || !detail::fits_map(x) || x.numel() > most_vectors || ip2p::detail::records_graph(x)) {
       return libtorch_kernels().upsample_nearest_2x(x);
     }
     auto y =
@@ -237,6 +237,11 @@ struct Bound {
  private:
   using Context = torch::autograd::AutogradContext;
   using Tensors = torch::autograd::variable_list;
+
+  /// Whether kernels may be asked about x at all.
+  static bool ours(const at::Tensor& x) {
+    return x.defined() && Device::has(x) && !at::autocast::is_autocast_enabled(x.device().type());
+  }
 
   static void check(Status status, const char* what) { detail::check(status, Device::text(status), what); }
 
@@ -464,14 +469,14 @@ struct Bound {
     const auto device = x.device();
     const auto number = detail::number_of_dtype(step.predictions.scalar_type());
     const bool dense = x.is_contiguous() || x.is_contiguous(at::MemoryFormat::ChannelsLast);
-    const bool ours =
+    const bool fit =
         number.has_value() && x.scalar_type() == at::kFloat && dense && x.numel() > 0 &&
         step.predictions.device() == device && step.coefficients.device() == device &&
         step.coefficients.is_contiguous() &&
         (!step.noise.defined() || (step.noise.scalar_type() == at::kFloat && step.noise.device() == device)) &&
         (!step.images.defined() ||
          (step.images.scalar_type() == step.predictions.scalar_type() && step.images.device() == device));
-    if (!ours) return std::nullopt;
+    if (!fit) return std::nullopt;
     const auto latents = detail::map_strides(x), predictions = detail::map_strides(step.predictions);
     const auto noise = step.noise.defined() ? detail::map_strides(step.noise) : MapStrides{};
     const auto images = step.images.defined() ? detail::map_strides(step.images) : MapStrides{};
