@@ -152,16 +152,26 @@ else()
       "LINKER:--no-as-needed,${ip2p_libtorch_prefix}/lib/libtorch_cuda.so,--as-needed")
   endif()
 endif()
+# A .cu file that includes our headers is C++20 as well, which CMake up to 3.25 does not know of any nvcc.
+if(CMAKE_CUDA_COMPILER_ID STREQUAL "NVIDIA" AND NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION
+   AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.0)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+endif()
+# Only a project that has the language may ask for its standard.
+if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
+  set_property(TARGET ip2p::libtorch APPEND PROPERTY INTERFACE_COMPILE_FEATURES cuda_std_20)
+endif()
+# NCCL's header comes with the toolkit, or as a Python package beside LibTorch's.
+find_path(IP2P_NCCL_INCLUDE_DIR nccl.h
+  HINTS ${CUDAToolkit_INCLUDE_DIRS} "${ip2p_libtorch_prefix}/../nvidia/nccl/include" PATHS /usr/local/cuda/include)
+mark_as_advanced(IP2P_NCCL_INCLUDE_DIR)
 if(NOT TARGET ip2p::nccl)
   add_library(ip2p::nccl INTERFACE IMPORTED)
-  if(TARGET torch_cuda AND CUDAToolkit_FOUND)
-    find_path(IP2P_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-    mark_as_advanced(IP2P_NCCL_INCLUDE_DIR)
-    if(IP2P_NCCL_INCLUDE_DIR)
-      set_target_properties(ip2p::nccl PROPERTIES
-        INTERFACE_COMPILE_DEFINITIONS "IP2P_HAS_NCCL=1;USE_C10D_NCCL=1"
-        INTERFACE_INCLUDE_DIRECTORIES "${IP2P_NCCL_INCLUDE_DIR}")
-    endif()
+  if(TARGET torch_cuda AND CUDAToolkit_FOUND AND IP2P_NCCL_INCLUDE_DIR)
+    set_target_properties(ip2p::nccl PROPERTIES
+      INTERFACE_COMPILE_DEFINITIONS "IP2P_HAS_NCCL=1;USE_C10D_NCCL=1"
+      INTERFACE_INCLUDE_DIRECTORIES "${IP2P_NCCL_INCLUDE_DIR}")
   endif()
 endif()
 if(NOT ip2p_FIND_QUIETLY)

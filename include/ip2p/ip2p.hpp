@@ -334,4 +334,8 @@
 #include "ip2p/evaluate/sweep_plot.hpp"
 #include "ip2p/evaluate/sweep_table.hpp"
 
+#include "ip2p/kernels/arithmetic.hpp"
+#include "ip2p/kernels/norm_arithmetic.hpp"
+#include "ip2p/kernels/table.hpp"
+
 #include "ip2p/version.hpp"

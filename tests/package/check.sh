@@ -76,6 +76,24 @@ case $case_name in
     "$here/consumer/build/compiled" "$IP2P_SOURCE/models/small-editor"
     ;;
 
+  kernels)
+    # Asked for where it cannot be: a sentence that says what to do.
+    if configure consumer -DCMAKE_PREFIX_PATH="$prefix" -DCONSUMER_KERNELS=ON -DIP2P_CUDA=OFF >"$here.log" 2>&1; then
+      fail "expected a request for kernels without CUDA to fail"
+    fi
+    tr -s ' \n' ' ' <"$here.log" | grep -q 'component kernels needs LibTorch with CUDA' || fail "found $(cat "$here.log")"
+    if [ -z "$(compilers_of_cuda)" ] || [ ! -e "$torch_lib/libtorch_cuda.so" ]; then
+      echo "skipped: package/kernels: no nvcc, or a LibTorch without CUDA"
+      exit 0
+    fi
+    # Unoptimised: what the kernels take is another test's business.
+    configure consumer -DCMAKE_PREFIX_PATH="$prefix" -DCONSUMER_KERNELS=ON -DIP2P_CUDA=ON \
+      -DCMAKE_CUDA_FLAGS="-Xcicc -O0 -Xptxas -O0" -DCMAKE_EXE_LINKER_FLAGS=-Wl,--as-needed
+    "$CMAKE" --build "$here/consumer/build" --target kernels
+    stand_in_for_missing_libraries
+    "$here/consumer/build/kernels"
+    ;;
+
   moved)
     rm -rf "$here"
     mkdir -p "$here"
