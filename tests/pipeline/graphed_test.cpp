@@ -2,8 +2,12 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/randn.h>
+#include <ATen/ops/stack.h>
 
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -97,7 +101,7 @@ TEST_CASE("Graphed execution gives the bits of eager execution in every pipeline
   }));
   CHECK(same_when_graphed(tiny_text_to_image(Heun{}), graphed,
                           [&](const auto& generate) { return generate.run(prompt, graphed_run).latents; }));
-  CHECK(same_when_graphed(tiny_text_to_image(AnySampler::named("dpmpp-2m")), graphed, [&](const auto& generate) {
+  CHECK(same_when_graphed(tiny_text_to_image(AnySampler::named("dpm++-2m")), graphed, [&](const auto& generate) {
     return pixels_of(sdedit(generate, photo, prompt[0], {}, graphed_run));
   }));
   CHECK(same_when_graphed(tiny_text_to_image(), graphed, [&](const auto& generate) {
@@ -119,7 +123,7 @@ TEST_CASE("Graphed execution gives the bits of eager execution in every pipeline
 TEST_CASE("Graphed execution follows inversion, and null texts that change at every step", "[pipeline][graphed]") {
   const TestGraphs graphed;
   const std::vector<std::string> prompt{"a red apple"};
-  const auto clean = at::randn({1, 4, 8, 8}, at::detail::createCPUGenerator(5));
+  const auto clean = CounterNoise(5).normal({1, 4, 8, 8}, 0);
   const RunSettings settings{.steps = 6};
   CHECK(same_when_graphed(tiny_inverter(), graphed, [&](const auto& pipeline) {
     const auto inversion = invert(pipeline, clean, prompt, {}, settings);
@@ -130,8 +134,7 @@ TEST_CASE("Graphed execution follows inversion, and null texts that change at ev
   const auto inverter = tiny_inverter();
   const auto inversion = invert(inverter, clean, prompt, {}, settings);
   auto conditioning = inverter.encode_text(prompt);
-  conditioning.null_text =
-      at::randn({6, 1, conditioning.text.size(1), conditioning.text.size(2)}, at::detail::createCPUGenerator(6));
+  conditioning.null_text = CounterNoise(6).normal({6, 1, conditioning.text.size(1), conditioning.text.size(2)}, 0);
   CHECK(same_when_graphed(inverter, graphed, [&](const auto& pipeline) {
     return detail::run_back(pipeline, inversion.trajectory[0], inversion, conditioning, TextGuidance{3.0}, {});
   }));

@@ -8,9 +8,12 @@
 #include <set>
 #include <vector>
 
+#include "ip2p/core/random.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/testing/check_network.hpp"
 #include "ip2p/unet/any_network.hpp"
+#include "ip2p/unet/unet.hpp"
+#include "support/catch.hpp"
 #include "support/reference.hpp"
 
 namespace {

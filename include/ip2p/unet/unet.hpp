@@ -220,7 +220,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
     }
     const AttentionReference reference(attend);
     if (deep.defined()) return evaluate_shallow(x, times, texts, reference, step, rows, shallow, deep);
-    return evaluate(x, times, texts, reference, step, rows, {shallow, &deep});
+    return evaluate(x, times, texts, reference, step, rows, shallow, &deep);
   }
 
   /// Skip connections from the down path to the up path.
@@ -291,15 +291,10 @@ class UNet : public ModelHandle<detail::UNetModule> {
                 attention.heads, head, shape_text(keys.sizes()), shape_text(text.values.sizes()));
   }
 
-  /// Where to keep what enters the last `shallow` residual blocks; nowhere if `features` is null.
-  struct Keep {
-    std::int64_t shallow = 0;
-    at::Tensor* features = nullptr;
-  };
-
+  /// \param deep if not null, set to what enters the last `shallow` residual blocks
   at::Tensor evaluate(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
                       const AttentionReference& attend, const Step& step, const at::Tensor& rows,
-                      const Keep& keep = {}) const {
+                      std::int64_t shallow = 0, at::Tensor* deep = nullptr) const {
     require_fits(x, times, texts, rows);
     const auto& m = *module_;
     detail::UNetPass pass{times.data(), texts.data(), attend, {}, rows};
@@ -332,7 +327,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
     h = layer(m.middle, 1, h);
     for (const auto& stage : m.up) {
       for (std::size_t i = 0; i < stage->resnets.size(); ++i) {
-        if (keep.features != nullptr && static_cast<std::int64_t>(skips.size()) == keep.shallow) *keep.features = h;
+        if (deep != nullptr && static_cast<std::int64_t>(skips.size()) == shallow) *deep = h;
         h = layer(stage, i, h, skips.back());
         skips.pop_back();
       }
