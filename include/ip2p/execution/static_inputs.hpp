@@ -95,8 +95,8 @@ class InputLayout {
       }
       const auto first = std::min(group.first, own.first);
       const auto end = std::max(group.end, own.end);
-      // Two distant parts of a large storage are better copied apart.
-      if (end - first > 2 * (group.used + own.used)) continue;
+      // Two distant parts of a large storage are better copied apart; a few kilobytes between them cost nothing.
+      if (end - first > 2 * (group.used + own.used) + 4096) continue;
       group.members.push_back(i);
       group.first = first;
       group.end = end;

@@ -167,7 +167,9 @@ class BranchNetwork {
     }
     const auto& unet = parts_->unet;
     auto found = times_.find(t);
-    if (found == times_.end()) found = times_.emplace(t, unet.project_time(at::full({1}, t, at::kFloat))).first;
+    if (found == times_.end()) {
+      found = times_.emplace(t, detail::time_table(unet.project_time(at::full({1}, t, at::kFloat)), 1).front()).first;
+    }
     const auto inputs = inputs_for(branches, step);
     // Features of the same step may not be used again: they belong to another noise level.
     auto& left = left_[key_of(branches)];
