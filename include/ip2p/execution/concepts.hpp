@@ -54,7 +54,7 @@ struct Evaluation {
   /// This many inputs, the last ones, are never written to. If one is the same part of the same storage as before, it
   /// has the same values.
   std::size_t constant = 0;
-  Body body;
+  Body body;  ///< The work.
   /// Asked only by policies that record.
   std::function<Recordable()> recordable;
 };
