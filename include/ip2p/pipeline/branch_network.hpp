@@ -79,13 +79,16 @@ inline std::vector<TimeProjections> time_table(const TimeProjections& all, std::
     length += (projection.numel() / steps + alignment - 1) / alignment * alignment;
   }
   std::vector<TimeProjections> each(static_cast<std::size_t>(steps));
-  const auto table = together && !all.empty() ? at::zeros({steps, length}, all[0].options()) : at::Tensor();
+  // With a row more than needed, strides are the same for a single step as for many, and so is the recording.
+  const auto table = together && !all.empty() ? at::zeros({steps + 1, length}, all[0].options()) : at::Tensor();
   for (std::size_t p = 0; p < all.size(); ++p) {
     auto values = all[p];
     if (table.defined()) {
-      const auto place = table.narrow(1, starts[p], values.numel() / steps);
-      place.copy_(values.reshape(place.sizes()));
-      values = place.view(values.sizes());
+      auto sizes = values.sizes().vec();
+      sizes[0] = steps + 1;
+      const auto place = table.narrow(1, starts[p], values.numel() / steps).view(sizes);
+      place.narrow(0, 0, steps).copy_(values);
+      values = place;
     }
     for (std::int64_t i = 0; i < steps; ++i) each[static_cast<std::size_t>(i)].push_back(values.narrow(0, i, 1));
   }
