@@ -62,10 +62,6 @@ struct BranchAttention {
   }
 };
 
-}  // namespace detail
-
-namespace detail {
-
 /// Splits projections of several timesteps, each [steps, ...], into those of each step, [1, ...]. If they have one
 /// dtype, those of a step lie together in one row of a table, from where a recording takes them in one copy.
 inline std::vector<TimeProjections> time_table(const TimeProjections& all, std::int64_t steps) {
