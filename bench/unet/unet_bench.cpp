@@ -1,4 +1,5 @@
-// One evaluation of the SD1.5 InstructPix2Pix UNet, seeded random weights: resolution, branches, dtype.
+// One evaluation of the SD1.5 InstructPix2Pix UNet, seeded random weights: resolution, branches, dtype; whole, and the
+// shallow part alone that DeepCache evaluates between whole ones.
 
 #include "ip2p/unet/unet.hpp"
 
@@ -6,12 +7,16 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 
+#include <cstdint>
+
 #include "ip2p/nn/initialise.hpp"
+#include "ip2p/unet/deep_cache.hpp"
 #include "support/settings.hpp"
 
 namespace {
 
-void step(benchmark::State& state) {
+/// \param shallow skip connections of the shallow part; 0: the whole network
+void evaluate(benchmark::State& state, std::int64_t shallow) {
   const at::NoGradGuard no_grad;
   const auto latent = state.range(0) / 8;
   const auto branches = state.range(1);
@@ -23,16 +28,31 @@ void step(benchmark::State& state) {
   const auto times = unet.project_time(at::full({1}, 500.0));
   const auto texts = unet.project_context(at::randn({branches, 77, 768}));
   const auto x = at::randn({branches, 8, latent, latent});
-  benchmark::DoNotOptimize(unet(x, times, texts));
-  for (auto _ : state) benchmark::DoNotOptimize(unet(x, times, texts));
+  at::Tensor deep;
+  const auto call = [&] {
+    return shallow == 0 ? unet(x, times, texts)
+                        : unet.with_deep_features(x, times, texts, ip2p::PlainAttention{}, {}, {}, shallow, deep);
+  };
+  benchmark::DoNotOptimize(call());  // sets the deep features
+  for (auto _ : state) benchmark::DoNotOptimize(call());
   state.SetLabel(ip2p::bench::dtype_name(state.range(2)));
   ip2p::bench::report_peak_memory(state);
 }
+
+void step(benchmark::State& state) { evaluate(state, 0); }
+void shallow_step(benchmark::State& state) { evaluate(state, ip2p::DeepCacheOptions{}.shallow); }
 
 }  // namespace
 
 BENCHMARK(step)
     ->Name("sd15/unet_step")
+    ->ArgNames({"pixels", "branches", "dtype"})
+    ->ArgsProduct({{256, 512}, {1, 3}, {0, 1}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+
+BENCHMARK(shallow_step)
+    ->Name("sd15/deep_cache_step")
     ->ArgNames({"pixels", "branches", "dtype"})
     ->ArgsProduct({{256, 512}, {1, 3}, {0, 1}})
     ->Unit(benchmark::kMillisecond)

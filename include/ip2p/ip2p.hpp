@@ -9,6 +9,7 @@
 #include "ip2p/core/branch.hpp"
 #include "ip2p/core/checksum.hpp"
 #include "ip2p/core/cpu_features.hpp"
+#include "ip2p/core/cudnn_benchmark.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/freed_memory.hpp"
@@ -134,6 +135,12 @@
 #include "ip2p/attention/windows.hpp"
 #include "ip2p/attention/word_swap.hpp"
 
+#include "ip2p/execution/any_execution.hpp"
+#include "ip2p/execution/concepts.hpp"
+#include "ip2p/execution/eager.hpp"
+#include "ip2p/execution/graphed.hpp"
+#include "ip2p/execution/static_inputs.hpp"
+
 #include "ip2p/filter/all_of.hpp"
 #include "ip2p/filter/candidate_pair.hpp"
 #include "ip2p/filter/caption_similarity.hpp"
@@ -153,6 +160,7 @@
 #include "ip2p/kernels/cpu/threads.hpp"
 
 #include "ip2p/kernels/for_device.hpp"
+#include "ip2p/kernels/norm_arithmetic.hpp"
 #include "ip2p/kernels/table.hpp"
 
 #include "ip2p/nn/applied_lora.hpp"
@@ -160,6 +168,7 @@
 #include "ip2p/nn/blocks.hpp"
 #include "ip2p/nn/clip_layer.hpp"
 #include "ip2p/nn/convolution.hpp"
+#include "ip2p/nn/fingerprint.hpp"
 #include "ip2p/nn/finite_probe.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/initialise.hpp"
@@ -206,6 +215,7 @@
 #include "ip2p/unet/blocks.hpp"
 #include "ip2p/unet/concepts.hpp"
 #include "ip2p/unet/config.hpp"
+#include "ip2p/unet/deep_cache.hpp"
 #include "ip2p/unet/unet.hpp"
 
 #include "ip2p/vision/clip.hpp"
@@ -333,9 +343,5 @@
 #include "ip2p/evaluate/sweep_journal.hpp"
 #include "ip2p/evaluate/sweep_plot.hpp"
 #include "ip2p/evaluate/sweep_table.hpp"
-
-#include "ip2p/kernels/arithmetic.hpp"
-#include "ip2p/kernels/norm_arithmetic.hpp"
-#include "ip2p/kernels/table.hpp"
 
 #include "ip2p/version.hpp"

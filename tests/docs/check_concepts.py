@@ -26,6 +26,8 @@ SIGNATURES = {
     "PredictionPolicy": r"Preconditioning preconditioning\(double",
     "GuidancePolicy": r"at::Tensor combine\(const at::Tensor& stacked",
     "AttentionPolicy": r"at::Tensor operator\(\)\(const AttentionSite&",
+    "ExecutionPolicy": r"std::vector<at::Tensor> evaluate\(const Evaluation&",
+    "GraphRecorder": r"Recording record\(at::Device",
     "AttentionRecorder": r"void record\(const AttentionSite&",
     "TokenEdit": r"TokenWeights weights\(std::int64_t",
     "PairFilter": r"Verdict operator\(\)\(const CandidatePair&",

@@ -10,13 +10,13 @@ import re
 import sys
 
 # A folder may include itself and those before it.
-FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "attention", "filter", "kernels", "nn", "text", "codec", "unet",
-           "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing"]
+FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "attention", "execution", "filter", "kernels", "nn", "text",
+           "codec", "unet", "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing"]
 
 # Headers that bring in c10d or the nodes of autograd, which other applications would compile for nothing. All others
 # make do with LibTorch's tensors and single operators.
 HEAVY = ("ip2p/parallel/process_group.hpp", "ip2p/parallel/launch.hpp", "ip2p/parallel/nccl.hpp",
-         "ip2p/nn/checkpointed.hpp", "ip2p/unet/checkpoint_gradients.hpp",
+         "ip2p/nn/checkpointed.hpp", "ip2p/unet/checkpoint_gradients.hpp", "ip2p/execution/cuda_graph.hpp",
          "ip2p/kernels/cuda/bound.hpp", "ip2p/kernels/cuda.hpp")
 
 # Headers that applications ask for by name: the conformance kit, forward declarations, and what is heavy.

@@ -12,7 +12,8 @@
 ///  2. at sites that the edit does not affect, the result is bit-identical to `PlainAttention`;
 ///  3. a batch of groups (a source and the images edited after it) gives the same result as the groups one by one;
 ///  4. a policy with `uniform_over_branches` gives each branch the same result as that branch alone;
-///  5. linear in the values, whatever their width. `Observed` relies on this to read the map, by passing values that
+///  5. a policy with `uniform_over_steps` gives the same result at every step;
+///  6. linear in the values, whatever their width. `Observed` relies on this to read the map, by passing values that
 ///     select its columns. A policy that is not linear still works, but cannot be observed.
 ///
 /// Skeleton:
@@ -75,7 +76,20 @@ template <class Attention>
 concept SaysUniform = std::same_as < std::remove_cvref_t<decltype(Attention::uniform_over_branches)>,
 bool > ;
 
+template <class Attention>
+concept SaysUniformOverSteps = std::same_as < std::remove_cvref_t<decltype(Attention::uniform_over_steps)>,
+bool > ;
+
 }  // namespace detail
+
+/// Whether a policy does the same at every step: its result depends on q, k, v and the layer alone, and calling it has
+/// no other effect. Evaluations with a policy that also has no data members can be recorded (execution/graphed.hpp). A
+/// policy declares this with `static constexpr bool uniform_over_steps = true`.
+template <class Attention>
+consteval bool uniform_over_steps() {
+  if constexpr (detail::SaysUniformOverSteps<Attention>) return Attention::uniform_over_steps;
+  return false;
+}
 
 /// Whether a policy treats the rows of every branch alike and never mixes rows of different branches. If so, branches
 /// with the same input are evaluated only once up to the first cross-attention, where `AttentionSite::branches` lists

@@ -12,6 +12,8 @@ namespace ip2p {
 struct PlainAttention {
   /// Rows are independent of each other.
   static constexpr bool uniform_over_branches = true;
+  /// Nothing depends on the step.
+  static constexpr bool uniform_over_steps = true;
 
   /// q [B,heads,N,d], k and v [B,heads,M,d] -> [B,heads,N,d].
   at::Tensor operator()(const AttentionSite&, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {

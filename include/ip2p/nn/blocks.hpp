@@ -132,6 +132,13 @@ struct Upsample : Module, Freezable {
 
   [[nodiscard]] bool frozen() const override { return frozen_; }
 
+  [[nodiscard]] std::vector<at::Tensor> derived() const override {
+    const auto resting = formed_.lock();
+    if (!phases_) return {};
+    const auto phases_resting = phases_->at_rest();
+    return {phases_->weight, phases_->bias};
+  }
+
   std::shared_ptr<Conv2d> conv;  ///< 3x3.
 
  private:

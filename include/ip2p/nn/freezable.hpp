@@ -32,6 +32,9 @@ struct Freezable {
 
   /// A lock; while it is held, calls in other threads do not change the form of the layer's own parameters.
   [[nodiscard]] virtual std::unique_lock<std::mutex> at_rest() const { return {}; }
+
+  /// Tensors that the layer has made of its parameters for inference and reads beside them.
+  [[nodiscard]] virtual std::vector<at::Tensor> derived() const { return {}; }
 };
 
 namespace detail {

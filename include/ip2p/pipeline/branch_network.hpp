@@ -3,11 +3,13 @@
 /// \file
 /// Combines a network with its conditionings into the branch-wise network that guidance evaluates.
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -15,14 +17,19 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
 #include "ip2p/attention/plain.hpp"
+#include "ip2p/core/autocast.hpp"
+#include "ip2p/core/cudnn_benchmark.hpp"
+#include "ip2p/core/error.hpp"
 #include "ip2p/core/to_device.hpp"
+#include "ip2p/execution/any_execution.hpp"
 #include "ip2p/guidance/concepts.hpp"
 #include "ip2p/schedule/concepts.hpp"
 #include "ip2p/unet/concepts.hpp"
@@ -56,6 +63,35 @@ struct BranchAttention {
   }
 };
 
+/// Splits projections of several timesteps, each [steps, ...], into those of each step, [1, ...]. If they have one
+/// dtype, those of a step lie together in one row of a table, from where a recording takes them in one copy.
+inline std::vector<TimeProjections> time_table(const TimeProjections& all, std::int64_t steps) {
+  constexpr std::int64_t alignment = 64;  // in elements, for vector instructions
+  std::vector<std::int64_t> starts;
+  std::int64_t length = 0;
+  bool together = true;
+  for (const auto& projection : all) {
+    together = together && projection.scalar_type() == all[0].scalar_type() && projection.device() == all[0].device();
+    starts.push_back(length);
+    length += (projection.numel() / steps + alignment - 1) / alignment * alignment;
+  }
+  std::vector<TimeProjections> each(static_cast<std::size_t>(steps));
+  // With a row more than needed, strides are the same for a single step as for many, and so is the recording.
+  const auto table = together && !all.empty() ? at::zeros({steps + 1, length}, all[0].options()) : at::Tensor();
+  for (std::size_t p = 0; p < all.size(); ++p) {
+    auto values = all[p];
+    if (table.defined()) {
+      auto sizes = values.sizes().vec();
+      sizes[0] = steps + 1;
+      const auto place = table.narrow(1, starts[p], values.numel() / steps).view(sizes);
+      place.narrow(0, 0, steps).copy_(values);
+      values = place;
+    }
+    for (std::int64_t i = 0; i < steps; ++i) each[static_cast<std::size_t>(i)].push_back(values.narrow(0, i, 1));
+  }
+  return each;
+}
+
 }  // namespace detail
 
 /// Steps between checks that predictions are finite. On an accelerator each check makes the host wait, so there are
@@ -67,7 +103,8 @@ inline std::int64_t steps_between_checks(at::Device device) { return device.is_c
 /// What depends only on the conditionings or the timesteps is computed once per run: keys and values of the text for
 /// each set of branches, and the projections of the time embedding for the timesteps of `prepare()`. Branches with the
 /// same input share their evaluation up to the first text cross-attention, if the network and the attention policy
-/// (`uniform_over_branches`) allow it.
+/// (`uniform_over_branches`) allow it. Features that one step leaves to the next ones (`DeepCache`) are kept for each
+/// set of branches.
 ///
 /// Non-finite predictions are reported with the name of the first layer that produced one. The check runs every
 /// `check_every` evaluations, and at the end in `finish()`.
@@ -76,20 +113,22 @@ class BranchNetwork {
   static_assert((require_denoising_network<Network>(), require_attention_policy<Attention>(), true));
 
  public:
+  /// \param execution carries out the evaluations
   /// \throws Error when the shapes of texts and null texts do not match
-  BranchNetwork(Network unet, Conditioning conditioning, Attention attention = {})
-      : unet_(std::move(unet)),
+  BranchNetwork(Network unet, Conditioning conditioning, Attention attention = {}, AnyExecution execution = {})
+      : parts_(std::make_shared<const Parts>(Parts{std::move(unet), std::move(attention)})),
         given_(std::move(conditioning)),
-        attention_(std::move(attention)),
-        check_every_(steps_between_checks(unet_.device())) {
+        execution_(std::move(execution)),
+        check_every_(steps_between_checks(parts_->unet.device())) {
     require(
         given_.text.dim() == 3 && (given_.null_text.dim() == 3 || given_.null_text.dim() == 4) &&
             given_.null_text.sizes().slice(given_.null_text.dim() - 3) == given_.text.sizes(),
         "conditioning: expected text [B,tokens,D] and null text of its shape or [steps,B,tokens,D], found {} and {}",
         shape_text(given_.text.sizes()), shape_text(given_.null_text.sizes()));
     for (auto* given : {&given_.text, &given_.null_text, &given_.image}) {
-      if (given->defined()) *given = given->to(unet_.device(), unet_.dtype());
+      if (given->defined()) *given = given->to(parts_->unet.device(), parts_->unet.dtype());
     }
+    benchmark_convolutions(parts_->unet.device());
   }
 
   /// Limits how many branches are evaluated together; 0: all. Fewer take less memory but share less work.
@@ -112,12 +151,9 @@ class BranchNetwork {
       if (sigma > 0) timesteps.push_back(schedule.sigma_to_t(sigma));
     }
     if (timesteps.empty()) return;
-    const auto all = unet_.project_time(at::tensor(timesteps, at::kFloat));
-    for (std::size_t i = 0; i < timesteps.size(); ++i) {
-      auto& one = times_[timesteps[i]];
-      one.clear();
-      for (const auto& projection : all) one.push_back(projection.narrow(0, static_cast<std::int64_t>(i), 1));
-    }
+    const auto all = parts_->unet.project_time(at::tensor(timesteps, at::kFloat));
+    auto each = detail::time_table(all, static_cast<std::int64_t>(timesteps.size()));
+    for (std::size_t i = 0; i < timesteps.size(); ++i) times_.insert_or_assign(timesteps[i], std::move(each[i]));
   }
 
   /// \param x [B,C,h,w], scaled by c_in  \param t fractional timestep
@@ -131,21 +167,48 @@ class BranchNetwork {
       }
       return at::cat(parts, 0);
     }
+    const auto& unet = parts_->unet;
     auto found = times_.find(t);
     if (found == times_.end()) {
-      const auto time = at::full({1}, t, at::TensorOptions(at::kFloat).device(unet_.device()));
-      found = times_.emplace(t, unet_.project_time(time)).first;
+      const auto time = at::full({1}, t, at::TensorOptions(at::kFloat).device(unet.device()));
+      found = times_.emplace(t, detail::time_table(unet.project_time(time), 1).front()).first;
     }
     const auto inputs = inputs_for(branches, step);
-    std::vector<at::Tensor> copies(inputs->distinct.size(), x.to(unet_.device(), unet_.dtype()));
-    auto input = copies.size() == 1 ? copies[0] : at::cat(copies, 0);
-    if (inputs->images.defined()) input = at::cat({input, inputs->images}, 1);
+    // Features of the same step may not be used again: they belong to another noise level.
+    auto& left = left_[key_of(branches)];
+    const auto steps_ago = step.index - left.step;
+    bool reuse = false;
+    if constexpr (detail::ReusesFeatures<Network>) {
+      reuse = left.features.defined() && steps_ago > 0 && unet.reuses(steps_ago) &&
+              left.features.size(0) == static_cast<std::int64_t>(branches.size()) * x.size(0);
+    }
 
-    auto output = evaluate(input, found->second, *inputs, branches, step);
-    pending_.push_back({at::isfinite(output).all(), input, &found->second, inputs,
-                        std::vector<Branch>(branches.begin(), branches.end()), step});
+    Evaluation evaluation;
+    evaluation.inputs = {x.to(unet.device(), unet.dtype())};
+    const Work work{.parts = parts_,
+                    .inputs = inputs,
+                    .branches = std::vector<Branch>(branches.begin(), branches.end()),
+                    .step = step,
+                    .times = found->second.size(),
+                    .reuse = reuse};
+    const auto constant = [&](const at::Tensor& tensor) { evaluation.inputs.push_back(tensor); };
+    if (inputs->images.defined()) constant(inputs->images);
+    if (inputs->rows.defined()) constant(inputs->rows);
+    if (reuse) constant(left.features);
+    for (const auto& time : found->second) constant(time);
+    for (const auto& text : inputs->texts) {
+      constant(text.keys);
+      constant(text.values);
+    }
+    evaluation.constant = evaluation.inputs.size() - 1;
+    evaluation.body = work;
+    evaluation.recordable = [&] { return recordable(work); };
+
+    const auto results = execution_.evaluate(evaluation);
+    pending_.push_back({results[1], std::move(evaluation.inputs), work});
     if (static_cast<std::int64_t>(pending_.size()) >= check_every_) check_pending();
-    return output.to(x.device());
+    if (results.size() > 2) left = {results[2], step.index};
+    return results[0].to(x.device());
   }
 
  private:
@@ -156,6 +219,13 @@ class BranchNetwork {
     unet(x, times, texts, attend, step, x);
   };
 
+  /// What all evaluations of a run use. Recordings may outlive the run.
+  struct Parts {
+    Network unet;
+    Attention attention;
+    std::unique_ptr<AttentionMemory> memory = std::make_unique<AttentionMemory>();
+  };
+
   /// Network inputs for a set of branches.
   struct Inputs {
     ContextProjections texts;
@@ -164,25 +234,80 @@ class BranchNetwork {
     at::Tensor rows;               ///< Input row of each prediction; undefined if they match one to one.
   };
 
+  /// The evaluation of a step, as a function of tensors: x; the images and rows of `inputs` if defined; deep features
+  /// if `reuse`; the time projections; keys and values of the texts. Gives the predictions, whether they are finite,
+  /// and deep features if it makes some.
+  struct Work {
+    std::shared_ptr<const Parts> parts;
+    std::shared_ptr<const Inputs> inputs;  ///< Says which tensors there are; the values come with the call.
+    std::vector<Branch> branches;
+    Step step;
+    std::size_t times = 0;
+    bool reuse = false;
+
+    std::vector<at::Tensor> operator()(std::span<const at::Tensor> given) const {
+      auto next = given.begin();
+      const std::vector<at::Tensor> copies(inputs->distinct.size(), *next++);
+      auto input = copies.size() == 1 ? copies[0] : at::cat(copies, 0);
+      if (inputs->images.defined()) input = at::cat({input, *next++}, 1);
+      const auto rows = inputs->rows.defined() ? *next++ : at::Tensor();
+      auto deep = reuse ? *next++ : at::Tensor();
+      const TimeProjections time(next, next + static_cast<std::ptrdiff_t>(times));
+      next += static_cast<std::ptrdiff_t>(times);
+      ContextProjections texts;
+      for (; next != given.end(); next += 2) texts.push_back({next[0], next[1]});
+
+      const auto count = static_cast<std::int64_t>(inputs->distinct.size());
+      const Attend attend{parts->attention, branches, inputs->distinct, input.size(0) / count, parts->memory.get()};
+      const auto& unet = parts->unet;
+      at::Tensor output;
+      if constexpr (detail::ReusesFeatures<Network>) {
+        output = unet(input, time, texts, attend, step, rows, deep);
+      } else if constexpr (shares) {
+        output = unet(input, time, texts, attend, step, rows);
+      } else {
+        output = unet(input, time, texts, attend, step);
+      }
+      std::vector<at::Tensor> results{output, at::isfinite(output).all()};
+      if (deep.defined() && !reuse) results.push_back(deep);
+      return results;
+    }
+  };
+
   /// An evaluation whose prediction is still unchecked, with everything needed to repeat it.
   struct Pending {
     at::Tensor finite;  ///< Whether the prediction is finite; one element on the device.
-    at::Tensor input;
-    const TimeProjections* times;
-    std::shared_ptr<const Inputs> inputs;
-    std::vector<Branch> branches;
-    Step step;
+    std::vector<at::Tensor> inputs;
+    Work work;
   };
 
-  at::Tensor evaluate(const at::Tensor& input, const TimeProjections& times, const Inputs& inputs,
-                      std::span<const Branch> branches, const Step& step) const {
-    const auto rows = static_cast<std::int64_t>(inputs.distinct.size());
-    const Attend attend{attention_, branches, inputs.distinct, input.size(0) / rows, memory_.get()};
-    if constexpr (shares) {
-      return unet_(input, times, inputs.texts, attend, step, inputs.rows);
+  /// Deep features for later steps.
+  struct Left {
+    at::Tensor features;
+    std::int64_t step = 0;
+  };
+
+  static Recordable recordable(const Work& work) {
+    const auto& unet = work.parts->unet;
+    if constexpr (!uniform_over_steps<Attention>() || !std::is_empty_v<Attention>) {
+      return {.key = {}, .obstacle = "the attention policy may do something else at each step"};
     } else {
-      return unet_(input, times, inputs.texts, attend, step);
+      if (at::GradMode::is_enabled()) return {.key = {}, .obstacle = "gradients are enabled"};
+      if (at::autocast::is_autocast_enabled(unet.device().type())) return {.key = {}, .obstacle = "autocast is on"};
+      const auto fingerprint = detail::fingerprint_of(unet);
+      if (!fingerprint) {
+        return {.key = {}, .obstacle = "the network does not say what tells its evaluations apart (`fingerprint`)"};
+      }
+      return {.key = fmt::format("{} {} {:x} {} {} {} {} {} {}", typeid(Network).name(), typeid(Attention).name(),
+                                 *fingerprint, key_of(work.branches), key_of(work.inputs->distinct),
+                                 work.inputs->images.defined(), work.inputs->rows.defined(), work.reuse, work.times)};
     }
+  }
+
+  static std::string key_of(std::span<const Branch> branches) {
+    std::string key;
+    for (const auto& branch : branches) key += static_cast<char>('0' + (branch.text ? 2 : 0) + (branch.image ? 1 : 0));
+    return key;
   }
 
   void check_pending() {
@@ -197,8 +322,7 @@ class BranchNetwork {
   }
 
   std::shared_ptr<const Inputs> inputs_for(std::span<const Branch> branches, const Step& step) {
-    std::string key;
-    for (const auto& branch : branches) key += static_cast<char>('0' + (branch.text ? 2 : 0) + (branch.image ? 1 : 0));
+    const auto key = key_of(branches);
     const bool each_step = given_.null_text.dim() == 4;
     if (each_step) {
       require(step.index < given_.null_text.size(0), "null text: expected one for each of {} steps, found {}",
@@ -209,6 +333,7 @@ class BranchNetwork {
     const auto found = inputs_.find(key);
     if (found != inputs_.end()) return found->second;
 
+    const auto& unet = parts_->unet;
     const auto null_text = each_step ? given_.null_text.select(0, step.index) : given_.null_text;
     const auto batch = given_.text.size(0);
     Inputs inputs;
@@ -227,33 +352,35 @@ class BranchNetwork {
       }
       for (std::int64_t i = 0; i < batch; ++i) rows.push_back(static_cast<std::int64_t>(same) * batch + i);
     }
-    inputs.texts = unet_.project_context(at::cat(texts, 0));
+    inputs.texts = unet.project_context(at::cat(texts, 0));
     if (!images.empty()) inputs.images = at::cat(images, 0);
     if (inputs.distinct.size() < branches.size()) {
-      inputs.rows = detail::to_device(at::tensor(rows, at::kLong), unet_.device());
+      inputs.rows = detail::to_device(at::tensor(rows, at::kLong), unet.device());
     }
     return inputs_.emplace(key, std::make_shared<const Inputs>(std::move(inputs))).first->second;
   }
 
   [[noreturn]] void refuse(const Pending& bad) const {
-    const auto again = [&] { return evaluate(bad.input, *bad.times, *bad.inputs, bad.branches, bad.step); };
+    const auto& unet = parts_->unet;
+    const auto& step = bad.work.step;
+    const auto again = [&] { static_cast<void>(bad.work(bad.inputs)); };
     std::string layer;
     try {
-      if constexpr (requires { unet_.first_non_finite(again); }) layer = unet_.first_non_finite(again);
+      if constexpr (requires { unet.first_non_finite(again); }) layer = unet.first_non_finite(again);
     } catch (const Error&) {
       // What records a run may refuse a step that is over. The step is known all the same.
     }
-    throw_error("step {} of {}: expected finite values, found NaN or infinity{}{}{}", bad.step.index + 1,
-                bad.step.count, layer.empty() ? "" : ", first in unet.", layer,
-                unet_.dtype() == at::kHalf ? "; fp16 overflows there: use bf16 or fp32" : "");
+    throw_error("step {} of {}: expected finite values, found NaN or infinity{}{}{}", step.index + 1, step.count,
+                layer.empty() ? "" : ", first in unet.", layer,
+                unet.dtype() == at::kHalf ? "; fp16 overflows there: use bf16 or fp32" : "");
   }
 
-  Network unet_;
+  std::shared_ptr<const Parts> parts_;
   Conditioning given_;
-  Attention attention_;
+  AnyExecution execution_;
   std::map<double, TimeProjections> times_;
   std::map<std::string, std::shared_ptr<const Inputs>> inputs_;
-  std::unique_ptr<AttentionMemory> memory_ = std::make_unique<AttentionMemory>();
+  std::map<std::string, Left> left_;  ///< For each set of branches.
   std::vector<Pending> pending_;
   std::int64_t check_every_;
   std::size_t most_ = 0;

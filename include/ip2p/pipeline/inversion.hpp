@@ -153,7 +153,7 @@ template <class Pipeline>
   }
 
   const auto text = pipeline.encode_text(prompts);
-  BranchNetwork network(pipeline.unet(), text);
+  BranchNetwork network(pipeline.unet(), text, PlainAttention{}, pipeline.execution);
   const auto photo = clean.to(pipeline.unet().device(), at::kFloat);
   auto x = photo.mul(std::sqrt(1.0 + result.levels.back() * result.levels.back()));
   std::vector<at::Tensor> visited(result.levels.size());

@@ -17,6 +17,7 @@
 #include "ip2p/codec/concepts.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/random.hpp"
+#include "ip2p/execution/any_execution.hpp"
 #include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/pipeline/branch_network.hpp"
 #include "ip2p/pipeline/noise_ahead.hpp"
@@ -55,6 +56,9 @@ class LatentPipeline {
   RunDefaults defaults;      ///< Values for what a run's settings leave unset.
   /// Limit on guidance branches evaluated together; 0: all, which is fastest. 1 takes the least memory.
   std::size_t branches_at_once = 0;
+  /// Carries out the network's evaluations: `Eager`, unless replaced between runs, by `Graphed` for instance. Results
+  /// are the same bits.
+  AnyExecution execution;
 
   /// Takes the models by value (handles share their weights) and what the network was trained with.
   LatentPipeline(Encoder text_encoder, Codec codec, Network unet, ModelDiffusion diffusion_, Sampler sampler_,
@@ -157,7 +161,7 @@ class LatentPipeline {
                                    const OwnGuidance& own, const OwnSampler& solver) const {
     const at::NoGradGuard no_grad;
     return with_memory_advice([&] {
-      BranchNetwork<Network, Attention> network(unet_, std::move(conditioning), attention);
+      BranchNetwork<Network, Attention> network(unet_, std::move(conditioning), attention, execution);
       network.evaluate_at_once(branches_at_once);
       network.prepare(diffusion.schedule, sigmas);
       auto denoiser = guided_denoiser(std::ref(network), own, diffusion.schedule, diffusion.prediction);
@@ -220,6 +224,13 @@ class LatentPipeline {
   [[nodiscard]] const Codec& codec() const { return codec_; }
   /// The denoising network.
   [[nodiscard]] const Network& unet() const { return unet_; }
+  /// Replaces it, e.g. by itself in a `DeepCache`. \throws Error unless it takes as many channels
+  void set_unet(Network network) {
+    require(network.in_channels() == unet_.in_channels(),
+            "set_unet: expected a network with {} input channels, found {}", unet_.in_channels(),
+            network.in_channels());
+    unet_ = std::move(network);
+  }
 
  private:
   static bool all_finite(const at::Tensor& values) { return at::isfinite(values).all().template item<bool>(); }

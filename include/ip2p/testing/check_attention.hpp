@@ -111,6 +111,12 @@ void check_attention(const Attention& attend, const AttentionCheck& check = {}) 
                      fmt::format("branch {} at {}", i, where));
       }
     }
+    if constexpr (uniform_over_steps<Attention>()) {
+      AttentionSite later = site;
+      later.step = {.index = site.step.index + 1, .count = 12, .sigma = 0.02, .sigma_next = 0.0};
+      expect_law(same_bits(result, attend(later, input.q, input.k, input.v)), role,
+                 "a policy that is uniform over steps gives the same at every step", "{}", where);
+    }
     if (check.linear_in_values) {
       const at::Tensor other = CounterNoise(7).normal(input.v.sizes(), 0);
       const at::Tensor mixed = attend(site, input.q, input.k, input.v.mul(0.5).sub(other, 2.0));

@@ -118,6 +118,17 @@ void check_network(const Network& network, const NetworkCheck& check = {}) {
     expect_law(cross == texts.size(), role, "the attention policy is called once at each attention layer",
                "expected {} calls, one for each projected text, found {}", texts.size(), cross);
 
+    if constexpr (detail::ReusesFeatures<Network>) {
+      at::Tensor deep;
+      const auto again = [&]() -> at::Tensor {
+        return network(x, times, texts, PlainAttention{}, step, at::Tensor(), deep);
+      };
+      expect_law(same_bits(again(), result), role, "a call that leaves features to others predicts the same",
+                 "another prediction came");
+      expect_law(!deep.defined() || close(again(), result, check.tolerance), role,
+                 "going on from the features of the same input predicts the same", "another prediction came");
+    }
+
     if constexpr (requires(const at::Tensor& rows) { network(x, first, texts, PlainAttention{}, step, rows); }) {
       const auto rows = on_device(at::tensor({std::int64_t{1}, std::int64_t{0}, std::int64_t{1}}));
       const auto three = network.project_context(

@@ -11,6 +11,7 @@
 #include "ip2p/testing/check_codec.hpp"           // IWYU pragma: export
 #include "ip2p/testing/check_communicator.hpp"    // IWYU pragma: export
 #include "ip2p/testing/check_dropout.hpp"         // IWYU pragma: export
+#include "ip2p/testing/check_execution.hpp"       // IWYU pragma: export
 #include "ip2p/testing/check_filter.hpp"          // IWYU pragma: export
 #include "ip2p/testing/check_guidance.hpp"        // IWYU pragma: export
 #include "ip2p/testing/check_language_model.hpp"  // IWYU pragma: export
@@ -26,3 +27,4 @@
 #include "ip2p/testing/check_text_encoder.hpp"    // IWYU pragma: export
 #include "ip2p/testing/denoisers.hpp"             // IWYU pragma: export
 #include "ip2p/testing/model_archetypes.hpp"      // IWYU pragma: export
+#include "ip2p/testing/rerun_recorder.hpp"        // IWYU pragma: export

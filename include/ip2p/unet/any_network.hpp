@@ -11,11 +11,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 #include "ip2p/attention/attention_reference.hpp"
+#include "ip2p/core/error.hpp"
 #include "ip2p/unet/concepts.hpp"
 
 namespace ip2p {
@@ -57,6 +59,27 @@ class AnyNetwork {
     return held_->evaluate(x, times, texts, AttentionReference(attend), step, rows);
   }
 
+  /// Whether the network held goes on from features of `steps_ago` steps before (`DeepCache`).
+  [[nodiscard]] bool reuses(std::int64_t steps_ago) const { return held_->reuses(steps_ago); }
+
+  /// The same with features from or for another evaluation. \param deep stays as it is if the network held has none
+  template <class Attention>
+  at::Tensor operator()(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                        const Attention& attend, const Step& step, const at::Tensor& rows, at::Tensor& deep) const {
+    return held_->evaluate_reusing(x, times, texts, AttentionReference(attend), step, rows, deep);
+  }
+
+  /// See `UNet::with_deep_features`. \throws Error if the network held has no such call
+  template <class Attention>
+  at::Tensor with_deep_features(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                                const Attention& attend, const Step& step, const at::Tensor& rows, std::int64_t shallow,
+                                at::Tensor& deep) const {
+    return held_->with_deep_features(x, times, texts, AttentionReference(attend), step, rows, shallow, deep);
+  }
+
+  /// That of the network held; nothing if it has none.
+  [[nodiscard]] std::optional<std::uint64_t> fingerprint() const { return held_->fingerprint(); }
+
   /// Channels of the latents and their condition.
   [[nodiscard]] std::int64_t in_channels() const { return held_->in_channels(); }
   /// Where the network's weights are.
@@ -82,6 +105,17 @@ class AnyNetwork {
     [[nodiscard]] virtual at::Tensor evaluate(const at::Tensor& x, const TimeProjections& times,
                                               const ContextProjections& texts, const AttentionReference& attend,
                                               const Step& step, const at::Tensor& rows) const = 0;
+    [[nodiscard]] virtual bool reuses(std::int64_t steps_ago) const = 0;
+    [[nodiscard]] virtual at::Tensor evaluate_reusing(const at::Tensor& x, const TimeProjections& times,
+                                                      const ContextProjections& texts, const AttentionReference& attend,
+                                                      const Step& step, const at::Tensor& rows,
+                                                      at::Tensor& deep) const = 0;
+    [[nodiscard]] virtual at::Tensor with_deep_features(const at::Tensor& x, const TimeProjections& times,
+                                                        const ContextProjections& texts,
+                                                        const AttentionReference& attend, const Step& step,
+                                                        const at::Tensor& rows, std::int64_t shallow,
+                                                        at::Tensor& deep) const = 0;
+    [[nodiscard]] virtual std::optional<std::uint64_t> fingerprint() const = 0;
     [[nodiscard]] virtual std::int64_t in_channels() const = 0;
     [[nodiscard]] virtual at::Device device() const = 0;
     [[nodiscard]] virtual at::ScalarType dtype() const = 0;
@@ -108,6 +142,31 @@ class AnyNetwork {
         return network(rows.defined() ? at::index_select(x, 0, rows) : x, times, texts, attend, step);
       }
     }
+    [[nodiscard]] bool reuses(std::int64_t steps_ago) const override {
+      if constexpr (detail::ReusesFeatures<Network>) return network.reuses(steps_ago);
+      return false;
+    }
+    [[nodiscard]] at::Tensor evaluate_reusing(const at::Tensor& x, const TimeProjections& times,
+                                              const ContextProjections& texts, const AttentionReference& attend,
+                                              const Step& step, const at::Tensor& rows,
+                                              at::Tensor& deep) const override {
+      if constexpr (detail::ReusesFeatures<Network>) {
+        return network(x, times, texts, attend, step, rows, deep);
+      } else {
+        return evaluate(x, times, texts, attend, step, rows);
+      }
+    }
+    [[nodiscard]] at::Tensor with_deep_features(const at::Tensor& x, const TimeProjections& times,
+                                                const ContextProjections& texts, const AttentionReference& attend,
+                                                const Step& step, const at::Tensor& rows, std::int64_t shallow,
+                                                at::Tensor& deep) const override {
+      if constexpr (requires { network.with_deep_features(x, times, texts, attend, step, rows, shallow, deep); }) {
+        return network.with_deep_features(x, times, texts, attend, step, rows, shallow, deep);
+      } else {
+        throw_error("AnyNetwork: expected a network with skip connections, such as UNet, found one without");
+      }
+    }
+    [[nodiscard]] std::optional<std::uint64_t> fingerprint() const override { return detail::fingerprint_of(network); }
     [[nodiscard]] std::int64_t in_channels() const override { return network.in_channels(); }
     [[nodiscard]] at::Device device() const override { return network.device(); }
     [[nodiscard]] at::ScalarType dtype() const override { return network.dtype(); }

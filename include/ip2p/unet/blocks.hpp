@@ -64,7 +64,16 @@ struct UNetStage : Module {
     return h;
   }
 
-  /// The same for [x, skip] as a segment, which `evaluate` may evaluate again in the backward pass.
+  /// Leaves out `layer(i, ...)`: moves the pass behind it.
+  void pass_over(std::size_t i, UNetPass& pass) const {
+    ++pass.time;
+    if (i >= attentions.size()) return;
+    const auto blocks = attentions[i]->blocks.size();
+    pass.text += blocks;
+    pass.site.layer += static_cast<std::int64_t>(blocks);
+  }
+
+  /// Layer i for [x, skip] as a segment, which `evaluate` may evaluate again in the backward pass.
   /// \param stage kept until then
   static at::Tensor layer_as_segment(SegmentEvaluation evaluate, const std::shared_ptr<UNetStage>& stage, std::size_t i,
                                      const at::Tensor& x, const at::Tensor& skip, UNetPass& pass) {

@@ -25,11 +25,20 @@
 /// static_assert(ip2p::DenoisingNetwork<MyNetwork>);
 /// \endcode
 ///
-/// Optional, used when present: a sixth argument of the call, int64 `rows` (see `UNet`), which lets the layers before
-/// the first text cross-attention run once per row of x.
+/// Optional, used when present:
+///  - a sixth argument of the call, int64 `rows` (see `UNet`), which lets the layers before the first text
+///    cross-attention run once per row of x;
+///  - `std::optional<std::uint64_t> fingerprint() const`, which changes with anything but the values of weights that a
+///    recording of an evaluation has fixed (see `UNet`). It also says that the step decides nothing but what the
+///    attention policy does. Without it, evaluations are not recorded (execution/graphed.hpp);
+///  - `bool reuses(std::int64_t steps_ago) const` and a seventh argument of the call, `Tensor& deep`: features that one
+///    evaluation of a run leaves to those after it (see `DeepCache`). Undefined: the call sets them, or leaves them
+///    undefined if it has none; defined: the call goes on from those of an evaluation `steps_ago` steps before, for
+///    which `reuses` said true.
 
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "ip2p/attention/keys_values.hpp"
@@ -58,6 +67,29 @@ concept DenoisingNetwork = std::copy_constructible<Network> &&
   { network.device() } -> std::convertible_to<at::Device>;
   { network.dtype() } -> std::convertible_to<at::ScalarType>;
 };
+
+namespace detail {
+
+/// Whether evaluations of the network leave features to later ones.
+template <class Network>
+concept ReusesFeatures = requires(const Network& network, const at::Tensor& t, const TimeProjections& times,
+                                  const ContextProjections& texts, const PlainAttention& attention, const Step& step,
+                                  at::Tensor& deep) {
+  { network.reuses(std::int64_t{1}) } -> std::convertible_to<bool>;
+  { network(t, times, texts, attention, step, t, deep) } -> std::convertible_to<at::Tensor>;
+};
+
+/// The network's `fingerprint()`, or nothing if it has none.
+template <class Network>
+std::optional<std::uint64_t> fingerprint_of(const Network& network) {
+  if constexpr (requires { network.fingerprint(); }) {
+    return network.fingerprint();
+  } else {
+    return std::nullopt;
+  }
+}
+
+}  // namespace detail
 
 /// Stops compilation with one sentence unless `Network` is a `DenoisingNetwork`.
 template <class Network>

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +28,8 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/step.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/fingerprint.hpp"
+#include "ip2p/nn/finite_probe.hpp"
 #include "ip2p/nn/model.hpp"
 #include "ip2p/unet/blocks.hpp"
 #include "ip2p/unet/concepts.hpp"
@@ -200,6 +203,38 @@ class UNet : public ModelHandle<detail::UNetModule> {
     }
   }
 
+  /// The prediction, with the deep part of the network evaluated or taken over from another evaluation (see
+  /// `DeepCache`). The deep part lies behind the first `shallow` skip connections, and its result is what enters the
+  /// last `shallow` residual blocks of the up path.
+  /// \param shallow in [1, skip_connections() - 1]
+  /// \param deep undefined: everything is evaluated, exactly as without this, and `deep` is set; defined: the value set
+  ///   by an earlier call with equally many rows and the same size
+  /// \throws Error as the call above, and for `shallow` out of range and deep features of another shape
+  template <class Attention>
+  at::Tensor with_deep_features(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                                const Attention& attend, const Step& step, const at::Tensor& rows, std::int64_t shallow,
+                                at::Tensor& deep) const {
+    require_attention_policy<Attention>();
+    if (shallow < 1 || shallow >= skip_connections()) {
+      throw_error("UNet: shallow: expected 1 to {} skip connections, found {}", skip_connections() - 1, shallow);
+    }
+    const AttentionReference reference(attend);
+    if (deep.defined()) return evaluate_shallow(x, times, texts, reference, step, rows, shallow, deep);
+    return evaluate(x, times, texts, reference, step, rows, shallow, &deep);
+  }
+
+  /// Skip connections from the down path to the up path.
+  [[nodiscard]] std::int64_t skip_connections() const {
+    return (config().layers_per_block + 1) * static_cast<std::int64_t>(config().block_out_channels.size());
+  }
+
+  /// Changes with anything that a recording of an evaluation has fixed, values of weights excepted; nothing while
+  /// layers are being watched. The evaluation depends on the step only through the attention policy.
+  [[nodiscard]] std::optional<std::uint64_t> fingerprint() const {
+    if (detail::FiniteProbe::active() != nullptr) return std::nullopt;
+    return detail::fingerprint(*module_);
+  }
+
  private:
   [[nodiscard]] bool checkpointing(const at::Tensor& rows) const {
     return module_->evaluate_segment != nullptr && at::GradMode::is_enabled() && !rows.defined();
@@ -256,8 +291,10 @@ class UNet : public ModelHandle<detail::UNetModule> {
                 attention.heads, head, shape_text(keys.sizes()), shape_text(text.values.sizes()));
   }
 
+  /// \param deep if not null, set to what enters the last `shallow` residual blocks
   at::Tensor evaluate(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
-                      const AttentionReference& attend, const Step& step, const at::Tensor& rows) const {
+                      const AttentionReference& attend, const Step& step, const at::Tensor& rows,
+                      std::int64_t shallow = 0, at::Tensor* deep = nullptr) const {
     require_fits(x, times, texts, rows);
     const auto& m = *module_;
     detail::UNetPass pass{times.data(), texts.data(), attend, {}, rows};
@@ -290,10 +327,72 @@ class UNet : public ModelHandle<detail::UNetModule> {
     h = layer(m.middle, 1, h);
     for (const auto& stage : m.up) {
       for (std::size_t i = 0; i < stage->resnets.size(); ++i) {
+        if (deep != nullptr && static_cast<std::int64_t>(skips.size()) == shallow) *deep = h;
         h = layer(stage, i, h, skips.back());
         skips.pop_back();
       }
       if (stage->upsampler) h = (*stage->upsampler)(h, skips.back().size(2), skips.back().size(3));
+    }
+    return (*m.conv_out)(m.conv_norm_out->silu(h));
+  }
+
+  /// `evaluate` with the deep part left out: what enters the last `shallow` residual blocks is given.
+  at::Tensor evaluate_shallow(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
+                              const AttentionReference& attend, const Step& step, const at::Tensor& rows,
+                              std::int64_t shallow, const at::Tensor& deep) const {
+    require_fits(x, times, texts, rows);
+    const auto& m = *module_;
+    const auto wanted = static_cast<std::size_t>(shallow);
+    detail::UNetPass pass{times.data(), texts.data(), attend, {}, rows};
+    pass.site.step = step;
+
+    auto h = (*m.conv_in)(x.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast));
+    std::vector<at::Tensor> skips{h};
+    for (const auto& stage : m.down) {
+      for (std::size_t i = 0; i < stage->resnets.size(); ++i) {
+        if (skips.size() == wanted) {
+          stage->pass_over(i, pass);
+          continue;
+        }
+        const bool shared = pass.rows.defined();
+        h = stage->layer(i, h, pass);
+        if (shared && !pass.rows.defined()) {
+          for (auto& kept : skips) kept = detail::take_rows(kept, rows);
+        }
+        skips.push_back(h);
+      }
+      if (stage->downsampler && skips.size() < wanted) {
+        h = (*stage->downsampler)(h);
+        skips.push_back(h);
+      }
+    }
+    for (std::size_t i = 0; i < m.middle->resnets.size(); ++i) m.middle->pass_over(i, pass);
+    if (pass.rows.defined()) {
+      for (auto& kept : skips) kept = detail::take_rows(kept, rows);
+      pass.rows.reset();
+    }
+
+    auto left = skip_connections();
+    h = deep;
+    for (const auto& stage : m.up) {
+      for (std::size_t i = 0; i < stage->resnets.size(); ++i, --left) {
+        if (left > shallow) {
+          stage->pass_over(i, pass);
+          continue;
+        }
+        const auto& skip = skips.back();
+        const auto channels = stage->resnets[i]->norm1->weight.size(0) - skip.size(1);
+        if (left == shallow && (h.dim() != 4 || h.size(0) != skip.size(0) || h.size(1) != channels ||
+                                h.sizes().slice(2) != skip.sizes().slice(2))) {
+          throw_error("UNet: deep features: expected [{}, {}, {}, {}], found {}", skip.size(0), channels, skip.size(2),
+                      skip.size(3), shape_text(h.sizes()));
+        }
+        h = stage->layer(i, detail::with_skip(h, skip), pass);
+        skips.pop_back();
+      }
+      if (stage->upsampler && left < shallow) {
+        h = (*stage->upsampler)(h, skips.back().size(2), skips.back().size(3));
+      }
     }
     return (*m.conv_out)(m.conv_norm_out->silu(h));
   }
