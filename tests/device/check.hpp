@@ -18,21 +18,22 @@ namespace ip2p::device_check {
 
 /// What a run checks, and how large.
 struct Settings {
-  at::Device device = at::kCPU;     ///< What is checked against the CPU.
-  bool small = false;               ///< Tiny sizes, for a machine without a GPU.
-  std::filesystem::path models;     ///< The repository's folder of models.
-  std::filesystem::path weights{};  ///< Where the benchmark of edits leaves its model for other programs; empty: nowhere.
+  at::Device device = at::kCPU;  ///< What is checked against the CPU.
+  bool small = false;            ///< Tiny sizes, for a machine without a GPU.
+  std::filesystem::path models;  ///< The repository's folder of models.
+  std::filesystem::path
+      weights{};  ///< Where the benchmark of edits leaves its model for other programs; empty: nowhere.
 };
 
 /// One line of the report.
 struct Row {
-  std::string step;     ///< Name of the step.
-  std::string name;     ///< What was compared or measured.
-  std::string status;   ///< "ok", "failed", "skipped", "measured" or "note".
-  double value = 0.0;   ///< What was found; NaN where it is no number.
-  double limit = 0.0;   ///< Largest value that passes; 0 where there is none.
-  std::string unit{};   ///< Of a measured value.
-  std::string text{};   ///< The reason of a failure or a skip, or the note.
+  std::string step{};  ///< Name of the step.
+  std::string name;    ///< What was compared or measured.
+  std::string status;  ///< "ok", "failed", "skipped", "measured" or "note".
+  double value = 0.0;  ///< What was found; NaN where it is no number.
+  double limit = 0.0;  ///< Largest value that passes; 0 where there is none.
+  std::string unit{};  ///< Of a measured value.
+  std::string text{};  ///< The reason of a failure or a skip, or the note.
 };
 
 /// Collects the lines of a step and prints each as it comes.
@@ -86,7 +87,8 @@ std::vector<Step> kernel_steps();
 std::vector<Step> module_steps();
 std::vector<Step> pipeline_steps();
 std::vector<Step> training_steps();
-std::vector<Step> speed_steps();
+std::vector<Step> run_speed_steps();
+std::vector<Step> training_speed_steps();
 
 /// Where something is computed, and how.
 struct Place {

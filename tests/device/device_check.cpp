@@ -189,7 +189,7 @@ Options parsed(int argc, char** argv) {
 std::vector<Step> all_steps() {
   std::vector<Step> steps;
   for (const auto& part : {machine_steps(), nccl_steps(), kernel_steps(), module_steps(), pipeline_steps(),
-                           training_steps(), speed_steps()}) {
+                           training_steps(), run_speed_steps(), training_speed_steps()}) {
     steps.insert(steps.end(), part.begin(), part.end());
   }
   return steps;
@@ -221,9 +221,8 @@ int run(const Options& options) {
     if (options.step != "all" && options.step != step.name) continue;
     ++chosen;
     Report report(step.name);
-    const double seconds = seconds_of(at::kCPU, [&] {
-      report.attempt("the step as a whole", [&] { step.run(options.settings, report); });
-    });
+    const double seconds = seconds_of(
+        at::kCPU, [&] { report.attempt("the step as a whole", [&] { step.run(options.settings, report); }); });
     const auto count = [&](const char* status) {
       return std::ranges::count_if(report.rows(), [&](const Row& row) { return row.status == status; });
     };

@@ -6,6 +6,7 @@
 #include <ATen/ops/_fused_sdp_choice.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -40,11 +41,12 @@ void machine(const Settings& settings, Report& report) {
     cudaRuntimeGetVersion(&runtime);
     report.note("card", fmt::format("{}, capability {}.{}, {} multiprocessors, L2 {:.0f} MiB", card->name, card->major,
                                     card->minor, card->multiProcessorCount, card->l2CacheSize / 1048576.0));
-    report.note("CUDA", fmt::format("driver {}.{}, runtime {}.{}, cuDNN {}", driver / 1000, driver % 1000 / 10,
-                                    runtime / 1000, runtime % 1000 / 10,
-                                    at::detail::getCUDAHooks().versionRuntimeCuDNN()));
+    report.note("CUDA",
+                fmt::format("driver {}.{}, runtime {}.{}, cuDNN {}", driver / 1000, driver % 1000 / 10, runtime / 1000,
+                            runtime % 1000 / 10, at::detail::getCUDAHooks().versionRuntimeCuDNN()));
     report.measure("memory", static_cast<double>(card->totalGlobalMem) / (1024.0 * 1024.0 * 1024.0), "GiB");
-    report.expect("bf16 is the dtype from capability 8 on", (best_dtype(settings.device) == at::kBFloat16) == (card->major >= 8),
+    report.expect("bf16 is the dtype from capability 8 on",
+                  (best_dtype(settings.device) == at::kBFloat16) == (card->major >= 8),
                   dtype_name(best_dtype(settings.device)));
   }
 #endif
@@ -53,7 +55,8 @@ void machine(const Settings& settings, Report& report) {
   const auto a = at::randn({256, 256}), b = at::randn({256, 256});
   const auto x = at::randn({2, 32, 24, 24}), w = at::randn({32, 32, 3, 3});
   const auto on = [&](const at::Tensor& t) { return t.to(settings.device); };
-  report.compare("fp32 products are fp32", relative_error(at::matmul(on(a), on(b)), at::matmul(a.to(at::kDouble), b.to(at::kDouble))), 1e-5);
+  report.compare("fp32 products are fp32",
+                 relative_error(at::matmul(on(a), on(b)), at::matmul(a.to(at::kDouble), b.to(at::kDouble))), 1e-5);
   report.compare("fp32 convolutions are fp32",
                  relative_error(at::conv2d(on(x), on(w)), at::conv2d(x.to(at::kDouble), w.to(at::kDouble))), 1e-5);
 }
@@ -69,7 +72,8 @@ void ceilings(const Settings& settings, Report& report) {
     const double seconds = median_seconds(settings.device, repetitions, [&] {
       for (int i = 0; i < 8; ++i) to.copy_(from);
     });
-    report.measure("copy, bytes read and written", 8.0 * 2.0 * static_cast<double>(from.nbytes()) / seconds / 1e9, "GB/s");
+    report.measure("copy, bytes read and written", 8.0 * 2.0 * static_cast<double>(from.nbytes()) / seconds / 1e9,
+                   "GB/s");
   }
   const auto product = [&](const std::string& name, at::ScalarType dtype) {
     report.attempt(name, [&] {
@@ -78,7 +82,8 @@ void ceilings(const Settings& settings, Report& report) {
         for (int i = 0; i < 4; ++i) (void)at::matmul(a, b);
       });
       const auto n = static_cast<double>(side);
-      report.measure(fmt::format("{0} product of {1}x{1}", name, side), 4.0 * 2.0 * n * n * n / seconds / 1e12, "TFLOP/s");
+      report.measure(fmt::format("{0} product of {1}x{1}", name, side), 4.0 * 2.0 * n * n * n / seconds / 1e12,
+                     "TFLOP/s");
     });
   };
   product("fp32", at::kFloat);
@@ -112,7 +117,8 @@ void attention_backends(const Settings& settings, Report& report) {
       const auto name = fmt::format("head size {}, {}", head, dtype_name(dtype));
       report.attempt(name, [&] {
         const auto q = tensor(pixels), k = tensor(pixels), v = tensor(pixels), text_k = tensor(77), text_v = tensor(77);
-        const double ms = 1e3 * median_seconds(settings.device, 3, [&] { (void)at::scaled_dot_product_attention(q, k, v); });
+        const double ms =
+            1e3 * median_seconds(settings.device, 3, [&] { (void)at::scaled_dot_product_attention(q, k, v); });
         report.note(name, fmt::format("self-attention of {} tokens {} ({:.3f} ms), cross-attention to 77 {}", pixels,
                                       backend_name(at::_fused_sdp_choice(q, k, v)), ms,
                                       backend_name(at::_fused_sdp_choice(q, text_k, text_v))));

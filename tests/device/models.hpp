@@ -36,7 +36,8 @@ inline UNetConfig checked_unet(bool small, std::int64_t in_channels) {
   UNetConfig config;
   config.in_channels = in_channels;
   config.cross_attention_dim = 64;
-  config.block_out_channels = small ? std::vector<std::int64_t>{32, 64, 64} : std::vector<std::int64_t>{80, 160, 320, 320};
+  config.block_out_channels =
+      small ? std::vector<std::int64_t>{32, 64, 64} : std::vector<std::int64_t>{80, 160, 320, 320};
   const auto levels = config.block_out_channels.size();
   config.cross_attention.assign(levels, true);
   config.cross_attention.back() = false;
@@ -50,7 +51,8 @@ inline UNetConfig checked_unet(bool small, std::int64_t in_channels) {
 /// A downscale of 8, and outside of `small` the head size 512 of the published codec.
 inline KlAutoencoderConfig checked_codec(bool small) {
   KlAutoencoderConfig config;
-  config.block_out_channels = small ? std::vector<std::int64_t>{16, 16, 32, 32} : std::vector<std::int64_t>{32, 64, 128, 512};
+  config.block_out_channels =
+      small ? std::vector<std::int64_t>{16, 16, 32, 32} : std::vector<std::int64_t>{32, 64, 128, 512};
   config.layers_per_block = small ? 1 : 2;
   config.norm_num_groups = 16;
   return config;

@@ -37,11 +37,14 @@ void attention(const Settings& settings, Report& report) {
   const std::int64_t pixels = settings.small ? 48 : 256;
   for (const std::int64_t head : {40, 80, 160, 512}) {
     for (const bool cross : {false, true}) {
-      const auto q = noise(1, {2, 2, pixels, head}), k = noise(2, {2, 2, cross ? 77 : pixels, head}), v = noise(3, {2, 2, cross ? 77 : pixels, head});
-      parity(report, settings, fmt::format("{}-attention, head size {}", cross ? "cross" : "self", head), [&](const Place& place) {
-        const auto put = [&](const at::Tensor& t) { return t.to(place.device, place.dtype); };
-        return PlainAttention{}({.cross = cross, .layer = 0, .height = 1, .width = pixels}, put(q), put(k), put(v));
-      });
+      const auto q = noise(1, {2, 2, pixels, head}), k = noise(2, {2, 2, cross ? 77 : pixels, head}),
+                 v = noise(3, {2, 2, cross ? 77 : pixels, head});
+      parity(report, settings, fmt::format("{}-attention, head size {}", cross ? "cross" : "self", head),
+             [&](const Place& place) {
+               const auto put = [&](const at::Tensor& t) { return t.to(place.device, place.dtype); };
+               return PlainAttention{}({.cross = cross, .layer = 0, .height = 1, .width = pixels, .step = {}}, put(q),
+                                       put(k), put(v));
+             });
     }
   }
 }
@@ -53,17 +56,23 @@ void unet(const Settings& settings, Report& report) {
   const auto context = noise(3, {3, 77, 64});
   const auto times = at::tensor({999.0F, 437.25F, 0.5F});
   const auto x = noise(2, {3, 8, side, side});
-  parity(report, settings, "UNet", [&](const Place& place) { return placed(plain, place)(x, times, context); }, every_dtype, deep);
+  parity(
+      report, settings, "UNet", [&](const Place& place) { return placed(plain, place)(x, times, context); },
+      every_dtype, deep);
   const auto odd = noise(4, {1, 8, 9, 13});
-  parity(report, settings, "UNet, odd sides", [&](const Place& place) {
-    return placed(plain, place)(odd, times.narrow(0, 0, 1), context.narrow(0, 0, 1));
-  }, every_dtype, deep);
-  parity(report, settings, "UNet, rows shared by branches", [&](const Place& place) {
-    const auto model = placed(plain, place);
-    const auto rows = at::tensor({std::int64_t{0}, std::int64_t{0}, std::int64_t{1}}, at::kLong).to(place.device);
-    return model(x.narrow(0, 0, 2), model.project_time(times.narrow(0, 1, 1)), model.project_context(context),
-                 PlainAttention{}, {}, rows);
-  }, every_dtype, deep);
+  parity(
+      report, settings, "UNet, odd sides",
+      [&](const Place& place) { return placed(plain, place)(odd, times.narrow(0, 0, 1), context.narrow(0, 0, 1)); },
+      every_dtype, deep);
+  parity(
+      report, settings, "UNet, rows shared by branches",
+      [&](const Place& place) {
+        const auto model = placed(plain, place);
+        const auto rows = at::tensor({std::int64_t{0}, std::int64_t{0}, std::int64_t{1}}, at::kLong).to(place.device);
+        return model(x.narrow(0, 0, 2), model.project_time(times.narrow(0, 1, 1)), model.project_context(context),
+                     PlainAttention{}, {}, rows);
+      },
+      every_dtype, deep);
 }
 
 void codecs(const Settings& settings, Report& report) {
@@ -72,16 +81,25 @@ void codecs(const Settings& settings, Report& report) {
   const std::int64_t side = settings.small ? 32 : 128;
   const auto pictures = noise(6, {2, 3, side, side}).clamp(-1, 1);
   const auto latents = noise(7, {2, 4, side / 8, side / 8});
-  parity(report, settings, "KlAutoencoder, encoder", [&](const Place& place) {
-    const auto moments = placed(kl, place).encode_moments(pictures);
-    return joined({moments.mean, moments.logvar});
-  }, every_dtype, deep);
-  parity(report, settings, "KlAutoencoder, decoder", [&](const Place& place) { return placed(kl, place).decode(latents); }, every_dtype, deep);
+  parity(
+      report, settings, "KlAutoencoder, encoder",
+      [&](const Place& place) {
+        const auto moments = placed(kl, place).encode_moments(pictures);
+        return joined({moments.mean, moments.logvar});
+      },
+      every_dtype, deep);
+  parity(
+      report, settings, "KlAutoencoder, decoder", [&](const Place& place) { return placed(kl, place).decode(latents); },
+      every_dtype, deep);
   TinyAutoencoderConfig config;
   if (settings.small) config.channels = 16;
   const auto tiny = seeded<TinyAutoencoder>(config, 8);
-  parity(report, settings, "TinyAutoencoder, encoder", [&](const Place& place) { return placed(tiny, place).encode(pictures); }, every_dtype, deep);
-  parity(report, settings, "TinyAutoencoder, decoder", [&](const Place& place) { return placed(tiny, place).decode(latents); }, every_dtype, deep);
+  parity(
+      report, settings, "TinyAutoencoder, encoder",
+      [&](const Place& place) { return placed(tiny, place).encode(pictures); }, every_dtype, deep);
+  parity(
+      report, settings, "TinyAutoencoder, decoder",
+      [&](const Place& place) { return placed(tiny, place).decode(latents); }, every_dtype, deep);
 }
 
 void texts_and_pictures(const Settings& settings, Report& report) {
@@ -96,12 +114,19 @@ void texts_and_pictures(const Settings& settings, Report& report) {
     text.hidden_act = act;
     const auto model = seeded<ClipTextModel>(text, 9);
     const auto ids = some_ids(2, 77, text.vocab_size);
-    parity(report, settings, fmt::format("ClipTextModel, {}", act), [&](const Place& place) { return placed(model, place)(ids); }, every_dtype, deep);
+    parity(
+        report, settings, fmt::format("ClipTextModel, {}", act),
+        [&](const Place& place) { return placed(model, place)(ids); }, every_dtype, deep);
   }
   ClipConfig config;
   config.text = checked_text();
   config.projection_dim = 32;
-  config.vision = {.hidden_size = 64, .intermediate_size = 128, .num_hidden_layers = 2, .num_attention_heads = 2, .image_size = 32, .patch_size = 8};
+  config.vision = {.hidden_size = 64,
+                   .intermediate_size = 128,
+                   .num_hidden_layers = 2,
+                   .num_attention_heads = 2,
+                   .image_size = 32,
+                   .patch_size = 8};
   if (!settings.small) config.vision = {.num_hidden_layers = 4};
   ClipModel clip(config);
   clip.initialise(10);
@@ -109,8 +134,12 @@ void texts_and_pictures(const Settings& settings, Report& report) {
   const auto pixels = noise(11, {2, 3, side, side});
   auto ids = some_ids(2, 77, config.text.vocab_size);
   ids.select(1, 76).fill_(config.eos_token_id);
-  parity(report, settings, "ClipModel, pictures", [&](const Place& place) { return placed(clip, place).project_images(pixels); }, every_dtype, deep);
-  parity(report, settings, "ClipModel, texts", [&](const Place& place) { return placed(clip, place).project_texts(ids); }, every_dtype, deep);
+  parity(
+      report, settings, "ClipModel, pictures",
+      [&](const Place& place) { return placed(clip, place).project_images(pixels); }, every_dtype, deep);
+  parity(
+      report, settings, "ClipModel, texts", [&](const Place& place) { return placed(clip, place).project_texts(ids); },
+      every_dtype, deep);
 }
 
 void language(const Settings& settings, Report& report) {
@@ -125,13 +154,18 @@ void language(const Settings& settings, Report& report) {
   }
   const auto model = seeded<Gpt2>(config, 12);
   const auto ids = some_ids(2, 24, config.vocab_size);
-  parity(report, settings, "Gpt2, whole texts", [&](const Place& place) { return placed(model, place)(ids); }, every_dtype, deep);
-  parity(report, settings, "Gpt2, word by word, one text padded", [&](const Place& place) {
-    const auto here = placed(model, place);
-    auto cache = here.start(24, {0, 3});
-    const auto first = here.next(ids.narrow(1, 0, 20), cache);
-    return joined({first, here.next(ids.narrow(1, 20, 1), cache), here.next(ids.narrow(1, 21, 1), cache)});
-  }, every_dtype, deep);
+  parity(
+      report, settings, "Gpt2, whole texts", [&](const Place& place) { return placed(model, place)(ids); }, every_dtype,
+      deep);
+  parity(
+      report, settings, "Gpt2, word by word, one text padded",
+      [&](const Place& place) {
+        const auto here = placed(model, place);
+        auto cache = here.start(24, {0, 3});
+        const auto first = here.next(ids.narrow(1, 0, 20), cache);
+        return joined({first, here.next(ids.narrow(1, 20, 1), cache), here.next(ids.narrow(1, 21, 1), cache)});
+      },
+      every_dtype, deep);
 }
 
 /// `Lpips` has no configuration: the network is its only choice.
@@ -147,21 +181,24 @@ void lpips(const Settings& settings, Report& report) {
     Lpips plain(network);
     initialise(plain.module(), 15);
     for (const auto& layer : plain.module().weights) layer->weight.abs_();  // as the trained ones are
-    parity(report, settings, name, [&](const Place& place) {
-      Lpips here(network);
-      const auto from = plain.module().parameters(), to = here.module().parameters();
-      for (std::size_t i = 0; i < from.size(); ++i) to[i].copy_(from[i]);
-      if (!place.reference) here.freeze();
-      here.to(place.device, place.dtype);
-      return here(a, b);
-    }, every_dtype, deep);
+    parity(
+        report, settings, name,
+        [&](const Place& place) {
+          Lpips here(network);
+          const auto from = plain.module().parameters(), to = here.module().parameters();
+          for (std::size_t i = 0; i < from.size(); ++i) to[i].copy_(from[i]);
+          if (!place.reference) here.freeze();
+          here.to(place.device, place.dtype);
+          return here(a, b);
+        },
+        every_dtype, deep);
   }
 }
 
 }  // namespace
 
 std::vector<Step> module_steps() {
-  return {{"attention", false, attention}, {"unet", false, unet},         {"codecs", false, codecs},
+  return {{"attention", false, attention},     {"unet", false, unet},         {"codecs", false, codecs},
           {"clip", false, texts_and_pictures}, {"language", false, language}, {"lpips", false, lpips}};
 }
 

@@ -91,74 +91,99 @@ void edit(const Settings& settings, Report& report) {
   const Models models(settings);
   const auto options = run_settings(settings, 4);
   const auto photo = patterned(side_of(settings), side_of(settings));
-  parity(report, settings, "edit, from photograph to latents and pixels", [&](const Place& place) {
-    const auto result = models.at_place(place).edit.run({&photo, 1}, one_prompt, options);
-    return joined({result.latents, images_to_tensor(result.images)});
-  }, every_dtype, run);
-  parity(report, settings, "edit of two at once, another noise source", [&](const Place& place) {
-    CounterNoise noise(3);
-    return models.at_place(place).edit.run({&photo, 1}, two_prompts, options, noise).latents;
-  }, every_dtype, run);
-  parity(report, settings, "edit with torch's CUDA stream", [&](const Place& place) {
-    PhiloxNoise noise(std::uint64_t{3});
-    return models.at_place(place).edit.run({&photo, 1}, one_prompt, options, noise).latents;
-  }, every_dtype, run);
-  parity(report, settings, "edit, branch by branch", [&](const Place& place) {
-    auto pipeline = models.at_place(place).edit;
-    pipeline.branches_at_once = 1;
-    return pipeline.run({&photo, 1}, one_prompt, options).latents;
-  }, every_dtype, run);
+  parity(
+      report, settings, "edit, from photograph to latents and pixels",
+      [&](const Place& place) {
+        const auto result = models.at_place(place).edit.run({&photo, 1}, one_prompt, options);
+        return joined({result.latents, images_to_tensor(result.images)});
+      },
+      every_dtype, run);
+  parity(
+      report, settings, "edit of two at once, another noise source",
+      [&](const Place& place) {
+        CounterNoise noise(3);
+        return models.at_place(place).edit.run({&photo, 1}, two_prompts, options, noise).latents;
+      },
+      every_dtype, run);
+  parity(
+      report, settings, "edit with torch's CUDA stream",
+      [&](const Place& place) {
+        PhiloxNoise noise(std::uint64_t{3});
+        return models.at_place(place).edit.run({&photo, 1}, one_prompt, options, noise).latents;
+      },
+      every_dtype, run);
+  parity(
+      report, settings, "edit, branch by branch",
+      [&](const Place& place) {
+        auto pipeline = models.at_place(place).edit;
+        pipeline.branches_at_once = 1;
+        return pipeline.run({&photo, 1}, one_prompt, options).latents;
+      },
+      every_dtype, run);
 }
 
 void samplers(const Settings& settings, Report& report) {
   const Models models(settings);
   const auto options = run_settings(settings, 4);
   for (const auto name : AnySampler::names()) {
-    parity(report, settings, std::string(name), [&](const Place& place) {
-      auto pipeline = models.at_place(place).text;
-      pipeline.sampler = AnySampler::named(name);
-      TorchNoise noise(7);
-      return pipeline.sample(one_prompt, options, noise);
-    }, every_dtype, run);
+    parity(
+        report, settings, std::string(name),
+        [&](const Place& place) {
+          auto pipeline = models.at_place(place).text;
+          pipeline.sampler = AnySampler::named(name);
+          TorchNoise noise(7);
+          return pipeline.sample(one_prompt, options, noise);
+        },
+        every_dtype, run);
   }
 }
 
 template <class Guidance>
-void check_guidance(const Settings& settings, Report& report, const Models& models, std::size_t number, const Guidance& guidance) {
+void check_guidance(const Settings& settings, Report& report, const Models& models, std::size_t number,
+                    const Guidance& guidance) {
   const auto steps = run_settings(settings, 3);
-  parity(report, settings, fmt::format("guidance {} of the list of all, {} branches", number, Guidance::branches.size()), [&](const Place& place) {
-    const auto pipeline = models.at_place(place).edit;
-    auto conditioning = pipeline.encode_text(two_prompts);
-    const auto side = side_of(settings) / 8;
-    conditioning.image = CounterNoise(8).normal({2, 4, side, side}, 0).to(place.device);
-    const auto sigmas = pipeline.diffusion.schedule.sigmas(*steps.steps);
-    TorchNoise noise(9);
-    const auto start = CounterNoise(10).normal({2, 4, side, side}, 0).mul(sigmas.front());
-    return pipeline.denoise(start, sigmas, std::move(conditioning), noise, {}, PlainAttention{}, guidance, Euler{});
-  }, every_dtype, run);
+  parity(
+      report, settings, fmt::format("guidance {} of the list of all, {} branches", number, Guidance::branches.size()),
+      [&](const Place& place) {
+        const auto pipeline = models.at_place(place).edit;
+        auto conditioning = pipeline.encode_text(two_prompts);
+        const auto side = side_of(settings) / 8;
+        conditioning.image = CounterNoise(8).normal({2, 4, side, side}, 0).to(place.device);
+        const auto sigmas = pipeline.diffusion.schedule.sigmas(*steps.steps);
+        TorchNoise noise(9);
+        const auto start = CounterNoise(10).normal({2, 4, side, side}, 0).mul(sigmas.front());
+        return pipeline.denoise(start, sigmas, std::move(conditioning), noise, {}, PlainAttention{}, guidance, Euler{});
+      },
+      every_dtype, run);
 }
 
 void guidances(const Settings& settings, Report& report) {
   const Models models(settings);
-  std::apply([&](const auto&... guidance) {
-    std::size_t number = 0;
-    (check_guidance(settings, report, models, ++number, guidance), ...);
-  }, testing::composed_guidances());
+  std::apply(
+      [&](const auto&... guidance) {
+        std::size_t number = 0;
+        (check_guidance(settings, report, models, ++number, guidance), ...);
+      },
+      testing::composed_guidances());
 }
 
 template <std::size_t i>
 void check_attention_policy(const Settings& settings, Report& report, const Models& models) {
   const auto options = run_settings(settings, 3);
-  parity(report, settings, fmt::format("policy {} of the list of all", i + 1), [&](const Place& place) {
-    // Recorders belong to one run, so that each has a list of its own.
-    const auto policies = testing::composed_attentions();
-    TorchNoise noise(std::vector<std::uint64_t>{7, 8});
-    return models.at_place(place).text.sample(two_prompts, options, noise, std::get<i>(policies));
-  }, every_dtype, run);
+  parity(
+      report, settings, fmt::format("policy {} of the list of all", i + 1),
+      [&](const Place& place) {
+        // Recorders belong to one run, so that each has a list of its own.
+        const auto policies = testing::composed_attentions();
+        TorchNoise noise(std::vector<std::uint64_t>{7, 8});
+        return models.at_place(place).text.sample(two_prompts, options, noise, std::get<i>(policies));
+      },
+      every_dtype, run);
 }
 
 template <std::size_t... i>
-void check_attention_policies(const Settings& settings, Report& report, const Models& models, std::index_sequence<i...>) {
+void check_attention_policies(const Settings& settings, Report& report, const Models& models,
+                              std::index_sequence<i...>) {
   (check_attention_policy<i>(settings, report, models), ...);
 }
 
@@ -169,9 +194,13 @@ void attentions(const Settings& settings, Report& report) {
   const PromptToPrompt policy{WordSwap{at::eye(77).unsqueeze(0)}};
   const LocalBlend blend{.words = {{5}, {5}}, .start_blend = 0.0};
   // A mask has hard edges: in 16 bits one of its few pixels may fall on the other side, so that fp32 alone is compared.
-  parity(report, settings, "word swap under a local blend", [&](const Place& place) {
-    return prompt_to_prompt(models.at_place(place).text, two_prompts, policy, {.blend = blend}, run_settings(settings, 3)).latents;
-  }, {at::kFloat});
+  parity(report, settings, "word swap under a local blend",
+         [&](const Place& place) {
+           return prompt_to_prompt(models.at_place(place).text, two_prompts, policy, {.blend = blend},
+                                   run_settings(settings, 3))
+               .latents;
+         },
+         {at::kFloat});
 }
 
 void inpainting(const Settings& settings, Report& report) {
@@ -181,56 +210,83 @@ void inpainting(const Settings& settings, Report& report) {
   const auto photo = patterned(side, side);
   Image mask{side, side, std::vector<std::uint8_t>(static_cast<std::size_t>(side * side * 3))};
   for (std::size_t i = mask.pixels.size() / 2; i < mask.pixels.size(); ++i) mask.pixels[i] = 255;
-  parity(report, settings, "inpainting model", [&](const Place& place) {
-    const auto painted = models.at_place(place).inpaint(photo, mask, one_prompt[0], {.paste = false}, options);
-    return images_to_tensor({&painted, 1});
-  }, every_dtype, run);
-  parity(report, settings, "masked edit", [&](const Place& place) {
-    const auto edited = masked_edit(models.at_place(place).edit, photo, mask, one_prompt[0], options);
-    return images_to_tensor({&edited, 1});
-  }, every_dtype, run);
-  parity(report, settings, "inpainting by holding the outside, strength 0.7", [&](const Place& place) {
-    auto parts = models.at_place(place).text;
-    const Inpainter pipeline(parts.text_encoder(), parts.codec(), parts.unet(), parts.diffusion, parts.sampler, TextGuidance{});
-    const auto painted = pipeline(photo, mask, one_prompt[0], {.strength = 0.7, .paste = false}, options);
-    return images_to_tensor({&painted, 1});
-  }, every_dtype, run);
+  parity(
+      report, settings, "inpainting model",
+      [&](const Place& place) {
+        const auto painted = models.at_place(place).inpaint(photo, mask, one_prompt[0], {.paste = false}, options);
+        return images_to_tensor({&painted, 1});
+      },
+      every_dtype, run);
+  parity(
+      report, settings, "masked edit",
+      [&](const Place& place) {
+        const auto edited = masked_edit(models.at_place(place).edit, photo, mask, one_prompt[0], options);
+        return images_to_tensor({&edited, 1});
+      },
+      every_dtype, run);
+  parity(
+      report, settings, "inpainting by holding the outside, strength 0.7",
+      [&](const Place& place) {
+        auto parts = models.at_place(place).text;
+        const Inpainter pipeline(parts.text_encoder(), parts.codec(), parts.unet(), parts.diffusion, parts.sampler,
+                                 TextGuidance{});
+        const auto painted = pipeline(photo, mask, one_prompt[0], {.strength = 0.7, .paste = false}, options);
+        return images_to_tensor({&painted, 1});
+      },
+      every_dtype, run);
 }
 
 void baselines(const Settings& settings, Report& report) {
   const Models models(settings);
   const auto side = side_of(settings);
   const auto photo = patterned(side, side);
-  parity(report, settings, "SDEdit", [&](const Place& place) {
-    return sdedit(models.at_place(place).text, std::span(&photo, 1), one_prompt, {.strength = 0.75}, run_settings(settings, 4)).latents;
-  }, every_dtype, run);
+  parity(
+      report, settings, "SDEdit",
+      [&](const Place& place) {
+        return sdedit(models.at_place(place).text, std::span(&photo, 1), one_prompt, {.strength = 0.75},
+                      run_settings(settings, 4))
+            .latents;
+      },
+      every_dtype, run);
   const auto clean = CounterNoise(12).normal({1, 4, side / 8, side / 8}, 0).mul(0.8);
-  parity(report, settings, "DDIM inversion and the run back", [&](const Place& place) {
-    auto pipeline = models.at_place(place).text;
-    pipeline.diffusion.schedule = ddim_schedule({});
-    const auto found = invert(pipeline, clean, one_prompt, {}, run_settings(settings, 4));
-    return joined({found.trajectory, found.reconstruction});
-  }, every_dtype, run);
+  parity(
+      report, settings, "DDIM inversion and the run back",
+      [&](const Place& place) {
+        auto pipeline = models.at_place(place).text;
+        pipeline.diffusion.schedule = ddim_schedule({});
+        const auto found = invert(pipeline, clean, one_prompt, {}, run_settings(settings, 4));
+        return joined({found.trajectory, found.reconstruction});
+      },
+      every_dtype, run);
   // Adam's first steps have the sign of the gradient, which rounding in 16 bits decides where it is nearly zero.
-  parity(report, settings, "null-text optimisation", [&](const Place& place) {
-    auto pipeline = models.unfrozen(place);
-    pipeline.diffusion.schedule = ddim_schedule({});
-    const auto found = invert(pipeline, clean, one_prompt, {}, run_settings(settings, 3));
-    const auto optimised = null_text(pipeline, found, {.inner_steps = 2});
-    return joined({optimised.reconstruction, optimised.losses});
-  }, {at::kFloat});
-  parity(report, settings, "pair generation", [&](const Place& place) {
-    const auto pipeline = models.at_place(place).text;
-    const PairGenerator generator(pipeline, run_settings(settings, 4));
-    return generator.latents(two_prompts[0], two_prompts[1], pair_samples(1, 2, 0, 2));
-  }, every_dtype, run);
+  parity(report, settings, "null-text optimisation",
+         [&](const Place& place) {
+           auto pipeline = models.unfrozen(place);
+           pipeline.diffusion.schedule = ddim_schedule({});
+           const auto found = invert(pipeline, clean, one_prompt, {}, run_settings(settings, 3));
+           const auto optimised = null_text(pipeline, found, {.inner_steps = 2});
+           return joined({optimised.reconstruction, optimised.losses});
+         },
+         {at::kFloat});
+  parity(
+      report, settings, "pair generation",
+      [&](const Place& place) {
+        const auto pipeline = models.at_place(place).text;
+        const PairGenerator generator(pipeline, run_settings(settings, 4));
+        return generator.latents(two_prompts[0], two_prompts[1], pair_samples(1, 2, 0, 2));
+      },
+      every_dtype, run);
 }
 
 }  // namespace
 
 std::vector<Step> pipeline_steps() {
-  return {{"edit", false, edit},           {"samplers", false, samplers},     {"guidances", false, guidances},
-          {"attentions", false, attentions}, {"inpainting", false, inpainting}, {"baselines", false, baselines}};
+  return {{"edit", false, edit},
+          {"samplers", false, samplers},
+          {"guidances", false, guidances},
+          {"attentions", false, attentions},
+          {"inpainting", false, inpainting},
+          {"baselines", false, baselines}};
 }
 
 }  // namespace ip2p::device_check

@@ -31,7 +31,8 @@ namespace {
 /// A folder that is gone at the end.
 class Scratch {
  public:
-  Scratch() : path_(std::filesystem::temp_directory_path() / fmt::format("ip2p-device-check-{}", std::random_device{}())) {
+  Scratch()
+      : path_(std::filesystem::temp_directory_path() / fmt::format("ip2p-device-check-{}", std::random_device{}())) {
     std::filesystem::create_directories(path_);
   }
   ~Scratch() {
@@ -69,19 +70,21 @@ void set_gradients(std::vector<at::Tensor>& parameters, std::int64_t step) {
 
 template <OptimiserPolicy Optimiser>
 void check_optimiser(const Settings& settings, Report& report, const std::string& name, double rate) {
-  parity(report, settings, name, [&](const Place& place) {
-    auto parameters = some_parameters(place);
-    Optimiser optimiser(parameters, typename Optimiser::Options{});
-    ExponentialAverage average(parameters, 0.9);
-    for (std::int64_t step = 0; step < 6; ++step) {
-      set_gradients(parameters, step);
-      optimiser.step(rate);
-      average.update();
-    }
-    auto all = parameters;
-    all.insert(all.end(), average.average().begin(), average.average().end());
-    return joined(all);
-  }, {at::kFloat});
+  parity(report, settings, name,
+         [&](const Place& place) {
+           auto parameters = some_parameters(place);
+           Optimiser optimiser(parameters, typename Optimiser::Options{});
+           ExponentialAverage average(parameters, 0.9);
+           for (std::int64_t step = 0; step < 6; ++step) {
+             set_gradients(parameters, step);
+             optimiser.step(rate);
+             average.update();
+           }
+           auto all = parameters;
+           all.insert(all.end(), average.average().begin(), average.average().end());
+           return joined(all);
+         },
+         {at::kFloat});
 }
 
 void optimisers(const Settings& settings, Report& report) {
@@ -95,9 +98,7 @@ struct MadePairs {
   explicit MadePairs(std::int64_t side) : side(side) {}
   std::int64_t size() const { return 8; }
   EditPair get(std::int64_t i, SampleRandom&) const {
-    const auto made = [&](std::uint64_t seed) {
-      return CounterNoise(seed).normal({1, 4, side, side}, i).squeeze(0);
-    };
+    const auto made = [&](std::uint64_t seed) { return CounterNoise(seed).normal({1, 4, side, side}, i).squeeze(0); };
     return {made(50), made(51).sub(4), made(52), fmt::format("make it number {}", i % 3)};
   }
   std::int64_t side;
@@ -105,7 +106,8 @@ struct MadePairs {
 
 /// A network in training with its texts and its loss.
 struct Run {
-  Run(const Settings& settings, const Place& place, const UNet& unet_, const ClipTextModel& text_, at::ScalarType compute)
+  Run(const Settings& settings, const Place& place, const UNet& unet_, const ClipTextModel& text_,
+      at::ScalarType compute)
       : pairs(settings.small ? 8 : 16),
         unet(placed(unet_, {.device = place.device, .reference = true})),
         text(published_tokenizer(settings), placed(text_, {.device = place.device})),
@@ -123,28 +125,32 @@ void updates(const Settings& settings, Report& report) {
   const auto unet = seeded<UNet>(checked_unet(settings.small, 8), 31);
   const auto text = seeded<ClipTextModel>(checked_text(), 32);
   for (const bool checkpointed : {false, true}) {
-    parity(report, settings, checkpointed ? "loss and gradients, recomputed in the backward pass" : "loss and gradients",
-           [&](const Place& place) {
-             const Run run(settings, place, unet, text, place.dtype);
-             checkpoint_gradients(run.unet, checkpointed);
-             const auto parameters = Parameters().add(run.unet);
-             const auto loss = run.loss(0);
-             loss.backward();
-             std::vector<at::Tensor> all{loss};
-             for (const auto& parameter : parameters.tensors) all.push_back(parameter.grad());
-             return joined(all);
-           },
-           every_dtype, 8.0);
+    parity(
+        report, settings, checkpointed ? "loss and gradients, recomputed in the backward pass" : "loss and gradients",
+        [&](const Place& place) {
+          const Run run(settings, place, unet, text, place.dtype);
+          checkpoint_gradients(run.unet, checkpointed);
+          const auto parameters = Parameters().add(run.unet);
+          const auto loss = run.loss(0);
+          loss.backward();
+          std::vector<at::Tensor> all{loss};
+          for (const auto& parameter : parameters.tensors) all.push_back(parameter.grad());
+          return joined(all);
+        },
+        every_dtype, 8.0);
   }
   // Adam's first updates have the sign of the gradient: where that is nearly zero, rounding decides it. The losses of
   // the updates tell the weights of the network as a whole.
-  parity(report, settings, "losses of 4 updates", [&](const Place& place) {
-    const Run run(settings, place, unet, text, place.dtype);
-    Trainer trainer(Parameters().add(run.unet), run.loss, ConstantRate{1e-4});
-    std::vector<at::Tensor> losses;
-    for (int i = 0; i < 4; ++i) losses.push_back(at::tensor(trainer.advance().loss));
-    return joined(losses);
-  }, every_dtype, 4.0);
+  parity(
+      report, settings, "losses of 4 updates",
+      [&](const Place& place) {
+        const Run run(settings, place, unet, text, place.dtype);
+        Trainer trainer(Parameters().add(run.unet), run.loss, ConstantRate{1e-4});
+        std::vector<at::Tensor> losses;
+        for (int i = 0; i < 4; ++i) losses.push_back(at::tensor(trainer.advance().loss));
+        return joined(losses);
+      },
+      every_dtype, 4.0);
 }
 
 void checkpoints(const Settings& settings, Report& report) {
@@ -159,7 +165,8 @@ void checkpoints(const Settings& settings, Report& report) {
   const auto expected = whole.snapshot();
   Run second(settings, here, unet, text, at::kFloat);
   Trainer resumed(Parameters().add(second.unet), second.loss, ConstantRate{1e-4}, options);
-  report.expect("a checkpoint is found", resumed.resume() && resumed.step() == 2, fmt::format("step {}", resumed.step()));
+  report.expect("a checkpoint is found", resumed.resume() && resumed.step() == 2,
+                fmt::format("step {}", resumed.step()));
   const auto found = resumed.snapshot();
   std::int64_t different = 0;
   for (const auto& [name, tensor] : expected.tensors) different += found.tensors.at(name).equal(tensor) ? 0 : 1;
@@ -195,31 +202,46 @@ void caches(const Settings& settings, Report& report) {
     }
     return joined(tensors);
   };
-  parity(report, settings, "pairs encoded when asked for", [&](const Place& place) {
-    const EncodedPairs source(pictures, placed(codec, place), {.smallest = 48, .largest = 56, .crop = 48});
-    return all(source);
-  }, every_dtype, 4.0);
-  parity(report, settings, "pairs from a cache", [&](const Place& place) {
-    const Scratch scratch;
-    CachedPairs source(pictures, placed(codec, place), {.folder = scratch.path(), .codec = "seeded", .crop = 48});
-    const auto made = all(source);
-    const auto again = source.made();
-    require(all(source).equal(made) && source.made() == again, "expected the second reading to find all in the cache");
-    return made;
-  }, every_dtype, 4.0);
+  parity(
+      report, settings, "pairs encoded when asked for",
+      [&](const Place& place) {
+        const EncodedPairs source(pictures, placed(codec, place), {.smallest = 48, .largest = 56, .crop = 48});
+        return all(source);
+      },
+      every_dtype, 4.0);
+  parity(
+      report, settings, "pairs from a cache",
+      [&](const Place& place) {
+        const Scratch scratch;
+        CachedPairs source(pictures, placed(codec, place), {.folder = scratch.path(), .codec = "seeded", .crop = 48});
+        const auto made = all(source);
+        const auto again = source.made();
+        require(all(source).equal(made) && source.made() == again,
+                "expected the second reading to find all in the cache");
+        return made;
+      },
+      every_dtype, 4.0);
   const auto text = seeded<ClipTextModel>(checked_text(), 34);
-  parity(report, settings, "texts from a cache", [&](const Place& place) {
-    const CachedTextEncoder cached(ClipTextEncoder(published_tokenizer(settings), placed(text, place)));
-    const std::vector<std::string> prompts{"make it snowy", "as a painting", "make it snowy"};
-    return cached.encode(prompts);
-  }, every_dtype, 4.0);
+  parity(
+      report, settings, "texts from a cache",
+      [&](const Place& place) {
+        const CachedTextEncoder cached(ClipTextEncoder(published_tokenizer(settings), placed(text, place)));
+        const std::vector<std::string> prompts{"make it snowy", "as a painting", "make it snowy"};
+        return cached.encode(prompts);
+      },
+      every_dtype, 4.0);
 }
 
 void text2live(const Settings& settings, Report& report) {
   ClipConfig config;
   config.text = checked_text();
   config.projection_dim = 32;
-  config.vision = {.hidden_size = 64, .intermediate_size = 128, .num_hidden_layers = 3, .num_attention_heads = 2, .image_size = 32, .patch_size = 8};
+  config.vision = {.hidden_size = 64,
+                   .intermediate_size = 128,
+                   .num_hidden_layers = 3,
+                   .num_attention_heads = 2,
+                   .image_size = 32,
+                   .patch_size = 8};
   ClipModel model(config);
   model.initialise(35);
   Text2LiveOptions options;
@@ -231,20 +253,27 @@ void text2live(const Settings& settings, Report& report) {
     return Text2Live<>(Clip(published_tokenizer(settings), placed(model, place)), patterned(72, 56),
                        {.edited = "a golden horse", .source = "a horse", .layer = "", .region = "horse"}, options);
   };
-  parity(report, settings, "the losses of one update and their gradients", [&](const Place& place) {
-    const auto edit = edit_at(place);
-    const auto terms = edit.terms(0);
-    terms.total.backward();
-    std::vector<at::Tensor> all{terms.total, terms.structure, terms.edited, terms.direction, terms.screen, terms.sparsity};
-    for (const auto& parameter : edit.network().module().parameters()) all.push_back(parameter.grad());
-    return joined(all);
-  }, {at::kFloat}, 1.0);
-  parity(report, settings, "the layer after two updates", [&](const Place& place) {
-    auto edit = edit_at(place);
-    edit.run();
-    const auto layer = edit.layer();
-    return joined({layer.colours, layer.alpha});
-  }, {at::kFloat}, 1.0);
+  parity(
+      report, settings, "the losses of one update and their gradients",
+      [&](const Place& place) {
+        const auto edit = edit_at(place);
+        const auto terms = edit.terms(0);
+        terms.total.backward();
+        std::vector<at::Tensor> all{terms.total,     terms.structure, terms.edited,
+                                    terms.direction, terms.screen,    terms.sparsity};
+        for (const auto& parameter : edit.network().module().parameters()) all.push_back(parameter.grad());
+        return joined(all);
+      },
+      {at::kFloat}, 1.0);
+  parity(
+      report, settings, "the layer after two updates",
+      [&](const Place& place) {
+        auto edit = edit_at(place);
+        edit.run();
+        const auto layer = edit.layer();
+        return joined({layer.colours, layer.alpha});
+      },
+      {at::kFloat}, 1.0);
 }
 
 }  // namespace
