@@ -1,27 +1,28 @@
 // Training on the device against the CPU: optimisers, averages, losses, updates, resumption, caches, Text2LIVE.
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
+#include <cmath>
 #include <filesystem>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "device/check.hpp"
 #include "device/models.hpp"
+#include "device/training_parts.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/data/cached_pairs.hpp"
 #include "ip2p/data/encoded_pairs.hpp"
-#include "ip2p/sampling/denoiser.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/text2live/text2live.hpp"
 #include "ip2p/train/adafactor.hpp"
 #include "ip2p/train/adamw.hpp"
-#include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/ema.hpp"
 #include "ip2p/train/madgrad.hpp"
-#include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/checkpoint_gradients.hpp"
 
 namespace ip2p::device_check {
@@ -94,47 +95,50 @@ void optimisers(const Settings& settings, Report& report) {
 }
 
 /// Latents that were encoded before.
-struct MadePairs {
-  explicit MadePairs(std::int64_t side) : side(side) {}
-  std::int64_t size() const { return 8; }
-  EditPair get(std::int64_t i, SampleRandom&) const {
-    const auto made = [&](std::uint64_t seed) { return CounterNoise(seed).normal({1, 4, side, side}, i).squeeze(0); };
-    return {made(50), made(51).sub(4), made(52), fmt::format("make it number {}", i % 3)};
+PairsOf made_pairs(std::int64_t side) {
+  return {8, [side](std::int64_t i, SampleRandom&) {
+            const auto made = [&](std::uint64_t seed) {
+              return CounterNoise(seed).normal({1, 4, side, side}, i).squeeze(0);
+            };
+            return EditPair{made(50), made(51).sub(4), made(52), fmt::format("make it number {}", i % 3)};
+          }};
+}
+
+/// Runs that begin alike, wherever they are.
+class Beginning {
+ public:
+  explicit Beginning(const Settings& settings)
+      : small_(settings.small),
+        tokenizer_(published_tokenizer(settings)),
+        unet_(seeded<UNet>(checked_unet(settings.small, 8), 31)),
+        text_(seeded<ClipTextModel>(checked_text(), 32)) {}
+
+  [[nodiscard]] std::unique_ptr<TrainingRun> at_place(const Place& place, const TrainingOptions& options = {}) const {
+    return std::make_unique<TrainingRun>(placed(unet_, {.device = place.device, .reference = true}),
+                                         ClipTextEncoder(tokenizer_, placed(text_, {.device = place.device})),
+                                         made_pairs(small_ ? 8 : 16),
+                                         DiffusionLossOptions{.batch = 4, .compute = place.dtype}, options);
   }
-  std::int64_t side;
-};
 
-/// A network in training with its texts and its loss.
-struct Run {
-  Run(const Settings& settings, const Place& place, const UNet& unet_, const ClipTextModel& text_,
-      at::ScalarType compute)
-      : pairs(settings.small ? 8 : 16),
-        unet(placed(unet_, {.device = place.device, .reference = true})),
-        text(published_tokenizer(settings), placed(text_, {.device = place.device})),
-        loss(unet, text, pairs, UniformTimesteps{}, EpsPrediction{}, {.batch = 4, .compute = compute}) {}
-  Run(const Run&) = delete;
-  Run& operator=(const Run&) = delete;
-
-  MadePairs pairs;
-  UNet unet;
-  ClipTextEncoder text;
-  DiffusionLoss<UNet, MadePairs, UniformTimesteps, EpsPrediction> loss;
+ private:
+  bool small_;
+  BpeTokenizer tokenizer_;
+  UNet unet_;
+  ClipTextModel text_;
 };
 
 void updates(const Settings& settings, Report& report) {
-  const auto unet = seeded<UNet>(checked_unet(settings.small, 8), 31);
-  const auto text = seeded<ClipTextModel>(checked_text(), 32);
+  const Beginning beginning(settings);
   for (const bool checkpointed : {false, true}) {
     parity(
         report, settings, checkpointed ? "loss and gradients, recomputed in the backward pass" : "loss and gradients",
         [&](const Place& place) {
-          const Run run(settings, place, unet, text, place.dtype);
-          checkpoint_gradients(run.unet, checkpointed);
-          const auto parameters = Parameters().add(run.unet);
-          const auto loss = run.loss(0);
+          const auto run = beginning.at_place(place);
+          checkpoint_gradients(run->unet, checkpointed);
+          const auto loss = run->loss(0);
           loss.backward();
           std::vector<at::Tensor> all{loss};
-          for (const auto& parameter : parameters.tensors) all.push_back(parameter.grad());
+          for (const auto& parameter : run->trainer.parameters().tensors) all.push_back(parameter.grad());
           return joined(all);
         },
         every_dtype, 8.0);
@@ -144,35 +148,31 @@ void updates(const Settings& settings, Report& report) {
   parity(
       report, settings, "losses of 4 updates",
       [&](const Place& place) {
-        const Run run(settings, place, unet, text, place.dtype);
-        Trainer trainer(Parameters().add(run.unet), run.loss, ConstantRate{1e-4});
+        const auto run = beginning.at_place(place);
         std::vector<at::Tensor> losses;
-        for (int i = 0; i < 4; ++i) losses.push_back(at::tensor(trainer.advance().loss));
+        for (int i = 0; i < 4; ++i) losses.push_back(at::tensor(run->trainer.advance().loss));
         return joined(losses);
       },
       every_dtype, 4.0);
 }
 
 void checkpoints(const Settings& settings, Report& report) {
-  const auto unet = seeded<UNet>(checked_unet(settings.small, 8), 31);
-  const auto text = seeded<ClipTextModel>(checked_text(), 32);
+  const Beginning beginning(settings);
   const Place here{.device = settings.device};
   const Scratch scratch;
   const TrainingOptions options{.folder = scratch.path(), .checkpoint_every = 2};
-  Run first(settings, here, unet, text, at::kFloat);
-  Trainer whole(Parameters().add(first.unet), first.loss, ConstantRate{1e-4}, options);
-  whole.run(2);
-  const auto expected = whole.snapshot();
-  Run second(settings, here, unet, text, at::kFloat);
-  Trainer resumed(Parameters().add(second.unet), second.loss, ConstantRate{1e-4}, options);
-  report.expect("a checkpoint is found", resumed.resume() && resumed.step() == 2,
-                fmt::format("step {}", resumed.step()));
-  const auto found = resumed.snapshot();
+  const auto whole = beginning.at_place(here, options);
+  whole->trainer.run(2);
+  const auto expected = whole->trainer.snapshot();
+  const auto resumed = beginning.at_place(here, options);
+  report.expect("a checkpoint is found", resumed->trainer.resume() && resumed->trainer.step() == 2,
+                fmt::format("step {}", resumed->trainer.step()));
+  const auto found = resumed->trainer.snapshot();
   std::int64_t different = 0;
   for (const auto& [name, tensor] : expected.tensors) different += found.tensors.at(name).equal(tensor) ? 0 : 1;
   report.expect("what is resumed equals what was saved, bit for bit", different == 0,
                 fmt::format("{} of {} tensors differ", different, expected.tensors.size()));
-  const double a = whole.advance().loss, b = resumed.advance().loss;
+  const double a = whole->trainer.advance().loss, b = resumed->trainer.advance().loss;
   // The forward pass of equal weights; backward passes on a GPU may add in another order from here on.
   report.compare("the next update's loss", std::abs(a - b) / std::abs(a), 1e-6);
 }

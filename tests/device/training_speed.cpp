@@ -10,12 +10,10 @@
 #include "device/models.hpp"
 #include "device/profile.hpp"
 #include "device/sd15.hpp"
+#include "device/training_parts.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/data/encoded_pairs.hpp"
-#include "ip2p/sampling/denoiser.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
-#include "ip2p/train/diffusion_loss.hpp"
-#include "ip2p/train/trainer.hpp"
 
 namespace ip2p::device_check {
 
@@ -33,38 +31,30 @@ struct BenchmarkPictures {
 };
 
 /// Latents of such pictures, encoded before.
-struct BenchmarkLatents {
-  explicit BenchmarkLatents(std::int64_t side)
-      : mean(at::randn({4, side, side})),
-        logvar(at::randn({4, side, side}).sub_(4)),
-        condition(at::randn({4, side, side})) {}
-  std::int64_t size() const { return 64; }
-  EditPair get(std::int64_t i, SampleRandom&) const {
-    return {mean, logvar, condition, fmt::format("make it number {}", i)};
-  }
-  at::Tensor mean, logvar, condition;
-};
+PairsOf benchmark_latents(std::int64_t side) {
+  const auto draw = [&] { return at::randn({4, side, side}); };
+  return {64, [mean = draw(), logvar = draw().sub_(4), condition = draw()](std::int64_t i, SampleRandom&) {
+            return EditPair{mean, logvar, condition, fmt::format("make it number {}", i)};
+          }};
+}
 
-template <class Source>
 void measure_updates(const Settings& settings, Report& report, const BenchmarkShapes& shapes, const std::string& kind,
-                     Source& source, std::int64_t batch) {
+                     const PairsOf& source, std::int64_t batch) {
   const auto name = fmt::format("{}, batch {}", kind, batch);
   report.attempt(name, [&] {
     const auto compute = settings.device.is_cpu() ? at::kFloat : best_dtype(settings.device);
-    const auto unet = drawn<UNet>(shapes.unet(8), {.device = settings.device}, 80);
     auto text = drawn<ClipTextModel>(shapes.text, {.device = settings.device, .dtype = compute}, 81);
     text.freeze();
-    const CachedTextEncoder encoder(ClipTextEncoder(published_tokenizer(settings), text));
-    const DiffusionLoss loss(unet, encoder, source, UniformTimesteps{}, EpsPrediction{},
-                             {.batch = batch, .compute = compute});
-    Trainer trainer(Parameters().add(unet), loss);
-    trainer.advance();
+    TrainingRun run(drawn<UNet>(shapes.unet(8), {.device = settings.device}, 80),
+                    CachedTextEncoder(ClipTextEncoder(published_tokenizer(settings), text)), source,
+                    {.batch = batch, .compute = compute});
+    run.trainer.advance();
     reset_peak(settings.device);
-    const double seconds = median_seconds(settings.device, settings.small ? 1 : 5, [&] { trainer.advance(); });
+    const double seconds = median_seconds(settings.device, settings.small ? 1 : 5, [&] { run.trainer.advance(); });
     report.measure(name + ": an update", 1e3 * seconds, "ms");
     report.measure(name + ": rate", static_cast<double>(batch) / seconds, "pictures/s");
     report.measure(name + ": peak", peak_gib(settings.device), "GiB");
-    if (batch == 8) report_operations(report, name, settings.device, [&] { trainer.advance(); });
+    if (batch <= 8) report_operations(report, name, settings.device, [&] { run.trainer.advance(); });
   });
 }
 
@@ -76,13 +66,13 @@ void training_speed(const Settings& settings, Report& report) {
   report.note("what", fmt::format("{} px, products in {}, weights in fp32, AdamW, moving average", side,
                                   dtype_name(place.dtype)));
   for (const std::int64_t batch : settings.small ? std::vector<std::int64_t>{2} : std::vector<std::int64_t>{8, 32}) {
-    BenchmarkLatents latents(side / 8);
-    measure_updates(settings, report, shapes, "cached latents", latents, batch);
+    measure_updates(settings, report, shapes, "cached latents", benchmark_latents(side / 8), batch);
     auto codec = drawn<KlAutoencoder>(shapes.codec, place, 82);
     codec.freeze();
     const BenchmarkPictures pictures(side);
-    EncodedPairs pairs(pictures, codec, {.smallest = side, .largest = side + side / 8, .crop = side});
-    measure_updates(settings, report, shapes, "from pictures", pairs, batch);
+    const EncodedPairs pairs(pictures, codec, {.smallest = side, .largest = side + side / 8, .crop = side});
+    measure_updates(settings, report, shapes, "from pictures",
+                    {64, [&](std::int64_t i, SampleRandom& random) { return pairs.get(i, random); }}, batch);
   }
 }
 
