@@ -75,20 +75,20 @@ class Report {
 };
 
 /// One entry of the list that --step chooses from.
-struct Step {
+struct Part {
   const char* name;
   bool benchmark;  ///< Measures rather than checks.
   void (*run)(const Settings&, Report&);
 };
 
-std::vector<Step> machine_steps();
-std::vector<Step> nccl_steps();
-std::vector<Step> kernel_steps();
-std::vector<Step> module_steps();
-std::vector<Step> pipeline_steps();
-std::vector<Step> training_steps();
-std::vector<Step> run_speed_steps();
-std::vector<Step> training_speed_steps();
+std::vector<Part> machine_steps();
+std::vector<Part> nccl_steps();
+std::vector<Part> kernel_steps();
+std::vector<Part> module_steps();
+std::vector<Part> pipeline_steps();
+std::vector<Part> training_steps();
+std::vector<Part> run_speed_steps();
+std::vector<Part> training_speed_steps();
 
 /// Where something is computed, and how.
 struct Place {
@@ -134,5 +134,9 @@ double median_seconds(at::Device device, int repetitions, const std::function<vo
 /// Largest memory since `reset_peak`, in GiB: allocated on a GPU, resident in the CPU's case.
 double peak_gib(at::Device device);
 void reset_peak(at::Device device);
+
+/// Adds the 15 operations of `work` that take longest: kernels on a GPU, operators without those that they call on the
+/// CPU.
+void report_operations(Report& report, const std::string& name, at::Device device, const std::function<void()>& work);
 
 }  // namespace ip2p::device_check

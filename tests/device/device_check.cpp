@@ -186,8 +186,8 @@ Options parsed(int argc, char** argv) {
   return options;
 }
 
-std::vector<Step> all_steps() {
-  std::vector<Step> steps;
+std::vector<Part> all_steps() {
+  std::vector<Part> steps;
   for (const auto& part : {machine_steps(), nccl_steps(), kernel_steps(), module_steps(), pipeline_steps(),
                            training_steps(), run_speed_steps(), training_speed_steps()}) {
     steps.insert(steps.end(), part.begin(), part.end());

@@ -143,12 +143,12 @@ void kernels(const Settings& settings, Report& report) {
 
 }  // namespace
 
-std::vector<Step> kernel_steps() { return {{"kernels", false, kernels}}; }
+std::vector<Part> kernel_steps() { return {{"kernels", false, kernels}}; }
 
 }  // namespace ip2p::device_check
 
 #else
 
-std::vector<ip2p::device_check::Step> ip2p::device_check::kernel_steps() { return {}; }
+std::vector<ip2p::device_check::Part> ip2p::device_check::kernel_steps() { return {}; }
 
 #endif

@@ -129,7 +129,7 @@ void attention_backends(const Settings& settings, Report& report) {
 
 }  // namespace
 
-std::vector<Step> machine_steps() {
+std::vector<Part> machine_steps() {
   return {{"machine", false, machine}, {"ceilings", true, ceilings}, {"attention_backends", false, attention_backends}};
 }
 

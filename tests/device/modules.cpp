@@ -197,7 +197,7 @@ void lpips(const Settings& settings, Report& report) {
 
 }  // namespace
 
-std::vector<Step> module_steps() {
+std::vector<Part> module_steps() {
   return {{"attention", false, attention},     {"unet", false, unet},         {"codecs", false, codecs},
           {"clip", false, texts_and_pictures}, {"language", false, language}, {"lpips", false, lpips}};
 }

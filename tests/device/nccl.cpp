@@ -40,6 +40,6 @@ void nccl(const Settings& settings, Report& report) {
 
 }  // namespace
 
-std::vector<Step> nccl_steps() { return {{"nccl", false, nccl}}; }
+std::vector<Part> nccl_steps() { return {{"nccl", false, nccl}}; }
 
 }  // namespace ip2p::device_check

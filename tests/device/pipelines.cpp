@@ -1,12 +1,12 @@
 // Whole runs on the device against the CPU: every sampler, guidance and attention policy, and every pipeline.
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -15,13 +15,14 @@
 
 #include "device/check.hpp"
 #include "device/models.hpp"
+#include "ip2p/attention/attention_reference.hpp"
+#include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/inversion.hpp"
 #include "ip2p/pipeline/null_text.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/pipeline/pair_generator.hpp"
-#include "ip2p/pipeline/prompt_to_prompt.hpp"
 #include "ip2p/pipeline/sdedit.hpp"
 #include "pipeline/composition_lists.hpp"
 
@@ -101,14 +102,14 @@ void edit(const Settings& settings, Report& report) {
   parity(
       report, settings, "edit of two at once, another noise source",
       [&](const Place& place) {
-        CounterNoise noise(3);
+        auto noise = AnyNoise::named("counter", {3, 4});
         return models.at_place(place).edit.run({&photo, 1}, two_prompts, options, noise).latents;
       },
       every_dtype, run);
   parity(
       report, settings, "edit with torch's CUDA stream",
       [&](const Place& place) {
-        PhiloxNoise noise(std::uint64_t{3});
+        auto noise = AnyNoise::named("cuda", {3});
         return models.at_place(place).edit.run({&photo, 1}, one_prompt, options, noise).latents;
       },
       every_dtype, run);
@@ -138,69 +139,68 @@ void samplers(const Settings& settings, Report& report) {
   }
 }
 
+/// Three steps of one run of a guidance over predictions that do not depend on the latents, in the dtype of the place.
 template <class Guidance>
-void check_guidance(const Settings& settings, Report& report, const Models& models, std::size_t number,
-                    const Guidance& guidance) {
-  const auto steps = run_settings(settings, 3);
-  parity(
-      report, settings, fmt::format("guidance {} of the list of all, {} branches", number, Guidance::branches.size()),
-      [&](const Place& place) {
-        const auto pipeline = models.at_place(place).edit;
-        auto conditioning = pipeline.encode_text(two_prompts);
-        const auto side = side_of(settings) / 8;
-        conditioning.image = CounterNoise(8).normal({2, 4, side, side}, 0).to(place.device);
-        const auto sigmas = pipeline.diffusion.schedule.sigmas(*steps.steps);
-        TorchNoise noise(9);
-        const auto start = CounterNoise(10).normal({2, 4, side, side}, 0).mul(sigmas.front());
-        return pipeline.denoise(start, sigmas, std::move(conditioning), noise, {}, PlainAttention{}, guidance, Euler{});
-      },
-      every_dtype, run);
+void check_guidance(const Settings& settings, Report& report, std::size_t number, const Guidance& guidance) {
+  const auto name = fmt::format("guidance {} of the list of all, {} branches", number, Guidance::branches.size());
+  parity(report, settings, name, [&](const Place& place) {
+    const auto network = [&](const at::Tensor& x, double, const Step& step, std::span<const Branch> branches) {
+      const auto rows = static_cast<std::int64_t>(branches.size()) * x.size(0);
+      return CounterNoise(8).normal({rows, 4, 8, 8}, step.index).to(place.device, place.dtype);
+    };
+    const auto diffusion = diffusion_of(SchedulerConfig{});
+    auto denoiser = guided_denoiser(network, guidance, diffusion.schedule, diffusion.prediction);
+    std::vector<at::Tensor> estimates;
+    for (const Step& step : steps_of(diffusion.schedule.sigmas(3))) {
+      estimates.push_back(denoiser(CounterNoise(9).normal({2, 4, 8, 8}, step.index).to(place.device), step));
+    }
+    return joined(estimates);
+  });
 }
 
 void guidances(const Settings& settings, Report& report) {
-  const Models models(settings);
+  const at::NoGradGuard no_grad;
   std::apply(
       [&](const auto&... guidance) {
         std::size_t number = 0;
-        (check_guidance(settings, report, models, ++number, guidance), ...);
+        (check_guidance(settings, report, ++number, guidance), ...);
       },
       testing::composed_guidances());
 }
 
-template <std::size_t i>
-void check_attention_policy(const Settings& settings, Report& report, const Models& models) {
-  const auto options = run_settings(settings, 3);
-  parity(
-      report, settings, fmt::format("policy {} of the list of all", i + 1),
-      [&](const Place& place) {
-        // Recorders belong to one run, so that each has a list of its own.
-        const auto policies = testing::composed_attentions();
-        TorchNoise noise(std::vector<std::uint64_t>{7, 8});
-        return models.at_place(place).text.sample(two_prompts, options, noise, std::get<i>(policies));
-      },
-      every_dtype, run);
-}
-
-template <std::size_t... i>
-void check_attention_policies(const Settings& settings, Report& report, const Models& models,
-                              std::index_sequence<i...>) {
-  (check_attention_policy<i>(settings, report, models), ...);
+/// Policies that change the attention of two pictures, each for one run: recorders belong to one. The last one's
+/// recorder also revises the latents.
+std::vector<std::pair<AttentionReference, RunHooks>> policies() {
+  std::vector<std::pair<AttentionReference, RunHooks>> all;
+  const auto add = [&](const auto& policy, RunHooks hooks = {}) {
+    using Policy = std::remove_cvref_t<decltype(policy)>;
+    all.emplace_back(AttentionReference(std::make_shared<const Policy>(policy)), std::move(hooks));
+  };
+  std::apply([&](const auto&... policy) { (add(policy), ...); }, testing::composed_attentions());
+  const auto blend = LocalBlend{.words = {{5}, {5}}, .start_blend = 0.0}.start();
+  add(Observed(PromptToPrompt{WordSwap{at::eye(77).unsqueeze(0)}}, blend),
+      {.revise = [blend](const Step& step, const at::Tensor& latents) { return blend->revise(step, latents); }});
+  return all;
 }
 
 void attentions(const Settings& settings, Report& report) {
   const Models models(settings);
-  check_attention_policies(settings, report, models,
-                           std::make_index_sequence<std::tuple_size_v<decltype(testing::composed_attentions())>>());
-  const PromptToPrompt policy{WordSwap{at::eye(77).unsqueeze(0)}};
-  const LocalBlend blend{.words = {{5}, {5}}, .start_blend = 0.0};
-  // A mask has hard edges: in 16 bits one of its few pixels may fall on the other side, so that fp32 alone is compared.
-  parity(report, settings, "word swap under a local blend",
-         [&](const Place& place) {
-           return prompt_to_prompt(models.at_place(place).text, two_prompts, policy, {.blend = blend},
-                                   run_settings(settings, 3))
-               .latents;
-         },
-         {at::kFloat});
+  const auto count = policies().size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool blends = i + 1 == count;
+    // A mask has hard edges: in 16 bits one of its few pixels may fall on the other side, so that fp32 alone is
+    // compared.
+    parity(
+        report, settings, blends ? "word swap under a local blend" : fmt::format("policy {} of the list of all", i + 1),
+        [&](const Place& place) {
+          auto own = policies();
+          auto options = run_settings(settings, 3);
+          options.hooks = own[i].second;
+          TorchNoise noise(std::vector<std::uint64_t>{7, 8});
+          return models.at_place(place).text.sample(two_prompts, options, noise, own[i].first);
+        },
+        blends ? std::vector{at::kFloat} : every_dtype, run);
+  }
 }
 
 void inpainting(const Settings& settings, Report& report) {
@@ -280,7 +280,7 @@ void baselines(const Settings& settings, Report& report) {
 
 }  // namespace
 
-std::vector<Step> pipeline_steps() {
+std::vector<Part> pipeline_steps() {
   return {{"edit", false, edit},
           {"samplers", false, samplers},
           {"guidances", false, guidances},

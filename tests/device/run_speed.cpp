@@ -11,7 +11,6 @@
 
 #include "device/check.hpp"
 #include "device/models.hpp"
-#include "device/profile.hpp"
 #include "device/sd15.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/io/write_safetensors.hpp"
@@ -211,7 +210,7 @@ void small_editor(const Settings& settings, Report& report) {
 
 }  // namespace
 
-std::vector<Step> run_speed_steps() {
+std::vector<Part> run_speed_steps() {
   return {{"small_editor", true, small_editor}, {"edit_speed", true, edit_speed}, {"pair_speed", true, pair_speed}};
 }
 

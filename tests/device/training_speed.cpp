@@ -8,7 +8,6 @@
 
 #include "device/check.hpp"
 #include "device/models.hpp"
-#include "device/profile.hpp"
 #include "device/sd15.hpp"
 #include "device/training_parts.hpp"
 #include "ip2p/core/device.hpp"
@@ -78,6 +77,6 @@ void training_speed(const Settings& settings, Report& report) {
 
 }  // namespace
 
-std::vector<Step> training_speed_steps() { return {{"training_speed", true, training_speed}}; }
+std::vector<Part> training_speed_steps() { return {{"training_speed", true, training_speed}}; }
 
 }  // namespace ip2p::device_check

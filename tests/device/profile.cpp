@@ -1,5 +1,3 @@
-#pragma once
-
 // Where the time of a piece of work goes, by LibTorch's own profiler.
 
 #include <fmt/format.h>
@@ -18,6 +16,8 @@
 
 namespace ip2p::device_check {
 
+namespace {
+
 /// Time of one operation: a kernel on a GPU, an operator without those that it calls on the CPU.
 struct OperationTime {
   std::string name;
@@ -26,7 +26,7 @@ struct OperationTime {
 };
 
 /// The operations of `work`, longest first.
-inline std::vector<OperationTime> operations_of(at::Device device, const std::function<void()>& work) {
+std::vector<OperationTime> operations_of(at::Device device, const std::function<void()>& work) {
   using torch::profiler::impl::ActivityType;
   namespace profiler = torch::autograd::profiler;
   const torch::profiler::impl::ProfilerConfig config(torch::profiler::impl::ProfilerState::KINETO);
@@ -75,9 +75,9 @@ inline std::vector<OperationTime> operations_of(at::Device device, const std::fu
   return list;
 }
 
-/// The 15 longest of them into the report, as shares of the whole.
-inline void report_operations(Report& report, const std::string& name, at::Device device,
-                              const std::function<void()>& work) {
+}  // namespace
+
+void report_operations(Report& report, const std::string& name, at::Device device, const std::function<void()>& work) {
   const auto list = operations_of(device, work);
   double whole = 0.0;
   std::int64_t calls = 0;
