@@ -26,6 +26,15 @@
 #include "ip2p/pipeline/sdedit.hpp"
 #include "pipeline/composition_lists.hpp"
 
+#if __has_include("ip2p/execution/graphed.hpp")
+#include "ip2p/execution/graphed.hpp"
+#ifdef IP2P_DEVICE_CHECK_CUDA
+#include "ip2p/execution/cuda_graph.hpp"
+#else
+#include "ip2p/testing/rerun_recorder.hpp"
+#endif
+#endif
+
 namespace ip2p::device_check {
 
 namespace {
@@ -203,6 +212,39 @@ void attentions(const Settings& settings, Report& report) {
   }
 }
 
+#if __has_include("ip2p/execution/graphed.hpp")
+#ifdef IP2P_DEVICE_CHECK_CUDA
+using GraphOfDevice = CudaGraph;
+#else
+using GraphOfDevice = testing::RerunRecorder;
+#endif
+
+/// A graph repeats what was recorded: the same bits as without.
+void graphs(const Settings& settings, Report& report) {
+  const Models models(settings);
+  const auto options = run_settings(settings, 8);
+  const auto photo = patterned(side_of(settings), side_of(settings));
+  for (const auto dtype : every_dtype) {
+    const auto name = fmt::format("edit, {}", dtype_name(dtype));
+    report.attempt(name, [&] {
+      auto pipeline = models.at_place({.device = settings.device, .dtype = dtype}).edit;
+      const auto latents = [&] { return pipeline.run({&photo, 1}, one_prompt, options).latents; };
+      const auto eager = latents();
+      const Graphed<GraphOfDevice> graphed;
+      pipeline.execution = graphed;
+      const auto first = latents(), second = latents();
+      const auto counts = graphed.counts();
+      report.expect(
+          name + ", bit for bit as without a graph", first.equal(eager) && second.equal(eager),
+          fmt::format("errors {:.1e} and {:.1e}", relative_error(first, eager), relative_error(second, eager)));
+      report.expect(
+          name + ", recorded and replayed", counts.recorded > 0 && counts.replayed > 0,
+          fmt::format("{} recorded, {} replayed, {} at once", counts.recorded, counts.replayed, counts.eager));
+    });
+  }
+}
+#endif
+
 void inpainting(const Settings& settings, Report& report) {
   const Models models(settings);
   const auto side = side_of(settings);
@@ -281,12 +323,16 @@ void baselines(const Settings& settings, Report& report) {
 }  // namespace
 
 std::vector<Part> pipeline_steps() {
-  return {{"edit", false, edit},
-          {"samplers", false, samplers},
-          {"guidances", false, guidances},
-          {"attentions", false, attentions},
-          {"inpainting", false, inpainting},
-          {"baselines", false, baselines}};
+  return {
+    {"edit", false, edit}, {"samplers", false, samplers}, {"guidances", false, guidances},
+        {"attentions", false, attentions},
+#if __has_include("ip2p/execution/graphed.hpp")
+        {"graphs", false, graphs},
+#endif
+        {"inpainting", false, inpainting}, {
+      "baselines", false, baselines
+    }
+  };
 }
 
 }  // namespace ip2p::device_check

@@ -23,6 +23,13 @@
 #include "ip2p/kernels/for_device.hpp"
 #endif
 
+#if __has_include("ip2p/execution/cuda_graph.hpp") && defined(IP2P_DEVICE_CHECK_CUDA)
+#include "ip2p/execution/cuda_graph.hpp"
+#include "ip2p/execution/eager.hpp"
+#include "ip2p/execution/graphed.hpp"
+#define IP2P_DEVICE_CHECK_GRAPHS
+#endif
+
 namespace ip2p::device_check {
 
 namespace {
@@ -30,33 +37,43 @@ namespace {
 /// One way of running the same edit.
 struct Variant {
   std::string name;
-  std::function<void()> begin, end;
+  std::function<void(Editor&)> begin, end;
 };
 
 std::vector<Variant> variants(at::Device device) {
   const auto benchmark = [](bool on) { at::globalContext().setBenchmarkCuDNN(on); };
+  const auto nothing = [](Editor&) {};
   std::vector<Variant> all;
 #if __has_include("ip2p/kernels/for_device.hpp")
+  // Our kernels are registered when the program starts; without them LibTorch's operators do the work.
   const auto* table = registered_kernels(device.type());
-  const auto use = [type = device.type()](const Kernels* kernels) { register_kernels(type, kernels); };
-  all.push_back({"eager", [=] { use(nullptr); }, [=] { use(table); }});
-  if (device.is_cuda()) {
-    all.push_back({"eager, cuDNN tries its algorithms",
-                   [=] {
-                     use(nullptr);
+  const auto plain = [=] { register_kernels(device.type(), nullptr); };
+  const auto fused = [=] { register_kernels(device.type(), table); };
+#else
+  constexpr bool table = false;
+  const auto plain = [] {}, fused = [] {};
+#endif
+  all.push_back({"eager", [=](Editor&) { plain(); }, [=](Editor&) { fused(); }});
+  if (!device.is_cuda()) return all;
+  const auto tries = [&all, benchmark](const std::string& name, const std::function<void(Editor&)>& begin,
+                                       const std::function<void(Editor&)>& end) {
+    all.push_back({name + ", cuDNN tries its algorithms",
+                   [=](Editor& edit) {
+                     begin(edit);
                      benchmark(true);
                    },
-                   [=] {
-                     use(table);
+                   [=](Editor& edit) {
                      benchmark(false);
+                     end(edit);
                    }});
-  }
-  if (table != nullptr)
-    all.push_back({"with our kernels", [=] { benchmark(device.is_cuda()); }, [=] { benchmark(false); }});
-#else
-  all.push_back({"eager", [] {}, [] {}});
-  if (device.is_cuda())
-    all.push_back({"eager, cuDNN tries its algorithms", [=] { benchmark(true); }, [=] { benchmark(false); }});
+  };
+  tries(
+      "eager", [=](Editor&) { plain(); }, [=](Editor&) { fused(); });
+  if (table) tries("our kernels", nothing, nothing);
+#ifdef IP2P_DEVICE_CHECK_GRAPHS
+  tries(
+      "our kernels, one graph a step", [](Editor& edit) { edit.execution = Graphed<CudaGraph>(); },
+      [](Editor& edit) { edit.execution = Eager{}; });
 #endif
   return all;
 }
@@ -127,7 +144,7 @@ void edit_speed(const Settings& settings, Report& report) {
   };
   for (const auto& variant : variants(settings.device)) {
     report.attempt(variant.name, [&] {
-      variant.begin();
+      variant.begin(edit);
       for (const std::size_t batch : {std::size_t{1}, std::size_t{settings.small ? 2U : 8U}}) {
         const std::vector<std::string> prompts(batch, instruction);
         const auto whole = [&](std::int64_t steps) { return edit.run({&photo, 1}, prompts, options(steps)); };
@@ -152,7 +169,7 @@ void edit_speed(const Settings& settings, Report& report) {
         (void)edit.run({&photo, 1}, {&instruction, 1}, options(2));
       });
     });
-    variant.end();
+    variant.end(edit);
   }
   if (!settings.weights.empty())
     write_expected(settings.weights / "expected.safetensors", edit, unet, shapes.side, place);
