@@ -118,6 +118,23 @@ while read -r name kind; do
   [ "$kind" = check ] && program "$name" 60
 done <<<"$steps"
 
+if [ "${IP2P_DEVICE_PEERS:-1}" != 0 ]; then
+  weights=$(mktemp -d -p "$([ -d /dev/shm ] && echo /dev/shm || echo /tmp)")
+fi
+# The edit at full size, and at once diffusers with the model that it leaves: the numbers that matter most.
+program edit_speed 120 ${weights:+--weights "$weights"}
+if [ -n "$weights" ]; then
+  peer=$folder/diffusers_peer.py
+  [ -f "$peer" ] || peer=$here/../tests/device/diffusers_peer.py
+  for mode in eager channels-last compile; do
+    step "diffusers_$mode" 100 env PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}" "$python" "$peer" --device "$device" \
+      "${small[@]}" --mode "$mode" --weights "$weights" --out "$scratch/diffusers_$mode.json"
+  done
+fi
+while read -r name kind; do
+  [ "$kind" != benchmark ] || [ "$name" = edit_speed ] || program "$name" 60
+done <<<"$steps"
+
 # Out-of-bounds accesses and races of our own kernels, at tiny sizes: the tool slows a program down a hundred times.
 if [[ "$steps" == *"kernels check"* ]] && [ "$device" = cuda ]; then
   if command -v compute-sanitizer >/dev/null; then
@@ -138,28 +155,6 @@ if [[ "$steps" == *"kernels check"* ]] && [ "$device" = cuda ]; then
   else
     say "compute-sanitizer is not on this machine: kernels were not run under it"
   fi
-fi
-
-if [ "${IP2P_DEVICE_PEERS:-1}" != 0 ]; then
-  weights=$(mktemp -d -p "$([ -d /dev/shm ] && echo /dev/shm || echo /tmp)")
-fi
-while read -r name kind; do
-  [ "$kind" = benchmark ] || continue
-  if [ "$name" = edit_speed ] && [ -n "$weights" ]; then
-    program "$name" 120 --weights "$weights"
-  else
-    program "$name" 60
-  fi
-done <<<"$steps"
-
-if [ -n "$weights" ]; then
-  export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
-  peer=$folder/diffusers_peer.py
-  [ -f "$peer" ] || peer=$here/../tests/device/diffusers_peer.py
-  for mode in eager channels-last compile; do
-    step "diffusers_$mode" 100 "$python" "$peer" --device "$device" "${small[@]}" --mode "$mode" --weights "$weights" \
-      --out "$scratch/diffusers_$mode.json"
-  done
 fi
 
 table=$folder/device_table.py
