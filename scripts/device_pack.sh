@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Packs all that scripts/device_check.sh needs on a GPU machine without packages and network into one folder:
+#
+#   scripts/device_pack.sh OUT
+#
+# The program device_check, built here for CUDA (in build/cuda; no GPU is needed for that), the image libraries that it
+# links, the Python wheels of its peer, and the scripts. The machine brings LibTorch in its Python, and this repository
+# the models. OUT must be absent or made by this script; it takes less than 29 MB.
+#
+#   IP2P_CUDA_ARCH    architectures to compile for (default 9.0a: H100, H200)
+#   IP2P_PACK_JOBS    compilers at once (default: as many as cores and memory allow)
+#   IP2P_PACK_PEER=0  leaves the wheels out, for a machine that has diffusers or where no peer is wanted
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+limit=29000000
+peer=(diffusers==0.42.1 importlib_metadata==8.7.0)
+
+log() { printf '%s\n' "$*" >&2; }
+die() { log "device_pack: $*"; exit 1; }
+
+[ $# -eq 1 ] || die "expected one folder for the result, found $# arguments"
+out=$1
+if [ -e "$out" ]; then
+  [ -f "$out/.device-pack" ] || die "$out exists and was not made by this script"
+  rm -rf "$out"
+fi
+
+libtorch=$(scripts/dependencies.sh)
+generator=()
+if [ ! -f build/cuda/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
+jobs=${IP2P_PACK_JOBS:-}
+if [ -z "$jobs" ]; then
+  jobs=$(nproc)
+  by_memory=$(awk '/^MemAvailable:/ { print int($2 / 4000000) }' /proc/meminfo)
+  [ "$by_memory" -ge "$jobs" ] || jobs=$((by_memory > 1 ? by_memory : 1))
+fi
+{
+  cmake -S . -B build/cuda "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DTorch_ROOT="$libtorch" -DIP2P_CUDA=ON \
+    -DTORCH_CUDA_ARCH_LIST="${IP2P_CUDA_ARCH:-9.0a}" -DCMAKE_EXE_LINKER_FLAGS=-Wl,--as-needed \
+    -DIP2P_BUILD_EXAMPLES=OFF -DIP2P_BUILD_BENCH=OFF
+  cmake --build build/cuda --parallel "$jobs" --target device_check
+} >&2
+
+program=build/cuda/tests/device_check
+mkdir -p "$out/lib" "$out/wheels"
+touch "$out/.device-pack"
+strip -o "$out/device_check" "$program"
+chmod +x "$out/device_check"
+
+# Under the names that the program asks for; distributions differ in their versions.
+for library in libpng16 libjpeg libwebp.so libwebpdemux libsharpyuv; do
+  found=$(ldd "$program" | awk -v name="$library" 'index($1, name) == 1 && $2 == "=>" && $3 ~ /^\// { print $1, $3; exit }')
+  if [ -z "$found" ]; then
+    [ "$library" = libsharpyuv ] && continue  # part of libwebp before version 1.3
+    die "$program does not link $library"
+  fi
+  cp -L "${found#* }" "$out/lib/${found%% *}"
+done
+
+if [ "${IP2P_PACK_PEER:-1}" != 0 ]; then
+  for requirement in "${peer[@]}"; do
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
+      --dest "$out/wheels" "$requirement" >&2
+  done
+fi
+cp scripts/device_check.sh tests/device/diffusers_peer.py tests/device/device_table.py "$out/"
+
+bytes=$(du -sb "$out" | cut -f1)
+[ "$bytes" -lt "$limit" ] || die "$out takes $bytes bytes, more than the limit of $limit"
+log "device_pack: $out takes $bytes bytes"
