@@ -10,8 +10,8 @@ import re
 import sys
 
 # A folder may include itself and those before it.
-FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "attention", "filter", "nn", "text", "codec", "unet",
-           "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing", "kernels"]
+FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "attention", "filter", "kernels", "nn", "text", "codec", "unet",
+           "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing"]
 
 # Headers that bring c10d or the nodes of autograd, which every other application would compile for nothing. All others
 # make do with LibTorch's tensors and single operators.
@@ -60,6 +60,7 @@ TORCH_HEADER_OF = {
     "AutoGradMode": "ATen/core/grad_mode.h", "GradMode": "ATen/core/grad_mode.h", "NoGradGuard": "ATen/core/grad_mode.h",
     "CPUGeneratorImpl": "ATen/CPUGeneratorImpl.h", "Generator": "ATen/core/Generator.h",
     "Reduction": "ATen/core/Reduction.h", "autocast": "ip2p/core/autocast.hpp",
+    "get_cpu_capability": "ip2p/kernels/cpu/levels.hpp",
     "detail": "ATen/detail/CUDAHooksInterface.h", "globalContext": "ATen/Context.h", "hasCUDA": "ATen/Context.h",
     "hasMKLDNN": "ATen/Context.h", "make_generator": "ATen/core/Generator.h",
     "philox_engine": "ATen/core/PhiloxRNGEngine.h", "get_num_threads": "ATen/Parallel.h",
