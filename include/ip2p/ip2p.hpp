@@ -141,6 +141,10 @@
 #include "ip2p/filter/pixel_change.hpp"
 #include "ip2p/filter/similarity.hpp"
 
+#include "ip2p/kernels/cpu/levels.hpp"
+#include "ip2p/kernels/cpu/threads.hpp"
+#include "ip2p/kernels/cpu/winograd.hpp"
+
 #include "ip2p/nn/applied_lora.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/nn/blocks.hpp"

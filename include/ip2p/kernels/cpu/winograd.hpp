@@ -4,8 +4,8 @@
 /// Convolutions of 3x3 by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms
 /// for Convolutional Neural Networks", 2016): fp32, channels-last, stride 1, without gradients.
 ///
-/// A tile of 4x4 results takes 36 products for each pair of channels instead of 144. The same real numbers are computed,
-/// rounded otherwise: the rms error is 2 to 4 times that of a direct sum.
+/// A tile of 4x4 results takes 36 products for each pair of channels instead of 144. The same real numbers are
+/// computed, rounded otherwise: the rms error is 2 to 4 times that of a direct sum.
 ///
 /// Weights are transformed in the cache, at each call, from plain ones in the order [in, 3, 3, out]. That costs a few
 /// percent of the products, while transformed weights would take four times the memory and the time to read it.
@@ -68,6 +68,14 @@ inline bool is_winograd_weight(const at::Tensor& weight) {
   return weight.stride(0) == 1 && weight.stride(3) == out && weight.stride(2) == 3 * out && weight.stride(1) == 9 * out;
 }
 
+/// Whether the passes are compiled with optimisation. Without it they are slower than LibTorch's convolution.
+inline constexpr bool winograd_is_compiled_for_speed =
+#ifdef __OPTIMIZE__
+    true;
+#else
+    false;
+#endif
+
 /// The side of the tiles for results of `height` x `width`: 4, or 2 where that takes no more products.
 inline std::int64_t winograd_tile(std::int64_t height, std::int64_t width) {
   const auto products = [&](std::int64_t tile) {
@@ -80,9 +88,11 @@ inline std::int64_t winograd_tile(std::int64_t height, std::int64_t width) {
 template <int tile>
 class WinogradRun {
  public:
+  /// Arguments as those of `winograd`, without gaps; y is its result.
   WinogradRun(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, std::int64_t padding, bool doubled,
-              const at::Tensor& y)
-      : x_(x.const_data_ptr<float>()),
+              CpuLevel level, const at::Tensor& y)
+      : passes_(passes_of(level)),
+        x_(x.const_data_ptr<float>()),
         weight_(weight.const_data_ptr<float>()),
         y_(y.mutable_data_ptr<float>()),
         in_(x.size(1)),
@@ -131,10 +141,12 @@ class WinogradRun {
  private:
   static constexpr std::int64_t side = tile + 2, points = side * side;
 
-  [[nodiscard]] static const WinogradPasses& passes() {
-    return at_cpu_level(baseline::winograd::passes<tile>, avx2::winograd::passes<tile>, avx512::winograd::passes<tile>);
+  [[nodiscard]] static const WinogradPasses& passes_of(CpuLevel level) {
+    if (level == CpuLevel::avx512) return avx512::winograd::passes<tile>;
+    return level == CpuLevel::avx2 ? avx2::winograd::passes<tile> : baseline::winograd::passes<tile>;
   }
 
+  /// Where a block's transformed input begins.
   [[nodiscard]] std::int64_t place(std::int64_t block) const { return block * depths_ * points * plane_; }
 
   struct Corner {
@@ -161,12 +173,11 @@ class WinogradRun {
         pixels[static_cast<std::size_t>(i)] = x_ + pixel * in_;
       }
     }
-    passes().spread_input(pixels.data(), in_, plane_, v + row * winograd_depth);
+    passes_.spread_input(pixels.data(), in_, plane_, v + row * winograd_depth);
   }
 
   /// Products and results of the parts [from, to): all blocks for the first channels, then for the next.
   void multiply(std::int64_t first, std::int64_t from, std::int64_t to, const float* v, std::int64_t count) const {
-    const auto& pass = passes();
     const auto scratch = at::empty({points * (winograd_weight_plane + product_plane_)}, bias_.options());
     float* u = scratch.template mutable_data_ptr<float>();
     float* m = u + points * winograd_weight_plane;
@@ -178,23 +189,25 @@ class WinogradRun {
       const auto rows = (tiles + 5) / 6 * 6;
       for (std::int64_t d = 0; d < depths_; ++d) {
         const auto depth = std::min(winograd_depth, in_ - d * winograd_depth);
-        pass.spread_weight(weight_ + d * winograd_depth * 9 * out_ + begin, out_, width, depth, u);
+        passes_.spread_weight(weight_ + d * winograd_depth * 9 * out_ + begin, out_, width, depth, u);
         const float* spread = v + place(block) + d * points * plane_;
         for (std::int64_t p = 0; p < points; ++p) {
-          pass.multiply(spread + p * plane_, u + p * winograd_weight_plane, m + p * product_plane_, rows, depth, d > 0);
+          passes_.multiply(spread + p * plane_, u + p * winograd_weight_plane, m + p * product_plane_, rows, depth,
+                           d > 0);
         }
       }
       const float* bias = bias_.template const_data_ptr<float>() + begin;
       for (std::int64_t t = 0; t < tiles; ++t) {
         const auto [sample, top, left] = corner((first + block) * block_ + t);
         float* y = y_ + ((sample * out_height_ + top) * out_width_ + left) * out_ + begin;
-        pass.gather_output(m + t * winograd_width, product_plane_, bias, y, out_width_ * out_, out_,
-                           std::min<std::int64_t>(tile, out_height_ - top),
-                           std::min<std::int64_t>(tile, out_width_ - left), width);
+        passes_.gather_output(m + t * winograd_width, product_plane_, bias, y, out_width_ * out_, out_,
+                              std::min<std::int64_t>(tile, out_height_ - top),
+                              std::min<std::int64_t>(tile, out_width_ - left), width);
       }
     }
   }
 
+  const WinogradPasses& passes_;
   const float* x_;
   const float* weight_;
   float* y_;
@@ -208,9 +221,9 @@ class WinogradRun {
 /// \param x [B, in, h, w], fp32 on the CPU  \param weight [out, in, 3, 3] in the order of `winograd_weight`
 /// \param bias [out] or undefined, fp32  \param padding 0 or 1; h + 2 padding and w + 2 padding are at least 3
 /// \param doubled convolves x enlarged to twice its size by repeating pixels, without writing it
-/// \param tile 2 or 4  \return [B, out, h', w'], channels-last
+/// \param tile 2 or 4  \param level one that the processor has  \return [B, out, h', w'], channels-last
 inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, std::int64_t padding,
-                           bool doubled, std::int64_t tile) {
+                           bool doubled, std::int64_t tile, CpuLevel level = cpu_level()) {
   const auto input = x.contiguous(at::MemoryFormat::ChannelsLast);
   const std::int64_t scale = doubled ? 2 : 1;
   const auto height = scale * x.size(2) + 2 * padding - 2;
@@ -219,9 +232,9 @@ inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const 
   if (y.numel() == 0) return y;
   const auto added = bias.defined() ? bias.contiguous() : bias;
   if (tile == 2) {
-    WinogradRun<2>(input, weight, added, padding, doubled, y).run();
+    WinogradRun<2>(input, weight, added, padding, doubled, level, y).run();
   } else {
-    WinogradRun<4>(input, weight, added, padding, doubled, y).run();
+    WinogradRun<4>(input, weight, added, padding, doubled, level, y).run();
   }
   return y;
 }
