@@ -158,6 +158,7 @@
 #include "ip2p/kernels/cpu/fused.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
+#include "ip2p/kernels/cpu/winograd.hpp"
 
 #include "ip2p/kernels/for_device.hpp"
 #include "ip2p/kernels/norm_arithmetic.hpp"

@@ -86,9 +86,9 @@ struct Downsample : Module {
 
 /// Nearest-neighbour upsampling to a given size, then a 3x3 convolution.
 ///
-/// While frozen, exact doubling is computed on the small map. Each of the result's four phases depends on 2x2 input
-/// pixels, so its nine taps collapse into four: the same sums with 2.25 times fewer products, and without ever writing
-/// the upsampled map.
+/// While frozen, exact doubling never writes the enlarged map: a convolution by Winograd's filtering reads the small
+/// map instead, and a direct one is computed on it. Each of the result's four phases depends on 2x2 input pixels, so
+/// its nine taps collapse into four: the same sums with 2.25 times fewer products.
 struct Upsample : Module, Freezable {
   /// \param channels of input and result
   explicit Upsample(std::int64_t channels) {
@@ -105,6 +105,10 @@ struct Upsample : Module, Freezable {
                      : at::upsample_nearest2d(x, at::IntArrayRef{height, width});
     };
     if (!frozen_ || !doubled) return (*conv)(enlarged());
+    if (auto y = conv->of_doubled(x); y.defined()) {
+      if (!conv->loras.empty()) conv->add_loras(y, enlarged());
+      return detail::probed(conv.get(), y);
+    }
     formed_.call([&] { phases_ = collapse(); });
     const auto all = (*phases_)(x);  // [B, 4*C, h+1, w+1]: phase-major channels
     const auto channels = all.size(1) / 4;

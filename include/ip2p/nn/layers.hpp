@@ -56,8 +56,9 @@ struct Linear : Module, LoraHost {
 
 /// Two-dimensional convolution with a square kernel, equal strides and zero padding; W is [out, in, k, k].
 ///
-/// When frozen, the first call chooses the weight's form: packed if the CPU benefits, otherwise channels-last. The
-/// packed weight replaces the plain one as the parameter, so no extra memory is used.
+/// When frozen, the first call chooses the weight's form: reordered for Winograd's filtering where that is faster
+/// (`ConvolutionForm`), packed if the CPU benefits, otherwise channels-last. The new weight replaces the plain one as
+/// the parameter, so no extra memory is used.
 struct Conv2d : Module, Freezable, LoraHost {
   /// \param kernel side of the square kernel  \param with_bias false: no bias is added
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
@@ -74,6 +75,14 @@ struct Conv2d : Module, Freezable, LoraHost {
   /// The result before its bias is added, for blocks that leave that to the next operator (`Kernels::bias_apart`).
   [[nodiscard]] at::Tensor without_bias(const at::Tensor& x) const { return convolve(x, {}); }
 
+  /// The result, without LoRAs, for x enlarged to twice its size by repeating pixels, which are not written; undefined
+  /// if this layer's form cannot do that. \param x [B, in, h, w]
+  [[nodiscard]] at::Tensor of_doubled(const at::Tensor& x) const {
+    if (frozen_) settled_.call([&] { settle(x); });
+    return detail::takes_winograd(x, weight, bias, padding) ? detail::winograd(x, weight, bias, padding, true)
+                                                            : at::Tensor();
+  }
+
   /// Adds the outputs of this layer's LoRAs for x to its result y.
   void add_loras(at::Tensor& y, const at::Tensor& x) const {
     for (const auto& lora : loras) lora->add_conv(y, x, stride, padding);
@@ -86,11 +95,11 @@ struct Conv2d : Module, Freezable, LoraHost {
   }
 
   void thaw() override {
-    if (weight.is_mkldnn()) {
+    if (plain_) {
       const at::NoGradGuard no_grad;
       // If someone (e.g. an optimiser) still holds the plain tensor, put that same tensor back into use.
       const auto kept = plain_->lock();
-      auto plain = kept ? at::Tensor(kept) : weight.to_dense();
+      auto plain = kept ? at::Tensor(kept) : detail::plain_tensor(weight).contiguous();
       plain.set_requires_grad(weight.requires_grad());
       hold(std::move(plain));
     }
@@ -100,6 +109,18 @@ struct Conv2d : Module, Freezable, LoraHost {
   }
 
   [[nodiscard]] bool frozen() const override { return frozen_; }
+
+  /// Chooses among the forms of a frozen layer, from the next call on. Must not run concurrently with calls.
+  void set_form(ConvolutionForm form) {
+    if (form == form_) return;
+    form_ = form;
+    if (!frozen_) return;
+    thaw();
+    freeze();
+  }
+
+  /// The choice among the forms.
+  [[nodiscard]] ConvolutionForm form() const { return form_; }
 
   [[nodiscard]] std::unique_lock<std::mutex> at_rest() const override { return settled_.lock(); }
 
@@ -118,7 +139,9 @@ struct Conv2d : Module, Freezable, LoraHost {
  private:
   [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added) const {
     if (frozen_) settled_.call([&] { settle(x); });
-    auto y = weight.is_mkldnn() ? convolve_packed(x, added) : detail::convolution(x, weight, added, stride, padding);
+    auto y = detail::takes_winograd(x, weight, added, padding) ? detail::winograd(x, weight, added, padding)
+             : weight.is_mkldnn()                              ? convolve_packed(x, added)
+                                                               : detail::convolution(x, weight, added, stride, padding);
     add_loras(y, x);
     return detail::probed(this, y);
   }
@@ -126,9 +149,14 @@ struct Conv2d : Module, Freezable, LoraHost {
   /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
   /// wait for it.
   void settle(const at::Tensor& x) const {
-    if (weight.is_mkldnn() || weight.requires_grad()) return;
+    if (plain_ || weight.requires_grad()) return;
     const at::NoGradGuard no_grad;
     auto plain = weight;
+    if (form_ == ConvolutionForm::fastest && detail::wants_winograd(x, plain, stride, padding)) {
+      plain_.emplace(plain.getIntrusivePtr());
+      const_cast<Conv2d*>(this)->hold(detail::cpu::winograd_weight(plain));
+      return;
+    }
     auto packed =
         plain.scalar_type() == x.scalar_type() ? detail::pack_conv(plain, stride, padding, x.sizes()) : at::Tensor();
     if (!packed.defined()) {
@@ -159,9 +187,18 @@ struct Conv2d : Module, Freezable, LoraHost {
   using WeakTensor = c10::weak_intrusive_ptr<at::TensorImpl, at::UndefinedTensorImpl>;
 
   bool frozen_ = false;
+  ConvolutionForm form_ = ConvolutionForm::fastest;
   detail::Once settled_;
-  mutable std::optional<WeakTensor> plain_;  ///< The parameter before it was packed.
+  mutable std::optional<WeakTensor> plain_;  ///< The parameter before another took its place.
 };
+
+/// Chooses the form of all convolutions of a module, e.g. `ConvolutionForm::direct` for oneDNN's rounding. Must not run
+/// concurrently with calls.
+inline void set_convolution_form(Module& module, ConvolutionForm form) {
+  for (auto* layer : module.modules()) {
+    if (auto* conv = dynamic_cast<Conv2d*>(layer)) conv->set_form(form);
+  }
+}
 
 /// Normalisation over groups of channels.
 struct GroupNorm : Module {
