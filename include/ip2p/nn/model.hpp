@@ -36,8 +36,10 @@ class ModelHandle {
     arithmetic_.reset();
   }
 
-  /// Moves the weights and any applied LoRAs, in place; each tensor keeps its dtype, and `compute_in` its effect.
+  /// Moves the weights and any applied LoRAs, in place; each tensor keeps its dtype, and `compute_in` its effect. As
+  /// above on the first move to a GPU. \throws Error for a CUDA device that does not exist
   void to(at::Device device) {
+    detail::prepare_device(device);
     const detail::PlainForNow plain(*module_);
     module_->to(device);
     place_loras(device, std::nullopt);
