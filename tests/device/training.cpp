@@ -129,16 +129,8 @@ class Beginning {
   ClipTextModel text_;
 };
 
-/// Those that the device trains in.
-std::vector<at::ScalarType> trained_dtypes(const Settings& settings, Report& report) {
-  if (!settings.device.is_cpu()) return every_dtype;
-  report.skip("fp16", "the backward pass of convolutions in fp16 takes minutes on a CPU");
-  return {at::kFloat, at::kBFloat16};
-}
-
 void updates(const Settings& settings, Report& report) {
   const Beginning beginning(settings);
-  const auto dtypes = trained_dtypes(settings, report);
   for (const bool checkpointed : {false, true}) {
     parity(
         report, settings, checkpointed ? "loss and gradients, recomputed in the backward pass" : "loss and gradients",
@@ -151,7 +143,7 @@ void updates(const Settings& settings, Report& report) {
           for (const auto& parameter : run->trainer.parameters().tensors) all.push_back(parameter.grad());
           return joined(all);
         },
-        dtypes, 8.0);
+        every_dtype, 8.0);
   }
   // Adam's first updates have the sign of the gradient: where that is nearly zero, rounding decides it. The losses of
   // the updates tell the weights of the network as a whole.
@@ -163,7 +155,7 @@ void updates(const Settings& settings, Report& report) {
         for (int i = 0; i < 4; ++i) losses.push_back(at::tensor(run->trainer.advance().loss));
         return joined(losses);
       },
-      dtypes, 4.0);
+      every_dtype, 4.0);
 }
 
 void checkpoints(const Settings& settings, Report& report) {
