@@ -51,7 +51,7 @@ def main(folder, results, seconds):
     failed = sum(row["status"] == "failed" for row in rows)
     compared = sum(row["status"] in ("ok", "failed") for row in rows)
     print(f"\n{compared - failed} of {compared} comparisons passed, {len(steps)} steps in {float(seconds):.0f} s")
-    return 1 if failed or not compared else 0
+    return 1 if failed or not rows else 0
 
 
 if __name__ == "__main__":

@@ -85,8 +85,11 @@ inline Image patterned(std::int64_t width, std::int64_t height, unsigned stride 
   return image;
 }
 
-inline BpeTokenizer published_tokenizer(const Settings& settings) {
-  return BpeTokenizer::open(settings.models / "clip-tokenizer", {.text = TokenizerText::released});
+/// The tokenizer of the repository, opened once.
+inline const BpeTokenizer& published_tokenizer(const Settings& settings) {
+  static const auto tokenizer =
+      BpeTokenizer::open(settings.models / "clip-tokenizer", {.text = TokenizerText::released});
+  return tokenizer;
 }
 
 }  // namespace ip2p::device_check

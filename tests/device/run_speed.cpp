@@ -51,7 +51,8 @@ std::vector<Variant> variants(at::Device device) {
   const auto fused = [=] { register_kernels(device.type(), table); };
 #else
   constexpr bool table = false;
-  const auto plain = [] {}, fused = [] {};
+  const auto plain = [] {};
+  const auto fused = [] {};
 #endif
   all.push_back({"eager", [=](Editor&) { plain(); }, [=](Editor&) { fused(); }});
   if (!device.is_cuda()) return all;
@@ -130,12 +131,12 @@ void edit_speed(const Settings& settings, Report& report) {
   for (auto model : {unet}) model.freeze();
   for (auto model : {codec}) model.freeze();
   for (auto model : {text}) model.freeze();
-  const Editor edit{AnyTextEncoder(ClipTextEncoder(published_tokenizer(settings), text)),
-                    AnyCodec(codec),
-                    AnyNetwork(unet),
-                    diffusion_of(SchedulerConfig{}),
-                    AnySampler(EulerAncestral{}),
-                    DualGuidance{}};
+  Editor edit{AnyTextEncoder(ClipTextEncoder(published_tokenizer(settings), text)),
+              AnyCodec(codec),
+              AnyNetwork(unet),
+              diffusion_of(SchedulerConfig{}),
+              AnySampler(EulerAncestral{}),
+              DualGuidance{}};
   report.note("what",
               fmt::format("{} px, {} steps, three branches, {}", shapes.side, shapes.steps, dtype_name(place.dtype)));
   const auto photo = patterned(shapes.side, shapes.side);

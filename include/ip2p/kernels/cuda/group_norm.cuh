@@ -54,7 +54,7 @@ struct GroupNormBackwardArguments : GroupNormInputs {
 /// See the file's comment. \tparam n elements that a thread moves at once
 template <class Element, int n, MapPass pass>
 struct GroupNormForward {
-  static constexpr int threads = map_threads, resident = 3;
+  static constexpr int threads = map_threads;
   static constexpr bool precise = std::is_same_v<Element, float>;
   static constexpr int first = pass == MapPass::apply ? 2 : 0;
   static constexpr int last = pass == MapPass::sums ? 1 : 5;

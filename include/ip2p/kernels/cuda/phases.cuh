@@ -9,7 +9,6 @@
 ///     static constexpr int first, last;            // its phases
 ///     static IP2P_HOST_DEVICE constexpr Meeting after(int phase);   // what stands between `phase` and the next one
 ///     struct Registers { float exchanged[m]; ... };   // a thread's variables that outlive a phase
-///     static constexpr int resident;               // optional: blocks that a multiprocessor is to hold, by registers
 ///     template <int phase> IP2P_HOST_DEVICE void run(const Place&, Registers&, const SharedMemory&) const;
 ///
 /// where a thread that has nothing to do in a phase returns from it. In this form the body of a kernel holds no
@@ -136,17 +135,9 @@ __device__ __forceinline__ void run_from(const Kernel& kernel, const Place& plac
   }
 }
 
-/// Blocks of a kernel that a multiprocessor is to hold at least.
-template <class Kernel>
-constexpr int resident_blocks() {
-  if constexpr (requires { Kernel::resident; }) return Kernel::resident;
-  return 1;
-}
-
 /// The one kernel that CUDA sees.
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::threads, resident_blocks<Kernel>())
-    run_kernel(const __grid_constant__ Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::threads) run_kernel(const __grid_constant__ Kernel kernel) {
   extern __shared__ __align__(16) unsigned char shared[];
   const Place place{static_cast<int>(threadIdx.x), static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y),
                     static_cast<int>(blockIdx.z), static_cast<int>(gridDim.x)};
