@@ -39,8 +39,8 @@ namespace ip2p::device_check {
 
 namespace {
 
-/// A network's rounding errors, once more in each step of a run.
-constexpr double run = 4.0;
+/// A network's rounding errors, once more in each step of a run: the CPU's own bf16 differs from its fp32 by 3.8e-2.
+constexpr double run = 6.0;
 
 const std::vector<std::string> one_prompt{"make it a snowy evening"};
 const std::vector<std::string> two_prompts{"a photograph of a house", "a photograph of a house in the snow"};
