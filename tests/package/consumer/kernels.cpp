@@ -1,4 +1,5 @@
-// A program with the component `kernels`: they are registered without a word of it. Its own device code uses the library.
+// A program with the component `kernels`: they are registered without a word of it. Its own device code uses the
+// library.
 #include <cstdio>
 
 #include <ip2p/kernels/table.hpp>
