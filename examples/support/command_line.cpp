@@ -65,7 +65,9 @@ void add_device(CLI::App& app, std::string& device) {
 }
 
 void add_dtype(CLI::App& app, std::string& dtype) {
-  app.add_option("--dtype", dtype, "precision to compute in; auto: bf16 where the hardware supports it, otherwise fp32")
+  app.add_option("--dtype", dtype,
+                 "precision to compute in; auto: bf16 on GPUs from sm_80 on and on CPUs with AMX, fp16 on older GPUs, "
+                 "otherwise fp32")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
 }
