@@ -50,6 +50,7 @@ struct WinogradPasses {
 
 }  // namespace ip2p::detail::cpu
 
+/// The passes, compiled for every level below; undefined again there.
 #define IP2P_BODY "ip2p/kernels/cpu/winograd.inc"
 #include "ip2p/kernels/cpu/each_level.inc"
 
