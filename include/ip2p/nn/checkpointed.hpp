@@ -101,8 +101,8 @@ struct CheckpointFunction : torch::autograd::Function<CheckpointFunction> {
                             at::TensorList /* weights: they are here to become parents of the result */) {
     context->save_for_backward(inputs.vec());
     context->saved_data["held"] = c10::IValue::make_capsule(held);
-    // With a graph, which is dropped at once, so that layers compute as they do when the segment is evaluated again: what
-    // they fuse without a graph is rounded differently.
+    // With a graph, which is dropped at once, so that layers compute as they do when the segment is evaluated again:
+    // what they fuse without a graph is rounded differently.
     const at::AutoGradMode with_graph(true);
     return held->segment(inputs).variable_data();
   }
