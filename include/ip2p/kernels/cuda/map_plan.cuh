@@ -57,8 +57,8 @@ struct MapPlan {
   [[nodiscard]] IP2P_HOST_DEVICE int groups_at() const { return channels_at() + sums * slice_channels; }
   /// Bytes before the pixels that are kept.
   [[nodiscard]] IP2P_HOST_DEVICE std::size_t tile_at() const {
-    const auto floats = static_cast<std::size_t>(groups_at() + 2 * slice_groups);
-    return (floats * sizeof(float) + vector_bytes - 1) / vector_bytes * vector_bytes;
+    const int floats = groups_at() + 2 * slice_groups;
+    return (static_cast<std::size_t>(floats) * sizeof(float) + vector_bytes - 1) / vector_bytes * vector_bytes;
   }
   /// Place of a block's sums in the workspace, in floats.
   [[nodiscard]] IP2P_HOST_DEVICE std::int64_t workspace_at(std::int64_t sample, int slice, int block) const {
