@@ -164,7 +164,7 @@ if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
 endif()
 # NCCL's header comes with the toolkit, or as a Python package beside LibTorch's.
 find_path(IP2P_NCCL_INCLUDE_DIR nccl.h
-  HINTS ${CUDAToolkit_INCLUDE_DIRS} "${ip2p_libtorch_prefix}/../nvidia/nccl/include" PATHS /usr/local/cuda/include)
+  HINTS ${CUDAToolkit_INCLUDE_DIRS} "${ip2p_libtorch_prefix}/../nvidia/nccl/include")
 mark_as_advanced(IP2P_NCCL_INCLUDE_DIR)
 if(NOT TARGET ip2p::nccl)
   add_library(ip2p::nccl INTERFACE IMPORTED)

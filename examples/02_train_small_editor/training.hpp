@@ -14,7 +14,7 @@
 #include <fmt/format.h>
 
 #include "ip2p/io/image.hpp"
-#include "ip2p/train/trainer.hpp"
+#include "ip2p/train/training_options.hpp"
 #include "photographs.hpp"
 #include "support/interrupt.hpp"
 

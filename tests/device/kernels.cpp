@@ -2,8 +2,6 @@
 
 #include "device/check.hpp"
 
-#if __has_include("ip2p/kernels/for_device.hpp")
-
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
@@ -146,9 +144,3 @@ void kernels(const Settings& settings, Report& report) {
 std::vector<Part> kernel_steps() { return {{"kernels", false, kernels}}; }
 
 }  // namespace ip2p::device_check
-
-#else
-
-std::vector<ip2p::device_check::Part> ip2p::device_check::kernel_steps() { return {}; }
-
-#endif

@@ -16,6 +16,7 @@
 #include "device/check.hpp"
 #include "device/models.hpp"
 #include "ip2p/attention/attention_reference.hpp"
+#include "ip2p/execution/graphed.hpp"
 #include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/inversion.hpp"
@@ -26,13 +27,10 @@
 #include "ip2p/pipeline/sdedit.hpp"
 #include "pipeline/composition_lists.hpp"
 
-#if __has_include("ip2p/execution/graphed.hpp")
-#include "ip2p/execution/graphed.hpp"
 #ifdef IP2P_DEVICE_CHECK_CUDA
 #include "ip2p/execution/cuda_graph.hpp"
 #else
 #include "ip2p/testing/rerun_recorder.hpp"
-#endif
 #endif
 
 namespace ip2p::device_check {
@@ -219,7 +217,6 @@ void attentions(const Settings& settings, Report& report) {
   }
 }
 
-#if __has_include("ip2p/execution/graphed.hpp")
 #ifdef IP2P_DEVICE_CHECK_CUDA
 using GraphOfDevice = CudaGraph;
 #else
@@ -250,7 +247,6 @@ void graphs(const Settings& settings, Report& report) {
     });
   }
 }
-#endif
 
 void inpainting(const Settings& settings, Report& report) {
   const Models models(settings);
@@ -344,16 +340,10 @@ void baselines(const Settings& settings, Report& report) {
 }  // namespace
 
 std::vector<Part> pipeline_steps() {
-  return {
-    {"edit", false, edit}, {"samplers", false, samplers}, {"guidances", false, guidances},
-        {"attentions", false, attentions},
-#if __has_include("ip2p/execution/graphed.hpp")
-        {"graphs", false, graphs},
-#endif
-        {"inpainting", false, inpainting}, {
-      "baselines", false, baselines
-    }
-  };
+  return {{"edit", false, edit},           {"samplers", false, samplers},
+          {"guidances", false, guidances}, {"attentions", false, attentions},
+          {"graphs", false, graphs},       {"inpainting", false, inpainting},
+          {"baselines", false, baselines}};
 }
 
 }  // namespace ip2p::device_check

@@ -14,20 +14,16 @@
 #include "device/sd15.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/io/write_safetensors.hpp"
+#include "ip2p/kernels/for_device.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/pipeline/pair_generator.hpp"
 #include "ip2p/train/export.hpp"
 
-#if __has_include("ip2p/kernels/for_device.hpp")
-#include "ip2p/kernels/for_device.hpp"
-#endif
-
-#if __has_include("ip2p/execution/cuda_graph.hpp") && defined(IP2P_DEVICE_CHECK_CUDA)
+#ifdef IP2P_DEVICE_CHECK_CUDA
 #include "ip2p/execution/cuda_graph.hpp"
 #include "ip2p/execution/eager.hpp"
 #include "ip2p/execution/graphed.hpp"
-#define IP2P_DEVICE_CHECK_GRAPHS
 #endif
 
 namespace ip2p::device_check {
@@ -44,16 +40,10 @@ std::vector<Variant> variants(at::Device device) {
   const auto benchmark = [](bool on) { at::globalContext().setBenchmarkCuDNN(on); };
   const auto nothing = [](Editor&) {};
   std::vector<Variant> all;
-#if __has_include("ip2p/kernels/for_device.hpp")
   // Our kernels are registered when the program starts; without them LibTorch's operators do the work.
   const auto* table = registered_kernels(device.type());
   const auto plain = [=] { register_kernels(device.type(), nullptr); };
   const auto fused = [=] { register_kernels(device.type(), table); };
-#else
-  constexpr bool table = false;
-  const auto plain = [] {};
-  const auto fused = [] {};
-#endif
   all.push_back({"eager", [=](Editor&) { plain(); }, [=](Editor&) { fused(); }});
   if (!device.is_cuda()) return all;
   const auto tries = [&all, benchmark](const std::string& name, const std::function<void(Editor&)>& begin,
@@ -71,7 +61,7 @@ std::vector<Variant> variants(at::Device device) {
   tries(
       "eager", [=](Editor&) { plain(); }, [=](Editor&) { fused(); });
   if (table) tries("our kernels", nothing, nothing);
-#ifdef IP2P_DEVICE_CHECK_GRAPHS
+#ifdef IP2P_DEVICE_CHECK_CUDA
   tries(
       "our kernels, one graph a step", [](Editor& edit) { edit.execution = Graphed<CudaGraph>(); },
       [](Editor& edit) { edit.execution = Eager{}; });

@@ -2,6 +2,9 @@
 
 // One include for both Catch2 2.13 (Debian 12) and Catch2 3.
 
+// LibTorch has a CHECK of its own: it must come first, so that it does not replace Catch2's later in a unit.
+#include <c10/util/Logging.h>
+
 #include <string>
 
 #if __has_include(<catch2/catch_all.hpp>)

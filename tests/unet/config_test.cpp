@@ -1,7 +1,5 @@
 #include "ip2p/unet/config.hpp"
 
-// First, because LibTorch has a CHECK of its own, which must not replace Catch2's in the files compiled after this one.
-#include <c10/util/Logging.h>
 #include <nlohmann/json.hpp>
 #include <string>
 

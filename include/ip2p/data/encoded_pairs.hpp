@@ -53,9 +53,7 @@ class PairEncoder {
 
   EditPair operator()(const PreparedPair& pair, std::string instruction) const {
     const at::NoGradGuard no_grad;
-    auto pictures = at::stack({pair.before, pair.after});
-    if constexpr (requires { codec_.device(); }) pictures = to_device(pictures, codec_.device());
-    const auto moments = codec_.encode_moments(pictures);
+    const auto moments = moments_of({pair.before, pair.after});
     const auto own = [](const at::Tensor& batch, std::int64_t n) {
       return batch.select(0, n).to(at::kFloat).clone(at::MemoryFormat::Contiguous);
     };
@@ -87,9 +85,7 @@ class PairEncoder {
       const auto count = std::min(pairs.size() - first, static_cast<std::size_t>(each));
       std::vector<at::Tensor> pictures;
       for (auto i = first; i < first + count; ++i) pictures.insert(pictures.end(), {pairs[i].before, pairs[i].after});
-      auto stacked = at::stack(pictures);
-      if constexpr (requires { codec_.device(); }) stacked = to_device(stacked, codec_.device());
-      const auto moments = codec_.encode_moments(stacked);
+      const auto moments = moments_of(pictures);
       const auto mean = moments.mean.to(at::kFloat).contiguous(), logvar = moments.logvar.to(at::kFloat).contiguous();
       for (std::size_t i = 0; i < count; ++i) {
         const auto row = static_cast<std::int64_t>(2 * i);
@@ -100,6 +96,16 @@ class PairEncoder {
   }
 
  private:
+  /// Posteriors of pictures [3,h,w], each a row.
+  [[nodiscard]] auto moments_of(const std::vector<at::Tensor>& pictures) const {
+    const auto stacked = at::stack(pictures);
+    if constexpr (requires { codec_.device(); }) {
+      return codec_.encode_moments(to_device(stacked, codec_.device()));
+    } else {
+      return codec_.encode_moments(stacked);
+    }
+  }
+
   std::vector<EditPair> one_by_one(const std::vector<PreparedPair>& pairs,
                                    const std::vector<std::string>& instructions) const {
     std::vector<EditPair> encoded;

@@ -3,7 +3,6 @@
 /// \file
 /// The convolution used by all layers here.
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
@@ -13,6 +12,7 @@
 #include "ip2p/core/autocast.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/cpu/winograd.hpp"
+#include "ip2p/kernels/table.hpp"
 
 namespace ip2p {
 
@@ -48,9 +48,8 @@ inline at::ScalarType convolution_dtype(const at::Tensor& x) {
 /// LibTorch 2.11 and avx512_bf16, 3x3 with stride 2 over 1x1). Such maps have only a few pixels, so fp32 costs almost
 /// nothing.
 inline bool gradients_need_fp32(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (!at::GradMode::is_enabled() || !x.is_cpu()) return false;
+  if (!x.is_cpu() || !records_graph(x, weight, bias)) return false;
   if (x.size(2) >= weight.size(2) && x.size(3) >= weight.size(3)) return false;
-  if (!x.requires_grad() && !weight.requires_grad() && !(bias.defined() && bias.requires_grad())) return false;
   const auto dtype = convolution_dtype(x);
   return dtype == at::kBFloat16 || dtype == at::kHalf;
 }
@@ -88,8 +87,7 @@ inline bool takes_winograd(const at::Tensor& x, const at::Tensor& weight, const 
       (bias.defined() && bias.scalar_type() != at::kFloat) || at::autocast::is_autocast_enabled(at::kCPU)) {
     return false;
   }
-  return !at::GradMode::is_enabled() ||
-         !(x.requires_grad() || weight.requires_grad() || (bias.defined() && bias.requires_grad()));
+  return !records_graph(x, weight, bias);
 }
 
 /// Convolves x, which `takes_winograd`. \param doubled x is enlarged to twice its size first, by repeating pixels

@@ -8,8 +8,8 @@
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
 #include <cstddef>
@@ -48,7 +48,7 @@ inline void require_beside(std::string_view who, const std::vector<at::Tensor>& 
 /// bits as computed by the host in fp64.
 inline at::Tensor clip_factor(const at::Tensor& norm, double limit) {
   const auto wide = norm.to(at::kDouble);
-  return at::nan_to_num(at::full({}, limit, wide.options()).div(wide).clamp_max(1.0), 1.0).to(at::kFloat);
+  return at::where(wide.gt(limit), at::full({}, limit, wide.options()).div(wide), 1.0).to(at::kFloat);
 }
 
 }  // namespace detail

@@ -6,6 +6,7 @@
 namespace null_text_without_null_branch {
 
 struct Network {
+  at::Device device() const;
   ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;
   ip2p::ContextProjections project_context(const at::Tensor& context) const;
   at::Tensor operator()(const at::Tensor& x, const ip2p::TimeProjections& times, const ip2p::ContextProjections& texts,
