@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""Times our library against diffusers and stable-diffusion.cpp: one run, one machine, the same threads and weights.
+"""Times our library against diffusers, OpenVINO and stable-diffusion.cpp: one run, one machine, the same threads and
+weights.
 
     scripts/build.sh ip2p_bench
     $(tests/parity/venv.sh) tests/parity/full_size.py --make-only
-    $(tests/parity/venv.sh) bench/compare_peers.py [--sizes 256 512] [--dtypes fp32 bf16] [--peers eager channels-last compile]
+    $(tests/parity/venv.sh) bench/compare_peers.py [--sizes 256 512] [--dtypes fp32 bf16] [--peers eager channels-last compile openvino]
                                                    [--build-sd-cpp | --sd-cpp PATH] [--out bench/results/peers.md]
 
 The weights are those of a folder of Stable Diffusion 1.5's size with InstructPix2Pix's eight input channels, random and
 seeded. Every measurement is a process of its own, which gives its peak memory; the programs take turns, so that other
 load on the machine affects all of them. Times are the smallest of --repeat processes, each of which reports the median
 of its own repetitions after one that is not counted (a whole edit is not repeated within its process).
+
+OpenVINO comes from PyPI (pip install openvino into the same environment). Its models are converted from diffusers' once,
+into build/peers/openvino, and compiled for the exact sizes of a measurement.
 """
 
 import argparse
@@ -30,7 +34,8 @@ REPO = Path(__file__).resolve().parents[1]
 STEPS = 10
 PROMPT = "make it a snowy evening"
 DTYPES = ["fp32", "bf16"]
-PEERS = ["eager", "channels-last", "compile"]
+PEERS = ["eager", "channels-last", "compile"]  # modes of diffusers
+OPENVINO = "openvino"
 SD_CPP_TYPES = ["f16", "f32"]
 PARTS = ["text", "vae-encode", "vae-decode", "unet-1", "unet-3", "edit"]
 TITLES = {
@@ -87,7 +92,120 @@ def repeated(function, least_seconds=3.0, least=3, most=50):
     return statistics.median(times), first
 
 
+def openvino_network(job):
+    """A network of the model's folder as a function of tensors: (module, example inputs)."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    class Call(torch.nn.Module):
+        def __init__(self, network, call):
+            super().__init__()
+            self.network, self.call = network, call
+
+        def forward(self, *inputs):
+            return self.call(self.network, *inputs)
+
+    folder = job["model"]
+    name = job["network"]
+    if name == "text":
+        text = CLIPTextModel.from_pretrained(f"{folder}/text_encoder", dtype=torch.float32).eval()
+        return Call(text, lambda m, ids: m(ids)[0]), (torch.ones(2, 77, dtype=torch.int64),)
+    if name == "unet":
+        unet = UNet2DConditionModel.from_pretrained(f"{folder}/unet", dtype=torch.float32).eval()
+        example = (torch.randn(3, 8, 32, 32), torch.tensor([500.0]), torch.randn(3, 77, 768))
+        return Call(unet, lambda m, x, t, c: m(x, t, c, return_dict=False)[0]), example
+    vae = AutoencoderKL.from_pretrained(f"{folder}/vae", dtype=torch.float32).eval()
+    if name == "vae-encode":
+        return Call(vae, lambda m, x: m.encode(x).latent_dist.mode()), (torch.randn(1, 3, 256, 256),)
+    return Call(vae, lambda m, z: m.decode(z, return_dict=False)[0]), (torch.randn(1, 4, 32, 32),)
+
+
+def convert_to_openvino(job):
+    """Writes one network in OpenVINO's format, with weights in fp32 and sizes left open."""
+    import openvino
+    import torch
+
+    module, example = openvino_network(job)
+    with torch.no_grad():
+        model = openvino.convert_model(module, example_input=example)
+    openvino.save_model(model, job["file"], compress_to_fp16=False)
+
+
+def openvino_worker(job):
+    """Times one part as OpenVINO computes it; the whole edit has diffusers' scheduler and tokenizer around it."""
+    import numpy
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": job["threads"], "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[job["dtype"]]}  # fmt: skip
+    random = numpy.random.default_rng(1)
+    size, part = job["size"], job["part"]
+    side = (size or 0) // 8
+
+    def network(name, *shapes):
+        model = core.read_model(job["files"][name])
+        model.reshape({tensor.any_name: shape for tensor, shape in zip(model.inputs, shapes)})
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
+        return lambda *inputs: request.infer(dict(enumerate(inputs)))[0]
+
+    def noise(*shape):
+        return random.standard_normal(shape, dtype=numpy.float32)
+
+    def tokenizer():
+        from transformers import CLIPTokenizer
+
+        tokens = CLIPTokenizer.from_pretrained(f"{job['model']}/tokenizer")
+        return lambda texts: tokens(texts, padding="max_length", max_length=77, return_tensors="np").input_ids
+
+    if part == "text":
+        tokenize, text = tokenizer(), network("text", [2, 77])
+        seconds, _ = repeated(lambda: text(tokenize([PROMPT] * 2)))
+    elif part.startswith("vae"):
+        shape = [1, 3, size, size] if part == "vae-encode" else [1, 4, side, side]
+        vae, given = network(part, shape), noise(*shape)
+        seconds, _ = repeated(lambda: vae(given))
+    elif part.startswith("unet"):
+        branches = int(part[-1])
+        unet = network("unet", [branches, 8, side, side], [1], [branches, 77, 768])
+        given = noise(branches, 8, side, side), numpy.array([500], numpy.float32), noise(branches, 77, 768)
+        seconds, _ = repeated(lambda: unet(*given))
+    else:
+        import torch
+        from diffusers import EulerAncestralDiscreteScheduler
+
+        begin = time.perf_counter()
+        tokenize, text = tokenizer(), network("text", [2, 77])
+        encode, decode = network("vae-encode", [1, 3, size, size]), network("vae-decode", [1, 4, side, side])
+        unet = network("unet", [3, 8, side, side], [1], [3, 77, 768])
+        scheduler = EulerAncestralDiscreteScheduler.from_pretrained(f"{job['model']}/scheduler")
+        load_seconds = time.perf_counter() - begin
+        photo = noise(1, 3, size, size)
+        begin = time.perf_counter()
+        prompt, negative = text(tokenize([PROMPT, ""]))
+        context = numpy.stack([prompt, negative, negative])
+        condition = encode(photo).copy()
+        images = numpy.concatenate([condition, condition, numpy.zeros_like(condition)])
+        scheduler.set_timesteps(STEPS)
+        x = torch.from_numpy(noise(1, 4, side, side)) * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(x, t).numpy()
+            given = numpy.concatenate([numpy.concatenate([scaled] * 3), images], 1)
+            full, image, null = torch.from_numpy(unet(given, numpy.array([float(t)], numpy.float32), context).copy())
+            guided = null + 7.5 * (full - image) + 1.5 * (image - null)
+            x = scheduler.step(guided[None], t, x).prev_sample
+        decode(x.numpy() / 0.18215)
+        print(json.dumps({"seconds": time.perf_counter() - begin, "load_s": load_seconds}))
+        return
+    print(json.dumps({"seconds": seconds}))
+
+
 def worker(job):
+    if "network" in job:
+        return convert_to_openvino(job)
+    if job["peer"] == OPENVINO:
+        return openvino_worker(job)
     import torch
 
     torch.set_num_threads(job["threads"])
@@ -209,6 +327,33 @@ def measure_diffusers(arguments, part, size, dtype, peer):
     job = {"model": str(arguments.model), "part": part, "size": size, "dtype": dtype, "peer": peer,
            "threads": arguments.threads}  # fmt: skip
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", json.dumps(job)]
+    status, text, _, peak = run_measured(command, environment_of(arguments), arguments.timeout)
+    if status != 0:
+        return {"error": text}
+    return {**json.loads(text.strip().splitlines()[-1]), "peak": peak}
+
+
+def measure_openvino(arguments, part, size, dtype):
+    """One part by OpenVINO; what it needs is converted first, in processes that are not measured."""
+    needed = ["text", "vae-encode", "vae-decode", "unet"] if part == "edit" else ["unet" if "unet" in part else part]
+    folder = REPO / "build" / "peers" / "openvino"
+    folder.mkdir(parents=True, exist_ok=True)
+    job = {"model": str(arguments.model), "peer": OPENVINO}
+    files = {}
+    for network in needed:
+        files[network] = str(folder / f"{network}.xml")
+        if not Path(files[network]).exists():
+            scratch = folder / f"{network}.unfinished.xml"
+            order = json.dumps({**job, "network": network, "file": str(scratch)})
+            command = [sys.executable, str(Path(__file__).resolve()), "--worker", order]
+            status, text, _, _ = run_measured(command, environment_of(arguments), arguments.timeout)
+            if status != 0:
+                return {"error": f"conversion: {text}"}
+            scratch.with_suffix(".bin").rename(folder / f"{network}.bin")
+            scratch.rename(files[network])
+    order = json.dumps({**job, "files": files, "part": part, "size": size, "dtype": dtype,
+                        "threads": arguments.threads})  # fmt: skip
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker", order]
     status, text, _, peak = run_measured(command, environment_of(arguments), arguments.timeout)
     if status != 0:
         return {"error": text}
@@ -341,7 +486,8 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
-    parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS, help="modes of diffusers")
+    parser.add_argument("--peers", nargs="*", default=PEERS, choices=[*PEERS, OPENVINO],
+                        help="modes of diffusers, and openvino")  # fmt: skip
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeat", type=int, default=1, help="processes per measurement; the fastest counts")
     parser.add_argument("--timeout", type=float, default=1800, help="maximum seconds per process")
@@ -367,10 +513,17 @@ def main():
         f"{datetime.date.today()}, {processor()}, {arguments.threads} threads. diffusers {diffusers.__version__}, PyTorch "
         f"{torch.__version__}. SD1.5's size, 8 input channels, random weights. Seconds; ratios above 1: ours is faster.",
     ]
+    if OPENVINO in arguments.peers:
+        from importlib.metadata import version
+
+        notes += ["", f"OpenVINO {version('openvino')}."]
     if arguments.build_sd_cpp and not arguments.sd_cpp:
         arguments.sd_cpp, told = build_sd_cpp(arguments)
         notes += ["", f"stable-diffusion.cpp: {told}."]
-    columns = ["ip2p", *(f"diffusers {peer}" for peer in arguments.peers)]
+    modes = [peer for peer in arguments.peers if peer != OPENVINO]
+    columns = ["ip2p", *(f"diffusers {peer}" for peer in modes)]
+    if OPENVINO in arguments.peers:
+        columns += ["OpenVINO"]
     if arguments.sd_cpp:
         columns += [f"stable-diffusion.cpp {kind}" for kind in SD_CPP_TYPES]
 
@@ -381,10 +534,12 @@ def main():
                 row = {"part": part, "size": size, "dtype": dtype, "results": {}}
                 rows.append(row)
                 programs = [("ip2p", lambda: measure_ours(arguments, part, size, dtype))]
-                for peer in arguments.peers:
+                for peer in modes:
                     programs.append(
                         (f"diffusers {peer}", lambda peer=peer: measure_diffusers(arguments, part, size, dtype, peer))
                     )
+                if OPENVINO in arguments.peers:
+                    programs.append(("OpenVINO", lambda: measure_openvino(arguments, part, size, dtype)))
                 if arguments.sd_cpp and part == "edit":
                     for kind in SD_CPP_TYPES:
                         programs.append(

@@ -3,6 +3,8 @@
 # folders that cannot be written, pages, and conversions of the set. With seeded models of about 100 kB.
 #
 #   bash tests/examples/make_pairs_test.sh PROGRAMS_DIR SOURCE_DIR
+#
+# IP2P_KILLS=100 bash ... kills the processes that often; 20 times by default.
 set -uo pipefail
 . "$(dirname "$0")/support.sh"
 the_program make_pairs
@@ -157,9 +159,10 @@ grep -q "rank 1: 0000060: " out1 || fail "expected rank 1 to begin in the middle
 grep -q "rank 0: 0000119: " out0 || fail "expected rank 0 to take over"
 same whole pair
 
-echo "== killed 100 times"
+wanted=${IP2P_KILLS:-20}
+echo "== killed $wanted times"
 kills=0 late=0
-while [ $kills -lt 100 ]; do
+while [ $kills -lt "$wanted" ]; do
   : > out0; : > out1
   start 0 killed; first=$!
   start 1 killed; second=$!

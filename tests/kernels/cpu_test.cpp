@@ -37,13 +37,15 @@ namespace cpu = ip2p::detail::cpu;
 /// The passes of every level that this processor runs, whatever level was chosen.
 template <class Element>
 std::vector<std::pair<std::string, cpu::Passes<Element>>> runnable() {
-  std::vector<std::pair<std::string, cpu::Passes<Element>>> all{{"baseline", cpu::baseline::passes<Element>}};
+  using ip2p::detail::CpuLevel;
+  std::vector<std::pair<std::string, cpu::Passes<Element>>> all{
+      {"baseline", cpu::passes_at<Element>(CpuLevel::baseline)}};
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    all.emplace_back("avx2", cpu::avx2::passes<Element>);
+    all.emplace_back("avx2", cpu::passes_at<Element>(CpuLevel::avx2));
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
-      all.emplace_back("avx512", cpu::avx512::passes<Element>);
+      all.emplace_back("avx512", cpu::passes_at<Element>(CpuLevel::avx512));
     }
   }
 #endif
@@ -155,7 +157,7 @@ TEST_CASE("Sums of channels and layer norms of every level agree", "[kernels]") 
 TEST_CASE("The level of the vector code is the one that LibTorch chose", "[kernels]") {
   using ip2p::detail::CpuLevel;
   const auto level = ip2p::detail::cpu_level();
-  CHECK(ip2p::detail::at_cpu_level(0, 1, 2) == static_cast<int>(level));
+  CHECK(ip2p::detail::at_cpu_level(ip2p::detail::cpu_level(), 0, 1, 2) == static_cast<int>(level));
   const char* wanted = std::getenv("ATEN_CPU_CAPABILITY");
   if (wanted == nullptr) return;
   const std::string name = wanted;

@@ -40,11 +40,29 @@ struct Passes {
                          std::int64_t channels, const float* weight, const float* bias, float eps);
 };
 
+/// The passes of `level`, which the processor must have.
+template <class Element>
+const Passes<Element>& passes_at(CpuLevel level);
+
 }  // namespace ip2p::detail::cpu
 
+#if !defined(IP2P_COMPILED) || defined(IP2P_KERNEL_DEFINITIONS)
 /// The passes, compiled for every level below; undefined again there.
 #define IP2P_BODY "ip2p/kernels/cpu/fused.inc"
 #include "ip2p/kernels/cpu/each_level.inc"
+
+namespace ip2p::detail::cpu {
+template <class Element>
+const Passes<Element>& passes_at(CpuLevel level) {
+  return at_cpu_level(level, baseline::passes<Element>, avx2::passes<Element>, avx512::passes<Element>);
+}
+}  // namespace ip2p::detail::cpu
+#else
+namespace ip2p::detail::cpu {
+extern template const Passes<float>& passes_at(CpuLevel level);
+extern template const Passes<Bf16>& passes_at(CpuLevel level);
+}  // namespace ip2p::detail::cpu
+#endif
 
 namespace ip2p::detail::cpu {
 
@@ -61,12 +79,6 @@ bool takes(const at::Tensor& x, const Others&... others) {
 /// `parameter` in fp32 without gaps; undefined stays undefined.
 inline at::Tensor wide(const at::Tensor& parameter) {
   return parameter.defined() ? parameter.detach().to(at::kFloat).contiguous() : parameter;
-}
-
-/// The passes of this processor's level.
-template <class Element>
-const Passes<Element>& passes_here() {
-  return at_cpu_level(baseline::passes<Element>, avx2::passes<Element>, avx512::passes<Element>);
 }
 
 /// The elements of a tensor.
@@ -101,7 +113,7 @@ class GroupNormRun {
 
   /// \param add [B or 1,C] or undefined  \param weight, bias [C]; all fp32  \param y in the layout of x
   void run(const at::Tensor& add, const at::Tensor& weight, const at::Tensor& bias, bool silu, Element* y) {
-    const auto& passes = passes_here<Element>();
+    const auto& passes = passes_at<Element>(cpu_level());
     // Deviations from a sample's first pixel, so that a large mean costs no precision.
     first_.resize(static_cast<std::size_t>(batch_ * channels_));
     for (std::int64_t b = 0; b < batch_; ++b) {
@@ -229,7 +241,7 @@ inline at::Tensor geglu(const at::Tensor& projected, const at::Tensor& bias) {
     const auto* from = elements<Element>(projected);
     auto* to = mutable_elements<Element>(y);
     const float* offsets = added.defined() ? elements<float>(added) : nullptr;
-    const auto& passes = passes_here<Element>();
+    const auto& passes = passes_at<Element>(cpu_level());
     in_threads(y.numel() / hidden, elements_of_thread / hidden + 1, [&](std::int64_t first, std::int64_t last) {
       passes.geglu(from + first * 2 * hidden, to + first * hidden, last - first, hidden, offsets);
     });
@@ -254,7 +266,7 @@ inline SumAndNorm add_layer_norm(const at::Tensor& x, const at::Tensor& residual
     const auto* other = elements<Element>(residual);
     auto* sum = mutable_elements<Element>(result.sum);
     auto* normed = mutable_elements<Element>(result.normed);
-    const auto& passes = passes_here<Element>();
+    const auto& passes = passes_at<Element>(cpu_level());
     in_threads(x.numel() / channels, elements_of_thread / channels + 1, [&](std::int64_t first, std::int64_t last) {
       const auto skipped = first * channels;
       passes.add_layer_norm(from + skipped, other + skipped, sum + skipped, normed + skipped, last - first, channels,

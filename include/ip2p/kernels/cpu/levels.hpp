@@ -15,8 +15,9 @@
 /// - It has no lambdas, which clang compiles without the level's instructions.
 /// - Registers (vector types) are passed between its own functions alone, never across the table that dispatches.
 ///
-/// The caller picks a level's functions by `at_cpu_level`. It follows the choice of LibTorch, and so
-/// ATEN_CPU_CAPABILITY.
+/// The caller picks a level's functions by `at_cpu_level`, usually for `cpu_level`, which follows the choice of
+/// LibTorch, and so ATEN_CPU_CAPABILITY. A program that links ip2p::compiled takes them from there, optimised whatever
+/// the program itself is.
 
 #include <c10/macros/Export.h>
 
@@ -53,11 +54,11 @@ inline CpuLevel cpu_level() {
 #endif
 }
 
-/// The one of three values, e.g. tables of functions, that belongs to this processor's level. A processor that is not
-/// x86-64 has only a baseline.
+/// The one of three values, e.g. tables of functions, that belongs to `level`. A processor that is not x86-64 has only
+/// a baseline.
 template <class Value>
-const Value& at_cpu_level(const Value& baseline, const Value& avx2, const Value& avx512) {
-  switch (cpu_level()) {
+const Value& at_cpu_level(CpuLevel level, const Value& baseline, const Value& avx2, const Value& avx512) {
+  switch (level) {
     case CpuLevel::avx512:
       return avx512;
     case CpuLevel::avx2:

@@ -48,11 +48,30 @@ struct WinogradPasses {
                         std::int64_t pixel, std::int64_t height, std::int64_t width, std::int64_t channels);
 };
 
+/// The passes for tiles of side `tile`, 2 or 4, at `level`, which the processor must have.
+template <std::int64_t tile>
+const WinogradPasses& winograd_passes(CpuLevel level);
+
 }  // namespace ip2p::detail::cpu
 
+#if !defined(IP2P_COMPILED) || defined(IP2P_KERNEL_DEFINITIONS)
 /// The passes, compiled for every level below; undefined again there.
 #define IP2P_BODY "ip2p/kernels/cpu/winograd.inc"
 #include "ip2p/kernels/cpu/each_level.inc"
+
+namespace ip2p::detail::cpu {
+template <std::int64_t tile>
+const WinogradPasses& winograd_passes(CpuLevel level) {
+  return at_cpu_level(level, baseline::winograd::passes<tile>, avx2::winograd::passes<tile>,
+                      avx512::winograd::passes<tile>);
+}
+}  // namespace ip2p::detail::cpu
+#else
+namespace ip2p::detail::cpu {
+extern template const WinogradPasses& winograd_passes<2>(CpuLevel level);
+extern template const WinogradPasses& winograd_passes<4>(CpuLevel level);
+}  // namespace ip2p::detail::cpu
+#endif
 
 namespace ip2p::detail::cpu {
 
@@ -69,9 +88,10 @@ inline bool is_winograd_weight(const at::Tensor& weight) {
   return weight.stride(0) == 1 && weight.stride(3) == out && weight.stride(2) == 3 * out && weight.stride(1) == 9 * out;
 }
 
-/// Whether the passes are compiled with optimisation. Without it they are slower than LibTorch's convolution.
+/// Whether the passes are compiled with optimisation, as those of ip2p::compiled are taken to be. Without it they are
+/// slower than LibTorch's convolution.
 inline constexpr bool winograd_is_compiled_for_speed =
-#ifdef __OPTIMIZE__
+#if defined(__OPTIMIZE__) || defined(IP2P_COMPILED)
     true;
 #else
     false;
@@ -92,7 +112,7 @@ class WinogradRun {
   /// Arguments as those of `winograd`, without gaps; y is its result.
   WinogradRun(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, std::int64_t padding, bool doubled,
               CpuLevel level, const at::Tensor& y)
-      : passes_(passes_of(level)),
+      : passes_(winograd_passes<tile>(level)),
         x_(x.const_data_ptr<float>()),
         weight_(weight.const_data_ptr<float>()),
         y_(y.mutable_data_ptr<float>()),
@@ -141,11 +161,6 @@ class WinogradRun {
 
  private:
   static constexpr std::int64_t side = tile + 2, points = side * side;
-
-  [[nodiscard]] static const WinogradPasses& passes_of(CpuLevel level) {
-    if (level == CpuLevel::avx512) return avx512::winograd::passes<tile>;
-    return level == CpuLevel::avx2 ? avx2::winograd::passes<tile> : baseline::winograd::passes<tile>;
-  }
 
   /// Where a block's transformed input begins.
   [[nodiscard]] std::int64_t place(std::int64_t block) const { return block * depths_ * points * plane_; }
