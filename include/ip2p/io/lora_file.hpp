@@ -164,7 +164,7 @@ inline LoraFile LoraFile::from(const Weights& weights, const std::string& where,
     auto& parts = adapters[{key->component, key->module}];
     auto& layer = parts.layer;
     require(layer.tensors.empty() || layer.name == key->base,
-            "{}: tensor '{}': expected one adapter a layer, found '{}' for the same", where, detail::printable(name),
+            "{}: tensor '{}': expected one adapter per layer, found '{}' for the same", where, detail::printable(name),
             detail::printable(layer.tensors.empty() ? name : layer.tensors.front()));
     layer.component = key->component;
     layer.name = key->base;

@@ -107,7 +107,7 @@ inline std::optional<std::size_t> first_invalid_utf8(std::string_view text) {
   return std::nullopt;
 }
 
-/// Names what a file that is no safetensors file seems to be, from its first bytes; empty if nothing is recognised.
+/// Names what a file that is not a safetensors file seems to be, from its first bytes; empty if nothing is recognised.
 inline std::string_view foreign_file_kind(std::string_view start) {
   if (start.starts_with("version https://git-lfs")) {
     return "a git-LFS pointer, not the weights themselves; fetch them with 'git lfs pull'";
