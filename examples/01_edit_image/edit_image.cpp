@@ -52,7 +52,7 @@ at::Tensor read_latents(const std::filesystem::path& path) {
 std::string describe_evaluations(const ip2p::DualGuidance& guidance) {
   int evaluations = 0;
   for (const double weight : guidance.weights({})) evaluations += weight != 0;
-  return fmt::format("{} evaluation{} a step{}", evaluations, evaluations == 1 ? "" : "s",
+  return fmt::format("{} evaluation{} per step{}", evaluations, evaluations == 1 ? "" : "s",
                      evaluations == 1 ? " (both scales are 1: guidance is off)" : "");
 }
 

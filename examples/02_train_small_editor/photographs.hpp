@@ -32,7 +32,7 @@ struct PhotographSplit {
 /// `every`-th, so that the split does not depend on where the folder lies and hardly changes when pictures are added.
 /// \throws Error when the folder holds no pictures
 inline PhotographSplit split_photographs(const std::filesystem::path& folder, std::size_t every = 5) {
-  ip2p::require(std::filesystem::is_directory(folder), "photographs: '{}' is no folder", folder.string());
+  ip2p::require(std::filesystem::is_directory(folder), "photographs: '{}' is not a folder", folder.string());
   ip2p::require(every >= 2, "photographs: expected to hold out every 2nd or fewer, found every {}", every);
   std::vector<std::pair<std::uint64_t, std::filesystem::path>> found;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {

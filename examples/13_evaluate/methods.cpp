@@ -26,7 +26,6 @@
 #include "ip2p/pipeline/sdedit.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/any_schedule.hpp"
-#include "ip2p/text2live/text2live.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
 #include "support/model.hpp"
@@ -194,21 +193,6 @@ ip2p::EditMethod prompt_to_prompt(Workshop& shop) {
     const auto result = ip2p::prompt_to_prompt(painter, last->inversion, last->null_texts, change.prompts,
                                                change.attention, {}, settings);
     return decoded(painter, result.latents.narrow(0, 1, 1));
-  };
-}
-
-/// Text2LIVE: a layer over the photograph, trained on it from the caption to the edited caption.
-ip2p::EditMethod text2live(Workshop& shop) {
-  return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
-    ip2p::Text2LiveOptions options{.steps = s.count("steps"), .seed = edit.seed};
-    options.network.scales = s.count("scales");
-    options.network.channels = s.count("channels");
-    options.views.count = s.count("views");
-    const auto photograph = ip2p::tensor_to_images(edit.photograph, ip2p::Rounding::nearest).front();
-    ip2p::Text2Live<> layered(shop.guide(s.text("clip")), photograph,
-                              {.edited = edit.words.output, .source = edit.words.input}, options);
-    if (!layered.run({.stop = shop.stop})) throw ip2p::Cancelled("cancelled within an edit");
-    return layered.layer().over(layered.picture()).mul(2).sub(1).to(at::kCPU, at::kFloat);
   };
 }
 

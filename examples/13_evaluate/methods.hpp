@@ -63,6 +63,9 @@ struct MethodKind {
   ip2p::EditMethod (*make)(Workshop&);
 };
 
+/// Text2LIVE: a layer over the photograph, trained on it from the caption to the edited caption.
+ip2p::EditMethod text2live(Workshop& shop);
+
 /// The method of that name. \throws Error that lists the known ones
 const MethodKind& method_named(const std::string& name);
 

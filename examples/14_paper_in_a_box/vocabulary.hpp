@@ -184,7 +184,7 @@ class Vocabulary {
     Words words{};
     for (bool more = true; more;) {
       const auto text = caption(words);
-      ip2p::require(captions_.emplace(text, Entry{words}).second, "{}: expected captions that differ, found twice '{}'",
+      ip2p::require(captions_.emplace(text, Entry{words}).second, "{}: expected captions that differ, found '{}' twice",
                     where, text);
       more = false;
       for (std::size_t kind = 0; kind < kind_count && !more; ++kind) {

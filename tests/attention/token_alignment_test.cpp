@@ -88,7 +88,7 @@ TEST_CASE("A prompt is read through any tokenizer", "[attention]") {
 }
 
 TEST_CASE("PromptTokens refuses a number of pieces other than that of the tokens, and no room", "[attention]") {
-  CHECK_THROWS_WITH(PromptTokens("a", {1, 2}, {"a"}), "PromptTokens: pieces: expected 2, one a token, found 1");
+  CHECK_THROWS_WITH(PromptTokens("a", {1, 2}, {"a"}), "PromptTokens: pieces: expected 2, one per token, found 1");
   CHECK_THROWS_WITH(PromptTokens("a", {1}, {"a"}, 1), "PromptTokens: length: expected at least 2, found 1");
 }
 

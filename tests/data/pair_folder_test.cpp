@@ -94,7 +94,7 @@ TEST_CASE("A folder is listed without seeds.json when asked, and refused when no
   CHECK((listed.prompts() == all_of(scratch.path()).prompts()));
   std::filesystem::remove(scratch.path() / "seeds.json");
   CHECK_THROWS_WITH(all_of(scratch.path()), Contains("expected seeds.json") && Contains("PairFolderOptions::scan"));
-  CHECK_THROWS_WITH(all_of(scratch.path() / "absent"), Contains("is no folder"));
+  CHECK_THROWS_WITH(all_of(scratch.path() / "absent"), Contains("is not a folder"));
   const auto refuses = [&](const std::string& text, const std::string& words) {
     INFO(text);
     write_text(scratch.path() / "seeds.json", text);

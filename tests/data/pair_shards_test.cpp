@@ -239,12 +239,12 @@ TEST_CASE("Damaged shards are refused by the names of shard and entry", "[data]"
   refuses(changed, "expected 4 pairs");
   changed = index;
   changed["shards"][0].erase("bytes");
-  refuses(changed, "is no index of pair shards");
+  refuses(changed, "is not an index of pair shards");
   changed = index;
   changed["shards"][0]["crc32"] = "zz";
   refuses(changed, "crc32");
   write_text(out / "shards.json", "{");
-  CHECK_THROWS_WITH(PairShards::open(out), Contains("is no index of pair shards"));
+  CHECK_THROWS_WITH(PairShards::open(out), Contains("is not an index of pair shards"));
 }
 
 TEST_CASE("The published pairs convert to shards and back", "[data]") {

@@ -15,7 +15,7 @@ run 2 --folder set
 says "--out is required"
 run 2 --folder set --out out --split half
 run 1 --folder nowhere --out out
-says "'nowhere' is no folder"
+says "'nowhere' is not a folder"
 mv set/seeds.json list.json
 run 1 --folder set --out out
 says "expected seeds.json"

@@ -81,7 +81,7 @@ run 0 "${good[@]}" --out first.png --save-latents first.safetensors --compare bo
 says "InstructPix2Pix"
 says "photo.png, 72x48, edited at 64x64"
 says "fp32 on cpu"
-says "4 steps of euler-ancestral over log-linear noise levels; image scale 1.5, text scale 7.5, resolution 64 (given: steps, resolution); 3 evaluations a step"
+says "4 steps of euler-ancestral over log-linear noise levels; image scale 1.5, text scale 7.5, resolution 64 (given: steps, resolution); 3 evaluations per step"
 says "peak memory: "
 says "step 4 of 4"
 [ "$(tail -n 1 stdout)" = first.png ] || fail "expected the picture's path as the last line"
@@ -107,7 +107,7 @@ says "step 4 of 4"
 run 0 "${good[@]}" --out empty-negative.png --prompt "" --negative-prompt "rain"
 differ empty.png empty-negative.png
 run 0 "${good[@]}" --out plain.png --text-scale 1 --image-scale 1
-says "1 evaluation a step (both scales are 1: guidance is off)"
+says "1 evaluation per step (both scales are 1: guidance is off)"
 run 0 "${good[@]}" --out negative.png --negative-prompt "rain"
 differ first.png negative.png
 run 0 "${good[@]}" --out karras.png --schedule karras --sampler euler
@@ -135,7 +135,7 @@ sed -i 's/^{/{"_ip2p_settings": {"steps": 3, "resolution": 64, "image_scale": 1.
   advised/model_index.json
 asked=(--model advised --image photo.png --prompt "make it snowy" --device cpu --dtype fp32)
 run 0 "${asked[@]}" --out advised.png
-says "3 steps of euler over log-linear noise levels; image scale 1.2, text scale 4, resolution 64 (recommended by the model); 3 evaluations a step"
+says "3 steps of euler over log-linear noise levels; image scale 1.2, text scale 4, resolution 64 (recommended by the model); 3 evaluations per step"
 says "edited at 64x64"
 run 0 "${asked[@]}" --out partly.png --steps 4 --image-scale 1.5
 says "4 steps of euler over log-linear noise levels; image scale 1.5, text scale 4, resolution 64 (given: steps, image scale; recommended by the model: sampler, text scale, resolution)"

@@ -36,7 +36,7 @@ run 2 train_editor --config small.toml --out out
 says "--model is required"
 run 2 train_editor --config small.toml --model sd --out out --optimiser sgd
 run 1 train_editor --config small.toml --model sd --out out --data nowhere
-says "'nowhere' is no folder"
+says "'nowhere' is not a folder"
 run 1 train_editor --config small.toml --model nowhere --out out
 says "nowhere"
 run 1 train_editor --config small.toml --model sd --out out --crop 40

@@ -220,7 +220,7 @@ TEST_CASE("Damaged and mis-shaped LoRAs are refused with the tensor's name", "[i
   CHECK_THAT(with(alpha, at::full({}, std::numeric_limits<double>::quiet_NaN())),
              Contains("tensor '" + alpha + "': expected a finite number, found nan"));
   CHECK_THAT(with("unet." + dotted + ".lora_A.weight", at::ones({2, 6})),
-             Contains("expected one adapter a layer") && Contains(down));
+             Contains("expected one adapter per layer") && Contains(down));
 
   const std::string mid = "lora_unet_" + query + ".lora_mid.weight";
   CHECK_THAT(with(mid, at::ones({3, 2, 3, 3})),

@@ -214,8 +214,8 @@ TEST_CASE("check_text_encoder names the broken law", "[testing]") {
     REQUIRE_THROWS_WITH(check_text_encoder(FlawedEncoder{flaw}), Contains("TextEncoder breaks the law \"" + law));
   };
   check_text_encoder(FlawedEncoder{EncoderFlaw::none});
-  broken(EncoderFlaw::one_row, "the context is [B, tokens, width] in floating point, one row a prompt");
-  broken(EncoderFlaw::flat, "the context is [B, tokens, width] in floating point, one row a prompt");
+  broken(EncoderFlaw::one_row, "the context is [B, tokens, width] in floating point, one row per prompt");
+  broken(EncoderFlaw::flat, "the context is [B, tokens, width] in floating point, one row per prompt");
   broken(EncoderFlaw::ragged, "all prompts have as many tokens");
   broken(EncoderFlaw::not_finite, "values are finite");
   broken(EncoderFlaw::impure, "equal calls give equal bits");

@@ -243,7 +243,7 @@ TEST_CASE("check_sampler names the broken law", "[testing]") {
   broken(Defect::impure, "equal noise gives equal bits");
   broken(Defect::forgets_dtype, "the dtype of x is kept");
   broken(Defect::batch_noise, "a batch equals its samples");
-  broken(Defect::silent, "on_step is called once a step");
+  broken(Defect::silent, "on_step is called once per step");
   broken(Defect::wrong_steps, "steps carry the run's noise levels");
   broken(Defect::unrevised, "the run goes on from what revise returns");
   broken(Defect::deaf, "a requested stop throws Cancelled");

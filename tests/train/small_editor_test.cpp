@@ -100,7 +100,7 @@ TEST_CASE("The split of photographs depends only on their names and never divide
   for (std::size_t i = 0; i < 4; ++i) CHECK(first.held_out[i].filename() == second.held_out[i].filename());
   const ip2p::testing::ScratchDir empty;
   CHECK_THROWS_WITH(split_photographs(empty.path()), Catch::Contains("no .jpg"));
-  CHECK_THROWS_WITH(split_photographs(empty / "absent"), Catch::Contains("is no folder"));
+  CHECK_THROWS_WITH(split_photographs(empty / "absent"), Catch::Contains("is not a folder"));
 }
 
 TEST_CASE("Random crops have the requested side and range and depend only on their stream", "[train]") {

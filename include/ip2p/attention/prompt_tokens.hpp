@@ -29,7 +29,7 @@ class PromptTokens {
                std::int64_t length = 77)
       : ids_(std::move(ids)), length_(length) {
     require(length_ >= 2, "PromptTokens: length: expected at least 2, found {}", length_);
-    require(pieces.size() == ids_.size(), "PromptTokens: pieces: expected {}, one a token, found {}", ids_.size(),
+    require(pieces.size() == ids_.size(), "PromptTokens: pieces: expected {}, one per token, found {}", ids_.size(),
             pieces.size());
     ids_.resize(std::min(ids_.size(), static_cast<std::size_t>(length_ - 2)));
     constexpr std::string_view blanks = " \t\n\v\f\r";

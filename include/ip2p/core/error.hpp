@@ -7,7 +7,6 @@
 
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 namespace ip2p {
 
@@ -31,17 +30,26 @@ class OutOfMemory : public Error {
   using Error::Error;
 };
 
+namespace detail {
+
+/// Throws `Error`. Not a template, so that a message costs the code of its caller no more than its arguments.
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_formatted(fmt::string_view format, fmt::format_args args) {
+  throw Error(fmt::vformat(format, args));
+}
+
+}  // namespace detail
+
 /// Throws `Error` with a formatted message.
 template <class... Args>
 [[noreturn]] void throw_error(fmt::format_string<Args...> format, Args&&... args) {
-  throw Error(fmt::format(format, std::forward<Args>(args)...));
+  detail::throw_formatted(format, fmt::make_format_args(args...));
 }
 
 /// Throws `Error` with a formatted message unless `condition` holds; the message is only built on failure.
 template <class... Args>
 void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
   if (!condition) [[unlikely]] {
-    throw_error(format, std::forward<Args>(args)...);
+    detail::throw_formatted(format, fmt::make_format_args(args...));
   }
 }
 

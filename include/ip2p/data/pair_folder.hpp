@@ -67,7 +67,7 @@ class PairFolder {
   /// \throws Error without a seeds.json (unless `options.scan`) or when it is malformed
   static PairFolder open(const std::filesystem::path& path, const PairFolderOptions& options = {}) {
     std::error_code ignored;
-    require(std::filesystem::is_directory(path, ignored), "pair folder: '{}' is no folder", path.string());
+    require(std::filesystem::is_directory(path, ignored), "pair folder: '{}' is not a folder", path.string());
     const auto list = path / "seeds.json";
     require(options.scan || std::filesystem::exists(list, ignored),
             R"(pair folder '{}': expected seeds.json, [["0000000", ["seed", ...]], ...], beside the prompts' folders, )"

@@ -116,9 +116,9 @@ auto with_json_file(const std::filesystem::path& path, Use&& use) {
   try {
     return use(nlohmann::json::parse(file));
   } catch (const nlohmann::json::exception& error) {
-    throw_error("{}: is no index of pair shards: {}", path.string(), error.what());
+    throw_error("{}: is not an index of pair shards: {}", path.string(), error.what());
   } catch (const std::logic_error& error) {  // from std::stoul
-    throw_error("{}: is no index of pair shards: crc32: {}", path.string(), error.what());
+    throw_error("{}: is not an index of pair shards: crc32: {}", path.string(), error.what());
   }
 }
 

@@ -64,7 +64,7 @@ class CfgPlusPlus {
     const double to = step.sigma_next > 0.0 ? step.sigma_next : final_sigma_;
     require(to >= 0.0 && step.sigma > to,
             "CfgPlusPlus: expected an evaluation above the noise level that the step goes to, found {} and {}: use a "
-            "sampler of one evaluation a step",
+            "sampler of one evaluation per step",
             step.sigma, to);
     return step.sigma / (step.sigma - to);
   }

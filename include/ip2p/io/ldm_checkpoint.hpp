@@ -85,25 +85,19 @@ inline nlohmann::json ldm_unet_config(const Weights& unet, const std::string& wh
     heads.push_back(linear ? std::max<std::int64_t>(channels[i] / 64, 1) : 8);
     depths[i] = std::max<std::int64_t>(depths[i], 1);
   }
-  nlohmann::json config{{"_class_name", "UNet2DConditionModel"},
-                        {"in_channels", conv_in[1]},
-                        {"out_channels", ldm_shape(unet, "out.2.weight", 4, where)[0]},
-                        {"block_out_channels", channels},
-                        {"down_block_types", down},
-                        {"up_block_types", up},
-                        {"layers_per_block", residuals[0]},
-                        {"cross_attention_dim", context},
-                        {"attention_head_dim", linear ? heads : nlohmann::json(8)},
-                        {"use_linear_projection", linear},
-                        {"norm_num_groups", 32},
-                        {"norm_eps", 1e-5},
-                        {"act_fn", "silu"},
-                        {"center_input_sample", false},
-                        {"flip_sin_to_cos", true},
-                        {"freq_shift", 0},
-                        {"downsample_padding", 1},
-                        {"mid_block_scale_factor", 1},
-                        {"sample_size", 64}};
+  auto config = config_of(R"({"_class_name": "UNet2DConditionModel", "norm_num_groups": 32, "norm_eps": 1e-5,
+                              "act_fn": "silu", "center_input_sample": false, "flip_sin_to_cos": true, "freq_shift": 0,
+                              "downsample_padding": 1, "mid_block_scale_factor": 1, "sample_size": 64})",
+                          {{"in_channels", conv_in[1]},
+                           {"out_channels", ldm_shape(unet, "out.2.weight", 4, where)[0]},
+                           {"layers_per_block", residuals[0]},
+                           {"cross_attention_dim", context},
+                           {"attention_head_dim", 8}});
+  config["block_out_channels"] = channels;
+  config["down_block_types"] = std::move(down);
+  config["up_block_types"] = std::move(up);
+  config["use_linear_projection"] = linear;
+  if (linear) config["attention_head_dim"] = std::move(heads);
   const bool single = std::set<std::int64_t>(depths.begin(), depths.end()) == std::set<std::int64_t>{1};
   config["transformer_layers_per_block"] = single ? nlohmann::json(1) : nlohmann::json(depths);
   return config;
@@ -128,18 +122,15 @@ inline ModelComponent ldm_vae(const Weights& vae, const std::string& where) {
   }
   ModelComponent result;
   const std::vector<std::string> down(channels.size(), "DownEncoderBlock2D"), up(channels.size(), "UpDecoderBlock2D");
-  result.config = {{"_class_name", "AutoencoderKL"},
-                   {"in_channels", ldm_shape(vae, "encoder.conv_in.weight", 4, where)[1]},
-                   {"out_channels", ldm_shape(vae, "decoder.conv_out.weight", 4, where)[0]},
-                   {"latent_channels", ldm_shape(vae, "decoder.conv_in.weight", 4, where)[1]},
-                   {"block_out_channels", channels},
-                   {"down_block_types", down},
-                   {"up_block_types", up},
-                   {"layers_per_block", count_ldm(vae, "encoder.down.0.block.", ".conv2.weight")},
-                   {"norm_num_groups", 32},
-                   {"act_fn", "silu"},
-                   {"sample_size", 512},
-                   {"scaling_factor", 0.18215}};
+  result.config = config_of(R"({"_class_name": "AutoencoderKL", "norm_num_groups": 32, "act_fn": "silu",
+                                "sample_size": 512, "scaling_factor": 0.18215})",
+                            {{"in_channels", ldm_shape(vae, "encoder.conv_in.weight", 4, where)[1]},
+                             {"out_channels", ldm_shape(vae, "decoder.conv_out.weight", 4, where)[0]},
+                             {"latent_channels", ldm_shape(vae, "decoder.conv_in.weight", 4, where)[1]},
+                             {"layers_per_block", count_ldm(vae, "encoder.down.0.block.", ".conv2.weight")}});
+  result.config["block_out_channels"] = channels;
+  result.config["down_block_types"] = down;
+  result.config["up_block_types"] = up;
   Weights renamed;
   for (const auto& [name, entry] : vae) {
     // Training leaves its discriminator, loss and EMA in the file; they are not part of the autoencoder.
@@ -155,19 +146,19 @@ inline nlohmann::json clip_text_config(const Weights& text, bool open_clip, cons
   const auto& tokens = ldm_shape(text, "text_model.embeddings.token_embedding.weight", 2, where);
   const auto layers = count_ldm(text, "text_model.encoder.layers.", ".layer_norm1.weight");
   require(layers > 0, "{}: lacks the tensor 'text_model.encoder.layers.0.layer_norm1.weight'", where);
-  return {{"_class_name", "CLIPTextModel"},
-          {"model_type", "clip_text_model"},
-          {"vocab_size", tokens[0]},
-          {"hidden_size", tokens[1]},
-          {"intermediate_size", ldm_shape(text, "text_model.encoder.layers.0.mlp.fc1.weight", 2, where)[0]},
-          {"num_hidden_layers", layers},
-          {"num_attention_heads", std::max<std::int64_t>(tokens[1] / 64, 1)},
-          {"max_position_embeddings", ldm_shape(text, "text_model.embeddings.position_embedding.weight", 2, where)[0]},
-          {"hidden_act", open_clip ? "gelu" : "quick_gelu"},
-          {"layer_norm_eps", 1e-5},
-          {"projection_dim", tokens[1]},
-          {"bos_token_id", tokens[0] - 2},
-          {"eos_token_id", tokens[0] - 1}};
+  auto config = config_of(
+      R"({"_class_name": "CLIPTextModel", "model_type": "clip_text_model", "layer_norm_eps": 1e-5})",
+      {{"vocab_size", tokens[0]},
+       {"hidden_size", tokens[1]},
+       {"intermediate_size", ldm_shape(text, "text_model.encoder.layers.0.mlp.fc1.weight", 2, where)[0]},
+       {"num_hidden_layers", layers},
+       {"num_attention_heads", std::max<std::int64_t>(tokens[1] / 64, 1)},
+       {"max_position_embeddings", ldm_shape(text, "text_model.embeddings.position_embedding.weight", 2, where)[0]},
+       {"projection_dim", tokens[1]},
+       {"bos_token_id", tokens[0] - 2},
+       {"eos_token_id", tokens[0] - 1}});
+  config["hidden_act"] = open_clip ? "gelu" : "quick_gelu";
+  return config;
 }
 
 /// An OpenCLIP transformer under CLIPTextModel's names; in_proj is split into query, key and value.

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -163,7 +164,7 @@ inline LoraFile LoraFile::from(const Weights& weights, const std::string& where,
     auto& parts = adapters[{key->component, key->module}];
     auto& layer = parts.layer;
     require(layer.tensors.empty() || layer.name == key->base,
-            "{}: tensor '{}': expected one adapter a layer, found '{}' for the same", where, detail::printable(name),
+            "{}: tensor '{}': expected one adapter per layer, found '{}' for the same", where, detail::printable(name),
             detail::printable(layer.tensors.empty() ? name : layer.tensors.front()));
     layer.component = key->component;
     layer.name = key->base;
@@ -195,7 +196,7 @@ inline LoraFile LoraFile::from(const Weights& weights, const std::string& where,
 
   auto settings = nlohmann::json::object();
   if (const auto stored = metadata.find("lora_adapter_metadata"); stored != metadata.end()) {
-    settings = nlohmann::json::parse(stored->second, nullptr, false);
+    settings = nlohmann::json::parse(std::string_view(stored->second), nullptr, false);
     require(settings.is_object(), "{}: metadata lora_adapter_metadata: expected a JSON object, found something else",
             where);
   }

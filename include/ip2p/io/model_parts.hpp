@@ -3,10 +3,14 @@
 /// \file
 /// The parts of a model as they were found on disk.
 
+#include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "ip2p/io/weights.hpp"
 
@@ -18,6 +22,15 @@ struct ModelComponent {
   Weights weights;
   std::string source;  ///< where the weights come from, in words
 };
+
+/// What is the same in every configuration of a kind, as JSON text, and the whole numbers that differ. Text and table
+/// compile to much less than an initializer list of JSON values.
+inline nlohmann::json config_of(std::string_view constant,
+                                std::initializer_list<std::pair<const char*, std::int64_t>> numbers) {
+  auto config = nlohmann::json::parse(constant);
+  for (const auto& [key, value] : numbers) config[key] = value;
+  return config;
+}
 
 /// What `ModelFiles` found in a folder or a file.
 struct ModelParts {

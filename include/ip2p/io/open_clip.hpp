@@ -13,6 +13,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/ldm_checkpoint.hpp"
+#include "ip2p/io/model_parts.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p {
@@ -106,27 +107,23 @@ inline ModelComponent open_clip_model(const Weights& all, const nlohmann::json& 
   }
 
   const auto section = [&](const char* key) { return model.value(key, nlohmann::json::object()); };
-  const auto heads = [&](std::int64_t channels, std::int64_t each) {
-    return std::max<std::int64_t>(channels / each, 1);
-  };
   const char* activation = model.value("quick_gelu", false) ? "quick_gelu" : "gelu";
   text_config["hidden_act"] = activation;
   text_config["num_attention_heads"] = section("text_cfg").value("heads", text_config.at("num_attention_heads"));
   // The file does not give the end token; 2 means "the largest id in the text", which is how OpenCLIP finds it.
   text_config["eos_token_id"] = 2;
-  result.config = {
-      {"_class_name", "CLIPModel"},
-      {"model_type", "clip"},
-      {"projection_dim", projection[1]},
-      {"text_config", text_config},
-      {"vision_config",
-       {{"hidden_size", width},
-        {"intermediate_size", intermediate},
-        {"num_hidden_layers", layers},
-        {"num_attention_heads", heads(width, section("vision_cfg").value("head_width", open_clip_head_width(width)))},
-        {"image_size", patch * side},
-        {"patch_size", patch},
-        {"hidden_act", activation}}}};
+  result.config =
+      config_of(R"({"_class_name": "CLIPModel", "model_type": "clip"})", {{"projection_dim", projection[1]}});
+  result.config["text_config"] = std::move(text_config);
+  auto vision = config_of("{}", {{"hidden_size", width},
+                                 {"intermediate_size", intermediate},
+                                 {"num_hidden_layers", layers},
+                                 {"image_size", patch * side},
+                                 {"patch_size", patch}});
+  const std::int64_t head_width = section("vision_cfg").value("head_width", open_clip_head_width(width));
+  vision["num_attention_heads"] = std::max<std::int64_t>(width / head_width, 1);
+  vision["hidden_act"] = activation;
+  result.config["vision_config"] = std::move(vision);
   return result;
 }
 

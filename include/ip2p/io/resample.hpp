@@ -10,6 +10,7 @@
 #include <ip2p/io/resample_passes.hpp>
 
 #include <ATen/Parallel.h>
+#include <c10/util/FunctionRef.h>
 
 #include <algorithm>
 #include <cmath>
@@ -128,8 +129,7 @@ inline Taps filter_taps(std::int64_t in_size, float low, float high, std::int64_
 /// Calls `work(begin, end)` over parts of [0, count) on up to torch's number of threads. Jobs below 2^24
 /// multiplications run on the calling thread, because starting threads would take longer than it saves. `work` must not
 /// throw. \param cost total number of multiplications
-template <class Work>
-void in_parallel(std::size_t count, double cost, const Work& work) {
+inline void in_parallel(std::size_t count, double cost, c10::function_ref<void(std::size_t, std::size_t)> work) {
   constexpr double worth_a_thread = 1 << 23;
   const auto threads = std::min({static_cast<std::size_t>(std::max(at::get_num_threads(), 1)),
                                  static_cast<std::size_t>(cost / worth_a_thread), count / block_bytes});

@@ -144,17 +144,17 @@ class SafetensorsFile {
     file->read(std::as_writable_bytes(std::span(start)), 0);
     const auto refuse_foreign = [&] {
       const auto kind = detail::foreign_file_kind(start);
-      require(kind.empty(), "{}: is no safetensors file but {}", name, kind);
+      require(kind.empty(), "{}: is not a safetensors file but {}", name, kind);
     };
     if (start.size() < 8) {
       refuse_foreign();
-      throw_error("{}: is no safetensors file: expected at least 8 bytes, found {}", name, start.size());
+      throw_error("{}: is not a safetensors file: expected at least 8 bytes, found {}", name, start.size());
     }
     std::uint64_t length = 0;
     std::memcpy(&length, start.data(), sizeof length);
     if (length > detail::max_safetensors_header || length > file->size() - 8) refuse_foreign();
     require(length <= detail::max_safetensors_header,
-            "{}: is no safetensors file: its header claims {} bytes, at most {} are allowed", name, length,
+            "{}: is not a safetensors file: its header claims {} bytes, at most {} are allowed", name, length,
             detail::max_safetensors_header);
     require(length <= file->size() - 8, "{}: is truncated: its header claims {} bytes, {} follow its length field",
             name, length, file->size() - 8);

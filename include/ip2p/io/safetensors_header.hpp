@@ -107,7 +107,7 @@ inline std::optional<std::size_t> first_invalid_utf8(std::string_view text) {
   return std::nullopt;
 }
 
-/// Names what a file that is no safetensors file seems to be, from its first bytes; empty if nothing is recognised.
+/// Names what a file that is not a safetensors file seems to be, from its first bytes; empty if nothing is recognised.
 inline std::string_view foreign_file_kind(std::string_view start) {
   if (start.starts_with("version https://git-lfs")) {
     return "a git-LFS pointer, not the weights themselves; fetch them with 'git lfs pull'";
@@ -164,7 +164,10 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view json, std::ui
   const auto nul = json.find('\0');
   require(nul == std::string_view::npos, "{}: the header is not valid JSON at byte {}: a NUL byte", file, nul);
   SafetensorsJson reader;
-  if (!nlohmann::json::sax_parse(json.begin(), json.end(), &reader)) throw_error("{}: {}", file, reader.message);
+  // As nlohmann::json::sax_parse, which compiles the readers of four binary formats as well.
+  auto text = nlohmann::detail::input_adapter(json.data(), json.data() + json.size());
+  nlohmann::detail::parser<nlohmann::json, decltype(text)> parser(std::move(text));
+  if (!parser.sax_parse(&reader)) throw_error("{}: {}", file, reader.message);
 
   auto& entries = reader.entries;
   SafetensorsHeader header;

@@ -83,16 +83,13 @@ inline ModelParts single_file_parts(const std::filesystem::path& path, bool pref
           "prediction_type: expected 'epsilon' or 'v_prediction', found '{}'", prediction);
   const auto betas = all.find("betas");
   const bool counted = betas != all.end() && betas->second.shape.size() == 1;
-  model.components["scheduler"] = {.config = {{"_class_name", "EulerAncestralDiscreteScheduler"},
-                                              {"num_train_timesteps", counted ? betas->second.shape[0] : 1000},
-                                              {"beta_start", 0.00085},
-                                              {"beta_end", 0.012},
-                                              {"beta_schedule", "scaled_linear"},
-                                              {"prediction_type", prediction},
-                                              {"timestep_spacing", "leading"},
-                                              {"steps_offset", 1}},
-                                   .weights = {},
-                                   .source = source};
+  auto& scheduler = model.components["scheduler"];
+  scheduler.config = config_of(R"({"_class_name": "EulerAncestralDiscreteScheduler", "beta_start": 0.00085,
+                                   "beta_end": 0.012, "beta_schedule": "scaled_linear",
+                                   "timestep_spacing": "leading", "steps_offset": 1})",
+                               {{"num_train_timesteps", counted ? betas->second.shape[0] : 1000}});
+  scheduler.config["prediction_type"] = prediction;
+  scheduler.source = source;
   return model;
 }
 

@@ -14,6 +14,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/ldm_keys.hpp"
+#include "ip2p/io/model_parts.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p {
@@ -78,19 +79,16 @@ inline nlohmann::json taesd_config(const Weights& weights, const std::string& wh
   };
   const Side encoder = read_side("encoder");
   const Side decoder = read_side("decoder");
-  return {{"_class_name", "AutoencoderTiny"},
-          {"in_channels", encoder.first_in},
-          {"out_channels", decoder.last_out},
-          {"latent_channels", encoder.last_out},
-          {"encoder_block_out_channels", encoder.channels},
-          {"decoder_block_out_channels", decoder.channels},
-          {"num_encoder_blocks", encoder.blocks},
-          {"num_decoder_blocks", decoder.blocks},
-          {"act_fn", "relu"},
-          {"upsampling_scaling_factor", 2},
-          {"latent_magnitude", 3},
-          {"latent_shift", 0.5},
-          {"scaling_factor", 1.0}};
+  auto config = detail::config_of(
+      R"({"_class_name": "AutoencoderTiny", "act_fn": "relu",
+                                      "upsampling_scaling_factor": 2, "latent_magnitude": 3, "latent_shift": 0.5,
+                                      "scaling_factor": 1.0})",
+      {{"in_channels", encoder.first_in}, {"out_channels", decoder.last_out}, {"latent_channels", encoder.last_out}});
+  config["encoder_block_out_channels"] = encoder.channels;
+  config["decoder_block_out_channels"] = decoder.channels;
+  config["num_encoder_blocks"] = encoder.blocks;
+  config["num_decoder_blocks"] = decoder.blocks;
+  return config;
 }
 
 }  // namespace ip2p

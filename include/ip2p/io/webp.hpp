@@ -97,7 +97,7 @@ inline Image decode_webp(std::span<const std::byte> content, std::string_view na
 /// Encodes `image` as a lossy WebP file of `quality` 1..100. Throws `Error` for sides over 16383.
 inline std::vector<std::byte> encode_webp(const Image& image, std::string_view name, int quality) {
   require(image.width <= WEBP_MAX_DIMENSION && image.height <= WEBP_MAX_DIMENSION,
-          "{}: WebP holds at most {} pixels a side, got {}x{}", name, WEBP_MAX_DIMENSION, image.width, image.height);
+          "{}: WebP holds at most {} pixels per side, got {}x{}", name, WEBP_MAX_DIMENSION, image.width, image.height);
   std::uint8_t* bytes = nullptr;
   const std::size_t size =
       WebPEncodeRGB(image.pixels.data(), static_cast<int>(image.width), static_cast<int>(image.height),

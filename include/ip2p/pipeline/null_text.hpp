@@ -164,7 +164,7 @@ template <class Pipeline>
   require(options.inner_steps >= 1, "null_text: expected inner_steps >= 1, found {}", options.inner_steps);
   require(inversion.steps() <= 100,
           "null_text: expected an inversion of at most 100 steps (the learning rate falls by 1 "
-          "% a step), found {}",
+          "% per step), found {}",
           inversion.steps());
   const auto photos = inversion.trajectory.size(1);
   const auto given = pipeline.encode_text(inversion.prompts, settings.negative_prompt);

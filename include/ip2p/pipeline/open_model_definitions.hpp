@@ -72,18 +72,17 @@ struct OpenedModel::Files {
   std::vector<TextualInversion> embeddings;
   std::vector<std::string> additions;  ///< A line for each LoRA and embedding.
 
-  template <class Model>
-  void apply_loras(const Model& model) const {
+  void apply_loras(const detail::LoraModel& model) const {
     for (std::size_t i = 0; i < loras.size(); ++i) {
       const auto& file = loras[i];
       const auto unmatched = options.partial_loras ? UnmatchedLora::report : UnmatchedLora::refuse;
-      auto left =
-          apply_lora(model, file.part(Model::component), {.scale = options.loras[i].scale, .unmatched = unmatched})
-              .unmatched();
+      auto left = detail::apply_lora_to({model}, file.part(model.component),
+                                        {.scale = options.loras[i].scale, .unmatched = unmatched})
+                      .unmatched();
       std::erase_if(left, [&](const auto& name) { return std::ranges::count(file.unrecognised(), name) > 0; });
       if (left.empty() || !options.warn) continue;
       options.warn(fmt::format("{}: {} tensors belong to no layer of the {}: {}", file.where(), left.size(),
-                               Model::component, detail::name_list(left, 6)));
+                               model.component, detail::name_list(left, 6)));
     }
   }
 
@@ -112,7 +111,7 @@ struct OpenedModel::Files {
 
   [[nodiscard]] ClipTextEncoder loaded_text_encoder(const LoadOptions& how) const {
     ClipTextEncoder encoder(plain_tokenizer, ip2p::load<ClipTextModel>(files, how));
-    apply_loras(encoder.model());
+    if (!loras.empty()) apply_loras(detail::lora_model(encoder.model()));
     for (const auto& embedding : embeddings) encoder.add_embedding(embedding);
     return encoder;
   }
@@ -244,7 +243,7 @@ IP2P_INLINE AnyCodec OpenedModel::codec() const {
 
 IP2P_INLINE AnyNetwork OpenedModel::network() const {
   auto network = load<UNet>(files_->files, files_->load);
-  files_->apply_loras(network);
+  if (!files_->loras.empty()) files_->apply_loras(detail::lora_model(network));
   return network;
 }
 

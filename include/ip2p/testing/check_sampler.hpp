@@ -102,8 +102,9 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
   {
     TorchNoise noise(9);
     const at::Tensor watched = sampler.sample(bend, start, seven, noise, hooks);
-    expect_law(seen == std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6}, role, "on_step is called once a step, in order",
-               "expected calls for 0, 1, 2, 3, 4, 5, 6, found {}", fmt::join(seen, ", "));
+    expect_law(seen == std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6}, role,
+               "on_step is called once per step, in order", "expected calls for 0, 1, 2, 3, 4, 5, 6, found {}",
+               fmt::join(seen, ", "));
     expect_same_bits(watched, result, role, "watching changes nothing");
     expect_same_bits(last, result, role, "on_step sees the latents of its step", "those of the last step");
   }

@@ -37,7 +37,7 @@ void check_text_encoder(const Encoder& encoder,
   const at::Tensor together = encode(prompts).clone();
   expect_law(together.dim() == 3 && together.size(0) == static_cast<std::int64_t>(prompts.size()) &&
                  together.size(1) > 0 && together.size(2) > 0 && together.is_floating_point(),
-             role, "the context is [B, tokens, width] in floating point, one row a prompt",
+             role, "the context is [B, tokens, width] in floating point, one row per prompt",
              "expected {} rows, found {}", prompts.size(), tensor_text(together));
   expect_finite(together, role, "values are finite");
   expect_same_bits(encode(prompts), together, role, "equal calls give equal bits");

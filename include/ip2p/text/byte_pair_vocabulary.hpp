@@ -45,7 +45,7 @@ inline std::string tokenizer_text(const std::filesystem::path& path) {
 
 inline nlohmann::json read_json_object(const std::filesystem::path& path) {
   const auto text = tokenizer_text(path);
-  const auto value = nlohmann::json::parse(text, nullptr, false);
+  const auto value = nlohmann::json::parse(std::string_view(text), nullptr, false);
   require(!value.is_discarded(), "{}: expected JSON, found {} bytes that do not parse", path.string(), text.size());
   require(value.is_object(), "{}: expected a JSON object, found {}", path.string(), value.type_name());
   return value;

@@ -7,6 +7,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
 #include <ATen/ops/empty.h>
+#include <c10/util/FunctionRef.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -18,8 +19,8 @@ namespace ip2p::detail {
 /// Calls `work(first, last)` for parts of [0, tasks), one part for each thread, and waits for all.
 /// \param at_least tasks of a thread, so that little work is not divided
 /// \throws what `work` throws
-template <class Work>
-void in_threads(std::int64_t tasks, std::int64_t at_least, const Work& work) {
+inline void in_threads(std::int64_t tasks, std::int64_t at_least,
+                       c10::function_ref<void(std::int64_t, std::int64_t)> work) {
   if (tasks <= 0) return;
   if (tasks <= std::max<std::int64_t>(at_least, 1) || at::in_parallel_region() || at::get_num_threads() == 1) {
     work(std::int64_t{0}, tasks);
