@@ -137,6 +137,12 @@ if(ip2p_libtorch_way STREQUAL "package")
   if(TARGET torch_cuda)
     set_property(TARGET ip2p::libtorch PROPERTY INTERFACE_LINK_OPTIONS "LINKER:--allow-shlib-undefined")
   endif()
+  # libtorch.so exports parts of the C++ library that it was built with. Found before the system's, they mix with it:
+  # std::filesystem::remove_all(path, error) then calls address 0.
+  if(UNIX AND NOT APPLE)
+    set_property(TARGET ip2p::libtorch APPEND PROPERTY INTERFACE_LINK_OPTIONS
+      "LINKER:--push-state,--no-as-needed,-lstdc++,--pop-state")
+  endif()
 else()
   add_library(ip2p::c10 SHARED IMPORTED)
   set_target_properties(ip2p::c10 PROPERTIES IMPORTED_LOCATION "${ip2p_libtorch_prefix}/lib/libc10.so")

@@ -4,7 +4,7 @@
 #   scripts/device_pack.sh OUT
 #
 # The program device_check, built here for CUDA (in build/cuda; no GPU is needed for that), the image libraries that it
-# links, the Python wheels of its peer, and the scripts. The machine brings LibTorch in its Python, and this repository
+# links, if any, the Python wheels of its peer, and the scripts. The machine brings LibTorch in its Python, and this repository
 # the models. OUT must be absent or made by this script; it takes less than 29 MB.
 #
 #   IP2P_CUDA_ARCH    architectures to compile for (default 9.0a: H100, H200)
@@ -14,7 +14,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 limit=29000000
-peer=(diffusers==0.42.1 importlib_metadata==8.7.0)
+# What diffusers asks for when it is imported, beyond what PyTorch and transformers bring. Without code for one Python only.
+peer=(diffusers==0.42.1 importlib_metadata==8.7.0 requests==2.34.2 urllib3==2.8.0 idna==3.20 certifi==2026.10.19.post1)
 
 log() { printf '%s\n' "$*" >&2; }
 die() { log "device_pack: $*"; exit 1; }
@@ -48,15 +49,10 @@ touch "$out/.device-pack"
 strip -o "$out/device_check" "$program"
 chmod +x "$out/device_check"
 
-# Under the names that the program asks for; distributions differ in their versions.
-for library in libpng16 libjpeg libwebp.so libwebpdemux libsharpyuv; do
-  found=$(ldd "$program" | awk -v name="$library" 'index($1, name) == 1 && $2 == "=>" && $3 ~ /^\// { print $1, $3; exit }')
-  if [ -z "$found" ]; then
-    [ "$library" = libsharpyuv ] && continue  # part of libwebp before version 1.3
-    die "$program does not link $library"
-  fi
-  cp -L "${found#* }" "$out/lib/${found%% *}"
-done
+# Image libraries, if it links any, under the names that it asks for: distributions differ in their versions.
+while read -r name path; do
+  cp -L "$path" "$out/lib/$name"
+done < <(ldd "$program" | awk '$1 ~ /^lib(png|jpeg|webp|sharpyuv)/ && $3 ~ /^\// { print $1, $3 }')
 
 if [ "${IP2P_PACK_PEER:-1}" != 0 ]; then
   for requirement in "${peer[@]}"; do

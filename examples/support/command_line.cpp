@@ -91,6 +91,19 @@ void add_model(CLI::App& app, ModelOptions& o) {
   app.add_flag("--low-memory", o.low_memory,
                "load the text encoder and codec only while in use, tile the codec, keep weights in 16 bits");
   add_threads(app, o.threads);
+  app.add_flag("--graph", o.graph,
+               "GPU: record the work of a step once and repeat the recording (CUDA graphs); the same picture, sooner");
+  app.add_option("--deep-cache", o.deep_cache,
+                 "evaluate the deep layers of the network at every N-th step only: the larger N, the faster and the "
+                 "less like the exact picture; 1 is exact")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  app.add_flag("--tf32", o.tf32,
+               "GPU: round the factors of fp32 products to 10 bits (TF32); faster, a slightly different picture");
+  app.add_flag("--fp8", o.fp8,
+               "GPU from sm_89 on: compute the network's transformers in 8 bits; faster, a slightly different picture");
+  app.add_flag("--direct-convolution", o.direct_convolution,
+               "CPU: compute all convolutions directly, without Winograd's filtering; slower, with less rounding");
   app.add_flag("--no-ema", o.no_ema, "single file: use the raw weights even if it also holds averaged (EMA) ones");
   app.add_option("--variant", o.variant, "folder: load *.VARIANT.safetensors, e.g. fp16");
   app.add_option("--vae", o.vae, "autoencoder to use instead of the model's: a folder or a single file");

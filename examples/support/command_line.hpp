@@ -33,7 +33,9 @@ struct ModelOptions {
   std::vector<std::string> loras, embeddings;
   std::string dtype = "auto", device = "auto", variant, prediction_type;
   int threads = 0;
+  std::int64_t deep_cache = 1;
   bool low_memory = false, no_ema = false, partial_loras = false;
+  bool graph = false, tf32 = false, fp8 = false, direct_convolution = false;
 };
 
 /// How pictures are drawn. Unset options take the model's recommendation, or else the default in the program's help.

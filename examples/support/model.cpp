@@ -15,8 +15,15 @@
 #include <fmt/ranges.h>
 
 #include "ip2p/core/device.hpp"
+#include "ip2p/core/error.hpp"
 #include "ip2p/core/freed_memory.hpp"
+#include "ip2p/execution/any_execution.hpp"
 #include "program.hpp"
+
+#ifdef IP2P_HAS_CUDA
+#include "ip2p/execution/cuda_graph.hpp"
+#include "ip2p/execution/graphed.hpp"
+#endif
 
 namespace example {
 
@@ -25,6 +32,22 @@ static ip2p::LoraChoice lora_choice(const std::string& text) {
   const auto colon = text.rfind(':');
   if (colon == text.npos || !finite_number(text.substr(colon + 1)).empty()) return {text};
   return {text.substr(0, colon), std::stod(text.substr(colon + 1))};
+}
+
+/// How the network's evaluations are carried out: recorded where --graph asks for it.
+static ip2p::AnyExecution execution_of(const ModelOptions& o, at::Device device) {
+  if (!o.graph) return {};
+#ifdef IP2P_HAS_CUDA
+  ip2p::require(device.is_cuda(), "--graph: expected a CUDA device, whose work can be recorded, found {}",
+                device.str());
+  return ip2p::Graphed<ip2p::CudaGraph>(
+      {.tell = [](const std::string& text) { fmt::print(stderr, "note: {}\n", text); }});
+#else
+  ip2p::throw_error(
+      "--graph: expected a CUDA device and a program that was built for CUDA (cmake -DIP2P_CUDA=ON), found {} and one "
+      "that was not",
+      device.str());
+#endif
 }
 
 ip2p::Numerics numerics_of(const RunOptions& o) {
@@ -45,12 +68,17 @@ ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics) {
                             .partial_loras = o.partial_loras};
   for (const auto& text : o.loras) options.loras.push_back(lora_choice(text));
   options.embeddings.assign(o.embeddings.begin(), o.embeddings.end());
+  options.deep_cache = o.deep_cache;
+  options.fp8 = o.fp8;
+  options.direct_convolutions = o.direct_convolution;
+  options.execution = execution_of(o, device);
   options.warn = [](const std::string& text) { fmt::print(stderr, "warning: {}\n", text); };
   return options;
 }
 
 ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numerics) {
   if (o.threads > 0) at::set_num_threads(o.threads);
+  if (o.tf32) ip2p::allow_tf32(true);
   ip2p::set_freed_memory(o.low_memory ? ip2p::FreedMemory::returned : ip2p::FreedMemory::kept);
   auto model = ip2p::OpenedModel::open(o.model, open_options(o, numerics));
   const auto dtype = *model.options().dtype;

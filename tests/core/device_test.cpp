@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 
+#include "ip2p/core/cudnn_benchmark.hpp"
 #include "ip2p/core/to_device.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
@@ -64,6 +65,26 @@ TEST_CASE("TF32 is off from the first use of a GPU on, unless the program asks f
     CHECK(tf32(at::Float32Op::CONV) == allowed);
   }
   allow_tf32(false);
+}
+
+TEST_CASE("Runs on a GPU let cuDNN measure its algorithms, unless it may not", "[core]") {
+  auto& context = at::globalContext();
+  const auto measures_after = [&](at::Device device) {
+    benchmark_convolutions(device);
+    return context.benchmarkCuDNN();
+  };
+  const at::Device gpu(at::kCUDA, 0);
+  context.setBenchmarkCuDNN(false);
+  CHECK_FALSE(measures_after(at::kCPU));
+  CHECK(measures_after(gpu));
+  allow_convolution_benchmark(false);
+  CHECK_FALSE(measures_after(gpu));
+  allow_convolution_benchmark(true);
+  CHECK(measures_after(gpu));
+  context.setBenchmarkCuDNN(false);
+  context.setDeterministicCuDNN(true);
+  CHECK_FALSE(measures_after(gpu));
+  context.setDeterministicCuDNN(false);
 }
 
 TEST_CASE("What is on its device already is not copied", "[core]") {

@@ -13,7 +13,7 @@
 #include <fmt/format.h>
 #include <torch/version.h>
 
-#ifdef IP2P_DEVICE_CHECK_CUDA
+#ifdef IP2P_HAS_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <cuda_runtime_api.h>
 #endif
@@ -33,7 +33,7 @@ void machine(const Settings& settings, Report& report) {
   report.note("LibTorch", TORCH_VERSION);
   report.note("device", settings.device.str());
   report.note("best dtype", dtype_name(best_dtype(settings.device)));
-#ifdef IP2P_DEVICE_CHECK_CUDA
+#ifdef IP2P_HAS_CUDA
   if (settings.device.is_cuda()) {
     const auto* card = at::cuda::getDeviceProperties(settings.device.has_index() ? settings.device.index() : 0);
     int driver = 0, runtime = 0;

@@ -2,9 +2,12 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -12,9 +15,11 @@
 #include "device/models.hpp"
 #include "ip2p/attention/plain.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
+#include "ip2p/core/error.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/evaluate/lpips.hpp"
 #include "ip2p/language/gpt2.hpp"
+#include "ip2p/nn/fp8.hpp"
 #include "ip2p/vision/clip_model.hpp"
 
 namespace ip2p::device_check {
@@ -195,11 +200,62 @@ void lpips(const Settings& settings, Report& report) {
   }
 }
 
+/// Linear layers in 8 bits: what they cost in precision, and save in time.
+void fp8(const Settings& settings, Report& report) {
+  const at::NoGradGuard no_grad;
+  const Place place{.device = settings.device, .dtype = settings.device.is_cpu() ? at::kFloat : at::kBFloat16};
+  const auto plain = seeded<UNet>(checked_unet(settings.small, 8), 1);
+  const auto side = settings.small ? 8 : 32;
+  const auto x = noise(2, {2, 8, side, side}), context = noise(3, {2, 77, 64});
+  const auto times = at::tensor({437.0F});
+  const auto exact = placed(plain, {.reference = true})(x, times, context);
+  const auto model = placed(plain, place);
+  try {
+    report.measure("layers of a UNet that suit", static_cast<double>(use_fp8(model)), "");
+  } catch (const Error& reason) {
+    report.skip("linear layers in 8 bits", reason.what());
+    return;
+  }
+  // A product errs by 4 %; what is added to it, the rest of a block, does not.
+  report.compare("UNet with linear layers in 8 bits", relative_error(model(x, times, context), exact), 0.1);
+  drop_fp8(model);
+  report.compare("UNet after they are dropped", relative_error(model(x, times, context), exact),
+                 8.0 * limit_of(place.dtype));
+
+  struct Shape {
+    std::int64_t rows, in, out;
+  };
+  const std::vector<Shape> shapes =
+      settings.small
+          ? std::vector<Shape>{{16, 32, 64}}
+          : std::vector<Shape>{{12288, 320, 2560}, {12288, 1280, 320}, {3072, 640, 5120}, {768, 1280, 10240}};
+  for (const auto& shape : shapes) {
+    const auto rows = noise(4, {shape.rows, shape.in}).to(place.device, place.dtype);
+    const auto weight = noise(5, {shape.out, shape.in}).to(place.device, place.dtype);
+    const auto in_8_bits = detail::to_fp8(weight);
+    const auto name = fmt::format("[{}, {}] to {}", shape.rows, shape.in, shape.out);
+    report.compare(name, relative_error(detail::fp8_linear(rows, in_8_bits, {}), at::linear(rows, weight)), 0.05);
+    const auto microseconds = [&](const std::function<void()>& work) {
+      return 1e6 / 20.0 * median_seconds(settings.device, 5, [&] {
+               for (int i = 0; i < 20; ++i) work();
+             });
+    };
+    report.measure(fmt::format("{}, {}", name, dtype_name(place.dtype)),
+                   microseconds([&] { (void)at::linear(rows, weight); }), "us");
+    report.measure(name + ", 8 bits", microseconds([&] { (void)detail::fp8_linear(rows, in_8_bits, {}); }), "us");
+  }
+}
+
 }  // namespace
 
 std::vector<Part> module_steps() {
-  return {{"attention", false, attention},     {"unet", false, unet},         {"codecs", false, codecs},
-          {"clip", false, texts_and_pictures}, {"language", false, language}, {"lpips", false, lpips}};
+  return {{"attention", false, attention},
+          {"unet", false, unet},
+          {"codecs", false, codecs},
+          {"clip", false, texts_and_pictures},
+          {"language", false, language},
+          {"lpips", false, lpips},
+          {"fp8", false, fp8}};
 }
 
 }  // namespace ip2p::device_check

@@ -25,12 +25,11 @@
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/pipeline/pair_generator.hpp"
 #include "ip2p/pipeline/sdedit.hpp"
+#include "ip2p/testing/rerun_recorder.hpp"
 #include "pipeline/composition_lists.hpp"
 
-#ifdef IP2P_DEVICE_CHECK_CUDA
+#ifdef IP2P_HAS_CUDA
 #include "ip2p/execution/cuda_graph.hpp"
-#else
-#include "ip2p/testing/rerun_recorder.hpp"
 #endif
 
 namespace ip2p::device_check {
@@ -217,14 +216,9 @@ void attentions(const Settings& settings, Report& report) {
   }
 }
 
-#ifdef IP2P_DEVICE_CHECK_CUDA
-using GraphOfDevice = CudaGraph;
-#else
-using GraphOfDevice = testing::RerunRecorder;
-#endif
-
 /// A graph repeats what was recorded: the same bits as without.
-void graphs(const Settings& settings, Report& report) {
+template <class Recorder>
+void graphs_by(const Settings& settings, Report& report) {
   const Models models(settings);
   const auto options = run_settings(settings, 8);
   const auto photo = patterned(side_of(settings), side_of(settings));
@@ -234,7 +228,7 @@ void graphs(const Settings& settings, Report& report) {
       auto pipeline = models.at_place({.device = settings.device, .dtype = dtype}).edit;
       const auto latents = [&] { return pipeline.run({&photo, 1}, one_prompt, options).latents; };
       const auto eager = latents();
-      const Graphed<GraphOfDevice> graphed;
+      const Graphed<Recorder> graphed;
       pipeline.execution = graphed;
       const auto first = latents(), second = latents();
       const auto counts = graphed.counts();
@@ -246,6 +240,13 @@ void graphs(const Settings& settings, Report& report) {
           fmt::format("{} recorded, {} replayed, {} at once", counts.recorded, counts.replayed, counts.eager));
     });
   }
+}
+
+void graphs(const Settings& settings, Report& report) {
+#ifdef IP2P_HAS_CUDA
+  if (settings.device.is_cuda()) return graphs_by<CudaGraph>(settings, report);
+#endif
+  graphs_by<testing::RerunRecorder>(settings, report);
 }
 
 void inpainting(const Settings& settings, Report& report) {

@@ -12,15 +12,18 @@
 #include "device/check.hpp"
 #include "device/models.hpp"
 #include "device/sd15.hpp"
+#include "ip2p/core/cudnn_benchmark.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/kernels/for_device.hpp"
+#include "ip2p/nn/fp8.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/pipeline/pair_generator.hpp"
 #include "ip2p/train/export.hpp"
+#include "ip2p/unet/deep_cache.hpp"
 
-#ifdef IP2P_DEVICE_CHECK_CUDA
+#ifdef IP2P_HAS_CUDA
 #include "ip2p/execution/cuda_graph.hpp"
 #include "ip2p/execution/eager.hpp"
 #include "ip2p/execution/graphed.hpp"
@@ -34,38 +37,58 @@ namespace {
 struct Variant {
   std::string name;
   std::function<void(Editor&)> begin, end;
+  bool briefly = false;  ///< One picture at once, and no list of operations: the time of all variants is limited.
 };
 
-std::vector<Variant> variants(at::Device device) {
-  const auto benchmark = [](bool on) { at::globalContext().setBenchmarkCuDNN(on); };
-  const auto nothing = [](Editor&) {};
-  std::vector<Variant> all;
+/// All ways, the exact ones first.
+std::vector<Variant> variants(at::Device device, const UNet& unet) {
   // Our kernels are registered when the program starts; without them LibTorch's operators do the work.
   const auto* table = registered_kernels(device.type());
-  const auto plain = [=] { register_kernels(device.type(), nullptr); };
-  const auto fused = [=] { register_kernels(device.type(), table); };
-  all.push_back({"eager", [=](Editor&) { plain(); }, [=](Editor&) { fused(); }});
-  if (!device.is_cuda()) return all;
-  const auto tries = [&all, benchmark](const std::string& name, const std::function<void(Editor&)>& begin,
-                                       const std::function<void(Editor&)>& end) {
-    all.push_back({name + ", cuDNN tries its algorithms",
+  const auto plain = [=](Editor&) { register_kernels(device.type(), nullptr); };
+  const auto fused = [=](Editor&) { register_kernels(device.type(), table); };
+  const auto nothing = [](Editor&) {};
+  const auto cached = [](Editor& edit) { edit.set_unet(DeepCache(edit.unet(), {.interval = 3})); };
+  const auto whole = [unet](Editor& edit) { edit.set_unet(unet); };
+  std::vector<Variant> all;
+  if (device.is_cuda()) {
+    all.push_back({"eager, cuDNN chooses by its rules",
                    [=](Editor& edit) {
-                     begin(edit);
-                     benchmark(true);
+                     plain(edit);
+                     allow_convolution_benchmark(false);
                    },
                    [=](Editor& edit) {
-                     benchmark(false);
-                     end(edit);
-                   }});
-  };
-  tries(
-      "eager", [=](Editor&) { plain(); }, [=](Editor&) { fused(); });
-  if (table) tries("our kernels", nothing, nothing);
-#ifdef IP2P_DEVICE_CHECK_CUDA
-  tries(
-      "our kernels, one graph a step", [](Editor& edit) { edit.execution = Graphed<CudaGraph>(); },
-      [](Editor& edit) { edit.execution = Eager{}; });
+                     allow_convolution_benchmark(true);
+                     fused(edit);
+                   },
+                   true});
+  }
+  all.push_back({"eager", plain, fused});
+  if (table != nullptr) all.push_back({"our kernels", nothing, nothing});
+#ifdef IP2P_HAS_CUDA
+  if (device.is_cuda()) {
+    const auto graphed = [](Editor& edit) { edit.execution = Graphed<CudaGraph>(); };
+    const auto eager = [](Editor& edit) { edit.execution = Eager{}; };
+    all.push_back({"our kernels, one graph a step", graphed, eager});
+    const auto graphed_and = [&](const std::string& name, const std::function<void(Editor&)>& begin,
+                                 const std::function<void(Editor&)>& end) {
+      all.push_back({"our kernels, one graph a step, " + name,
+                     [=](Editor& edit) {
+                       begin(edit);
+                       graphed(edit);
+                     },
+                     [=](Editor& edit) {
+                       eager(edit);
+                       end(edit);
+                     },
+                     true});
+    };
+    graphed_and("DeepCache of interval 3", cached, whole);
+    graphed_and(
+        "linear layers in 8 bits", [unet](Editor&) { use_fp8(unet); }, [unet](Editor&) { drop_fp8(unet); });
+    return all;
+  }
 #endif
+  all.push_back({"DeepCache of interval 3", cached, whole, true});
   return all;
 }
 
@@ -133,10 +156,21 @@ void edit_speed(const Settings& settings, Report& report) {
   const auto options = [&](std::int64_t steps) {
     return RunSettings{.steps = steps, .seed = 1, .resolution = shapes.side};
   };
-  for (const auto& variant : variants(settings.device)) {
+  // First of all: what follows may run out of time, and others wait for these.
+  if (!settings.weights.empty())
+    write_expected(settings.weights / "expected.safetensors", edit, unet, shapes.side, place);
+  at::Tensor exact;
+  for (const auto& variant : variants(settings.device, unet)) {
     report.attempt(variant.name, [&] {
       variant.begin(edit);
+      const auto found = edit.run({&photo, 1}, {&instruction, 1}, options(shapes.steps)).latents;
+      if (exact.defined()) {
+        report.measure(variant.name + ": difference of the edit from the first, RMS", relative_error(found, exact), "");
+      } else {
+        exact = found;
+      }
       for (const std::size_t batch : {std::size_t{1}, std::size_t{settings.small ? 2U : 8U}}) {
+        if (variant.briefly && batch > 1) continue;
         const std::vector<std::string> prompts(batch, instruction);
         const auto whole = [&](std::int64_t steps) { return edit.run({&photo, 1}, prompts, options(steps)); };
         (void)whole(3);
@@ -156,14 +190,13 @@ void edit_speed(const Settings& settings, Report& report) {
         report.measure(name + ": a step",
                        1e3 * (seconds - few) / static_cast<double>(shapes.steps - (shapes.steps + 3) / 4), "ms");
       }
+      if (variant.briefly) return;
       report_operations(report, variant.name, settings.device, [&] {
         (void)edit.run({&photo, 1}, {&instruction, 1}, options(2));
       });
     });
     variant.end(edit);
   }
-  if (!settings.weights.empty())
-    write_expected(settings.weights / "expected.safetensors", edit, unet, shapes.side, place);
 }
 
 void pair_speed(const Settings& settings, Report& report) {

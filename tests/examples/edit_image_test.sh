@@ -15,7 +15,8 @@ good=(--model "$model" --image photo.png --prompt "make it snowy" --steps 4 --re
 echo "== help and usage"
 run 0 --help
 for option in --model --image --prompt --out --steps --image-scale --text-scale --seed --resolution --sampler --schedule \
-  --noise --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory --vae --lora --embedding; do
+  --noise --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory --vae --lora --embedding \
+  --graph --deep-cache --tf32 --direct-convolution; do
   says "$option"
 done
 run 0 --version
@@ -128,6 +129,25 @@ run 0 "${good[@]}" --out half.png --dtype bf16
 run 0 "${good[@]}" --out long.png --prompt "$(printf 'the %.0s' $(seq 200))and LAST words"
 says "warning: prompt: only the first 75 of"
 says 'last words"'
+
+echo "== how it computes"
+run 0 "${good[@]}" --out exact.png --deep-cache 1
+same first.png exact.png
+run 0 "${good[@]}" --out cached.png --deep-cache 2
+differ first.png cached.png
+run 0 "${good[@]}" --out small-cached.png --low-memory --deep-cache 2
+differ small.png small-cached.png
+refuses 2 "Value 0 not in range 1 to 1000" "${good[@]}" --out out/a.png --deep-cache 0
+# The smallest model whose convolutions are wide enough to have two forms.
+run 0 "${good[@]}" --model "$source/models/small-editor" --out wide.png
+run 0 "${good[@]}" --model "$source/models/small-editor" --out direct.png --direct-convolution
+share=$(python3 "$source/tests/examples/picture_difference.py" wide.png direct.png 2)
+awk -v share="${share:-100}" 'BEGIN { exit !(share < 0.1) }' ||
+  fail "expected the pictures of both forms of convolution to differ by rounding, found $share % of the values"
+# TF32 is a matter of GPUs.
+run 0 "${good[@]}" --out tf32.png --tf32
+same first.png tf32.png
+refuses 1 "--graph: expected a CUDA device" "${good[@]}" --out out/a.png --graph
 
 echo "== what the model recommends"
 cp -r "$model" advised

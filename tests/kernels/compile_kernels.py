@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Compiles all CUDA kernels for compute capability 9.0a and prints what each takes of a multiprocessor.
+"""Compiles all CUDA kernels for one compute capability and prints what each takes of a multiprocessor.
 
-    compile_kernels.py NVCC INCLUDE OUT     exit status 1 if a kernel spills registers to memory, 77 where NVCC is not
+    compile_kernels.py NVCC INCLUDE OUT [90a]     exit status 1 if a kernel spills registers to memory, 77 where NVCC is not
 """
 import os
 import pathlib
@@ -42,12 +42,13 @@ def kernels_of(report):
 
 def main():
     nvcc, include, out = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+    capability = sys.argv[4] if len(sys.argv) > 4 else "90a"
     if not os.access(nvcc, os.X_OK):
-        print("skipped: kernels/compiled_for_90a: no nvcc is here")
+        print(f"skipped: kernels/compiled_for_{capability}: no nvcc is here")
         return 77
     unit = out / "all_kernels.cu"
     unit.write_text("#include <ip2p/kernels/cuda/launch.cuh>\n")
-    done = subprocess.run([nvcc, "-std=c++20", "-O3", "-arch=sm_90a", "-Werror", "all-warnings", "-I", include, "-Xptxas", "-v",
+    done = subprocess.run([nvcc, "-std=c++20", "-O3", f"-arch=sm_{capability}", "-Werror", "all-warnings", "-I", include, "-Xptxas", "-v",
                            "-c", str(unit), "-o", str(out / "all_kernels.o")], capture_output=True, text=True, check=False)
     report = done.stdout + done.stderr
     if done.returncode != 0:

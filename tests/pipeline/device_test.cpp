@@ -20,7 +20,9 @@
 #include "ip2p/guidance/per_image_text_guidance.hpp"
 #include "ip2p/guidance/rescaled.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
+#include "ip2p/kernels/table.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/fused_steps.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/inversion.hpp"
 #include "ip2p/pipeline/model_diffusion.hpp"
@@ -71,6 +73,30 @@ std::pair<std::int64_t, std::int64_t> traffic_of(std::int64_t steps, const AnySa
   return {traffic.copies(), traffic.reads()};
 }
 
+/// The same of a run by `Kernels::guided_step`, with an image as the network's further channels.
+std::pair<std::int64_t, std::int64_t> traffic_of_fused(std::int64_t steps) {
+  ip2p::testing::lend_operators();
+  const ModelDiffusion diffusion = diffusion_of(SchedulerConfig{});
+  const auto sigmas = diffusion.schedule.sigmas(steps);
+  TorchNoise noise(7);
+  const Traffic traffic;
+  BranchNetwork<NetworkElsewhere> network({.channels = 8}, conditioning(4));
+  network.check_every(1'000'000);
+  network.prepare(diffusion.schedule, sigmas);
+  NoiseAhead ahead(noise, steps, elsewhere());
+  const auto plan = detail::fused_steps(DualGuidance{}, EulerAncestral{}, diffusion, sigmas);
+  const RunHooks hooks;
+  const detail::FusedRun run{
+      .parts = [&](const auto& step) { return network.input_parts(step.step, step.branches); },
+      .predict = [&](const at::Tensor& input,
+                     const auto& step) { return network.of_input(input, step.timestep, step.step, step.branches); },
+      .noise = [&](const at::Tensor& x, const Step& step) { return step_noise(ahead, x, step); },
+      .hooks = hooks};
+  const auto x = at::zeros({pictures, 4, side, side}, elsewhere());
+  CHECK(detail::run_fused(run, libtorch_kernels(), plan, 0.07, x, at::kFloat).device() == elsewhere());
+  return {traffic.copies(), traffic.reads()};
+}
+
 /// A codec that computes on the CPU whatever it is given.
 struct CodecHere : ip2p::testing::CodecArchetype {
   CodecHere() : CodecArchetype(8) {}
@@ -107,6 +133,10 @@ TEST_CASE("No step of a run copies anything from the host or reads a value, what
     const auto sampler = AnySampler::named(name);
     CHECK(traffic_of(6, sampler, TextGuidance{}) == traffic_of(18, sampler, TextGuidance{}));
   }
+}
+
+TEST_CASE("No step that is one operator copies anything from the host or reads a value", "[pipeline][fused]") {
+  CHECK(traffic_of_fused(6) == traffic_of_fused(18));
 }
 
 TEST_CASE("No step of a run copies anything from the host, whatever the guidance", "[pipeline]") {

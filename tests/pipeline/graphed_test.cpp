@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -14,9 +16,11 @@
 
 #include "ip2p/attention/self_replace.hpp"
 #include "ip2p/core/autocast.hpp"
+#include "ip2p/core/model_changes.hpp"
 #include "ip2p/execution/graphed.hpp"
 #include "ip2p/guidance/limited_interval.hpp"
 #include "ip2p/io/lora_file.hpp"
+#include "ip2p/kernels/for_device.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
@@ -196,6 +200,77 @@ TEST_CASE("What changes between runs is not replayed as it was", "[pipeline][gra
   CHECK(same(graphed_run));
   CHECK(graphed.counts().dropped > 0);
   CHECK(graphed.reason().empty());
+}
+
+TEST_CASE("A LoRA that changes during a run, and another table of kernels, are other recordings",
+          "[pipeline][graphed]") {
+  const TestGraphs graphed({.recordings = 8, .eager_first = 1});
+  const auto edit = tiny_graphed_editor();
+  auto lora = apply_lora(edit.unet(), LoraFile::open(fixture("nn/fixtures/lora-kohya.safetensors")).part("unet"));
+  auto settings = graphed_run;
+  settings.steps = 12;
+  settings.hooks.on_step = [&](const Step& step, const at::Tensor&) {
+    if (step.index == 5) lora.set_scale(0.25);
+    if (step.index == 11) lora.set_scale(1.0);
+  };
+  CHECK(same_when_graphed(edit, graphed, [&](const auto& one) { return latents_of_edit(one, settings); }));
+  CHECK(graphed.counts().recorded == 2);
+  lora.remove();
+
+  static const Kernels table = [] {
+    auto kernels = cpu_kernels();
+    kernels.geglu = [](const at::Tensor& projected, const at::Tensor& bias) {
+      return cpu_kernels().geglu(projected, bias).mul_(1.5);
+    };
+    return kernels;
+  }();
+  const auto same = [&] {
+    return same_when_graphed(edit, graphed, [&](const auto& one) { return latents_of_edit(one, graphed_run); });
+  };
+  CHECK(same());
+  const auto recorded = graphed.counts().recorded;
+  const auto* before = register_kernels(at::kCPU, &table);
+  CHECK(same());
+  CHECK(graphed.counts().recorded == recorded + 1);
+  register_kernels(at::kCPU, before);
+  CHECK(same());
+  CHECK(graphed.counts().recorded == recorded + 1);
+}
+
+namespace {
+
+/// A UNet that counts how often it looks at all of its layers.
+struct CountedFingerprints : UNet {
+  explicit CountedFingerprints(const UNet& unet) : UNet(unet) {}
+  [[nodiscard]] std::optional<std::uint64_t> fingerprint() const {
+    ++*count;
+    return UNet::fingerprint();
+  }
+  std::shared_ptr<std::int64_t> count = std::make_shared<std::int64_t>();
+};
+
+}  // namespace
+
+TEST_CASE("A run looks for changes of its network once, and after changes", "[pipeline][graphed]") {
+  const TestGraphs graphed;
+  const CountedFingerprints unet(load<UNet>(tiny_files()));
+  const auto parts = tiny_graphed_editor();
+  EditPipeline edit{parts.text_encoder(), parts.codec(), unet, parts.diffusion, parts.sampler, parts.guidance};
+  edit.execution = graphed;
+  auto settings = graphed_run;
+  settings.steps = 20;
+  latents_of_edit(edit, settings);
+  CHECK(*unet.count == 2);  // once more after the first evaluation, which brings weights into their final form
+  *unet.count = 0;
+  latents_of_edit(edit, settings);
+  CHECK(*unet.count == 1);
+  CHECK(graphed.counts().recorded == 1);
+  settings.hooks.on_step = [](const Step& step, const at::Tensor&) {
+    if (step.index == 4) note_model_change();
+  };
+  *unet.count = 0;
+  latents_of_edit(edit, settings);
+  CHECK(*unet.count == 2);
 }
 
 TEST_CASE("Guidance that changes its branches has a recording for each set", "[pipeline][graphed]") {

@@ -12,7 +12,10 @@
 
 #include "ip2p/codec/identity_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/execution/graphed.hpp"
+#include "ip2p/kernels/cpu/winograd.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/testing/rerun_recorder.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "pipeline/tiny_models.hpp"
@@ -76,6 +79,43 @@ TEST_CASE("open_editor gives the same bits as a pipeline composed by hand", "[pi
   const auto near = frugal.run(photos, prompts, three_steps);
   CHECK((near.latents - expected.latents).abs().max().item<double>() <
         0.02 * expected.latents.abs().max().item<double>());
+}
+
+TEST_CASE("How an opened model computes is chosen when it is opened", "[pipeline]") {
+  const auto folder = tests_root().parent_path() / "models" / "small-editor";
+  const std::vector<Image> photos{tiny_photo()};
+  const std::vector<std::string> prompts{"make it snowy"};
+  const RunSettings settings{.steps = 6, .seed = 5, .resolution = 64};
+  const auto latents_of = [&](const OpenOptions& options) {
+    return open_editor(folder, options).run(photos, prompts, settings).latents;
+  };
+  const auto exact = latents_of(on_cpu);
+  const auto error_of = [&](const at::Tensor& found) {
+    return (found - exact).abs().max().item<double>() / exact.abs().max().item<double>();
+  };
+
+  auto direct = on_cpu;
+  direct.direct_convolutions = true;
+  const auto other_rounding = error_of(latents_of(direct));
+  INFO(other_rounding);
+  CHECK(other_rounding < 2e-3);
+  CHECK((other_rounding > 0.0) == detail::cpu::winograd_is_compiled_for_speed);
+
+  auto cached = on_cpu;
+  cached.deep_cache = 2;
+  const auto approximate = error_of(latents_of(cached));
+  INFO(approximate);
+  CHECK(approximate > 1e-3);
+  CHECK(approximate < 0.5);
+  cached.deep_cache = 0;
+  CHECK_THROWS_WITH(open_editor(folder, cached), Contains("DeepCache: interval: expected at least 1, found 0"));
+
+  const Graphed<RerunRecorder> graphed;
+  auto recorded = on_cpu;
+  recorded.execution = graphed;
+  CHECK(at::equal(latents_of(recorded), exact));
+  // Three of six at once: the first with weights that were not yet in their final form, two to begin with.
+  CHECK(graphed.counts().replayed == 3);
 }
 
 TEST_CASE("An opened model comes with its noise schedule, prediction and recommendations", "[pipeline]") {

@@ -150,6 +150,13 @@ struct FlawedGuidance {
   }
 };
 
+/// Says that it takes Euler's steps, and takes ancestral ones.
+struct MistakenForm : EulerAncestral {
+  [[nodiscard]] std::optional<EulerForm> euler_form(const Step& step) const {
+    return EulerForm{.down = step.sigma_next};
+  }
+};
+
 /// `DualGuidance` that mistakes the branch of the image for the one without conditions, and vice versa.
 struct SwappedGuidance {
   static constexpr auto branches = DualGuidance::branches;
@@ -253,6 +260,7 @@ TEST_CASE("check_sampler names the broken law", "[testing]") {
   broken(Defect::told_next_sigma, "the denoiser is told the noise level of what it is shown");
   broken(Defect::told_first_step, "the denoiser is told the step");
   broken(Defect::first_draw, "step i adds draw i + 1 of the noise, asked for once\": step 1 asked for draw 1");
+  require_broken([] { check_sampler(MistakenForm{}); }, "SamplerPolicy breaks the law \"steps are those of euler_form");
   broken(Defect::draws_twice, "step i adds draw i + 1 of the noise, asked for once\": step 0 asked for draw 1, 1");
 }
 

@@ -193,6 +193,14 @@ inline std::int64_t branches_of(const GuidedStep& step) {
   return branches;
 }
 
+/// A network's input: x [B,C,h,w], `copies` times along the batch, with `images` [copies*B,I,h,w], if defined, as
+/// further channels; channels-last, in the dtype of x.
+inline at::Tensor step_input(const at::Tensor& x, std::int64_t copies, const at::Tensor& images) {
+  auto input = at::cat(std::vector<at::Tensor>(static_cast<std::size_t>(copies), x), 0);
+  if (images.defined()) input = at::cat({input, images.to(x.scalar_type())}, 1);
+  return input.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
 /// `Kernels::guided_step` by LibTorch's operators.
 inline GuidedStepResult guided_step(const GuidedStep& step) {
   const at::NoGradGuard no_grad;
@@ -211,9 +219,7 @@ inline GuidedStepResult guided_step(const GuidedStep& step) {
   if (step.noise.defined()) next.add_(step.noise.to(wide) * coefficient(GuidedStep::up));
   const auto dtype = step.predictions.scalar_type();
   const auto scaled = (next * coefficient(GuidedStep::next_scale)).to(dtype);
-  auto input = at::cat(std::vector<at::Tensor>(static_cast<std::size_t>(step.inputs), scaled), 0);
-  if (step.images.defined()) input = at::cat({input, step.images.to(dtype)}, 1);
-  return {next.to(x.scalar_type()), estimate.to(x.scalar_type()), input.contiguous(at::MemoryFormat::ChannelsLast)};
+  return {next.to(x.scalar_type()), estimate.to(x.scalar_type()), step_input(scaled, step.inputs, step.images)};
 }
 
 /// `Kernels::upsample_nearest_2x` by LibTorch's operators.

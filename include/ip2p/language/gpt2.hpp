@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/language/gpt2_config.hpp"
 #include "ip2p/language/key_value_cache.hpp"
 #include "ip2p/nn/layers.hpp"
@@ -106,7 +107,7 @@ class Gpt2 : public ModelHandle<detail::Gpt2Module> {
   /// \return [B,T,n_embd]  \throws Error for another shape, dtype or device, and for ids out of range
   [[nodiscard]] at::Tensor hidden(const at::Tensor& ids) const {
     require_ids(ids, config().n_positions);
-    return run(ids, at::arange(ids.size(1), at::kLong).unsqueeze(0).to(device()), {});
+    return run(ids, at::arange(ids.size(1), at::TensorOptions(at::kLong).device(device())).unsqueeze(0), {});
   }
 
   /// Logits of the next token after each hidden state [..., n_embd]. \return [..., vocab_size]
@@ -150,7 +151,7 @@ class Gpt2 : public ModelHandle<detail::Gpt2Module> {
   }
 
   [[nodiscard]] at::Tensor run(const at::Tensor& ids, const at::Tensor& positions, const detail::Gpt2Pass& pass) const {
-    auto x = ((*module_->wte)(ids.to(device())) + (*module_->wpe)(positions)).to(dtype());
+    auto x = ((*module_->wte)(detail::to_device(ids, device())) + (*module_->wpe)(positions)).to(dtype());
     std::int64_t i = 0;
     for (const auto& layer : module_->layers) x = (*layer)(x, i++, pass);
     return (*module_->ln_f)(x);

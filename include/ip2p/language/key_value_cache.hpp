@@ -14,6 +14,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/core/to_device.hpp"
 
 namespace ip2p {
 
@@ -73,7 +74,7 @@ class KeyValueCache {
   /// Positions of the next `count` tokens in their texts, int64 [B, count]; 0 for padding.
   [[nodiscard]] at::Tensor positions(std::int64_t count) const {
     const auto index = at::arange(length_, length_ + count, at::kLong).unsqueeze(0);
-    return (index - shift()).clamp_min(0).to(store_.device());
+    return detail::to_device((index - shift()).clamp_min(0), store_.device());
   }
 
   /// Which tokens the next `count` attend to, bool [B, 1, count, length + count]; undefined if no mask is needed.
@@ -84,7 +85,7 @@ class KeyValueCache {
     const auto key = at::arange(length_ + count, at::kLong).view({1, 1, length_ + count});
     // Padding attends to itself: a row without any key would give NaN, which would spread to all values.
     const auto seen = (key <= query) & ((key >= shift().unsqueeze(-1)) | (key == query));
-    return seen.unsqueeze(1).to(store_.device());
+    return detail::to_device(seen.unsqueeze(1), store_.device());
   }
 
   /// Keeps only the texts `rows`, in that order. \throws Error for no rows, and for one that there is not
@@ -96,7 +97,8 @@ class KeyValueCache {
       padding.push_back(padding_[static_cast<std::size_t>(row)]);
     }
     padding_ = std::move(padding);
-    store_ = store_.index_select(2, at::tensor(at::ArrayRef<std::int64_t>(rows), at::kLong).to(store_.device()));
+    const auto kept = at::tensor(at::ArrayRef<std::int64_t>(rows), at::kLong);
+    store_ = store_.index_select(2, detail::to_device(kept, store_.device()));
   }
 
  private:

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/model_changes.hpp"
 #include "ip2p/io/lora_keys.hpp"
 #include "ip2p/nn/lora.hpp"
 
@@ -41,6 +42,7 @@ class AppliedLora {
   void set_scale(double scale) {
     require(std::isfinite(scale), "LoRA: scale: expected a finite number, found {}", scale);
     *scale_ = scale;
+    note_model_change();
   }
 
   /// Removes the LoRA from its models, whose results are then bit-identical to before. A second call does nothing.
@@ -48,6 +50,7 @@ class AppliedLora {
     for (const auto& adapter : adapters_) {
       if (const auto host = adapter.host.lock()) std::erase(host->loras, adapter.path);
     }
+    note_model_change();
   }
 
   /// Number of changed layers; each block of a fused projection counts separately.

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/model_changes.hpp"
 #include "ip2p/io/lora_file.hpp"
 #include "ip2p/io/nearest_names.hpp"
 #include "ip2p/nn/applied_lora.hpp"
@@ -196,6 +197,7 @@ inline AppliedLora apply_lora_to(const std::vector<LoraModel>& models, const Lor
   }
   // Nothing can fail from here on.
   for (const auto& adapter : adapters) adapter.host.lock()->loras.push_back(adapter.path);
+  note_model_change();
   return AppliedLora(scale, std::move(adapters), std::move(unmatched));
 }
 

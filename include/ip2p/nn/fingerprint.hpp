@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/fp8_weight.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/module.hpp"
@@ -48,8 +49,8 @@ class Fingerprint {
 };
 
 /// Changes with anything that a recording of the module's evaluation has fixed: where its weights, their forms for
-/// inference and its LoRAs are, and the LoRAs' scales. Weights that change in place leave it as it is: a recording
-/// reads the new values.
+/// inference and in 8 bits and its LoRAs are, and the LoRAs' scales. Weights that change in place leave it as it is: a
+/// recording reads the new values.
 inline std::uint64_t fingerprint(const Module& module) {
   Fingerprint all;
   for (const auto* layer : module.modules()) {
@@ -58,6 +59,10 @@ inline std::uint64_t fingerprint(const Module& module) {
     for (const auto& [name, tensor] : layer->own_parameters()) all.add(tensor);
     if (freezable != nullptr) {
       for (const auto& tensor : freezable->derived()) all.add(tensor);
+    }
+    if (const auto* host = dynamic_cast<const Fp8Host*>(layer); host != nullptr && host->fp8) {
+      all.add(host->fp8->values);
+      all.add(host->fp8->scale);
     }
     const auto* host = dynamic_cast<const LoraHost*>(layer);
     if (host == nullptr) continue;

@@ -9,14 +9,20 @@
 #include <string>
 #include <utility>
 
+#include "ip2p/core/model_changes.hpp"
+
 namespace ip2p::detail {
 
 /// While a probe is alive, every layer of nn/layers.hpp called in its thread reports its output to it. A run creates
 /// one only after finding NaN or infinity in a result, to evaluate that step again and report where it started.
 class FiniteProbe {
  public:
-  FiniteProbe() : previous_(std::exchange(active(), this)) {}
-  ~FiniteProbe() { active() = previous_; }
+  // A network that is watched has no fingerprint.
+  FiniteProbe() : previous_(std::exchange(active(), this)) { note_model_change(); }
+  ~FiniteProbe() {
+    active() = previous_;
+    note_model_change();
+  }
   FiniteProbe(const FiniteProbe&) = delete;
   FiniteProbe& operator=(const FiniteProbe&) = delete;
 

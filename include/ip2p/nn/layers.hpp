@@ -21,10 +21,12 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/model_changes.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/for_device.hpp"
 #include "ip2p/nn/convolution.hpp"
 #include "ip2p/nn/finite_probe.hpp"
+#include "ip2p/nn/fp8_weight.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/module.hpp"
@@ -34,7 +36,7 @@
 namespace ip2p {
 
 /// y = x W^T + b over the last axis; W is [out, in], or [out, in, 1, 1] if the published file stores a 1x1 convolution.
-struct Linear : Module, LoraHost {
+struct Linear : Module, LoraHost, Fp8Host {
   /// \param conv_shape gives the weight the shape of a 1x1 convolution, as in the file; the arithmetic is the same.
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
     weight = register_parameter("weight", conv_shape ? at::empty({out, in, 1, 1}) : at::empty({out, in}));
@@ -43,8 +45,7 @@ struct Linear : Module, LoraHost {
 
   /// \param x [..., in]  \return [..., out]
   at::Tensor operator()(const at::Tensor& x) const {
-    const auto w = detail::weight_for(x, weight);
-    auto y = at::linear(x, w.dim() == 4 ? w.flatten(1) : w, detail::bias_for(x, bias));
+    auto y = in_fp8(x) ? detail::fp8_linear(x, *fp8, bias) : product(x);
     for (const auto& lora : loras) lora->add_linear(y, x);
     return detail::probed(this, y);
   }
@@ -52,6 +53,17 @@ struct Linear : Module, LoraHost {
   [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
 
   at::Tensor weight, bias;  ///< [out, in] and [out]; the bias is undefined where there is none.
+
+ private:
+  [[nodiscard]] at::Tensor product(const at::Tensor& x) const {
+    const auto w = detail::weight_for(x, weight);
+    return at::linear(x, w.dim() == 4 ? w.flatten(1) : w, detail::bias_for(x, bias));
+  }
+
+  [[nodiscard]] bool in_fp8(const at::Tensor& x) const {
+    return fp8 && x.numel() > 0 && !detail::records_graph(x, weight, bias) &&
+           !at::autocast::is_autocast_enabled(x.device().type());
+  }
 };
 
 /// Two-dimensional convolution with a square kernel, equal strides and zero padding; W is [out, in, k, k].
@@ -161,6 +173,7 @@ struct Conv2d : Module, Freezable, LoraHost {
         plain.scalar_type() == x.scalar_type() ? detail::pack_conv(plain, stride, padding, x.sizes()) : at::Tensor();
     if (!packed.defined()) {
       plain.set_data(plain.contiguous(at::MemoryFormat::ChannelsLast));
+      note_model_change();
       return;
     }
     plain_.emplace(plain.getIntrusivePtr());

@@ -11,8 +11,10 @@
 #include <utility>
 
 #include "ip2p/core/device.hpp"
+#include "ip2p/core/model_changes.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/nn/finite_probe.hpp"
+#include "ip2p/nn/fp8_weight.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/module.hpp"
@@ -32,7 +34,7 @@ class ModelHandle {
     detail::prepare_device(device);
     const detail::PlainForNow plain(*module_);
     module_->to(device, dtype);
-    place_loras(device, dtype);
+    place_additions(device, dtype);
     arithmetic_.reset();
   }
 
@@ -42,14 +44,14 @@ class ModelHandle {
     detail::prepare_device(device);
     const detail::PlainForNow plain(*module_);
     module_->to(device);
-    place_loras(device, std::nullopt);
+    place_additions(device, std::nullopt);
   }
 
   /// Converts the weights and any applied LoRAs, in place, wherever they are. \param dtype fp32, bf16 or fp16
   void to(at::ScalarType dtype) {
     const detail::PlainForNow plain(*module_);
     module_->to(dtype);
-    place_loras(std::nullopt, dtype);
+    place_additions(std::nullopt, dtype);
     arithmetic_.reset();
   }
 
@@ -98,8 +100,10 @@ class ModelHandle {
     }
   }
 
-  void place_loras(std::optional<at::Device> device, std::optional<at::ScalarType> dtype) {
+  /// Moves LoRAs along; weights in 8 bits belong to the device and the weights that they were made for.
+  void place_additions(std::optional<at::Device> device, std::optional<at::ScalarType> dtype) {
     for (auto* layer : module_->modules()) {
+      if (auto* host = dynamic_cast<Fp8Host*>(layer)) host->fp8.reset();
       const auto* host = dynamic_cast<LoraHost*>(layer);
       if (host == nullptr) continue;
       for (const auto& lora : host->loras) {
@@ -107,6 +111,7 @@ class ModelHandle {
         detail::place(lora->up, device, dtype);
       }
     }
+    note_model_change();
   }
 
   /// A parameter that stays the same tensor for the life of the module (a convolution's weight may not); undefined if

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/model_changes.hpp"
 
 namespace ip2p {
 
@@ -209,6 +210,7 @@ class Module : public std::enable_shared_from_this<Module> {
     for (auto& [own, parameter] : parameters_) {
       if (own == name) parameter = tensor;
     }
+    note_model_change();
   }
 
  private:
@@ -219,6 +221,7 @@ class Module : public std::enable_shared_from_this<Module> {
       for (const auto& [name, tensor] : module->parameters_) detail::place(tensor, device, dtype);
       for (const auto& [name, tensor] : module->buffers_) detail::place(tensor, device, dtype);
     }
+    note_model_change();
   }
 
   void check_name(std::string_view name) const {

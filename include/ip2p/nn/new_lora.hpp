@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/model_changes.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 
@@ -68,6 +69,7 @@ AppliedLora new_lora(const Model& model, const NewLoraOptions& options = {}) {
   require(!adapters.empty(), "new LoRA: expected layers of the {} whose names end with {}, found none",
           Model::component, fmt::join(options.layers, ", "));
   for (const auto& adapter : adapters) adapter.host.lock()->loras.push_back(adapter.path);
+  note_model_change();
   return AppliedLora(scale, std::move(adapters), {});
 }
 

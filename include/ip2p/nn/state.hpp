@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/model_changes.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/nearest_names.hpp"
 #include "ip2p/io/weights.hpp"
@@ -143,6 +144,7 @@ inline void load_weights(Module& module, const Weights& weights, const std::stri
   const detail::PlainForNow plain(module);
   const auto targets = module.parameters();
   for (std::size_t i = 0; i < targets.size(); ++i) targets[i].set_data(loaded[i]);
+  note_model_change();
 }
 
 /// Every parameter of `module` with its name, in plain form: the parameter itself, or an unpacked copy if the layer

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -28,9 +29,12 @@
 #include "ip2p/core/autocast.hpp"
 #include "ip2p/core/cudnn_benchmark.hpp"
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/model_changes.hpp"
 #include "ip2p/core/to_device.hpp"
 #include "ip2p/execution/any_execution.hpp"
 #include "ip2p/guidance/concepts.hpp"
+#include "ip2p/kernels/table.hpp"
+#include "ip2p/pipeline/fused_steps.hpp"
 #include "ip2p/schedule/concepts.hpp"
 #include "ip2p/unet/concepts.hpp"
 
@@ -167,48 +171,19 @@ class BranchNetwork {
       }
       return at::cat(parts, 0);
     }
-    const auto& unet = parts_->unet;
-    auto found = times_.find(t);
-    if (found == times_.end()) {
-      const auto time = at::full({1}, t, at::TensorOptions(at::kFloat).device(unet.device()));
-      found = times_.emplace(t, detail::time_table(unet.project_time(time), 1).front()).first;
-    }
+    return evaluate(x, false, t, step, branches).to(x.device());
+  }
+
+  /// What the input of an evaluation of `branches` consists of, beside latents.
+  [[nodiscard]] detail::InputParts input_parts(const Step& step, std::span<const Branch> branches) {
     const auto inputs = inputs_for(branches, step);
-    // Features of the same step may not be used again: they belong to another noise level.
-    auto& left = left_[key_of(branches)];
-    const auto steps_ago = step.index - left.step;
-    bool reuse = false;
-    if constexpr (detail::ReusesFeatures<Network>) {
-      reuse = left.features.defined() && steps_ago > 0 && unet.reuses(steps_ago) &&
-              left.features.size(0) == static_cast<std::int64_t>(branches.size()) * x.size(0);
-    }
+    return {static_cast<std::int64_t>(inputs->distinct.size()), inputs->images};
+  }
 
-    Evaluation evaluation;
-    evaluation.inputs = {x.to(unet.device(), unet.dtype())};
-    const Work work{.parts = parts_,
-                    .inputs = inputs,
-                    .branches = std::vector<Branch>(branches.begin(), branches.end()),
-                    .step = step,
-                    .times = found->second.size(),
-                    .reuse = reuse};
-    const auto constant = [&](const at::Tensor& tensor) { evaluation.inputs.push_back(tensor); };
-    if (inputs->images.defined()) constant(inputs->images);
-    if (inputs->rows.defined()) constant(inputs->rows);
-    if (reuse) constant(left.features);
-    for (const auto& time : found->second) constant(time);
-    for (const auto& text : inputs->texts) {
-      constant(text.keys);
-      constant(text.values);
-    }
-    evaluation.constant = evaluation.inputs.size() - 1;
-    evaluation.body = work;
-    evaluation.recordable = [&] { return recordable(work); };
-
-    const auto results = execution_.evaluate(evaluation);
-    pending_.push_back({results[1], std::move(evaluation.inputs), work});
-    if (static_cast<std::int64_t>(pending_.size()) >= check_every_) check_pending();
-    if (results.size() > 2) left = {results[2], step.index};
-    return results[0].to(x.device());
+  /// The same evaluation for an input that is already put together of these parts and x
+  /// (`detail::libtorch::step_input`). All branches are evaluated at once.
+  at::Tensor of_input(const at::Tensor& input, double t, const Step& step, std::span<const Branch> branches) {
+    return evaluate(input, true, t, step, branches);
   }
 
  private:
@@ -234,22 +209,26 @@ class BranchNetwork {
     at::Tensor rows;               ///< Input row of each prediction; undefined if they match one to one.
   };
 
-  /// The evaluation of a step, as a function of tensors: x; the images and rows of `inputs` if defined; deep features
-  /// if `reuse`; the time projections; keys and values of the texts. Gives the predictions, whether they are finite,
-  /// and deep features if it makes some.
+  /// The evaluation of a step, as a function of tensors: x and the images of `inputs` if defined, or the input that
+  /// they make up if `whole`; the rows of `inputs` if defined; deep features if `reuse`; the time projections; keys and
+  /// values of the texts. Gives the predictions, whether they are finite, and deep features if it makes some.
   struct Work {
     std::shared_ptr<const Parts> parts;
     std::shared_ptr<const Inputs> inputs;  ///< Says which tensors there are; the values come with the call.
     std::vector<Branch> branches;
     Step step;
     std::size_t times = 0;
+    bool whole = false;
     bool reuse = false;
 
     std::vector<at::Tensor> operator()(std::span<const at::Tensor> given) const {
       auto next = given.begin();
-      const std::vector<at::Tensor> copies(inputs->distinct.size(), *next++);
-      auto input = copies.size() == 1 ? copies[0] : at::cat(copies, 0);
-      if (inputs->images.defined()) input = at::cat({input, *next++}, 1);
+      auto input = *next++;
+      if (!whole) {
+        const std::vector<at::Tensor> copies(inputs->distinct.size(), input);
+        if (copies.size() > 1) input = at::cat(copies, 0);
+        if (inputs->images.defined()) input = at::cat({input, *next++}, 1);
+      }
       const auto rows = inputs->rows.defined() ? *next++ : at::Tensor();
       auto deep = reuse ? *next++ : at::Tensor();
       const TimeProjections time(next, next + static_cast<std::ptrdiff_t>(times));
@@ -287,22 +266,89 @@ class BranchNetwork {
     std::int64_t step = 0;
   };
 
-  static Recordable recordable(const Work& work) {
+  /// One evaluation. \param x scaled latents, or where `whole` the input as a whole  \return on the network's device
+  at::Tensor evaluate(const at::Tensor& x, bool whole, double t, const Step& step, std::span<const Branch> branches) {
+    const auto& unet = parts_->unet;
+    auto found = times_.find(t);
+    if (found == times_.end()) {
+      const auto time = at::full({1}, t, at::TensorOptions(at::kFloat).device(unet.device()));
+      found = times_.emplace(t, detail::time_table(unet.project_time(time), 1).front()).first;
+    }
+    const auto inputs = inputs_for(branches, step);
+    const auto copies = whole ? static_cast<std::int64_t>(inputs->distinct.size()) : 1;
+    // Features of the same step may not be used again: they belong to another noise level.
+    auto& left = left_[key_of(branches)];
+    const auto steps_ago = step.index - left.step;
+    bool reuse = false;
+    if constexpr (detail::ReusesFeatures<Network>) {
+      reuse = left.features.defined() && steps_ago > 0 && unet.reuses(steps_ago) &&
+              left.features.size(0) * copies == static_cast<std::int64_t>(branches.size()) * x.size(0);
+    }
+
+    Evaluation evaluation;
+    evaluation.inputs = {x.to(unet.device(), unet.dtype())};
+    const Work work{.parts = parts_,
+                    .inputs = inputs,
+                    .branches = std::vector<Branch>(branches.begin(), branches.end()),
+                    .step = step,
+                    .times = found->second.size(),
+                    .whole = whole,
+                    .reuse = reuse};
+    const auto constant = [&](const at::Tensor& tensor) { evaluation.inputs.push_back(tensor); };
+    if (inputs->images.defined() && !whole) constant(inputs->images);
+    if (inputs->rows.defined()) constant(inputs->rows);
+    if (reuse) constant(left.features);
+    for (const auto& time : found->second) constant(time);
+    for (const auto& text : inputs->texts) {
+      constant(text.keys);
+      constant(text.values);
+    }
+    evaluation.constant = evaluation.inputs.size() - 1;
+    evaluation.body = work;
+    evaluation.recordable = [&] { return recordable(work); };
+
+    const auto results = execution_.evaluate(evaluation);
+    pending_.push_back({results[1], std::move(evaluation.inputs), work});
+    if (static_cast<std::int64_t>(pending_.size()) >= check_every_) check_pending();
+    if (results.size() > 2) left = {results[2], step.index};
+    return results[0];
+  }
+
+  Recordable recordable(const Work& work) {
     const auto& unet = work.parts->unet;
     if constexpr (!uniform_over_steps<Attention>() || !std::is_empty_v<Attention>) {
       return {.key = {}, .obstacle = "the attention policy may do something else at each step"};
     } else {
       if (at::GradMode::is_enabled()) return {.key = {}, .obstacle = "gradients are enabled"};
       if (at::autocast::is_autocast_enabled(unet.device().type())) return {.key = {}, .obstacle = "autocast is on"};
-      const auto fingerprint = detail::fingerprint_of(unet);
+      const auto fingerprint = current_fingerprint();
       if (!fingerprint) {
         return {.key = {}, .obstacle = "the network does not say what tells its evaluations apart (`fingerprint`)"};
       }
-      return {.key = fmt::format("{} {} {:x} {} {} {} {} {} {}", typeid(Network).name(), typeid(Attention).name(),
-                                 *fingerprint, key_of(work.branches), key_of(work.inputs->distinct),
-                                 work.inputs->images.defined(), work.inputs->rows.defined(), work.reuse, work.times)};
+      // A recording holds the kernels of the table that was registered when it was made.
+      const auto* table = registered_kernels(unet.device().type());
+      return {.key = fmt::format("{} {} {:x} {} {} {} {} {} {} {} {}", typeid(Network).name(), typeid(Attention).name(),
+                                 *fingerprint, fmt::ptr(table), key_of(work.branches), key_of(work.inputs->distinct),
+                                 work.inputs->images.defined(), work.inputs->rows.defined(), work.whole, work.reuse,
+                                 work.times)};
     }
   }
+
+  /// The network's fingerprint, for which it looks at all of its layers: at the first evaluation of a run, and again
+  /// when a model has changed, as one does that brings its weights into their final form.
+  std::optional<std::uint64_t> current_fingerprint() {
+    const auto changes = model_changes();
+    if (!fingerprint_ || fingerprint_->changes != changes) {
+      fingerprint_ = Taken{.changes = changes, .value = detail::fingerprint_of(parts_->unet)};
+    }
+    return fingerprint_->value;
+  }
+
+  /// A fingerprint, and the number of changes before it was taken.
+  struct Taken {
+    std::uint64_t changes;
+    std::optional<std::uint64_t> value;
+  };
 
   static std::string key_of(std::span<const Branch> branches) {
     std::string key;
@@ -382,6 +428,7 @@ class BranchNetwork {
   std::map<std::string, std::shared_ptr<const Inputs>> inputs_;
   std::map<std::string, Left> left_;  ///< For each set of branches.
   std::vector<Pending> pending_;
+  std::optional<Taken> fingerprint_;
   std::int64_t check_every_;
   std::size_t most_ = 0;
   std::int64_t step_ = -1;  ///< Step whose null text `inputs_` hold, if each step has its own.

@@ -20,6 +20,7 @@
 #include "ip2p/execution/any_execution.hpp"
 #include "ip2p/guidance/guided_denoiser.hpp"
 #include "ip2p/pipeline/branch_network.hpp"
+#include "ip2p/pipeline/fused_steps.hpp"
 #include "ip2p/pipeline/noise_ahead.hpp"
 #include "ip2p/pipeline/run_settings.hpp"
 #include "ip2p/sampling/concepts.hpp"
@@ -137,6 +138,11 @@ class LatentPipeline {
   }
 
   /// Denoises latents at noise level sigmas[0] with this pipeline's sampler and guidance.
+  ///
+  /// If a table of fused operators with a `guided_step` of its own is registered for the device, each step is one call
+  /// of it after the network's evaluation. That takes a linear guidance of predictions, a sampler of Euler's family
+  /// (`EulerFamilySampler`), all branches evaluated at once, and no `revise` among the hooks; any other run, and any
+  /// without such a table, is composed of guidance, denoiser and sampler. Both are the same up to rounding.
   /// \param x [B,C,h,w], fp32  \param sigmas noise levels of the run, e.g. those of `diffusion.schedule` or their tail
   /// \return [B,C,h,w], fp32, on the network's device
   /// \throws Error for invalid noise levels or non-finite values; Cancelled
@@ -164,6 +170,14 @@ class LatentPipeline {
       BranchNetwork<Network, Attention> network(unet_, std::move(conditioning), attention, execution);
       network.evaluate_at_once(branches_at_once);
       network.prepare(diffusion.schedule, sigmas);
+      if constexpr (detail::may_fuse_steps<OwnGuidance, OwnSampler>) {
+        const auto* table = detail::table_with_step(unet_.device());
+        if (table != nullptr && !hooks.revise && branches_at_once == 0) {
+          if (const auto steps = detail::fused_steps(own, solver, diffusion, sigmas); !steps.empty()) {
+            return denoise_fused(network, *table, steps, x, noise, hooks);
+          }
+        }
+      }
       auto denoiser = guided_denoiser(std::ref(network), own, diffusion.schedule, diffusion.prediction);
       NoiseAhead ahead(noise, static_cast<std::int64_t>(sigmas.size()) - 1, unet_.device());
       auto result = solver.sample(denoiser, x.to(unet_.device(), at::kFloat), sigmas, ahead, hooks);
@@ -233,6 +247,24 @@ class LatentPipeline {
   }
 
  private:
+  /// `denoise` by the device's own operator for a whole step.
+  template <class Branches, class Noise>
+  [[nodiscard]] at::Tensor denoise_fused(Branches& network, const Kernels& table,
+                                         const std::vector<detail::FusedStep>& steps, const at::Tensor& x, Noise& noise,
+                                         const RunHooks& hooks) const {
+    NoiseAhead ahead(noise, static_cast<std::int64_t>(steps.size()), unet_.device());
+    const detail::FusedRun run{
+        .parts = [&](const auto& step) { return network.input_parts(step.step, step.branches); },
+        .predict = [&](const at::Tensor& input,
+                       const auto& step) { return network.of_input(input, step.timestep, step.step, step.branches); },
+        .noise = [&](const at::Tensor& like, const Step& step) { return step_noise(ahead, like, step); },
+        .hooks = hooks};
+    const double first_scale = diffusion.prediction.preconditioning(steps.front().step.sigma).c_in;
+    auto result = detail::run_fused(run, table, steps, first_scale, x.to(unet_.device(), at::kFloat), unet_.dtype());
+    network.finish();
+    return result;
+  }
+
   static bool all_finite(const at::Tensor& values) { return at::isfinite(values).all().template item<bool>(); }
 
   static bool one_colour(const Image& image) {

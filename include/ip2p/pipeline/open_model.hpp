@@ -20,6 +20,7 @@
 
 #include "ip2p/attention/prompt_tokens.hpp"
 #include "ip2p/codec/any_codec.hpp"
+#include "ip2p/execution/any_execution.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/model_diffusion.hpp"
@@ -64,6 +65,12 @@ struct OpenOptions {
   std::vector<LoraChoice> loras = {};    ///< Added in turn to the network and the text encoder.
   bool partial_loras = false;            ///< Leave out what a LoRA has for layers that the model lacks.
   std::vector<std::filesystem::path> embeddings = {};  ///< Textual inversions, whose words prompts may then use.
+  /// Interval of the `DeepCache` that the network is put in, >= 1: a faster run that gives another picture, close to
+  /// the exact one for small intervals; 1: none.
+  std::int64_t deep_cache = 1;
+  bool direct_convolutions = false;  ///< Network and codec convolve directly on a CPU (`ConvolutionForm::direct`).
+  bool fp8 = false;                  ///< The network's transformers compute in 8 bits (`use_fp8`), approximately.
+  AnyExecution execution = {};       ///< Of the pipelines; `Eager` unless set.
   /// Told, in a sentence each, what was left out under `partial_loras`.
   std::function<void(const std::string&)> warn = {};
 };

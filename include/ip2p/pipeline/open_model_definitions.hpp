@@ -20,6 +20,8 @@
 #include "ip2p/io/lora_file.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/apply_lora.hpp"
+#include "ip2p/nn/fp8.hpp"
+#include "ip2p/nn/layers.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
@@ -29,6 +31,7 @@
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/text/textual_inversion.hpp"
 #include "ip2p/unet/any_network.hpp"
+#include "ip2p/unet/deep_cache.hpp"
 #include "ip2p/unet/unet.hpp"
 
 #if !defined(IP2P_COMPILED) || defined(IP2P_DEFINITIONS)  // else they are linked
@@ -126,8 +129,13 @@ struct OpenedModel::Files {
 
   template <class Codec>
   [[nodiscard]] AnyCodec codec() const {
-    if (options.low_memory) return Tiled(OnDemand<Codec>(files, load));
-    return ip2p::load<Codec>(files, load);
+    const auto loaded = [direct = options.direct_convolutions](const ModelFiles& from, const LoadOptions& how) {
+      auto codec = ip2p::load<Codec>(from, how);
+      if (direct) set_convolution_form(codec.module(), ConvolutionForm::direct);
+      return codec;
+    };
+    if (options.low_memory) return Tiled(OnDemand<Codec>(files, load, loaded));
+    return loaded(files, load);
   }
 
   /// A pipeline with the model's recommendations; an error names the model.
@@ -148,6 +156,7 @@ struct OpenedModel::Files {
                          .resolution = settings.resolution,
                          .numerics = options.numerics};
       if (options.low_memory) result.branches_at_once = 1;
+      result.execution = options.execution;
       return result;
     } catch (const Error& error) {
       throw Error(fmt::format("{}: {}", files.path().string(), error.what()));
@@ -244,6 +253,10 @@ IP2P_INLINE AnyCodec OpenedModel::codec() const {
 IP2P_INLINE AnyNetwork OpenedModel::network() const {
   auto network = load<UNet>(files_->files, files_->load);
   if (!files_->loras.empty()) files_->apply_loras(detail::lora_model(network));
+  const auto& options = files_->options;
+  if (options.direct_convolutions) set_convolution_form(network.module(), ConvolutionForm::direct);
+  if (options.fp8) use_fp8(network);
+  if (options.deep_cache != 1) return DeepCache(std::move(network), {.interval = options.deep_cache});
   return network;
 }
 

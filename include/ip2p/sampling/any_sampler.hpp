@@ -9,6 +9,7 @@
 #include <concepts>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -71,6 +72,16 @@ class AnySamplerOf {
     return std::visit([](const auto& sampler) { return std::string_view(sampler.name); }, sampler_);
   }
 
+  /// That of the sampler held; nothing if it is not of Euler's family. \throws Error as that sampler
+  [[nodiscard]] std::optional<EulerForm> euler_form(const Step& step) const {
+    return std::visit(
+        [&]<class Sampler>(const Sampler& sampler) -> std::optional<EulerForm> {
+          if constexpr (detail::HasEulerForm<Sampler>) return sampler.euler_form(step);
+          return std::nullopt;
+        },
+        sampler_);
+  }
+
   /// As the sampler that is held: `x` [B,C,h,w] at noise level sigmas[0] -> latents at noise level 0. \throws Error,
   /// Cancelled as that sampler
   template <class Denoiser, class Noise>
@@ -100,6 +111,6 @@ class AnySamplerOf {
 using AnySampler = AnySamplerOf<EulerAncestral, Euler, Heun, Dpm2, Dpm2Ancestral, Lms, DpmPlusPlus2M,
                                 DpmPlusPlus2SAncestral, DpmPlusPlus2MSde, DpmPlusPlus3MSde, UniPc, Ddim, Ddpm, Lcm>;
 
-static_assert(SamplerPolicy<AnySampler>);
+static_assert(EulerFamilySampler<AnySampler>);
 
 }  // namespace ip2p

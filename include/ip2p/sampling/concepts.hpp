@@ -26,6 +26,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -38,6 +39,13 @@
 #include "ip2p/core/tensor.hpp"
 
 namespace ip2p {
+
+/// A step of Euler's method: along the straight line from (step.sigma, x) towards the estimate (0, x0) to the noise
+/// level `down`, then noise of standard deviation `up`, draw step.index + 1.
+struct EulerForm {
+  double down = 0.0;  ///< Noise level that the deterministic part goes to.
+  double up = 0.0;    ///< Standard deviation of the noise added there; 0: none is drawn.
+};
 
 namespace detail {
 
@@ -58,6 +66,11 @@ template <class Policy>
 concept HasSample = requires(const Policy& sampler, SomeDenoiser& denoiser, at::Tensor x,
                              std::span<const double> sigmas, SomeNoise& rng, const RunHooks& hooks) {
   { sampler.sample(denoiser, x, sigmas, rng, hooks) } -> std::same_as<at::Tensor>;
+};
+
+template <class Policy>
+concept HasEulerForm = requires(const Policy& sampler, const Step& step) {
+  { sampler.euler_form(step) } -> std::same_as<std::optional<EulerForm>>;
 };
 
 }  // namespace detail
@@ -88,6 +101,17 @@ concept Denoiser = detail::Denoises<std::remove_reference_t<Callable>>;
 ///     same step (`evaluated_at`); step i adds draw i + 1 of the noise (`step_noise`) and requests it only once.
 template <class Policy>
 concept SamplerPolicy = std::copy_constructible<Policy> && detail::HasSample<Policy>;
+
+/// Refinement: a sampler of Euler's family, which evaluates once a step and is linear in x, x0 and noise. A pipeline
+/// may then take a step together with guidance and the scaling of the next input, in one pass (`Kernels::guided_step`).
+///
+///     std::optional<EulerForm> euler_form(const Step& step) const;   // nothing: configured so, the step is another
+///     one
+///
+/// Law (`ip2p::testing::check_sampler`): if every step of a run has such a form, `sample` takes exactly those steps, up
+/// to rounding. \throws Error for parameters out of range, as `sample`
+template <class Policy>
+concept EulerFamilySampler = SamplerPolicy<Policy> && detail::HasEulerForm<Policy>;
 
 /// Fails to compile, with a one-sentence message, unless `Callable` is a `Denoiser`.
 template <class Callable>

@@ -4,6 +4,7 @@
 /// Denoising diffusion implicit models.
 
 #include <cmath>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -37,7 +38,7 @@ struct Ddim {
     require_denoiser<Denoiser>();
     require_noise_source<Noise>();
     require_run(x, sigmas);
-    require(eta >= 0.0 && eta <= 1.0, "Ddim: expected eta from 0 to 1, found {}", eta);
+    check();
     const double last = sigmas[sigmas.size() - 2];
     require(final_sigma >= 0.0 && final_sigma <= last,
             "Ddim: expected final_sigma from 0 to the last noise level {}, found {}", last, final_sigma);
@@ -53,8 +54,19 @@ struct Ddim {
     }
     return x;
   }
+
+  /// As the ancestral step; nothing where the run does not end at 0. \throws Error as `sample`
+  [[nodiscard]] std::optional<EulerForm> euler_form(const Step& step) const {
+    check();
+    if (final_sigma != 0.0) return std::nullopt;
+    const auto [down, up] = ancestral_step(step.sigma, step.sigma_next, eta);
+    return EulerForm{.down = down, .up = up};
+  }
+
+ private:
+  void check() const { require(eta >= 0.0 && eta <= 1.0, "Ddim: expected eta from 0 to 1, found {}", eta); }
 };
 
-static_assert(SamplerPolicy<Ddim>);
+static_assert(EulerFamilySampler<Ddim>);
 
 }  // namespace ip2p

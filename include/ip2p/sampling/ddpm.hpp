@@ -4,6 +4,7 @@
 /// Denoising diffusion probabilistic models.
 
 #include <cmath>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -51,6 +52,14 @@ struct Ddpm {
     return x;
   }
 
+  /// To the posterior mean, then noise.
+  [[nodiscard]] std::optional<EulerForm> euler_form(const Step& step) const {
+    const auto [down, small] = ancestral_step(step.sigma, step.sigma_next, 1.0);
+    if (step.sigma_next == 0.0) return EulerForm{.down = down};
+    return EulerForm{.down = down,
+                     .up = variance == DdpmVariance::fixed_small ? small : large(step.sigma, step.sigma_next)};
+  }
+
  private:
   /// beta = 1 - alpha_bar / alpha_bar' = (s^2 - s'^2) / (1 + s^2), converted to a standard deviation in latents scaled
   /// by sqrt(1 + s'^2).
@@ -59,6 +68,6 @@ struct Ddpm {
   }
 };
 
-static_assert(SamplerPolicy<Ddpm>);
+static_assert(EulerFamilySampler<Ddpm>);
 
 }  // namespace ip2p

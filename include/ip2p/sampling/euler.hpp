@@ -3,6 +3,7 @@
 /// \file
 /// Euler's method on the probability-flow ODE.
 
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -38,8 +39,15 @@ struct Euler {
     }
     return x;
   }
+
+  /// To the next noise level; nothing where `churn` may raise it first. \throws Error as `sample`
+  [[nodiscard]] std::optional<EulerForm> euler_form(const Step& step) const {
+    churn.check("Euler");
+    if (churn.s_churn != 0.0) return std::nullopt;
+    return EulerForm{.down = step.sigma_next};
+  }
 };
 
-static_assert(SamplerPolicy<Euler>);
+static_assert(EulerFamilySampler<Euler>);
 
 }  // namespace ip2p

@@ -3,6 +3,7 @@
 /// \file
 /// Euler's method with ancestral noise, the sampler used for the published InstructPix2Pix results.
 
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -30,8 +31,7 @@ struct EulerAncestral {
     require_denoiser<Denoiser>();
     require_noise_source<Noise>();
     require_run(x, sigmas);
-    require_not_negative("EulerAncestral", "eta", eta);
-    require_not_negative("EulerAncestral", "s_noise", s_noise);
+    check();
     for (const Step& step : steps_of(sigmas)) {
       hooks.check(step);
       const at::Tensor x0 = estimate_x0(denoiser, x, step);
@@ -42,8 +42,21 @@ struct EulerAncestral {
     }
     return x;
   }
+
+  /// To `down`, then noise. \throws Error as `sample`
+  [[nodiscard]] std::optional<EulerForm> euler_form(const Step& step) const {
+    check();
+    const auto [down, up] = ancestral_step(step.sigma, step.sigma_next, eta);
+    return EulerForm{.down = down, .up = s_noise * up};
+  }
+
+ private:
+  void check() const {
+    require_not_negative("EulerAncestral", "eta", eta);
+    require_not_negative("EulerAncestral", "s_noise", s_noise);
+  }
 };
 
-static_assert(SamplerPolicy<EulerAncestral>);
+static_assert(EulerFamilySampler<EulerAncestral>);
 
 }  // namespace ip2p

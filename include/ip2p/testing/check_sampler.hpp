@@ -89,6 +89,23 @@ void check_sampler(const Sampler& sampler, const SamplerCheck& check = {}) {
                                       run(start.narrow(0, 1, 1), CounterNoise(std::vector<std::uint64_t>{22}))});
   expect_close(batch, singles, 1e-5, role, "a batch equals its samples run one by one");
 
+  if constexpr (EulerFamilySampler<Sampler>) {
+    std::vector<EulerForm> forms;
+    for (const auto& step : steps_of(seven)) {
+      if (const auto form = sampler.euler_form(step)) forms.push_back(*form);
+    }
+    if (forms.size() == 7) {
+      at::Tensor x = start;
+      TorchNoise noise(9);
+      for (const auto& step : steps_of(seven)) {
+        const auto [down, up] = forms[static_cast<std::size_t>(step.index)];
+        x = euler_step(x, bend(x, step), step.sigma, down);
+        if (up > 0.0) x = x.add(step_noise(noise, x, step), up);
+      }
+      expect_close(x, result, 1e-5, role, "steps are those of euler_form");
+    }
+  }
+
   std::vector<std::int64_t> seen;
   at::Tensor last;
   RunHooks hooks;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/to_device.hpp"
 #include "ip2p/io/json_field.hpp"
 #include "ip2p/nn/clip_layer.hpp"
 #include "ip2p/nn/layers.hpp"
@@ -132,7 +133,7 @@ class ClipTextModel : public ModelHandle<detail::ClipTextModule> {
   /// \throws Error for another shape, dtype or device, and for ids out of range
   at::Tensor operator()(const at::Tensor& ids) const {
     detail::require_token_ids(ids, config().max_position_embeddings, config().vocab_size, "ClipTextModel");
-    const auto placed = ids.to(device());
+    const auto placed = detail::to_device(ids, device());
     auto x = ((*module_->token_embedding)(placed) +
               (*module_->position_embedding)(at::arange(ids.size(1), placed.options())))
                  .to(dtype());

@@ -30,7 +30,8 @@
 ///    cross-attention run once per row of x;
 ///  - `std::optional<std::uint64_t> fingerprint() const`, which changes with anything but the values of weights that a
 ///    recording of an evaluation has fixed (see `UNet`). It also says that the step decides nothing but what the
-///    attention policy does. Without it, evaluations are not recorded (execution/graphed.hpp);
+///    attention policy does. It is asked at the beginning of a run, and within it only after a change that was noted
+///    (`note_model_change`). Without it, evaluations are not recorded (execution/graphed.hpp);
 ///  - `bool reuses(std::int64_t steps_ago) const` and a seventh argument of the call, `Tensor& deep`: features that one
 ///    evaluation of a run leaves to those after it (see `DeepCache`). Undefined: the call sets them, or leaves them
 ///    undefined if it has none; defined: the call goes on from those of an evaluation `steps_ago` steps before, for
