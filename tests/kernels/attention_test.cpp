@@ -183,7 +183,10 @@ TEST_CASE("The CPU's table attends by blocks in inference, and by LibTorch where
   const auto heads = attention_heads(random, 1, 2, 300, 300, 40);
   const auto usual = at::scaled_dot_product_attention(heads.q, heads.k, heads.v);
   const auto attend = [](const Heads& h) { return ip2p::kernels_for(h.q).attention(h.q, h.k, h.v); };
-  const bool by_blocks = ip2p::detail::cpu_level() != CpuLevel::baseline && cpu::attention_is_compiled_for_speed;
+  const bool by_blocks = cpu::blocked_attention_pays(heads.q, heads.v);
+#ifdef __OPTIMIZE__
+  CHECK(by_blocks == (ip2p::detail::cpu_level() != CpuLevel::baseline));
+#endif
   CHECK(at::equal(attend(heads), by_blocks ? cpu::blocked_attention(heads.q, heads.k, heads.v) : usual));
 
   const auto leaf = [](const at::Tensor& x) { return x.detach().clone().requires_grad_(true); };

@@ -111,18 +111,20 @@ inline at::Tensor blocked_attention(const at::Tensor& q, const at::Tensor& k, co
   return result.transpose(1, 2);
 }
 
-/// Whether the vector code is compiled with optimisation. Without it LibTorch's attention is faster.
-inline constexpr bool attention_is_compiled_for_speed =
+/// Whether the vector code is faster than LibTorch's attention: compiled with optimisation, with fused multiply-add,
+/// for queries that fill registers and heads whose blocks stay in the first cache.
+inline bool blocked_attention_pays(const at::Tensor& q, const at::Tensor& v) {
 #ifdef __OPTIMIZE__
-    true;
+  return cpu_level() != CpuLevel::baseline && q.size(2) >= 16 && q.size(3) <= 256 && v.size(3) <= 256;
 #else
-    false;
+  return false;
 #endif
+}
 
 /// `Kernels::attention`.
 inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  if (!attention_is_compiled_for_speed || cpu_level() == CpuLevel::baseline || records_graph(q, k, v) ||
-      at::autocast::is_autocast_enabled(at::kCPU) || !fits_blocked_attention(q, k, v)) {
+  if (!fits_blocked_attention(q, k, v) || !blocked_attention_pays(q, v) || records_graph(q, k, v) ||
+      at::autocast::is_autocast_enabled(at::kCPU)) {
     return libtorch::attention(q, k, v);
   }
   return blocked_attention(q, k, v);
