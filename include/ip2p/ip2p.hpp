@@ -113,6 +113,19 @@
 #include "ip2p/guidance/text_first_dual_guidance.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
 
+#include "ip2p/kernels/arithmetic.hpp"
+
+#include "ip2p/kernels/cpu/attention.hpp"
+#include "ip2p/kernels/cpu/elements.hpp"
+#include "ip2p/kernels/cpu/fused.hpp"
+#include "ip2p/kernels/cpu/levels.hpp"
+#include "ip2p/kernels/cpu/threads.hpp"
+#include "ip2p/kernels/cpu/winograd.hpp"
+
+#include "ip2p/kernels/for_device.hpp"
+#include "ip2p/kernels/norm_arithmetic.hpp"
+#include "ip2p/kernels/table.hpp"
+
 #include "ip2p/attention/any_token_edit.hpp"
 #include "ip2p/attention/attention_memory.hpp"
 #include "ip2p/attention/attention_reference.hpp"
@@ -152,18 +165,6 @@
 #include "ip2p/filter/keep_best.hpp"
 #include "ip2p/filter/pixel_change.hpp"
 #include "ip2p/filter/similarity.hpp"
-
-#include "ip2p/kernels/arithmetic.hpp"
-
-#include "ip2p/kernels/cpu/elements.hpp"
-#include "ip2p/kernels/cpu/fused.hpp"
-#include "ip2p/kernels/cpu/levels.hpp"
-#include "ip2p/kernels/cpu/threads.hpp"
-#include "ip2p/kernels/cpu/winograd.hpp"
-
-#include "ip2p/kernels/for_device.hpp"
-#include "ip2p/kernels/norm_arithmetic.hpp"
-#include "ip2p/kernels/table.hpp"
 
 #include "ip2p/nn/applied_lora.hpp"
 #include "ip2p/nn/apply_lora.hpp"

@@ -59,7 +59,7 @@ TEST_CASE("Attention over aligned copies is attention", "[attention]") {
       const auto found = ip2p::detail::aligned_attention(q, k, v);
       CHECK(found.sizes() == expected.sizes());
       CHECK(difference(found, expected) < 1e-6);
-      CHECK(ip2p::detail::attention(q, k, v).equal(expected));  // a CPU needs no copies
+      CHECK(difference(ip2p::detail::attention(q, k, v), expected) < 1e-6);
     }
   }
 }

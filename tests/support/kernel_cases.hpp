@@ -8,14 +8,17 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -56,6 +59,7 @@ class KernelCases {
     residuals();
     steps();
     enlargements();
+    attentions();
     return std::move(found_);
   }
 
@@ -247,6 +251,23 @@ class KernelCases {
         compare(fmt::format("upsample_nearest_2x {}, {}", shape_text(sizes), layout), table_.upsample_nearest_2x(x),
                 reference);
       }
+    }
+  }
+
+  void attentions() {
+    struct Shape {
+      std::int64_t batch, heads, queries, keys, depth, width;
+    };
+    for (const auto& s : {Shape{2, 3, 33, 77, 40, 40}, Shape{1, 2, 1, 1, 64, 64}, Shape{3, 1, 200, 200, 16, 24},
+                          Shape{0, 2, 4, 4, 8, 8}}) {
+      const auto heads = [&](std::int64_t tokens, std::int64_t size) {
+        return normal({s.batch, tokens, s.heads * size}).unflatten(-1, {s.heads, size}).transpose(1, 2);
+      };
+      const auto q = heads(s.queries, s.depth), k = heads(s.keys, s.depth), v = heads(s.keys, s.width);
+      const auto map =
+          at::softmax(at::matmul(wide(q), wide(k).transpose(2, 3)) / std::sqrt(static_cast<double>(s.depth)), -1);
+      compare(fmt::format("attention {} to {}", shape_text(q.sizes()), shape_text(v.sizes())),
+              table_.attention(q, k, v), at::matmul(map, wide(v)));
     }
   }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// LibTorch's fused attention for heads of any width and tokens of any strides.
+/// The device's fused attention, for heads of any width and tokens of any strides.
 
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/kernels/for_device.hpp"
 
 namespace ip2p::detail {
 
@@ -48,11 +49,11 @@ inline at::Tensor aligned_attention(const at::Tensor& q, const at::Tensor& k, co
   return result.size(-1) == v.size(-1) ? result : result.narrow(-1, 0, v.size(-1));
 }
 
-/// softmax(Q K^T / sqrt(d)) V with LibTorch's fused kernels, which never store the map.
+/// softmax(Q K^T / sqrt(d)) V with a fused kernel, which never stores the map.
 /// \param q [B,heads,N,d]  \param k [B,heads,M,d]  \param v [B,heads,M,c]  \return [B,heads,N,c]
 inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   return q.is_cuda() && !(is_aligned(q) && is_aligned(k) && is_aligned(v)) ? aligned_attention(q, k, v)
-                                                                           : at::scaled_dot_product_attention(q, k, v);
+                                                                           : kernels_for(q).attention(q, k, v);
 }
 
 }  // namespace ip2p::detail

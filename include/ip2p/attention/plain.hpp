@@ -8,7 +8,7 @@
 
 namespace ip2p {
 
-/// softmax(Q K^T / sqrt(d)) V with LibTorch's fused kernels, which never store the map.
+/// softmax(Q K^T / sqrt(d)) V with a fused kernel, which never stores the map.
 struct PlainAttention {
   /// Rows are independent of each other.
   static constexpr bool uniform_over_branches = true;

@@ -12,6 +12,7 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
@@ -60,6 +61,15 @@ struct GuidedStepResult {
   at::Tensor estimate;  ///< x0; shape and dtype of the latents given.
   at::Tensor input;     ///< The network's next input [D*B,C+I,h,w], channels-last, in the dtype of the predictions.
 };
+
+namespace detail::libtorch {
+
+/// `Kernels::attention` by LibTorch's operators.
+inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  return at::scaled_dot_product_attention(q, k, v);
+}
+
+}  // namespace detail::libtorch
 
 /// Fused operators on the tensors of one device.
 ///
@@ -116,6 +126,11 @@ struct Kernels {
 
   /// Every pixel as 2x2 equal ones. \param x [B,C,h,w]  \return [B,C,2h,2w] in the memory format of x
   at::Tensor (*upsample_nearest_2x)(const at::Tensor& x);
+
+  /// softmax(q k^T / sqrt(d)) v of each head, which never stores the softmax.
+  /// \param q [B,heads,N,d], views of [B,N,heads*d] as a rule  \param k [B,heads,M,d]  \param v [B,heads,M,c]
+  /// \return [B,heads,N,c], as a rule a view of [B,N,heads*c]
+  at::Tensor (*attention)(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) = detail::libtorch::attention;
 
   /// Whether a convolution's bias costs LibTorch a pass over the result on this device, so that blocks had better leave
   /// it to `group_norm_silu` and `add_bias_residual`. True of cuDNN, false of oneDNN.

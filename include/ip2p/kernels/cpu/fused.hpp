@@ -17,6 +17,7 @@
 #include "ip2p/core/autocast.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/arithmetic.hpp"
+#include "ip2p/kernels/cpu/attention.hpp"
 #include "ip2p/kernels/cpu/elements.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
@@ -287,6 +288,7 @@ inline const Kernels& cpu_kernels() {
     entries.group_norm_silu = detail::cpu::group_norm_silu;
     entries.geglu = detail::cpu::geglu;
     entries.add_layer_norm = detail::cpu::add_layer_norm;
+    entries.attention = detail::cpu::attention;
     return entries;
   }();
   return table;
