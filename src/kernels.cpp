@@ -1,5 +1,6 @@
 // The vector code of the CPU at every level of instructions.
 #define IP2P_KERNEL_DEFINITIONS
+#include "ip2p/kernels/cpu/attention.hpp"
 #include "ip2p/kernels/cpu/fused.hpp"
 #include "ip2p/kernels/cpu/winograd.hpp"
 

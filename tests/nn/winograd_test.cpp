@@ -55,7 +55,7 @@ std::shared_ptr<Conv2d> winograd_layer(std::int64_t in = 40, std::int64_t out = 
 }
 
 /// Compiled without optimisation, layers are always direct.
-bool layers_use_winograd() { return ip2p::detail::cpu::winograd_is_compiled_for_speed; }
+bool layers_use_winograd() { return ip2p::detail::vector_code_is_optimised; }
 
 double largest(const at::Tensor& tensor) { return tensor.abs().max().item<double>(); }
 

@@ -72,10 +72,10 @@ inline at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, con
 inline bool wants_winograd(const at::Tensor& x, const at::Tensor& weight, std::int64_t stride, std::int64_t padding) {
   // With fewer channels the transforms cost more than the products that they save.
   constexpr std::int64_t least = 32;
-  return cpu::winograd_is_compiled_for_speed && x.device().is_cpu() && weight.device().is_cpu() &&
-         x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat &&
-         !at::autocast::is_autocast_enabled(at::kCPU) && stride == 1 && (padding == 0 || padding == 1) &&
-         weight.size(2) == 3 && weight.size(3) == 3 && weight.size(0) >= least && weight.size(1) >= least;
+  return vector_code_is_optimised && x.device().is_cpu() && weight.device().is_cpu() && x.scalar_type() == at::kFloat &&
+         weight.scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU) && stride == 1 &&
+         (padding == 0 || padding == 1) && weight.size(2) == 3 && weight.size(3) == 3 && weight.size(0) >= least &&
+         weight.size(1) >= least;
 }
 
 /// Whether x can be convolved by Winograd's filtering: the weight is in its order and x in fp32, and neither autocast

@@ -26,6 +26,7 @@
 #include <cstdlib>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/environment.hpp"

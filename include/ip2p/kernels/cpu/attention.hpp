@@ -47,11 +47,30 @@ inline std::int64_t attention_scratch(std::int64_t depth, std::int64_t width) {
   return attention_queries * (depth + width + 2) + attention_keys * (48 + width);
 }
 
+/// Attends a part. \param scratch of `attention_scratch` numbers
+using AttentionPass = void (*)(const AttentionPart& part, float* scratch);
+
+/// The pass at `level`, which the processor must have.
+AttentionPass attention_pass(CpuLevel level);
+
 }  // namespace ip2p::detail::cpu
 
+#if !defined(IP2P_COMPILED) || defined(IP2P_KERNEL_DEFINITIONS)
 /// The function `attend`, compiled for every level below; undefined again there.
 #define IP2P_BODY "ip2p/kernels/cpu/attention.inc"
 #include "ip2p/kernels/cpu/each_level.inc"
+
+namespace ip2p::detail::cpu {
+#ifdef IP2P_COMPILED
+AttentionPass attention_pass(CpuLevel level) {
+#else
+inline AttentionPass attention_pass(CpuLevel level) {
+#endif
+  return at_cpu_level<AttentionPass>(level, baseline::attention::attend, avx2::attention::attend,
+                                     avx512::attention::attend);
+}
+}  // namespace ip2p::detail::cpu
+#endif
 
 namespace ip2p::detail::cpu {
 
@@ -70,9 +89,7 @@ inline bool fits_blocked_attention(const at::Tensor& q, const at::Tensor& k, con
 /// \param level one that the processor has  \return [B,heads,N,c], a view of [B,N,heads*c]
 inline at::Tensor blocked_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                     CpuLevel level = cpu_level()) {
-  const auto attend = level == CpuLevel::avx512 ? avx512::attention::attend
-                      : level == CpuLevel::avx2 ? avx2::attention::attend
-                                                : baseline::attention::attend;
+  const auto attend = attention_pass(level);
   const auto heads = q.size(1);
   const auto tokens = q.size(2);
   const auto width = v.size(3);
@@ -114,11 +131,8 @@ inline at::Tensor blocked_attention(const at::Tensor& q, const at::Tensor& k, co
 /// Whether the vector code is faster than LibTorch's attention: compiled with optimisation, with fused multiply-add,
 /// for queries that fill registers and heads whose blocks stay in the first cache.
 inline bool blocked_attention_pays(const at::Tensor& q, const at::Tensor& v) {
-#ifdef __OPTIMIZE__
-  return cpu_level() != CpuLevel::baseline && q.size(2) >= 16 && q.size(3) <= 256 && v.size(3) <= 256;
-#else
-  return false;
-#endif
+  return vector_code_is_optimised && cpu_level() != CpuLevel::baseline && q.size(2) >= 16 && q.size(3) <= 256 &&
+         v.size(3) <= 256;
 }
 
 /// `Kernels::attention`.

@@ -37,6 +37,15 @@ enum class CpuLevel {
   avx512,    ///< AVX-512 F, BW, DQ and VL.
 };
 
+/// Whether vector code is compiled with optimisation, as that of ip2p::compiled is taken to be. Without it, it is
+/// slower than LibTorch's operators.
+inline constexpr bool vector_code_is_optimised =
+#if defined(__OPTIMIZE__) || defined(IP2P_COMPILED)
+    true;
+#else
+    false;
+#endif
+
 /// The level that LibTorch's own kernels use, if the processor has all of its instructions.
 inline CpuLevel cpu_level() {
 #if defined(__x86_64__)

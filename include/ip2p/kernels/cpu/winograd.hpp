@@ -88,15 +88,6 @@ inline bool is_winograd_weight(const at::Tensor& weight) {
   return weight.stride(0) == 1 && weight.stride(3) == out && weight.stride(2) == 3 * out && weight.stride(1) == 9 * out;
 }
 
-/// Whether the passes are compiled with optimisation, as those of ip2p::compiled are taken to be. Without it they are
-/// slower than LibTorch's convolution.
-inline constexpr bool winograd_is_compiled_for_speed =
-#if defined(__OPTIMIZE__) || defined(IP2P_COMPILED)
-    true;
-#else
-    false;
-#endif
-
 /// The side of the tiles for results of `height` x `width`: 4, or 2 where that takes no more products.
 inline std::int64_t winograd_tile(std::int64_t height, std::int64_t width) {
   const auto products = [&](std::int64_t tile) {
