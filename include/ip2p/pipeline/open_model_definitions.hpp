@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "ip2p/attention/prompt_tokens.hpp"
+#include "ip2p/codec/any_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
@@ -128,6 +129,10 @@ IP2P_INLINE PromptLength OpenedModel::length(std::string_view prompt) const {
 
 IP2P_INLINE PromptTokens OpenedModel::tokens(std::string_view prompt) const {
   return prompt_tokens(files_->tokenizer, prompt);
+}
+
+IP2P_INLINE AnyCodec OpenedModel::codec() const {
+  return files_->tiny_codec() ? files_->codec<TinyAutoencoder>() : files_->codec<KlAutoencoder>();
 }
 
 IP2P_INLINE ModelDiffusion OpenedModel::diffusion() const {

@@ -1,12 +1,9 @@
 #pragma once
 
 /// \file
-/// Definitions of `OpenedModel` that load a part: everything that a file can turn out to hold. Included by
-/// open_model.hpp, or compiled once into `ip2p::compiled`.
+/// Definitions of `OpenedModel` that load a network or a text encoder. Included by open_model.hpp, or compiled once into
+/// `ip2p::compiled`.
 
-#include "ip2p/codec/any_codec.hpp"
-#include "ip2p/codec/kl_autoencoder.hpp"
-#include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/open_model.hpp"
@@ -24,10 +21,6 @@ IP2P_INLINE AnyTextEncoder OpenedModel::text_encoder() const {
   return OnDemand<ClipTextEncoder>(
       files_->files, files_->load,
       [files = files_](const ModelFiles&, const LoadOptions& how) { return files->loaded_text_encoder(how); });
-}
-
-IP2P_INLINE AnyCodec OpenedModel::codec() const {
-  return files_->tiny_codec() ? files_->codec<TinyAutoencoder>() : files_->codec<KlAutoencoder>();
 }
 
 IP2P_INLINE AnyNetwork OpenedModel::network() const {
