@@ -1,7 +1,5 @@
 #include "methods.hpp"
 
-#include <ATen/core/grad_mode.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <map>
@@ -19,34 +17,24 @@
 #include "ip2p/evaluate/run_sweep.hpp"
 #include "ip2p/evaluate/sweep.hpp"
 #include "ip2p/io/model_files.hpp"
-#include "ip2p/pipeline/inversion.hpp"
-#include "ip2p/pipeline/null_text.hpp"
 #include "ip2p/pipeline/open_model.hpp"
-#include "ip2p/pipeline/prompt_to_prompt.hpp"
 #include "ip2p/pipeline/sdedit.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/any_schedule.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
 #include "support/model.hpp"
-#include "support/prompt_edit.hpp"
+#include "text2live_method.hpp"
 
 namespace evaluate {
 
-/// A model of the configuration: an editor or a text-to-image model, whichever its files hold.
-struct Model {
-  ip2p::OpenedModel opened;
-  std::optional<ip2p::Editor> editor;
-  std::optional<ip2p::TextToImage> painter;
-
-  explicit Model(ip2p::OpenedModel model) : opened(std::move(model)) {
-    if (opened.kind() == ip2p::ModelKind::editor) {
-      editor.emplace(opened.editor());
-    } else {
-      painter.emplace(opened.text_to_image());
-    }
+Model::Model(ip2p::OpenedModel model) : opened(std::move(model)) {
+  if (opened.kind() == ip2p::ModelKind::editor) {
+    editor.emplace(opened.editor());
+  } else {
+    painter.emplace(opened.text_to_image());
   }
-};
+}
 
 ip2p::Numerics Workshop::numerics() const {
   return options.numerics == "released" ? ip2p::Numerics::released : ip2p::Numerics::diffusers;
@@ -115,12 +103,6 @@ ip2p::TextToImage& Workshop::painter(const std::string& path) {
 
 namespace {
 
-/// Latents [1,C,h,w] to a picture that is not clamped, as the released evaluation measures it.
-template <class Pipeline>
-at::Tensor decoded(const Pipeline& pipeline, const at::Tensor& latents) {
-  return pipeline.decode_to_tensor(latents).to(at::kCPU, at::kFloat);
-}
-
 /// Sampler, noise levels and noise of a point. Pipelines are shared by curves, so each point sets all of them.
 template <class Pipeline>
 ip2p::AnyNoise configure(Pipeline& pipeline, const Model& model, const ip2p::EditSettings& s, std::uint64_t seed) {
@@ -156,43 +138,10 @@ ip2p::EditMethod sdedit(Workshop& shop) {
   };
 }
 
-/// Prompt-to-Prompt from the caption to the edited caption, on the photograph's DDIM inversion.
-ip2p::EditMethod prompt_to_prompt(Workshop& shop) {
-  struct Inverted {
-    std::string of;
-    ip2p::Inversion inversion;
-    at::Tensor null_texts;
-  };
-  // Every fraction of an edit starts from the same inversion.
-  return [&shop, last = std::make_shared<Inverted>()](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
-    const auto model = shop.model(s.text("model"));
-    // A copy with the published timesteps, which other methods do not take.
-    auto painter = shop.painter(s.text("model"));
-    painter.diffusion.schedule = ip2p::ddim_schedule(model->opened.scheduler());
-    painter.guidance = {.text_scale = s.number("text-scale")};
-    const auto settings = shop.settings(s.count("steps"));
-    const auto inner = s.text("null-text-steps") == "0" ? 0 : s.count("null-text-steps");
-    const auto of = fmt::format("{} {} {} {} {}", edit.id, s.text("model"), s.text("steps"), inner,
-                                inner > 0 ? s.text("text-scale") : "");
-    if (last->of != of) {
-      last->of.clear();
-      last->inversion =
-          ip2p::invert(painter, painter.clean_latents(edit.photograph), {&edit.words.input, 1}, {}, settings);
-      last->null_texts = at::Tensor();
-      if (inner > 0) {
-        last->null_texts = ip2p::null_text(painter, last->inversion, {.inner_steps = inner}, settings).texts;
-      }
-      last->of = of;
-    }
-    example::PromptEditOptions words;
-    words.source = edit.words.input;
-    words.edited = {edit.words.output};
-    words.cross = s.number("fraction");
-    words.self = s.number("self");
-    const auto change = example::prompt_edit(words, model->opened);
-    const auto result = ip2p::prompt_to_prompt(painter, last->inversion, last->null_texts, change.prompts,
-                                               change.attention, {}, settings);
-    return decoded(painter, result.latents.narrow(0, 1, 1));
+/// Text2LIVE.
+ip2p::EditMethod text2live(Workshop& shop) {
+  return [&shop](const ip2p::PreparedEdit& edit, const ip2p::EditSettings& s) {
+    return layer_over(edit, s, shop.guide(s.text("clip")), shop.stop);
   };
 }
 

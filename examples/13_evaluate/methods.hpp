@@ -1,12 +1,13 @@
 #pragma once
 
 /// \file
-/// The methods to compare, by name. To add one, write a function that makes an `ip2p::EditMethod` and a row in
-/// `methods()`, both in methods.cpp.
+/// The methods to compare, by name. To add one, write a function that makes an `ip2p::EditMethod`, in a file of its own
+/// if it includes much, and a row in `methods()` of methods.cpp.
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -19,7 +20,14 @@
 
 namespace evaluate {
 
-struct Model;
+/// A model of the configuration: an editor or a text-to-image model, whichever its files hold.
+struct Model {
+  ip2p::OpenedModel opened;
+  std::optional<ip2p::Editor> editor;
+  std::optional<ip2p::TextToImage> painter;
+
+  explicit Model(ip2p::OpenedModel model);
+};
 
 /// Models and settings shared by the methods.
 struct Workshop {
@@ -63,8 +71,14 @@ struct MethodKind {
   ip2p::EditMethod (*make)(Workshop&);
 };
 
-/// Text2LIVE: a layer over the photograph, trained on it from the caption to the edited caption.
-ip2p::EditMethod text2live(Workshop& shop);
+/// Latents [1,C,h,w] to a picture that is not clamped, as the released evaluation measures it.
+template <class Pipeline>
+at::Tensor decoded(const Pipeline& pipeline, const at::Tensor& latents) {
+  return pipeline.decode_to_tensor(latents).to(at::kCPU, at::kFloat);
+}
+
+/// Prompt-to-Prompt from the caption to the edited caption, on the photograph's DDIM inversion.
+ip2p::EditMethod prompt_to_prompt(Workshop& shop);
 
 /// The method of that name. \throws Error that lists the known ones
 const MethodKind& method_named(const std::string& name);

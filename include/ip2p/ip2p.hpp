@@ -319,6 +319,7 @@
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/pipeline/open_model_definitions.hpp"
+#include "ip2p/pipeline/open_model_parts.hpp"
 #include "ip2p/pipeline/pair_generator.hpp"
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
 #include "ip2p/pipeline/run_settings.hpp"

@@ -171,7 +171,8 @@ extern template class TextToImagePipeline<AnyTextEncoder, AnyCodec, AnyNetwork, 
 extern template class InpaintPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
 }  // namespace ip2p
 #else
-/// How `open_model_definitions.hpp` declares its functions; for the library alone.
+/// How the definitions are declared; for the library alone.
 #define IP2P_INLINE inline
 #include "ip2p/pipeline/open_model_definitions.hpp"
+#include "ip2p/pipeline/open_model_parts.hpp"
 #endif

@@ -1,37 +1,30 @@
 #pragma once
 
 /// \file
-/// Definitions of `OpenedModel`: everything that a file can turn out to hold. Included by open_model.hpp, or compiled
-/// once into `ip2p::compiled`.
+/// Definitions of `OpenedModel` but those of open_model_parts.hpp. Included by open_model.hpp, or compiled once into
+/// `ip2p::compiled`.
 
-#include <algorithm>
-#include <map>
+#include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "ip2p/attention/prompt_tokens.hpp"
 #include "ip2p/codec/any_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
-#include "ip2p/codec/tiled.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
-#include "ip2p/io/lora_file.hpp"
 #include "ip2p/io/model_files.hpp"
-#include "ip2p/nn/apply_lora.hpp"
-#include "ip2p/nn/fp8.hpp"
-#include "ip2p/nn/layers.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/open_model.hpp"
-#include "ip2p/sampling/any_sampler.hpp"
+#include "ip2p/pipeline/open_model_files.inc"
 #include "ip2p/schedule/scheduler_config_json.hpp"
-#include "ip2p/text/any_text_encoder.hpp"
 #include "ip2p/text/bpe_tokenizer.hpp"
-#include "ip2p/text/clip_text_encoder.hpp"
-#include "ip2p/text/textual_inversion.hpp"
-#include "ip2p/unet/any_network.hpp"
-#include "ip2p/unet/deep_cache.hpp"
 #include "ip2p/unet/unet.hpp"
 
 #if !defined(IP2P_COMPILED) || defined(IP2P_DEFINITIONS)  // else they are linked
@@ -62,107 +55,6 @@ inline ModelSettings model_settings(const nlohmann::json& json, const std::strin
 }
 
 }  // namespace detail
-
-struct OpenedModel::Files {
-  ModelFiles files;
-  OpenOptions options;
-  SchedulerConfig scheduler;
-  ModelSettings settings;
-  BpeTokenizer tokenizer;        ///< Knows the words of the embeddings, to tell how prompts read.
-  BpeTokenizer plain_tokenizer;  ///< As the files have it; the text encoder learns the words itself.
-  LoadOptions load;
-  std::vector<LoraFile> loras;
-  std::vector<TextualInversion> embeddings;
-  std::vector<std::string> additions;  ///< A line for each LoRA and embedding.
-
-  void apply_loras(const detail::LoraModel& model) const {
-    for (std::size_t i = 0; i < loras.size(); ++i) {
-      const auto& file = loras[i];
-      const auto unmatched = options.partial_loras ? UnmatchedLora::report : UnmatchedLora::refuse;
-      auto left = detail::apply_lora_to({model}, file.part(model.component),
-                                        {.scale = options.loras[i].scale, .unmatched = unmatched})
-                      .unmatched();
-      std::erase_if(left, [&](const auto& name) { return std::ranges::count(file.unrecognised(), name) > 0; });
-      if (left.empty() || !options.warn) continue;
-      options.warn(fmt::format("{}: {} tensors belong to no layer of the {}: {}", file.where(), left.size(),
-                               model.component, detail::name_list(left, 6)));
-    }
-  }
-
-  void add_lora(const LoraChoice& choice) {
-    loras.push_back(LoraFile::open(choice.file));
-    const auto& file = loras.back();
-    additions.push_back(fmt::format("LoRA: {}, scale {:g}, changes {} layers of the UNet and {} of the text encoder",
-                                    file.where(), choice.scale, file.part("unet").layers().size(),
-                                    file.part("text_encoder").layers().size()));
-    const auto& unknown = file.unrecognised();
-    if (unknown.empty()) return;
-    const auto problem = fmt::format("{}: {} tensors have names that no LoRA for such a model has: {}", file.where(),
-                                     unknown.size(), detail::name_list(unknown, 6));
-    require(options.partial_loras, "{}; partial_loras leaves them out", problem);
-    if (options.warn) options.warn(problem);
-  }
-
-  void add_embedding(const std::filesystem::path& path) {
-    auto embedding = TextualInversion::open(path);
-    const auto count = embedding.vectors.size(0);
-    tokenizer.add_token(embedding.word, count);
-    additions.push_back(fmt::format("embedding: {}, stands in prompts as \"{}\", {} vector{}", path.string(),
-                                    embedding.word, count, count == 1 ? "" : "s"));
-    embeddings.push_back(std::move(embedding));
-  }
-
-  [[nodiscard]] ClipTextEncoder loaded_text_encoder(const LoadOptions& how) const {
-    ClipTextEncoder encoder(plain_tokenizer, ip2p::load<ClipTextModel>(files, how));
-    if (!loras.empty()) apply_loras(detail::lora_model(encoder.model()));
-    for (const auto& embedding : embeddings) encoder.add_embedding(embedding);
-    return encoder;
-  }
-
-  [[nodiscard]] bool tiny_codec() const { return files.config("vae").value("_class_name", "") == "AutoencoderTiny"; }
-
-  template <class Model>
-  [[nodiscard]] auto config() const {
-    const std::string component = Model::component;
-    return Model::Config::from_json(files.config(component), files.path().string() + " (" + component + ")");
-  }
-
-  template <class Codec>
-  [[nodiscard]] AnyCodec codec() const {
-    const auto loaded = [direct = options.direct_convolutions](const ModelFiles& from, const LoadOptions& how) {
-      auto codec = ip2p::load<Codec>(from, how);
-      if (direct) set_convolution_form(codec.module(), ConvolutionForm::direct);
-      return codec;
-    };
-    if (options.low_memory) return Tiled(OnDemand<Codec>(files, load, loaded));
-    return loaded(files, load);
-  }
-
-  /// A pipeline with the model's recommendations; an error names the model.
-  template <class Pipeline, class Guidance>
-  [[nodiscard]] Pipeline pipeline(const OpenedModel& model, const Guidance& guidance) const {
-    // Errors of the parts name their files already.
-    auto encoder = model.text_encoder();
-    auto codec = model.codec();
-    auto network = model.network();
-    try {
-      Pipeline result{std::move(encoder),
-                      std::move(codec),
-                      std::move(network),
-                      model.diffusion(),
-                      AnySampler::named(settings.sampler.value_or(std::string(EulerAncestral::name))),
-                      guidance};
-      result.defaults = {.steps = settings.steps.value_or(result.defaults.steps),
-                         .resolution = settings.resolution,
-                         .numerics = options.numerics};
-      if (options.low_memory) result.branches_at_once = 1;
-      result.execution = options.execution;
-      return result;
-    } catch (const Error& error) {
-      throw Error(fmt::format("{}: {}", files.path().string(), error.what()));
-    }
-  }
-};
 
 IP2P_INLINE OpenedModel::OpenedModel(std::shared_ptr<const Files> files) : files_(std::move(files)) {}
 
@@ -239,25 +131,8 @@ IP2P_INLINE PromptTokens OpenedModel::tokens(std::string_view prompt) const {
   return prompt_tokens(files_->tokenizer, prompt);
 }
 
-IP2P_INLINE AnyTextEncoder OpenedModel::text_encoder() const {
-  if (!files_->options.low_memory) return files_->loaded_text_encoder(files_->load);
-  return OnDemand<ClipTextEncoder>(
-      files_->files, files_->load,
-      [files = files_](const ModelFiles&, const LoadOptions& how) { return files->loaded_text_encoder(how); });
-}
-
 IP2P_INLINE AnyCodec OpenedModel::codec() const {
   return files_->tiny_codec() ? files_->codec<TinyAutoencoder>() : files_->codec<KlAutoencoder>();
-}
-
-IP2P_INLINE AnyNetwork OpenedModel::network() const {
-  auto network = load<UNet>(files_->files, files_->load);
-  if (!files_->loras.empty()) files_->apply_loras(detail::lora_model(network));
-  const auto& options = files_->options;
-  if (options.direct_convolutions) set_convolution_form(network.module(), ConvolutionForm::direct);
-  if (options.fp8) use_fp8(network);
-  if (options.deep_cache != 1) return DeepCache(std::move(network), {.interval = options.deep_cache});
-  return network;
 }
 
 IP2P_INLINE ModelDiffusion OpenedModel::diffusion() const {
