@@ -110,6 +110,13 @@ TEST_CASE("How an opened model computes is chosen when it is opened", "[pipeline
   cached.deep_cache = 0;
   CHECK_THROWS_WITH(open_editor(folder, cached), Contains("DeepCache: interval: expected at least 1, found 0"));
 
+  auto in_8_bits = on_cpu;
+  in_8_bits.fp8 = true;
+  const auto coarse = error_of(latents_of(in_8_bits));
+  INFO(coarse);
+  CHECK(coarse > 1e-3);
+  CHECK(coarse < 0.3);
+
   const Graphed<RerunRecorder> graphed;
   auto recorded = on_cpu;
   recorded.execution = graphed;
