@@ -1,5 +1,6 @@
-// 3x3 convolutions of the SD1.5 UNet (three branches at 512 px) and autoencoder in fp32: a frozen layer's own choice of
-// form, transforms included, and the packed direct form. The label says what was chosen.
+// 3x3 convolutions of the SD1.5 UNet (three branches at 512 and 256 px) and autoencoder in fp32: a frozen layer's own
+// choice of form, transforms included, and the packed direct form. The label says what was chosen. The same for
+// enlargements, whose direct form is computed on the small map in four phases.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/randn.h>
@@ -8,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "ip2p/nn/blocks.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "support/settings.hpp"
@@ -34,6 +36,22 @@ void convolution(benchmark::State& state) {
   state.SetLabel(form_of(*conv, side));
 }
 
+void enlargement(benchmark::State& state) {
+  const at::NoGradGuard no_grad;
+  const auto channels = state.range(1);
+  const auto side = state.range(2);
+  const auto layer = std::make_shared<ip2p::Upsample>(channels);
+  ip2p::initialise(*layer, ip2p::bench::seed);
+  if (state.range(3) == 0) layer->conv->set_form(ip2p::ConvolutionForm::direct);
+  layer->freeze();
+  layer->conv->freeze();
+  const auto x = at::randn({state.range(0), channels, side, side}).contiguous(at::MemoryFormat::ChannelsLast);
+  benchmark::DoNotOptimize((*layer)(x, 2 * side, 2 * side));
+  for (auto _ : state) benchmark::DoNotOptimize((*layer)(x, 2 * side, 2 * side));
+  state.SetLabel(ip2p::detail::cpu::is_winograd_weight(layer->conv->weight) ? form_of(*layer->conv, 2 * side)
+                                                                            : "direct, in phases");
+}
+
 }  // namespace
 
 BENCHMARK(convolution)
@@ -43,10 +61,20 @@ BENCHMARK(convolution)
     ->ArgsProduct({{3}, {960}, {320}, {64}, {0, 1}})
     ->ArgsProduct({{3}, {640}, {640}, {32}, {0, 1}})
     ->ArgsProduct({{3}, {1920}, {640}, {32}, {0, 1}})
-    ->ArgsProduct({{3}, {1280}, {1280}, {16, 8}, {0, 1}})
+    ->ArgsProduct({{3}, {1280}, {1280}, {16, 8, 4}, {0, 1}})
     ->ArgsProduct({{3}, {2560}, {1280}, {16}, {0, 1}})
     ->ArgsProduct({{1}, {128}, {128}, {512}, {0, 1}})
     ->ArgsProduct({{1}, {256}, {256}, {256}, {0, 1}})
     ->ArgsProduct({{1}, {512}, {512}, {64}, {0, 1}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+
+BENCHMARK(enlargement)
+    ->Name("sd15/enlargement")
+    ->ArgNames({"batch", "channels", "side", "fastest"})
+    ->ArgsProduct({{3}, {1280}, {4, 8, 16}, {0, 1}})
+    ->ArgsProduct({{3}, {640}, {16, 32}, {0, 1}})
+    ->ArgsProduct({{1}, {512}, {64, 128}, {0, 1}})
+    ->ArgsProduct({{1}, {256}, {256}, {0, 1}})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();

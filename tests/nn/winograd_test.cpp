@@ -3,6 +3,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
@@ -95,10 +96,14 @@ TEST_CASE("Winograd's convolution holds for any size, number of channels, paddin
             INFO("tile " << tile << ", " << in << " -> " << out << ", " << height << " x " << width << ", padding "
                          << padding << ", doubled " << doubled);
             const WinogradCase layer(in, out, 2, height, width);
-            const auto y = ip2p::detail::cpu::winograd(layer.x, ip2p::detail::cpu::winograd_weight(layer.weight),
-                                                       layer.bias, padding, doubled, tile, level);
+            const auto weight = ip2p::detail::cpu::winograd_weight(layer.weight);
+            const auto y = ip2p::detail::cpu::winograd(layer.x, weight, layer.bias, padding, doubled, tile, {}, level);
             // A few channels may cancel, and the error is relative to what is left.
             REQUIRE(layer.error(y, padding, doubled) <= (in < 16 ? 5e-5 : 5e-6));
+            const auto residual = at::randn(y.sizes());
+            REQUIRE(at::equal(
+                ip2p::detail::cpu::winograd(layer.x, weight, layer.bias, padding, doubled, tile, residual, level),
+                y + residual));
           }
         }
       }
@@ -115,6 +120,7 @@ TEST_CASE("Winograd's convolution takes maps in any layout, and none at all", "[
   CHECK(at::equal(ip2p::detail::winograd(layer.x.contiguous(), weight, layer.bias, 1), y));
   CHECK(ip2p::detail::winograd(layer.x.narrow(0, 0, 0), weight, layer.bias, 1).sizes() ==
         at::IntArrayRef{0, 48, 9, 10});
+  CHECK_THROWS_AS(ip2p::detail::winograd(layer.x, weight, layer.bias, 1, false, at::randn({3, 48, 9, 9})), Error);
   const auto without = ip2p::detail::winograd(layer.x, weight, {}, 1);
   CHECK(largest(y - without - layer.bias.view({1, 48, 1, 1})) < 1e-5);
 }
@@ -138,6 +144,52 @@ TEST_CASE("Winograd's convolution gives a batch the bits of its samples, in any 
     }
     at::set_num_threads(threads);
   }
+}
+
+TEST_CASE("Small maps, whose weights cost more than their products, are divided into smaller tiles", "[nn]") {
+  using ip2p::detail::cpu::winograd_tile;
+  for (const std::int64_t side : {1, 2, 4}) CHECK(winograd_tile(side, side) == 2);
+  for (const std::int64_t side : {8, 16, 64, 512}) CHECK(winograd_tile(side, side) == 4);
+}
+
+TEST_CASE("A layer adds a residual with the bits of an addition of its own, whatever its form", "[nn]") {
+  const at::NoGradGuard no_grad;
+  const auto conv = winograd_layer();
+  const auto x = at::randn({2, 40, 9, 6}).contiguous(at::MemoryFormat::ChannelsLast);
+  const auto residual = at::randn({2, 72, 9, 6});
+  const auto path = std::make_shared<LoraPath>();
+  path->down = at::randn({4, 40, 3, 3}) * 0.1;
+  path->up = at::randn({72, 4, 1, 1});
+  path->scale = std::make_shared<double>(0.7);
+  for (const bool with_lora : {false, true}) {
+    if (with_lora) conv->loras.push_back(path);
+    for (const bool frozen : {false, true}) {
+      for (const auto form : {ConvolutionForm::fastest, ConvolutionForm::direct}) {
+        INFO("LoRA " << with_lora << ", frozen " << frozen << ", form " << static_cast<int>(form));
+        conv->set_form(form);
+        if (frozen) conv->freeze();
+        const auto kept = residual.clone();
+        const auto found = conv->plus(x, residual);
+        CHECK(at::equal(residual, kept));
+        const auto expected = (*conv)(x) + residual;
+        // A LoRA's share is added last, so that the bits may differ.
+        if (with_lora) CHECK(largest(found - expected) < 1e-5);
+        if (!with_lora) CHECK(at::equal(found, expected));
+        if (frozen) conv->thaw();
+      }
+    }
+  }
+}
+
+TEST_CASE("Gradients reach a residual that a frozen layer adds", "[nn]") {
+  const auto conv = winograd_layer();
+  conv->freeze();
+  const auto x = at::randn({1, 40, 6, 6});
+  const auto residual = at::randn({1, 72, 6, 6}).requires_grad_();
+  const auto y = conv->plus(x, residual);
+  CHECK(largest(y.detach() - residual.detach() - (*conv)(x).detach()) < 1e-5);
+  y.sum().backward();
+  CHECK(at::equal(residual.grad(), at::ones_like(residual)));
 }
 
 TEST_CASE("A frozen layer uses Winograd's filtering, and the direct form where it is told to", "[nn]") {

@@ -44,9 +44,8 @@ struct ResnetBlock : Module {
     const auto& kernels = kernels_for(x);
     if (kernels.bias_apart && !at::GradMode::is_enabled()) return with_bias_apart(x, time, kernels);
     auto h = (*conv1)(norm1->silu(x));
-    h = (*conv2)(norm2->silu(h, time));
-    const auto shortcut = conv_shortcut ? (*conv_shortcut)(x) : x;
-    return h.requires_grad() || shortcut.requires_grad() ? h + shortcut : h.add_(shortcut);
+    h = norm2->silu(h, time);
+    return conv2->plus(h, conv_shortcut ? (*conv_shortcut)(x) : x);
   }
 
   /// Number of output channels.

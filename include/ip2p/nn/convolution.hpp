@@ -91,11 +91,12 @@ inline bool takes_winograd(const at::Tensor& x, const at::Tensor& weight, const 
 }
 
 /// Convolves x, which `takes_winograd`. \param doubled x is enlarged to twice its size first, by repeating pixels
+/// \param residual added to the result; of its shape, in fp32; undefined for nothing
 inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, std::int64_t padding,
-                           bool doubled = false) {
+                           bool doubled = false, const at::Tensor& residual = {}) {
   const std::int64_t scale = doubled ? 2 : 1;
   const auto tile = cpu::winograd_tile(scale * x.size(2) + 2 * padding - 2, scale * x.size(3) + 2 * padding - 2);
-  return cpu::winograd(x, weight, bias, padding, doubled, tile);
+  return cpu::winograd(x, weight, bias, padding, doubled, tile, residual);
 }
 
 }  // namespace detail

@@ -84,6 +84,11 @@ struct Conv2d : Module, Freezable, LoraHost {
   /// \throws Error if a packed weight requires gradients
   at::Tensor operator()(const at::Tensor& x) const { return convolve(x, bias); }
 
+  /// The result plus `residual`, which has its shape: in one pass over memory where the layer's form can.
+  [[nodiscard]] at::Tensor plus(const at::Tensor& x, const at::Tensor& residual) const {
+    return convolve(x, bias, residual);
+  }
+
   /// The result before its bias is added, for blocks that leave that to the next operator (`Kernels::bias_apart`).
   [[nodiscard]] at::Tensor without_bias(const at::Tensor& x) const { return convolve(x, {}); }
 
@@ -149,13 +154,19 @@ struct Conv2d : Module, Freezable, LoraHost {
   std::int64_t stride, padding;  ///< In pixels, along both axes.
 
  private:
-  [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added) const {
+  [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added,
+                                    const at::Tensor& residual = {}) const {
     if (frozen_) settled_.call([&] { settle(x); });
-    auto y = detail::takes_winograd(x, weight, added, padding) ? detail::winograd(x, weight, added, padding)
-             : weight.is_mkldnn()                              ? convolve_packed(x, added)
-                                                               : detail::convolution(x, weight, added, stride, padding);
+    const bool winograd = detail::takes_winograd(x, weight, added, padding);
+    const bool fused = winograd && residual.defined() && residual.scalar_type() == at::kFloat &&
+                       residual.device().is_cpu() && !detail::records_graph(residual);
+    auto y = winograd             ? detail::winograd(x, weight, added, padding, false, fused ? residual : at::Tensor())
+                         : weight.is_mkldnn() ? convolve_packed(x, added)
+                                  : detail::convolution(x, weight, added, stride, padding);
     add_loras(y, x);
-    return detail::probed(this, y);
+    detail::probed(this, y);
+    if (fused || !residual.defined()) return y;
+    return y.requires_grad() || residual.requires_grad() ? y + residual : y.add_(residual);
   }
 
   /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers

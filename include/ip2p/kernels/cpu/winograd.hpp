@@ -20,7 +20,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
+#include "ip2p/core/error.hpp"
+#include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
 
@@ -43,9 +46,10 @@ struct WinogradPasses {
   /// `rows` is a multiple of 6.
   void (*multiply)(const float* v, const float* u, float* m, std::int64_t rows, std::int64_t depth, bool add);
   /// A tile's results from its products in m, `plane` apart: `height` x `width` of them at y, whose rows and pixels lie
-  /// `row` and `pixel` numbers apart. `bias` has winograd_width numbers.
-  void (*gather_output)(const float* m, std::int64_t plane, const float* bias, float* y, std::int64_t row,
-                        std::int64_t pixel, std::int64_t height, std::int64_t width, std::int64_t channels);
+  /// `row` and `pixel` numbers apart. `bias` has winograd_width numbers; `residual` is null or laid out as y.
+  void (*gather_output)(const float* m, std::int64_t plane, const float* bias, const float* residual, float* y,
+                        std::int64_t row, std::int64_t pixel, std::int64_t height, std::int64_t width,
+                        std::int64_t channels);
 };
 
 /// The passes for tiles of side `tile`, 2 or 4, at `level`, which the processor must have.
@@ -88,12 +92,15 @@ inline bool is_winograd_weight(const at::Tensor& weight) {
   return weight.stride(0) == 1 && weight.stride(3) == out && weight.stride(2) == 3 * out && weight.stride(1) == 9 * out;
 }
 
-/// The side of the tiles for results of `height` x `width`: 4, or 2 where that takes no more products.
+/// The side of the tiles for results of `height` x `width`, 2 or 4: that which takes less time for three samples, the
+/// branches of guidance. The actual batch is left out, so that a sample's bits do not depend on it.
 inline std::int64_t winograd_tile(std::int64_t height, std::int64_t width) {
-  const auto products = [&](std::int64_t tile) {
-    return ((height + tile - 1) / tile) * ((width + tile - 1) / tile) * (tile + 2) * (tile + 2);
+  const auto cost = [&](std::int64_t tile) {
+    // At each point, a tile is a row of a product, in groups of 6. Transforming the weights takes as long as 8 rows.
+    const auto tiles = 3 * ((height + tile - 1) / tile) * ((width + tile - 1) / tile);
+    return ((tiles + 5) / 6 * 6 + 8) * (tile + 2) * (tile + 2);
   };
-  return products(2) <= products(4) ? 2 : 4;
+  return cost(2) <= cost(4) ? 2 : 4;
 }
 
 /// One convolution: its sizes, and its blocks of tiles one after the other.
@@ -101,11 +108,12 @@ template <int tile>
 class WinogradRun {
  public:
   /// Arguments as those of `winograd`, without gaps; y is its result.
-  WinogradRun(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, std::int64_t padding, bool doubled,
-              CpuLevel level, const at::Tensor& y)
+  WinogradRun(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual,
+              std::int64_t padding, bool doubled, CpuLevel level, const at::Tensor& y)
       : passes_(winograd_passes<tile>(level)),
         x_(x.const_data_ptr<float>()),
         weight_(weight.const_data_ptr<float>()),
+        residual_(residual.defined() ? residual.const_data_ptr<float>() : nullptr),
         y_(y.mutable_data_ptr<float>()),
         in_(x.size(1)),
         out_(y.size(1)),
@@ -206,9 +214,10 @@ class WinogradRun {
       const float* bias = bias_.template const_data_ptr<float>() + begin;
       for (std::int64_t t = 0; t < tiles; ++t) {
         const auto [sample, top, left] = corner((first + block) * block_ + t);
-        float* y = y_ + ((sample * out_height_ + top) * out_width_ + left) * out_ + begin;
-        passes_.gather_output(m + t * winograd_width, product_plane_, bias, y, out_width_ * out_, out_,
-                              std::min<std::int64_t>(tile, out_height_ - top),
+        const auto place = ((sample * out_height_ + top) * out_width_ + left) * out_ + begin;
+        const float* residual = residual_ == nullptr ? nullptr : residual_ + place;
+        passes_.gather_output(m + t * winograd_width, product_plane_, bias, residual, y_ + place, out_width_ * out_,
+                              out_, std::min<std::int64_t>(tile, out_height_ - top),
                               std::min<std::int64_t>(tile, out_width_ - left), width);
       }
     }
@@ -217,6 +226,7 @@ class WinogradRun {
   const WinogradPasses& passes_;
   const float* x_;
   const float* weight_;
+  const float* residual_;
   float* y_;
   std::int64_t in_, out_, stored_width_, stored_pixels_, shift_, padding_, in_height_, in_width_, out_height_,
       out_width_, tiles_down_, tiles_across_, tiles_, depths_, widths_, block_, plane_, product_plane_;
@@ -228,20 +238,26 @@ class WinogradRun {
 /// \param x [B, in, h, w], fp32 on the CPU  \param weight [out, in, 3, 3] in the order of `winograd_weight`
 /// \param bias [out] or undefined, fp32  \param padding 0 or 1; h + 2 padding and w + 2 padding are at least 3
 /// \param doubled convolves x enlarged to twice its size by repeating pixels, without writing it
-/// \param tile 2 or 4  \param level one that the processor has  \return [B, out, h', w'], channels-last
+/// \param tile 2 or 4  \param residual [B, out, h', w'] in fp32, added to the result; undefined for nothing
+/// \param level one that the processor has  \return [B, out, h', w'], channels-last
+/// \throws Error when the residual has another shape than the result
 inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, std::int64_t padding,
-                           bool doubled, std::int64_t tile, CpuLevel level = cpu_level()) {
+                           bool doubled, std::int64_t tile, const at::Tensor& residual = {},
+                           CpuLevel level = cpu_level()) {
   const auto input = x.contiguous(at::MemoryFormat::ChannelsLast);
   const std::int64_t scale = doubled ? 2 : 1;
   const auto height = scale * x.size(2) + 2 * padding - 2;
   const auto width = scale * x.size(3) + 2 * padding - 2;
   auto y = at::empty({x.size(0), weight.size(0), height, width}, x.options(), at::MemoryFormat::ChannelsLast);
+  require(!residual.defined() || residual.sizes() == y.sizes(), "convolution: residual: expected {}, found {}",
+          shape_text(y.sizes()), residual.defined() ? shape_text(residual.sizes()) : std::string());
   if (y.numel() == 0) return y;
   const auto added = bias.defined() ? bias.contiguous() : bias;
+  const auto other = residual.defined() ? residual.contiguous(at::MemoryFormat::ChannelsLast) : residual;
   if (tile == 2) {
-    WinogradRun<2>(input, weight, added, padding, doubled, level, y).run();
+    WinogradRun<2>(input, weight, added, other, padding, doubled, level, y).run();
   } else {
-    WinogradRun<4>(input, weight, added, padding, doubled, level, y).run();
+    WinogradRun<4>(input, weight, added, other, padding, doubled, level, y).run();
   }
   return y;
 }
