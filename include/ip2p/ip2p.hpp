@@ -164,6 +164,13 @@
 #include "ip2p/kernels/norm_arithmetic.hpp"
 #include "ip2p/kernels/table.hpp"
 
+#include "ip2p/upsampling/bilateral_grid.hpp"
+#include "ip2p/upsampling/bilateral_guided_upsampling.hpp"
+#include "ip2p/upsampling/concepts.hpp"
+#include "ip2p/upsampling/enlarged.hpp"
+#include "ip2p/upsampling/no_upsampling.hpp"
+#include "ip2p/upsampling/placement.hpp"
+
 #include "ip2p/nn/applied_lora.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/nn/blocks.hpp"
@@ -303,6 +310,7 @@
 
 #include "ip2p/pipeline/branch_network.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/inversion.hpp"
 #include "ip2p/pipeline/latent_pipeline.hpp"
