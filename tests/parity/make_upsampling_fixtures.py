@@ -33,12 +33,18 @@ def shares(low, high, photo):
     return np.clip((np.arange(photo) + 0.5 - low) / (high - low), 0, 1)
 
 
+def nearness(low, high, photo):
+    """1 inside of [low, high], falling to 0 within a sixteenth of its extent."""
+    place = (np.arange(photo) + 0.5 - low) / (high - low)
+    return np.clip(1 - 16 * np.maximum(-place, place - 1), 0, 1)
+
+
 def smoothing(count, times):
     matrix = (np.diag(np.full(count, 2.0)) + np.diag(np.ones(count - 1), 1) + np.diag(np.ones(count - 1), -1)) / 4
     return np.linalg.matrix_power(matrix, times) if count > 1 else np.eye(1)
 
 
-def fit(rgb, change, weight, shape, regularisation, times):
+def fit(rgb, change, weight, shape, regularisation, times, summand=0.3):
     """Maps [rows, columns, tones, 4, 3]. \\param shape (rows, columns, tones)"""
     height, width = rgb.shape[:2]
     rows, columns, tones = shape
@@ -52,7 +58,7 @@ def fit(rgb, change, weight, shape, regularisation, times):
         left = np.moveaxis(np.tensordot(matrix, left, (1, axis)), 0, axis)
         right = np.moveaxis(np.tensordot(matrix, right, (1, axis)), 0, axis)
     pixels = width * height / (max(columns - 1, 1) * max(rows - 1, 1))
-    return np.linalg.solve(left + regularisation * pixels * np.diag([1, 1, 1, 0.3]), right)
+    return np.linalg.solve(left + regularisation * pixels * np.diag([1, 1, 1, summand]), right)
 
 
 def sliced(maps, rgb, y, x):
@@ -94,14 +100,14 @@ def upsampled(photo, before, after, seen, cells, tones, regularisation, doubt_fr
     radius = max(longer // 85, 1)
     codec = windows(((exact - low) ** 2).mean(2), radius)
     coarse = [max(round(length * cells / (4 * longer)), 1) for length in (height, width)]
-    passes = [((1, 1, 1), 1e-4, 0),
-              ((coarse[0] + 1, coarse[1] + 1, tones), 0.1 * regularisation, 1),
-              ((4 * coarse[0] + 1, 4 * coarse[1] + 1, tones), regularisation, 3)]
+    passes = [((1, 1, 1), 1e-4, 0, 1e-3),
+              ((coarse[0] + 1, coarse[1] + 1, tones), 0.1 * regularisation, 1, 0.3),
+              ((4 * coarse[0] + 1, 4 * coarse[1] + 1, tones), regularisation, 3, 0.3)]
 
     def learn(weight):
         rest, all_maps = edited - low, []
-        for shape, cost, times in passes:
-            maps = fit(low, rest, weight, shape, cost, times)
+        for shape, cost, times, summand in passes:
+            maps = fit(low, rest, weight, shape, cost, times, summand)
             rest = rest - sliced(maps, low, centres(height), centres(width))
             all_maps.append(maps)
         error = windows((rest**2).mean(2), radius)
@@ -114,7 +120,8 @@ def upsampled(photo, before, after, seen, cells, tones, regularisation, doubt_fr
     mapped = np.clip(sharp + sum(sliced(maps, sharp, y, x) for maps in all_maps), 0, 1)
     drawn = np.einsum("Yy,Xx,yxk->YXk", cubic(y, height), cubic(x, width), edited)
     share = np.einsum("Yy,Xx,yx->YX", hats(np.clip((y * height - 0.5) / (height - 1), 0, 1), height),
-                      hats(np.clip((x * width - 0.5) / (width - 1), 0, 1), width), doubt)[..., None]
+                      hats(np.clip((x * width - 0.5) / (width - 1), 0, 1), width), doubt)
+    share = (share * np.outer(nearness(seen[1], seen[3], photo.height), nearness(seen[0], seen[2], photo.width)))[..., None]
     return np.clip(mapped + share * (drawn - mapped), 0, 1), doubt
 
 

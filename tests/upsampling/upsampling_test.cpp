@@ -219,3 +219,31 @@ TEST_CASE("Upsampling rejects what does not belong together", "[upsampling]") {
   CHECK_THROWS_AS((BilateralGuidedUpsampling{.regularisation = 0}(photo, good)), Error);
   CHECK_THROWS_AS((BilateralGuidedUpsampling{.doubt_from = 6}(photo, good)), Error);
 }
+
+TEST_CASE("A masked edit is learned from the inside of the mask", "[upsampling]") {
+  const auto photo = made_picture(256, 256);
+  auto edit = whole(photo, 64, 64);
+  const auto look = sepia(edit.before), truth = sepia(photo);
+  edit.inside = Image{64, 64, std::vector<std::uint8_t>(64 * 64 * 3)};
+  for (std::size_t y = 24; y < 40; ++y) {
+    for (std::size_t i = (y * 64 + 24) * 3; i < (y * 64 + 40) * 3; ++i) {
+      edit.after.pixels[i] = look.pixels[i];
+      edit.inside.pixels[i] = 255;
+    }
+  }
+  const auto difference_inside = [&](const Image& result) {
+    double sum = 0;
+    for (std::size_t y = 100; y < 156; ++y) {
+      for (std::size_t i = (y * 256 + 100) * 3; i < (y * 256 + 156) * 3; ++i) {
+        sum += std::abs(result.pixels[i] - truth.pixels[i]);
+      }
+    }
+    return sum / (56 * 56 * 3);
+  };
+  const double masked = difference_inside(BilateralGuidedUpsampling{}(photo, edit));
+  edit.inside = {};
+  const double everywhere = difference_inside(BilateralGuidedUpsampling{}(photo, edit));
+  CAPTURE(masked, everywhere);
+  CHECK(masked < 2);
+  CHECK(masked < everywhere / 2);
+}

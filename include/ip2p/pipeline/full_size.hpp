@@ -88,6 +88,26 @@ template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
   return edited;
 }
 
+/// The picture of a masked edit at the photograph's own size: learned inside of the mask, and outside of it the
+/// photograph, bit for bit.
+/// \param mask of the photograph's size, as `masked_edit` and `InpaintPipeline` take it
+/// \throws Error as `model_edit`, and for a mask of another size
+template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
+[[nodiscard]] Image at_full_size(const Pipeline& pipeline, const Image& photo, const Image& mask, const Image& after,
+                                 const RunSettings& settings = {}, const Upsampling& upsampling = {}) {
+  static_assert(enlarges<Upsampling>(),
+                "ip2p: at_full_size with a mask needs an UpsamplingPolicy that enlarges; "
+                "see docs/reference/concepts.md#upsamplingpolicy");
+  require(mask.width == photo.width && mask.height == photo.height,
+          "mask: expected the photograph's size {}x{}, found {}x{}", photo.width, photo.height, mask.width,
+          mask.height);
+  auto edit = model_edit<Upsampling>(pipeline, photo, after, settings);
+  const auto options = pipeline.completed(settings);
+  const auto prepared = prepare_photos({&mask, 1}, options.resolution, *options.numerics);
+  edit.inside = tensor_to_images(prepared, Rounding::nearest).front();
+  return inside_mask(mask, photo, upsampling(photo, edit));
+}
+
 /// Edits one photograph at its own size.
 /// \param pipeline an `EditPipeline`  \throws Error as the pipeline does; Cancelled
 template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>

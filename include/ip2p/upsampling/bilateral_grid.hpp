@@ -148,10 +148,11 @@ class BilateralGrid {
 /// How a grid is fitted.
 struct GridFit {
   std::int64_t columns = 1, rows = 1, tones = 1;  ///< Nodes along each side.
-  /// What a map of factors of 1 costs, as a mean square of colours; a summand costs 0.3 of it. Holds back maps where
-  /// the picture does not determine them. > 0
+  /// What a factor of 1 costs, as a mean square of colours. Holds back maps where the picture does not determine them.
+  /// > 0
   double regularisation = 1e-3;
-  int smoothing = 1;  ///< How often [1 2 1] / 4 along each side is applied to what is summed at the nodes.
+  double summand = 0.3;  ///< What a summand of 1 costs, in those. > 0
+  int smoothing = 1;     ///< How often [1 2 1] / 4 along each side is applied to what is summed at the nodes.
 };
 
 namespace detail {
@@ -203,11 +204,13 @@ inline void smooth_side(std::vector<double>& sums, std::size_t count, std::size_
 /// its node: sums of the normal equations at the nodes, smoothed, and solved one by one. This is the fast approximation
 /// of Chen et al. 2016, as published with Halide (apps/bgu).
 /// \param rgb [height][width][3] in [0,1]  \param change the same shape  \param weight [height][width], >= 0
-/// \throws Error for a regularisation that is not positive
+/// \throws Error for costs that are not positive
 inline BilateralGrid fit_bilateral_grid(std::span<const float> rgb, std::span<const float> change,
                                         std::span<const float> weight, std::int64_t width, std::int64_t height,
                                         const GridFit& fit) {
-  require(fit.regularisation > 0, "bilateral grid: expected a regularisation above 0, found {}", fit.regularisation);
+  require(fit.regularisation > 0 && fit.summand > 0,
+          "bilateral grid: expected costs above 0, found a regularisation of {} and {} for summands",
+          fit.regularisation, fit.summand);
   BilateralGrid grid(fit.columns, fit.rows, fit.tones);
   constexpr std::size_t terms = 22;  // the lower half of sum p p', for p = r, g, b, 1, and p times the change
   std::vector<double> sums(static_cast<std::size_t>(fit.columns * fit.rows * fit.tones) * terms);
@@ -259,7 +262,7 @@ inline BilateralGrid fit_bilateral_grid(std::span<const float> rgb, std::span<co
     std::array<double, 12> b{};
     std::copy_n(sums.data() + node, 10, m.begin());
     std::copy_n(sums.data() + node + 10, 12, b.begin());
-    m[0] += cost, m[2] += cost, m[5] += cost, m[9] += 0.3 * cost;
+    m[0] += cost, m[2] += cost, m[5] += cost, m[9] += fit.summand * cost;
     detail::solve_normal_equations(m, b);
     for (std::size_t channel = 0; channel < 3; ++channel) {
       for (std::size_t i = 0; i < 4; ++i) map[channel * 4 + i] = static_cast<float>(b[i * 3 + channel]);

@@ -36,7 +36,7 @@ struct LearnedEdit {
 /// fine grid, each to what the passes before leave: where a pass finds too little contrast to go by, the coarser maps
 /// hold. (Maps that are held back towards "no change" instead lose 2 dB.) The distance of the edited picture from what
 /// the maps give is compared with the codec's own error; where it is larger, the fit is repeated without these pixels.
-/// Beyond what the model saw, the maps of the edge continue.
+/// Beyond what the model saw, the maps of the edge continue, and soon nothing is taken from the enlarged edit.
 struct BilateralGuidedUpsampling {
   std::int64_t cells = 16;       ///< Of the fine grid along the longer side, >= 4; the coarse grid has a quarter.
   std::int64_t tones = 16;       ///< Nodes from black to white, >= 1.
@@ -70,11 +70,11 @@ struct BilateralGuidedUpsampling {
     const auto radius = std::max<std::int64_t>(std::max(width, height) / 85, 1);
     smooth(codec_error, width, height, radius);
 
-    std::vector<float> weight(codec_error.size(), 1.0F), doubt;
+    auto weight = inside_of(edit, width, height);
     auto maps = fit(before, after, weight, width, height);
-    doubt = doubt_of(maps, before, after, codec_error, width, height, radius);
+    auto doubt = doubt_of(maps, before, after, codec_error, width, height, radius);
     if (std::ranges::any_of(doubt, [](float value) { return value > 0; })) {
-      for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = 1.0F - doubt[i];
+      for (std::size_t i = 0; i < weight.size(); ++i) weight[i] *= 1.0F - doubt[i];
       maps = fit(before, after, weight, width, height);
       doubt = doubt_of(maps, before, after, codec_error, width, height, radius);
     }
@@ -92,11 +92,13 @@ struct BilateralGuidedUpsampling {
     const Placement down(learned.seen.top, learned.seen.bottom, low_height);
     std::vector<BilateralGrid::Column> columns;
     std::vector<Placement::Taps> smooth_taps, taps;
+    std::vector<float> nearness;
     for (std::int64_t x = 0; x < photo.width; ++x) {
       columns.push_back(learned.maps.column(across.share(x)));
       if (!doubts) continue;
       smooth_taps.push_back(across.linear(x));
       taps.push_back(across.cubic(x));
+      nearness.push_back(across.nearness(x));
     }
     Image result =
         detail::blank_image(static_cast<std::uint64_t>(photo.width), static_cast<std::uint64_t>(photo.height));
@@ -106,6 +108,7 @@ struct BilateralGuidedUpsampling {
         learned.maps.interpolate_row(down.share(y), maps);
         if (doubts) {
           detail::row_between(learned.doubt, static_cast<std::size_t>(low_width), down.linear(y), doubt);
+          for (float& value : doubt) value *= down.nearness(y);
           detail::row_between(after, static_cast<std::size_t>(low_width) * 3, down.cubic(y), enlarged);
         }
         const auto* in = photo.pixels.data() + y * photo.width * 3;
@@ -118,8 +121,8 @@ struct BilateralGuidedUpsampling {
           float share = 0;
           if (doubts) {
             const auto& near = smooth_taps[x];
-            share = near.weight[0] * doubt[static_cast<std::size_t>(near.index[0])] +
-                    near.weight[1] * doubt[static_cast<std::size_t>(near.index[1])];
+            share = nearness[x] * (near.weight[0] * doubt[static_cast<std::size_t>(near.index[0])] +
+                                   near.weight[1] * doubt[static_cast<std::size_t>(near.index[1])]);
           }
           for (std::size_t channel = 0; channel < 3; ++channel) {
             float value = rgb[channel] + change[channel];
@@ -140,6 +143,18 @@ struct BilateralGuidedUpsampling {
   }
 
  private:
+  /// 1 where the model was free to edit, 0 elsewhere.
+  static std::vector<float> inside_of(const ModelEdit& edit, std::int64_t width, std::int64_t height) {
+    std::vector<float> inside(static_cast<std::size_t>(width * height), 1.0F);
+    if (edit.inside.pixels.empty()) return inside;
+    const auto mask = resize(edit.inside, width, height, Filter::bicubic);
+    for (std::size_t i = 0; i < inside.size(); ++i) {
+      const auto* pixel = mask.pixels.data() + i * 3;
+      inside[i] = 2 * (pixel[0] + pixel[1] + pixel[2]) > 3 * 255 ? 1.0F : 0.0F;
+    }
+    return inside;
+  }
+
   static float square_error(std::span<const float> a, std::span<const float> b, std::size_t pixel) {
     float sum = 0;
     for (std::size_t i = pixel * 3; i < pixel * 3 + 3; ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
@@ -179,7 +194,7 @@ struct BilateralGuidedUpsampling {
     };
     const auto columns = coarse_cells(width), rows = coarse_cells(height);
     const GridFit passes[] = {
-        {.regularisation = 1e-4, .smoothing = 0},
+        {.regularisation = 1e-4, .summand = 1e-3, .smoothing = 0},
         {.columns = columns + 1, .rows = rows + 1, .tones = tones, .regularisation = 0.1 * regularisation},
         {.columns = 4 * columns + 1,
          .rows = 4 * rows + 1,

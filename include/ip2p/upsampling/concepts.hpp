@@ -40,6 +40,9 @@ struct ModelEdit {
   Image before;
   Image after;  ///< The model's answer, of the same size.
   Box seen;     ///< The part of the photograph that the model saw, in the photograph's pixels; see `seen_part`.
+  /// Of the same size, bright where the model was free to edit. Elsewhere the pictures tell nothing about the edit, and
+  /// what becomes of these pixels does not matter. Empty: it was free everywhere.
+  Image inside = {};
 };
 
 namespace detail {
@@ -139,6 +142,12 @@ inline void require_model_edit(const Image& photo, const ModelEdit& edit, bool w
     require(edit.before.width == edit.after.width && edit.before.height == edit.after.height,
             "picture before the edit: expected the edited picture's size {}x{}, found {}x{}", edit.after.width,
             edit.after.height, edit.before.width, edit.before.height);
+  }
+  if (!edit.inside.pixels.empty()) {
+    require_consistent(edit.inside, "mask of the edit");
+    require(edit.inside.width == edit.after.width && edit.inside.height == edit.after.height,
+            "mask of the edit: expected the edited picture's size {}x{}, found {}x{}", edit.after.width,
+            edit.after.height, edit.inside.width, edit.inside.height);
   }
   const auto& seen = edit.seen;
   require(seen.left >= 0 && seen.top >= 0 && seen.right <= static_cast<float>(photo.width) &&

@@ -27,6 +27,12 @@ class Placement {
     return std::clamp((static_cast<float>(i) + 0.5F - low_) / extent_, 0.0F, 1.0F);
   }
 
+  /// 1 for a pixel of the part, falling to 0 within a sixteenth of the part's extent beyond its edges.
+  [[nodiscard]] float nearness(std::int64_t i) const {
+    const float place = (static_cast<float>(i) + 0.5F - low_) / extent_;
+    return std::clamp(1.0F - 16.0F * std::max(-place, place - 1.0F), 0.0F, 1.0F);
+  }
+
   /// Pixels and their weights.
   struct Taps {
     std::array<std::int64_t, 4> index;  ///< Of the smaller picture.
