@@ -10,12 +10,14 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/write_safetensors.hpp"
+#include "ip2p/pipeline/full_size.hpp"
 #include "options.hpp"
 #include "support/model.hpp"
 #include "support/pictures.hpp"
@@ -70,8 +72,8 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   const double load_seconds = example::seconds_since(begin);
   settings = edit.completed(settings);
   const auto size = ip2p::edit_size(photo.width, photo.height, settings.resolution, *settings.numerics);
-  fmt::print("photo: {}, {}x{}, edited at {}x{}\n", o.image.string(), photo.width, photo.height, size.width,
-             size.height);
+  fmt::print("photo: {}, {}x{}, edited at {}x{}{}\n", o.image.string(), photo.width, photo.height, size.width,
+             size.height, o.full_size ? " and brought back to full size" : "");
   example::report_prompts(model, o.prompt, r);
   fmt::print("{}; {}\n", example::describe_run(edit, r, model, example::resolution_of(edit, r)),
              describe_evaluations(edit.guidance));
@@ -85,7 +87,8 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     auto noise = example::noise_of(r);
     result = edit.run({&photo, 1}, {&o.prompt, 1}, settings, noise);
   }
-  const auto& after = result.images.front();
+  const auto after =
+      o.full_size ? ip2p::at_full_size(edit, photo, result.images.front(), settings) : result.images.front();
   const double edit_seconds = example::seconds_since(edit_begin);
   if (interrupt.token().stop_requested()) throw ip2p::Cancelled("cancelled before the picture was written");
 
@@ -107,9 +110,10 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   }
   if (!o.compare.empty()) {
     outputs.add(o.compare, [&] {
-      auto pictures = ip2p::tensor_to_images(edit.prepare({&photo, 1}, settings), ip2p::Rounding::nearest);
-      pictures.push_back(after);
-      ip2p::write_image(o.compare, example::side_by_side(pictures), r.quality);
+      const auto before =
+          o.full_size ? photo
+                      : ip2p::tensor_to_images(edit.prepare({&photo, 1}, settings), ip2p::Rounding::nearest).front();
+      ip2p::write_image(o.compare, example::side_by_side(std::vector{before, after}), r.quality);
     });
   }
   outputs.add(r.out, [&] { ip2p::write_image(r.out, after, r.quality); });

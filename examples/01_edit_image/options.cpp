@@ -49,6 +49,7 @@ void add_options(CLI::App& app, Options& o) {
   example::add_run(app, o.run, "the model's, or 100", "the model's, or 7.5", "the model's, or euler-ancestral");
   example::add_image_scale(app, o.run.image_scale, "how closely to follow the photograph; 1 to 1.5 works well");
   example::add_resolution(app, o.run.resolution);
+  example::add_full_size(app, o.full_size);
   auto* compare =
       app.add_option("--compare", o.compare,
                      "also write the photograph and the result side by side (default name: OUT with -compare)");

@@ -16,7 +16,7 @@ struct Options {
   example::RunOptions run;
   std::filesystem::path image, latents, save_latents, compare;
   std::string prompt;
-  bool ignore_exif = false;
+  bool ignore_exif = false, full_size = false;
 };
 
 /// Adds the options to `app`; `app.parse` then fills `o`.

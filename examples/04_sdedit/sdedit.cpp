@@ -5,12 +5,14 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "ip2p/io/image.hpp"
+#include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/sdedit.hpp"
 #include "support/model.hpp"
 #include "support/pictures.hpp"
@@ -24,6 +26,7 @@ struct Options {
   std::filesystem::path image;
   std::string prompt;
   std::vector<double> strengths{0.6};
+  bool full_size = false;
 };
 
 int run(const Options& o, const example::Interrupt& interrupt) {
@@ -38,15 +41,20 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   fmt::print("{}\n", example::describe_run(pipeline, r, model, example::resolution_of(pipeline, r)));
   std::fflush(stdout);
   const auto settings = pipeline.completed(example::settings_of(r));
-  auto pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
-                                         ip2p::Rounding::nearest);
+  std::vector<ip2p::Image> pictures{photo};
+  if (!o.full_size) {
+    pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
+                                      ip2p::Rounding::nearest);
+  }
   for (const double strength : o.strengths) {
     example::ProgressBar bar(stderr);
     auto watched = settings;
     watched.hooks = example::watched(bar, interrupt);
     auto noise = example::noise_of(r);  // the same for every strength
-    pictures.push_back(
-        ip2p::sdedit(pipeline, {&photo, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise).images.front());
+    auto result =
+        ip2p::sdedit(pipeline, {&photo, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise).images.front();
+    if (o.full_size) result = ip2p::at_full_size(pipeline, photo, result, settings);
+    pictures.push_back(std::move(result));
   }
   // One strength gives one picture; several give a row that begins with the photograph.
   const auto result = o.strengths.size() == 1 ? pictures.back() : example::side_by_side(pictures);
@@ -73,6 +81,7 @@ int main(int argc, char** argv) {
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
             ->check(CLI::Range(0.0, 1.0));
         example::add_resolution(app, o.run.resolution);
+        example::add_full_size(app, o.full_size);
         example::add_model(app, o.model);
       },
       [&](const example::Interrupt& interrupt) { return run(o, interrupt); });

@@ -14,6 +14,7 @@
 #include <CLI/CLI.hpp>
 
 #include "ip2p/io/image.hpp"
+#include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/inversion.hpp"
 #include "ip2p/pipeline/null_text.hpp"
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
@@ -33,6 +34,7 @@ struct Options {
   std::optional<std::int64_t> resolution;
   double text_scale = 7.5;
   int quality = 95;
+  bool full_size = false;
 };
 
 int run(const Options& o, const example::Interrupt& interrupt) {
@@ -74,9 +76,14 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                                     {.blend = edit.blend}, settings)
                  .images;
   }
-  auto pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
-                                         ip2p::Rounding::nearest);
-  pictures.insert(pictures.end(), edited.begin(), edited.end());
+  std::vector<ip2p::Image> pictures{photo};
+  if (o.full_size) {
+    for (const auto& picture : edited) pictures.push_back(ip2p::at_full_size(pipeline, photo, picture, settings));
+  } else {
+    pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
+                                      ip2p::Rounding::nearest);
+    pictures.insert(pictures.end(), edited.begin(), edited.end());
+  }
   ip2p::write_image(o.out, example::side_by_side(pictures), o.quality);
   example::report_memory(*model.options().device);
   fmt::print("{}\n", o.out.string());
@@ -108,6 +115,7 @@ int main(int argc, char** argv) {
         app.add_option("--resolution", o.resolution,
                        "length of the longer side in pixels (default: the model's, or 512)")
             ->check(CLI::Range(64, 16384));
+        example::add_full_size(app, o.full_size);
         example::add_quality(app, o.quality);
         example::add_model(app, o.model);
       },

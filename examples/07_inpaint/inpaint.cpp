@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 
 #include "ip2p/io/image.hpp"
+#include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "support/model.hpp"
 #include "support/program.hpp"
@@ -23,7 +24,7 @@ struct Options {
   std::filesystem::path image, mask;
   std::string prompt;
   double strength = 1.0;
-  bool keep_codec = false;
+  bool keep_codec = false, full_size = false;
 };
 
 int run(const Options& o, const example::Interrupt& interrupt) {
@@ -43,11 +44,19 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     std::fflush(stdout);
     return pipeline;
   };
-  const auto result =
-      model.kind() == ip2p::ModelKind::editor
-          ? ip2p::masked_edit(prepared(model.editor()), photo, mask, o.prompt, settings, noise)
-          : prepared(model.inpainter())
-                .run(photo, mask, o.prompt, {.strength = o.strength, .paste = !o.keep_codec}, settings, noise);
+  const auto enlarged = [&](const auto& pipeline, ip2p::Image small) {
+    if (!o.full_size) return small;
+    return ip2p::at_full_size(pipeline, photo, mask, small, settings);
+  };
+  ip2p::Image result;
+  if (model.kind() == ip2p::ModelKind::editor) {
+    const auto pipeline = prepared(model.editor());
+    result = enlarged(pipeline, ip2p::masked_edit(pipeline, photo, mask, o.prompt, settings, noise));
+  } else {
+    const auto pipeline = prepared(model.inpainter());
+    result = enlarged(pipeline, pipeline.run(photo, mask, o.prompt, {.strength = o.strength, .paste = !o.keep_codec},
+                                             settings, noise));
+  }
   ip2p::write_image(r.out, result, r.quality);
   example::report_memory(*model.options().device);
   fmt::print("{}\n", r.out.string());
@@ -72,6 +81,7 @@ int main(int argc, char** argv) {
             ->check(CLI::Range(0.0, 1.0));
         example::add_image_scale(app, o.run.image_scale, "InstructPix2Pix: how closely to follow the photograph");
         example::add_resolution(app, o.run.resolution);
+        example::add_full_size(app, o.full_size);
         app.add_flag("--keep-codec", o.keep_codec,
                      "outside the mask, keep the codec's pixels instead of the photograph's");
         example::add_model(app, o.model);

@@ -138,6 +138,12 @@ void add_resolution(CLI::App& app, std::optional<std::int64_t>& resolution) {
       ->check(CLI::Range(64, 16384));
 }
 
+void add_full_size(CLI::App& app, bool& full_size) {
+  app.add_flag("--full-size", full_size,
+               "give the result at the photograph's own size and sharpness, by the changes of colour that the model "
+               "made; what it drew anew is enlarged");
+}
+
 void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<std::int64_t>& height,
               const std::string& otherwise) {
   for (const auto& [name, side] : {std::pair{"--width", &width}, std::pair{"--height", &height}}) {

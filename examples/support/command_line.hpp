@@ -63,6 +63,7 @@ void add_schedule(CLI::App& app, std::string& schedule, const std::string& other
 
 void add_noise(CLI::App& app, std::string& noise);
 void add_resolution(CLI::App& app, std::optional<std::int64_t>& resolution);
+void add_full_size(CLI::App& app, bool& full_size);
 
 /// \param otherwise the default side, as the help states it
 void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<std::int64_t>& height,

@@ -166,6 +166,13 @@
 #include "ip2p/filter/pixel_change.hpp"
 #include "ip2p/filter/similarity.hpp"
 
+#include "ip2p/upsampling/bilateral_grid.hpp"
+#include "ip2p/upsampling/bilateral_guided_upsampling.hpp"
+#include "ip2p/upsampling/concepts.hpp"
+#include "ip2p/upsampling/enlarged.hpp"
+#include "ip2p/upsampling/no_upsampling.hpp"
+#include "ip2p/upsampling/placement.hpp"
+
 #include "ip2p/nn/applied_lora.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/nn/blocks.hpp"
@@ -307,6 +314,7 @@
 
 #include "ip2p/pipeline/branch_network.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/fused_steps.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/inversion.hpp"

@@ -31,6 +31,7 @@ SIGNATURES = {
     "AttentionRecorder": r"void record\(const AttentionSite&",
     "TokenEdit": r"TokenWeights weights\(std::int64_t",
     "PairFilter": r"Verdict operator\(\)\(const CandidatePair&",
+    "UpsamplingPolicy": r"Image operator\(\)\(const Image& photo, const ModelEdit&",
     "DenoisingNetwork": r"ContextProjections project_context\(",
     "TextEncoder": r"at::Tensor encode\(std::span<const std::string>",
     "ImageCodec": r"at::Tensor encode\(const at::Tensor& images",

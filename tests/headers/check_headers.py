@@ -10,8 +10,8 @@ import re
 import sys
 
 # A folder may include itself and those before it.
-FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "kernels", "attention", "execution", "filter", "nn", "text",
-           "codec", "unet", "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing"]
+FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "kernels", "attention", "execution", "filter", "upsampling", "nn",
+           "text", "codec", "unet", "vision", "language", "data", "parallel", "train", "pipeline", "text2live", "evaluate", "testing"]
 
 # Headers that bring in c10d or the nodes of autograd, which other applications would compile for nothing. All others
 # make do with LibTorch's tensors and single operators.

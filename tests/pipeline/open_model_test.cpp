@@ -99,7 +99,7 @@ TEST_CASE("How an opened model computes is chosen when it is opened", "[pipeline
   const auto other_rounding = error_of(latents_of(direct));
   INFO(other_rounding);
   CHECK(other_rounding < 2e-3);
-  CHECK((other_rounding > 0.0) == detail::cpu::winograd_is_compiled_for_speed);
+  CHECK((other_rounding > 0.0) == detail::vector_code_is_optimised);
 
   auto cached = on_cpu;
   cached.deep_cache = 2;

@@ -202,23 +202,29 @@ inline Image resize(const Image& image, std::int64_t width, std::int64_t height,
   return detail::blend_along_y(detail::blend_along_x(image, taps_x, first_row, end_row), taps_y, first_row);
 }
 
+/// The part of a picture that `fit` resamples: the largest of the aspect ratio of `target` around the picture's centre, as
+/// PIL's `ImageOps.fit`. Throws `Error` unless all sides are positive.
+inline Box fit_box(Size picture, Size target) {
+  require(picture.width >= 1 && picture.height >= 1 && target.width >= 1 && target.height >= 1,
+          "fit: expected a positive size, got {}x{} for a picture of {}x{}", target.width, target.height, picture.width,
+          picture.height);
+  const auto in_width = static_cast<double>(picture.width), in_height = static_cast<double>(picture.height);
+  const double in_ratio = in_width / in_height;
+  const double out_ratio = static_cast<double>(target.width) / static_cast<double>(target.height);
+  double crop_width = in_width, crop_height = in_height;
+  if (in_ratio > out_ratio) crop_width = out_ratio * in_height;
+  if (in_ratio < out_ratio) crop_height = in_width / out_ratio;
+  const volatile double left = (in_width - crop_width) * 0.5, top = (in_height - crop_height) * 0.5;
+  return {static_cast<float>(left), static_cast<float>(top), static_cast<float>(left + crop_width),
+          static_cast<float>(top + crop_height)};
+}
+
 /// `image` cropped around its centre to the aspect ratio of `width` x `height` and resampled to that size, as PIL's
 /// `ImageOps.fit(image, (width, height), filter)`. Throws `Error` as `resize` does.
 inline Image fit(const Image& image, std::int64_t width, std::int64_t height, Filter filter,
                  PassOrder order = PassOrder::adaptive) {
   require_consistent(image, "image to fit");
-  require(width >= 1 && height >= 1, "fit: expected a positive size, got {}x{}", width, height);
-  const auto in_width = static_cast<double>(image.width), in_height = static_cast<double>(image.height);
-  const double in_ratio = in_width / in_height;
-  const double out_ratio = static_cast<double>(width) / static_cast<double>(height);
-  double crop_width = in_width, crop_height = in_height;
-  if (in_ratio > out_ratio) crop_width = out_ratio * in_height;
-  if (in_ratio < out_ratio) crop_height = in_width / out_ratio;
-  const volatile double left = (in_width - crop_width) * 0.5, top = (in_height - crop_height) * 0.5;
-  return resize(image, width, height, filter,
-                Box{static_cast<float>(left), static_cast<float>(top), static_cast<float>(left + crop_width),
-                    static_cast<float>(top + crop_height)},
-                order);
+  return resize(image, width, height, filter, fit_box({image.width, image.height}, {width, height}), order);
 }
 
 /// The size at which the released code edits a picture of `width` x `height`: multiples of 64, the longer side about

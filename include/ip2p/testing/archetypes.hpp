@@ -5,6 +5,7 @@
 /// more than its concept promises.
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "ip2p/guidance/concepts.hpp"
 #include "ip2p/sampling/concepts.hpp"
 #include "ip2p/schedule/concepts.hpp"
+#include "ip2p/upsampling/concepts.hpp"
 
 namespace ip2p::testing {
 
@@ -128,8 +130,30 @@ class FilterArchetype {
   Verdict operator()(const CandidatePair& pair) const { return at_least("images", pair.features.images(), 0.5); }
 };
 
+/// Minimal `UpsamplingPolicy`: says nothing about itself, no default constructor, no assignment.
+class UpsamplingArchetype {
+ public:
+  /// Takes a number only so as not to have a default constructor.
+  explicit UpsamplingArchetype(int /*unused*/) {}
+  UpsamplingArchetype(const UpsamplingArchetype&) = default;
+  UpsamplingArchetype& operator=(const UpsamplingArchetype&) = delete;
+  /// Moves all colours by the edit's average change.
+  Image operator()(const Image& photo, const ModelEdit& edit) const {
+    const auto &before = edit.before.pixels, &after = edit.after.pixels;
+    std::array<std::int64_t, 3> change{};
+    for (std::size_t i = 0; i < after.size(); ++i) change[i % 3] += after[i] - before[i];
+    Image edited = photo;
+    for (std::size_t i = 0; i < edited.pixels.size(); ++i) {
+      const auto value = photo.pixels[i] + 3 * change[i % 3] / static_cast<std::int64_t>(after.size());
+      edited.pixels[i] = static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
+    }
+    return edited;
+  }
+};
+
 static_assert(NoiseSource<NoiseArchetype> && Denoiser<DenoiserArchetype&> && SchedulePolicy<ScheduleArchetype> &&
               SamplerPolicy<SamplerArchetype> && GuidancePolicy<GuidanceArchetype> &&
-              AttentionPolicy<AttentionArchetype> && PairFilter<FilterArchetype>);
+              AttentionPolicy<AttentionArchetype> && PairFilter<FilterArchetype> &&
+              UpsamplingPolicy<UpsamplingArchetype>);
 
 }  // namespace ip2p::testing

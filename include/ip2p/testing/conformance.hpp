@@ -25,6 +25,7 @@
 #include "ip2p/testing/check_sampler.hpp"         // IWYU pragma: export
 #include "ip2p/testing/check_schedule.hpp"        // IWYU pragma: export
 #include "ip2p/testing/check_text_encoder.hpp"    // IWYU pragma: export
+#include "ip2p/testing/check_upsampling.hpp"      // IWYU pragma: export
 #include "ip2p/testing/denoisers.hpp"             // IWYU pragma: export
 #include "ip2p/testing/model_archetypes.hpp"      // IWYU pragma: export
 #include "ip2p/testing/rerun_recorder.hpp"        // IWYU pragma: export

@@ -1,0 +1,275 @@
+#pragma once
+
+/// \file
+/// Affine colour maps that vary over a picture and over its tones (Gharbi, Chen, Barron, Hasinoff and Durand 2017), and
+/// their fit to a pair of pictures (Chen, Adams, Wadhwa and Hasinoff 2016).
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+
+namespace ip2p {
+
+/// A grid of affine colour maps over columns, rows and tones of a picture, whose corners are the grid's. Between the
+/// nodes the maps are interpolated linearly. A colour r, g, b in [0,1] has the tone 0.299 r + 0.587 g + 0.114 b, and a
+/// map takes it to a change of colour: for each of r, g, b three factors and a summand.
+class BilateralGrid {
+ public:
+  static constexpr std::int64_t values = 12;  ///< Of a node: three rows of a 3x4 matrix.
+
+  /// Maps that change nothing. \throws Error unless every side is at least 1
+  BilateralGrid(std::int64_t columns, std::int64_t rows, std::int64_t tones)
+      : columns_(columns), rows_(rows), tones_(tones) {
+    require(columns >= 1 && rows >= 1 && tones >= 1, "bilateral grid: expected sides of at least 1, found {}x{}x{}",
+            columns, rows, tones);
+    maps_.resize(static_cast<std::size_t>(columns * rows * tones * values));
+  }
+
+  [[nodiscard]] std::int64_t columns() const { return columns_; }  ///< Nodes along x.
+  [[nodiscard]] std::int64_t rows() const { return rows_; }        ///< Nodes along y.
+  [[nodiscard]] std::int64_t tones() const { return tones_; }      ///< Nodes from black to white.
+
+  /// All maps: [rows][columns][tones][channel of the change][r, g, b, 1].
+  [[nodiscard]] std::span<float> maps() { return maps_; }
+  /// The same.
+  [[nodiscard]] std::span<const float> maps() const { return maps_; }
+
+  /// The maps of one row of a picture, interpolated along y. \param y in [0,1], clamped
+  /// \param row [columns][tones][values], overwritten
+  void interpolate_row(float y, std::vector<float>& row) const {
+    const auto [index, next, share] = between(y, rows_);
+    const auto size = static_cast<std::size_t>(columns_ * tones_ * values);
+    const float *first = maps_.data() + static_cast<std::size_t>(index) * size,
+                *second = maps_.data() + static_cast<std::size_t>(next) * size;
+    row.resize(size);
+    for (std::size_t i = 0; i < size; ++i) row[i] = first[i] + share * (second[i] - first[i]);
+  }
+
+  /// Where along a row a pixel lies.
+  struct Column {
+    std::int64_t first = 0;  ///< Offset in a row of maps.
+    std::int64_t next = 0;   ///< Distance to the next node's.
+    float share = 0;         ///< Of the next node.
+  };
+
+  /// \param x in [0,1], clamped
+  [[nodiscard]] Column column(float x) const {
+    const auto [index, next, share] = between(x, columns_);
+    return {index * tones_ * values, (next - index) * tones_ * values, share};
+  }
+
+  /// The change of one colour. \param row of `interpolate_row`  \param rgb in [0,1]  \param change overwritten
+  void change(const std::vector<float>& row, const Column& place, const float* rgb, float* change) const {
+    const auto [tone, next, share] = between(0.299F * rgb[0] + 0.587F * rgb[1] + 0.114F * rgb[2], tones_);
+    const float *a = row.data() + place.first + tone * values, *b = a + (next - tone) * values, *c = a + place.next,
+                *d = b + place.next;
+    const float wd = share * place.share, wb = share - wd, wc = place.share - wd, wa = 1.0F - share - wc;
+    float map[values];
+    for (std::int64_t i = 0; i < values; ++i) map[i] = wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
+    for (int channel = 0; channel < 3; ++channel) {
+      const float* m = map + channel * 4;
+      change[channel] = m[0] * rgb[0] + m[1] * rgb[1] + m[2] * rgb[2] + m[3];
+    }
+  }
+
+  /// The changes of a picture's colours. \param rgb [height][width][3] in [0,1]  \return the same shape
+  [[nodiscard]] std::vector<float> changes(std::span<const float> rgb, std::int64_t width, std::int64_t height) const {
+    std::vector<float> all(rgb.size()), row;
+    for (std::int64_t y = 0; y < height; ++y) {
+      interpolate_row(centre(y, height), row);
+      for (std::int64_t x = 0; x < width; ++x) {
+        const auto i = (y * width + x) * 3;
+        change(row, column(centre(x, width)), rgb.data() + i, all.data() + i);
+      }
+    }
+    return all;
+  }
+
+  /// Adds `coarse`, whose nodes are all nodes of this grid too, or one alone along a side. The maps of this grid are
+  /// then the sum of both everywhere.
+  void add(const BilateralGrid& coarse) {
+    const auto nested = [](std::int64_t fine, std::int64_t few) {
+      return few == 1 || (fine > 1 && (fine - 1) % (few - 1) == 0);
+    };
+    require(nested(columns_, coarse.columns_) && nested(rows_, coarse.rows_) && nested(tones_, coarse.tones_),
+            "bilateral grid: expected nodes among those of {}x{}x{}, found {}x{}x{}", columns_, rows_, tones_,
+            coarse.columns_, coarse.rows_, coarse.tones_);
+    const auto at_node = [](std::int64_t i, std::int64_t count, std::int64_t of) {
+      return between(count == 1 ? 0.0F : static_cast<float>(i) / static_cast<float>(count - 1), of);
+    };
+    std::vector<float> row;
+    float* map = maps_.data();
+    for (std::int64_t y = 0; y < rows_; ++y) {
+      coarse.interpolate_row(rows_ == 1 ? 0.0F : static_cast<float>(y) / static_cast<float>(rows_ - 1), row);
+      for (std::int64_t x = 0; x < columns_; ++x) {
+        const auto [column, next_column, share] = at_node(x, columns_, coarse.columns_);
+        for (std::int64_t tone = 0; tone < tones_; ++tone, map += values) {
+          const auto [low, high, part] = at_node(tone, tones_, coarse.tones_);
+          const auto of = [&](std::int64_t c, std::int64_t t) { return row.data() + (c * coarse.tones_ + t) * values; };
+          for (std::int64_t i = 0; i < values; ++i) {
+            const float left = of(column, low)[i] + part * (of(column, high)[i] - of(column, low)[i]);
+            const float right = of(next_column, low)[i] + part * (of(next_column, high)[i] - of(next_column, low)[i]);
+            map[i] += left + share * (right - left);
+          }
+        }
+      }
+    }
+  }
+
+  /// The middle of pixel `i` of `count`, in [0,1].
+  static float centre(std::int64_t i, std::int64_t count) {
+    return (static_cast<float>(i) + 0.5F) / static_cast<float>(count);
+  }
+
+  /// Two neighbouring nodes and the second one's share.
+  struct Between {
+    std::int64_t index, next;
+    float share;
+  };
+
+  /// Where `place` in [0,1], clamped, lies among `count` nodes.
+  static Between between(float place, std::int64_t count) {
+    const float scaled = std::clamp(place, 0.0F, 1.0F) * static_cast<float>(count - 1);
+    const auto index = std::max<std::int64_t>(std::min(static_cast<std::int64_t>(scaled), count - 2), 0);
+    return {index, std::min(index + 1, count - 1), scaled - static_cast<float>(index)};
+  }
+
+ private:
+  std::int64_t columns_, rows_, tones_;
+  std::vector<float> maps_;
+};
+
+/// How a grid is fitted.
+struct GridFit {
+  std::int64_t columns = 1, rows = 1, tones = 1;  ///< Nodes along each side.
+  /// What a factor of 1 costs, as a mean square of colours. Holds back maps where the picture does not determine them.
+  /// > 0
+  double regularisation = 1e-3;
+  double summand = 0.3;  ///< What a summand of 1 costs, in those. > 0
+  int smoothing = 1;     ///< How often [1 2 1] / 4 along each side is applied to what is summed at the nodes.
+};
+
+namespace detail {
+
+/// Solves `m` x = `b` for three right-hand sides by Cholesky's decomposition. \param m symmetric and positive definite,
+/// its lower half as rows: 10 values  \param b [4][3]; overwritten by the solution
+inline void solve_normal_equations(const std::array<double, 10>& m, std::array<double, 12>& b) {
+  std::array<double, 10> l{};
+  const auto of = [](std::size_t i, std::size_t j) { return i * (i + 1) / 2 + j; };
+  for (std::size_t i = 0; i < 4; ++i) {
+    for (std::size_t j = 0; j <= i; ++j) {
+      double rest = m[of(i, j)];
+      for (std::size_t k = 0; k < j; ++k) rest -= l[of(i, k)] * l[of(j, k)];
+      l[of(i, j)] = i == j ? std::sqrt(rest) : rest / l[of(j, j)];
+    }
+  }
+  for (std::size_t column = 0; column < 3; ++column) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      for (std::size_t k = 0; k < i; ++k) b[i * 3 + column] -= l[of(i, k)] * b[k * 3 + column];
+      b[i * 3 + column] /= l[of(i, i)];
+    }
+    for (std::size_t i = 4; i-- > 0;) {
+      for (std::size_t k = i + 1; k < 4; ++k) b[i * 3 + column] -= l[of(k, i)] * b[k * 3 + column];
+      b[i * 3 + column] /= l[of(i, i)];
+    }
+  }
+}
+
+/// [1 2 1] / 4 along one side of `sums`, with zeros beyond its ends. \param stride between neighbours along it
+inline void smooth_side(std::vector<double>& sums, std::size_t count, std::size_t stride) {
+  std::vector<double> before(stride), line(stride);
+  for (std::size_t start = 0; start < sums.size(); start += count * stride) {
+    std::fill(before.begin(), before.end(), 0.0);
+    for (std::size_t i = 0; i < count; ++i) {
+      double* here = sums.data() + start + i * stride;
+      std::copy_n(here, stride, line.begin());
+      for (std::size_t j = 0; j < stride; ++j) {
+        const double after = i + 1 < count ? here[stride + j] : 0.0;
+        here[j] = (before[j] + 2 * line[j] + after) / 4;
+      }
+      std::swap(before, line);
+    }
+  }
+}
+
+}  // namespace detail
+
+/// The grid whose maps take the colours of a picture to given changes, each in the least squares of the pixels around
+/// its node: sums of the normal equations at the nodes, smoothed, and solved one by one. This is the fast approximation
+/// of Chen et al. 2016, as published with Halide (apps/bgu).
+/// \param rgb [height][width][3] in [0,1]  \param change the same shape  \param weight [height][width], >= 0
+/// \throws Error for costs that are not positive
+inline BilateralGrid fit_bilateral_grid(std::span<const float> rgb, std::span<const float> change,
+                                        std::span<const float> weight, std::int64_t width, std::int64_t height,
+                                        const GridFit& fit) {
+  require(fit.regularisation > 0 && fit.summand > 0,
+          "bilateral grid: expected costs above 0, found a regularisation of {} and {} for summands",
+          fit.regularisation, fit.summand);
+  BilateralGrid grid(fit.columns, fit.rows, fit.tones);
+  constexpr std::size_t terms = 22;  // the lower half of sum p p', for p = r, g, b, 1, and p times the change
+  std::vector<double> sums(static_cast<std::size_t>(fit.columns * fit.rows * fit.tones) * terms);
+  for (std::int64_t y = 0; y < height; ++y) {
+    const auto [row, next_row, lower] = BilateralGrid::between(BilateralGrid::centre(y, height), fit.rows);
+    for (std::int64_t x = 0; x < width; ++x) {
+      const auto pixel = static_cast<std::size_t>(y * width + x);
+      if (weight[pixel] <= 0) continue;
+      const float *colour = rgb.data() + pixel * 3, *to = change.data() + pixel * 3;
+      const double p[4] = {colour[0], colour[1], colour[2], 1.0};
+      double term[terms];
+      std::size_t count = 0;
+      for (std::size_t i = 0; i < 4; ++i) {
+        for (std::size_t j = 0; j <= i; ++j) term[count++] = p[i] * p[j];
+      }
+      for (std::size_t i = 0; i < 4; ++i) {
+        for (std::size_t channel = 0; channel < 3; ++channel) term[count++] = p[i] * to[channel];
+      }
+      const auto [column, next_column, right] = BilateralGrid::between(BilateralGrid::centre(x, width), fit.columns);
+      const auto [tone, next_tone, higher] =
+          BilateralGrid::between(0.299F * colour[0] + 0.587F * colour[1] + 0.114F * colour[2], fit.tones);
+      for (int corner = 0; corner < 8; ++corner) {
+        const double share = static_cast<double>(weight[pixel]) * ((corner & 4) != 0 ? lower : 1 - lower) *
+                             ((corner & 2) != 0 ? right : 1 - right) * ((corner & 1) != 0 ? higher : 1 - higher);
+        if (share == 0) continue;
+        const auto node =
+            (((corner & 4) != 0 ? next_row : row) * fit.columns + ((corner & 2) != 0 ? next_column : column)) *
+                fit.tones +
+            ((corner & 1) != 0 ? next_tone : tone);
+        double* sum = sums.data() + static_cast<std::size_t>(node) * terms;
+        for (std::size_t i = 0; i < terms; ++i) sum[i] += share * term[i];
+      }
+    }
+  }
+  const auto tones = static_cast<std::size_t>(fit.tones), columns = static_cast<std::size_t>(fit.columns);
+  for (int pass = 0; pass < fit.smoothing; ++pass) {
+    if (fit.rows > 1) detail::smooth_side(sums, static_cast<std::size_t>(fit.rows), columns * tones * terms);
+    if (fit.columns > 1) detail::smooth_side(sums, columns, tones * terms);
+    if (fit.tones > 1) detail::smooth_side(sums, tones, terms);
+  }
+  // Relative to the pixels between two nodes.
+  const double pixels =
+      static_cast<double>(width * height) /
+      static_cast<double>(std::max<std::int64_t>(fit.columns - 1, 1) * std::max<std::int64_t>(fit.rows - 1, 1));
+  const double cost = fit.regularisation * pixels;
+  float* map = grid.maps().data();
+  for (std::size_t node = 0; node < sums.size(); node += terms, map += BilateralGrid::values) {
+    std::array<double, 10> m{};
+    std::array<double, 12> b{};
+    std::copy_n(sums.data() + node, 10, m.begin());
+    std::copy_n(sums.data() + node + 10, 12, b.begin());
+    m[0] += cost, m[2] += cost, m[5] += cost, m[9] += fit.summand * cost;
+    detail::solve_normal_equations(m, b);
+    for (std::size_t channel = 0; channel < 3; ++channel) {
+      for (std::size_t i = 0; i < 4; ++i) map[channel * 4 + i] = static_cast<float>(b[i * 3 + channel]);
+    }
+  }
+  return grid;
+}
+
+}  // namespace ip2p
