@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Definitions of `OpenedModel` that load a network or a text encoder. Included by open_model.hpp, or compiled once into
-/// `ip2p::compiled`.
+/// Definitions of `OpenedModel` that load a network or a text encoder. Included by open_model.hpp, or compiled once
+/// into `ip2p::compiled`.
 
 #include <utility>
 
