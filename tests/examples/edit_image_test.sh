@@ -15,7 +15,7 @@ good=(--model "$model" --image photo.png --prompt "make it snowy" --steps 4 --re
 echo "== help and usage"
 run 0 --help
 for option in --model --image --prompt --out --steps --image-scale --text-scale --seed --resolution --sampler --schedule \
-  --noise --numerics --dtype --device --latents --save-latents --negative-prompt --compare --low-memory --vae --lora --embedding \
+  --noise --numerics --dtype --device --latents --save-latents --negative-prompt --compare --full-size --low-memory --vae --lora --embedding \
   --graph --deep-cache --tf32 --direct-convolution; do
   says "$option"
 done
@@ -94,6 +94,16 @@ same first.png again.png
 same first.safetensors again.safetensors
 run 0 "${good[@]}" --out other.png --seed 43
 differ first.png other.png
+run 0 "${good[@]}" --out large.png --full-size --compare large-both.png
+says "brought back to full size"
+python3 - photo.png large.png large-both.png <<'PYTHON' || fail "expected the photograph's size with --full-size"
+import struct, sys
+sizes = [struct.unpack(">II", open(name, "rb").read(24)[16:]) for name in sys.argv[1:]]
+sys.exit(sizes[1] != sizes[0] or sizes[2] != (2 * sizes[0][0] + 8, sizes[0][1]))
+PYTHON
+run 0 "${good[@]}" --out same.png --full-size --prompt ""
+[ "$(python3 "$source/tests/examples/picture_difference.py" photo.png same.png 1)" = 0.0 ] ||
+  fail "expected the photograph itself from an empty prompt with --full-size"
 run 0 "${good[@]}" --out first.jpg --compare
 [ -s first.jpg ] && [ -s first-compare.jpg ] || fail "expected first.jpg and first-compare.jpg"
 run 0 "${good[@]}" --out empty.png --compare empties.png --prompt ""

@@ -15,6 +15,7 @@
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/inversion.hpp"
 #include "ip2p/pipeline/latent_walk.hpp"
@@ -61,6 +62,7 @@ struct Composition {
     static_cast<void>(edit.run({&photo, 1}, prompts, {}, noise, attention));
     static_cast<void>(masked_edit(edit, photo, photo, prompts[0]));
     static_cast<void>(masked_edit(edit, photo, photo, prompts[0], {}, noise, attention));
+    static_cast<void>(edit_at_full_size(edit, photo, prompts[0]));
   }
 
   static void inpaints(Inpaint& inpaint, const Image& photo, const std::string& prompt, const MakeNoise& make_noise,
@@ -69,6 +71,7 @@ struct Composition {
     auto noise = make_noise(Seeds{1});
     static_cast<void>(inpaint(photo, photo, prompt));
     static_cast<void>(inpaint.run(photo, photo, prompt, {}, {}, noise, attention));
+    static_cast<void>(at_full_size(inpaint, photo, photo, photo));
   }
 
   static void generates(Generate& generate, const Image& photo, std::span<const std::string> prompts,
@@ -79,6 +82,7 @@ struct Composition {
     static_cast<void>(generate.run(prompts, {}, noise, attention));
     static_cast<void>(sdedit(generate, photo, prompts[0]));
     static_cast<void>(sdedit(generate, {&photo, 1}, prompts, {}, {}, noise, attention));
+    static_cast<void>(at_full_size(generate, photo, photo));
     static_cast<void>(two_pass(generate, prompts[0], {}, {}, make_noise));
     static_cast<void>(latent_walk(generate, prompts[0], 2, 2, {}, make_noise));
     const auto samples = pair_samples(1, 1, 0, 1);

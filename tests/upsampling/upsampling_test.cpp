@@ -100,8 +100,8 @@ TEST_CASE("A change of colours keeps the detail of the photograph", "[upsampling
   const double mapped = psnr(BilateralGuidedUpsampling{}(photo, edit), truth),
                enlarged = psnr(Enlarged{}(photo, edit), truth);
   CAPTURE(mapped, enlarged);
-  CHECK(mapped > 45);
-  CHECK(enlarged < 30);
+  CHECK(mapped > 55);
+  CHECK(enlarged < 40);
 }
 
 TEST_CASE("A codec's blur does not reach the result", "[upsampling]") {
@@ -113,8 +113,8 @@ TEST_CASE("A codec's blur does not reach the result", "[upsampling]") {
   const double mapped = psnr(BilateralGuidedUpsampling{}(photo, edit), truth),
                enlarged = psnr(Enlarged{}(photo, edit), truth);
   CAPTURE(mapped, enlarged);
-  CHECK(mapped > 40);
-  CHECK(enlarged < 30);
+  CHECK(mapped > 55);
+  CHECK(enlarged < 40);
 }
 
 TEST_CASE("What the model drew anew is taken from its picture", "[upsampling]") {
@@ -244,6 +244,6 @@ TEST_CASE("A masked edit is learned from the inside of the mask", "[upsampling]"
   edit.inside = {};
   const double everywhere = difference_inside(BilateralGuidedUpsampling{}(photo, edit));
   CAPTURE(masked, everywhere);
-  CHECK(masked < 2);
-  CHECK(masked < everywhere / 2);
+  CHECK(masked < 3);
+  CHECK(masked < 0.6 * everywhere);
 }

@@ -70,13 +70,14 @@ struct BilateralGuidedUpsampling {
     const auto radius = std::max<std::int64_t>(std::max(width, height) / 85, 1);
     smooth(codec_error, width, height, radius);
 
-    auto weight = inside_of(edit, width, height);
+    const auto inside = inside_of(edit, width, height);
+    auto weight = inside;
     auto maps = fit(before, after, weight, width, height);
-    auto doubt = doubt_of(maps, before, after, codec_error, width, height, radius);
+    auto doubt = doubt_of(maps, before, after, codec_error, inside, width, height, radius);
     if (std::ranges::any_of(doubt, [](float value) { return value > 0; })) {
       for (std::size_t i = 0; i < weight.size(); ++i) weight[i] *= 1.0F - doubt[i];
       maps = fit(before, after, weight, width, height);
-      doubt = doubt_of(maps, before, after, codec_error, width, height, radius);
+      doubt = doubt_of(maps, before, after, codec_error, inside, width, height, radius);
     }
     return {std::move(maps), std::move(doubt), std::move(after_image), edit.seen};
   }
@@ -215,16 +216,19 @@ struct BilateralGuidedUpsampling {
   /// How far the edited picture is from what the maps give, against the codec's error.
   [[nodiscard]] std::vector<float> doubt_of(const BilateralGrid& maps, std::span<const float> before,
                                             std::span<const float> after, std::span<const float> codec_error,
-                                            std::int64_t width, std::int64_t height, std::int64_t radius) const {
+                                            std::span<const float> inside, std::int64_t width, std::int64_t height,
+                                            std::int64_t radius) const {
     constexpr float negligible = 4e-4F;  // the square of 5 of 255 levels
     auto given = maps.changes(before, width, height);
     for (std::size_t i = 0; i < given.size(); ++i) given[i] += before[i];
-    std::vector<float> doubt(codec_error.size());
-    for (std::size_t i = 0; i < doubt.size(); ++i) doubt[i] = square_error(given, after, i);
+    std::vector<float> doubt(codec_error.size()), counted(inside.begin(), inside.end());
+    for (std::size_t i = 0; i < doubt.size(); ++i) doubt[i] = inside[i] * square_error(given, after, i);
     smooth(doubt, width, height, radius);
+    smooth(counted, width, height, radius);
     const auto from = static_cast<float>(doubt_from), to = static_cast<float>(doubt_to);
     for (std::size_t i = 0; i < doubt.size(); ++i) {
-      const float t = std::clamp((doubt[i] / (codec_error[i] + negligible) - from) / (to - from), 0.0F, 1.0F);
+      const float error = counted[i] > 0 ? doubt[i] / counted[i] : 0.0F;
+      const float t = std::clamp((error / (codec_error[i] + negligible) - from) / (to - from), 0.0F, 1.0F);
       doubt[i] = t * t * (3 - 2 * t);
     }
     smooth(doubt, width, height, radius);
