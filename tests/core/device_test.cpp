@@ -3,7 +3,12 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 
+<<<<<<< HEAD
 #include "ip2p/core/cudnn_benchmark.hpp"
+=======
+#include <cstdint>
+
+>>>>>>> wR
 #include "ip2p/core/to_device.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
@@ -41,6 +46,36 @@ TEST_CASE("The dtype of a CPU is bf16 where it has tiles for it, and otherwise f
   CHECK(parse_dtype("auto", at::kCPU) == wanted);
   CHECK(parse_dtype("fp16", at::kCPU) == at::kHalf);
   CHECK_THROWS_WITH(parse_dtype("fp8", at::kCPU), Catch::Contains("expected auto, fp32, bf16 or fp16"));
+}
+
+TEST_CASE("A processor gets the dtype that it is fast in, if the system saves its registers", "[core]") {
+  using ip2p::detail::CpuFeatures;
+  const auto dtype = ip2p::detail::cpu_dtype;
+  const std::uint32_t avx2 = 1U << 5;  // in EBX
+  const std::uint32_t avx512 = avx2 | 1U << 16 | 1U << 17 | 1U << 30 | 1U << 31;
+  const std::uint32_t tiles = 1U << 24;  // in EDX
+  const std::uint32_t bf16_tiles = tiles | 1U << 22;
+  const std::uint32_t sse_and_avx = 0x7, avx512_state = 0xe7, tile_state = 0x600e7;
+  struct Processor {
+    const char* name;
+    CpuFeatures features;
+    bool avx512;
+    at::ScalarType dtype;
+  };
+  for (const auto& one :
+       {Processor{"without vectors", {}, false, at::kFloat},
+        Processor{"AVX2", {sse_and_avx, avx2, 0}, false, at::kFloat},
+        // Whether it has avx512_bf16 is told elsewhere and must not matter.
+        Processor{"AVX-512", {avx512_state, avx512, 0}, true, at::kFloat},
+        Processor{"AVX-512 that the system does not save", {sse_and_avx, avx512, 0}, false, at::kFloat},
+        Processor{"AMX", {tile_state, avx512, bf16_tiles}, true, at::kBFloat16},
+        Processor{"AMX that the system does not save", {avx512_state, avx512, bf16_tiles}, true, at::kFloat},
+        Processor{"tiles without bf16", {tile_state, avx512, tiles}, true, at::kFloat}}) {
+    INFO(one.name);
+    CHECK(ip2p::detail::has_avx512(one.features) == one.avx512);
+    CHECK(dtype(one.features) == one.dtype);
+  }
+  CHECK(best_dtype(at::kCPU) == dtype(ip2p::detail::cpu_features()));
 }
 
 TEST_CASE("A GPU that is not there is refused in words, by whatever is to use it", "[core]") {

@@ -101,6 +101,13 @@ inline void allow_tf32(bool allowed) {
 /// `cuda:0` if LibTorch sees a CUDA device, otherwise the CPU.
 inline at::Device best_device() { return at::hasCUDA() ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU); }
 
+namespace detail {
+
+/// `best_dtype` of a CPU with these features.
+inline at::ScalarType cpu_dtype(const CpuFeatures& cpu) { return has_amx_bf16(cpu) ? at::kBFloat16 : at::kFloat; }
+
+}  // namespace detail
+
 /// The fastest dtype on `device` that stays within tolerance of the published results: bf16 on CUDA devices of compute
 /// capability 8.0 or newer and on CPUs with AMX tiles, fp16 on older CUDA devices, otherwise fp32. CPU and GPU features
 /// are detected at run time. A CPU that knows bf16 but has no tiles (avx512_bf16) gets fp32, which is faster there.
@@ -112,7 +119,7 @@ inline at::ScalarType best_dtype(at::Device device) {
     const c10::DeviceGuard guard(device);
     return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8() ? at::kBFloat16 : at::kHalf;
   }
-  return detail::has_amx_bf16() ? at::kBFloat16 : at::kFloat;
+  return detail::cpu_dtype(detail::cpu_features());
 }
 
 /// Parses "cpu", "cuda" (the first GPU), "cuda:N" or "auto" (= `best_device()`). Throws `Error` for other names and for
