@@ -3,12 +3,9 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 
-<<<<<<< HEAD
-#include "ip2p/core/cudnn_benchmark.hpp"
-=======
 #include <cstdint>
 
->>>>>>> wR
+#include "ip2p/core/cudnn_benchmark.hpp"
 #include "ip2p/core/to_device.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
