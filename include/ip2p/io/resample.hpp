@@ -202,8 +202,8 @@ inline Image resize(const Image& image, std::int64_t width, std::int64_t height,
   return detail::blend_along_y(detail::blend_along_x(image, taps_x, first_row, end_row), taps_y, first_row);
 }
 
-/// The part of a picture that `fit` resamples: the largest of the aspect ratio of `target` around the picture's centre, as
-/// PIL's `ImageOps.fit`. Throws `Error` unless all sides are positive.
+/// The part of a picture that `fit` resamples: the largest of the aspect ratio of `target` around the picture's centre,
+/// as PIL's `ImageOps.fit`. Throws `Error` unless all sides are positive.
 inline Box fit_box(Size picture, Size target) {
   require(picture.width >= 1 && picture.height >= 1 && target.width >= 1 && target.height >= 1,
           "fit: expected a positive size, got {}x{} for a picture of {}x{}", target.width, target.height, picture.width,
