@@ -16,5 +16,5 @@ if [ $# -ge 2 ]; then prompt=$2; fi
 scripts/build.sh edit_image
 mkdir -p out
 build/release/examples/edit_image --model models/small-editor --image "$photo" --prompt "$prompt" \
-  --out out/quickstart.png --compare out/quickstart_compare.png >&2
+  --full-size --out out/quickstart.png --compare out/quickstart_compare.png >&2
 printf '%s\n' "$PWD/out/quickstart.png"
