@@ -130,8 +130,9 @@ class BilateralGrid {
 
   /// Two neighbouring nodes and the second one's share.
   struct Between {
-    std::int64_t index, next;
-    float share;
+    std::int64_t index;  ///< The first.
+    std::int64_t next;   ///< The second.
+    float share;         ///< In [0,1].
   };
 
   /// Where `place` in [0,1], clamped, lies among `count` nodes.
