@@ -166,7 +166,7 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view json, std::ui
   SafetensorsJson reader;
   // As nlohmann::json::sax_parse, which compiles the readers of four binary formats as well.
   auto text = nlohmann::detail::input_adapter(json.data(), json.data() + json.size());
-  nlohmann::detail::parser<nlohmann::json, decltype(text)> parser(std::move(text));
+  nlohmann::detail::parser<nlohmann::json, decltype(text)> parser(std::move(text));  // NOLINT: taken by &&
   if (!parser.sax_parse(&reader)) throw_error("{}: {}", file, reader.message);
 
   auto& entries = reader.entries;
