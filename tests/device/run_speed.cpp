@@ -14,6 +14,7 @@
 #include "device/sd15.hpp"
 #include "ip2p/core/cudnn_benchmark.hpp"
 #include "ip2p/core/device.hpp"
+#include "ip2p/guidance/limited_interval.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/kernels/for_device.hpp"
 #include "ip2p/nn/fp8.hpp"
@@ -197,6 +198,15 @@ void edit_speed(const Settings& settings, Report& report) {
     });
     variant.end(edit);
   }
+  const std::string limited = "guidance within noise levels 0.28 to 5.42";
+  report.attempt(limited, [&] {
+    const EditPipeline within{edit.text_encoder(), edit.codec(), edit.unet(),
+                              edit.diffusion,      edit.sampler, LimitedInterval{edit.guidance, 0.28, 5.42}};
+    const auto run = [&] { return within.run({&photo, 1}, {&instruction, 1}, options(shapes.steps)).latents; };
+    const auto found = run();
+    report.measure(limited + ": difference of the edit from the first, RMS", relative_error(found, exact), "");
+    report.measure(limited + ", batch 1: whole edit", seconds_of(settings.device, [&] { (void)run(); }), "s");
+  });
 }
 
 void pair_speed(const Settings& settings, Report& report) {
