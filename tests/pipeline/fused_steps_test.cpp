@@ -80,14 +80,15 @@ at::Tensor fused_latents(const auto& edit, const RunSettings& settings = fused_r
 }
 
 /// Steps that `run()`, a tensor, takes by the operator; its result is the composed run's up to rounding.
+/// \param limit of the difference, as a share of the largest value
 template <class Run>
-std::int64_t fused_steps_of(Run&& run) {
+std::int64_t fused_steps_of(Run&& run, double limit = 1e-5) {
   const at::Tensor expected = run();
   const CountedSteps counted;
   const at::Tensor found = run();
   const auto error = (found - expected).abs().max().template item<double>();
   INFO(error / expected.abs().max().template item<double>());
-  CHECK(error <= 1e-5 * expected.abs().max().template item<double>());
+  CHECK(error <= limit * expected.abs().max().template item<double>());
   if (fused_calls == 0) CHECK(at::equal(found, expected));
   return fused_calls;
 }
@@ -133,10 +134,13 @@ TEST_CASE("Every way of running a pipeline may do so", "[pipeline][fused]") {
   const auto generate = tiny_text_to_image();
   CHECK(fused_steps_of([&] { return generate.run(prompt, fused_run).latents; }) == 7);
   const auto photo = tiny_photo();
-  CHECK(fused_steps_of([&] {
-          const auto image = sdedit(generate, photo, prompt[0], {.strength = 0.6}, fused_run);
-          return images_to_tensor({&image, 1});
-        }) == 4);
+  const double one_level = 1.01 / 127.5;  // a value that rounds up in one run and down in the other
+  CHECK(fused_steps_of(
+            [&] {
+              const auto image = sdedit(generate, photo, prompt[0], {.strength = 0.6}, fused_run);
+              return images_to_tensor({&image, 1});
+            },
+            one_level) == 4);
 
   // Null texts of each step, as from null-text optimisation.
   auto conditioning = generate.encode_text(prompt);

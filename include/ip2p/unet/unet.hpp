@@ -218,7 +218,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
     if (shallow < 1 || shallow >= skip_connections()) {
       throw_error("UNet: shallow: expected 1 to {} skip connections, found {}", skip_connections() - 1, shallow);
     }
-    const AttentionReference reference(attend);
+    const AttentionReference reference(attend);  // NOLINT(performance-unnecessary-copy-initialization)
     if (deep.defined()) return evaluate_shallow(x, times, texts, reference, step, rows, shallow, deep);
     return evaluate(x, times, texts, reference, step, rows, shallow, &deep);
   }

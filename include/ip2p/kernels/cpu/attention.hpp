@@ -62,7 +62,7 @@ AttentionPass attention_pass(CpuLevel level);
 
 namespace ip2p::detail::cpu {
 #ifdef IP2P_COMPILED
-AttentionPass attention_pass(CpuLevel level) {
+AttentionPass attention_pass(CpuLevel level) {  // NOLINT(misc-definitions-in-headers)
 #else
 inline AttentionPass attention_pass(CpuLevel level) {
 #endif
