@@ -6,10 +6,10 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/fmax.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
 #include <cstddef>
@@ -48,7 +48,8 @@ inline void require_beside(std::string_view who, const std::vector<at::Tensor>& 
 /// bits as computed by the host in fp64.
 inline at::Tensor clip_factor(const at::Tensor& norm, double limit) {
   const auto wide = norm.to(at::kDouble);
-  return at::where(wide.gt(limit), at::full({}, limit, wide.options()).div(wide), 1.0).to(at::kFloat);
+  const auto bound = at::full({}, limit, wide.options());
+  return bound.div(at::fmax(wide, bound)).to(at::kFloat);  // fmax takes the bound where the norm is no number
 }
 
 }  // namespace detail
