@@ -119,7 +119,9 @@
 #include "ip2p/kernels/cpu/elements.hpp"
 #include "ip2p/kernels/cpu/fused.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
+#include "ip2p/kernels/cpu/linear.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
+#include "ip2p/kernels/cpu/vectors.hpp"
 #include "ip2p/kernels/cpu/winograd.hpp"
 
 #include "ip2p/kernels/for_device.hpp"

@@ -15,33 +15,16 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include "ip2p/core/autograd.hpp"
 #include "ip2p/kernels/for_device.hpp"
 #include "support/catch.hpp"
+#include "support/cpu_levels.hpp"
 
 namespace {
 
 namespace cpu = ip2p::detail::cpu;
 using ip2p::detail::CpuLevel;
-
-/// The levels that this processor runs, whatever level was chosen.
-std::vector<std::pair<std::string, CpuLevel>> attention_levels() {
-  std::vector<std::pair<std::string, CpuLevel>> all{{"baseline", CpuLevel::baseline}};
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    all.emplace_back("avx2", CpuLevel::avx2);
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
-      all.emplace_back("avx512", CpuLevel::avx512);
-    }
-  }
-#endif
-  return all;
-}
 
 struct Heads {
   at::Tensor q, k, v;
@@ -79,7 +62,7 @@ TEST_CASE("Attention by blocks is that of fp64 at every level, for any number of
     const auto heads = attention_heads(random, s.batch, s.heads, s.queries, s.keys, s.depth);
     const auto expected = attention_in_fp64(heads);
     const auto usual = attention_error(at::scaled_dot_product_attention(heads.q, heads.k, heads.v), expected);
-    for (const auto& [level, value] : attention_levels()) {
+    for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
       INFO(level << ", " << s.queries << " queries, " << s.keys << " keys, heads of " << s.depth);
       REQUIRE(cpu::fits_blocked_attention(heads.q, heads.k, heads.v));
       const auto found = cpu::blocked_attention(heads.q, heads.k, heads.v, value);
@@ -98,7 +81,7 @@ TEST_CASE("Attention by blocks takes values of another width, and tokens of any 
   Heads heads{q, at::randn({50, 2, 3, 47}, random).permute({1, 2, 0, 3}).narrow(3, 3, 40),
               at::randn({1, 1, 50, 24}, random).expand({2, 3, -1, -1})};
   REQUIRE(cpu::fits_blocked_attention(heads.q, heads.k, heads.v));
-  for (const auto& [level, value] : attention_levels()) {
+  for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
     INFO(level);
     const auto found = cpu::blocked_attention(heads.q, heads.k, heads.v, value);
     CHECK(attention_error(found, attention_in_fp64(heads)) < 1e-6);
@@ -122,7 +105,7 @@ TEST_CASE("Attention by blocks stands scores of +-80 that grow from block to blo
     const Heads large{heads.q * (80 / scores.abs().max().item<double>()), heads.k, heads.v};
     const auto expected = attention_in_fp64(large);
     const auto usual = attention_error(at::scaled_dot_product_attention(large.q, large.k, large.v), expected);
-    for (const auto& [level, value] : attention_levels()) {
+    for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
       INFO(level << ", growing " << growing);
       const auto error = attention_error(cpu::blocked_attention(large.q, large.k, large.v, value), expected);
       CHECK(error < 1e-5);
@@ -136,7 +119,7 @@ TEST_CASE("What is not finite reaches the queries that see it, and no others", "
   const auto heads = attention_heads(random, 1, 1, 30, 140, 40);
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                           -std::numeric_limits<float>::infinity()}) {
-    for (const auto& [level, value] : attention_levels()) {
+    for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
       INFO(level << " " << bad);
       const auto attend = [&](const Heads& h) { return cpu::blocked_attention(h.q, h.k, h.v, value).select(1, 0)[0]; };
       auto query = heads;
@@ -163,7 +146,7 @@ TEST_CASE("Neither threads nor other queries nor the batch change a bit of atten
   auto random = at::make_generator<at::CPUGeneratorImpl>(25);
   const auto heads = attention_heads(random, 2, 3, 411, 150, 40);
   const int before = at::get_num_threads();
-  for (const auto& [level, value] : attention_levels()) {
+  for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
     INFO(level);
     at::set_num_threads(1);
     const auto alone = cpu::blocked_attention(heads.q, heads.k, heads.v, value);

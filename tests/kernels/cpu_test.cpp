@@ -29,6 +29,7 @@
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
 #include "support/catch.hpp"
+#include "support/cpu_levels.hpp"
 
 namespace {
 
@@ -37,18 +38,8 @@ namespace cpu = ip2p::detail::cpu;
 /// The passes of every level that this processor runs, whatever level was chosen.
 template <class Element>
 std::vector<std::pair<std::string, cpu::Passes<Element>>> runnable() {
-  using ip2p::detail::CpuLevel;
-  std::vector<std::pair<std::string, cpu::Passes<Element>>> all{
-      {"baseline", cpu::passes_at<Element>(CpuLevel::baseline)}};
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    all.emplace_back("avx2", cpu::passes_at<Element>(CpuLevel::avx2));
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
-      all.emplace_back("avx512", cpu::passes_at<Element>(CpuLevel::avx512));
-    }
-  }
-#endif
+  std::vector<std::pair<std::string, cpu::Passes<Element>>> all;
+  for (const auto& [name, level] : ip2p::testing::cpu_levels()) all.emplace_back(name, cpu::passes_at<Element>(level));
   return all;
 }
 

@@ -12,6 +12,7 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/upsample_nearest2d.h>
@@ -20,6 +21,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -63,6 +65,16 @@ struct GuidedStepResult {
 };
 
 namespace detail::libtorch {
+
+/// `Kernels::linear` by LibTorch's operators.
+inline at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                         const at::Tensor& residual) {
+  auto y = at::linear(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+  if (!residual.defined()) return y;
+  // Autocast may have narrowed the product; the sum has the wider dtype.
+  return y.requires_grad() || residual.requires_grad() || y.scalar_type() != residual.scalar_type() ? y + residual
+                                                                                                    : y.add_(residual);
+}
 
 /// `Kernels::attention` by LibTorch's operators.
 inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
@@ -131,6 +143,17 @@ struct Kernels {
   /// \param q [B,heads,N,d], views of [B,N,heads*d] as a rule  \param k [B,heads,M,d]  \param v [B,heads,M,c]
   /// \return [B,heads,N,c], as a rule a view of [B,N,heads*c]
   at::Tensor (*attention)(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) = detail::libtorch::attention;
+
+  /// x W^T + bias + residual.
+  /// \param x [..., in]  \param weight [out, in]  \param bias [out] or undefined
+  /// \param residual [..., out] or undefined  \return [..., out]
+  at::Tensor (*linear)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                       const at::Tensor& residual) = detail::libtorch::linear;
+
+  /// a * gelu(b) with [a, b] = x W^T + bias, without writing a and b; null, or an undefined result, where that is not
+  /// to be had: then `linear` and `geglu` follow each other. \param x [..., in]  \param weight [2H, in]  \param bias
+  /// [2H] or undefined  \return [..., H]
+  at::Tensor (*linear_geglu)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) = nullptr;
 
   /// Whether a convolution's bias costs LibTorch a pass over the result on this device, so that blocks had better leave
   /// it to `group_norm_silu` and `add_bias_residual`. True of cuDNN, false of oneDNN.

@@ -16,9 +16,10 @@
 
 namespace ip2p {
 
-/// How frozen layers compute 3x3 convolutions of stride 1 in fp32 on a CPU. Everything else is always direct.
+/// How frozen layers compute convolutions of 3x3 and 1x1 and stride 1 in fp32 on a CPU. Others are always direct.
 enum class ConvolutionForm {
-  fastest,  ///< By Winograd's minimal filtering where it is faster: 2 to 4 times, at 2 to 4 times the rounding error.
+  fastest,  ///< 3x3 by Winograd's minimal filtering where it is faster, 2 to 4 times, at 2 to 4 times the rounding
+            ///< error; 1x1 as linear layers of pixels.
   direct,   ///< By LibTorch's direct convolution (oneDNN).
 };
 
@@ -65,6 +66,12 @@ inline at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, con
     return at::conv2d(wide, weight_for(wide, weight), bias_for(wide, bias), stride, padding).to(dtype);
   }
   return at::conv2d(x, weight_for(x, weight), bias_for(x, bias), stride, padding);
+}
+
+/// Whether a convolution is a linear layer of each pixel, with a weight that one can read: 1x1, stride 1, not packed.
+inline bool is_linear_of_pixels(const at::Tensor& weight, std::int64_t stride, std::int64_t padding) {
+  return weight.layout() == at::kStrided && weight.dim() == 4 && weight.size(2) == 1 && weight.size(3) == 1 &&
+         stride == 1 && padding == 0;
 }
 
 /// Whether a frozen layer with the plain `weight` is to convolve maps like x by Winograd's filtering. It does not

@@ -10,7 +10,6 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <c10/util/intrusive_ptr.h>
 
 #include <cstdint>
@@ -50,14 +49,36 @@ struct Linear : Module, LoraHost, Fp8Host {
     return detail::probed(this, y);
   }
 
+  /// The result plus `residual`, which has its shape: in one pass over memory where the device's kernel can.
+  [[nodiscard]] at::Tensor plus(const at::Tensor& x, const at::Tensor& residual) const {
+    if (!loras.empty() || in_fp8(x)) return (*this)(x) + residual;
+    return detail::probed(this, product(x, residual));
+  }
+
+  /// a * gelu(b) with [a, b] = the result: without writing a and b where the device's kernel can.
+  /// \param x [..., in]  \return [..., out / 2]
+  [[nodiscard]] at::Tensor geglu(const at::Tensor& x) const {
+    const auto& kernels = kernels_for(x);
+    if (kernels.linear_geglu != nullptr && loras.empty() && !in_fp8(x)) {
+      const auto y = kernels.linear_geglu(x, plain_weight(x), detail::weight_for(x, bias));
+      if (y.defined()) return detail::probed(this, y);
+    }
+    return kernels.geglu((*this)(x), {});
+  }
+
   [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
 
   at::Tensor weight, bias;  ///< [out, in] and [out]; the bias is undefined where there is none.
 
  private:
-  [[nodiscard]] at::Tensor product(const at::Tensor& x) const {
+  /// The weight [out, in] in the dtype of x.
+  [[nodiscard]] at::Tensor plain_weight(const at::Tensor& x) const {
     const auto w = detail::weight_for(x, weight);
-    return at::linear(x, w.dim() == 4 ? w.flatten(1) : w, detail::bias_for(x, bias));
+    return w.dim() == 4 ? w.flatten(1) : w;
+  }
+
+  [[nodiscard]] at::Tensor product(const at::Tensor& x, const at::Tensor& residual = {}) const {
+    return kernels_for(x).linear(x, plain_weight(x), detail::weight_for(x, bias), residual);
   }
 
   [[nodiscard]] bool in_fp8(const at::Tensor& x) const {
@@ -69,8 +90,8 @@ struct Linear : Module, LoraHost, Fp8Host {
 /// Two-dimensional convolution with a square kernel, equal strides and zero padding; W is [out, in, k, k].
 ///
 /// When frozen, the first call chooses the weight's form: reordered for Winograd's filtering where that is faster
-/// (`ConvolutionForm`), packed if the CPU benefits, otherwise channels-last. The new weight replaces the plain one as
-/// the parameter, so no extra memory is used.
+/// (`ConvolutionForm`), plain where a 1x1 kernel is computed as a linear layer of pixels, packed if the CPU benefits,
+/// otherwise channels-last. The new weight replaces the plain one as the parameter, so no extra memory is used.
 struct Conv2d : Module, Freezable, LoraHost {
   /// \param kernel side of the square kernel  \param with_bias false: no bias is added
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
@@ -157,6 +178,7 @@ struct Conv2d : Module, Freezable, LoraHost {
   [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added,
                                     const at::Tensor& residual = {}) const {
     if (frozen_) settled_.call([&] { settle(x); });
+    if (auto y = of_pixels(x, added, residual); y.defined()) return detail::probed(this, y);
     const bool winograd = detail::takes_winograd(x, weight, added, padding);
     const bool fused = winograd && residual.defined() && residual.scalar_type() == at::kFloat &&
                        residual.device().is_cpu() && !detail::records_graph(residual);
@@ -169,12 +191,29 @@ struct Conv2d : Module, Freezable, LoraHost {
     return y.requires_grad() || residual.requires_grad() ? y + residual : y.add_(residual);
   }
 
+  /// The result, plus the residual if that is defined, of a 1x1 kernel as a linear layer of pixels; undefined where
+  /// that is not to be had.
+  [[nodiscard]] at::Tensor of_pixels(const at::Tensor& x, const at::Tensor& added, const at::Tensor& residual) const {
+    if (!frozen_ || form_ != ConvolutionForm::fastest || !loras.empty() || x.dim() != 4 ||
+        !detail::is_linear_of_pixels(weight, stride, padding)) {
+      return {};
+    }
+    const auto rows = [](const at::Tensor& map) { return map.defined() ? map.permute({0, 2, 3, 1}) : map; };
+    const auto w = weight.flatten(1);
+    if (!detail::cpu::takes_blocked_linear(rows(x), w, added, rows(residual))) return {};
+    return detail::cpu::blocked_linear(rows(x), w, added, rows(residual)).permute({0, 3, 1, 2});
+  }
+
   /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
   /// wait for it.
   void settle(const at::Tensor& x) const {
     if (plain_ || weight.requires_grad()) return;
     const at::NoGradGuard no_grad;
     auto plain = weight;
+    if (form_ == ConvolutionForm::fastest && detail::is_linear_of_pixels(plain, stride, padding) &&
+        detail::cpu::takes_blocked_linear(x.permute({0, 2, 3, 1}), plain.flatten(1), bias)) {
+      return;
+    }
     if (form_ == ConvolutionForm::fastest && detail::wants_winograd(x, plain, stride, padding)) {
       plain_.emplace(plain.getIntrusivePtr());
       const_cast<Conv2d*>(this)->hold(detail::cpu::winograd_weight(plain));

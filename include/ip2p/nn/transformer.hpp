@@ -101,26 +101,31 @@ struct FeedForward : Module {
     out = net->register_module("2", std::make_shared<Linear>(hidden, channels));
   }
 
-  /// \param x [..., C]  \return [..., C]
-  at::Tensor operator()(const at::Tensor& x) const {
-    if (at::GradMode::is_enabled()) return gated(x);
+  /// \param x [..., C]  \param residual added to the result; of its shape, or undefined for nothing
+  /// \return [..., C]
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& residual = {}) const {
+    if (at::GradMode::is_enabled()) return gated(x, residual);
     const auto rows = x.flatten(0, -2);
-    if (!x.is_cpu() || rows.size(0) <= rows_at_once()) return gated(rows).view_as(x);
+    const auto added = residual.defined() ? residual.flatten(0, -2) : residual;
+    if (!x.is_cpu() || rows.size(0) <= rows_at_once()) return gated(rows, added).view_as(x);
     auto result = at::empty_like(rows);
     for (std::int64_t first = 0; first < rows.size(0); first += rows_at_once()) {
       const auto count = std::min(rows_at_once(), rows.size(0) - first);
-      result.narrow(0, first, count).copy_(gated(rows.narrow(0, first, count)));
+      const auto part = added.defined() ? added.narrow(0, first, count) : added;
+      result.narrow(0, first, count).copy_(gated(rows.narrow(0, first, count), part));
     }
     return result.view_as(x);
   }
 
-  /// Computes the layer for all rows at once. \param rows [..., C]  \return [..., C]
-  [[nodiscard]] at::Tensor gated(const at::Tensor& rows) const {
-    return (*out)(kernels_for(rows).geglu((*proj)(rows), {}));
+  /// Computes the layer for all rows at once. \param rows [..., C]  \param residual as above  \return [..., C]
+  [[nodiscard]] at::Tensor gated(const at::Tensor& rows, const at::Tensor& residual = {}) const {
+    const auto hidden = proj->geglu(rows);
+    return residual.defined() ? out->plus(hidden, residual) : (*out)(hidden);
   }
 
-  /// How many rows to process at a time on a CPU. The hidden values are eight times as large as the input; for larger
-  /// blocks the C library would request fresh memory from the system at every layer, and the system zeroes it first.
+  /// How many rows to process at a time on a CPU. The hidden values are up to eight times as large as the input; for
+  /// larger blocks the C library would request fresh memory from the system at every layer, and the system zeroes it
+  /// first.
   [[nodiscard]] std::int64_t rows_at_once() const { return (24 << 20) / 4 / proj->weight.size(0); }
 
   std::shared_ptr<Module> net;        ///< Holds `proj` and `out` under the names that they have in files.
@@ -155,7 +160,7 @@ struct BasicTransformerBlock : Module {
     site.cross = true;
     attended = (*attn2)(tokens.normed, text, attend, site);
     tokens = norm3->of_sum(attended, tokens.sum);
-    return tokens.sum + (*ff)(tokens.normed);
+    return (*ff)(tokens.normed, tokens.sum);
   }
 
   std::shared_ptr<LayerNorm> norm1, norm2, norm3;
@@ -196,7 +201,8 @@ struct SpatialTransformer : Module {
         rows.reset();
       }
     }
-    return x + (*proj_out)(tokens).unflatten(1, {x.size(2), x.size(3)}).permute({0, 3, 1, 2});
+    const auto pixels = x.permute({0, 2, 3, 1}).flatten(1, 2);
+    return proj_out->plus(tokens, pixels).unflatten(1, {x.size(2), x.size(3)}).permute({0, 3, 1, 2});
   }
 
   std::shared_ptr<GroupNorm> norm;

@@ -20,7 +20,9 @@
 #include "ip2p/kernels/cpu/attention.hpp"
 #include "ip2p/kernels/cpu/elements.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
+#include "ip2p/kernels/cpu/linear.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
+#include "ip2p/kernels/cpu/vectors.hpp"
 #include "ip2p/kernels/table.hpp"
 
 namespace ip2p::detail::cpu {
@@ -289,6 +291,8 @@ inline const Kernels& cpu_kernels() {
     entries.geglu = detail::cpu::geglu;
     entries.add_layer_norm = detail::cpu::add_layer_norm;
     entries.attention = detail::cpu::attention;
+    entries.linear = detail::cpu::linear;
+    entries.linear_geglu = detail::cpu::linear_geglu;
     return entries;
   }();
   return table;

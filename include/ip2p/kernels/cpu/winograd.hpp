@@ -26,6 +26,7 @@
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
+#include "ip2p/kernels/cpu/vectors.hpp"
 
 namespace ip2p::detail::cpu {
 

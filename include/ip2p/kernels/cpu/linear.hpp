@@ -1,0 +1,189 @@
+#pragma once
+
+/// \file
+/// Linear layers on a CPU in fp32, without gradients: y = x W^T + b, with a residual to add or a gate to multiply by,
+/// in blocks that stay in the caches.
+///
+/// LibTorch's product copies the weights into an order of its own at each call, which costs much where x has few rows.
+/// Here weights are read as they are, and x alone is reordered. The bits of a row of the result depend on that row and
+/// the weights alone, not on the other rows or on threads.
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "ip2p/core/autocast.hpp"
+#include "ip2p/core/tensor.hpp"
+#include "ip2p/kernels/cpu/levels.hpp"
+#include "ip2p/kernels/cpu/threads.hpp"
+#include "ip2p/kernels/cpu/vectors.hpp"
+#include "ip2p/kernels/table.hpp"
+
+namespace ip2p::detail::cpu {
+
+inline constexpr std::int64_t linear_rows = 192;  ///< Rows of x that share weights in the cache; whole registers.
+inline constexpr std::int64_t linear_width = 64;  ///< Rows of weights that are multiplied together.
+
+/// Some output channels of some rows of a product.
+struct LinearPart {
+  const float* packed;     ///< The rows as `LinearPasses::pack` leaves them.
+  const float* weight;     ///< [width, depth], without gaps.
+  const float* bias;       ///< [width] or null.
+  const float* gate;       ///< Weights of the gates [width, depth], or null for none.
+  const float* gate_bias;  ///< [width] or null.
+  const float* residual;   ///< Laid out as y, or null.
+  float* y;                ///< [rows, width], rows `y_row` numbers apart.
+  std::int64_t rows;       ///< At most `linear_rows`.
+  std::int64_t width;      ///< At most `linear_width`, half of that with gates.
+  std::int64_t depth;      ///< At least 16.
+  std::int64_t y_row;
+};
+
+/// The passes over registers at one level of instructions.
+struct LinearPasses {
+  /// Reorders rows [rows, depth], `row` numbers apart, at most `linear_rows`. \param to of `linear_rows` * depth
+  /// numbers
+  void (*pack)(const float* x, std::int64_t row, std::int64_t rows, std::int64_t depth, float* to);
+  /// Computes a part. \param scratch of `linear_rows` * `linear_width` numbers
+  void (*compute)(const LinearPart& part, float* scratch);
+};
+
+/// The passes at `level`, which the processor must have.
+const LinearPasses& linear_passes(CpuLevel level);
+
+}  // namespace ip2p::detail::cpu
+
+#if !defined(IP2P_COMPILED) || defined(IP2P_KERNEL_DEFINITIONS)
+/// The passes, compiled for every level below; undefined again there.
+#define IP2P_BODY "ip2p/kernels/cpu/linear.inc"
+#include "ip2p/kernels/cpu/each_level.inc"
+
+namespace ip2p::detail::cpu {
+#ifdef IP2P_COMPILED
+const LinearPasses& linear_passes(CpuLevel level) {  // NOLINT(misc-definitions-in-headers)
+#else
+inline const LinearPasses& linear_passes(CpuLevel level) {
+#endif
+  return at_cpu_level(level, baseline::linear::passes, avx2::linear::passes, avx512::linear::passes);
+}
+}  // namespace ip2p::detail::cpu
+#endif
+
+namespace ip2p::detail::cpu {
+
+/// Whether `blocked_linear` takes these arguments: their shapes, strides and dtypes. `bias` and `residual` may be
+/// undefined.
+inline bool fits_blocked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                const at::Tensor& residual = {}) {
+  const auto plain = [](const at::Tensor& t) {
+    return t.is_cpu() && t.layout() == at::kStrided && t.scalar_type() == at::kFloat;
+  };
+  if (!plain(x) || !plain(weight) || !weight.is_contiguous() || x.dim() < 2 || weight.dim() != 2 || x.numel() == 0 ||
+      x.size(-1) != weight.size(1) || weight.size(0) < 16 || weight.size(1) < 16) {
+    return false;
+  }
+  if (bias.defined() && (!plain(bias) || bias.dim() != 1 || bias.size(0) != weight.size(0))) return false;
+  if (!residual.defined()) return true;
+  return plain(residual) && residual.dim() == x.dim() && residual.size(-1) == weight.size(0) &&
+         residual.sizes().slice(0, residual.sizes().size() - 1) == x.sizes().slice(0, x.sizes().size() - 1);
+}
+
+/// y = x W^T + b + residual, or a * gelu(g) + residual with [a, g] = x W^T + b, by the vector code of a level.
+/// \param x [..., in]  \param weight [out, in]  \param bias [out] or undefined
+/// \param residual of the result's shape, or undefined; all as `fits_blocked_linear` has them
+/// \param gated whether the second half of the output channels are gates; `out` is even then
+/// \param level one that the processor has  \return [..., out] or [..., out / 2], contiguous
+inline at::Tensor blocked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                 const at::Tensor& residual = {}, bool gated = false, CpuLevel level = cpu_level()) {
+  const auto& passes = linear_passes(level);
+  const auto in = weight.size(1);
+  const auto out = gated ? weight.size(0) / 2 : weight.size(0);
+  const auto input = x.contiguous();
+  const auto added = bias.defined() ? bias.contiguous() : bias;
+  const auto other = residual.defined() ? residual.contiguous() : residual;
+  auto shape = x.sizes().vec();
+  shape.back() = out;
+  auto result = at::empty(shape, x.options());
+  const float* from = input.const_data_ptr<float>();
+  LinearPart all{};
+  all.weight = weight.const_data_ptr<float>();
+  all.bias = added.defined() ? added.const_data_ptr<float>() : nullptr;
+  if (gated) {
+    all.gate = all.weight + out * in;
+    all.gate_bias = added.defined() ? all.bias + out : nullptr;
+  }
+  all.residual = other.defined() ? other.const_data_ptr<float>() : nullptr;
+  all.y = result.mutable_data_ptr<float>();
+  all.depth = in;
+  all.y_row = out;
+  const auto rows = x.numel() / in;
+  const auto width = gated ? linear_width / 2 : linear_width;
+  const auto widths = (out + width - 1) / width;
+  // Blocks of rows as equal as whole registers allow, and so many at once that each thread has several parts to do.
+  const auto most = (rows + linear_rows - 1) / linear_rows;
+  const auto block = ((rows + most - 1) / most + 15) / 16 * 16;
+  const auto blocks = (rows + block - 1) / block;
+  const auto threads = std::int64_t{at::get_num_threads()};
+  const auto at_once = std::clamp<std::int64_t>((4 * threads + widths - 1) / widths, 1, blocks);
+  const auto packed = at::empty({at_once, block * in}, x.options());
+  float* const pack_to = packed.mutable_data_ptr<float>();
+  for (std::int64_t first = 0; first < blocks; first += at_once) {
+    const auto count = std::min(at_once, blocks - first);
+    const auto rows_of = [&](std::int64_t b) { return std::min(block, rows - (first + b) * block); };
+    in_threads(count, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (auto b = begin; b < end; ++b) {
+        passes.pack(from + (first + b) * block * in, in, rows_of(b), in, pack_to + b * block * in);
+      }
+    });
+    in_threads(count * widths, 1, [&](std::int64_t begin, std::int64_t end) {
+      const auto scratch = at::empty({linear_rows * linear_width}, x.options());
+      for (auto i = begin; i < end; ++i) {
+        const auto b = i % count;
+        const auto column = i / count * width;
+        const auto place = (first + b) * block * out + column;
+        auto part = all;
+        part.packed = pack_to + b * block * in;
+        part.weight += column * in;
+        if (part.bias != nullptr) part.bias += column;
+        if (part.gate != nullptr) part.gate += column * in;
+        if (part.gate_bias != nullptr) part.gate_bias += column;
+        if (part.residual != nullptr) part.residual += place;
+        part.y += place;
+        part.rows = rows_of(b);
+        part.width = std::min(width, out - column);
+        passes.compute(part, scratch.mutable_data_ptr<float>());
+      }
+    });
+  }
+  return result;
+}
+
+/// Whether the vector code computes this layer, and faster than LibTorch does: compiled with optimisation, with fused
+/// multiply-add, and rows that fill registers; neither a graph nor autocast asks for LibTorch's operator.
+inline bool takes_blocked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                 const at::Tensor& residual = {}) {
+  constexpr std::int64_t least = 4;
+  return vector_code_is_optimised && cpu_level() != CpuLevel::baseline &&
+         fits_blocked_linear(x, weight, bias, residual) && x.numel() >= least * x.size(-1) &&
+         !records_graph(x, weight, bias, residual) && !at::autocast::is_autocast_enabled(at::kCPU);
+}
+
+/// `Kernels::linear`.
+inline at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                         const at::Tensor& residual) {
+  return takes_blocked_linear(x, weight, bias, residual) ? blocked_linear(x, weight, bias, residual)
+                                                         : libtorch::linear(x, weight, bias, residual);
+}
+
+/// `Kernels::linear_geglu`.
+inline at::Tensor linear_geglu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  // With fewer output channels a half has none that fill a register.
+  if (!takes_blocked_linear(x, weight, bias) || weight.size(0) < 32 || weight.size(0) % 2 != 0) return {};
+  return blocked_linear(x, weight, bias, {}, true);
+}
+
+}  // namespace ip2p::detail::cpu
