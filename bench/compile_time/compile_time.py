@@ -5,7 +5,8 @@
     compile_time.py BUILD --units [N]     compiles every unit of the build once more and lists the N that take most memory
     compile_time.py BUILD --headers [N]   compiles every public header alone and lists the N that take longest
 
-Options: --repeat R takes the least of R runs (1). The compiler, its flags and LibTorch are those of BUILD. Run it on a quiet
+Options: --repeat R takes the least of R runs (1); --only TEXT... prints only the table's rows whose names contain one of the
+texts, and the first. The compiler, its flags and LibTorch are those of BUILD. Run it on a quiet
 machine; only ratios within one run can be compared.
 """
 import argparse
@@ -37,7 +38,7 @@ def program_of(page):
     return re.search(r"```cpp program\n(.*?)```", (ROOT / page).read_text(), re.DOTALL).group(1)
 
 
-def rows(compiler, flags, repeat):
+def rows(compiler, flags, repeat, only):
     include = "#include <{}>\nint main() {{}}\n"
     tutorial = program_of("docs/tutorials/first-edit.md")
     edit_image = ROOT / "examples/01_edit_image"
@@ -53,6 +54,7 @@ def rows(compiler, flags, repeat):
         *((f"`edit_image` with `ip2p::compiled`: {name}", (edit_image / name).read_text(),
            ["-DIP2P_COMPILED=1", f"-I{ROOT}/examples", f"-I{edit_image}"]) for name in ("edit_image.cpp", "options.cpp")),
     ]
+    units[1:] = [unit for unit in units[1:] if not only or any(text in unit[0] for text in only)]
     reference = None
     print("| unit, -O2 | CPU s | ratio | GB |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -99,6 +101,7 @@ def main():
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--units", nargs="?", type=int, const=10, metavar="N")
     parser.add_argument("--headers", nargs="?", type=int, const=10, metavar="N")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT")
     parser.add_argument("--repeat", type=int, default=1, metavar="R")
     options = parser.parse_args()
     cache = (options.build / "CMakeCache.txt").read_text()
@@ -109,7 +112,7 @@ def main():
     elif options.headers:
         list_headers(compiler, flags, options.headers)
     else:
-        rows(compiler, flags, options.repeat)
+        rows(compiler, flags, options.repeat, options.only)
 
 
 if __name__ == "__main__":

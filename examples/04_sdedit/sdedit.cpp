@@ -41,21 +41,23 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   fmt::print("{}\n", example::describe_run(pipeline, r, model, example::resolution_of(pipeline, r)));
   std::fflush(stdout);
   const auto settings = pipeline.completed(example::settings_of(r));
-  std::vector<ip2p::Image> pictures{photo};
-  if (!o.full_size) {
-    pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
-                                      ip2p::Rounding::nearest);
-  }
+  std::vector<ip2p::Image> redrawn;
   for (const double strength : o.strengths) {
     example::ProgressBar bar(stderr);
     auto watched = settings;
     watched.hooks = example::watched(bar, interrupt);
     auto noise = example::noise_of(r);  // the same for every strength
-    auto result =
-        ip2p::sdedit(pipeline, {&photo, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise).images.front();
-    if (o.full_size) result = ip2p::at_full_size(pipeline, photo, result, settings);
-    pictures.push_back(std::move(result));
+    redrawn.push_back(
+        ip2p::sdedit(pipeline, {&photo, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise).images.front());
   }
+  std::vector<ip2p::Image> pictures{photo};
+  if (o.full_size) {
+    redrawn = ip2p::at_full_size(pipeline, photo, redrawn, settings);
+  } else {
+    pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
+                                      ip2p::Rounding::nearest);
+  }
+  pictures.insert(pictures.end(), redrawn.begin(), redrawn.end());
   // One strength gives one picture; several give a row that begins with the photograph.
   const auto result = o.strengths.size() == 1 ? pictures.back() : example::side_by_side(pictures);
   ip2p::write_image(r.out, result, r.quality);

@@ -78,12 +78,12 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   }
   std::vector<ip2p::Image> pictures{photo};
   if (o.full_size) {
-    for (const auto& picture : edited) pictures.push_back(ip2p::at_full_size(pipeline, photo, picture, settings));
+    edited = ip2p::at_full_size(pipeline, photo, edited, settings);
   } else {
     pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
                                       ip2p::Rounding::nearest);
-    pictures.insert(pictures.end(), edited.begin(), edited.end());
   }
+  pictures.insert(pictures.end(), edited.begin(), edited.end());
   ip2p::write_image(o.out, example::side_by_side(pictures), o.quality);
   example::report_memory(*model.options().device);
   fmt::print("{}\n", o.out.string());

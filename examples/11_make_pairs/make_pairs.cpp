@@ -21,11 +21,11 @@
 #include "ip2p/language/triplets.hpp"
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/environment.hpp"
-#include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "options.hpp"
 #include "pair_maker.hpp"
+#include "support/clip.hpp"
 #include "support/model.hpp"
 #include "support/program.hpp"
 
@@ -93,8 +93,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   const auto model = example::open_model(o.model);
   auto pipeline = text_to_image(o, model);
   const auto clip_files = ip2p::ModelFiles::open(o.clip);
-  // Thresholds are compared with cosines, for which 16 bits are coarse.
-  const auto clip = ip2p::load<ip2p::Clip>(clip_files, {.device = *model.options().device});
+  const auto clip = example::open_clip(clip_files, *model.options().device);
   make_pairs::PairMaker maker(o, settings_of(o, clip_files), triplets, model, pipeline, clip, place, interrupt.token());
   return maker();
 }

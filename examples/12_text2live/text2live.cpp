@@ -21,9 +21,9 @@
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/io/resample.hpp"
-#include "ip2p/pipeline/load.hpp"
 #include "ip2p/text2live/text2live.hpp"
 #include "ip2p/vision/clip.hpp"
+#include "support/clip.hpp"
 #include "support/command_line.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
@@ -57,7 +57,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   const auto photo = scaled(ip2p::read_image(o.image), o.size);
   const auto files = ip2p::ModelFiles::open(o.clip, {.tokenizer = o.tokenizer});
   const auto device = ip2p::parse_device(o.device);
-  const auto clip = ip2p::load<ip2p::Clip>(files, {.device = device});
+  const auto clip = example::open_clip(files, device);
   fmt::print("CLIP: {}\ncomputes in fp32 on {}, {}x{} pixels\n", files.describe(), device.str(), photo.width,
              photo.height);
   for (const auto& [name, text] : {std::pair{"prompt", o.texts.edited}, std::pair{"source", o.texts.source},

@@ -8,7 +8,11 @@
 namespace example {
 
 ip2p::Clip open_clip(const std::filesystem::path& path, const std::filesystem::path& tokenizer, at::Device device) {
-  return ip2p::load<ip2p::Clip>(ip2p::ModelFiles::open(path, {.tokenizer = tokenizer}), {.device = device});
+  return open_clip(ip2p::ModelFiles::open(path, {.tokenizer = tokenizer}), device);
+}
+
+ip2p::Clip open_clip(const ip2p::ModelFiles& files, at::Device device) {
+  return ip2p::load<ip2p::Clip>(files, {.device = device});
 }
 
 }  // namespace example

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "ip2p/io/model_files.hpp"
 #include "ip2p/vision/clip.hpp"
 
 namespace example {
@@ -15,5 +16,8 @@ namespace example {
 /// decimal. \param path a folder or an OpenCLIP checkpoint  \param tokenizer folder, if the model has none
 ip2p::Clip open_clip(const std::filesystem::path& path, const std::filesystem::path& tokenizer = {},
                      at::Device device = at::kCPU);
+
+/// The same of files that are open already.
+ip2p::Clip open_clip(const ip2p::ModelFiles& files, at::Device device = at::kCPU);
 
 }  // namespace example

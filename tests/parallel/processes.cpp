@@ -31,6 +31,7 @@
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "train/tiny_editor.hpp"
 
 using namespace ip2p;
 
@@ -46,28 +47,13 @@ void say(const ProcessGroup& group, fmt::format_string<Args...> format, Args&&..
 }
 
 UNet tiny_unet(std::uint64_t seed) {
-  UNetConfig config;
-  config.in_channels = 8;
-  config.block_out_channels = {8, 16};
-  config.cross_attention = {false, true};
-  config.layers_per_block = 1;
-  config.cross_attention_dim = 6;
-  config.heads = {1, 2};
-  config.transformer_layers = {1, 1};
-  config.norm_num_groups = 4;
-  UNet unet(config);
+  UNet unet(ip2p::testing::tiny_editor_config());
   initialise(unet.module(), seed);
   return unet;
 }
 
 /// Eleven pairs, so that epochs end within batches.
-struct Pairs {
-  std::int64_t size() const { return 11; }
-  EditPair get(std::int64_t i, SampleRandom& random) {
-    const auto noise = CounterNoise(99, static_cast<std::uint32_t>(i)).normal({1, 4, 8, 8}, 0)[0];
-    return {noise, at::full({4, 8, 8}, -2.0), noise * 0.5, random.uniform() < 0.5 ? "make it red" : "make it blue"};
-  }
-};
+using Pairs = ip2p::testing::NumberedPairs<11>;
 
 at::Tensor encode(std::span<const std::string> prompts) {
   std::vector<at::Tensor> rows;

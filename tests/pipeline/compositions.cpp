@@ -83,6 +83,7 @@ struct Composition {
     static_cast<void>(sdedit(generate, photo, prompts[0]));
     static_cast<void>(sdedit(generate, {&photo, 1}, prompts, {}, {}, noise, attention));
     static_cast<void>(at_full_size(generate, photo, photo));
+    static_cast<void>(at_full_size(generate, photo, {&photo, 1}));
     static_cast<void>(two_pass(generate, prompts[0], {}, {}, make_noise));
     static_cast<void>(latent_walk(generate, prompts[0], 2, 2, {}, make_noise));
     const auto samples = pair_samples(1, 1, 0, 1);

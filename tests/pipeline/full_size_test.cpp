@@ -1,8 +1,11 @@
 #include "ip2p/pipeline/full_size.hpp"
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/load.hpp"
@@ -22,6 +25,16 @@ auto full_size_editor() {
   const auto model = tiny_files();
   return EditPipeline{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model), diffusion_of(model)};
 }
+
+/// Counts what the codec that it stands for decodes.
+struct CountingCodec : KlAutoencoder {
+  explicit CountingCodec(const KlAutoencoder& codec) : KlAutoencoder(codec) {}
+  [[nodiscard]] at::Tensor decode(const at::Tensor& latents) const {
+    ++*decodes;
+    return KlAutoencoder::decode(latents);
+  }
+  std::shared_ptr<int> decodes = std::make_shared<int>(0);
+};
 
 const RunSettings full_size_run{.steps = 2, .seed = 5, .resolution = 64};
 
@@ -58,6 +71,29 @@ TEST_CASE("model_edit holds the codec's round trip of what the model saw", "[pip
     CHECK(found.seen.bottom == 101.0F);
     CHECK(model_edit<Enlarged>(edit, photo, small, settings).before == Image{});
   }
+}
+
+TEST_CASE("Pictures of one photograph share the codec's round trip", "[pipeline]") {
+  const auto model = tiny_files();
+  const CountingCodec codec(load<KlAutoencoder>(model));
+  const EditPipeline edit{load<ClipTextEncoder>(model), codec, load<UNet>(model), diffusion_of(model)};
+  const auto photo = tiny_photo(150, 101);
+  const auto small = edit(photo, "make it snowy", full_size_run);
+  const auto unedited = edit(photo, "", full_size_run);
+  auto darker = small;
+  for (auto& value : darker.pixels) value /= 2;
+  *codec.decodes = 0;
+  const std::vector<Image> three{unedited, small, darker};
+  const auto together = at_full_size(edit, photo, three, full_size_run);
+  CHECK(*codec.decodes == 1);
+  REQUIRE(together.size() == 3);
+  CHECK(together[0] == photo);
+  for (const std::size_t i : {1, 2}) CHECK(together[i] == at_full_size(edit, photo, three[i], full_size_run));
+  CHECK(*codec.decodes == 3);
+  CHECK(at_full_size(edit, photo, std::vector<Image>{unedited, unedited}, full_size_run).back() == photo);
+  CHECK(*codec.decodes == 3);
+  CHECK(at_full_size(edit, photo, three, full_size_run, Enlarged{}).size() == 3);
+  CHECK(*codec.decodes == 3);
 }
 
 TEST_CASE("Where the model gives the photograph back, the result is the photograph", "[pipeline]") {

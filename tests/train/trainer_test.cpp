@@ -28,33 +28,15 @@
 #include "ip2p/unet/unet.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
+#include "train/tiny_editor.hpp"
 
 using namespace ip2p;
 using ip2p::testing::ScratchDir;
+using ip2p::testing::tiny_editor_config;
 
 namespace {
 
-UNetConfig tiny_config(std::int64_t in_channels = 8) {
-  UNetConfig config;
-  config.in_channels = in_channels;
-  config.block_out_channels = {8, 16};
-  config.cross_attention = {false, true};
-  config.layers_per_block = 1;
-  config.cross_attention_dim = 6;
-  config.heads = {1, 2};
-  config.transformer_layers = {1, 1};
-  config.norm_num_groups = 4;
-  return config;
-}
-
-/// Five pairs whose latents depend only on their number.
-struct FewPairs {
-  std::int64_t size() const { return 5; }
-  EditPair get(std::int64_t i, SampleRandom& random) {
-    const auto noise = CounterNoise(99, static_cast<std::uint32_t>(i)).normal({1, 4, 8, 8}, 0)[0];
-    return {noise, at::full({4, 8, 8}, -2.0), noise * 0.5, random.uniform() < 0.5 ? "make it red" : "make it blue"};
-  }
-};
+using FewPairs = ip2p::testing::NumberedPairs<5>;
 static_assert(PairSource<FewPairs>);
 
 /// Turns texts into vectors without a model.
@@ -65,7 +47,7 @@ at::Tensor encode(std::span<const std::string> prompts) {
 }
 
 UNet tiny_unet(std::uint64_t seed = 3) {
-  UNet unet(tiny_config());
+  UNet unet(tiny_editor_config());
   initialise(unet.module(), seed);
   return unet;
 }
@@ -165,7 +147,7 @@ TEST_CASE("A UNet without an image input is trained on noisy latents alone, with
   };
   Captioned captions;
   FewPairs pairs;
-  UNet text_to_image(tiny_config(4));
+  UNet text_to_image(tiny_editor_config(4));
   initialise(text_to_image.module(), 3);
   const DiffusionLoss plain(text_to_image, encode, captions, UniformTimesteps{}, EpsPrediction{}, prediction(),
                             NoDropout{});
@@ -314,7 +296,7 @@ TEST_CASE("A user's own network is trained, alone and with its text model", "[tr
 
 TEST_CASE("Fresh weights are drawn in fp32 on the CPU and copied, so that device and dtype do not change them",
           "[train]") {
-  UNet narrow(tiny_config());
+  UNet narrow(tiny_editor_config());
   narrow.to(at::kCPU, at::kBFloat16);
   initialise(narrow.module(), 3);
   const auto expected = tiny_unet();

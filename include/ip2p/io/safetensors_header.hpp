@@ -164,10 +164,8 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view json, std::ui
   const auto nul = json.find('\0');
   require(nul == std::string_view::npos, "{}: the header is not valid JSON at byte {}: a NUL byte", file, nul);
   SafetensorsJson reader;
-  // As nlohmann::json::sax_parse, which compiles the readers of four binary formats as well.
-  auto text = nlohmann::detail::input_adapter(json.data(), json.data() + json.size());
-  nlohmann::detail::parser<nlohmann::json, decltype(text)> parser(std::move(text));  // NOLINT: taken by &&
-  if (!parser.sax_parse(&reader)) throw_error("{}: {}", file, reader.message);
+  const bool valid = nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
+  if (!valid) throw_error("{}: {}", file, reader.message);
 
   auto& entries = reader.entries;
   SafetensorsHeader header;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,38 +31,64 @@ inline Box seen_part(Size photo, std::optional<std::int64_t> resolution, Numeric
   return {0, 0, static_cast<float>(photo.width), static_cast<float>(photo.height)};
 }
 
-/// A pipeline's picture with what `Upsampling` needs to enlarge it: the part of the photograph that the model saw and
-/// the codec's round trip of it, for which the codec works once more.
-/// \param after what the pipeline made of `photo` under `settings`. If it is the prepared photograph itself, unedited,
-/// so is the picture before.
-/// \throws Error when `after` does not have the size at which `settings` say that the photograph is edited
+/// A pipeline's pictures with what `Upsampling` needs to enlarge them: the part of the photograph that the model saw
+/// and the codec's round trip of it, for which the codec works once more, however many pictures there are. \param after
+/// what the pipeline made of `photo` under `settings`. If one is the prepared photograph itself, unedited, so is its
+/// picture before. \return as many as there are pictures in `after`, in their order \throws Error when one does not
+/// have the size at which `settings` say that the photograph is edited
 template <class Upsampling, class Pipeline>
-[[nodiscard]] ModelEdit model_edit(const Pipeline& pipeline, const Image& photo, Image after,
-                                   const RunSettings& settings = {}) {
+[[nodiscard]] std::vector<ModelEdit> model_edits(const Pipeline& pipeline, const Image& photo,
+                                                 std::span<const Image> after, const RunSettings& settings = {}) {
   require_upsampling_policy<Upsampling>();
   const auto options = pipeline.completed(settings);
   const Size size{photo.width, photo.height};
   const auto edited = edit_size(photo.width, photo.height, options.resolution, *options.numerics);
-  require(after.width == edited.width && after.height == edited.height,
-          "edited picture: expected {}x{}, the size at which the settings edit the photograph, found {}x{}",
-          edited.width, edited.height, after.width, after.height);
-  ModelEdit edit{{}, std::move(after), seen_part(size, options.resolution, *options.numerics)};
+  std::vector<ModelEdit> edits;
+  for (const Image& picture : after) {
+    require(picture.width == edited.width && picture.height == edited.height,
+            "edited picture: expected {}x{}, the size at which the settings edit the photograph, found {}x{}",
+            edited.width, edited.height, picture.width, picture.height);
+    edits.push_back({{}, picture, seen_part(size, options.resolution, *options.numerics)});
+  }
   if constexpr (reads_before<Upsampling>()) {
     const auto prepared = prepare_photos({&photo, 1}, options.resolution, *options.numerics);
-    edit.before = tensor_to_images(prepared, Rounding::nearest).front();
-    if (edit.before != edit.after) {
-      edit.before =
-          tensor_to_images(pipeline.decode_to_tensor(pipeline.clean_latents(prepared)), rounding_of(*options.numerics))
-              .front();
+    const auto unedited = tensor_to_images(prepared, Rounding::nearest).front();
+    std::optional<Image> round_trip;
+    for (ModelEdit& edit : edits) {
+      if (edit.after != unedited && !round_trip) {
+        const auto decoded = pipeline.decode_to_tensor(pipeline.clean_latents(prepared));
+        round_trip = tensor_to_images(decoded, rounding_of(*options.numerics)).front();
+      }
+      edit.before = edit.after == unedited ? unedited : *round_trip;
     }
   }
-  return edit;
+  return edits;
 }
 
-/// A pipeline's picture at the photograph's own size, with the photograph's detail.
-/// \param photo that was edited, of any size  \param after what the pipeline made of it under `settings`
-/// \return the edited photograph; edges that the model did not see are edited as what lies next to them
-/// \throws Error as `model_edit`
+/// The same for one picture.
+template <class Upsampling, class Pipeline>
+[[nodiscard]] ModelEdit model_edit(const Pipeline& pipeline, const Image& photo, const Image& after,
+                                   const RunSettings& settings = {}) {
+  return std::move(model_edits<Upsampling>(pipeline, photo, {&after, 1}, settings).front());
+}
+
+/// A pipeline's pictures of one photograph at the photograph's own size, with the photograph's detail.
+/// \param photo that was edited, of any size  \param after what the pipeline made of it under `settings`, which may
+/// differ in what the size does not depend on, such as strengths and seeds
+/// \return the edited photographs; edges that the model did not see are edited as what lies next to them
+/// \throws Error as `model_edits`
+template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
+[[nodiscard]] std::vector<Image> at_full_size(const Pipeline& pipeline, const Image& photo,
+                                              std::span<const Image> after, const RunSettings& settings = {},
+                                              const Upsampling& upsampling = {}) {
+  std::vector<Image> enlarged;
+  for (const ModelEdit& edit : model_edits<Upsampling>(pipeline, photo, after, settings)) {
+    enlarged.push_back(upsampling(photo, edit));
+  }
+  return enlarged;
+}
+
+/// The same for one picture.
 template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
 [[nodiscard]] Image at_full_size(const Pipeline& pipeline, const Image& photo, const Image& after,
                                  const RunSettings& settings = {}, const Upsampling& upsampling = {}) {
@@ -91,7 +118,7 @@ template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
 /// The picture of a masked edit at the photograph's own size: learned inside of the mask, and outside of it the
 /// photograph, bit for bit.
 /// \param mask of the photograph's size, as `masked_edit` and `InpaintPipeline` take it
-/// \throws Error as `model_edit`, and for a mask of another size
+/// \throws Error as `model_edits`, and for a mask of another size
 template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
 [[nodiscard]] Image at_full_size(const Pipeline& pipeline, const Image& photo, const Image& mask, const Image& after,
                                  const RunSettings& settings = {}, const Upsampling& upsampling = {}) {

@@ -217,7 +217,7 @@ class CheckpointFolder {
     return folder_ / fmt::format("step_{}", step);
   }
 
-  /// Names of what is in the folder. Nothing there is one thing, and nothing to be seen is another.
+  /// Names of what is in the folder. A missing folder is fine; an unreadable one is an error.
   [[nodiscard]] std::vector<std::string> names() const {
     std::vector<std::string> result;
     std::error_code code;
