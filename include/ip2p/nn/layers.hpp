@@ -111,6 +111,12 @@ struct Conv2d : Module, Freezable, LoraHost {
     settled_.reset();
   }
 
+  /// Reorders the weight for Winograd's filtering. Packing and channels-last copies wait for the first call.
+  void prepare() override {
+    if (!frozen_ || !reorders(weight.scalar_type())) return;
+    settled_.call([&] { reorder(); });
+  }
+
   void thaw() override {
     if (plain_) {
       const at::NoGradGuard no_grad;
@@ -173,13 +179,9 @@ struct Conv2d : Module, Freezable, LoraHost {
   /// wait for it.
   void settle(const at::Tensor& x) const {
     if (plain_ || weight.requires_grad()) return;
+    if (x.device().is_cpu() && reorders(x.scalar_type())) return reorder();
     const at::NoGradGuard no_grad;
     auto plain = weight;
-    if (form_ == ConvolutionForm::fastest && detail::wants_winograd(x, plain, stride, padding)) {
-      plain_.emplace(plain.getIntrusivePtr());
-      const_cast<Conv2d*>(this)->hold(detail::cpu::winograd_weight(plain));
-      return;
-    }
     auto packed =
         plain.scalar_type() == x.scalar_type() ? detail::pack_conv(plain, stride, padding, x.sizes()) : at::Tensor();
     if (!packed.defined()) {
@@ -189,6 +191,20 @@ struct Conv2d : Module, Freezable, LoraHost {
     }
     plain_.emplace(plain.getIntrusivePtr());
     const_cast<Conv2d*>(this)->hold(std::move(packed));
+  }
+
+  /// Whether the plain weight is to be reordered for inputs of `dtype`.
+  [[nodiscard]] bool reorders(at::ScalarType dtype) const {
+    return form_ == ConvolutionForm::fastest && detail::wants_winograd(dtype, weight, stride, padding);
+  }
+
+  /// Reorders a plain weight for Winograd's filtering. Const as `settle`.
+  void reorder() const {
+    if (plain_ || weight.requires_grad()) return;
+    const at::NoGradGuard no_grad;
+    const auto plain = weight;
+    plain_.emplace(plain.getIntrusivePtr());
+    const_cast<Conv2d*>(this)->hold(detail::cpu::winograd_weight(plain));
   }
 
   void hold(at::Tensor form) {

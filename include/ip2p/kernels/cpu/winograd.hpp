@@ -23,6 +23,7 @@
 #include <string>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/large_pages.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
@@ -79,9 +80,46 @@ extern template const WinogradPasses& winograd_passes<4>(CpuLevel level);
 
 namespace ip2p::detail::cpu {
 
+/// Columns of a matrix [rows, columns], as the rows of another: to[c * rows + r] = from[r * columns + c] for c in
+/// [first, last). Squares of whole cache lines, so that each line is fetched once.
+inline void transpose_columns(const float* from, std::int64_t rows, std::int64_t columns, std::int64_t first,
+                              std::int64_t last, float* to) {
+  constexpr std::int64_t line = 16, wide = 4 * line;
+  for (auto left = first; left < last; left += wide) {
+    const auto right = std::min(left + wide, last);
+    for (std::int64_t top = 0; top < rows; top += line) {
+      const auto height = std::min(line, rows - top);
+      for (auto c = left; c < right; ++c) {
+        const float* column = from + top * columns + c;
+        float* row = to + c * rows + top;
+        if (height == line) {
+#pragma GCC unroll 16
+          for (std::int64_t r = 0; r < line; ++r) row[r] = column[r * columns];
+        } else {
+          for (std::int64_t r = 0; r < height; ++r) row[r] = column[r * columns];
+        }
+      }
+    }
+  }
+}
+
 /// `weight` [out, in, 3, 3] with its numbers in the order that `winograd` reads: [in, 3, 3, out].
 inline at::Tensor winograd_weight(const at::Tensor& weight) {
-  return weight.permute({1, 2, 3, 0}).contiguous().permute({3, 0, 1, 2});
+  const auto out = weight.size(0);
+  if (weight.scalar_type() != at::kFloat || !weight.is_cpu() || !weight.is_contiguous() || weight.numel() == 0) {
+    return weight.permute({1, 2, 3, 0}).contiguous().permute({3, 0, 1, 2});
+  }
+  // A transposed matrix [out, in * 3 * 3]; LibTorch's copy of such tensors takes several times as long.
+  auto ordered = at::empty({weight.size(1), 3, 3, out}, weight.options().requires_grad(false));
+  ask_for_large_pages(ordered);
+  const auto* from = weight.const_data_ptr<float>();
+  auto* to = ordered.mutable_data_ptr<float>();
+  const auto columns = weight.numel() / out;
+  constexpr std::int64_t part = 64;
+  in_threads((columns + part - 1) / part, 4, [&](std::int64_t first, std::int64_t last) {
+    transpose_columns(from, out, columns, first * part, std::min(last * part, columns), to);
+  });
+  return ordered.permute({3, 0, 1, 2});
 }
 
 /// Whether `weight` has been through `winograd_weight`.
