@@ -19,10 +19,12 @@
 #include <vector>
 
 #include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/core/freed_memory.hpp"
 #include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/new_lora.hpp"
+#include "ip2p/nn/winograd_gradients.hpp"
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/launch.hpp"
 #include "ip2p/pipeline/edit.hpp"
@@ -80,6 +82,7 @@ class Training {
                   o_.batch);
     unet_.to(device_, at::kFloat);
     ip2p::checkpoint_gradients(unet_, o_.checkpoint_gradients);
+    ip2p::winograd_gradients(unet_.module(), !o_.direct_convolution);
     if (o_.lora_rank > 0) {
       lora_ = ip2p::new_lora(unet_, {.rank = o_.lora_rank, .alpha = o_.lora_alpha, .seed = o_.seed});
       parameters_.add(*lora_);
@@ -312,6 +315,7 @@ int main(int argc, char** argv) {
       argc, argv, "train_editor", "Trains an instruction-following editor on pairs of pictures.",
       [&](CLI::App& app) { train_editor::add_options(app, o); },
       [&](const example::Interrupt& interrupt) {
+        ip2p::set_freed_memory(ip2p::FreedMemory::kept);
         if (o.threads > 0) at::set_num_threads(o.threads);
         const auto place = ip2p::place_in_environment();
         const auto processes = ip2p::launch(place);

@@ -158,8 +158,20 @@ struct Conv2d : Module, Freezable, LoraHost {
   at::Tensor weight;             ///< Plain, or packed while frozen (`is_mkldnn()`); `plain_weight()` handles both.
   at::Tensor bias;               ///< [out]; undefined where there is none.
   std::int64_t stride, padding;  ///< In pixels, along both axes.
+  /// How 3x3 maps of stride 1 are convolved while gradients are computed, by `winograd_gradients`; null: by LibTorch. A
+  /// pointer, so that only those who train with it compile it.
+  at::Tensor (*with_gradients)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                               std::int64_t padding) = nullptr;
 
  private:
+  /// Whether `with_gradients` is set and takes x.
+  [[nodiscard]] bool takes_gradients(const at::Tensor& x, const at::Tensor& added) const {
+    return with_gradients != nullptr && detail::records_graph(x, weight, added) && x.is_cpu() && x.dim() == 4 &&
+           x.numel() > 0 && x.size(1) == weight.size(1) && x.size(2) + 2 * padding >= 3 &&
+           x.size(3) + 2 * padding >= 3 && detail::wants_winograd(x.scalar_type(), weight, stride, padding) &&
+           (!added.defined() || added.scalar_type() == at::kFloat);
+  }
+
   [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added,
                                     const at::Tensor& residual = {}) const {
     if (frozen_) settled_.call([&] { settle(x); });
@@ -168,7 +180,8 @@ struct Conv2d : Module, Freezable, LoraHost {
                        residual.device().is_cpu() && !detail::records_graph(residual);
     auto y = winograd             ? detail::winograd(x, weight, added, padding, false, fused ? residual : at::Tensor())
                          : weight.is_mkldnn() ? convolve_packed(x, added)
-                                  : detail::convolution(x, weight, added, stride, padding);
+             : takes_gradients(x, added) ? with_gradients(x, weight, added, padding)
+                                         : detail::convolution(x, weight, added, stride, padding);
     add_loras(y, x);
     detail::probed(this, y);
     if (fused || !residual.defined()) return y;
