@@ -80,7 +80,7 @@ def worker(job):
 
 def measure_ours(arguments, kind, dtype, environment):
     name = (f"train/{kind}/pixels:{arguments.pixels}/batch:{arguments.batch}/dtype:{DTYPES.index(dtype)}"
-            f"/checkpointing:{int(arguments.checkpointing)}")  # fmt: skip
+            f"/checkpointing:{int(arguments.checkpointing)}/winograd:{int(not arguments.direct)}")  # fmt: skip
     command = [str(arguments.bench), f"--benchmark_filter=^{name}(/|$)", "--benchmark_format=json",
                "--benchmark_min_time=5"]  # fmt: skip
     status, text, _, peak = run_measured(command, environment, arguments.timeout)
@@ -108,6 +108,7 @@ def main():
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
     parser.add_argument("--checkpointing", action="store_true", help="recompute blocks in the backward pass (both)")
+    parser.add_argument("--direct", action="store_true", help="ours with LibTorch's convolutions only")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeat", type=int, default=1, help="processes per measurement; the fastest counts")
     parser.add_argument("--timeout", type=float, default=1800, help="maximum seconds per process")

@@ -9,6 +9,7 @@
 
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/data/encoded_pairs.hpp"
+#include "ip2p/nn/winograd_gradients.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
@@ -56,6 +57,7 @@ template <PairSource Source>
 void measure(benchmark::State& state, const ModelFiles& files, Source& pairs) {
   const auto unet = load<UNet>(files, {.inference = false});
   ip2p::checkpoint_gradients(unet, state.range(3) != 0);
+  ip2p::winograd_gradients(unet.module(), state.range(4) != 0);
   const CachedTextEncoder text(load<ClipTextEncoder>(files));
   const DiffusionLoss loss(unet, text, pairs, UniformTimesteps{}, EpsPrediction{},
                            {.batch = state.range(1), .compute = bench::dtype_of(state.range(2))});
@@ -86,8 +88,8 @@ void cached(benchmark::State& state) {
 }
 
 void settings(benchmark::internal::Benchmark* benchmark) {
-  benchmark->ArgNames({"pixels", "batch", "dtype", "checkpointing"})
-      ->ArgsProduct({{256}, {1, 2, 8}, {0, 1}, {0, 1}})
+  benchmark->ArgNames({"pixels", "batch", "dtype", "checkpointing", "winograd"})
+      ->ArgsProduct({{256}, {1, 2, 4, 8}, {0, 1}, {0, 1}, {0, 1}})
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime();
 }

@@ -109,6 +109,8 @@ void add_options(CLI::App& app, Options& o) {
       ->check(number(0, 1));
   step->add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
   step->add_flag("--gradient-checkpointing", o.checkpoint_gradients, "recompute activations instead of storing them");
+  step->add_flag("--direct-convolution", o.direct_convolution,
+                 "on a CPU: do not convolve by Winograd's filtering, which is faster and rounds a little more");
   step->add_flag("--shard-state", o.shard_state, "split optimiser state and averages across processes");
   step->add_option("--lora-rank", o.lora_rank, "train a LoRA of this rank instead of the whole network, 0 for none")
       ->capture_default_str()

@@ -37,7 +37,7 @@ struct Options {
   std::int64_t warmup = 0;
   ip2p::ConditioningDropout dropout;
   std::uint64_t seed = 0;
-  bool checkpoint_gradients = false, shard_state = false;
+  bool checkpoint_gradients = false, shard_state = false, direct_convolution = false;
   std::int64_t lora_rank = 0;
   double lora_alpha = 8;
 

@@ -8,6 +8,7 @@
 
 #include <utility>
 
+#include "ip2p/core/freed_memory.hpp"
 #include "ip2p/parallel/launch.hpp"
 #include "options.hpp"
 #include "support/program.hpp"
@@ -19,6 +20,7 @@ int main(int argc, char** argv) {
       argc, argv, "train_editor", "Trains an instruction-following editor on pairs of pictures.",
       [&](CLI::App& app) { train_editor::add_options(app, o); },
       [&](const example::Interrupt& interrupt) {
+        ip2p::set_freed_memory(ip2p::FreedMemory::kept);
         if (o.threads > 0) at::set_num_threads(o.threads);
         const auto place = ip2p::place_in_environment();
         const auto processes = ip2p::launch(place);

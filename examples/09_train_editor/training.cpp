@@ -13,6 +13,7 @@
 #include "ip2p/io/weights.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/new_lora.hpp"
+#include "ip2p/nn/winograd_gradients.hpp"
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
@@ -62,6 +63,7 @@ Training::Training(Options o, const ip2p::ProcessPlace& place, const ip2p::Proce
                 o_.batch);
   unet_.to(device_, at::kFloat);
   ip2p::checkpoint_gradients(unet_, o_.checkpoint_gradients);
+  ip2p::winograd_gradients(unet_.module(), !o_.direct_convolution);
   if (o_.lora_rank > 0) {
     lora_ = ip2p::new_lora(unet_, {.rank = o_.lora_rank, .alpha = o_.lora_alpha, .seed = o_.seed});
     parameters_.add(*lora_);

@@ -16,8 +16,8 @@ FOLDERS = ["core", "io", "schedule", "sampling", "guidance", "kernels", "attenti
 # Headers that bring in c10d or the nodes of autograd, which other applications would compile for nothing. All others
 # make do with LibTorch's tensors and single operators.
 HEAVY = ("ip2p/parallel/process_group.hpp", "ip2p/parallel/launch.hpp", "ip2p/parallel/nccl.hpp",
-         "ip2p/nn/checkpointed.hpp", "ip2p/unet/checkpoint_gradients.hpp", "ip2p/execution/cuda_graph.hpp",
-         "ip2p/kernels/cuda/bound.hpp", "ip2p/kernels/cuda.hpp")
+         "ip2p/nn/checkpointed.hpp", "ip2p/nn/winograd_gradients.hpp", "ip2p/unet/checkpoint_gradients.hpp",
+         "ip2p/execution/cuda_graph.hpp", "ip2p/kernels/cuda/bound.hpp", "ip2p/kernels/cuda.hpp")
 
 # Headers that applications ask for by name: the conformance kit, forward declarations, and what is heavy.
 OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", "ip2p/kernels/cuda", *HEAVY)

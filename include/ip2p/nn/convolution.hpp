@@ -74,15 +74,15 @@ inline bool is_linear_of_pixels(const at::Tensor& weight, std::int64_t stride, s
          stride == 1 && padding == 0;
 }
 
-/// Whether a frozen layer with the plain `weight` is to convolve maps like x by Winograd's filtering. It does not
-/// depend on the size of the map, so that a result does not depend on the maps that came before.
-inline bool wants_winograd(const at::Tensor& x, const at::Tensor& weight, std::int64_t stride, std::int64_t padding) {
+/// Whether a frozen layer with the plain `weight` is to convolve maps of `dtype` on the CPU by Winograd's filtering. It
+/// does not depend on the size of the map, so that a result does not depend on the maps that came before.
+inline bool wants_winograd(at::ScalarType dtype, const at::Tensor& weight, std::int64_t stride, std::int64_t padding) {
   // With fewer channels the transforms cost more than the products that they save.
   constexpr std::int64_t least = 32;
-  return vector_code_is_optimised && x.device().is_cpu() && weight.device().is_cpu() && x.scalar_type() == at::kFloat &&
-         weight.scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU) && stride == 1 &&
-         (padding == 0 || padding == 1) && weight.size(2) == 3 && weight.size(3) == 3 && weight.size(0) >= least &&
-         weight.size(1) >= least;
+  return vector_code_is_optimised && weight.device().is_cpu() && weight.layout() == at::kStrided &&
+         dtype == at::kFloat && weight.scalar_type() == at::kFloat && weight.dim() == 4 &&
+         !at::autocast::is_autocast_enabled(at::kCPU) && stride == 1 && (padding == 0 || padding == 1) &&
+         weight.size(2) == 3 && weight.size(3) == 3 && weight.size(0) >= least && weight.size(1) >= least;
 }
 
 /// Whether x can be convolved by Winograd's filtering: the weight is in its order and x in fp32, and neither autocast

@@ -27,6 +27,10 @@ struct Freezable {
   /// before `freeze` do so again.
   virtual void thaw() = 0;
 
+  /// Does now what the first call of a frozen layer would do, as far as that does not depend on its input, which is
+  /// taken to have the dtype of the weights; nothing by default. For `ip2p::prepare` (nn/prepare.hpp).
+  virtual void prepare() {}
+
   /// Whether the layer is in its form for inference.
   [[nodiscard]] virtual bool frozen() const = 0;
 

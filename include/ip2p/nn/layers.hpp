@@ -132,6 +132,12 @@ struct Conv2d : Module, Freezable, LoraHost {
     settled_.reset();
   }
 
+  /// Reorders the weight for Winograd's filtering. Packing and channels-last copies wait for the first call.
+  void prepare() override {
+    if (!frozen_ || !reorders(weight.scalar_type())) return;
+    settled_.call([&] { reorder(); });
+  }
+
   void thaw() override {
     if (plain_) {
       const at::NoGradGuard no_grad;
@@ -173,8 +179,20 @@ struct Conv2d : Module, Freezable, LoraHost {
   at::Tensor weight;             ///< Plain, or packed while frozen (`is_mkldnn()`); `plain_weight()` handles both.
   at::Tensor bias;               ///< [out]; undefined where there is none.
   std::int64_t stride, padding;  ///< In pixels, along both axes.
+  /// How 3x3 maps of stride 1 are convolved while gradients are computed, by `winograd_gradients`; null: by LibTorch. A
+  /// pointer, so that only those who train with it compile it.
+  at::Tensor (*with_gradients)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                               std::int64_t padding) = nullptr;
 
  private:
+  /// Whether `with_gradients` is set and takes x.
+  [[nodiscard]] bool takes_gradients(const at::Tensor& x, const at::Tensor& added) const {
+    return with_gradients != nullptr && detail::records_graph(x, weight, added) && x.is_cpu() && x.dim() == 4 &&
+           x.numel() > 0 && x.size(1) == weight.size(1) && x.size(2) + 2 * padding >= 3 &&
+           x.size(3) + 2 * padding >= 3 && detail::wants_winograd(x.scalar_type(), weight, stride, padding) &&
+           (!added.defined() || added.scalar_type() == at::kFloat);
+  }
+
   [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added,
                                     const at::Tensor& residual = {}) const {
     if (frozen_) settled_.call([&] { settle(x); });
@@ -184,7 +202,8 @@ struct Conv2d : Module, Freezable, LoraHost {
                        residual.device().is_cpu() && !detail::records_graph(residual);
     auto y = winograd             ? detail::winograd(x, weight, added, padding, false, fused ? residual : at::Tensor())
                          : weight.is_mkldnn() ? convolve_packed(x, added)
-                                  : detail::convolution(x, weight, added, stride, padding);
+             : takes_gradients(x, added) ? with_gradients(x, weight, added, padding)
+                                         : detail::convolution(x, weight, added, stride, padding);
     add_loras(y, x);
     detail::probed(this, y);
     if (fused || !residual.defined()) return y;
@@ -208,15 +227,11 @@ struct Conv2d : Module, Freezable, LoraHost {
   /// wait for it.
   void settle(const at::Tensor& x) const {
     if (plain_ || weight.requires_grad()) return;
+    if (x.device().is_cpu() && reorders(x.scalar_type())) return reorder();
     const at::NoGradGuard no_grad;
     auto plain = weight;
     if (form_ == ConvolutionForm::fastest && detail::is_linear_of_pixels(plain, stride, padding) &&
         detail::cpu::takes_blocked_linear(x.permute({0, 2, 3, 1}), plain.flatten(1), bias)) {
-      return;
-    }
-    if (form_ == ConvolutionForm::fastest && detail::wants_winograd(x, plain, stride, padding)) {
-      plain_.emplace(plain.getIntrusivePtr());
-      const_cast<Conv2d*>(this)->hold(detail::cpu::winograd_weight(plain));
       return;
     }
     auto packed =
@@ -228,6 +243,20 @@ struct Conv2d : Module, Freezable, LoraHost {
     }
     plain_.emplace(plain.getIntrusivePtr());
     const_cast<Conv2d*>(this)->hold(std::move(packed));
+  }
+
+  /// Whether the plain weight is to be reordered for inputs of `dtype`.
+  [[nodiscard]] bool reorders(at::ScalarType dtype) const {
+    return form_ == ConvolutionForm::fastest && detail::wants_winograd(dtype, weight, stride, padding);
+  }
+
+  /// Reorders a plain weight for Winograd's filtering. Const as `settle`.
+  void reorder() const {
+    if (plain_ || weight.requires_grad()) return;
+    const at::NoGradGuard no_grad;
+    const auto plain = weight;
+    plain_.emplace(plain.getIntrusivePtr());
+    const_cast<Conv2d*>(this)->hold(detail::cpu::winograd_weight(plain));
   }
 
   void hold(at::Tensor form) {

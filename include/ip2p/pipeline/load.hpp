@@ -12,6 +12,7 @@
 #include "ip2p/codec/concepts.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/io/model_files.hpp"
+#include "ip2p/nn/prepare.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/pipeline/model_diffusion.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
@@ -26,6 +27,9 @@ struct LoadOptions {
   /// Of the weights in memory, if narrower than the arithmetic (see `ModelHandle::compute_in`).
   std::optional<at::ScalarType> storage = {};
   bool inference = true;  ///< False keeps weights trainable.
+  /// For inference on a CPU: brings weights into their form now, in all threads and while the file is read (`prepare`),
+  /// rather than at the first call.
+  bool prepare = true;
   /// How texts are tokenised; by default as in the released program, the rule of `Numerics::released`.
   TokenizerText text = TokenizerText::released;
 };
@@ -42,6 +46,9 @@ Model load_module(const ModelFiles& files, const LoadOptions& options) {
   if (options.inference) model.freeze();
   if (options.device != at::kCPU) model.to(options.device, stored);
   if (stored != options.dtype) model.compute_in(options.dtype);
+  if (options.inference && options.prepare && options.device == at::kCPU && stored == options.dtype) {
+    ip2p::prepare(model.module());
+  }
   return model;
 }
 

@@ -81,6 +81,7 @@ IP2P_INLINE OpenedModel OpenedModel::open(const std::filesystem::path& path, con
       .dtype = *options.dtype,
       .storage = options.low_memory && options.dtype == at::kFloat ? std::optional(at::kHalf) : std::nullopt,
       .inference = options.inference,
+      .prepare = !options.direct_convolutions,  // set after loading, to a form that the first call chooses
       .text = text};
   auto plain_tokenizer = tokenizer;
   auto opened = std::make_shared<Files>(Files{.files = std::move(files),

@@ -14,9 +14,23 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/model_changes.hpp"
 #include "ip2p/nn/freezable.hpp"
 
 namespace ip2p {
+
+namespace detail {
+
+/// Puts the numbers of a CPU convolution's weight into channels-last order, in which LibTorch convolves channels-last
+/// maps and returns the gradient: left in another, weight and gradient are copied three times in every step.
+inline void order_for_gradients(const at::Tensor& weight) {
+  if (!weight.is_cpu() || weight.dim() != 4 || weight.size(2) * weight.size(3) == 1 || weight.size(1) == 1) return;
+  if (weight.layout() != at::kStrided || weight.is_contiguous(at::MemoryFormat::ChannelsLast)) return;
+  weight.set_data(weight.detach().contiguous(at::MemoryFormat::ChannelsLast));
+  note_model_change();
+}
+
+}  // namespace detail
 
 /// Tensors to train and their names, in a fixed order.
 ///
@@ -28,7 +42,8 @@ struct Parameters {
   std::vector<std::string> names;
   std::vector<at::Tensor> tensors;  ///< Leaf tensors that require gradients, fp32.
 
-  /// Adds every parameter of `module` as "<prefix>.<name>" and makes it require gradients, even if it was frozen.
+  /// Adds every parameter of `module` as "<prefix>.<name>" and makes it require gradients, even if it was frozen. The
+  /// numbers of convolutions' weights may change their order in memory.
   /// \param module a `Module`, or a `torch::nn::Module`
   template <class Layers>
   requires requires(Layers& layers) { layers.named_parameters(); }
@@ -41,7 +56,10 @@ struct Parameters {
     if constexpr (std::is_base_of_v<Module, Layers>) {
       for (auto* layer : detail::frozen_layers(module)) layer->thaw();
       for (auto* layer : module.modules()) layer->resume_gradients();
-      for (const auto& [name, tensor] : module.named_parameters()) add_one(name, tensor);
+      for (const auto& [name, tensor] : module.named_parameters()) {
+        detail::order_for_gradients(tensor);
+        add_one(name, tensor);
+      }
     } else {
       for (const auto& item : module.named_parameters()) add_one(item.key(), item.value());
     }

@@ -23,6 +23,7 @@
 #include <string>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/large_pages.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
@@ -41,8 +42,10 @@ struct WinogradPasses {
   /// `to[(c / winograd_depth * points + p) * plane + c % winograd_depth]`.
   void (*spread_input)(const float* const* pixels, std::int64_t channels, std::int64_t plane, float* to);
   /// Transforms weights [depth, 3, 3, `out`], of which `width` columns are used and further ones taken as zero, to
-  /// planes of points [winograd_width / panel, winograd_depth, panel].
-  void (*spread_weight)(const float* weight, std::int64_t out, std::int64_t width, std::int64_t depth, float* to);
+  /// planes of points [winograd_width / panel, winograd_depth, panel]. `step` leads from tap to tap: `out`, or -`out`
+  /// with `weight` at the last tap, for a kernel that is turned by half a circle.
+  void (*spread_weight)(const float* weight, std::int64_t out, std::int64_t step, std::int64_t width,
+                        std::int64_t depth, float* to);
   /// m (+)= v u at one point, v [rows, winograd_depth] with `depth` columns in use, m [rows, winograd_width].
   /// `rows` is a multiple of 6.
   void (*multiply)(const float* v, const float* u, float* m, std::int64_t rows, std::int64_t depth, bool add);
@@ -80,9 +83,55 @@ extern template const WinogradPasses& winograd_passes<4>(CpuLevel level);
 
 namespace ip2p::detail::cpu {
 
+/// Columns of a matrix [rows, columns], as the rows of another: to[c * to_row + r] = from[r * from_row + c] for c in
+/// [first, last). Squares of whole cache lines, so that each line is fetched once.
+inline void transpose_columns(const float* from, std::int64_t rows, std::int64_t from_row, std::int64_t first,
+                              std::int64_t last, float* to, std::int64_t to_row) {
+  constexpr std::int64_t line = 16, wide = 4 * line;
+  for (auto left = first; left < last; left += wide) {
+    const auto right = std::min(left + wide, last);
+    for (std::int64_t top = 0; top < rows; top += line) {
+      const auto height = std::min(line, rows - top);
+      for (auto c = left; c < right; ++c) {
+        const float* column = from + top * from_row + c;
+        float* row = to + c * to_row + top;
+        if (height == line) {
+#pragma GCC unroll 16
+          for (std::int64_t r = 0; r < line; ++r) row[r] = column[r * from_row];
+        } else {
+          for (std::int64_t r = 0; r < height; ++r) row[r] = column[r * from_row];
+        }
+      }
+    }
+  }
+}
+
 /// `weight` [out, in, 3, 3] with its numbers in the order that `winograd` reads: [in, 3, 3, out].
 inline at::Tensor winograd_weight(const at::Tensor& weight) {
-  return weight.permute({1, 2, 3, 0}).contiguous().permute({3, 0, 1, 2});
+  const bool last = weight.is_contiguous(at::MemoryFormat::ChannelsLast);
+  if (weight.scalar_type() != at::kFloat || !weight.is_cpu() || weight.numel() == 0 ||
+      !(last || weight.is_contiguous())) {
+    return weight.permute({1, 2, 3, 0}).contiguous().permute({3, 0, 1, 2});
+  }
+  // Transposed matrices: one of [out, in * 3 * 3], or [out, in] for each tap. LibTorch's copy takes several times as
+  // long.
+  const auto out = weight.size(0);
+  const auto in = weight.size(1);
+  auto ordered = at::empty({in, 3, 3, out}, weight.options().requires_grad(false));
+  ask_for_large_pages(ordered);
+  const auto* from = weight.const_data_ptr<float>();
+  auto* to = ordered.mutable_data_ptr<float>();
+  constexpr std::int64_t part = 64;
+  const auto columns = last ? in : 9 * in;
+  in_threads((columns + part - 1) / part, 4, [&](std::int64_t begin, std::int64_t end) {
+    const auto first = begin * part;
+    const auto beyond = std::min(end * part, columns);
+    if (!last) return transpose_columns(from, out, 9 * in, first, beyond, to, out);
+    for (std::int64_t tap = 0; tap < 9; ++tap) {
+      transpose_columns(from + tap * in, out, 9 * in, first, beyond, to + tap * out, 9 * out);
+    }
+  });
+  return ordered.permute({3, 0, 1, 2});
 }
 
 /// Whether `weight` has been through `winograd_weight`.
@@ -108,9 +157,9 @@ inline std::int64_t winograd_tile(std::int64_t height, std::int64_t width) {
 template <int tile>
 class WinogradRun {
  public:
-  /// Arguments as those of `winograd`, without gaps; y is its result.
+  /// Arguments as those of `winograd`, without gaps; y is its result. \param turned by half a circle, as is the kernel
   WinogradRun(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual,
-              std::int64_t padding, bool doubled, CpuLevel level, const at::Tensor& y)
+              std::int64_t padding, bool doubled, CpuLevel level, const at::Tensor& y, bool turned = false)
       : passes_(winograd_passes<tile>(level)),
         x_(x.const_data_ptr<float>()),
         weight_(weight.const_data_ptr<float>()),
@@ -118,6 +167,7 @@ class WinogradRun {
         y_(y.mutable_data_ptr<float>()),
         in_(x.size(1)),
         out_(y.size(1)),
+        tap_(turned ? -out_ : out_),
         stored_width_(x.size(3)),
         stored_pixels_(x.size(2) * x.size(3)),
         shift_(doubled ? 1 : 0),
@@ -133,6 +183,7 @@ class WinogradRun {
         widths_((out_ + winograd_width - 1) / winograd_width),
         outside_(at::zeros({in_}, x.options())),
         bias_(at::zeros({widths_ * winograd_width}, x.options())) {
+    if (turned) weight_ += 8 * out_;
     if (bias.defined()) std::copy_n(bias.const_data_ptr<float>(), out_, bias_.mutable_data_ptr<float>());
     // Blocks of tiles as equal as can be.
     const std::int64_t most = in_ > 1024 ? 48 : 96;
@@ -205,7 +256,7 @@ class WinogradRun {
       const auto rows = (tiles + 5) / 6 * 6;
       for (std::int64_t d = 0; d < depths_; ++d) {
         const auto depth = std::min(winograd_depth, in_ - d * winograd_depth);
-        passes_.spread_weight(weight_ + d * winograd_depth * 9 * out_ + begin, out_, width, depth, u);
+        passes_.spread_weight(weight_ + d * winograd_depth * 9 * out_ + begin, out_, tap_, width, depth, u);
         const float* spread = v + place(block) + d * points * plane_;
         for (std::int64_t p = 0; p < points; ++p) {
           passes_.multiply(spread + p * plane_, u + p * winograd_weight_plane, m + p * product_plane_, rows, depth,
@@ -229,7 +280,7 @@ class WinogradRun {
   const float* weight_;
   const float* residual_;
   float* y_;
-  std::int64_t in_, out_, stored_width_, stored_pixels_, shift_, padding_, in_height_, in_width_, out_height_,
+  std::int64_t in_, out_, tap_, stored_width_, stored_pixels_, shift_, padding_, in_height_, in_width_, out_height_,
       out_width_, tiles_down_, tiles_across_, tiles_, depths_, widths_, block_, plane_, product_plane_;
   at::Tensor outside_, bias_;
 };
@@ -261,6 +312,28 @@ inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const 
     WinogradRun<4>(input, weight, added, other, padding, doubled, level, y).run();
   }
   return y;
+}
+
+/// The gradient with respect to the input of a convolution of stride 1: that of the result, convolved with the kernel
+/// turned by half a circle.
+///
+/// \param slope gradient of the result, [B, out, h', w'], fp32 on the CPU
+/// \param weight [out, in, 3, 3], channels-last  \param padding of the convolution, 0 or 1
+/// \param tile 2 or 4  \param level one that the processor has
+/// \return [B, in, h' + 2 - 2 padding, w' + 2 - 2 padding], channels-last
+inline at::Tensor winograd_input_gradient(const at::Tensor& slope, const at::Tensor& weight, std::int64_t padding,
+                                          std::int64_t tile, CpuLevel level = cpu_level()) {
+  const auto dy = slope.contiguous(at::MemoryFormat::ChannelsLast);
+  const auto grown = 2 - 2 * padding;
+  auto dx = at::empty({slope.size(0), weight.size(1), slope.size(2) + grown, slope.size(3) + grown}, slope.options(),
+                      at::MemoryFormat::ChannelsLast);
+  if (dx.numel() == 0) return dx;
+  if (tile == 2) {
+    WinogradRun<2>(dy, weight, {}, {}, 2 - padding, false, level, dx, true).run();
+  } else {
+    WinogradRun<4>(dy, weight, {}, {}, 2 - padding, false, level, dx, true).run();
+  }
+  return dx;
 }
 
 }  // namespace ip2p::detail::cpu
