@@ -28,6 +28,8 @@
 #include "ip2p/nn/finite_probe.hpp"
 #include "ip2p/nn/fp8_weight.hpp"
 #include "ip2p/nn/freezable.hpp"
+#include "ip2p/nn/int8_host.hpp"
+#include "ip2p/nn/int8_weight.hpp"
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/module.hpp"
 #include "ip2p/nn/once.hpp"
@@ -36,7 +38,7 @@
 namespace ip2p {
 
 /// y = x W^T + b over the last axis; W is [out, in], or [out, in, 1, 1] if the published file stores a 1x1 convolution.
-struct Linear : Module, LoraHost, Fp8Host {
+struct Linear : Module, LoraHost, Fp8Host, Int8Host {
   /// \param conv_shape gives the weight the shape of a 1x1 convolution, as in the file; the arithmetic is the same.
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
     weight = register_parameter("weight", conv_shape ? at::empty({out, in, 1, 1}) : at::empty({out, in}));
@@ -45,7 +47,7 @@ struct Linear : Module, LoraHost, Fp8Host {
 
   /// \param x [..., in]  \return [..., out]
   at::Tensor operator()(const at::Tensor& x) const {
-    auto y = in_fp8(x) ? detail::fp8_linear(x, *fp8, bias) : product(x);
+    auto y = int8 ? detail::int8_linear(x, *int8, bias) : in_fp8(x) ? detail::fp8_linear(x, *fp8, bias) : product(x);
     for (const auto& lora : loras) lora->add_linear(y, x);
     return detail::probed(this, y);
   }
@@ -71,7 +73,7 @@ struct Linear : Module, LoraHost, Fp8Host {
 /// When frozen, the first call chooses the weight's form: reordered for Winograd's filtering where that is faster
 /// (`ConvolutionForm`), packed if the CPU benefits, otherwise channels-last. The new weight replaces the plain one as
 /// the parameter, so no extra memory is used.
-struct Conv2d : Module, Freezable, LoraHost {
+struct Conv2d : Module, Freezable, LoraHost, Int8Host {
   /// \param kernel side of the square kernel  \param with_bias false: no bias is added
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
          bool with_bias = true)
@@ -95,6 +97,7 @@ struct Conv2d : Module, Freezable, LoraHost {
   /// The result, without LoRAs, for x enlarged to twice its size by repeating pixels, which are not written; undefined
   /// if this layer's form cannot do that. \param x [B, in, h, w]
   [[nodiscard]] at::Tensor of_doubled(const at::Tensor& x) const {
+    if (int8) return detail::int8_winograd(x, *int8, bias, padding, true);
     if (frozen_) settled_.call([&] { settle(x); });
     return detail::takes_winograd(x, weight, bias, padding) ? detail::winograd(x, weight, bias, padding, true)
                                                             : at::Tensor();
@@ -156,6 +159,7 @@ struct Conv2d : Module, Freezable, LoraHost {
  private:
   [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added,
                                     const at::Tensor& residual = {}) const {
+    if (int8) return convolve_int8(x, added, residual);
     if (frozen_) settled_.call([&] { settle(x); });
     const bool winograd = detail::takes_winograd(x, weight, added, padding);
     const bool fused = winograd && residual.defined() && residual.scalar_type() == at::kFloat &&
@@ -169,10 +173,20 @@ struct Conv2d : Module, Freezable, LoraHost {
     return y.requires_grad() || residual.requires_grad() ? y + residual : y.add_(residual);
   }
 
+  [[nodiscard]] at::Tensor convolve_int8(const at::Tensor& x, const at::Tensor& added,
+                                         const at::Tensor& residual) const {
+    const bool fused = residual.defined() && residual.scalar_type() == at::kFloat && residual.device().is_cpu() &&
+                       x.scalar_type() == at::kFloat;
+    auto y = detail::int8_winograd(x, *int8, added, padding, false, fused ? residual : at::Tensor());
+    add_loras(y, x);
+    detail::probed(this, y);
+    return fused || !residual.defined() ? y : y.add_(residual);
+  }
+
   /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
   /// wait for it.
   void settle(const at::Tensor& x) const {
-    if (plain_ || weight.requires_grad()) return;
+    if (plain_ || int8 || weight.requires_grad()) return;
     const at::NoGradGuard no_grad;
     auto plain = weight;
     if (form_ == ConvolutionForm::fastest && detail::wants_winograd(x, plain, stride, padding)) {
