@@ -2,6 +2,7 @@
 #define IP2P_KERNEL_DEFINITIONS
 #include "ip2p/kernels/cpu/attention.hpp"
 #include "ip2p/kernels/cpu/fused.hpp"
+#include "ip2p/kernels/cpu/int8.hpp"
 #include "ip2p/kernels/cpu/linear.hpp"
 #include "ip2p/kernels/cpu/winograd.hpp"
 

@@ -35,7 +35,7 @@ struct ModelOptions {
   int threads = 0;
   std::int64_t deep_cache = 1;
   bool low_memory = false, no_ema = false, partial_loras = false;
-  bool graph = false, tf32 = false, fp8 = false, direct_convolution = false;
+  bool graph = false, tf32 = false, fp8 = false, int8 = false, direct_convolution = false;
 };
 
 /// How pictures are drawn. Unset options take the model's recommendation, or else the default in the program's help.

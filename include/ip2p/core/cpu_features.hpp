@@ -15,7 +15,9 @@ namespace ip2p::detail {
 struct CpuFeatures {
   std::uint32_t saved = 0;  ///< Register states that the system saves: bits 5 to 7 of AVX-512, 17 and 18 of AMX tiles.
   std::uint32_t ebx = 0;    ///< Extended features (leaf 7 of CPUID).
+  std::uint32_t ecx = 0;    ///< More of them.
   std::uint32_t edx = 0;    ///< More of them.
+  std::uint32_t eax_1 = 0;  ///< More of them (leaf 7, part 1).
 };
 
 /// This machine's features.
@@ -26,7 +28,9 @@ inline const CpuFeatures& cpu_features() {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
     if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
       found.ebx = ebx;
+      found.ecx = ecx;
       found.edx = edx;
+      if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) found.eax_1 = eax;
     }
     if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & (1U << 27)) != 0) {  // has XGETBV
       __asm__("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
@@ -42,6 +46,16 @@ inline const CpuFeatures& cpu_features() {
 inline bool has_avx512(const CpuFeatures& cpu = cpu_features()) {
   constexpr std::uint32_t instructions = 1U << 30 | 1U << 17 | 1U << 31;
   return (cpu.saved & 0xe6U) == 0xe6U && (cpu.ebx & instructions) == instructions;
+}
+
+/// Whether a CPU multiplies bytes in registers of AVX-512 (avx512_vnni).
+inline bool has_avx512_vnni(const CpuFeatures& cpu = cpu_features()) {
+  return has_avx512(cpu) && (cpu.ecx & 1U << 11) != 0;
+}
+
+/// Whether a CPU multiplies bytes in registers of AVX2 (avx_vnni).
+inline bool has_avx_vnni(const CpuFeatures& cpu = cpu_features()) {
+  return (cpu.saved & 0x6U) == 0x6U && (cpu.eax_1 & 1U << 4) != 0;
 }
 
 /// Whether a CPU multiplies tiles of bf16 (AMX).

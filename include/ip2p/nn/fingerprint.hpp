@@ -9,6 +9,7 @@
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/nn/fp8_weight.hpp"
 #include "ip2p/nn/freezable.hpp"
+#include "ip2p/nn/int8_host.hpp"
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/module.hpp"
 
@@ -63,6 +64,10 @@ inline std::uint64_t fingerprint(const Module& module) {
     if (const auto* host = dynamic_cast<const Fp8Host*>(layer); host != nullptr && host->fp8) {
       all.add(host->fp8->values);
       all.add(host->fp8->scale);
+    }
+    if (const auto* host = dynamic_cast<const Int8Host*>(layer); host != nullptr && host->int8) {
+      all.add(host->int8->values);
+      all.add(host->int8->scale);
     }
     const auto* host = dynamic_cast<const LoraHost*>(layer);
     if (host == nullptr) continue;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/nn/int8_host.hpp"
 #include "ip2p/nn/module.hpp"
 
 namespace ip2p {
@@ -62,7 +63,8 @@ inline std::vector<Freezable*> frozen_layers(Module& module) {
 /// Thaws a module's frozen layers while this object exists, and freezes them again afterwards.
 class PlainForNow {
  public:
-  explicit PlainForNow(Module& module) : layers_(frozen_layers(module)) {
+  /// \throws Error, without changing anything, if the module has weights in 8 bits alone
+  explicit PlainForNow(Module& module) : layers_((require_plain_weights(module), frozen_layers(module))) {
     for (auto* layer : layers_) layer->thaw();
   }
   ~PlainForNow() {

@@ -27,6 +27,8 @@
 #include "ip2p/nn/finite_probe.hpp"
 #include "ip2p/nn/fp8_weight.hpp"
 #include "ip2p/nn/freezable.hpp"
+#include "ip2p/nn/int8_host.hpp"
+#include "ip2p/nn/int8_weight.hpp"
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/module.hpp"
 #include "ip2p/nn/once.hpp"
@@ -35,7 +37,7 @@
 namespace ip2p {
 
 /// y = x W^T + b over the last axis; W is [out, in], or [out, in, 1, 1] if the published file stores a 1x1 convolution.
-struct Linear : Module, LoraHost, Fp8Host {
+struct Linear : Module, LoraHost, Fp8Host, Int8Host {
   /// \param conv_shape gives the weight the shape of a 1x1 convolution, as in the file; the arithmetic is the same.
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
     weight = register_parameter("weight", conv_shape ? at::empty({out, in, 1, 1}) : at::empty({out, in}));
@@ -44,14 +46,14 @@ struct Linear : Module, LoraHost, Fp8Host {
 
   /// \param x [..., in]  \return [..., out]
   at::Tensor operator()(const at::Tensor& x) const {
-    auto y = in_fp8(x) ? detail::fp8_linear(x, *fp8, bias) : product(x);
+    auto y = int8 ? detail::int8_linear(x, *int8, bias) : in_fp8(x) ? detail::fp8_linear(x, *fp8, bias) : product(x);
     for (const auto& lora : loras) lora->add_linear(y, x);
     return detail::probed(this, y);
   }
 
   /// The result plus `residual`, which has its shape: in one pass over memory where the device's kernel can.
   [[nodiscard]] at::Tensor plus(const at::Tensor& x, const at::Tensor& residual) const {
-    if (!loras.empty() || in_fp8(x)) return (*this)(x) + residual;
+    if (!is_product(x)) return (*this)(x) + residual;
     return detail::probed(this, product(x, residual));
   }
 
@@ -59,7 +61,7 @@ struct Linear : Module, LoraHost, Fp8Host {
   /// \param x [..., in]  \return [..., out / 2]
   [[nodiscard]] at::Tensor geglu(const at::Tensor& x) const {
     const auto& kernels = kernels_for(x);
-    if (kernels.linear_geglu != nullptr && loras.empty() && !in_fp8(x)) {
+    if (kernels.linear_geglu != nullptr && is_product(x)) {
       const auto y = kernels.linear_geglu(x, plain_weight(x), detail::weight_for(x, bias));
       if (y.defined()) return detail::probed(this, y);
     }
@@ -81,6 +83,9 @@ struct Linear : Module, LoraHost, Fp8Host {
     return kernels_for(x).linear(x, plain_weight(x), detail::weight_for(x, bias), residual);
   }
 
+  /// Whether the result for x is the product with the plain weight and nothing more.
+  [[nodiscard]] bool is_product(const at::Tensor& x) const { return loras.empty() && !int8 && !in_fp8(x); }
+
   [[nodiscard]] bool in_fp8(const at::Tensor& x) const {
     return fp8 && x.numel() > 0 && !detail::records_graph(x, weight, bias) &&
            !at::autocast::is_autocast_enabled(x.device().type());
@@ -92,7 +97,7 @@ struct Linear : Module, LoraHost, Fp8Host {
 /// When frozen, the first call chooses the weight's form: reordered for Winograd's filtering where that is faster
 /// (`ConvolutionForm`), plain where a 1x1 kernel is computed as a linear layer of pixels, packed if the CPU benefits,
 /// otherwise channels-last. The new weight replaces the plain one as the parameter, so no extra memory is used.
-struct Conv2d : Module, Freezable, LoraHost {
+struct Conv2d : Module, Freezable, LoraHost, Int8Host {
   /// \param kernel side of the square kernel  \param with_bias false: no bias is added
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
          bool with_bias = true)
@@ -116,6 +121,7 @@ struct Conv2d : Module, Freezable, LoraHost {
   /// The result, without LoRAs, for x enlarged to twice its size by repeating pixels, which are not written; undefined
   /// if this layer's form cannot do that. \param x [B, in, h, w]
   [[nodiscard]] at::Tensor of_doubled(const at::Tensor& x) const {
+    if (int8) return detail::int8_winograd(x, *int8, bias, padding, true);
     if (frozen_) settled_.call([&] { settle(x); });
     return detail::takes_winograd(x, weight, bias, padding) ? detail::winograd(x, weight, bias, padding, true)
                                                             : at::Tensor();
@@ -134,7 +140,7 @@ struct Conv2d : Module, Freezable, LoraHost {
 
   /// Reorders the weight for Winograd's filtering. Packing and channels-last copies wait for the first call.
   void prepare() override {
-    if (!frozen_ || !reorders(weight.scalar_type())) return;
+    if (!frozen_ || int8 || !reorders(weight.scalar_type())) return;
     settled_.call([&] { reorder(); });
   }
 
@@ -195,6 +201,7 @@ struct Conv2d : Module, Freezable, LoraHost {
 
   [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added,
                                     const at::Tensor& residual = {}) const {
+    if (int8) return convolve_int8(x, added, residual);
     if (frozen_) settled_.call([&] { settle(x); });
     if (auto y = of_pixels(x, added, residual); y.defined()) return detail::probed(this, y);
     const bool winograd = detail::takes_winograd(x, weight, added, padding);
@@ -208,6 +215,16 @@ struct Conv2d : Module, Freezable, LoraHost {
     detail::probed(this, y);
     if (fused || !residual.defined()) return y;
     return y.requires_grad() || residual.requires_grad() ? y + residual : y.add_(residual);
+  }
+
+  [[nodiscard]] at::Tensor convolve_int8(const at::Tensor& x, const at::Tensor& added,
+                                         const at::Tensor& residual) const {
+    const bool fused = residual.defined() && residual.scalar_type() == at::kFloat && residual.device().is_cpu() &&
+                       x.scalar_type() == at::kFloat;
+    auto y = detail::int8_winograd(x, *int8, added, padding, false, fused ? residual : at::Tensor());
+    add_loras(y, x);
+    detail::probed(this, y);
+    return fused || !residual.defined() ? y : y.add_(residual);
   }
 
   /// The result, plus the residual if that is defined, of a 1x1 kernel as a linear layer of pixels; undefined where
@@ -226,7 +243,7 @@ struct Conv2d : Module, Freezable, LoraHost {
   /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
   /// wait for it.
   void settle(const at::Tensor& x) const {
-    if (plain_ || weight.requires_grad()) return;
+    if (plain_ || int8 || weight.requires_grad()) return;
     if (x.device().is_cpu() && reorders(x.scalar_type())) return reorder();
     const at::NoGradGuard no_grad;
     auto plain = weight;

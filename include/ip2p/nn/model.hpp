@@ -16,6 +16,7 @@
 #include "ip2p/nn/finite_probe.hpp"
 #include "ip2p/nn/fp8_weight.hpp"
 #include "ip2p/nn/freezable.hpp"
+#include "ip2p/nn/int8_host.hpp"
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/module.hpp"
 
@@ -71,7 +72,7 @@ class ModelHandle {
   void freeze() { set_frozen(true); }
 
   /// Restores plain weights, for training or for writing to them. Those that required gradients before `freeze` do so
-  /// again; those that did not, because someone had turned them off, do not.
+  /// again; those that did not, because someone had turned them off, do not. \throws Error after `use_int8`
   void thaw() { set_frozen(false); }
 
   /// Runs `evaluate` and names the layer that first produced a non-finite value; empty if none did.
@@ -94,6 +95,7 @@ class ModelHandle {
 
  private:
   void set_frozen(bool frozen) {
+    if (!frozen) detail::require_plain_weights(*module_);
     for (auto* layer : module_->modules()) {
       if (auto* freezable = dynamic_cast<Freezable*>(layer)) frozen ? freezable->freeze() : freezable->thaw();
       frozen ? layer->suspend_gradients() : layer->resume_gradients();

@@ -28,6 +28,7 @@
 #include "ip2p/io/nearest_names.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/nn/freezable.hpp"
+#include "ip2p/nn/int8_host.hpp"
 
 namespace ip2p {
 
@@ -148,8 +149,9 @@ inline void load_weights(Module& module, const Weights& weights, const std::stri
 }
 
 /// Every parameter of `module` with its name, in plain form: the parameter itself, or an unpacked copy if the layer
-/// stores it packed. Safe while other threads evaluate the module.
+/// stores it packed. Safe while other threads evaluate the module. \throws Error after `use_int8`
 inline Named<at::Tensor> plain_parameters(const Module& module) {
+  detail::require_plain_weights(module);
   Named<at::Tensor> plain;
   for (const auto& [prefix, layer] : module.named_modules()) {
     const auto* freezable = dynamic_cast<const Freezable*>(layer);

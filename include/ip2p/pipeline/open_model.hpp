@@ -50,7 +50,7 @@ struct LoraChoice {
 /// How a model is opened, and what is added to it.
 struct OpenOptions {
   std::optional<at::Device> device = {};     ///< Unset: `best_device()`.
-  std::optional<at::ScalarType> dtype = {};  ///< Of the arithmetic: fp32, bf16 or fp16; unset: `best_dtype(device)`.
+  std::optional<at::ScalarType> dtype = {};  ///< Of the arithmetic: fp32, bf16 or fp16; unset: `best_dtype(device)`, and fp32 with `int8`.
   /// Text encoder and codec are in memory only while they work, the codec works tile by tile, branches are evaluated
   /// one after another, and fp32 arithmetic reads weights of 16 bits.
   bool low_memory = false;
@@ -70,6 +70,7 @@ struct OpenOptions {
   std::int64_t deep_cache = 1;
   bool direct_convolutions = false;  ///< Network and codec convolve directly on a CPU (`ConvolutionForm::direct`).
   bool fp8 = false;                  ///< The network's transformers compute in 8 bits (`use_fp8`), approximately.
+  bool int8 = false;                 ///< The network's weights are in 8 bits (`use_int8`), on a CPU, approximately.
   AnyExecution execution = {};       ///< Of the pipelines; `Eager` unless set.
   /// Told, in a sentence each, what was left out under `partial_loras`.
   std::function<void(const std::string&)> warn = {};

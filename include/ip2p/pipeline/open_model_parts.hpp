@@ -8,6 +8,7 @@
 
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/nn/fp8.hpp"
+#include "ip2p/nn/int8.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/open_model.hpp"
@@ -34,6 +35,7 @@ IP2P_INLINE AnyNetwork OpenedModel::network() const {
   const auto& options = files_->options;
   if (options.direct_convolutions) set_convolution_form(network.module(), ConvolutionForm::direct);
   if (options.fp8) use_fp8(network);
+  if (options.int8) use_int8(network);
   if (options.deep_cache != 1) return DeepCache(std::move(network), {.interval = options.deep_cache});
   return network;
 }

@@ -25,6 +25,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/large_pages.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/kernels/cpu/int8.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
 #include "ip2p/kernels/cpu/vectors.hpp"
@@ -159,10 +160,14 @@ class WinogradRun {
  public:
   /// Arguments as those of `winograd`, without gaps; y is its result. \param turned by half a circle, as is the kernel
   WinogradRun(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual,
-              std::int64_t padding, bool doubled, CpuLevel level, const at::Tensor& y, bool turned = false)
+              std::int64_t padding, bool doubled, CpuLevel level, const at::Tensor& y,
+              const at::Tensor& weight_scale = {}, bool turned = false)
       : passes_(winograd_passes<tile>(level)),
+        widen_(int8_passes(level).widen),
         x_(x.const_data_ptr<float>()),
-        weight_(weight.const_data_ptr<float>()),
+        weight_(weight_scale.defined() ? nullptr : weight.const_data_ptr<float>()),
+        bytes_(weight_scale.defined() ? weight.const_data_ptr<std::int8_t>() : nullptr),
+        weight_scale_(weight_scale.defined() ? weight_scale.const_data_ptr<float>() : nullptr),
         residual_(residual.defined() ? residual.const_data_ptr<float>() : nullptr),
         y_(y.mutable_data_ptr<float>()),
         in_(x.size(1)),
@@ -245,9 +250,11 @@ class WinogradRun {
 
   /// Products and results of the parts [from, to): all blocks for the first channels, then for the next.
   void multiply(std::int64_t first, std::int64_t from, std::int64_t to, const float* v, std::int64_t count) const {
-    const auto scratch = at::empty({points * (winograd_weight_plane + product_plane_)}, bias_.options());
+    const auto widened = bytes_ != nullptr ? winograd_depth * 9 * winograd_width : 0;
+    const auto scratch = at::empty({points * (winograd_weight_plane + product_plane_) + widened}, bias_.options());
     float* u = scratch.template mutable_data_ptr<float>();
     float* m = u + points * winograd_weight_plane;
+    float* wide = m + points * product_plane_;
     for (auto part = from; part < to; ++part) {
       const auto block = part % count;
       const auto begin = part / count * winograd_width;
@@ -256,7 +263,13 @@ class WinogradRun {
       const auto rows = (tiles + 5) / 6 * 6;
       for (std::int64_t d = 0; d < depths_; ++d) {
         const auto depth = std::min(winograd_depth, in_ - d * winograd_depth);
-        passes_.spread_weight(weight_ + d * winograd_depth * 9 * out_ + begin, out_, tap_, width, depth, u);
+        const auto place_of_weight = d * winograd_depth * 9 * out_ + begin;
+        if (bytes_ != nullptr) {
+          widen_(bytes_ + place_of_weight, out_, width, depth * 9, weight_scale_ + begin, wide, winograd_width);
+          passes_.spread_weight(wide, winograd_width, winograd_width, width, depth, u);
+        } else {
+          passes_.spread_weight(weight_ + place_of_weight, out_, tap_, width, depth, u);
+        }
         const float* spread = v + place(block) + d * points * plane_;
         for (std::int64_t p = 0; p < points; ++p) {
           passes_.multiply(spread + p * plane_, u + p * winograd_weight_plane, m + p * product_plane_, rows, depth,
@@ -276,8 +289,11 @@ class WinogradRun {
   }
 
   const WinogradPasses& passes_;
+  decltype(Int8Passes::widen) widen_;
   const float* x_;
-  const float* weight_;
+  const float* weight_;        ///< Null for weights in 8 bits.
+  const std::int8_t* bytes_;   ///< Null for weights in fp32.
+  const float* weight_scale_;  ///< Of `bytes_`.
   const float* residual_;
   float* y_;
   std::int64_t in_, out_, tap_, stored_width_, stored_pixels_, shift_, padding_, in_height_, in_width_, out_height_,
@@ -291,11 +307,13 @@ class WinogradRun {
 /// \param bias [out] or undefined, fp32  \param padding 0 or 1; h + 2 padding and w + 2 padding are at least 3
 /// \param doubled convolves x enlarged to twice its size by repeating pixels, without writing it
 /// \param tile 2 or 4  \param residual [B, out, h', w'] in fp32, added to the result; undefined for nothing
+/// \param weight_scale [out], fp32, what weights of int8 are to be multiplied by, `out` a multiple of 16; undefined for
+///   weights of fp32
 /// \param level one that the processor has  \return [B, out, h', w'], channels-last
 /// \throws Error when the residual has another shape than the result
 inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, std::int64_t padding,
                            bool doubled, std::int64_t tile, const at::Tensor& residual = {},
-                           CpuLevel level = cpu_level()) {
+                           CpuLevel level = cpu_level(), const at::Tensor& weight_scale = {}) {
   const auto input = x.contiguous(at::MemoryFormat::ChannelsLast);
   const std::int64_t scale = doubled ? 2 : 1;
   const auto height = scale * x.size(2) + 2 * padding - 2;
@@ -307,9 +325,9 @@ inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const 
   const auto added = bias.defined() ? bias.contiguous() : bias;
   const auto other = residual.defined() ? residual.contiguous(at::MemoryFormat::ChannelsLast) : residual;
   if (tile == 2) {
-    WinogradRun<2>(input, weight, added, other, padding, doubled, level, y).run();
+    WinogradRun<2>(input, weight, added, other, padding, doubled, level, y, weight_scale).run();
   } else {
-    WinogradRun<4>(input, weight, added, other, padding, doubled, level, y).run();
+    WinogradRun<4>(input, weight, added, other, padding, doubled, level, y, weight_scale).run();
   }
   return y;
 }
@@ -329,9 +347,9 @@ inline at::Tensor winograd_input_gradient(const at::Tensor& slope, const at::Ten
                       at::MemoryFormat::ChannelsLast);
   if (dx.numel() == 0) return dx;
   if (tile == 2) {
-    WinogradRun<2>(dy, weight, {}, {}, 2 - padding, false, level, dx, true).run();
+    WinogradRun<2>(dy, weight, {}, {}, 2 - padding, false, level, dx, {}, true).run();
   } else {
-    WinogradRun<4>(dy, weight, {}, {}, 2 - padding, false, level, dx, true).run();
+    WinogradRun<4>(dy, weight, {}, {}, 2 - padding, false, level, dx, {}, true).run();
   }
   return dx;
 }
