@@ -88,8 +88,8 @@ TEST_CASE("A layer that trains by Winograd's filtering has autograd's gradients"
       const auto conv = layer_of(40, 72, padding);
       winograd_gradients(*conv);
       if (ordered) static_cast<void>(Parameters().add(*conv, "conv"));
-      const auto x = map(2, 40, 9, 6).requires_grad_(true);
-      const auto slope = map(2, 72, 7 + 2 * padding, 4 + 2 * padding);
+      const auto x = map(2, 40, 15, 10).requires_grad_(true);
+      const auto slope = map(2, 72, 13 + 2 * padding, 8 + 2 * padding);
       const auto y = (*conv)(x);
       const auto found = ip2p::detail::gradients_of((y * slope).sum(), {x, conv->weight, conv->bias});
       const auto expected = by_autograd(x, conv->weight, conv->bias, slope, padding);
@@ -107,8 +107,8 @@ TEST_CASE("A layer that trains by Winograd's filtering has autograd's gradients"
 TEST_CASE("Only what asks for gradients gets them from a layer that trains by Winograd's filtering", "[nn]") {
   const auto conv = layer_of(32, 32, 1, false);
   winograd_gradients(*conv);
-  const auto x = map(1, 32, 5, 5);
-  const auto slope = map(1, 32, 5, 5);
+  const auto x = map(1, 32, 12, 12);
+  const auto slope = map(1, 32, 12, 12);
   const auto expected = by_autograd(x, conv->weight, at::randn({32}), slope, 1);
   // The weight alone, as in the first layer of a network.
   auto found = ip2p::detail::gradients_of(((*conv)(x)*slope).sum(), {conv->weight});
@@ -127,11 +127,20 @@ TEST_CASE("Only what asks for gradients gets them from a layer that trains by Wi
   CHECK(relative_error(found[0], expected.gradients[0]) <= 5e-6);
 }
 
+TEST_CASE("Small maps are trained on directly, with any batch", "[nn]") {
+  const auto conv = layer_of(32, 32);
+  winograd_gradients(*conv);
+  for (const std::int64_t batch : {1, 16}) {
+    const auto x = map(batch, 32, 8, 8);
+    CHECK((*conv)(x).equal(at::conv2d(x, conv->weight, conv->bias, 1, 1)));
+  }
+}
+
 TEST_CASE("Second derivatives are refused where Winograd's filtering is trained with", "[nn]") {
   if (!layers_use_winograd()) return;
   const auto conv = layer_of(32, 32);
   winograd_gradients(*conv);
-  const auto x = map(1, 32, 4, 4).requires_grad_(true);
+  const auto x = map(1, 32, 12, 12).requires_grad_(true);
   CHECK_THROWS_WITH(torch::autograd::grad({(*conv)(x).sum()}, {x}, {}, true, /*create_graph=*/true, false),
                     Catch::Contains("first derivatives alone"));
 }

@@ -64,15 +64,19 @@ struct WinogradFunction : torch::autograd::Function<WinogradFunction> {
 /// `Conv2d::with_gradients` by Winograd's filtering.
 inline at::Tensor winograd_with_gradients(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                           std::int64_t padding) {
+  // The weights are transformed anew at every step, which costs more than is saved on smaller maps. The batch does not
+  // count, so that its division into parts does not change the form.
+  constexpr std::int64_t least_pixels = 128;
+  if (x.size(2) * x.size(3) < least_pixels) return convolution(x, weight, bias, 1, padding);
   return WinogradFunction::apply(x, weight, bias.defined() ? std::optional(bias) : std::nullopt, padding);
 }
 
 }  // namespace detail
 
 /// While gradients are computed, a module's 3x3 convolutions of stride 1 in fp32 on a CPU, and their gradients with
-/// respect to inputs, are computed by Winograd's filtering: the same real numbers, with 2 to 4 times the rounding error
-/// of LibTorch's direct convolution, whose rounding published training has. Only first derivatives can be taken.
-/// Weights are best trained in the order that `Parameters` gives them.
+/// respect to inputs, are computed by Winograd's filtering where maps have at least 128 pixels: the same real numbers,
+/// with 2 to 4 times the rounding error of LibTorch's direct convolution, whose rounding published training has. Only
+/// first derivatives can be taken. Weights are best trained in the order that `Parameters` gives them.
 inline void winograd_gradients(Module& module, bool on = true) {
   for (auto* layer : module.modules()) {
     if (auto* conv = dynamic_cast<Conv2d*>(layer)) {
