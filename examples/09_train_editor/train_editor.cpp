@@ -8,10 +8,9 @@
 
 #include <utility>
 
-#include "ip2p/parallel/launch.hpp"
 #include "options.hpp"
 #include "support/program.hpp"
-#include "training.hpp"
+#include "train.hpp"
 
 int main(int argc, char** argv) {
   train_editor::Options o;
@@ -20,8 +19,6 @@ int main(int argc, char** argv) {
       [&](CLI::App& app) { train_editor::add_options(app, o); },
       [&](const example::Interrupt& interrupt) {
         if (o.threads > 0) at::set_num_threads(o.threads);
-        const auto place = ip2p::place_in_environment();
-        const auto processes = ip2p::launch(place);
-        return train_editor::Training(std::move(o), place, processes)(interrupt);
+        return train_editor::train(std::move(o), interrupt);
       });
 }

@@ -42,6 +42,7 @@ ip2p::SchedulerConfig scheduler_of(const ip2p::ModelFiles& files, const Options&
 
 Training::Training(Options o, const ip2p::ProcessPlace& place, const ip2p::ProcessGroup& processes)
     : o_(std::move(o)),
+      place_(place),
       processes_(processes),
       device_(ip2p::device_for(o_.device, place)),
       dtype_(ip2p::parse_dtype(o_.dtype, device_)),
@@ -55,10 +56,10 @@ Training::Training(Options o, const ip2p::ProcessPlace& place, const ip2p::Proce
       unet_(ip2p::load_editor_unet(files_)) {
   ip2p::require(pictures_.size() > 0, "{}: expected pairs to train on, found none in the training split",
                 o_.data.string());
-  const auto pass = processes_.size() * o_.micro_batch;
+  const auto pass = place_.size * o_.micro_batch;
   accumulate_ = std::max<std::int64_t>(1, (o_.batch + pass - 1) / pass);
-  ip2p::require(o_.batch % (processes_.size() * accumulate_) == 0,
-                "--batch: expected a multiple of {} processes x {} passes, found {}", processes_.size(), accumulate_,
+  ip2p::require(o_.batch % (place_.size * accumulate_) == 0,
+                "--batch: expected a multiple of {} processes x {} passes, found {}", place_.size, accumulate_,
                 o_.batch);
   unet_.to(device_, at::kFloat);
   ip2p::checkpoint_gradients(unet_, o_.checkpoint_gradients);

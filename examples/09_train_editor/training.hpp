@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A training run. Its methods are defined in three units, because no compiler should have to take all of it at once.
+/// A training run. Its methods are defined in two units, because together they are much to compile.
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
@@ -16,7 +16,6 @@
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/parallel/environment.hpp"
-#include "ip2p/parallel/process_group.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
@@ -27,6 +26,10 @@
 #include "pairs.hpp"
 #include "support/interrupt.hpp"
 
+namespace ip2p {
+class ProcessGroup;
+}
+
 namespace train_editor {
 
 using TextEncoder = ip2p::CachedTextEncoder<ip2p::ClipTextEncoder>;
@@ -34,6 +37,7 @@ using TextEncoder = ip2p::CachedTextEncoder<ip2p::ClipTextEncoder>;
 /// A run and everything it needs, as seen by one of its processes.
 class Training {
  public:
+  /// \param processes that `place` is among; kept by reference
   Training(Options o, const ip2p::ProcessPlace& place, const ip2p::ProcessGroup& processes);
 
   /// Trains. \return the program's status
@@ -47,7 +51,7 @@ class Training {
 
   [[nodiscard]] std::string checksum(const char* component) const;
 
-  [[nodiscard]] bool speaks() const { return processes_.rank() == 0; }
+  [[nodiscard]] bool speaks() const { return place_.rank == 0; }
 
   void describe() const;
 
@@ -77,7 +81,8 @@ class Training {
   void finish(const std::vector<ip2p::LossPoint>& points, std::int64_t step, bool complete) const;
 
   Options o_;
-  ip2p::ProcessGroup processes_;
+  ip2p::ProcessPlace place_;
+  const ip2p::ProcessGroup& processes_;
   at::Device device_;
   at::ScalarType dtype_;
   ip2p::ModelFiles files_;

@@ -8,10 +8,12 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "ip2p/parallel/launch.hpp"
 #include "ip2p/schedule/discrete_schedule.hpp"
 #include "ip2p/train/adafactor.hpp"
 #include "ip2p/train/adamw.hpp"
@@ -20,6 +22,7 @@
 #include "ip2p/train/trainer.hpp"
 #include "support/loss_plot.hpp"
 #include "support/program.hpp"
+#include "train.hpp"
 #include "training.hpp"
 
 namespace train_editor {
@@ -77,15 +80,15 @@ void Training::describe() const {
   const auto gib = [](double bytes) { return example::gibibytes(bytes); };
   const auto trained = static_cast<double>(parameters_.elements());
   const auto all = static_cast<double>(ip2p::element_count(files_.weights("unet")));
-  const double share = o_.shard_state ? static_cast<double>(processes_.size()) : 1.0;
+  const double share = o_.shard_state ? static_cast<double>(place_.size) : 1.0;
   const double optimiser = o_.optimiser == "adamw" ? state_bytes<ip2p::AdamW>() : state_bytes<ip2p::Adafactor>();
   fmt::print("model: {}\ncomputes in {} on {}, weights in fp32\n", files_.describe(), dtype_name(), device_.str());
   fmt::print("trains {:.1f} M values{}\n", trained / 1e6, lora_ ? " of a LoRA" : "");
   fmt::print("data: {}, {} prompts, {} an epoch of {} updates\n", o_.data.string(), pictures_.size(), pictures_.size(),
              (pictures_.size() + o_.batch - 1) / o_.batch);
-  fmt::print("updates: {} of {} samples: {} process{} x {} pass{} x {}\n", o_.steps, o_.batch, processes_.size(),
-             processes_.size() == 1 ? "" : "es", accumulate_, accumulate_ == 1 ? "" : "es",
-             o_.batch / processes_.size() / accumulate_);
+  fmt::print("updates: {} of {} samples: {} process{} x {} pass{} x {}\n", o_.steps, o_.batch, place_.size,
+             place_.size == 1 ? "" : "es", accumulate_, accumulate_ == 1 ? "" : "es",
+             o_.batch / place_.size / accumulate_);
   fmt::print(
       "memory of each process without activations, codec and text encoder: weights {}, gradients {}, optimiser {}, "
       "averages {}\n",
@@ -142,6 +145,12 @@ int Training::operator()(const example::Interrupt& interrupt) {
   if (speaks()) describe();
   if (o_.dry_run) return 0;
   return o_.optimiser == "adafactor" ? train<ip2p::Adafactor>(interrupt) : train<ip2p::AdamW>(interrupt);
+}
+
+int train(Options o, const example::Interrupt& interrupt) {
+  const auto place = ip2p::place_in_environment();
+  const auto processes = ip2p::launch(place);
+  return Training(std::move(o), place, processes)(interrupt);
 }
 
 void Training::finish(const std::vector<ip2p::LossPoint>& points, std::int64_t step, bool complete) const {

@@ -169,10 +169,8 @@ TEST_CASE("A UNet can start as the identity edit", "[train]") {
   CHECK((first - 0.45 * photo).abs().max().item<double>() < 0.1);
   CHECK((first - 0.45 * photo).square().mean().item<double>() < 1e-3);
 
-  auto narrow = config;
-  narrow.block_out_channels = {8, 16};
-  auto text_to_image = config;
-  text_to_image.in_channels = 4;
+  const auto narrow = ip2p::testing::tiny_editor_config(),
+             text_to_image = ip2p::testing::tiny_editor_config(4, {64, 64});
   CHECK_THROWS_WITH(start_at_condition(ip2p::UNet(narrow), 0.45), Catch::Contains("norm groups of at least 10"));
   CHECK_THROWS_WITH(start_at_condition(ip2p::UNet(text_to_image), 0.45), Catch::Contains("8 input channels"));
 }
