@@ -3,8 +3,6 @@
 #include <ATen/ops/full.h>
 
 #include <cstdint>
-#include <utility>
-#include <vector>
 
 #include "ip2p/core/random.hpp"
 #include "ip2p/core/sample_random.hpp"
@@ -13,11 +11,11 @@
 
 namespace ip2p::testing {
 
-/// A UNet with text cross-attention that trains in milliseconds. \param channels of its two levels
-inline UNetConfig tiny_editor_config(std::int64_t in_channels = 8, std::vector<std::int64_t> channels = {8, 16}) {
+/// A UNet with text cross-attention that trains in milliseconds.
+inline UNetConfig tiny_editor_config(std::int64_t in_channels = 8) {
   UNetConfig config;
   config.in_channels = in_channels;
-  config.block_out_channels = std::move(channels);
+  config.block_out_channels = {8, 16};
   config.cross_attention = {false, true};
   config.layers_per_block = 1;
   config.cross_attention_dim = 6;

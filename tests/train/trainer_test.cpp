@@ -449,7 +449,7 @@ TEST_CASE("A checkpoint of other parameters is refused and changes nothing", "[t
   FewPairs pairs;
   const auto small = tiny_unet();
   trainer(small, pairs, scratch.path()).run(2);
-  auto config = tiny_config();
+  auto config = tiny_editor_config();
   config.cross_attention_dim = 5;
   UNet other(config);
   initialise(other.module(), 1);
@@ -600,13 +600,13 @@ TEST_CASE("A loss that is not finite leaves weights and averages alone, and seve
 }
 
 TEST_CASE("Widening conv_in keeps weights and bias and ignores the new channels at first", "[train]") {
-  UNet old(tiny_config(4));
+  UNet old(tiny_editor_config(4));
   initialise(old.module(), 5);
   Weights weights;
   for (const auto& [name, tensor] : state_of(old.module())) {
     weights[name] = {tensor.sizes().vec(), tensor.scalar_type(), [tensor] { return tensor; }};
   }
-  UNet wide(tiny_config(8));
+  UNet wide(tiny_editor_config(8));
   load_weights(wide.module(), widen_conv_in(weights, 8), "widened");
   const auto& conv = *wide.module().conv_in;
   CHECK(conv.weight.narrow(1, 0, 4).equal(old.module().conv_in->weight));
