@@ -102,9 +102,10 @@ void add_model(CLI::App& app, ModelOptions& o) {
                "GPU: round the factors of fp32 products to 10 bits (TF32); faster, a slightly different picture");
   app.add_flag("--fp8", o.fp8,
                "GPU from sm_89 on: compute the network's transformers in 8 bits; faster, a slightly different picture");
-  app.add_flag("--int8", o.int8,
-               "CPU: hold the network's weights in 8 bits, a third of the memory; faster with VNNI, a slightly different "
-               "picture");
+  app.add_flag(
+      "--int8", o.int8,
+      "CPU: hold the network's weights in 8 bits, a third of the memory; faster with VNNI, a slightly different "
+      "picture");
   app.add_flag("--direct-convolution", o.direct_convolution,
                "CPU: compute all convolutions directly, without Winograd's filtering; slower, with less rounding");
   app.add_flag("--no-ema", o.no_ema, "single file: use the raw weights even if it also holds averaged (EMA) ones");

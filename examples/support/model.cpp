@@ -18,6 +18,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/freed_memory.hpp"
 #include "ip2p/execution/any_execution.hpp"
+#include "ip2p/kernels/cpu/int8.hpp"
 #include "program.hpp"
 
 #ifdef IP2P_HAS_CUDA
@@ -57,7 +58,7 @@ ip2p::Numerics numerics_of(const RunOptions& o) {
 ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics) {
   const auto device = ip2p::parse_device(o.device);
   ip2p::OpenOptions options{.device = device,
-                            .dtype = ip2p::parse_dtype(o.dtype, device),
+                            .dtype = o.int8 && o.dtype == "auto" ? at::kFloat : ip2p::parse_dtype(o.dtype, device),
                             .low_memory = o.low_memory,
                             .numerics = numerics,
                             .prefer_ema = !o.no_ema,
@@ -70,6 +71,7 @@ ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics) {
   options.embeddings.assign(o.embeddings.begin(), o.embeddings.end());
   options.deep_cache = o.deep_cache;
   options.fp8 = o.fp8;
+  options.int8 = o.int8;
   options.direct_convolutions = o.direct_convolution;
   options.execution = execution_of(o, device);
   options.warn = [](const std::string& text) { fmt::print(stderr, "warning: {}\n", text); };
@@ -87,6 +89,9 @@ ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numerics) {
              : dtype == at::kHalf ? "fp16"
                                   : "bf16",
              model.options().device->str());
+  if (o.int8 && !ip2p::int8_is_faster()) {
+    fmt::print(stderr, "note: --int8 saves memory but will not be faster: this CPU has no VNNI\n");
+  }
   return model;
 }
 

@@ -16,7 +16,7 @@ echo "== help and usage"
 run 0 --help
 for option in --model --image --prompt --out --steps --image-scale --text-scale --seed --resolution --sampler --schedule \
   --noise --numerics --dtype --device --latents --save-latents --negative-prompt --compare --full-size --low-memory --vae --lora --embedding \
-  --graph --deep-cache --tf32 --direct-convolution; do
+  --graph --deep-cache --tf32 --direct-convolution --int8; do
   says "$option"
 done
 run 0 --version
@@ -154,6 +154,12 @@ run 0 "${good[@]}" --model "$source/models/small-editor" --out direct.png --dire
 share=$(python3 "$source/tests/examples/picture_difference.py" wide.png direct.png 2)
 awk -v share="${share:-100}" 'BEGIN { exit !(share < 0.1) }' ||
   fail "expected the pictures of both forms of convolution to differ by rounding, found $share % of the values"
+run 0 "${good[@]}" --model "$source/models/small-editor" --out rounded.png --int8
+cmp -s wide.png rounded.png && fail "expected weights in 8 bits to change the picture"
+share=$(python3 "$source/tests/examples/picture_difference.py" wide.png rounded.png 16)
+awk -v share="${share:-100}" 'BEGIN { exit !(share < 1) }' ||
+  fail "expected weights in 8 bits to change the picture slightly, found $share % of the values far off"
+refuses 1 "int8: expected a model that computes in fp32, found BFloat16" "${good[@]}" --out out/a.png --int8 --dtype bf16
 # TF32 is a matter of GPUs.
 run 0 "${good[@]}" --out tf32.png --tf32
 same first.png tf32.png

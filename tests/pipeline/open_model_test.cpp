@@ -117,6 +117,15 @@ TEST_CASE("How an opened model computes is chosen when it is opened", "[pipeline
   CHECK(coarse > 1e-3);
   CHECK(coarse < 0.3);
 
+  OpenOptions in_int8{.device = at::kCPU};
+  in_int8.int8 = true;
+  const auto rounded = error_of(latents_of(in_int8));
+  INFO(rounded);
+  CHECK(rounded > 1e-3);
+  CHECK(rounded < 0.1);
+  in_int8.dtype = at::kBFloat16;
+  CHECK_THROWS_WITH(open_editor(folder, in_int8), Contains("int8: expected a model that computes in fp32"));
+
   const Graphed<RerunRecorder> graphed;
   auto recorded = on_cpu;
   recorded.execution = graphed;

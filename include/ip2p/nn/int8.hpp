@@ -49,11 +49,6 @@ inline void give_up_values(const at::Tensor& weight) {
 
 }  // namespace detail
 
-/// Whether products in 8 bits are faster than in fp32 on this processor: it has instructions for them (avx512_vnni or
-/// avx_vnni), and LibTorch's choice of instructions (ATEN_CPU_CAPABILITY) lets them be used. Elsewhere `use_int8` saves
-/// memory alone.
-[[nodiscard]] inline bool int8_is_faster() { return detail::cpu::int8_by_vnni(detail::cpu_level()); }
-
 /// Holds the weights of a UNet in 8 bits from now on, for inference on a CPU: linear layers of its transformers and
 /// 3x3 convolutions of stride 1, with one scale for each output channel. The linear layers round each row of their
 /// input to 8 bits too and sum exactly; the convolutions compute in fp32, by Winograd's filtering, which saves as many
@@ -92,6 +87,10 @@ std::int64_t use_int8(const Model& model) {
       detail::give_up_values(conv->weight);
       ++count;
     }
+  }
+  // What stays is copied out of a mapped file, which would otherwise stay in memory as a whole.
+  for (const auto& parameter : model.module().parameters()) {
+    if (parameter.storage().nbytes() > parameter.nbytes()) parameter.set_data(parameter.detach().clone());
   }
   handle.freeze();
   note_model_change();

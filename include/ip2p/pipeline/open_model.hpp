@@ -49,8 +49,9 @@ struct LoraChoice {
 
 /// How a model is opened, and what is added to it.
 struct OpenOptions {
-  std::optional<at::Device> device = {};     ///< Unset: `best_device()`.
-  std::optional<at::ScalarType> dtype = {};  ///< Of the arithmetic: fp32, bf16 or fp16; unset: `best_dtype(device)`, and fp32 with `int8`.
+  std::optional<at::Device> device = {};  ///< Unset: `best_device()`.
+  /// Of the arithmetic: fp32, bf16 or fp16; unset: `best_dtype(device)`, or fp32 with `int8`.
+  std::optional<at::ScalarType> dtype = {};
   /// Text encoder and codec are in memory only while they work, the codec works tile by tile, branches are evaluated
   /// one after another, and fp32 arithmetic reads weights of 16 bits.
   bool low_memory = false;

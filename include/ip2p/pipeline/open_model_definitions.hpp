@@ -61,7 +61,7 @@ IP2P_INLINE OpenedModel::OpenedModel(std::shared_ptr<const Files> files) : files
 IP2P_INLINE OpenedModel OpenedModel::open(const std::filesystem::path& path, const OpenOptions& given) {
   auto options = given;
   if (!options.device) options.device = best_device();
-  if (!options.dtype) options.dtype = best_dtype(*options.device);
+  if (!options.dtype) options.dtype = options.int8 ? at::kFloat : best_dtype(*options.device);
   auto files =
       ModelFiles::open(path, {.prefer_ema = options.prefer_ema,
                               .variant = options.variant,

@@ -64,6 +64,14 @@ inline bool int8_by_vnni(CpuLevel level) {
 
 }  // namespace ip2p::detail::cpu
 
+namespace ip2p {
+
+/// Whether this processor has instructions for products in 8 bits (avx512_vnni or avx_vnni), and LibTorch's choice of
+/// instructions (ATEN_CPU_CAPABILITY) lets them be used. Elsewhere `use_int8` (nn/int8.hpp) saves memory alone.
+[[nodiscard]] inline bool int8_is_faster() { return detail::cpu::int8_by_vnni(detail::cpu_level()); }
+
+}  // namespace ip2p
+
 #if !defined(IP2P_COMPILED) || defined(IP2P_KERNEL_DEFINITIONS)
 /// The passes, compiled for every level below; undefined again there.
 #define IP2P_BODY "ip2p/kernels/cpu/int8.inc"
