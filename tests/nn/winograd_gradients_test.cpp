@@ -51,7 +51,7 @@ at::Tensor map(std::int64_t batch, std::int64_t channels, std::int64_t height, s
 }
 
 /// Compiled without optimisation, layers are always direct.
-bool layers_use_winograd() { return ip2p::detail::vector_code_is_optimised; }
+bool gradients_use_winograd() { return ip2p::detail::vector_code_is_optimised; }
 
 }  // namespace
 
@@ -99,7 +99,7 @@ TEST_CASE("A layer that trains by Winograd's filtering has autograd's gradients"
       winograd_gradients(*conv, false);
       const auto direct = (*conv)(x);
       CHECK(direct.equal(at::conv2d(x, conv->weight, conv->bias, 1, padding)));
-      CHECK(direct.equal(y) != layers_use_winograd());
+      CHECK(direct.equal(y) != gradients_use_winograd());
     }
   }
 }
@@ -137,7 +137,7 @@ TEST_CASE("Small maps are trained on directly, with any batch", "[nn]") {
 }
 
 TEST_CASE("Second derivatives are refused where Winograd's filtering is trained with", "[nn]") {
-  if (!layers_use_winograd()) return;
+  if (!gradients_use_winograd()) return;
   const auto conv = layer_of(32, 32);
   winograd_gradients(*conv);
   const auto x = map(1, 32, 12, 12).requires_grad_(true);
