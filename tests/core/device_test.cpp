@@ -61,18 +61,29 @@ TEST_CASE("A processor gets the dtype that it is fast in, if the system saves it
   };
   for (const auto& one :
        {Processor{"without vectors", {}, false, at::kFloat},
-        Processor{"AVX2", {sse_and_avx, avx2, 0}, false, at::kFloat},
+        Processor{"AVX2", {.saved = sse_and_avx, .ebx = avx2}, false, at::kFloat},
         // Whether it has avx512_bf16 is told elsewhere and must not matter.
-        Processor{"AVX-512", {avx512_state, avx512, 0}, true, at::kFloat},
-        Processor{"AVX-512 that the system does not save", {sse_and_avx, avx512, 0}, false, at::kFloat},
-        Processor{"AMX", {tile_state, avx512, bf16_tiles}, true, at::kBFloat16},
-        Processor{"AMX that the system does not save", {avx512_state, avx512, bf16_tiles}, true, at::kFloat},
-        Processor{"tiles without bf16", {tile_state, avx512, tiles}, true, at::kFloat}}) {
+        Processor{"AVX-512", {.saved = avx512_state, .ebx = avx512}, true, at::kFloat},
+        Processor{"AVX-512 that the system does not save", {.saved = sse_and_avx, .ebx = avx512}, false, at::kFloat},
+        Processor{"AMX", {.saved = tile_state, .ebx = avx512, .edx = bf16_tiles}, true, at::kBFloat16},
+        Processor{"AMX that the system does not save",
+                  {.saved = avx512_state, .ebx = avx512, .edx = bf16_tiles},
+                  true,
+                  at::kFloat},
+        Processor{"tiles without bf16", {.saved = tile_state, .ebx = avx512, .edx = tiles}, true, at::kFloat}}) {
     INFO(one.name);
     CHECK(ip2p::detail::has_avx512(one.features) == one.avx512);
     CHECK(dtype(one.features) == one.dtype);
   }
   CHECK(best_dtype(at::kCPU) == dtype(ip2p::detail::cpu_features()));
+
+  const std::uint32_t wide_bytes = 1U << 11, bytes = 1U << 4;  // VNNI: in ECX, and in EAX of part 1
+  CHECK(ip2p::detail::has_avx512_vnni({.saved = avx512_state, .ebx = avx512, .ecx = wide_bytes}));
+  CHECK_FALSE(ip2p::detail::has_avx512_vnni({.saved = avx512_state, .ebx = avx512}));
+  CHECK_FALSE(ip2p::detail::has_avx512_vnni({.saved = sse_and_avx, .ebx = avx512, .ecx = wide_bytes}));
+  CHECK(ip2p::detail::has_avx_vnni({.saved = sse_and_avx, .ebx = avx2, .eax_1 = bytes}));
+  CHECK_FALSE(ip2p::detail::has_avx_vnni({.saved = sse_and_avx, .ebx = avx2, .ecx = wide_bytes}));
+  CHECK_FALSE(ip2p::detail::has_avx_vnni({.ebx = avx2, .eax_1 = bytes}));
 }
 
 TEST_CASE("A GPU that is not there is refused in words, by whatever is to use it", "[core]") {
