@@ -175,6 +175,13 @@ TEST_CASE("A frozen 1x1 convolution is a linear layer of pixels", "[kernels]") {
     CHECK(linear_error(conv(x.contiguous()), expected) < 1e-6);
     const bool by_rows = ip2p::detail::vector_code_is_optimised && ip2p::detail::cpu_level() != CpuLevel::baseline;
     if (by_rows) CHECK(conv.weight.layout() == at::kStrided);  // not packed
+    // One pixel is too few for the vector code, and must not choose another form for the maps that follow.
+    ip2p::Conv2d other(40, 24, 1, 1, 0, with_bias);
+    ip2p::initialise(other, 7);
+    other.freeze();
+    const auto pixel = x.narrow(0, 0, 1).narrow(2, 0, 1).narrow(3, 0, 1);
+    CHECK(linear_error(other(pixel), expected.narrow(0, 0, 1).narrow(2, 0, 1).narrow(3, 0, 1)) < 1e-6);
+    CHECK(at::equal(other(x), found));
     conv.set_form(ip2p::ConvolutionForm::direct);
     CHECK(linear_error(conv(x), expected) < 1e-6);
     conv.thaw();

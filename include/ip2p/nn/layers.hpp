@@ -247,8 +247,10 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
     if (x.device().is_cpu() && reorders(x.scalar_type())) return reorder();
     const at::NoGradGuard no_grad;
     auto plain = weight;
-    if (form_ == ConvolutionForm::fastest && detail::is_linear_of_pixels(plain, stride, padding) &&
-        detail::cpu::takes_blocked_linear(x.permute({0, 2, 3, 1}), plain.flatten(1), bias)) {
+    // As above, whatever the size of the map, so that a result does not depend on the maps that came before.
+    if (x.device().is_cpu() && form_ == ConvolutionForm::fastest &&
+        detail::is_linear_of_pixels(plain, stride, padding) &&
+        detail::cpu::wants_blocked_linear(x.scalar_type(), plain.flatten(1))) {
       return;
     }
     auto packed =

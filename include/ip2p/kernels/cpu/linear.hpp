@@ -162,14 +162,22 @@ inline at::Tensor blocked_linear(const at::Tensor& x, const at::Tensor& weight, 
   return result;
 }
 
-/// Whether the vector code computes this layer, and faster than LibTorch does: compiled with optimisation, with fused
-/// multiply-add, and rows that fill registers; neither a graph nor autocast asks for LibTorch's operator.
+/// Whether the vector code is to compute layers with this weight [out, in] for inputs of `dtype`: compiled with
+/// optimisation, with fused multiply-add, and autocast does not ask for LibTorch's operator. It does not depend on the
+/// number of rows.
+inline bool wants_blocked_linear(at::ScalarType dtype, const at::Tensor& weight) {
+  return vector_code_is_optimised && cpu_level() != CpuLevel::baseline && dtype == at::kFloat && weight.is_cpu() &&
+         weight.layout() == at::kStrided && weight.scalar_type() == at::kFloat && weight.is_contiguous() &&
+         weight.dim() == 2 && weight.size(0) >= 16 && weight.size(1) >= 16 &&
+         !at::autocast::is_autocast_enabled(at::kCPU);
+}
+
+/// Whether the vector code computes this layer: enough rows to be faster than LibTorch, and no graph to record.
 inline bool takes_blocked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                  const at::Tensor& residual = {}) {
   constexpr std::int64_t least = 4;
-  return vector_code_is_optimised && cpu_level() != CpuLevel::baseline &&
-         fits_blocked_linear(x, weight, bias, residual) && x.numel() >= least * x.size(-1) &&
-         !records_graph(x, weight, bias, residual) && !at::autocast::is_autocast_enabled(at::kCPU);
+  return wants_blocked_linear(x.scalar_type(), weight) && fits_blocked_linear(x, weight, bias, residual) &&
+         x.numel() >= least * x.size(-1) && !records_graph(x, weight, bias, residual);
 }
 
 /// `Kernels::linear`.
