@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <cstddef>
 #include <cstdint>
 
 namespace ip2p::detail {
@@ -18,12 +19,12 @@ namespace ip2p::detail {
 /// may ignore.
 inline void ask_for_large_pages([[maybe_unused]] const at::Tensor& tensor) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr std::uintptr_t page = std::uintptr_t{2} << 20;
-  if (!tensor.is_cpu() || tensor.layout() != at::kStrided || tensor.nbytes() < page) return;
-  const auto begin = reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr());
-  const auto first = (begin + page - 1) / page * page;
-  const auto last = (begin + tensor.nbytes()) / page * page;
-  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  constexpr std::size_t page = std::size_t{2} << 20;
+  if (!tensor.is_cpu() || tensor.layout() != at::kStrided) return;
+  auto* const begin = static_cast<std::byte*>(tensor.mutable_data_ptr());
+  const auto lead = (page - reinterpret_cast<std::uintptr_t>(begin) % page) % page;
+  if (tensor.nbytes() < lead + page) return;
+  ::madvise(begin + lead, (tensor.nbytes() - lead) / page * page, MADV_HUGEPAGE);
 #endif
 }
 

@@ -78,8 +78,8 @@ namespace ip2p {
 #include "ip2p/kernels/cpu/each_level.inc"
 
 namespace ip2p::detail::cpu {
-#if defined(IP2P_KERNEL_DEFINITIONS)
-const Int8Passes& int8_passes(CpuLevel level) {
+#ifdef IP2P_COMPILED
+const Int8Passes& int8_passes(CpuLevel level) {  // NOLINT(misc-definitions-in-headers)
 #else
 inline const Int8Passes& int8_passes(CpuLevel level) {
 #endif
