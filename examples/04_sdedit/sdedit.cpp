@@ -12,8 +12,8 @@
 #include <CLI/CLI.hpp>
 
 #include "ip2p/io/image.hpp"
-#include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/sdedit.hpp"
+#include "support/full_size.hpp"
 #include "support/model.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
@@ -50,14 +50,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     redrawn.push_back(
         ip2p::sdedit(pipeline, {&photo, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise).images.front());
   }
-  std::vector<ip2p::Image> pictures{photo};
-  if (o.full_size) {
-    redrawn = ip2p::at_full_size(pipeline, photo, redrawn, settings);
-  } else {
-    pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
-                                      ip2p::Rounding::nearest);
-  }
-  pictures.insert(pictures.end(), redrawn.begin(), redrawn.end());
+  const auto pictures = example::photograph_and_edits(pipeline, photo, std::move(redrawn), settings, o.full_size);
   // One strength gives one picture; several give a row that begins with the photograph.
   const auto result = o.strengths.size() == 1 ? pictures.back() : example::side_by_side(pictures);
   ip2p::write_image(r.out, result, r.quality);

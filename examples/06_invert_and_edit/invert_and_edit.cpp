@@ -8,16 +8,17 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "ip2p/io/image.hpp"
-#include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/inversion.hpp"
 #include "ip2p/pipeline/null_text.hpp"
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
+#include "support/full_size.hpp"
 #include "support/model.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
@@ -76,14 +77,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                                     {.blend = edit.blend}, settings)
                  .images;
   }
-  std::vector<ip2p::Image> pictures{photo};
-  if (o.full_size) {
-    edited = ip2p::at_full_size(pipeline, photo, edited, settings);
-  } else {
-    pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
-                                      ip2p::Rounding::nearest);
-  }
-  pictures.insert(pictures.end(), edited.begin(), edited.end());
+  const auto pictures = example::photograph_and_edits(pipeline, photo, std::move(edited), settings, o.full_size);
   ip2p::write_image(o.out, example::side_by_side(pictures), o.quality);
   example::report_memory(*model.options().device);
   fmt::print("{}\n", o.out.string());

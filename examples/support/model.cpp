@@ -58,7 +58,6 @@ ip2p::Numerics numerics_of(const RunOptions& o) {
 ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics) {
   const auto device = ip2p::parse_device(o.device);
   ip2p::OpenOptions options{.device = device,
-                            .dtype = o.int8 && o.dtype == "auto" ? at::kFloat : ip2p::parse_dtype(o.dtype, device),
                             .low_memory = o.low_memory,
                             .numerics = numerics,
                             .prefer_ema = !o.no_ema,
@@ -67,6 +66,7 @@ ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics) {
                             .vae = o.vae,
                             .prediction_type = o.prediction_type,
                             .partial_loras = o.partial_loras};
+  if (o.dtype != "auto") options.dtype = ip2p::parse_dtype(o.dtype, device);
   for (const auto& text : o.loras) options.loras.push_back(lora_choice(text));
   options.embeddings.assign(o.embeddings.begin(), o.embeddings.end());
   options.deep_cache = o.deep_cache;

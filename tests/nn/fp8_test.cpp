@@ -15,47 +15,22 @@
 #include "ip2p/core/random.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "nn/eight_bits.hpp"
 #include "support/catch.hpp"
 
 namespace {
 
 using namespace ip2p;
-
-at::Tensor fp8_normal(std::uint64_t seed, at::IntArrayRef shape) { return CounterNoise(seed).normal(shape, 0); }
+using namespace ip2p::testing;
 
 at::Tensor thawed_values(const detail::Fp8& x) { return x.values.to(at::kFloat).mul(x.scale); }
 
-/// Root mean square of the difference over that of `expected`.
-double fp8_error(const at::Tensor& found, const at::Tensor& expected) {
-  const auto rms = [](const at::Tensor& x) { return std::sqrt(x.to(at::kDouble).square().mean().item<double>()); };
-  return rms(found.to(at::kFloat) - expected.to(at::kFloat)) / rms(expected);
-}
-
-/// A UNet of which some transformers are multiples of 16 wide.
-UNet fp8_unet() {
-  UNetConfig config;
-  config.in_channels = 4;
-  config.cross_attention_dim = 24;
-  config.block_out_channels = {32, 64};
-  config.cross_attention = {true, false};
-  config.heads = {2, 2};
-  config.transformer_layers = {1, 1};
-  config.layers_per_block = 1;
-  config.norm_num_groups = 8;
-  UNet unet(config);
-  initialise(unet.module(), 7);
-  return unet;
-}
-
-at::Tensor fp8_prediction(const UNet& unet) {
-  const at::NoGradGuard no_grad;
-  return unet(fp8_normal(1, {2, 4, 8, 8}), at::ones({1}).mul(500), fp8_normal(2, {2, 6, 24}));
-}
+UNet fp8_unet() { return eight_bit_unet(24); }
 
 }  // namespace
 
 TEST_CASE("Numbers in 8 bits keep three bits of their fraction, and their range", "[nn]") {
-  const auto x = fp8_normal(3, {64, 64}).mul(37.0);
+  const auto x = eight_bit_normal(3, {64, 64}).mul(37.0);
   const auto rounded = detail::to_fp8(x);
   CHECK(rounded.values.scalar_type() == at::kFloat8_e4m3fn);
   CHECK(rounded.values.to(at::kFloat).abs().max().item<double>() == detail::fp8_most);
@@ -63,9 +38,9 @@ TEST_CASE("Numbers in 8 bits keep three bits of their fraction, and their range"
   // Half a unit in the fourth bit of a normal number, 2^-10 scales of a subnormal one.
   const auto bound = x.abs().div(16.0).add(rounded.scale.mul(1.0 / 1024));
   CHECK((thawed_values(rounded) - x).abs().le(bound).all().item<bool>());
-  CHECK(fp8_error(thawed_values(rounded), x) < 0.03);
+  CHECK(eight_bit_error(thawed_values(rounded), x) < 0.03);
   for (const auto dtype : {at::kBFloat16, at::kHalf}) {
-    CHECK(fp8_error(thawed_values(detail::to_fp8(x.to(dtype))), x) < 0.03);
+    CHECK(eight_bit_error(thawed_values(detail::to_fp8(x.to(dtype))), x) < 0.03);
   }
   // What is negative decides too; zeros have a scale.
   CHECK(detail::to_fp8(x.abs().neg()).values.to(at::kFloat).min().item<double>() == -detail::fp8_most);
@@ -80,28 +55,28 @@ TEST_CASE("Numbers in 8 bits keep three bits of their fraction, and their range"
 
 TEST_CASE("A linear layer in 8 bits errs by a few per cent in every dtype", "[nn]") {
   const at::NoGradGuard no_grad;
-  const auto weight = fp8_normal(4, {96, 320}), bias = fp8_normal(5, {1, 96}).squeeze(0);
+  const auto weight = eight_bit_normal(4, {96, 320}), bias = eight_bit_normal(5, {1, 96}).squeeze(0);
   for (const auto& shape : std::vector<std::vector<std::int64_t>>{{3, 7, 320}, {1, 320}, {50, 320}}) {
     for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
-      const auto x = fp8_normal(6, shape).to(dtype);
+      const auto x = eight_bit_normal(6, shape).to(dtype);
       const auto exact = at::linear(x.to(at::kFloat), weight, bias);
       const auto y = detail::fp8_linear(x, detail::to_fp8(weight.to(dtype)), bias);
-      INFO(c10::toString(dtype) << fp8_error(y, exact));
+      INFO(c10::toString(dtype) << eight_bit_error(y, exact));
       CHECK(y.scalar_type() == dtype);
       CHECK(y.sizes() == exact.sizes());
-      CHECK(fp8_error(y, exact) < 0.05);
-      CHECK(fp8_error(y, exact) > 0.01);
+      CHECK(eight_bit_error(y, exact) < 0.05);
+      CHECK(eight_bit_error(y, exact) > 0.01);
       // Up to the order of sums, the product of the rounded numbers.
       const auto rounded = detail::to_fp8(x.reshape({-1, 320}));
       const auto same = at::linear(thawed_values(rounded), thawed_values(detail::to_fp8(weight.to(dtype))), bias);
-      CHECK(fp8_error(y.reshape({-1, 96}), same) < (dtype == at::kFloat ? 1e-5 : 5e-3));
+      CHECK(eight_bit_error(y.reshape({-1, 96}), same) < (dtype == at::kFloat ? 1e-5 : 5e-3));
     }
   }
 }
 
 TEST_CASE("use_fp8 takes the transformers of a UNet, and drop_fp8 gives them back", "[nn]") {
   auto unet = fp8_unet();
-  const auto exact = fp8_prediction(unet);
+  const auto exact = eight_bit_prediction(unet);
   const auto changes = model_changes();
   const auto fingerprint = unet.fingerprint();
   // A transformer of level 0 on the way down, one in the middle, two on the way up: proj_in, proj_out, to_qkv, to_q,
@@ -109,22 +84,23 @@ TEST_CASE("use_fp8 takes the transformers of a UNet, and drop_fp8 gives them bac
   CHECK(use_fp8(unet) == 4 * 8);
   CHECK(model_changes() > changes);
   CHECK(unet.fingerprint() != fingerprint);
-  const auto found = fp8_prediction(unet);
-  INFO(fp8_error(found, exact));
-  CHECK(fp8_error(found, exact) < 0.1);
-  CHECK(fp8_error(found, exact) > 1e-3);
-  CHECK(at::equal(fp8_prediction(unet), found));
+  const auto found = eight_bit_prediction(unet);
+  INFO(eight_bit_error(found, exact));
+  CHECK(eight_bit_error(found, exact) < 0.1);
+  CHECK(eight_bit_error(found, exact) > 1e-3);
+  CHECK(at::equal(eight_bit_prediction(unet), found));
 
   // Gradients pass through the plain weights, whose values training changes. (Blocks of rows are others then.)
-  const auto with_gradients = unet(fp8_normal(1, {2, 4, 8, 8}), at::ones({1}).mul(500), fp8_normal(2, {2, 6, 24}));
+  const auto with_gradients =
+      unet(eight_bit_normal(1, {2, 4, 8, 8}), at::ones({1}).mul(500), eight_bit_normal(2, {2, 6, 24}));
   CHECK(with_gradients.requires_grad());
-  CHECK(fp8_error(with_gradients.detach(), exact) < 1e-5);
+  CHECK(eight_bit_error(with_gradients.detach(), exact) < 1e-5);
 
   drop_fp8(unet);
-  CHECK(at::equal(fp8_prediction(unet), exact));
+  CHECK(at::equal(eight_bit_prediction(unet), exact));
   use_fp8(unet);
   unet.to(at::kCPU, at::kFloat);
-  CHECK(at::equal(fp8_prediction(unet), exact));
+  CHECK(at::equal(eight_bit_prediction(unet), exact));
 }
 
 TEST_CASE("use_fp8 on a device without products in 8 bits says what it needs", "[nn]") {

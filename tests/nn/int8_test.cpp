@@ -25,25 +25,19 @@
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "nn/eight_bits.hpp"
 #include "support/catch.hpp"
+#include "support/cpu_levels.hpp"
 
 namespace {
 
 using namespace ip2p;
-
-at::Tensor int8_normal(std::uint64_t seed, at::IntArrayRef shape) { return CounterNoise(seed).normal(shape, 0); }
-
-/// Root mean square of the difference over that of `expected`.
-double int8_error(const at::Tensor& found, const at::Tensor& expected) {
-  const auto rms = [](const at::Tensor& x) { return std::sqrt(x.to(at::kDouble).square().mean().item<double>()); };
-  return rms(found.to(at::kDouble) - expected.to(at::kDouble)) / rms(expected);
-}
+using namespace ip2p::testing;
 
 /// What this processor can compute with: each level, by VNNI and without.
 std::vector<std::pair<detail::CpuLevel, bool>> int8_ways() {
   std::vector<std::pair<detail::CpuLevel, bool>> ways;
-  for (const auto level : {detail::CpuLevel::baseline, detail::CpuLevel::avx2, detail::CpuLevel::avx512}) {
-    if (level > detail::cpu_level()) break;
+  for (const auto& [name, level] : cpu_levels()) {
     ways.emplace_back(level, false);
     if (detail::cpu::int8_by_vnni(level)) ways.emplace_back(level, true);
   }
@@ -56,26 +50,7 @@ at::Tensor int8_widened(const at::Tensor& weight) {
   return rounded.values.to(at::kDouble).mul(rounded.scale.to(at::kDouble).unsqueeze(1));
 }
 
-/// A UNet of which transformers and convolutions are multiples of 16 wide.
-UNet int8_unet() {
-  UNetConfig config;
-  config.in_channels = 4;
-  config.cross_attention_dim = 32;
-  config.block_out_channels = {32, 64};
-  config.cross_attention = {true, false};
-  config.heads = {2, 2};
-  config.transformer_layers = {1, 1};
-  config.layers_per_block = 1;
-  config.norm_num_groups = 8;
-  UNet unet(config);
-  initialise(unet.module(), 7);
-  return unet;
-}
-
-at::Tensor int8_prediction(const UNet& unet) {
-  const at::NoGradGuard no_grad;
-  return unet(int8_normal(1, {2, 4, 8, 8}), at::ones({1}).mul(500), int8_normal(2, {2, 6, 32}));
-}
+UNet int8_unet() { return eight_bit_unet(32); }
 
 }  // namespace
 
@@ -84,12 +59,12 @@ TEST_CASE("Products in 8 bits sum exactly at every level, also at the ends of th
   // 255 times 127 in each place: a sum of two such products does not fit 16 bits. One row has every value of a byte.
   for (const std::int64_t depth : {16, 48, 1280}) {
     const std::int64_t rows = 31, out = 48;
-    auto x = int8_normal(3, {rows, depth}).mul(80.0).add(128.0).clamp(0, 255).round();
+    auto x = eight_bit_normal(3, {rows, depth}).mul(80.0).add(128.0).clamp(0, 255).round();
     x[0].fill_(255.0);
     x[1].copy_(at::arange(depth).remainder(256));
     x.select(1, 0).fill_(0.0);
     x.select(1, 1).fill_(255.0);  // each row spans the bytes, so that its step is 1
-    auto weight = int8_normal(4, {out, depth}).mul(60.0).clamp(-127, 127).round();
+    auto weight = eight_bit_normal(4, {out, depth}).mul(60.0).clamp(-127, 127).round();
     weight[0].fill_(127.0);
     weight[1].fill_(-127.0);
     const auto values = weight.to(at::kChar);
@@ -105,7 +80,7 @@ TEST_CASE("Products in 8 bits sum exactly at every level, also at the ends of th
 }
 
 TEST_CASE("Weights in 8 bits err by half a step of their channel", "[nn]") {
-  auto weight = int8_normal(5, {32, 64}).mul(int8_normal(6, {32, 1}).mul(3.0).exp());
+  auto weight = eight_bit_normal(5, {32, 64}).mul(eight_bit_normal(6, {32, 1}).mul(3.0).exp());
   weight[3].zero_();
   const auto rounded = detail::to_int8(weight);
   CHECK(rounded.values.scalar_type() == at::kChar);
@@ -123,39 +98,39 @@ TEST_CASE("Weights in 8 bits err by half a step of their channel", "[nn]") {
 
 TEST_CASE("A linear layer in 8 bits errs by one per cent, and its rows are independent", "[nn]") {
   const at::NoGradGuard no_grad;
-  const auto weight = int8_normal(7, {96, 320}), bias = int8_normal(8, {1, 96}).squeeze(0);
+  const auto weight = eight_bit_normal(7, {96, 320}), bias = eight_bit_normal(8, {1, 96}).squeeze(0);
   const auto in_8_bits = detail::int8_linear_weight(weight);
   for (const auto& shape : std::vector<std::vector<std::int64_t>>{{3, 7, 320}, {1, 320}, {500, 320}, {0, 320}}) {
     for (const auto dtype : {at::kFloat, at::kBFloat16}) {
-      const auto x = int8_normal(9, shape).add(0.7).to(dtype);
+      const auto x = eight_bit_normal(9, shape).add(0.7).to(dtype);
       const auto exact = at::linear(x.to(at::kFloat), weight, bias);
       const auto y = detail::int8_linear(x, in_8_bits, bias);
       CHECK(y.scalar_type() == dtype);
       CHECK(y.sizes() == exact.sizes());
       if (x.numel() == 0) continue;
-      INFO(int8_error(y, exact));
-      CHECK(int8_error(y, exact) < 0.015);
-      CHECK(int8_error(y, exact) > 1e-3);
+      INFO(eight_bit_error(y, exact));
+      CHECK(eight_bit_error(y, exact) < 0.015);
+      CHECK(eight_bit_error(y, exact) > 1e-3);
       const auto rows = x.reshape({-1, 320}), found = y.reshape({-1, 96});
       CHECK(at::equal(detail::int8_linear(rows.narrow(0, rows.size(0) / 2, 1), in_8_bits, bias),
                       found.narrow(0, rows.size(0) / 2, 1)));
     }
   }
   // The bound of the rounding: half a step of the row for each product with the rounded weights.
-  const auto x = int8_normal(10, {40, 320});
+  const auto x = eight_bit_normal(10, {40, 320});
   const auto step = (x.amax({1}) - x.amin({1})).div(255.0);
   const auto wide = int8_widened(weight);
   const auto bound = step.to(at::kDouble).mul(0.501).unsqueeze(1) * wide.abs().sum(1).unsqueeze(0);
   const auto error = detail::int8_linear(x, in_8_bits, {}).to(at::kDouble) - at::linear(x.to(at::kDouble), wide);
   CHECK(error.abs().le(bound).all().item<bool>());
   // Equal numbers, and what is not finite.
-  auto odd = at::cat({at::full({1, 320}, 2.5), at::zeros({1, 320}), int8_normal(11, {4, 320})});
+  auto odd = at::cat({at::full({1, 320}, 2.5), at::zeros({1, 320}), eight_bit_normal(11, {4, 320})});
   odd[3][5] = std::numeric_limits<float>::infinity();
   odd[4][6] = -std::numeric_limits<float>::infinity();
   odd[5][319] = std::nan("");
   for (const auto& [level, vnni] : int8_ways()) {
     const auto y = detail::cpu::int8_product(odd, in_8_bits.values, in_8_bits.scale, in_8_bits.sums, bias, level, vnni);
-    CHECK(int8_error(y[0], at::linear(odd[0].to(at::kDouble), wide, bias.to(at::kDouble))) < 1e-5);
+    CHECK(eight_bit_error(y[0], at::linear(odd[0].to(at::kDouble), wide, bias.to(at::kDouble))) < 1e-5);
     CHECK(at::equal(y[1], bias));
     CHECK(y[2].isfinite().all().item<bool>());
     CHECK(y.narrow(0, 3, 3).isnan().all().item<bool>());
@@ -166,44 +141,44 @@ TEST_CASE("A linear layer in 8 bits errs by one per cent, and its rows are indep
 
 TEST_CASE("A convolution with weights in 8 bits is that with the rounded weights", "[nn]") {
   const at::NoGradGuard no_grad;
-  const auto weight = int8_normal(12, {48, 40, 3, 3}), bias = int8_normal(13, {1, 48}).squeeze(0);
+  const auto weight = eight_bit_normal(12, {48, 40, 3, 3}), bias = eight_bit_normal(13, {1, 48}).squeeze(0);
   const auto in_8_bits = detail::int8_conv_weight(weight);
   const auto wide = int8_widened(weight.flatten(1)).view(weight.sizes());
   const auto conv = [&](const at::Tensor& x, std::int64_t padding) {
     return at::conv2d(x.to(at::kDouble), wide, bias.to(at::kDouble), 1, padding);
   };
-  const auto x = int8_normal(14, {2, 40, 13, 9});
+  const auto x = eight_bit_normal(14, {2, 40, 13, 9});
   for (const std::int64_t padding : {0, 1}) {
-    CHECK(int8_error(detail::int8_winograd(x, in_8_bits, bias, padding), conv(x, padding)) < 1e-5);
+    CHECK(eight_bit_error(detail::int8_winograd(x, in_8_bits, bias, padding), conv(x, padding)) < 1e-5);
   }
-  const auto residual = int8_normal(15, {2, 48, 13, 9});
-  CHECK(int8_error(detail::int8_winograd(x, in_8_bits, bias, 1, false, residual),
-                   conv(x, 1) + residual.to(at::kDouble)) < 1e-5);
-  CHECK(int8_error(detail::int8_winograd(x, in_8_bits, bias, 1, true),
-                   conv(at::upsample_nearest2d(x, at::IntArrayRef{26, 18}), 1)) < 1e-5);
+  const auto residual = eight_bit_normal(15, {2, 48, 13, 9});
+  CHECK(eight_bit_error(detail::int8_winograd(x, in_8_bits, bias, 1, false, residual),
+                        conv(x, 1) + residual.to(at::kDouble)) < 1e-5);
+  CHECK(eight_bit_error(detail::int8_winograd(x, in_8_bits, bias, 1, true),
+                        conv(at::upsample_nearest2d(x, at::IntArrayRef{26, 18}), 1)) < 1e-5);
   const auto narrow = detail::int8_winograd(x.to(at::kBFloat16), in_8_bits, bias, 1);
   CHECK(narrow.scalar_type() == at::kBFloat16);
-  CHECK(int8_error(narrow, conv(x, 1)) < 0.01);
+  CHECK(eight_bit_error(narrow, conv(x, 1)) < 0.01);
   // From the plain weights it differs by the rounding.
   const auto error =
-      int8_error(detail::int8_winograd(x, in_8_bits, bias, 1), at::conv2d(x, weight, bias, 1, at::IntArrayRef{1}));
+      eight_bit_error(detail::int8_winograd(x, in_8_bits, bias, 1), at::conv2d(x, weight, bias, 1, at::IntArrayRef{1}));
   CHECK(error > 1e-3);
   CHECK(error < 0.012);
   for (const auto level : {detail::CpuLevel::baseline, detail::CpuLevel::avx2, detail::CpuLevel::avx512}) {
     if (level > detail::cpu_level()) break;
     for (const std::int64_t tile : {2, 4}) {
       const auto y = detail::cpu::winograd(x, in_8_bits.values, bias, 1, false, tile, {}, level, in_8_bits.scale);
-      CHECK(int8_error(y, conv(x, 1)) < 1e-5);
+      CHECK(eight_bit_error(y, conv(x, 1)) < 1e-5);
     }
   }
-  CHECK_THROWS_WITH(detail::int8_winograd(int8_normal(1, {1, 8, 4, 4}), in_8_bits, bias, 1),
+  CHECK_THROWS_WITH(detail::int8_winograd(eight_bit_normal(1, {1, 8, 4, 4}), in_8_bits, bias, 1),
                     Contains("Conv2d: x: expected maps [batch, 40, height, width]"));
 }
 
 TEST_CASE("use_int8 holds a UNet's transformers and convolutions in 8 bits", "[nn]") {
   auto unet = int8_unet();
   unet.freeze();
-  const auto exact = int8_prediction(unet);  // convolutions have taken their forms for inference
+  const auto exact = eight_bit_prediction(unet);  // convolutions have taken their forms for inference
   const auto changes = model_changes();
   const auto fingerprint = unet.fingerprint();
   // Four transformers of nine linear layers. Convolutions: two in each of 2 + 2 + 4 residual blocks, one that enlarges.
@@ -222,17 +197,17 @@ TEST_CASE("use_int8 holds a UNet's transformers and convolutions in 8 bits", "[n
   }
   CHECK(in_8_bits == 4 * 9 + 2 * 8 + 1);
 
-  const auto found = int8_prediction(unet);
-  INFO(int8_error(found, exact));
-  CHECK(int8_error(found, exact) < 0.05);
-  CHECK(int8_error(found, exact) > 1e-4);
-  CHECK(at::equal(int8_prediction(unet), found));
+  const auto found = eight_bit_prediction(unet);
+  INFO(eight_bit_error(found, exact));
+  CHECK(eight_bit_error(found, exact) < 0.05);
+  CHECK(eight_bit_error(found, exact) > 1e-4);
+  CHECK(at::equal(eight_bit_prediction(unet), found));
   const auto alone = [&] {
     const at::NoGradGuard no_grad;
-    return unet(int8_normal(1, {2, 4, 8, 8}).narrow(0, 1, 1), at::ones({1}).mul(500),
-                int8_normal(2, {2, 6, 32}).narrow(0, 1, 1));
+    return unet(eight_bit_normal(1, {2, 4, 8, 8}).narrow(0, 1, 1), at::ones({1}).mul(500),
+                eight_bit_normal(2, {2, 6, 32}).narrow(0, 1, 1));
   }();
-  CHECK(int8_error(alone, found.narrow(0, 1, 1)) < 5e-3);
+  CHECK(eight_bit_error(alone, found.narrow(0, 1, 1)) < 5e-3);
 
   // The weights are gone.
   const std::string gone = "expected weights in full, to train, save, replace, move or convert them, found weights";
@@ -243,9 +218,9 @@ TEST_CASE("use_int8 holds a UNet's transformers and convolutions in 8 bits", "[n
   CHECK_THROWS_WITH(initialise(unet.module(), 8), Contains(gone));
   CHECK_THROWS_WITH(copy_weights(int8_unet().module(), unet.module()), Contains(gone));
   CHECK_THROWS_WITH(use_int8(unet), "int8: expected a model with weights in full, found one in 8 bits already");
-  CHECK(at::equal(int8_prediction(unet), found));
-  const auto x = int8_normal(1, {2, 4, 8, 8}).set_requires_grad(true);
-  CHECK_THROWS_WITH(unet(x, at::ones({1}).mul(500), int8_normal(2, {2, 6, 32})),
+  CHECK(at::equal(eight_bit_prediction(unet), found));
+  const auto x = eight_bit_normal(1, {2, 4, 8, 8}).set_requires_grad(true);
+  CHECK_THROWS_WITH(unet(x, at::ones({1}).mul(500), eight_bit_normal(2, {2, 6, 32})),
                     Contains("expected a call that records no gradients, because its weight is in 8 bits"));
 }
 
@@ -256,9 +231,9 @@ TEST_CASE("use_int8 refuses models that it cannot serve, and leaves them as they
   CHECK_NOTHROW(unet.thaw());
   // Weights stored in 16 bits, widened for arithmetic in fp32, are no obstacle.
   unet.compute_in(at::kFloat);
-  const auto exact = int8_prediction(unet);
+  const auto exact = eight_bit_prediction(unet);
   CHECK(use_int8(unet) > 0);
-  CHECK(int8_error(int8_prediction(unet), exact) < 0.05);
+  CHECK(eight_bit_error(eight_bit_prediction(unet), exact) < 0.05);
 }
 
 TEST_CASE("LoRAs add to layers in 8 bits in full precision", "[nn]") {
@@ -270,16 +245,17 @@ TEST_CASE("LoRAs add to layers in 8 bits in full precision", "[nn]") {
   initialise(conv, 4);
   linear.int8 = std::make_shared<const detail::Int8Weight>(detail::int8_linear_weight(linear.weight));
   conv.int8 = std::make_shared<const detail::Int8Weight>(detail::int8_conv_weight(conv.weight));
-  const auto rows = int8_normal(1, {5, 32}), map = int8_normal(2, {1, 32, 6, 6}), other = int8_normal(3, {1, 48, 6, 6});
+  const auto rows = eight_bit_normal(1, {5, 32}), map = eight_bit_normal(2, {1, 32, 6, 6}),
+             other = eight_bit_normal(3, {1, 48, 6, 6});
   const auto y = linear(rows), z = conv.plus(map, other);
-  const auto down = int8_normal(4, {2, 32}), up = int8_normal(5, {48, 2});
+  const auto down = eight_bit_normal(4, {2, 32}), up = eight_bit_normal(5, {48, 2});
   linear.loras.push_back(std::make_shared<LoraPath>(LoraPath{.down = down, .up = up, .scale = scale}));
-  CHECK(int8_error(linear(rows) - y, at::linear(at::linear(rows, down), up).mul(0.5)) < 1e-5);
-  const auto taps = int8_normal(6, {2, 32, 3, 3});
+  CHECK(eight_bit_error(linear(rows) - y, at::linear(at::linear(rows, down), up).mul(0.5)) < 1e-5);
+  const auto taps = eight_bit_normal(6, {2, 32, 3, 3});
   conv.loras.push_back(
       std::make_shared<LoraPath>(LoraPath{.down = taps, .up = up.view({48, 2, 1, 1}), .scale = scale}));
   const auto change = at::conv2d(at::conv2d(map, taps, {}, 1, 1), up.view({48, 2, 1, 1})).mul(0.5);
-  CHECK(int8_error(conv.plus(map, other) - z, change) < 1e-4);
+  CHECK(eight_bit_error(conv.plus(map, other) - z, change) < 1e-4);
   // Mistakes about the parameter show.
   CHECK(conv.int8->sums.defined() == false);
 }

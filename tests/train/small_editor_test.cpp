@@ -26,6 +26,7 @@
 #include "ip2p/unet/unet.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
+#include "train/tiny_editor.hpp"
 
 using namespace small_editor;
 
@@ -157,15 +158,8 @@ TEST_CASE("CachedEdits returns the same pair each time, and the photograph for a
 }
 
 TEST_CASE("A UNet can start as the identity edit", "[train]") {
-  ip2p::UNetConfig config;
-  config.in_channels = 8;
+  auto config = ip2p::testing::tiny_editor_config();
   config.block_out_channels = {64, 64};
-  config.cross_attention = {false, true};
-  config.layers_per_block = 1;
-  config.cross_attention_dim = 6;
-  config.heads = {1, 2};
-  config.transformer_layers = {1, 1};
-  config.norm_num_groups = 4;
   const ip2p::UNet unet(config);
   ip2p::initialise(unet.module(), 1);
   start_at_condition(unet, 0.45);

@@ -5,13 +5,13 @@
 
 #include <c10/core/CPUAllocator.h>
 
-#include "ip2p/core/large_blocks.hpp"
-
 #include <cstdlib>
 
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+
+#include "ip2p/core/large_blocks.hpp"
 
 namespace ip2p {
 

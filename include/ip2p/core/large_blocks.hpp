@@ -14,13 +14,14 @@
 #include <sys/mman.h>
 #endif
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <map>
 #include <mutex>
 #include <unordered_map>
+
+#include "ip2p/core/large_pages.hpp"
 
 namespace ip2p::detail {
 
@@ -95,7 +96,6 @@ class PagePool {
   static constexpr std::size_t unit = std::size_t{64} << 10;
 
  private:
-  static constexpr std::size_t large_page = std::size_t{2} << 20;
   using Ranges = std::map<std::byte*, std::size_t>;
 
   static std::size_t rounded(std::size_t bytes, std::size_t to) { return (bytes + to - 1) / to * to; }
@@ -142,9 +142,7 @@ class PagePool {
     const auto lead = (large_page - reinterpret_cast<std::uintptr_t>(begin) % large_page) % large_page;
     if (lead > 0) unmap(begin, lead);
     if (lead < large_page) unmap(begin + lead + size, large_page - lead);
-#ifdef MADV_HUGEPAGE
-    ::madvise(begin + lead, size, MADV_HUGEPAGE);
-#endif
+    ask_for_large_pages(begin + lead, size);
     return begin + lead;
   }
   static void unmap(std::byte* begin, std::size_t size) { ::munmap(begin, size); }

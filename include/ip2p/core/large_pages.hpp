@@ -1,9 +1,7 @@
 #pragma once
 
 /// \file
-/// Large pages for weights, which are read from end to end at every step.
-
-#include <ATen/core/Tensor.h>
+/// Large pages for memory that is read or written from end to end again and again.
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -14,17 +12,16 @@
 
 namespace ip2p::detail {
 
-/// Asks the system to back the memory of a fresh CPU tensor by pages of 2 MiB where whole ones fit, before it is first
-/// written to: one fault instead of 512, and fewer misses of the processor's table of pages. A request that the system
-/// may ignore.
-inline void ask_for_large_pages([[maybe_unused]] const at::Tensor& tensor) {
+/// Bytes of a large page; also where one begins.
+inline constexpr std::size_t large_page = std::size_t{2} << 20;
+
+/// Asks the system to back fresh memory by large pages where whole ones fit, before it is first written to: one fault
+/// instead of 512, and fewer misses of the processor's table of pages. A request that the system may ignore.
+inline void ask_for_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr std::size_t page = std::size_t{2} << 20;
-  if (!tensor.is_cpu() || tensor.layout() != at::kStrided) return;
-  auto* const begin = static_cast<std::byte*>(tensor.mutable_data_ptr());
-  const auto lead = (page - reinterpret_cast<std::uintptr_t>(begin) % page) % page;
-  if (tensor.nbytes() < lead + page) return;
-  ::madvise(begin + lead, (tensor.nbytes() - lead) / page * page, MADV_HUGEPAGE);
+  const auto lead = (large_page - reinterpret_cast<std::uintptr_t>(memory) % large_page) % large_page;
+  if (bytes < lead + large_page) return;
+  ::madvise(static_cast<std::byte*>(memory) + lead, (bytes - lead) / large_page * large_page, MADV_HUGEPAGE);
 #endif
 }
 

@@ -99,11 +99,12 @@ inline bool takes_winograd(const at::Tensor& x, const at::Tensor& weight, const 
 
 /// Convolves x, which `takes_winograd`. \param doubled x is enlarged to twice its size first, by repeating pixels
 /// \param residual added to the result; of its shape, in fp32; undefined for nothing
+/// \param weight_scale of a weight in 8 bits, as `cpu::winograd` has it; undefined for one in fp32
 inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, std::int64_t padding,
-                           bool doubled = false, const at::Tensor& residual = {}) {
+                           bool doubled = false, const at::Tensor& residual = {}, const at::Tensor& weight_scale = {}) {
   const std::int64_t scale = doubled ? 2 : 1;
   const auto tile = cpu::winograd_tile(scale * x.size(2) + 2 * padding - 2, scale * x.size(3) + 2 * padding - 2);
-  return cpu::winograd(x, weight, bias, padding, doubled, tile, residual);
+  return cpu::winograd(x, weight, bias, padding, doubled, tile, residual, cpu_level(), weight_scale);
 }
 
 }  // namespace detail

@@ -16,6 +16,7 @@
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/winograd.hpp"
 #include "ip2p/kernels/table.hpp"
+#include "ip2p/nn/convolution.hpp"
 #include "ip2p/nn/int8_host.hpp"
 
 namespace ip2p::detail {
@@ -82,10 +83,8 @@ inline at::Tensor int8_winograd(const at::Tensor& x, const Int8Weight& weight, c
               x.size(3) + 2 * padding >= 3,
           "Conv2d: x: expected maps [batch, {}, height, width] of at least 3x3 with their padding, found {}",
           weight.values.size(1), shape_text(x.sizes()));
-  const std::int64_t scale = doubled ? 2 : 1;
-  const auto tile = cpu::winograd_tile(scale * x.size(2) + 2 * padding - 2, scale * x.size(3) + 2 * padding - 2);
-  return cpu::winograd(x.to(at::kFloat), weight.values, bias.defined() ? bias.to(at::kFloat) : bias, padding, doubled,
-                       tile, residual, cpu_level(), weight.scale)
+  return winograd(x.to(at::kFloat), weight.values, bias.defined() ? bias.to(at::kFloat) : bias, padding, doubled,
+                  residual, weight.scale)
       .to(x.scalar_type());
 }
 

@@ -30,9 +30,11 @@ IP2P_INLINE AnyTextEncoder OpenedModel::text_encoder() const {
 }
 
 IP2P_INLINE AnyNetwork OpenedModel::network() const {
-  auto network = load<UNet>(files_->files, files_->load);
-  if (!files_->loras.empty()) files_->apply_loras(detail::lora_model(network));
   const auto& options = files_->options;
+  auto how = files_->load;
+  how.prepare = how.prepare && !options.int8;  // which gives weights a form of its own
+  auto network = load<UNet>(files_->files, how);
+  if (!files_->loras.empty()) files_->apply_loras(detail::lora_model(network));
   if (options.direct_convolutions) set_convolution_form(network.module(), ConvolutionForm::direct);
   if (options.fp8) use_fp8(network);
   if (options.int8) use_int8(network);

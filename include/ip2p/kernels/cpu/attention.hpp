@@ -62,11 +62,7 @@ AttentionPass attention_pass(CpuLevel level);
 #include "ip2p/kernels/cpu/each_level.inc"
 
 namespace ip2p::detail::cpu {
-#ifdef IP2P_COMPILED
-AttentionPass attention_pass(CpuLevel level) {  // NOLINT(misc-definitions-in-headers)
-#else
-inline AttentionPass attention_pass(CpuLevel level) {
-#endif
+IP2P_KERNEL_TABLE AttentionPass attention_pass(CpuLevel level) {  // NOLINT(misc-definitions-in-headers)
   return at_cpu_level<AttentionPass>(level, baseline::attention::attend, avx2::attention::attend,
                                      avx512::attention::attend);
 }

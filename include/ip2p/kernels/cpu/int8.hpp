@@ -15,6 +15,7 @@
 #include "ip2p/core/cpu_features.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
+#include "ip2p/kernels/cpu/vectors.hpp"
 
 namespace ip2p::detail::cpu {
 
@@ -78,11 +79,7 @@ namespace ip2p {
 #include "ip2p/kernels/cpu/each_level.inc"
 
 namespace ip2p::detail::cpu {
-#ifdef IP2P_COMPILED
-const Int8Passes& int8_passes(CpuLevel level) {  // NOLINT(misc-definitions-in-headers)
-#else
-inline const Int8Passes& int8_passes(CpuLevel level) {
-#endif
+IP2P_KERNEL_TABLE const Int8Passes& int8_passes(CpuLevel level) {  // NOLINT(misc-definitions-in-headers)
   return at_cpu_level(level, baseline::int8::passes, avx2::int8::passes, avx512::int8::passes);
 }
 }  // namespace ip2p::detail::cpu

@@ -28,6 +28,14 @@ namespace at {
 TORCH_API std::string get_cpu_capability();
 }  // namespace at
 
+/// Before the function that picks a body's functions: only ip2p::compiled defines it where that is linked, and
+/// otherwise every unit.
+#ifdef IP2P_COMPILED
+#define IP2P_KERNEL_TABLE
+#else
+#define IP2P_KERNEL_TABLE inline
+#endif
+
 namespace ip2p::detail {
 
 /// Instructions that vector code is compiled for.

@@ -63,17 +63,19 @@ const LinearPasses& linear_passes(CpuLevel level);
 #include "ip2p/kernels/cpu/each_level.inc"
 
 namespace ip2p::detail::cpu {
-#ifdef IP2P_COMPILED
-const LinearPasses& linear_passes(CpuLevel level) {  // NOLINT(misc-definitions-in-headers)
-#else
-inline const LinearPasses& linear_passes(CpuLevel level) {
-#endif
+IP2P_KERNEL_TABLE const LinearPasses& linear_passes(CpuLevel level) {  // NOLINT(misc-definitions-in-headers)
   return at_cpu_level(level, baseline::linear::passes, avx2::linear::passes, avx512::linear::passes);
 }
 }  // namespace ip2p::detail::cpu
 #endif
 
 namespace ip2p::detail::cpu {
+
+/// Whether `blocked_linear` reads a weight [out, in]: its shape, layout and dtype.
+inline bool is_blocked_linear_weight(const at::Tensor& weight) {
+  return weight.is_cpu() && weight.layout() == at::kStrided && weight.scalar_type() == at::kFloat &&
+         weight.is_contiguous() && weight.dim() == 2 && weight.size(0) >= 16 && weight.size(1) >= 16;
+}
 
 /// Whether `blocked_linear` takes these arguments: their shapes, strides and dtypes. `bias` and `residual` may be
 /// undefined.
@@ -82,8 +84,7 @@ inline bool fits_blocked_linear(const at::Tensor& x, const at::Tensor& weight, c
   const auto plain = [](const at::Tensor& t) {
     return t.is_cpu() && t.layout() == at::kStrided && t.scalar_type() == at::kFloat;
   };
-  if (!plain(x) || !plain(weight) || !weight.is_contiguous() || x.dim() < 2 || weight.dim() != 2 || x.numel() == 0 ||
-      x.size(-1) != weight.size(1) || weight.size(0) < 16 || weight.size(1) < 16) {
+  if (!is_blocked_linear_weight(weight) || !plain(x) || x.dim() < 2 || x.numel() == 0 || x.size(-1) != weight.size(1)) {
     return false;
   }
   if (bias.defined() && (!plain(bias) || bias.dim() != 1 || bias.size(0) != weight.size(0))) return false;
@@ -166,10 +167,8 @@ inline at::Tensor blocked_linear(const at::Tensor& x, const at::Tensor& weight, 
 /// optimisation, with fused multiply-add, and autocast does not ask for LibTorch's operator. It does not depend on the
 /// number of rows.
 inline bool wants_blocked_linear(at::ScalarType dtype, const at::Tensor& weight) {
-  return vector_code_is_optimised && cpu_level() != CpuLevel::baseline && dtype == at::kFloat && weight.is_cpu() &&
-         weight.layout() == at::kStrided && weight.scalar_type() == at::kFloat && weight.is_contiguous() &&
-         weight.dim() == 2 && weight.size(0) >= 16 && weight.size(1) >= 16 &&
-         !at::autocast::is_autocast_enabled(at::kCPU);
+  return vector_code_is_optimised && cpu_level() != CpuLevel::baseline && dtype == at::kFloat &&
+         is_blocked_linear_weight(weight) && !at::autocast::is_autocast_enabled(at::kCPU);
 }
 
 /// Whether the vector code computes this layer: enough rows to be faster than LibTorch, and no graph to record.

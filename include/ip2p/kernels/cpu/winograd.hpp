@@ -119,9 +119,9 @@ inline at::Tensor winograd_weight(const at::Tensor& weight) {
   const auto out = weight.size(0);
   const auto in = weight.size(1);
   auto ordered = at::empty({in, 3, 3, out}, weight.options().requires_grad(false));
-  ask_for_large_pages(ordered);
   const auto* from = weight.const_data_ptr<float>();
   auto* to = ordered.mutable_data_ptr<float>();
+  ask_for_large_pages(to, ordered.nbytes());
   constexpr std::int64_t part = 64;
   const auto columns = last ? in : 9 * in;
   in_threads((columns + part - 1) / part, 4, [&](std::int64_t begin, std::int64_t end) {
@@ -301,6 +301,16 @@ class WinogradRun {
   at::Tensor outside_, bias_;
 };
 
+/// Runs a convolution with tiles of side `tile`, 2 or 4. \param arguments of `WinogradRun`
+template <class... Arguments>
+void run_winograd(std::int64_t tile, const Arguments&... arguments) {
+  if (tile == 2) {
+    WinogradRun<2>(arguments...).run();
+  } else {
+    WinogradRun<4>(arguments...).run();
+  }
+}
+
 /// Convolves x with a 3x3 weight, stride 1.
 ///
 /// \param x [B, in, h, w], fp32 on the CPU  \param weight [out, in, 3, 3] in the order of `winograd_weight`
@@ -324,11 +334,7 @@ inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const 
   if (y.numel() == 0) return y;
   const auto added = bias.defined() ? bias.contiguous() : bias;
   const auto other = residual.defined() ? residual.contiguous(at::MemoryFormat::ChannelsLast) : residual;
-  if (tile == 2) {
-    WinogradRun<2>(input, weight, added, other, padding, doubled, level, y, weight_scale).run();
-  } else {
-    WinogradRun<4>(input, weight, added, other, padding, doubled, level, y, weight_scale).run();
-  }
+  run_winograd(tile, input, weight, added, other, padding, doubled, level, y, weight_scale);
   return y;
 }
 
@@ -346,11 +352,8 @@ inline at::Tensor winograd_input_gradient(const at::Tensor& slope, const at::Ten
   auto dx = at::empty({slope.size(0), weight.size(1), slope.size(2) + grown, slope.size(3) + grown}, slope.options(),
                       at::MemoryFormat::ChannelsLast);
   if (dx.numel() == 0) return dx;
-  if (tile == 2) {
-    WinogradRun<2>(dy, weight, {}, {}, 2 - padding, false, level, dx, {}, true).run();
-  } else {
-    WinogradRun<4>(dy, weight, {}, {}, 2 - padding, false, level, dx, {}, true).run();
-  }
+  const at::Tensor none;
+  run_winograd(tile, dy, weight, none, none, 2 - padding, false, level, dx, none, true);
   return dx;
 }
 
