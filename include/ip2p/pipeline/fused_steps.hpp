@@ -88,21 +88,24 @@ struct InputParts {
 struct FusedRun {
   /// The parts of a step's input.
   std::function<InputParts(const FusedStep&)> parts;
-  /// Predictions of all branches for a step's input as a whole.
-  std::function<at::Tensor(const at::Tensor& input, const FusedStep&)> predict;
+  /// Evaluates the network for a step's input as a whole, and calls the operator with its predictions and `rest`.
+  std::function<GuidedStepResult(const at::Tensor& input, const FusedStep&, const GuidedStep& rest)> take;
   /// The noise that a step adds to latents like x.
   std::function<at::Tensor(const at::Tensor& x, const Step&)> noise;
   const RunHooks& hooks;  ///< Without `revise`: the network's next input is ready before it could be asked.
 };
 
-/// Denoises x, one call of `table.guided_step` a step. Up to rounding the result is that of guidance and sampler.
+/// Denoises x, one call of `Kernels::guided_step` a step. Up to rounding the result is that of guidance and sampler.
 /// \param x [B,C,h,w], fp32, at the first step's noise level  \param first_scale c_in there
 /// \param dtype of the network  \return [B,C,h,w] at noise level 0
-inline at::Tensor run_fused(const FusedRun& run, const Kernels& table, const std::vector<FusedStep>& steps,
-                            double first_scale, at::Tensor x, at::ScalarType dtype) {
+inline at::Tensor run_fused(const FusedRun& run, const std::vector<FusedStep>& steps, double first_scale, at::Tensor x,
+                            at::ScalarType dtype) {
   // The numbers of all steps in one transfer; rows of one length, of which steps with fewer branches use the beginning.
+  // Each begins at a multiple of 64 bytes: to a recording, tensors of another alignment are other inputs.
+  constexpr std::size_t alignment = 64 / sizeof(float);
   std::size_t width = 0;
   for (const auto& step : steps) width = std::max(width, step.coefficients.size());
+  width = (width + alignment - 1) / alignment * alignment;
   std::vector<float> numbers;
   for (const auto& step : steps) {
     numbers.insert(numbers.end(), step.coefficients.begin(), step.coefficients.end());
@@ -113,6 +116,7 @@ inline at::Tensor run_fused(const FusedRun& run, const Kernels& table, const std
 
   x = x.contiguous();
   at::Tensor input;
+  at::Tensor noise;
   for (std::int64_t i = 0; i < count; ++i) {
     const auto& now = steps[static_cast<std::size_t>(i)];
     run.hooks.check(now.step);
@@ -120,17 +124,17 @@ inline at::Tensor run_fused(const FusedRun& run, const Kernels& table, const std
       const auto [copies, images] = run.parts(now);
       input = libtorch::step_input(x.mul(first_scale).to(dtype), copies, images);
     }
-    GuidedStep call;
-    call.predictions = run.predict(input, now);
-    call.latents = x;
-    call.coefficients = coefficients.select(0, i).narrow(0, 0, static_cast<std::int64_t>(now.coefficients.size()));
-    if (now.form.up > 0.0) call.noise = run.noise(x, now.step);
-    if (i + 1 < count) {
-      const auto [copies, images] = run.parts(steps[static_cast<std::size_t>(i + 1)]);
-      call.inputs = copies;
-      call.images = images;
-    }
-    auto result = table.guided_step(call);
+    // The last step makes an input that nothing reads, and a step without noise is given what it multiplies by 0, so
+    // that one recording serves all steps.
+    const auto next = run.parts(steps[static_cast<std::size_t>(std::min(i + 1, count - 1))]);
+    if (now.form.up > 0.0) noise = run.noise(x, now.step);
+    GuidedStep rest;
+    rest.latents = x;
+    rest.noise = noise;
+    rest.images = next.images;
+    rest.coefficients = coefficients.select(0, i).narrow(0, 0, static_cast<std::int64_t>(now.coefficients.size()));
+    rest.inputs = next.copies;
+    auto result = run.take(input, now, rest);
     // A step to noise level 0 ends at the estimate itself, without rounding error.
     x = now.form.down == 0.0 && now.form.up == 0.0 ? result.estimate : result.latents;
     input = std::move(result.input);

@@ -255,12 +255,14 @@ class LatentPipeline {
     NoiseAhead ahead(noise, static_cast<std::int64_t>(steps.size()), unet_.device());
     const detail::FusedRun run{
         .parts = [&](const auto& step) { return network.input_parts(step.step, step.branches); },
-        .predict = [&](const at::Tensor& input,
-                       const auto& step) { return network.of_input(input, step.timestep, step.step, step.branches); },
+        .take =
+            [&](const at::Tensor& input, const auto& step, const GuidedStep& rest) {
+              return network.take_step(input, step.timestep, step.step, step.branches, table, rest);
+            },
         .noise = [&](const at::Tensor& like, const Step& step) { return step_noise(ahead, like, step); },
         .hooks = hooks};
     const double first_scale = diffusion.prediction.preconditioning(steps.front().step.sigma).c_in;
-    auto result = detail::run_fused(run, table, steps, first_scale, x.to(unet_.device(), at::kFloat), unet_.dtype());
+    auto result = detail::run_fused(run, steps, first_scale, x.to(unet_.device(), at::kFloat), unet_.dtype());
     network.finish();
     return result;
   }
