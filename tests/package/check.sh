@@ -177,7 +177,7 @@ case $case_name in
     # The library's own build: configured completely; one of its programs is built and run.
     rm -rf "$here/own"
     "$CMAKE" -S "$IP2P_SOURCE" -B "$here/own" -G "$IP2P_GENERATOR" -DCMAKE_BUILD_TYPE=Release \
-      -DCMAKE_CXX_COMPILER_LAUNCHER="$IP2P_LAUNCHER" -DTorch_DIR="$IP2P_TORCH_DIR"
+      -DCMAKE_CXX_COMPILER_LAUNCHER="$IP2P_LAUNCHER" -DTorch_DIR="$IP2P_TORCH_DIR" -DIP2P_BUILD_COMPILED=OFF
     "$CMAKE" --build "$here/own" --target toolkit_free
     "$here/own/tests/package/toolkit_free"
     ;;
