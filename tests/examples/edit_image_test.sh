@@ -36,6 +36,7 @@ refuses 2 "diffusers" "${good[@]}" --out out/a.png --numerics exact
 refuses 2 "bf16" "${good[@]}" --out out/a.png --dtype int8
 refuses 2 "expected auto, cpu, cuda or cuda:N, found 'tpu'" "${good[@]}" --out out/a.png --device tpu
 refuses 2 "expected a file name ending in .png, .jpg, .jpeg or .webp, found 'out/a.gif'" "${good[@]}" --out out/a.gif
+refuses 2 "avifenc out.png out.avif" "${good[@]}" --out out/a.AVIF
 refuses 2 "would overwrite the input of --image" "${good[@]}" --out ./photo.png
 refuses 2 "name the same file" "${good[@]}" --out out/a.png --compare out/a.png
 refuses 2 "ending in .png" "${good[@]}" --out out/a.png --compare out/b.txt
