@@ -1,4 +1,5 @@
 #include <ip2p/io/image.hpp>
+#include <ip2p/io/stb.hpp>
 
 #include <algorithm>
 #include <cstring>

@@ -1,4 +1,6 @@
+#include <ip2p/io/exif.hpp>
 #include <ip2p/io/image.hpp>
+#include <ip2p/io/stb.hpp>
 
 #include <sys/resource.h>
 #include <sys/stat.h>

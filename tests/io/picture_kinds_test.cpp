@@ -1,5 +1,7 @@
+#include <ip2p/io/exif.hpp>
 #include <ip2p/io/icc.hpp>
 #include <ip2p/io/image.hpp>
+#include <ip2p/io/png_chunks.hpp>
 #include <ip2p/io/stb.hpp>
 
 #include <nlohmann/json.hpp>

@@ -32,10 +32,9 @@ namespace ip2p {
 /// Gray, palette, 16-bit (high byte) and CMYK pictures are converted to 8-bit RGB exactly as Pillow does. Of an
 /// animation only the first frame is read. The orientation in EXIF or XMP is applied; colours are converted to sRGB
 /// from the picture's profile (a CMYK picture's too); what is clear is laid over the background. Each of these can be
-/// switched off
-/// (`released_reading()` switches all off). `name` is the file's name in messages. Throws `Error` for truncated or
-/// damaged content (all CRCs are checked), for another format (naming it), and for a picture beyond the limits of
-/// `options` (checked before any memory for pixels is allocated).
+/// switched off (`released_reading()` switches all off). `name` is the file's name in messages. Throws `Error` for
+/// truncated or damaged content (all CRCs are checked), for another format (naming it), and for a picture beyond the
+/// limits of `options` (checked before any memory for pixels is allocated).
 Picture decode_picture(std::span<const std::byte> content, std::string_view name, const ReadOptions& options = {});
 
 /// The pixels alone of `decode_picture`.
