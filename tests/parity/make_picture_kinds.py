@@ -170,11 +170,20 @@ def packed_psd(image):
     return head + struct.pack(">H", 1) + b"".join(struct.pack(">H", len(row)) for row in rows) + b"".join(rows)
 
 
+def padded_bmp(image):
+    """32 bits a pixel, of which the fourth byte is padding that is not 0."""
+    rgb = np.asarray(image)[::-1]
+    data = np.dstack([rgb[..., ::-1], np.full(rgb.shape[:2], 7, np.uint8)]).tobytes()
+    return (b"BM" + struct.pack("<IHHI", 54 + len(data), 0, 0, 54)
+            + struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, 32, 0, len(data), 2835, 2835, 0, 0) + data)
+
+
 def formats(image):
     indexed = image.quantize(11)
     yield "rgb.bmp", save(image, "BMP")
     yield "palette.bmp", save(indexed, "BMP")
     yield "bilevel.bmp", save(image.convert("1"), "BMP")
+    yield "padded.bmp", padded_bmp(image)
     yield "palette.gif", save(indexed, "GIF")
     clear = indexed.copy()
     yield "clear.gif", save(clear, "GIF", transparency=clear.getpixel((0, 0)), background=3)

@@ -22,8 +22,6 @@ struct JpegHeader {
   PictureMetadata metadata;
   std::uint32_t width = 0, height = 0;
   int components = 0;  ///< 1 gray, 3 colours, 4 CMYK; 0: no frame was found.
-  bool progressive = false;
-  std::size_t scan = 0;  ///< Where the first scan's segment begins, or the end of what is sound.
 };
 
 /// Reads the segments before the first scan; stops without an error at the first that is damaged.
@@ -56,7 +54,6 @@ inline JpegHeader read_jpeg_header(std::span<const std::byte> content) {
       header.height = big_endian<2>(data, 1);
       header.width = big_endian<2>(data, 3);
       header.components = static_cast<unsigned char>(data[5]);
-      header.progressive = marker == 0xc2 || marker == 0xc6 || marker == 0xca || marker == 0xce;
     } else if (marker == 0xe1 && data.starts_with("Exif\0\0"sv)) {
       // A block that is too long for one segment goes on in the next.
       auto& exif = header.metadata.exif;
@@ -69,7 +66,6 @@ inline JpegHeader read_jpeg_header(std::span<const std::byte> content) {
     }
     offset += length + 2;
   }
-  header.scan = offset;
   std::stable_sort(icc.begin(), icc.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const auto& part : icc) {
     const auto block = bytes_of_text(part.second);

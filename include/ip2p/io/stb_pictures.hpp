@@ -73,7 +73,12 @@ inline Picture stb_picture(std::span<const std::byte> content, std::string_view 
 /// Decodes BMP `content` as `stb_picture` does. \throws Error also for a file that is cut off
 inline Picture decode_bmp(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
   require_whole_bmp(content, name);
-  return stb_picture(content, name, "BMP", options, Depth::high);
+  const auto bytes = text_of_bytes(content);
+  // Without masks that name opacity, a fourth byte is padding.
+  const bool masked = bytes.size() >= 34 && static_cast<unsigned char>(bytes[30]) == 3;
+  auto as_stored = options;
+  if (!masked) as_stored.alpha = Alpha::drop;
+  return stb_picture(content, name, "BMP", as_stored, Depth::high);
 }
 
 /// Decodes the first frame of GIF `content`. What it does not cover is clear.

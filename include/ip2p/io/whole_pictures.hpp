@@ -289,11 +289,22 @@ inline void require_whole_hdr(std::span<const std::byte> content, std::string_vi
   }
 }
 
-/// The segments, the order of restart marks, and the mark of the end. Source: ITU T.81, annex B.
+/// The tables of a DHT segment: each has at most 256 codes, and its values are there. Source: ITU T.81, B.2.4.2.
+inline void require_sound_jpeg_codes(std::string_view segment, std::string_view name) {
+  while (!segment.empty()) {
+    std::size_t codes = 0;
+    for (std::size_t i = 1; i <= 16 && i < segment.size(); ++i) codes += static_cast<unsigned char>(segment[i]);
+    require(segment.size() >= 17 && codes <= 256 && codes <= segment.size() - 17,
+            "{}: corrupt or truncated JPEG: Bogus Huffman table definition", name);
+    segment.remove_prefix(17 + codes);
+  }
+}
+
+/// The segments, the tables of codes, the order of restart marks, and the mark of the end. Source: ITU T.81, annex B.
 inline void require_whole_jpeg(std::span<const std::byte> content, std::string_view name) {
   const auto bytes = text_of_bytes(content);
   const auto cut_off = [&] { throw_error("{}: corrupt or truncated JPEG: Premature end of JPEG file", name); };
-  std::size_t offset = read_jpeg_header(content).scan;
+  std::size_t offset = 2;
   bool scanned = false;
   while (true) {
     if (offset + 2 > bytes.size()) cut_off();
@@ -312,11 +323,12 @@ inline void require_whole_jpeg(std::span<const std::byte> content, std::string_v
       require(scanned, "{}: corrupt or truncated JPEG: it ends before its pixels", name);
       return;
     }
-    require(marker >= 0xc0 && !(marker >= 0xd0 && marker <= 0xd8) && marker < 0xf0,
+    require(marker >= 0xc0 && !(marker >= 0xd0 && marker <= 0xd8) && (marker < 0xf0 || marker == 0xfe),
             "{}: corrupt or truncated JPEG: unexpected marker 0x{:02x}", name, marker);
     if (offset + 4 > bytes.size()) cut_off();
     const std::size_t length = big_endian<2>(bytes, offset + 2);
     if (length < 2 || length > bytes.size() - offset - 2) cut_off();
+    if (marker == 0xc4) require_sound_jpeg_codes(bytes.substr(offset + 4, length - 2), name);
     offset += length + 2;
     if (marker != 0xda) continue;
     scanned = true;
