@@ -2,11 +2,15 @@
 #
 # Defines
 #   ip2p::libtorch   LibTorch, with CUDA where it can be used
+#   ip2p::stb        the headers of stb, which are required
+#   ip2p::png        libpng with IP2P_HAS_PNG, or nothing where it is absent
+#   ip2p::jpeg       libjpeg with IP2P_HAS_JPEG, or nothing where it is absent
+#   ip2p::lcms       lcms2 with IP2P_HAS_LCMS, or nothing where it is absent
 #   ip2p::webp       libwebp with IP2P_HAS_WEBP, or nothing where it is absent
 #   ip2p::curl       libcurl with IP2P_HAS_CURL, or nothing where it is absent
 #   ip2p::gloo       the headers of Gloo with IP2P_HAS_GLOO, or nothing where they are absent; its code is in LibTorch
 #   ip2p::nccl       the header of NCCL with IP2P_HAS_NCCL where LibTorch is used with a CUDA toolkit, else nothing
-# and finds fmt, nlohmann_json, PNG, JPEG and Threads.
+# and finds fmt, nlohmann_json and Threads.
 #
 # Reads
 #   IP2P_CUDA   AUTO (default): CUDA if this machine has all libraries that libtorch_cuda needs;
@@ -20,14 +24,57 @@ endif()
 if(NOT TARGET nlohmann_json::nlohmann_json)
   find_dependency(nlohmann_json)
 endif()
-if(NOT TARGET PNG::PNG)
-  find_dependency(PNG)
-endif()
-if(NOT TARGET JPEG::JPEG)
-  find_dependency(JPEG)
-endif()
 if(NOT TARGET Threads::Threads)
   find_dependency(Threads)
+endif()
+
+if(NOT TARGET ip2p::stb)
+  find_path(IP2P_STB_INCLUDE_DIR stb_image.h PATH_SUFFIXES stb)
+  mark_as_advanced(IP2P_STB_INCLUDE_DIR)
+  if(NOT IP2P_STB_INCLUDE_DIR)
+    set(${CMAKE_FIND_PACKAGE_NAME}_FOUND FALSE)
+    set(${CMAKE_FIND_PACKAGE_NAME}_NOT_FOUND_MESSAGE
+      "ip2p needs stb_image.h (Debian: libstb-dev); name its folder in IP2P_STB_INCLUDE_DIR")
+    if(${CMAKE_FIND_PACKAGE_NAME}_FIND_REQUIRED)
+      message(FATAL_ERROR "${${CMAKE_FIND_PACKAGE_NAME}_NOT_FOUND_MESSAGE}")
+    endif()
+    return()
+  endif()
+  add_library(ip2p::stb INTERFACE IMPORTED)
+  set_target_properties(ip2p::stb PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${IP2P_STB_INCLUDE_DIR}")
+endif()
+
+# Where one is absent, the header alone must not be taken for the library.
+foreach(ip2p_format IN ITEMS PNG JPEG)
+  string(TOLOWER ${ip2p_format} ip2p_target)
+  if(NOT TARGET ip2p::${ip2p_target})
+    if(NOT TARGET ${ip2p_format}::${ip2p_format})
+      find_package(${ip2p_format} QUIET)
+    endif()
+    add_library(ip2p::${ip2p_target} INTERFACE IMPORTED)
+    if(TARGET ${ip2p_format}::${ip2p_format})
+      set_target_properties(ip2p::${ip2p_target} PROPERTIES
+        INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_${ip2p_format}=1
+        INTERFACE_LINK_LIBRARIES ${ip2p_format}::${ip2p_format})
+    else()
+      set_target_properties(ip2p::${ip2p_target} PROPERTIES INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_${ip2p_format}=0)
+    endif()
+  endif()
+endforeach()
+
+if(NOT TARGET ip2p::lcms)
+  find_path(IP2P_LCMS_INCLUDE_DIR lcms2.h)
+  find_library(IP2P_LCMS_LIBRARY lcms2)
+  mark_as_advanced(IP2P_LCMS_INCLUDE_DIR IP2P_LCMS_LIBRARY)
+  add_library(ip2p::lcms INTERFACE IMPORTED)
+  if(IP2P_LCMS_INCLUDE_DIR AND IP2P_LCMS_LIBRARY)
+    set_target_properties(ip2p::lcms PROPERTIES
+      INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_LCMS=1
+      INTERFACE_INCLUDE_DIRECTORIES "${IP2P_LCMS_INCLUDE_DIR}"
+      INTERFACE_LINK_LIBRARIES "${IP2P_LCMS_LIBRARY}")
+  else()
+    set_target_properties(ip2p::lcms PROPERTIES INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_LCMS=0)
+  endif()
 endif()
 
 if(NOT TARGET ip2p::webp)
@@ -41,6 +88,8 @@ if(NOT TARGET ip2p::webp)
       INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_WEBP=1
       INTERFACE_INCLUDE_DIRECTORIES "${IP2P_WEBP_INCLUDE_DIR}"
       INTERFACE_LINK_LIBRARIES "${IP2P_WEBPDEMUX_LIBRARY};${IP2P_WEBP_LIBRARY}")
+  else()
+    set_target_properties(ip2p::webp PROPERTIES INTERFACE_COMPILE_DEFINITIONS IP2P_HAS_WEBP=0)
   endif()
 endif()
 

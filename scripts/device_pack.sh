@@ -52,7 +52,7 @@ chmod +x "$out/device_check"
 # Image libraries, if it links any, under the names that it asks for: distributions differ in their versions.
 while read -r name path; do
   cp -L "$path" "$out/lib/$name"
-done < <(ldd "$program" | awk '$1 ~ /^lib(png|jpeg|webp|sharpyuv)/ && $3 ~ /^\// { print $1, $3 }')
+done < <(ldd "$program" | awk '$1 ~ /^lib(png|jpeg|webp|sharpyuv|lcms2)/ && $3 ~ /^\// { print $1, $3 }')
 
 if [ "${IP2P_PACK_PEER:-1}" != 0 ]; then
   for requirement in "${peer[@]}"; do

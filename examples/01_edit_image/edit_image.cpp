@@ -20,6 +20,7 @@
 #include "ip2p/pipeline/full_size.hpp"
 #include "options.hpp"
 #include "support/model.hpp"
+#include "support/picture_options.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 
@@ -61,7 +62,9 @@ std::string describe_evaluations(const ip2p::DualGuidance& guidance) {
 int run(const Options& o, const example::Interrupt& interrupt) {
   const auto& r = o.run;
   example::check_folders({&r.out, &o.compare, &o.save_latents});
-  const auto photo = ip2p::read_image(o.image, {.apply_exif = !o.ignore_exif});
+  if (o.keep_alpha) example::check_holds_alpha(r.out);
+  const auto picture = example::read_photo(o.image, o.picture);
+  const auto& photo = picture.image;
   auto settings = example::settings_of(r);
   if (!o.latents.empty()) settings.latents = read_latents(o.latents);
 
@@ -116,7 +119,12 @@ int run(const Options& o, const example::Interrupt& interrupt) {
       ip2p::write_image(o.compare, example::side_by_side(std::vector{before, after}), r.quality);
     });
   }
-  outputs.add(r.out, [&] { ip2p::write_image(r.out, after, r.quality); });
+  outputs.add(r.out, [&] {
+    const auto written =
+        o.keep_alpha ? example::with_alpha_of(picture, after, settings.resolution, *settings.numerics, o.picture)
+                     : ip2p::Picture{after, {}};
+    ip2p::write_picture(r.out, written, r.quality);
+  });
   outputs.keep();
 
   fmt::print("time: {:.1f} s to load, {:.1f} s to edit\n", load_seconds, edit_seconds);

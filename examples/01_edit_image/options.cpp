@@ -42,7 +42,7 @@ void check_together(const Options& o, bool compare_given) {
 }  // namespace
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
+  app.add_option("--image", o.image, "photograph to edit")->required();
   app.add_option("--prompt", o.prompt,
                  "instruction; \"\" returns the resized photograph unedited (not with --numerics diffusers)")
       ->required();
@@ -59,7 +59,9 @@ void add_options(CLI::App& app, Options& o) {
                  "from --save-latents, which holds it as `start_noise`");
   app.add_option("--save-latents", o.save_latents,
                  "safetensors file to write: the result as `latents`, and `start_noise`");
-  app.add_flag("--ignore-exif", o.ignore_exif, "ignore the EXIF orientation, as the released program does");
+  app.add_flag("--keep-alpha", o.keep_alpha,
+               "give the result the photograph's alpha (.png, .webp); without it, the result is opaque");
+  example::add_picture(app, o.picture);
   example::add_model(app, o.model);
   app.callback([&o, compare] {
     if (compare->count() > 0 && o.compare.empty()) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "support/command_line.hpp"
+#include "support/picture_options.hpp"
 
 namespace edit_image {
 
@@ -14,9 +15,10 @@ namespace edit_image {
 struct Options {
   example::ModelOptions model;
   example::RunOptions run;
+  example::PictureOptions picture;
   std::filesystem::path image, latents, save_latents, compare;
   std::string prompt;
-  bool ignore_exif = false, full_size = false;
+  bool full_size = false, keep_alpha = false;
 };
 
 /// Adds the options to `app`; `app.parse` then fills `o`.

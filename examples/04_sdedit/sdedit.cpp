@@ -15,6 +15,7 @@
 #include "ip2p/pipeline/sdedit.hpp"
 #include "support/full_size.hpp"
 #include "support/model.hpp"
+#include "support/picture_options.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 
@@ -23,6 +24,7 @@ namespace {
 struct Options {
   example::ModelOptions model;
   example::RunOptions run;
+  example::PictureOptions picture;
   std::filesystem::path image;
   std::string prompt;
   std::vector<double> strengths{0.6};
@@ -32,7 +34,7 @@ struct Options {
 int run(const Options& o, const example::Interrupt& interrupt) {
   const auto& r = o.run;
   example::check_folders({&r.out});
-  const auto photo = ip2p::read_image(o.image);
+  const auto photo = example::read_photo(o.image, o.picture).image;
   const auto model = example::open_model(o.model, example::numerics_of(r));
   auto pipeline = model.text_to_image();
   if (!model.settings().sampler) pipeline.sampler = ip2p::Ddim{};
@@ -66,7 +68,7 @@ int main(int argc, char** argv) {
   return example::run_program(
       argc, argv, "sdedit", "Redraws a photograph to match a prompt with a Stable Diffusion model (SDEdit).",
       [&](CLI::App& app) {
-        app.add_option("--image", o.image, "photograph to redraw (PNG, JPEG, WebP)")->required();
+        app.add_option("--image", o.image, "photograph to redraw")->required();
         app.add_option("--prompt", o.prompt, "what the result should show")->required();
         example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "the model's, or ddim");
         app.add_option(
@@ -77,6 +79,7 @@ int main(int argc, char** argv) {
             ->check(CLI::Range(0.0, 1.0));
         example::add_resolution(app, o.run.resolution);
         example::add_full_size(app, o.full_size);
+        example::add_picture(app, o.picture);
         example::add_model(app, o.model);
       },
       [&](const example::Interrupt& interrupt) { return run(o, interrupt); });

@@ -20,6 +20,7 @@
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
 #include "support/full_size.hpp"
 #include "support/model.hpp"
+#include "support/picture_options.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/prompt_edit.hpp"
@@ -29,6 +30,7 @@ namespace {
 struct Options {
   example::ModelOptions model;
   example::PromptEditOptions edit;
+  example::PictureOptions picture;
   std::filesystem::path image, out;
   std::string schedule;
   std::int64_t steps = 50, inner_steps = 10;
@@ -40,7 +42,7 @@ struct Options {
 
 int run(const Options& o, const example::Interrupt& interrupt) {
   example::check_folders({&o.out});
-  const auto photo = ip2p::read_image(o.image);
+  const auto photo = example::read_photo(o.image, o.picture).image;
   const auto model = example::open_model(o.model);
   const auto edit = example::prompt_edit(o.edit, model);
   auto pipeline = model.text_to_image();
@@ -91,7 +93,7 @@ int main(int argc, char** argv) {
   return example::run_program(
       argc, argv, "invert_and_edit", "Edits a photograph by the words that describe it, with a Stable Diffusion model.",
       [&](CLI::App& app) {
-        app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
+        app.add_option("--image", o.image, "photograph to edit")->required();
         example::add_prompt_edit(app, o.edit);
         app.add_option("--out", o.out, "picture to write: photograph, reconstruction and edits side by side")
             ->required()
@@ -110,6 +112,7 @@ int main(int argc, char** argv) {
                        "length of the longer side in pixels (default: the model's, or 512)")
             ->check(CLI::Range(64, 16384));
         example::add_full_size(app, o.full_size);
+        example::add_picture(app, o.picture);
         example::add_quality(app, o.quality);
         example::add_model(app, o.model);
       },

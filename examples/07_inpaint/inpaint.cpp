@@ -14,6 +14,7 @@
 #include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "support/model.hpp"
+#include "support/picture_options.hpp"
 #include "support/program.hpp"
 
 namespace {
@@ -21,6 +22,7 @@ namespace {
 struct Options {
   example::ModelOptions model;
   example::RunOptions run;
+  example::PictureOptions picture;
   std::filesystem::path image, mask;
   std::string prompt;
   double strength = 1.0;
@@ -30,8 +32,10 @@ struct Options {
 int run(const Options& o, const example::Interrupt& interrupt) {
   const auto& r = o.run;
   example::check_folders({&r.out});
-  const auto photo = ip2p::read_image(o.image);
-  const auto mask = ip2p::read_image(o.mask);
+  const auto picture = example::read_photo(o.image, o.picture);
+  const auto& photo = picture.image;
+  const auto mask = example::read_mask(o.mask, o.picture, picture);
+  ip2p::require_mask_fits(mask, photo);
   const auto model = example::open_model(o.model, example::numerics_of(r));
   example::report_prompts(model, o.prompt, r);
   example::ProgressBar bar(stderr);
@@ -70,8 +74,11 @@ int main(int argc, char** argv) {
   return example::run_program(
       argc, argv, "inpaint", "Redraws the masked part of a photograph.",
       [&](CLI::App& app) {
-        app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
-        app.add_option("--mask", o.mask, "picture of the same size, bright where to redraw")->required();
+        app.add_option("--image", o.image, "photograph to edit")->required();
+        app.add_option("--mask", o.mask,
+                       "picture of the same shape, bright where to redraw; its alpha counts too, and so does a hole in "
+                       "a photograph")
+            ->required();
         app.add_option("--prompt", o.prompt, "what to draw there; an instruction for InstructPix2Pix models")
             ->required();
         example::add_run(app, o.run, "the model's, or 50; 100 for InstructPix2Pix", "the model's, or 7.5",
@@ -82,6 +89,7 @@ int main(int argc, char** argv) {
         example::add_image_scale(app, o.run.image_scale, "InstructPix2Pix: how closely to follow the photograph");
         example::add_resolution(app, o.run.resolution);
         example::add_full_size(app, o.full_size);
+        example::add_picture(app, o.picture);
         app.add_flag("--keep-codec", o.keep_codec,
                      "outside the mask, keep the codec's pixels instead of the photograph's");
         example::add_model(app, o.model);

@@ -25,6 +25,7 @@
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
 #include "support/command_line.hpp"
+#include "support/picture_options.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 
@@ -32,6 +33,7 @@ namespace {
 
 struct Options {
   std::filesystem::path image, clip, tokenizer, out, compare;
+  example::PictureOptions picture;
   ip2p::Text2LiveTexts texts;
   ip2p::Text2LiveOptions edit;
   std::int64_t size = 512, every = 0;
@@ -54,7 +56,7 @@ std::filesystem::path numbered(const std::filesystem::path& path, std::int64_t s
 int run(const Options& o, const example::Interrupt& interrupt) {
   if (o.threads > 0) at::set_num_threads(o.threads);
   example::check_folders({&o.out, &o.compare});
-  const auto photo = scaled(ip2p::read_image(o.image), o.size);
+  const auto photo = scaled(example::read_photo(o.image, o.picture).image, o.size);
   const auto files = ip2p::ModelFiles::open(o.clip, {.tokenizer = o.tokenizer});
   const auto device = ip2p::parse_device(o.device);
   const auto clip = example::open_clip(files, device);
@@ -117,7 +119,7 @@ int main(int argc, char** argv) {
       argc, argv, "text2live", "Edits a photograph with a layer trained on it, guided by CLIP (Text2LIVE).",
       [&](CLI::App& app) {
         app.footer("Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
-        app.add_option("--image", o.image, "photograph to edit (PNG, JPEG, WebP)")->required();
+        app.add_option("--image", o.image, "photograph to edit")->required();
         app.add_option("--clip", o.clip, "CLIP model: a transformers folder or an OpenCLIP checkpoint")->required();
         app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, if the CLIP model has none");
         app.add_option("--prompt", o.texts.edited, "what the edited picture should show")->required();
@@ -154,6 +156,7 @@ int main(int argc, char** argv) {
         app.add_option("--channels", o.edit.network.channels, "width of the network")
             ->capture_default_str()
             ->check(CLI::Range(1, 4096));
+        example::add_picture(app, o.picture);
         app.add_option("--quality", o.quality, "quality of JPEG and WebP output")
             ->capture_default_str()
             ->check(CLI::Range(1, 100));

@@ -14,6 +14,7 @@
 #include <CLI/CLI.hpp>
 
 #include "ip2p/core/any_noise.hpp"
+#include "ip2p/io/image_format.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/any_schedule.hpp"
 #include "one_of.hpp"
@@ -51,7 +52,8 @@ std::string picture_name(const std::string& text) {
   for (const char* known : {".png", ".jpg", ".jpeg", ".webp"}) {
     if (extension == known) return {};
   }
-  return fmt::format("expected a file name ending in .png, .jpg, .jpeg or .webp, found '{}'", text);
+  return fmt::format("expected a file name ending in .png, .jpg, .jpeg or .webp, found '{}'{}", text,
+                     ip2p::detail::conversion_to(extension));
 }
 
 bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {

@@ -36,6 +36,7 @@ refuses 2 "diffusers" "${good[@]}" --out out/a.png --numerics exact
 refuses 2 "bf16" "${good[@]}" --out out/a.png --dtype int8
 refuses 2 "expected auto, cpu, cuda or cuda:N, found 'tpu'" "${good[@]}" --out out/a.png --device tpu
 refuses 2 "expected a file name ending in .png, .jpg, .jpeg or .webp, found 'out/a.gif'" "${good[@]}" --out out/a.gif
+refuses 2 "avifenc out.png out.avif" "${good[@]}" --out out/a.AVIF
 refuses 2 "would overwrite the input of --image" "${good[@]}" --out ./photo.png
 refuses 2 "name the same file" "${good[@]}" --out out/a.png --compare out/a.png
 refuses 2 "ending in .png" "${good[@]}" --out out/a.png --compare out/b.txt
@@ -48,8 +49,10 @@ refuses 1 "missing.png: no such file" "${good[@]}" --out out/a.png --image missi
 refuses 1 "expected a folder to write into" "${good[@]}" --out out/deeper/a.png
 head -c 300 photo.png > cut.png
 refuses 1 "cut.png" "${good[@]}" --out out/a.png --image cut.png
-echo "GIF89a and more than enough bytes to be told apart" > picture.gif
-refuses 1 "unsupported format" "${good[@]}" --out out/a.png --image picture.gif
+printf 'II*\0and more than enough bytes to be told apart' > picture.tiff
+refuses 1 "magick photo.tiff photo.png" "${good[@]}" --out out/a.png --image picture.tiff
+refuses 2 "or stored, found 'pink'" "${good[@]}" --out out/a.png --background pink
+refuses 1 "JPEG has no alpha" "${good[@]}" --out out/a.jpg --keep-alpha
 refuses 1 "expected UTF-8, found byte 0xFF at position 2" "${good[@]}" --out out/a.png --prompt $'ab\xff'
 refuses 1 "cannot open 'missing.safetensors'" "${good[@]}" --out out/a.png --latents missing.safetensors
 refuses 1 "no tokenizer" "${good[@]}" --out out/a.png --tokenizer "$scratch"
@@ -76,6 +79,31 @@ cp -r "$model" nan-text && spoil nan-text/text_encoder/model.safetensors 8
 refuses 1 "expected finite values, found NaN or infinity" "${good[@]}" --out out/a.png --model nan-text
 cp -r "$model" cut-model && truncate -s -100 cut-model/unet/diffusion_pytorch_model.safetensors
 refuses 1 "diffusion_pytorch_model.safetensors" "${good[@]}" --out out/a.png --model cut-model
+
+echo "== alpha, background and limits"
+python3 - <<'PYTHON'
+import struct, zlib
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+width, height = 72, 48
+rows = b"".join(b"\0" + b"".join(bytes([200, x * 3, y * 5, 255 if 16 <= x < 56 else 0]) for x in range(width)) for y in range(height))
+with open("cut-out.png", "wb") as file:
+    file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
+               + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+PYTHON
+run 0 "${good[@]}" --out on-white.png --image cut-out.png
+run 0 "${good[@]}" --out on-black.png --image cut-out.png --background black
+run 0 "${good[@]}" --out on-white-again.png --image cut-out.png --background "#ffffff"
+run 0 "${good[@]}" --out hidden.png --image cut-out.png --background stored
+same on-white.png on-white-again.png
+differ on-white.png on-black.png
+differ on-white.png hidden.png
+run 0 "${good[@]}" --out kept.png --image cut-out.png --keep-alpha
+[ "$(od -An -tu1 -j25 -N1 kept.png | tr -d ' ')" = 6 ] || fail "expected a PNG with alpha from --keep-alpha"
+[ "$(od -An -tu1 -j25 -N1 on-white.png | tr -d ' ')" = 2 ] || fail "expected an opaque PNG without --keep-alpha"
+run 0 "${good[@]}" --out kept-full.png --image cut-out.png --keep-alpha --full-size
+refuses 1 "more than the limit of 3000 pixels" "${good[@]}" --out out/a.png --max-megapixels 0.003
+refuses 1 "the limit is 1.2:1" "${good[@]}" --out out/a.png --max-aspect 1.2
 
 echo "== an edit"
 run 0 "${good[@]}" --out first.png --save-latents first.safetensors --compare both.png

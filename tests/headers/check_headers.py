@@ -19,8 +19,12 @@ HEAVY = ("ip2p/parallel/process_group.hpp", "ip2p/parallel/launch.hpp", "ip2p/pa
          "ip2p/nn/checkpointed.hpp", "ip2p/nn/winograd_gradients.hpp", "ip2p/unet/checkpoint_gradients.hpp",
          "ip2p/execution/cuda_graph.hpp", "ip2p/kernels/cuda/bound.hpp", "ip2p/kernels/cuda.hpp")
 
+# What brings in the libraries of picture formats. `io/image.hpp` includes it where it is not linked.
+FORMATS = tuple(f"ip2p/io/{name}.hpp" for name in ("icc", "image_definitions", "jpeg", "jpeg_segments", "png", "png_chunks",
+                                                   "stb", "stb_pictures", "webp", "whole_pictures"))
+
 # Headers that applications ask for by name: the conformance kit, forward declarations, and what is heavy.
-OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", "ip2p/kernels/cuda", *HEAVY)
+OUTSIDE_UMBRELLA = ("ip2p/testing/", "ip2p/ip2p.hpp", "ip2p/fwd.hpp", "ip2p/kernels/cuda", *FORMATS, *HEAVY)
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 

@@ -1,4 +1,6 @@
+#include <ip2p/io/exif.hpp>
 #include <ip2p/io/image.hpp>
+#include <ip2p/io/stb.hpp>
 
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -26,7 +28,7 @@ std::vector<std::uint8_t> from_hex(const std::string& text) {
   return bytes;
 }
 
-void check_pixels(const Image& image, const nlohmann::json& size, const std::string& pixels) {
+void check_pixels(const Image& image, const nlohmann::json& size, const std::string& pixels, bool exact = true) {
   CHECK(image.width == size[0]);
   CHECK(image.height == size[1]);
   const auto expected = from_hex(pixels);
@@ -35,7 +37,8 @@ void check_pixels(const Image& image, const nlohmann::json& size, const std::str
   for (std::size_t i = 0; i < expected.size(); ++i) {
     largest = std::max(largest, std::abs(int{image.pixels[i]} - int{expected[i]}));
   }
-  CHECK(largest == 0);
+  // stb's JPEG decoder rounds in other places than libjpeg, and enlarges colour in another way.
+  CHECK(largest <= (exact ? 0 : 48));
 }
 
 Image gradient(std::int64_t width, std::int64_t height) {
@@ -79,18 +82,19 @@ TEST_CASE("read_image returns Pillow's pixels for every kind of file", "[io]") {
       CHECK_THROWS_WITH(ip2p::read_image(path), Contains("unsupported format, got WebP"));
       continue;
     }
-    check_pixels(ip2p::read_image(path), picture["size"], picture["pixels"]);
+    const bool exact = IP2P_HAS_JPEG || path.extension() != ".jpg";
+    check_pixels(ip2p::read_image(path, {.alpha = ip2p::Alpha::drop}), picture["size"], picture["pixels"], exact);
     ++read;
     if (picture.contains("white")) {
-      check_pixels(ip2p::read_image(path, {.alpha = ip2p::Alpha::white}), picture["size"], picture["white"]);
+      check_pixels(ip2p::read_image(path), picture["size"], picture["white"]);
       ++over_white;
     }
-    const auto as_stored = ip2p::read_image(path, {.apply_exif = false});
+    const auto as_stored = ip2p::read_image(path, ip2p::released_reading());
     if (picture.contains("stored")) {
-      check_pixels(as_stored, picture["stored"]["size"], picture["stored"]["pixels"]);
+      check_pixels(as_stored, picture["stored"]["size"], picture["stored"]["pixels"], exact);
       ++turned;
     } else {
-      check_pixels(as_stored, picture["size"], picture["pixels"]);
+      check_pixels(as_stored, picture["size"], picture["pixels"], exact);
     }
   }
   CHECK(read >= 38);

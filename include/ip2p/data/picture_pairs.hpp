@@ -147,7 +147,7 @@ inline nlohmann::json pair_words_json(const PairWords& words) {
 /// Decodes both pictures. EXIF orientation is not applied, as in the released code.
 /// \throws Error for damaged pictures, naming the file, and for pictures of different sizes
 inline PairPictures decode_pair(const PairFiles& files) {
-  const ReadOptions options{.apply_exif = false};
+  const auto options = released_reading();
   PairPictures pair{decode_image(files.before.bytes, files.before.name, options),
                     decode_image(files.after.bytes, files.after.name, options),
                     files.words.instruction,

@@ -7,15 +7,14 @@
 #include <ip2p/io/atomic_file.hpp>
 #include <ip2p/io/image_format.hpp>
 #include <ip2p/io/image_types.hpp>
-#include <ip2p/io/jpeg.hpp>
-#include <ip2p/io/png.hpp>
-#include <ip2p/io/webp.hpp>
 
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -27,23 +26,30 @@
 
 namespace ip2p {
 
-/// Decodes a PNG, JPEG or WebP file held in memory. The format is detected from the content.
+/// Decodes a picture file held in memory: PNG, JPEG, WebP, BMP, GIF, TGA, PSD, binary PNM or Radiance HDR. The format
+/// is detected from the content.
 ///
 /// Gray, palette, 16-bit (high byte) and CMYK pictures are converted to 8-bit RGB exactly as Pillow does. Of an
-/// animation only the first frame is read. The EXIF orientation is applied. `name` is the file's name in messages.
-/// Throws `Error` for truncated or damaged content (all CRCs are checked), for another format (naming it), and for a
-/// picture beyond the limits of `options` (checked before any memory for pixels is allocated).
+/// animation only the first frame is read. The orientation in EXIF or XMP is applied; colours are converted to sRGB
+/// from the picture's profile (a CMYK picture's too); what is clear is laid over the background. Each of these can be
+/// switched off (`released_reading()` switches all off). `name` is the file's name in messages. Throws `Error` for
+/// truncated or damaged content (all CRCs are checked), for another format (naming it), and for a picture beyond the
+/// limits of `options` (checked before any memory for pixels is allocated).
+Picture decode_picture(std::span<const std::byte> content, std::string_view name, const ReadOptions& options = {});
+
+/// The pixels alone of `decode_picture`.
 inline Image decode_image(std::span<const std::byte> content, std::string_view name, const ReadOptions& options = {}) {
-  switch (sniff_image_format(content, name)) {
-    case ImageFormat::png:
-      return detail::decode_png(content, name, options);
-    case ImageFormat::jpeg:
-      return detail::decode_jpeg(content, name, options);
-    case ImageFormat::webp:
-      return detail::decode_webp(content, name, options);
-  }
-  throw_error("{}: unsupported format", name);
+  return decode_picture(content, name, options).image;
 }
+
+/// Decodes a mask: white where to edit, black where not, and what lies between.
+///
+/// A mask's meaning is looked for in the ways that programs write it. Its alpha multiplies its brightness; a stroke of
+/// one colour on a clear layer is white. If there are only two levels and one is black, the other is white, whatever it
+/// is (0 and 1, the index of a class, 16 bits of which the low ones are used). In a photograph with a hole, the hole is
+/// white. `options.warn` is told of a mask that is empty, full, or a photograph without a hole. Throws `Error` as
+/// `decode_picture` does. Colour profiles and the background have no effect.
+Image decode_mask(std::span<const std::byte> content, std::string_view name, const ReadOptions& options = {});
 
 namespace detail {
 
@@ -76,46 +82,58 @@ inline std::vector<std::byte> read_picture_file(const std::filesystem::path& pat
 
 }  // namespace detail
 
-/// Reads a picture file; see `decode_image`. Also throws `Error` if `path` is missing, a folder, unreadable, or longer
-/// than `options.max_file_bytes`.
+/// Reads a picture file; see `decode_picture`. Also throws `Error` if `path` is missing, a folder, unreadable, or
+/// longer than `options.max_file_bytes`.
+inline Picture read_picture(const std::filesystem::path& path, const ReadOptions& options = {}) {
+  return decode_picture(detail::read_picture_file(path, options), path.string(), options);
+}
+
+/// The pixels alone of `read_picture`.
 inline Image read_image(const std::filesystem::path& path, const ReadOptions& options = {}) {
-  return decode_image(detail::read_picture_file(path, options), path.string(), options);
+  return read_picture(path, options).image;
+}
+
+/// Reads a mask; see `decode_mask`. Throws `Error` as `read_picture` does.
+inline Image read_mask(const std::filesystem::path& path, const ReadOptions& options = {}) {
+  return decode_mask(detail::read_picture_file(path, options), path.string(), options);
 }
 
 /// The format that `write_image` chooses for `path`, by its extension: .png, .jpg, .jpeg or .webp in any case.
-/// Throws `Error` for another extension; call it early to catch a bad name before hours of work.
+/// Throws `Error` for another extension, with the command that converts to its format if there is one; call it early to
+/// catch a bad name before hours of work.
 inline ImageFormat image_format_for(const std::filesystem::path& path) {
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   if (extension == ".png") return ImageFormat::png;
   if (extension == ".jpg" || extension == ".jpeg") return ImageFormat::jpeg;
-  require(extension == ".webp", "cannot write '{}': expected the extension .png, .jpg, .jpeg or .webp, got '{}'",
-          path.string(), extension);
+  require(extension == ".webp", "cannot write '{}': expected the extension .png, .jpg, .jpeg or .webp, got '{}'{}",
+          path.string(), extension, detail::conversion_to(extension));
   return ImageFormat::webp;
 }
 
-/// Encodes `image` in `format`. `quality` (1..100) applies to the lossy formats; PNG is lossless. `name` is used in
-/// messages. Throws `Error` for an inconsistent image, a quality out of range, or sides too long for the format.
+/// Encodes a picture in `format`, with its alpha in PNG and WebP; JPEG has none, and shows the picture over the
+/// background that it was read with. `quality` (1..100) applies to the lossy formats; PNG is lossless. `name` is used
+/// in messages. Throws `Error` for an inconsistent picture, a quality out of range, sides too long for the format, or a
+/// format that is only read.
+std::vector<std::byte> encode_picture(const Picture& picture, ImageFormat format, int quality = 95,
+                                      std::string_view name = "picture");
+
+/// Encodes an opaque picture; see `encode_picture`.
 inline std::vector<std::byte> encode_image(const Image& image, ImageFormat format, int quality = 95,
                                            std::string_view name = "image") {
-  require_consistent(image, name);
-  require(quality >= 1 && quality <= 100, "{}: expected a quality of 1 to 100, got {}", name, quality);
-  switch (format) {
-    case ImageFormat::png:
-      return detail::encode_png(image, name);
-    case ImageFormat::jpeg:
-      return detail::encode_jpeg(image, name, quality);
-    case ImageFormat::webp:
-      return detail::encode_webp(image, name, quality);
-  }
-  throw_error("{}: unsupported format", name);
+  return encode_picture({image, {}}, format, quality, name);
 }
 
-/// Writes `image` to `path` atomically (see `AtomicFile`), in the format given by the extension (`image_format_for`).
-/// Throws `Error` as `encode_image` does and for file system failures, and then keeps an existing file.
+/// Writes a picture to `path` atomically (see `AtomicFile`), in the format given by the extension (`image_format_for`).
+/// Throws `Error` as `encode_picture` does and for file system failures, and then keeps an existing file.
+inline void write_picture(const std::filesystem::path& path, const Picture& picture, int quality = 95) {
+  write_file_atomically(path, encode_picture(picture, image_format_for(path), quality, path.string()));
+}
+
+/// Writes an opaque picture; see `write_picture`.
 inline void write_image(const std::filesystem::path& path, const Image& image, int quality = 95) {
-  write_file_atomically(path, encode_image(image, image_format_for(path), quality, path.string()));
+  write_picture(path, {image, {}}, quality);
 }
 
 /// Copies the picture into a uint8 CPU tensor [3, H, W]. Throws `Error` for an inconsistent image.
@@ -138,3 +156,7 @@ inline Image from_tensor(const at::Tensor& tensor) {
 }
 
 }  // namespace ip2p
+
+#ifndef IP2P_COMPILED  // else it is linked
+#include <ip2p/io/image_definitions.hpp>
+#endif

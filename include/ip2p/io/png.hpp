@@ -1,21 +1,32 @@
 #pragma once
 
 /// \file
-/// PNG through libpng. Every fault that libpng can detect is an error, including CRC mismatches in optional chunks.
+/// PNG through libpng, or where it is absent (`IP2P_HAS_PNG` is 0) through stb, whose faults are found before it: every
+/// chunk is checked, including optional ones.
 
-#include <ip2p/io/exif.hpp>
 #include <ip2p/io/image_types.hpp>
+#include <ip2p/io/png_chunks.hpp>
+#include <ip2p/io/stb.hpp>
+#include <ip2p/io/stb_pictures.hpp>
 
+#if IP2P_HAS_PNG
 #include <png.h>
 
 #include <csetjmp>
+#endif
+
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace ip2p::detail {
+
+#if IP2P_HAS_PNG
 
 /// State shared with libpng's callbacks. libpng reports errors by longjmp, which must not skip any destructor: the
 /// functions below that call setjmp hold only pointers and numbers, and objects with destructors live in their callers.
@@ -69,14 +80,16 @@ inline bool png_read_header(PngState* state) {
   return true;
 }
 
-/// Reads the pixels into `rows` as 8-bit RGB, or as RGBA if `with_alpha`, and checks the rest of the file.
-inline bool png_read_pixels(PngState* state, png_bytepp rows, std::size_t row_bytes, bool with_alpha) {
+/// Reads the pixels into `rows` as RGB, or as RGBA if `with_alpha`, and checks the rest of the file. Values are of 8
+/// bits, or of 16 if `wide`.
+inline bool png_read_pixels(PngState* state, png_bytepp rows, std::size_t row_bytes, bool with_alpha, bool wide) {
   if (setjmp(png_jmpbuf(state->png))) return false;
   png_set_expand(state->png);
-  png_set_strip_16(state->png);  // keeps the high byte, as Pillow does: exact for values that were once 8-bit
+  if (!wide)
+    png_set_strip_16(state->png);  // keeps the high byte, as Pillow does: exact for values that were once 8-bit
   png_set_gray_to_rgb(state->png);
   if (with_alpha) {
-    png_set_add_alpha(state->png, 0xff, PNG_FILLER_AFTER);
+    png_set_add_alpha(state->png, wide ? 0xffff : 0xff, PNG_FILLER_AFTER);
   } else {
     png_set_strip_alpha(state->png);
   }
@@ -90,7 +103,9 @@ inline bool png_read_pixels(PngState* state, png_bytepp rows, std::size_t row_by
 
 /// Decodes PNG `content`. Palette, gray and 16-bit pictures become 8-bit RGB exactly as in Pillow. Of an animation only
 /// the default image is read. Throws `Error` for truncation, any CRC mismatch and corrupt compressed data.
-inline Image decode_png(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
+/// \param depth what becomes of values of 16 bits
+inline Picture decode_png(std::span<const std::byte> content, std::string_view name, const ReadOptions& options,
+                          Depth depth) {
   struct Reader : PngState {
     ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
   } state;
@@ -109,36 +124,47 @@ inline Image decode_png(std::span<const std::byte> content, std::string_view nam
   const bool has_alpha = (png_get_color_type(state.png, state.info) & PNG_COLOR_MASK_ALPHA) != 0 ||
                          png_get_valid(state.png, state.info, PNG_INFO_tRNS) != 0;
   const bool with_alpha = has_alpha && options.alpha != Alpha::drop;
-  Image image = blank_image(width, height);
-  std::vector<png_byte> rgba(with_alpha ? width * height * 4 : 0);
-  const std::size_t row_bytes = width * (with_alpha ? 4 : 3);
+  const bool wide = depth == Depth::used && png_get_bit_depth(state.png, state.info) == 16;
+  Picture picture;
+  if (!with_alpha && !wide) picture.image = blank_image(width, height);
+  const std::size_t row_bytes = width * (with_alpha ? 4 : 3) * (wide ? 2 : 1);
+  std::vector<png_byte> values(with_alpha || wide ? height * row_bytes : 0);
   std::vector<png_bytep> rows(height);
   for (std::size_t y = 0; y < height; ++y) {
-    rows[y] = (with_alpha ? rgba.data() : image.pixels.data()) + y * row_bytes;
+    rows[y] = (values.empty() ? picture.image.pixels.data() : values.data()) + y * row_bytes;
   }
-  require(png_read_pixels(&state, rows.data(), row_bytes, with_alpha), "{}: corrupt PNG: {}", name, state.message);
-  if (with_alpha) rgba_to_rgb(rgba.data(), image.pixels.data(), width * height, options.alpha);
-  if (!options.apply_exif) return image;
-  png_uint_32 exif_size = 0;
-  png_bytep exif = nullptr;
-  if (png_get_eXIf_1(state.png, state.info, &exif_size, &exif) == 0 || exif == nullptr) return image;
-  return apply_orientation(std::move(image), exif_orientation(std::as_bytes(std::span(exif, exif_size))));
+  require(png_read_pixels(&state, rows.data(), row_bytes, with_alpha, wide), "{}: corrupt PNG: {}", name,
+          state.message);
+  if (wide) {
+    std::vector<std::uint16_t> numbers(values.size() / 2);
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      numbers[i] = static_cast<std::uint16_t>(values[i * 2] << 8 | values[i * 2 + 1]);
+    }
+    values = used_levels(numbers, with_alpha);
+  }
+  if (with_alpha) return picture_from_rgba(values.data(), width, height);
+  if (wide) picture.image = {static_cast<std::int64_t>(width), static_cast<std::int64_t>(height), std::move(values)};
+  return picture;
 }
 
-inline bool png_write_pixels(PngState* state, const std::uint8_t* pixels, png_uint_32 width, png_uint_32 height) {
+/// \param channels 3 for RGB, 4 for RGBA
+inline bool png_write_pixels(PngState* state, const std::uint8_t* pixels, png_uint_32 width, png_uint_32 height,
+                             std::size_t channels) {
   if (setjmp(png_jmpbuf(state->png))) return false;
   png_set_write_fn(state->png, state, png_on_write, nullptr);
   png_set_user_limits(state->png, 0x7fffffff, 0x7fffffff);
-  png_set_IHDR(state->png, state->info, width, height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
-               PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  png_set_IHDR(state->png, state->info, width, height, 8, channels == 4 ? PNG_COLOR_TYPE_RGB_ALPHA : PNG_COLOR_TYPE_RGB,
+               PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
   png_write_info(state->png, state->info);
-  for (png_uint_32 y = 0; y < height; ++y) png_write_row(state->png, pixels + std::size_t{y} * width * 3);
+  for (png_uint_32 y = 0; y < height; ++y) {
+    png_write_row(state->png, pixels + std::size_t{y} * width * channels);
+  }
   png_write_end(state->png, state->info);
   return true;
 }
 
-/// Encodes `image` as an 8-bit RGB PNG file. Throws `Error` if libpng fails.
-inline std::vector<std::byte> encode_png(const Image& image, std::string_view name) {
+/// Encodes a picture as an 8-bit RGB or RGBA PNG file. Throws `Error` if libpng fails.
+inline std::vector<std::byte> encode_png(const Picture& picture, std::string_view name) {
   struct Writer : PngState {
     ~Writer() { png_destroy_write_struct(&png, &info); }
   } state;
@@ -149,10 +175,43 @@ inline std::vector<std::byte> encode_png(const Image& image, std::string_view na
   state.info = state.png != nullptr ? png_create_info_struct(state.png) : nullptr;
   require(state.info != nullptr, "{}: libpng could not start, headers {}, library {}", name, PNG_LIBPNG_VER_STRING,
           png_get_libpng_ver(nullptr));
-  require(png_write_pixels(&state, image.pixels.data(), static_cast<png_uint_32>(image.width),
-                           static_cast<png_uint_32>(image.height)),
-          "{}: writing PNG failed: {}", name, state.message);
+  const auto rgba = interleaved_rgba(picture);
+  const auto& image = picture.image;
+  require(
+      png_write_pixels(&state, rgba.empty() ? image.pixels.data() : rgba.data(), static_cast<png_uint_32>(image.width),
+                       static_cast<png_uint_32>(image.height), rgba.empty() ? 3 : 4),
+      "{}: writing PNG failed: {}", name, state.message);
   return encoded;
 }
+
+#else
+
+/// Decodes PNG `content` with stb. Throws `Error` for truncation, any CRC mismatch and corrupt compressed data.
+inline Picture decode_png(std::span<const std::byte> content, std::string_view name, const ReadOptions& options,
+                          Depth depth) {
+  bool has_key = false;
+  visit_png_chunks(content, name, true, [&](std::string_view type, std::string_view data) {
+    has_key |= type == "tRNS";
+    if (type == "IHDR" && data.size() >= 8)
+      require_limits(big_endian<4>(data, 0), big_endian<4>(data, 4), name, options);
+  });
+  return stb_picture(content, name, "PNG", options, depth, has_key);
+}
+
+/// Encodes a picture as an 8-bit RGB or RGBA PNG file.
+inline std::vector<std::byte> encode_png(const Picture& picture, std::string_view name) {
+  const auto rgba = interleaved_rgba(picture);
+  const auto& image = picture.image;
+  std::vector<std::byte> encoded;
+  const int channels = rgba.empty() ? 3 : 4;
+  require(stb::stbi_write_png_to_func(
+              stb_on_write, &encoded, static_cast<int>(image.width), static_cast<int>(image.height), channels,
+              rgba.empty() ? image.pixels.data() : rgba.data(), static_cast<int>(image.width) * channels) != 0 &&
+              !encoded.empty(),
+          "{}: writing PNG failed", name);
+  return encoded;
+}
+
+#endif
 
 }  // namespace ip2p::detail
