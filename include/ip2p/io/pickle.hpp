@@ -111,6 +111,11 @@ class Pickle {
   /// Module and name of a global or of what an object would be made by, for messages, e.g. "torch.device".
   [[nodiscard]] std::string name_of(PickleRef place) const {
     if (place != no_pickle_value && values_[place].kind == PickleKind::object) place = values_[place].callable;
+    // The old layout of torch.save describes a class together with its source.
+    if (place != no_pickle_value && values_[place].kind == PickleKind::persistent &&
+        values_[values_[place].arguments].items.size() > 1) {
+      place = values_[values_[place].arguments].items[1];
+    }
     if (place == no_pickle_value || values_[place].kind != PickleKind::global) return "something that is called";
     const auto& value = values_[place];
     if (value.callable == no_pickle_value) return "an extension";

@@ -121,11 +121,12 @@ class PickleFile {
         detail::require_equal_sums(detail::crc32(target), storage.place.crc, storage.name, file_->name());
       }
     } else {
-      const auto elements = static_cast<std::int64_t>(info.span / info.element_bytes);
-      const auto stored = at::empty({elements}, at::TensorOptions(dtype));
+      // Bools are copied as bytes, of which those other than 0 and 1 are then still seen.
+      const at::TensorOptions as_stored(dtype == at::kBool ? at::kByte : dtype);
+      const auto stored = at::empty({static_cast<std::int64_t>(info.span / info.element_bytes)}, as_stored);
       file_->read({static_cast<std::byte*>(stored.data_ptr()), bytes}, info.begin);
-      result = at::from_blob(stored.data_ptr(), info.shape, info.strides, at::TensorOptions(dtype))
-                   .clone(at::MemoryFormat::Contiguous);
+      result = at::from_blob(stored.data_ptr(), info.shape, info.strides, as_stored);
+      result = result.clone(at::MemoryFormat::Contiguous).view(dtype);
     }
     checked.store(true);
     detail::require_stored_values(result, name, file_->name(), options_.check_finite);

@@ -180,8 +180,8 @@ class PickledTensorFinder {
  private:
   /// A tensor that is larger than its storage, because it repeats elements, is read only up to this size.
   static constexpr std::uint64_t most_repeated_bytes = std::uint64_t{64} << 20;
-  static constexpr std::size_t deepest = 40, most_visits = std::size_t{1} << 21,
-                               most_name_bytes = std::size_t{64} << 20;
+  static constexpr std::size_t deepest = 40, most_visits = std::size_t{1} << 20,
+                               most_name_bytes = std::size_t{16} << 20;
 
   [[nodiscard]] std::string_view text(PickleRef place) const {
     return pickle_[place].kind == PickleKind::text ? pickle_[place].text : std::string_view{};
