@@ -126,8 +126,8 @@ class PickledTensorFinder {
   void find() {
     PickleRef root = pickle_.root();
     result_.root = words(root);
-    if (const auto state = pickle_.find(root, "state_dict"); pickle_.is_mapping(state) || is_module(state))
-      root = state;
+    const auto state = pickle_.find(root, "state_dict");
+    if (pickle_.is_mapping(state) || is_module(state)) root = state;
     walk(root, {}, 0);
   }
 
@@ -146,8 +146,9 @@ class PickledTensorFinder {
     const auto known = std::find_if(pickled_types.begin(), pickled_types.end(), [&](const PickledType& row) {
       return !row.storage.empty() && row.storage == name;
     });
-    if (known == pickled_types.end())
+    if (known == pickled_types.end()) {
       throw_error("{}: expected a storage of PyTorch, found {}", file_, pickle_.name_of(parts[1]));
+    }
     result.type = &*known;
     const auto& key = pickle_[parts[2]];
     require((key.kind == PickleKind::text && key.text.size() <= 256) || key.kind == PickleKind::integer,
