@@ -17,6 +17,7 @@
 
 #include "io/crafted_safetensors.hpp"
 #include "io/ldm_table.hpp"
+#include "io/pickled_weights.hpp"
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
@@ -24,10 +25,12 @@ namespace {
 
 using ip2p::ModelFiles;
 using ip2p::testing::error_of;
+using ip2p::testing::fixture;
 using ip2p::testing::ldm_table;
 using ip2p::testing::LdmRow;
 using ip2p::testing::ScratchDir;
 using ip2p::testing::spill;
+using ip2p::testing::spill_pickle;
 using ip2p::testing::target_shape;
 using Shape = std::vector<std::int64_t>;
 using Tensors = std::map<std::string, at::Tensor>;
@@ -191,6 +194,37 @@ TEST_CASE("ModelFiles takes the EMA of a single file unless told otherwise, and 
   CHECK(opening(scratch / "half.safetensors", {.prefer_ema = false}) == "no error");
 }
 
+TEST_CASE("A checkpoint is the same model as safetensors and as a pickle, whatever its name", "[io]") {
+  const auto table = ldm_table("tiny_clip");
+  auto tensors = ldm_tensors(table);
+  for (const auto& row : table.at("unet")) {
+    auto name = row.source.substr(std::string("model.").size());
+    std::erase(name, '.');
+    tensors["model_ema." + name] = tensors.at(row.source).add(1);
+  }
+  const ScratchDir scratch;
+  write_ldm(scratch / "model.safetensors", tensors);
+  write_ldm(scratch / "renamed.ckpt", tensors);
+  spill_pickle(scratch / "model.ckpt", tensors);
+  spill_pickle(scratch / "old.ckpt", tensors, ip2p::testing::PickleLayout::legacy);
+  spill_pickle(scratch / "renamed.safetensors", tensors);
+  const bool prefer = GENERATE(true, false);
+  const auto access = GENERATE(ip2p::WeightAccess::copied, ip2p::WeightAccess::mapped);
+  const ip2p::ModelFilesOptions options{.prefer_ema = prefer, .weights = {.access = access}};
+  const auto expected = ModelFiles::open(scratch / "model.safetensors", options);
+  for (const char* name : {"renamed.ckpt", "model.ckpt", "old.ckpt", "renamed.safetensors"}) {
+    INFO(name);
+    const auto files = ModelFiles::open(scratch / name, options);
+    for (const char* component : {"unet", "vae", "text_encoder"}) {
+      CHECK(files.config(component) == expected.config(component));
+      const auto weights = files.weights(component), wanted = expected.weights(component);
+      REQUIRE(weights.size() == wanted.size());
+      for (const auto& [key, entry] : wanted) CHECK(at::equal(weights.at(key).read(), entry.read()));
+    }
+    CHECK_THAT(files.describe(), Contains(prefer ? "the EMA weights" : "the non-EMA weights, as asked for"));
+  }
+}
+
 TEST_CASE("ModelFiles opens checkpoints without a text_model prefix, and parts of checkpoints", "[io]") {
   const auto table = ldm_table("tiny_clip");
   const auto tensors = ldm_tensors(table);
@@ -314,10 +348,10 @@ TEST_CASE("ModelFiles: the error for a file that is no model says which tensors 
   CHECK_THAT(message({{"model.diffusion_model.input_blocks.0.0.weight", one}}), Contains("expected 4 axes"));
   CHECK_THAT(message({{"model.diffusion_model.input_blocks.0.0.weight", at::ones({1, 1, 1, 1})}}),
              Contains("lacks the tensor 'input_blocks.1.0.in_layers.2.weight'"));
-  for (const char* name : {"x.ckpt", "x.bin", "x.pt"}) {
-    spill(scratch / name, "PK");
-    CHECK_THAT(opening(scratch / name), Contains("pickle") && Contains("convert it to safetensors"));
-  }
+  spill_pickle(scratch / "x.ckpt", {{"weight", one}});
+  CHECK_THAT(opening(scratch / "x.ckpt"), Contains("cannot tell what model this is") && Contains("found 'weight'"));
+  CHECK_THAT(opening(fixture("io/fixtures/pickles/embedding_web_ui.pt")),
+             Contains("the tensor 'string_to_param.*' is that of a textual inversion"));
   CHECK_THAT(opening(scratch / "none"), Contains("no such file or folder"));
 }
 

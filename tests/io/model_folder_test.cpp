@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "io/crafted_safetensors.hpp"
+#include "io/pickled_weights.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "support/catch.hpp"
@@ -23,6 +24,7 @@ using ip2p::ModelFiles;
 using ip2p::testing::error_of;
 using ip2p::testing::ScratchDir;
 using ip2p::testing::spill;
+using ip2p::testing::spill_pickle;
 
 std::string opening_folder(const std::filesystem::path& path, const ip2p::ModelFilesOptions& options = {}) {
   return error_of([&] { static_cast<void>(ModelFiles::open(path, options)); });
@@ -46,7 +48,7 @@ TEST_CASE("ModelFiles: variants of a folder are chosen by name; if there is only
   CHECK(first_weight(ModelFiles::open(both, {.variant = "fp16"})) == 2);
   CHECK_THAT(ModelFiles::open(both, {.variant = "fp16"}).describe(),
              Contains("8 input channels (InstructPix2Pix)") && Contains("diffusion_pytorch_model.fp16.safetensors"));
-  CHECK_THAT(opening_folder(both, {.variant = "bf16"}), Contains("no bf16 safetensors weights") &&
+  CHECK_THAT(opening_folder(both, {.variant = "bf16"}), Contains("no bf16 weights") &&
                                                             Contains("'diffusion_pytorch_model.bf16.safetensors'") &&
                                                             Contains("found 'config.json'"));
   add_unet(scratch / "one", {{"diffusion_pytorch_model.fp16.safetensors", 3}});
@@ -131,6 +133,41 @@ TEST_CASE("ModelFiles: names of older writers load", "[io]") {
   CHECK(text.contains("text_model.final_layer_norm.bias"));
 }
 
+TEST_CASE("ModelFiles reads the pickles of a folder where it has no safetensors, whole or in shards", "[io]") {
+  const ScratchDir scratch;
+  const auto add = [&](const std::string& model, const std::string& name, double value) {
+    add_unet(scratch / model, {});
+    spill_pickle(scratch / model / "unet" / name, {{"w", at::full({2}, value)}});
+  };
+  const auto weight = [&](const std::string& model, const std::string& variant = {}) {
+    return first_weight(ModelFiles::open(scratch / model, {.variant = variant}));
+  };
+  add("plain", "diffusion_pytorch_model.bin", 1);
+  CHECK(weight("plain") == 1);
+  add("plain", "diffusion_pytorch_model.fp16.bin", 2);
+  CHECK(weight("plain") == 1);
+  CHECK(weight("plain", "fp16") == 2);
+  add_unet(scratch / "plain", {{"diffusion_pytorch_model.fp16.safetensors", 3}});
+  CHECK(weight("plain") == 1);
+  CHECK(weight("plain", "fp16") == 3);
+  add_unet(scratch / "plain", {{"diffusion_pytorch_model.safetensors", 4}});
+  CHECK(weight("plain") == 4);
+  add("one", "diffusion_pytorch_model.non_ema.bin", 5);
+  CHECK(weight("one") == 5);
+  add("text", "pytorch_model.bin", 6);
+  CHECK(weight("text") == 6);
+  add("shards", "diffusion_pytorch_model-00001-of-00002.bin", 7);
+  const auto unet = scratch / "shards" / "unet";
+  spill_pickle(unet / "diffusion_pytorch_model-00002-of-00002.bin", {{"v", at::full({3}, 8)}});
+  const std::string index =
+      R"({"weight_map":{"w":"diffusion_pytorch_model-00001-of-00002.bin","NAME":"diffusion_pytorch_model-00002-of-00002.bin"}})";
+  spill(unet / "diffusion_pytorch_model.bin.index.json", std::string(index).replace(index.find("NAME"), 4, "v"));
+  CHECK(weight("shards") == 7);
+  CHECK(ModelFiles::open(scratch / "shards").weights("unet").at("v").read().numel() == 3);
+  spill(unet / "diffusion_pytorch_model.bin.index.json", std::string(index).replace(index.find("NAME"), 4, "u"));
+  CHECK_THAT(opening_folder(scratch / "shards"), Contains("has no tensor 'u'; nearest: 'v'"));
+}
+
 TEST_CASE("ModelFiles opens the folder of one component, and reports folders it cannot read", "[io]") {
   const ScratchDir scratch;
   add_unet(scratch / "m", {{"diffusion_pytorch_model.safetensors", 7}});
@@ -138,10 +175,11 @@ TEST_CASE("ModelFiles opens the folder of one component, and reports folders it 
 
   CHECK_THAT(opening_folder(scratch.path()),
              Contains("cannot tell what model this is") && Contains("'unet', 'vae'") && Contains("found 'm'"));
-  spill(scratch / "pickled" / "unet" / "config.json", "{}");
-  spill(scratch / "pickled" / "unet" / "diffusion_pytorch_model.bin", "PK");
-  CHECK_THAT(opening_folder(scratch / "pickled"), Contains("found 'config.json', 'diffusion_pytorch_model.bin'") &&
-                                                      Contains("pickled weights can run code"));
+  spill(scratch / "other" / "unet" / "config.json", "{}");
+  spill(scratch / "other" / "unet" / "flax_model.msgpack", "x");
+  CHECK_THAT(opening_folder(scratch / "other"), Contains("expected 'diffusion_pytorch_model.safetensors'") &&
+                                                    Contains("'pytorch_model.bin'") &&
+                                                    Contains("found 'config.json', 'flax_model.msgpack'"));
   ip2p::write_safetensors(scratch / "m" / "loose.safetensors", {{"w", at::ones({1})}});
   std::filesystem::remove_all(scratch / "m" / "unet");
   CHECK_THAT(opening_folder(scratch / "m"), Contains("to open 'loose.safetensors', give the path of the file itself"));

@@ -18,8 +18,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/to_device.hpp"
-#include "ip2p/io/safetensors.hpp"
-#include "ip2p/io/weights.hpp"
+#include "ip2p/io/weight_file.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/model.hpp"
 #include "ip2p/nn/state.hpp"
@@ -117,7 +116,7 @@ struct LpipsModule : Module {
 
 /// Perceptual distance of pictures; 0 for equal ones.
 ///
-/// Weights are read from a safetensors file with the lpips package's names: save
+/// Weights are read from a safetensors file, or a pickle, with the lpips package's names: save
 /// `lpips.LPIPS(net="alex").state_dict()`.
 class Lpips : public ModelHandle<detail::LpipsModule> {
  public:
@@ -125,10 +124,10 @@ class Lpips : public ModelHandle<detail::LpipsModule> {
   explicit Lpips(LpipsNetwork network = LpipsNetwork::alexnet)
       : ModelHandle(std::make_shared<detail::LpipsModule>(network)) {}
 
-  /// \throws Error as `SafetensorsFile::open` and `load_weights` do
+  /// \throws Error as `open_weight_file` and `load_weights` do
   static Lpips open(const std::filesystem::path& file, LpipsNetwork network = LpipsNetwork::alexnet) {
     Lpips lpips(network);
-    auto weights = weights_of(SafetensorsFile::open(file));
+    auto weights = open_weight_file(file).weights;
     // The package also stores its list of linear layers (duplicates) and its constants.
     std::erase_if(weights, [](const auto& item) {
       return item.first.starts_with("lins.") || item.first.starts_with("scaling_layer.");

@@ -45,14 +45,15 @@ inline ModelParts folder_parts(const std::filesystem::path& path, const std::str
                                const SafetensorsOptions& weights) {
   ModelParts model;
   const auto names = listing(path);
-  const auto encoder = path / "taesd_encoder.safetensors";
-  const auto decoder = path / "taesd_decoder.safetensors";
-  if (std::filesystem::exists(encoder) && std::filesystem::exists(decoder)) {
+  for (const char* format : {".safetensors", ".pth"}) {
+    const auto encoder = path / fmt::format("taesd_encoder{}", format);
+    const auto decoder = path / fmt::format("taesd_decoder{}", format);
+    if (!std::filesystem::exists(encoder) || !std::filesystem::exists(decoder)) continue;
     model.kind = "TAESD files";
     ModelComponent vae;
     vae.weights = taesd_weights(encoder, decoder, weights);
     vae.config = taesd_config(vae.weights, path.string());
-    vae.source = "taesd_encoder.safetensors and taesd_decoder.safetensors";
+    vae.source = fmt::format("taesd_encoder{0} and taesd_decoder{0}", format);
     model.components.emplace("vae", std::move(vae));
     return model;
   }

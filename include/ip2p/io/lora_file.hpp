@@ -15,6 +15,7 @@
 
 #include "ip2p/io/lora_keys.hpp"
 #include "ip2p/io/printable.hpp"
+#include "ip2p/io/weight_file.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p {
@@ -40,10 +41,10 @@ struct LoraLayer {
 /// (`...processor.to_q_lora.down.weight`, `....lora_linear_layer.down.weight`). A regular value type.
 class LoraFile {
  public:
-  /// Opens a safetensors file. \throws Error as `from` does, and for a file that is not a safetensors file
+  /// Opens a safetensors file or a pickle of PyTorch. \throws Error as `from` and `open_weight_file` do
   static LoraFile open(const std::filesystem::path& path) {
-    const auto file = SafetensorsFile::open(path, {.check_finite = true});
-    return from(weights_of(file), path.string(), file.metadata());
+    const auto file = open_weight_file(path, {.check_finite = true});
+    return from(file.weights, path.string(), file.metadata);
   }
 
   /// The adapters in `weights`. \param where named in errors  \param metadata the `__metadata__` of a safetensors file

@@ -5,6 +5,7 @@
 /// shards.
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -18,7 +19,9 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/nearest_names.hpp"
 #include "ip2p/io/printable.hpp"
+#include "ip2p/io/weight_file.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p::detail {
@@ -78,8 +81,8 @@ inline void require_plain_file_name(const std::string& name, const std::filesyst
           index.string(), printable(name));
 }
 
-/// All tensors listed in a `*.safetensors.index.json`. Throws `Error` for a shard that is missing or outside the
-/// folder, and for a tensor that its shard does not contain.
+/// All tensors listed in a `*.safetensors.index.json` or `*.bin.index.json`. Throws `Error` for a shard that is missing
+/// or outside the folder, and for a tensor that its shard does not contain.
 inline Weights sharded_weights(const std::filesystem::path& index, const SafetensorsOptions& options) {
   const auto json = read_json_file(index);
   const auto map = json.find("weight_map");
@@ -101,10 +104,17 @@ inline Weights sharded_weights(const std::filesystem::path& index, const Safeten
           name_list(missing));
   Weights weights;
   for (const auto& [name, tensors] : shards) {
-    const auto file = SafetensorsFile::open(index.parent_path() / name, options);
+    const auto file = index.parent_path() / name;
+    const auto stored = open_weight_file(file, options).weights;
     for (const auto& tensor : tensors) {
-      const auto& info = file.info(tensor);
-      weights.emplace(tensor, WeightEntry{info.shape, info.dtype, [file, tensor] { return file.tensor(tensor); }});
+      const auto found = stored.find(tensor);
+      if (found == stored.end()) {
+        std::vector<std::string> present;
+        for (const auto& [other, entry] : stored) present.push_back(other);
+        throw_error("{}: has no tensor '{}'{}", file.string(), printable(tensor),
+                    nearest_names_clause(tensor, present));
+      }
+      weights.insert(*found);
     }
   }
   return weights;
@@ -112,19 +122,24 @@ inline Weights sharded_weights(const std::filesystem::path& index, const Safeten
 
 /// The weights in a component's folder, and the file that they come from.
 ///
-/// Looks for `diffusion_pytorch_model` or `model`, as `.safetensors` or sharded with `.safetensors.index.json`. With
-/// `variant` "fp16" it accepts `*.fp16.safetensors` only. Without a variant it takes the plain files or, failing those,
-/// the only variant present. If nothing fits, throws `Error` listing what is there and pointing out pickles.
+/// Looks for `diffusion_pytorch_model` or `model`, as `.safetensors` or sharded with `.safetensors.index.json`, and
+/// then for the pickles `diffusion_pytorch_model` or `pytorch_model`, as `.bin` or sharded with `.bin.index.json`. With
+/// `variant` "fp16" it accepts `*.fp16.safetensors` and `*.fp16.bin` only. Without a variant it takes the plain files
+/// or, failing those, the only variant present. If nothing fits, throws `Error` listing what is there.
 inline std::pair<Weights, std::filesystem::path> folder_weights(const std::filesystem::path& folder,
                                                                 const std::string& variant,
                                                                 const SafetensorsOptions& options) {
   const auto names = listing(folder);
   const auto has = [&](const std::string& name) { return std::binary_search(names.begin(), names.end(), name); };
+  const std::array<std::pair<std::string, std::string>, 4> layouts{{{"diffusion_pytorch_model", ".safetensors"},
+                                                                    {"model", ".safetensors"},
+                                                                    {"diffusion_pytorch_model", ".bin"},
+                                                                    {"pytorch_model", ".bin"}}};
   const auto find = [&](const std::string& kind) -> std::string {
     const auto infix = kind.empty() ? std::string() : "." + kind;
-    for (const std::string base : {"diffusion_pytorch_model", "model"}) {
-      for (const auto& name : {base + infix + ".safetensors", base + ".safetensors.index" + infix + ".json",
-                               base + infix + ".safetensors.index.json"}) {
+    for (const auto& [base, format] : layouts) {
+      for (const auto& name :
+           {base + infix + format, base + format + ".index" + infix + ".json", base + infix + format + ".index.json"}) {
         if (has(name)) return name;
       }
     }
@@ -132,13 +147,13 @@ inline std::pair<Weights, std::filesystem::path> folder_weights(const std::files
   };
   std::string chosen = find(variant);
   if (chosen.empty() && variant.empty()) {
-    constexpr std::string_view suffix = ".safetensors";
     std::set<std::string> variants;
     for (const auto& name : names) {
-      for (const std::string_view base : {"diffusion_pytorch_model.", "model."}) {
+      for (const auto& [base, format] : layouts) {
         const std::string_view view(name);
-        if (!view.starts_with(base) || !view.ends_with(suffix) || view.size() < base.size() + suffix.size()) continue;
-        const auto middle = view.substr(base.size()).substr(0, view.size() - base.size() - suffix.size());
+        const auto start = base + ".";
+        if (!view.starts_with(start) || !view.ends_with(format) || view.size() < start.size() + format.size()) continue;
+        const auto middle = view.substr(start.size(), view.size() - start.size() - format.size());
         if (!middle.empty() && middle.find('.') == std::string_view::npos) variants.emplace(middle);
       }
     }
@@ -147,20 +162,15 @@ inline std::pair<Weights, std::filesystem::path> folder_weights(const std::files
             folder.string(), name_list({variants.begin(), variants.end()}));
   }
   if (chosen.empty()) {
-    const bool pickled = std::any_of(names.begin(), names.end(), [](const std::string& name) {
-      return name.ends_with(".bin") || name.ends_with(".ckpt") || name.ends_with(".pt");
-    });
+    const auto infix = variant.empty() ? std::string() : "." + variant;
     throw_error(
-        "{}: has no {}safetensors weights; expected 'diffusion_pytorch_model{}.safetensors' or 'model{}.safetensors', "
-        "found {}{}",
-        folder.string(), variant.empty() ? "" : variant + " ", variant.empty() ? "" : "." + variant,
-        variant.empty() ? "" : "." + variant, name_list(names),
-        pickled ? "; pickled weights can run code when they are loaded and are not read, convert them to safetensors"
-                : "");
+        "{}: has no {}weights; expected 'diffusion_pytorch_model{}.safetensors' or 'model{}.safetensors', or "
+        "'diffusion_pytorch_model{}.bin' or 'pytorch_model{}.bin', found {}",
+        folder.string(), variant.empty() ? "" : variant + " ", infix, infix, infix, infix, name_list(names));
   }
   const auto path = folder / chosen;
   if (chosen.ends_with(".json")) return {sharded_weights(path, options), path};
-  return {weights_of(SafetensorsFile::open(path, options)), path};
+  return {open_weight_file(path, options).weights, path};
 }
 
 }  // namespace ip2p::detail

@@ -5,13 +5,8 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -24,9 +19,8 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
-#include "ip2p/io/atomic_file.hpp"
-#include "ip2p/io/checked.hpp"
 #include "ip2p/io/nearest_names.hpp"
+#include "ip2p/io/opened_file.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/safetensors_header.hpp"
 
@@ -52,66 +46,6 @@ struct SafetensorsOptions {
 
 namespace detail {
 
-/// An open file descriptor with the size that the file had when it was validated.
-class OpenedFile {
- public:
-  explicit OpenedFile(const std::filesystem::path& path) : name_(path.string()) {
-    // O_NONBLOCK: a FIFO under this name must be refused below rather than waited for.
-    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    require(descriptor_ >= 0, "cannot open '{}': {}", name_, errno_text(errno));
-    struct stat status {};
-    const bool regular = ::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
-    if (!regular) {
-      ::close(descriptor_);
-      throw_error("cannot open '{}': expected a regular file", name_);
-    }
-    size_ = static_cast<std::uint64_t>(status.st_size);
-  }
-  OpenedFile(const OpenedFile&) = delete;
-  OpenedFile& operator=(const OpenedFile&) = delete;
-  ~OpenedFile() { ::close(descriptor_); }
-
-  [[nodiscard]] const std::string& name() const { return name_; }
-  [[nodiscard]] std::uint64_t size() const { return size_; }
-
-  /// Fills `target` from byte `offset` on. Throws `Error` on an I/O error or if the file has become shorter.
-  void read(std::span<std::byte> target, std::uint64_t offset) const {
-    while (!target.empty()) {
-      const std::size_t wanted = std::min<std::size_t>(target.size(), std::size_t{1} << 30);
-      const ssize_t got = ::pread(descriptor_, target.data(), wanted, static_cast<off_t>(offset));
-      if (got < 0 && errno == EINTR) continue;
-      require(got >= 0, "cannot read '{}': {}", name_, errno_text(errno));
-      require(got > 0, "cannot read '{}': the file shrank to less than {} bytes after it was opened with {}", name_,
-              offset + 1, size_);
-      target = target.subspan(static_cast<std::size_t>(got));
-      offset += static_cast<std::uint64_t>(got);
-    }
-  }
-
-  /// The bytes [offset, offset + length), length > 0, as a private writable mapping of their own pages: a write stays
-  /// in this process and never reaches the file, and the pages go when the last owner goes. Throws `Error` if the file
-  /// has become shorter. Memory beyond the new end of a file that shrinks later cannot be touched without a SIGBUS.
-  [[nodiscard]] std::shared_ptr<std::byte> map(std::uint64_t offset, std::size_t length) const {
-    struct stat status {};
-    require(
-        ::fstat(descriptor_, &status) == 0 && lies_within(offset, length, static_cast<std::uint64_t>(status.st_size)),
-        "cannot map '{}': the file shrank to {} bytes after it was opened with {}", name_, status.st_size, size_);
-    const std::uint64_t lead = offset % static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t span = length + static_cast<std::size_t>(lead);
-    // MAP_NORESERVE: a file larger than the free memory can be mapped, since only written pages take any.
-    void* pages = ::mmap(nullptr, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor_,
-                         static_cast<off_t>(offset - lead));
-    require(pages != MAP_FAILED, "cannot map '{}': {}", name_, errno_text(errno));
-    ::madvise(pages, span, MADV_WILLNEED);
-    return {static_cast<std::byte*>(pages) + lead, [pages, span](std::byte*) { ::munmap(pages, span); }};
-  }
-
- private:
-  std::string name_;
-  int descriptor_ = -1;
-  std::uint64_t size_ = 0;
-};
-
 /// Counts NaN and infinite elements of a CPU tensor and throws `Error` naming `name` if there are any.
 inline void require_finite(const at::Tensor& tensor, std::string_view name, std::string_view file) {
   if (!at::isFloatingType(tensor.scalar_type()) && !at::isComplexType(tensor.scalar_type())) return;
@@ -122,6 +56,26 @@ inline void require_finite(const at::Tensor& tensor, std::string_view name, std:
   require(nans == 0 && infinite == 0, "{}: tensor '{}' holds {} NaN and {} infinite values among its {}", file,
           printable(name), nans, infinite, tensor.numel());
 }
+
+/// What is checked of every tensor that was read from a file: a contiguous `tensor` of bools holds bytes 0 and 1 only,
+/// and with `check_finite` there is no NaN and no infinity. Throws `Error` naming `name` otherwise.
+inline void require_stored_values(const at::Tensor& tensor, std::string_view name, std::string_view file,
+                                  bool check_finite) {
+  if (tensor.scalar_type() == at::kBool) {
+    const std::span stored(static_cast<const unsigned char*>(tensor.data_ptr()), tensor.nbytes());
+    require(std::all_of(stored.begin(), stored.end(), [](unsigned char value) { return value <= 1; }),
+            "{}: tensor '{}' is BOOL but holds bytes other than 0 and 1", file, printable(name));
+  }
+  if (check_finite) require_finite(tensor, name, file);
+}
+
+/// The multiple of bytes at which tensors of `dtype` must lie in memory.
+inline std::uint64_t alignment_of(at::ScalarType dtype) {
+  return at::isComplexType(dtype) ? c10::elementSize(dtype) / 2 : c10::elementSize(dtype);
+}
+
+/// Below this size in bytes a copy is cheaper than a mapping, of which a process may have 65,530.
+inline constexpr std::size_t smallest_mapping = 65536;
 
 }  // namespace detail
 
@@ -210,9 +164,9 @@ class SafetensorsFile {
     const SafetensorsInfo& info = this->info(name);
     const std::uint64_t offset = data_start_ + info.begin;
     const auto bytes = static_cast<std::size_t>(info.end - info.begin);
-    const bool aligned = offset % alignment_of(info.dtype) == 0;
+    const bool aligned = offset % detail::alignment_of(info.dtype) == 0;
     at::Tensor result;
-    if (options_.access == WeightAccess::mapped && aligned && bytes >= smallest_mapping) {
+    if (options_.access == WeightAccess::mapped && aligned && bytes >= detail::smallest_mapping) {
       const auto pages = file_->map(offset, bytes);
       result = at::from_blob(
           pages.get(), info.shape, [pages](void*) {}, at::TensorOptions(info.dtype));
@@ -220,23 +174,11 @@ class SafetensorsFile {
       result = at::empty(info.shape, at::TensorOptions(info.dtype));
       file_->read({static_cast<std::byte*>(result.data_ptr()), bytes}, offset);
     }
-    if (info.dtype == at::kBool) {
-      const std::span stored(static_cast<const unsigned char*>(result.data_ptr()), bytes);
-      require(std::all_of(stored.begin(), stored.end(), [](unsigned char value) { return value <= 1; }),
-              "{}: tensor '{}' is BOOL but holds bytes other than 0 and 1", file_->name(), detail::printable(name));
-    }
-    if (options_.check_finite) detail::require_finite(result, name, file_->name());
+    detail::require_stored_values(result, name, file_->name(), options_.check_finite);
     return result;
   }
 
  private:
-  /// Below this size in bytes a copy is cheaper than a mapping, of which a process may have 65,530.
-  static constexpr std::size_t smallest_mapping = 65536;
-
-  static std::uint64_t alignment_of(at::ScalarType dtype) {
-    return dtype == at::kComplexFloat ? sizeof(float) : c10::elementSize(dtype);
-  }
-
   std::shared_ptr<const detail::OpenedFile> file_;
   std::shared_ptr<const SafetensorsHeader> header_;
   std::uint64_t data_start_ = 0;

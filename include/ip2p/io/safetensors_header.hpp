@@ -24,6 +24,7 @@
 #include "ip2p/io/checked.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/safetensors_json.hpp"
+#include "ip2p/io/utf8.hpp"
 
 namespace ip2p {
 
@@ -90,23 +91,6 @@ inline std::string safetensors_dtype_name(at::ScalarType type) {
   return rank ? std::string(safetensors_dtypes[*rank].name) : std::string(c10::toString(type));
 }
 
-/// Offset of the first byte that is not well-formed UTF-8 (overlong forms and surrogates included), if there is one.
-inline std::optional<std::size_t> first_invalid_utf8(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  for (std::size_t i = 0; i < text.size();) {
-    const unsigned lead = byte(i);
-    const std::size_t length = lead < 0x80 ? 1 : lead < 0xC2 || lead > 0xF4 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-    if (length == 0 || length > text.size() - i) return i;
-    for (std::size_t k = 1; k < length; ++k) {
-      const unsigned low = k == 1 && lead == 0xE0 ? 0xA0 : k == 1 && lead == 0xF0 ? 0x90 : 0x80;
-      const unsigned high = k == 1 && lead == 0xED ? 0x9F : k == 1 && lead == 0xF4 ? 0x8F : 0xBF;
-      if (byte(i + k) < low || byte(i + k) > high) return i;
-    }
-    i += length;
-  }
-  return std::nullopt;
-}
-
 /// Names what a file that is not a safetensors file seems to be, from its first bytes; empty if nothing is recognised.
 inline std::string_view foreign_file_kind(std::string_view start) {
   if (start.starts_with("version https://git-lfs")) {
@@ -119,7 +103,7 @@ inline std::string_view foreign_file_kind(std::string_view start) {
     return "an HTML page (most often a download that ended in an error or log-in page); download the file again";
   }
   if (start.starts_with("PK\x03\x04") || start.starts_with("\x80\x02")) {
-    return "a PyTorch pickle (.ckpt, .pt or .bin), which can run code when it is loaded; convert it to safetensors";
+    return "a PyTorch pickle (.ckpt, .pt or .bin)";
   }
   if (start.starts_with("GGUF")) return "a GGUF file; ip2p reads safetensors";
   if (text.starts_with("{\"error\"")) return "the JSON error message of a server; download the file again";

@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "ip2p/core/error.hpp"
@@ -17,6 +16,7 @@
 #include "ip2p/io/open_clip.hpp"
 #include "ip2p/io/refuse_undetected.hpp"
 #include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/weight_file.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p::detail {
@@ -26,15 +26,9 @@ namespace ip2p::detail {
 inline ModelParts single_file_parts(const std::filesystem::path& path, bool prefer_ema,
                                     const std::string& prediction_type, const SafetensorsOptions& weights) {
   ModelParts model;
-  const auto extension = path.extension().string();
-  for (const std::string_view pickled : {".ckpt", ".bin", ".pt", ".pth"}) {
-    require(extension != pickled,
-            "{}: is a PyTorch pickle, which can run code when it is loaded, and is not read; convert it to safetensors",
-            path.string());
-  }
   const auto where = path.string();
-  const auto file = SafetensorsFile::open(path, weights);
-  const Weights all = weights_of(file);
+  const auto file = open_weight_file(path, weights);
+  const Weights& all = file.weights;
   const auto unet_prefix = ldm_unet_prefix(all);
   const auto vae_prefix = ldm_vae_prefix(all);
   const auto text = clip_text_weights(without_prefix(all, "cond_stage_model.transformer."));
@@ -73,11 +67,11 @@ inline ModelParts single_file_parts(const std::filesystem::path& path, bool pref
   std::string prediction = prediction_type;
   std::string source = "prediction type as asked for";
   if (prediction.empty()) {
-    const auto stated = file.metadata().find("modelspec.prediction_type");
-    const bool velocity = stated != file.metadata().end() && stated->second.starts_with("v");
+    const auto stated = file.metadata.find("modelspec.prediction_type");
+    const bool velocity = stated != file.metadata.end() && stated->second.starts_with("v");
     prediction = velocity ? "v_prediction" : "epsilon";
-    source = stated != file.metadata().end() ? "prediction type from the file's metadata"
-                                             : "prediction type assumed, no tensor tells it";
+    source = stated != file.metadata.end() ? "prediction type from the file's metadata"
+                                           : "prediction type assumed, no tensor tells it";
   }
   require(prediction == "epsilon" || prediction == "v_prediction",
           "prediction_type: expected 'epsilon' or 'v_prediction', found '{}'", prediction);

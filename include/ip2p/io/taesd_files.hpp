@@ -15,6 +15,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/ldm_keys.hpp"
 #include "ip2p/io/model_parts.hpp"
+#include "ip2p/io/weight_file.hpp"
 #include "ip2p/io/weights.hpp"
 
 namespace ip2p {
@@ -26,7 +27,7 @@ inline Weights taesd_weights(const std::filesystem::path& encoder_file, const st
                              const SafetensorsOptions& options = {}) {
   Weights weights;
   const auto add = [&](const std::filesystem::path& path, const std::string& side, std::int64_t offset) {
-    for (const auto& [name, entry] : weights_of(SafetensorsFile::open(path, options))) {
+    for (const auto& [name, entry] : open_weight_file(path, options).weights) {
       auto parts = detail::split_key(name);
       const auto layer = detail::key_number(parts[0]);
       require(layer && *layer >= offset && parts.size() > 1,

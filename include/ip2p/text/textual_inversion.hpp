@@ -11,7 +11,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/printable.hpp"
-#include "ip2p/io/safetensors.hpp"
+#include "ip2p/io/weight_file.hpp"
 
 namespace ip2p {
 
@@ -32,25 +32,27 @@ struct TextualInversion {
   std::string word;    ///< The word to use in prompts; case does not matter.
   at::Tensor vectors;  ///< [n, width], fp32.
 
-  /// Reads a safetensors file in diffusers' format ({"<word>": [n, width] or [width]}) or in that of AUTOMATIC1111's
-  /// web UI ({"emb_params": [n, width]}, where the word is the file's name).
+  /// Reads a safetensors file or a pickle of PyTorch (.pt, .bin) in diffusers' format ({"<word>": [n, width] or
+  /// [width]}) or in those of AUTOMATIC1111's web UI and of the authors' program, where the word is the file's name:
+  /// {"emb_params": [n, width]} and {"string_to_param": {"*": [n, width]}}.
   ///
-  /// \param word replaces the file's own word  \throws Error for pickles (.pt, .bin), for unexpected tensors or shapes,
+  /// \param word replaces the file's own word  \throws Error as `open_weight_file`, for unexpected tensors or shapes,
   ///   and for non-finite numbers
   static TextualInversion open(const std::filesystem::path& path, std::string word = {}) {
-    const auto file = SafetensorsFile::open(path, {.check_finite = true});
+    const auto weights = open_weight_file(path, {.check_finite = true}).weights;
     const auto where = path.string();
-    require(!file.contains("clip_g"),
+    require(!weights.contains("clip_g"),
             "{}: expected an embedding for Stable Diffusion 1 or 2, found one for Stable "
             "Diffusion XL (tensor 'clip_g')",
             where);
-    const bool web_ui = file.contains("emb_params");
-    require(web_ui || file.tensors().size() == 1,
+    const bool parameters = weights.contains("emb_params");
+    require(parameters || weights.size() == 1,
             "{}: expected an embedding: one tensor under the name of its word, or 'emb_params'; found {} tensors{}",
-            where, file.tensors().size(),
-            file.tensors().empty() ? "" : ", '" + detail::printable(file.tensors().begin()->first) + "' first");
-    const std::string name = web_ui ? "emb_params" : file.tensors().begin()->first;
-    auto vectors = file.tensor(name);
+            where, weights.size(),
+            weights.empty() ? "" : ", '" + detail::printable(weights.begin()->first) + "' first");
+    const std::string name = parameters ? "emb_params" : weights.begin()->first;
+    const bool web_ui = parameters || name.starts_with("string_to_param.");
+    auto vectors = weights.at(name).read();
     if (vectors.dim() == 1) vectors = vectors.unsqueeze(0);
     require(vectors.is_floating_point() && vectors.dim() == 2 && vectors.numel() > 0,
             "{}: tensor '{}': expected floating-point vectors [n, width], found {} {}", where, detail::printable(name),
