@@ -58,7 +58,8 @@ std::string describe_evaluations(const ip2p::DualGuidance& guidance) {
                      evaluations == 1 ? " (both scales are 1: guidance is off)" : "");
 }
 
-int run(const Options& o, const example::Interrupt& interrupt) {
+int run(Options o, const example::Interrupt& interrupt) {
+  o.prompt = example::take_loras(o.prompt, o.model);
   const auto& r = o.run;
   example::check_folders({&r.out, &o.compare, &o.save_latents});
   const auto photo = ip2p::read_image(o.image, {.apply_exif = !o.ignore_exif});

@@ -61,6 +61,7 @@ void add_options(CLI::App& app, Options& o) {
                  "safetensors file to write: the result as `latents`, and `start_noise`");
   app.add_flag("--ignore-exif", o.ignore_exif, "ignore the EXIF orientation, as the released program does");
   example::add_model(app, o.model);
+  example::add_prompt_marks(app, o.model);
   app.callback([&o, compare] {
     if (compare->count() > 0 && o.compare.empty()) {
       o.compare = o.run.out.parent_path() / (o.run.out.stem().string() + "-compare" + o.run.out.extension().string());

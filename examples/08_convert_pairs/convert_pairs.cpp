@@ -20,6 +20,7 @@
 #include "ip2p/data/write_image_folder.hpp"
 #include "ip2p/data/write_pair_shards.hpp"
 #include "support/program.hpp"
+#include "support/range.hpp"
 
 namespace {
 
@@ -99,13 +100,13 @@ int main(int argc, char** argv) {
         app.add_flag("--scan", o.read.scan, "list the folder instead of reading seeds.json");
         app.add_option("--shard-size", o.max_mebibytes, "maximum MiB per shard")
             ->capture_default_str()
-            ->check(CLI::Range(0.001, 1048576.0));
+            ->check(example::range(0.001, 1048576.0));
         app.add_option("--shard-count", o.write.max_count, "maximum pairs per shard")
             ->capture_default_str()
-            ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
+            ->check(example::range(std::int64_t{1}, std::int64_t{1'000'000'000}));
         app.add_option("--largest-damage", o.write.largest_damage, "number of damaged pairs to tolerate")
             ->capture_default_str()
-            ->check(CLI::Range(std::int64_t{0}, std::int64_t{1'000'000'000}));
+            ->check(example::range(std::int64_t{0}, std::int64_t{1'000'000'000}));
         app.add_flag("--trust", o.trust, "do not decode the pictures to check them");
       },
       [&](const example::Interrupt& interrupt) { return run(o, interrupt); });

@@ -23,9 +23,9 @@ run 0 --version
 refuses 2 "is required"
 refuses 2 "--prompt is required" --model "$model" --image photo.png --out out/a.png
 refuses 2 "--nonsense" "${good[@]}" --out out/a.png --nonsense
-refuses 2 "Value 0 not in range" "${good[@]}" --out out/a.png --steps 0
+refuses 2 "expected a whole number from 1 to" "${good[@]}" --out out/a.png --steps 0
 refuses 2 "--steps" "${good[@]}" --out out/a.png --steps ten
-refuses 2 "not in range 64 to 16384" "${good[@]}" --out out/a.png --resolution 8
+refuses 2 "expected a whole number from 64 to 16384, found '8'" "${good[@]}" --out out/a.png --resolution 8
 refuses 2 "expected a finite number, found 'nan'" "${good[@]}" --out out/a.png --text-scale nan
 refuses 2 "expected a finite number, found '1e999'" "${good[@]}" --out out/a.png --image-scale 1e999
 refuses 2 "expected a whole number from 0 to 2^64 - 1, found '-1'" "${good[@]}" --out out/a.png --seed -1
@@ -147,7 +147,7 @@ run 0 "${good[@]}" --out cached.png --deep-cache 2
 differ first.png cached.png
 run 0 "${good[@]}" --out small-cached.png --low-memory --deep-cache 2
 differ small.png small-cached.png
-refuses 2 "Value 0 not in range 1 to 1000" "${good[@]}" --out out/a.png --deep-cache 0
+refuses 2 "expected a whole number from 1 to 1000, found '0'" "${good[@]}" --out out/a.png --deep-cache 0
 # The smallest model whose convolutions are wide enough to have two forms.
 run 0 "${good[@]}" --model "$source/models/small-editor" --out wide.png
 run 0 "${good[@]}" --model "$source/models/small-editor" --out direct.png --direct-convolution

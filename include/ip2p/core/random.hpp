@@ -91,10 +91,15 @@ class TorchNoise {
   /// One generator for the whole batch.
   explicit TorchNoise(std::uint64_t seed) : TorchNoise(std::vector<std::uint64_t>{seed}) {}
 
-  /// One generator per sample (or, with a single seed, one for the whole batch). Throws `Error` for an empty list.
+  /// One generator per sample (or, with a single seed, one for the whole batch). Throws `Error` for an empty list, and
+  /// for seeds above 2^32 - 1, of which torch's generator uses the lower 32 bits alone.
   explicit TorchNoise(const std::vector<std::uint64_t>& seeds) {
     require(!seeds.empty(), "TorchNoise: expected at least one seed, found none");
     for (const std::uint64_t seed : seeds) {
+      require(seed <= 0xffffffffU,
+              "seed: expected at most 4294967295 with the noise 'torch', whose generator uses the lower 32 bits alone, "
+              "found {}, which would be the same as {}; the noises 'counter' and 'cuda' tell such seeds apart",
+              seed, seed & 0xffffffffU);
       generators_.push_back(at::make_generator<at::CPUGeneratorImpl>(seed));
     }
   }

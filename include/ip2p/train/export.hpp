@@ -220,7 +220,7 @@ inline void save_single_file(const std::filesystem::path& path, const UNet& unet
   const bool velocity = options.scheduler.prediction == PredictionType::v_prediction;
   if (velocity) scheduler.erase("prediction_type");  // recorded in the metadata instead
   assumed["trained_betas"] = nullptr;
-  assumed["use_karras_sigmas"] = false;
+  assumed["use_karras_sigmas"] = assumed["use_exponential_sigmas"] = false;
   detail::require_told_by_shapes("scheduler", scheduler, assumed);
   write_safetensors(path, all, {{"format", "pt"}, {"modelspec.prediction_type", velocity ? "v" : "epsilon"}});
 }
