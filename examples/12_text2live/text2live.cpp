@@ -134,7 +134,9 @@ int main(int argc, char** argv) {
             ->capture_default_str()
             ->check(example::range(1, 1'000'000));
         app.add_option("--seed", o.edit.seed, "random seed")->capture_default_str()->check(example::whole_number);
-        app.add_option("--size", o.size, "shorter side in pixels")->capture_default_str()->check(example::range(16, 4096));
+        app.add_option("--size", o.size, "shorter side in pixels")
+            ->capture_default_str()
+            ->check(example::range(16, 4096));
         auto* folder = app.add_option("--run", o.edit.folder, "folder for checkpoints and the loss curve");
         app.add_flag("--resume", o.resume, "continue from the checkpoint in --run, if any")->needs(folder);
         app.add_option("--checkpoint-every", o.edit.checkpoint_every, "updates between checkpoints")

@@ -24,10 +24,10 @@
 #include "support/command_line.hpp"
 #include "support/one_of.hpp"
 #include "support/program.hpp"
+#include "support/range.hpp"
 #include "training.hpp"
 #include "vocabulary.hpp"
 #include "write_scenes.hpp"
-#include "support/range.hpp"
 
 namespace {
 
@@ -108,7 +108,9 @@ int main(int argc, char** argv) {
       command->add_option("--out", o.out, "folder to write")->required();
       command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count);
       command->add_option("--batch", o.batch, "samples per update")->capture_default_str()->check(count);
-      command->add_option("--rate", o.rate, "peak learning rate")->capture_default_str()->check(example::range(1e-9, 1.0));
+      command->add_option("--rate", o.rate, "peak learning rate")
+          ->capture_default_str()
+          ->check(example::range(1e-9, 1.0));
       command->add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
       example::add_threads(*command, o.threads);
     };

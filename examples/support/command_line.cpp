@@ -184,7 +184,8 @@ void add_image_scale(CLI::App& app, std::optional<double>& scale, const std::str
 void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
              const std::string& sampler, const std::string& schedule) {
   app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(picture_name);
-  app.add_option("--steps", o.steps, "number of sampling steps (default: " + steps + ")")->check(example::range(1, 10000));
+  app.add_option("--steps", o.steps, "number of sampling steps (default: " + steps + ")")
+      ->check(example::range(1, 10000));
   app.add_option("--text-scale", o.text_scale,
                  "how closely to follow the text; 5 to 10 works well (default: " + text_scale + ")")
       ->check(guidance_scale);

@@ -142,10 +142,11 @@ ip2p::AnyNoise noise_of(const RunOptions& o, std::size_t pictures) {
 }
 
 ip2p::RunSettings settings_of(const RunOptions& o, ip2p::RunHooks hooks) {
-  ip2p::require(o.noise != "torch" || o.seed <= 0xffffffffU,
-                "--seed: expected at most 4294967295 with --noise torch, because torch's generator uses the lower 32 bits "
-                "alone, found {}, which would be the same as {}; --noise counter and cuda tell such seeds apart",
-                o.seed, o.seed & 0xffffffffU);
+  ip2p::require(
+      o.noise != "torch" || o.seed <= 0xffffffffU,
+      "--seed: expected at most 4294967295 with --noise torch, because torch's generator uses the lower 32 bits "
+      "alone, found {}, which would be the same as {}; --noise counter and cuda tell such seeds apart",
+      o.seed, o.seed & 0xffffffffU);
   return {.steps = o.steps,
           .seed = o.seed,
           .negative_prompt = o.negative_prompt,

@@ -103,7 +103,7 @@ TEST_CASE("An image folder of diffusers' trainer is read as well as written", "[
   const auto published = whole(scratch / "published");
   static_cast<void>(write_image_folder(published, scratch / "copy"));
   const auto copy = whole(scratch / "copy");
-  CHECK(copy.prompts() == published.prompts());
+  CHECK((copy.prompts() == published.prompts()));
   for (std::int64_t i = 0; i < 4; ++i) CHECK(copy.read({i, 0.5}) == published.read({i, 0.5}));
 }
 
@@ -129,7 +129,7 @@ TEST_CASE("When no pair is sound, the first reason is named", "[data]") {
   }
   CHECK_THROWS_WITH(whole(scratch.path()).read({0, 0.0}),
                     Contains("expected a sound pair, found none among 2 prompts; the first:") &&
-                        Contains("as .jpg, .jpeg, .png or .webp, found none"));
+                        Contains(".jpg: no such file, nor as .jpeg, .png or .webp"));
   std::ofstream(scratch / "0000000" / "prompt.json") << "{\"edit\": \"caf\xe9\"}";
   CHECK_THROWS_WITH(whole(scratch.path()).read({0, 0.0}), Contains("found text that is not UTF-8 at byte"));
 }

@@ -75,8 +75,8 @@ TEST_CASE("Every writer's name for a layer is read as the same layer", "[io][lor
   CHECK(read("unet." + attention + "processor.to_out_lora.up.weight") ==
         "unet down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0 up");
   CHECK(read("lora_unet_mid_block_resnets_1_conv2.lora_mid.weight") == "unet mid_block_resnets_1_conv2 mid");
-  const auto ldm = detail::parse_lora_key(
-      "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.lora_down.weight");
+  const auto ldm =
+      detail::parse_lora_key("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.lora_down.weight");
   REQUIRE(ldm);
   CHECK(detail::lora_module_in(ldm->module, 2) == query);
   CHECK(read("unet.conv_in.lora_B.weight") == "unet conv_in up");

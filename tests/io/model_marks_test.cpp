@@ -105,8 +105,12 @@ TEST_CASE("Weights in 8 bits are read, and multiplied by the scales that are sto
   tensors[layer + ".weight"] = at::full(shape, 1.5, at::kFloat).to(at::kFloat8_e4m3fn);
   ip2p::write_safetensors(scratch / "fp8.safetensors", tensors);
   const std::string name = "time_embedding.linear_1.weight";
-  CHECK(ModelFiles::open(scratch / "fp8.safetensors").weights("unet").at(name).read().to(at::kFloat).equal(
-      at::full(shape, 1.5, at::kFloat)));
+  CHECK(ModelFiles::open(scratch / "fp8.safetensors")
+            .weights("unet")
+            .at(name)
+            .read()
+            .to(at::kFloat)
+            .equal(at::full(shape, 1.5, at::kFloat)));
 
   tensors["scaled_fp8"] = at::zeros({2}).to(at::kFloat8_e4m3fn);
   tensors[layer + ".scale_weight"] = at::full({}, 4.0, at::kFloat);

@@ -7,6 +7,7 @@ Weights are those of tests/unet/fixtures/sd1-4ch and tests/text/fixtures/sd2-tex
 computed in fp32 by diffusers and transformers.
 
     tests/unet/fixtures/config-expected.safetensors   x, t, context, and one output per name of UNET
+    tests/schedule/fixtures/model-sigmas.json         noise levels of schedulers that ask for Karras' or exponential ones
     tests/text/fixtures/config-expected.safetensors   ids, and the text encoder's output for layer_norm_eps 0.01
 """
 
@@ -14,7 +15,7 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -63,6 +64,36 @@ def text_output():
     save_file({"ids": ids, "out": out.contiguous()}, str(ROOT / "text/fixtures/config-expected.safetensors"))
 
 
+def schedules():
+    cases = []
+    for kind in ("use_karras_sigmas", "use_exponential_sigmas"):
+        for spacing in ("linspace", "leading", "trailing"):
+            config = {
+                "beta_start": 0.00085,
+                "beta_end": 0.012,
+                "beta_schedule": "scaled_linear",
+                "steps_offset": 1,
+                "timestep_spacing": spacing,
+                kind: True,
+            }
+            for steps in (1, 7):
+                if steps == 1 and kind == "use_exponential_sigmas" and spacing == "linspace":
+                    continue  # one level, twice over
+                scheduler = EulerDiscreteScheduler(**config)
+                scheduler.set_timesteps(steps)
+                cases.append(
+                    {
+                        "config": config,
+                        "sigmas": scheduler.sigmas.tolist(),
+                        "timesteps": scheduler.timesteps.tolist(),
+                        "initial": float(scheduler.init_noise_sigma),
+                    }
+                )
+    lines = ",\n".join(" " + json.dumps(case) for case in cases)
+    (ROOT / "schedule/fixtures/model-sigmas.json").write_text(f"[\n{lines}\n]\n")
+
+
 if __name__ == "__main__":
+    schedules()
     unet_outputs()
     text_output()

@@ -57,11 +57,11 @@ TEST_CASE("A prompt's marks are read as the web UI reads them", "[text]") {
 
 TEST_CASE("A prompt's LoRAs are taken out of it", "[text]") {
   const auto parsed = parse_prompt("<lora:ink:0.8> a (red:1.2) car <lora:soft light> at dusk");
-  CHECK(parsed.loras == std::vector<PromptLora>{{"ink", 0.8}, {"soft light", 1.0}});
+  CHECK((parsed.loras == std::vector<PromptLora>{{"ink", 0.8}, {"soft light", 1.0}}));
   CHECK(parsed.text() == "a red car at dusk");
   const auto [words, loras] = without_loras("a (red:1.2) \\<lora:x:1> <lora:ink:-0.5>");
   CHECK(words == "a (red:1.2) \\<lora:x:1> ");
-  CHECK(loras == std::vector<PromptLora>{{"ink", -0.5}});
+  CHECK((loras == std::vector<PromptLora>{{"ink", -0.5}}));
   CHECK(parse_prompt("\\<lora:x:1>").text() == "<lora:x:1>");
   for (const char* wrong : {"<lora:x", "<lora::1>", "<lora:x:y>", "<lora:x:0,8>"}) {
     INFO(wrong);

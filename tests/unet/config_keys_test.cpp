@@ -102,7 +102,8 @@ TEST_CASE("Configurations that ask for other arithmetic are refused by key", "[u
                     "supported");
   CHECK_THROWS_WITH(unet({{"class_embed_type", "timestep"}}),
                     "c.json: class_embed_type: expected none, found \"timestep\", which is not supported");
-  CHECK_THROWS_WITH(unet({{"time_embedding_dim", 512}}), Catch::Matchers::Contains("time_embedding_dim: expected four"));
+  CHECK_THROWS_WITH(unet({{"time_embedding_dim", 512}}),
+                    Catch::Matchers::Contains("time_embedding_dim: expected four"));
   CHECK_THROWS_WITH(unet({{"mid_block_type", "UNetMidBlock2D"}}), Catch::Matchers::Contains("mid_block_type"));
   CHECK_THROWS_WITH(unet({{"_class_name", "UNetMotionModel"}}), Catch::Matchers::Contains("_class_name"));
   CHECK_THROWS_WITH(unet({{"freq_shift", 160}}), "c.json: freq_shift: expected a number below 160, found 160");

@@ -3,10 +3,12 @@
 /// \file
 /// Shape of Stable Diffusion's autoencoder, and its config.json.
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
@@ -27,6 +29,7 @@ struct KlAutoencoderConfig {
   ///   for values of a wrong type, out of range, or not supported (docs/reference/config-keys.md).
   static KlAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {
     detail::require_config(json, "an AutoencoderKL", where);
+    detail::require_class(json, "_class_name", std::array<std::string_view, 1>{"AutoencoderKL"}, where);
     detail::require_supported(json, detail::autoencoder_keys, where);
     KlAutoencoderConfig config;
     detail::read_field(json, "latent_channels", config.latent_channels, where);

@@ -94,15 +94,17 @@ inline std::map<std::string, ImageFolderRow> read_image_folder(const std::filesy
     };
     const auto before = picture(std::array{"original_image_file_name", "input_image_file_name"});
     const auto after = picture(std::array{"edited_image_file_name", "output_image_file_name"});
-    ImageFolderRow row{folder / before, folder / after,
-                       {image_folder_text(json, std::array{"edit_prompt", "instruction"}, true, where),
-                        image_folder_text(json, std::array{"original_prompt", "input_prompt"}, false, where),
-                        image_folder_text(json, std::array{"edited_prompt", "output_prompt"}, false, where),
-                        std::string()}};
+    ImageFolderRow row{
+        folder / before,
+        folder / after,
+        {image_folder_text(json, std::array{"edit_prompt", "instruction"}, true, where),
+         image_folder_text(json, std::array{"original_prompt", "input_prompt"}, false, where),
+         image_folder_text(json, std::array{"edited_prompt", "output_prompt"}, false, where), std::string()}};
     const auto prompt = before.parent_path().string();
     const auto seed = pair_seed(before.filename().string());
     const bool ours = is_pair_name(prompt) && !seed.empty() && before.stem().string().ends_with("_0");
-    const auto id = ours ? prompt + "/" + seed : fmt::format("{:07d}/0", first + static_cast<std::int64_t>(rows.size()));
+    const auto id =
+        ours ? prompt + "/" + seed : fmt::format("{:07d}/0", first + static_cast<std::int64_t>(rows.size()));
     require(rows.emplace(id, std::move(row)).second, "{}: expected each pair once, found another '{}'", where,
             before.string());
   }

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// The published layout of the InstructPix2Pix training set: seeds.json and one folder per prompt with its pictures; and
-/// the image folder that the trainer of diffusers takes.
+/// The published layout of the InstructPix2Pix training set: seeds.json and one folder per prompt with its pictures;
+/// and the image folder that the trainer of diffusers takes.
 
 #include <array>
 #include <cmath>
@@ -75,7 +75,8 @@ class PairFolder {
     std::error_code ignored;
     require(std::filesystem::is_directory(path, ignored), "pair folder: '{}' is not a folder", path.string());
     const auto list = path / "seeds.json";
-    if (!std::filesystem::exists(list, ignored) && detail::is_image_folder(path)) return open_image_folder(path, options);
+    if (!std::filesystem::exists(list, ignored) && detail::is_image_folder(path))
+      return open_image_folder(path, options);
     require(options.scan || std::filesystem::exists(list, ignored),
             R"(pair folder '{}': expected seeds.json, [["0000000", ["seed", ...]], ...], beside the prompts' folders, )"
             "found none, nor the metadata.jsonl of an image folder; --scan lists the folder instead",
@@ -211,8 +212,7 @@ class PairFolder {
         std::error_code ignored;
         if (std::filesystem::exists(path, ignored)) return read(path);
       }
-      throw_error("{}: expected this picture, as .jpg, .jpeg, .png or .webp, found none",
-                  (path_ / prompt / (seed + which)).string());
+      throw_error("{}.jpg: no such file, nor as .jpeg, .png or .webp", (path_ / prompt / (seed + which)).string());
     };
     return {picture("_0"), picture("_1"), std::move(words), std::move(id)};
   }

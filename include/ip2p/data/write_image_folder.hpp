@@ -60,7 +60,8 @@ inline std::string image_folder_line(const std::string& before, const std::strin
 
 }  // namespace detail
 
-/// Copies the pairs of `folder` (only its split) to `{out}/{prompt}/`, pictures' bytes and extensions unchanged, and writes
+/// Copies the pairs of `folder` (only its split) to `{out}/{prompt}/`, pictures' bytes and extensions unchanged, and
+/// writes
 /// `{out}/metadata.jsonl` last, from which `datasets` loads them into the columns of the published set:
 /// original_prompt, original_image, edit_prompt, edited_prompt, edited_image. An interrupted run resumes where it
 /// stopped. Damaged pairs are left out and listed.

@@ -222,8 +222,8 @@ inline constexpr std::array<std::string_view, 21> scheduler_classes{
     "UniPCMultistepScheduler",
 };
 
-/// Throws `Error` naming key, value and what is supported, for a `fixed` key with another value. A list is taken for its
-/// entries if there are any. \param where named in errors
+/// Throws `Error` naming key, value and what is supported, for a `fixed` key with another value. A list is taken for
+/// its entries if there are any. \param where named in errors
 inline void require_supported(const nlohmann::json& config, std::span<const ConfigKey> keys, std::string_view where) {
   for (const auto& key : keys) {
     if (key.use != KeyUse::fixed) continue;
@@ -242,12 +242,12 @@ inline void require_supported(const nlohmann::json& config, std::span<const Conf
 }
 
 /// Throws `Error` unless `config` has no "_class_name" or "model_type", or one of `classes`.
-inline void require_class(const nlohmann::json& config, std::string_view key,
-                          std::span<const std::string_view> classes, std::string_view where) {
+inline void require_class(const nlohmann::json& config, std::string_view key, std::span<const std::string_view> classes,
+                          std::string_view where) {
   const auto found = config.find(key);
   if (found == config.end() || found->is_null()) return;
-  const bool known = found->is_string() && std::find(classes.begin(), classes.end(),
-                                                     found->get_ref<const std::string&>()) != classes.end();
+  const bool known = found->is_string() &&
+                     std::find(classes.begin(), classes.end(), found->get_ref<const std::string&>()) != classes.end();
   if (known) return;
   std::string expected;
   for (const auto name : classes) expected += (expected.empty() ? "" : ", ") + std::string(name);

@@ -73,8 +73,9 @@ void read_equal_field(const nlohmann::json& json, const char* key, Value& value,
   const auto found = json.find(key);
   if (found == json.end() || !found->is_array() || found->empty()) return read_field(json, key, value, where);
   for (const auto& entry : *found) {
-    require(entry == found->front(), "{}: {}: expected one value, or a list of equal ones, found {}, which is not supported",
-            where, key, json_text(*found));
+    require(entry == found->front(),
+            "{}: {}: expected one value, or a list of equal ones, found {}, which is not supported", where, key,
+            json_text(*found));
   }
   read_field(nlohmann::json{{key, found->front()}}, key, value, where);
 }

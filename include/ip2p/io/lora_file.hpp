@@ -145,7 +145,8 @@ inline double LoraFile::alpha_of(const Parts& parts, const nlohmann::json& setti
     // Rank-stabilised LoRA divides by the square root of the rank.
     return settings.value(prefix + "use_rslora", false) ? alpha * std::sqrt(rank) : alpha;
   } catch (const nlohmann::json::exception& error) {
-    throw_error("{}: metadata lora_adapter_metadata: expected PEFT's configuration, found {}", where, detail::json_fault(error));
+    throw_error("{}: metadata lora_adapter_metadata: expected PEFT's configuration, found {}", where,
+                detail::json_fault(error));
   }
 }
 

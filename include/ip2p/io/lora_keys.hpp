@@ -27,9 +27,9 @@ namespace detail {
 
 /// The parts of a tensor's name.
 struct LoraKey {
-  std::string component;  ///< "unet" or "text_encoder".
-  std::string base;       ///< The name in the file, without the suffix that names the part.
-  std::string module;     ///< The layer, e.g. "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q".
+  std::string component;     ///< "unet" or "text_encoder".
+  std::string base;          ///< The name in the file, without the suffix that names the part.
+  std::string module;        ///< The layer, e.g. "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q".
   std::string adapter = {};  ///< PEFT: the adapter's name; often "default", or none.
   LoraPart part = LoraPart::down;
 };
@@ -144,8 +144,7 @@ inline std::optional<LoraKey> parse_lora_key(const std::string& name) {
     break;
   }
   if (size == std::string::npos) return std::nullopt;
-  LoraKey key{
-      .component = {}, .base = name.substr(0, size), .module = {}, .adapter = std::move(adapter), .part = part};
+  LoraKey key{.component = {}, .base = name.substr(0, size), .module = {}, .adapter = std::move(adapter), .part = part};
   if (key.base.ends_with("_lora")) key.base.resize(key.base.size() - 5);  // "...to_q_lora.alpha"
   std::string module = key.base;
   bool underlined = false;  // LyCORIS without a component: "lycoris_down_blocks_0_..."

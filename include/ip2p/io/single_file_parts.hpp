@@ -25,15 +25,14 @@ namespace ip2p::detail {
 
 /// What a single file says about the network's prediction.
 struct StatedPrediction {
-  std::string type;           ///< "epsilon", "v_prediction", "sample", or `undetermined_prediction`.
-  bool zero_snr = false;      ///< Trained with zero terminal SNR.
-  std::string source;         ///< Where it is said, in words.
+  std::string type;       ///< "epsilon", "v_prediction", "sample", or `undetermined_prediction`.
+  bool zero_snr = false;  ///< Trained with zero terminal SNR.
+  std::string source;     ///< Where it is said, in words.
 };
 
-/// The prediction that `asked` names, or that marks and metadata of the file state. The shapes of Stable Diffusion 2 are
-/// those of two models, so that for one of 4 input channels nothing is assumed unless the number of training steps or
-/// the file's name tells which it is.
-/// \param asked empty, "epsilon" or "v_prediction"
+/// The prediction that `asked` names, or that marks and metadata of the file state. The shapes of Stable Diffusion 2
+/// are those of two models, so that for one of 4 input channels nothing is assumed unless the number of training steps
+/// or the file's name tells which it is. \param asked empty, "epsilon" or "v_prediction"
 inline StatedPrediction stated_prediction(const std::filesystem::path& path, const SafetensorsFile& file,
                                           const Weights& all, const nlohmann::json& unet, const std::string& asked) {
   StatedPrediction result;

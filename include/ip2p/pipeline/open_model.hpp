@@ -67,7 +67,7 @@ struct OpenOptions {
   std::vector<LoraChoice> loras = {};    ///< Added in turn to the network and the text encoder.
   /// Prompts may weight words, as in `(snowy:1.5)`: see `parse_prompt`. Prompts without such marks mean the same.
   bool prompt_marks = true;
-  bool partial_loras = false;            ///< Leave out what a LoRA has for layers that the model lacks.
+  bool partial_loras = false;                          ///< Leave out what a LoRA has for layers that the model lacks.
   std::vector<std::filesystem::path> embeddings = {};  ///< Textual inversions, whose words prompts may then use.
   /// Interval of the `DeepCache` that the network is put in, >= 1: a faster run that gives another picture, close to
   /// the exact one for small intervals; 1: none.

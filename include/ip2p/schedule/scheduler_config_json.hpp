@@ -105,8 +105,8 @@ inline SchedulerConfig scheduler_config_from_json(const nlohmann::json& json, st
 /// property of the model. The scheduler class written is the one InstructPix2Pix was published with, or diffusers'
 /// Euler if that class lacks an option in use.
 inline nlohmann::json scheduler_config_to_json(const SchedulerConfig& config) {
-  const bool plain = config.prediction != PredictionType::sample && !config.use_karras_sigmas &&
-                     !config.use_exponential_sigmas;
+  const bool plain =
+      config.prediction != PredictionType::sample && !config.use_karras_sigmas && !config.use_exponential_sigmas;
   nlohmann::json json{{"_class_name", plain ? "EulerAncestralDiscreteScheduler" : "EulerDiscreteScheduler"},
                       {"num_train_timesteps", config.noise.timesteps},
                       {"beta_start", config.noise.beta_start},

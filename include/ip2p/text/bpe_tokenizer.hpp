@@ -64,8 +64,8 @@ struct TokenizerOptions {
 class BpeTokenizer {
  public:
   /// Opens a folder with vocab.json and merges.txt, or just tokenizer.json (as transformers 5 saves it), and, if
-  /// present, tokenizer_config.json, special_tokens_map.json and added_tokens.json. Throws `Error` for files that are missing, damaged or
-  /// inconsistent.
+  /// present, tokenizer_config.json, special_tokens_map.json and added_tokens.json. Throws `Error` for files that are
+  /// missing, damaged or inconsistent.
   static BpeTokenizer open(const std::filesystem::path& folder, TokenizerOptions options = {}) {
     require(std::filesystem::is_directory(folder), "{}: expected a folder with a tokenizer, found none",
             folder.string());

@@ -88,8 +88,8 @@ struct ClipTextConfig {
             hidden_size);
     require(hidden_act == "quick_gelu" || hidden_act == "gelu", "{}: hidden_act: expected quick_gelu or gelu, found {}",
             where, hidden_act);
-    require(std::isfinite(layer_norm_eps) && layer_norm_eps > 0, "{}: layer_norm_eps: expected a positive number, found {}",
-            where, layer_norm_eps);
+    require(std::isfinite(layer_norm_eps) && layer_norm_eps > 0,
+            "{}: layer_norm_eps: expected a positive number, found {}", where, layer_norm_eps);
   }
 };
 
@@ -111,7 +111,8 @@ struct ClipTextModule : Module {
           std::make_shared<ClipLayer>(config.hidden_size, config.intermediate_size, config.num_attention_heads,
                                       config.hidden_act == "quick_gelu", /*causal=*/true, config.layer_norm_eps)));
     }
-    final_layer_norm = model->register_module("final_layer_norm", std::make_shared<LayerNorm>(config.hidden_size, config.layer_norm_eps));
+    final_layer_norm = model->register_module("final_layer_norm",
+                                              std::make_shared<LayerNorm>(config.hidden_size, config.layer_norm_eps));
   }
 
   ClipTextConfig config;

@@ -108,7 +108,8 @@ inline void ClipVocabulary::read_config(const nlohmann::json& config, const nloh
     for (const auto& [id, value] : by_id) {
       const bool object = value.is_object() && value.contains("content") && value["content"].is_string();
       const auto known = object ? ids.find(value["content"].get<std::string>()) : ids.end();
-      if (known != ids.end() && std::find(from_list.begin(), from_list.end(), known->second) != from_list.end()) continue;
+      if (known != ids.end() && std::find(from_list.begin(), from_list.end(), known->second) != from_list.end())
+        continue;
       from_list.push_back(add(value, "added token", id));
     }
   };

@@ -126,7 +126,8 @@ inline ParsedPrompt parse_prompt(std::string_view marked) {
   };
   for (std::size_t i = 0; i < prompt.size(); ++i) {
     const char c = prompt[i];
-    if (c == '\\' && i + 1 < prompt.size() && std::string_view("()[]<\\").find(prompt[i + 1]) != std::string_view::npos) {
+    if (c == '\\' && i + 1 < prompt.size() &&
+        std::string_view("()[]<\\").find(prompt[i + 1]) != std::string_view::npos) {
       parts.back().text += prompt[++i];
     } else if (c == '(' || c == '[') {
       begin_part();

@@ -158,7 +158,7 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
     }
     write_json(folder / "model_index.json", index);
   } catch (const fs::filesystem_error& error) {
-    throw_error("cannot write the model '{}': {}", folder.string(), error.what());
+    throw_error("cannot write the model '{}': {}", folder.string(), error.code().message());
   }
 }
 

@@ -159,7 +159,8 @@ inline void UNetConfig::validate(const std::string& where) const {
           "found "
           "{}, {}, {}, {} and {}",
           where, in_channels, out_channels, layers_per_block, cross_attention_dim, norm_num_groups);
-  require(std::isfinite(norm_eps) && norm_eps > 0, "{}: norm_eps: expected a positive number, found {}", where, norm_eps);
+  require(std::isfinite(norm_eps) && norm_eps > 0, "{}: norm_eps: expected a positive number, found {}", where,
+          norm_eps);
   const auto half = static_cast<double>(block_out_channels[0] / 2);
   require(std::isfinite(freq_shift) && freq_shift < half, "{}: freq_shift: expected a number below {}, found {}", where,
           half, freq_shift);

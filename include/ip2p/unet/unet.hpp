@@ -37,11 +37,9 @@
 
 namespace ip2p {
 
-/// Sinusoidal embedding [cos, sin] of timesteps with frequencies exp(-ln(10000) i / (channels/2 - shift)). Timesteps are
-/// not quantised.
-/// \param timesteps [B], fp32, 0..999 and fractions between
-/// \param cosine_first false: [sin, cos] (reference: `flip_sin_to_cos`)  \param shift reference: `freq_shift`
-/// \return [B, channels], fp32
+/// Sinusoidal embedding [cos, sin] of timesteps with frequencies exp(-ln(10000) i / (channels/2 - shift)). Timesteps
+/// are not quantised. \param timesteps [B], fp32, 0..999 and fractions between \param cosine_first false: [sin, cos]
+/// (reference: `flip_sin_to_cos`)  \param shift reference: `freq_shift` \return [B, channels], fp32
 inline at::Tensor timestep_embedding(const at::Tensor& timesteps, std::int64_t channels, bool cosine_first = true,
                                      double shift = 0) {
   const auto half = channels / 2;
@@ -101,8 +99,8 @@ struct UNetModule : Module {
       if (level > 0) stage->add_upsampler(width[level]);
       up.push_back(up_list->register_module(std::to_string(i), stage));
     }
-    conv_norm_out =
-        register_module("conv_norm_out", std::make_shared<GroupNorm>(config.norm_num_groups, width[0], config.norm_eps));
+    conv_norm_out = register_module("conv_norm_out",
+                                    std::make_shared<GroupNorm>(config.norm_num_groups, width[0], config.norm_eps));
     conv_out = register_module("conv_out", std::make_shared<Conv2d>(width[0], config.out_channels, 3, 1, 1));
   }
 
