@@ -4,6 +4,7 @@
 /// Reads and writes scheduler_config.json. Separate from scheduler_config.hpp so that only code that reads models has
 /// to include a JSON parser.
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -66,7 +67,14 @@ void read_choice(const nlohmann::json& json, const char* key, Value& value, std:
 /// types, unknown names, values that are not supported, and schedulers of other kinds of model (flow matching, EDM).
 inline SchedulerConfig scheduler_config_from_json(const nlohmann::json& json, std::string_view where) {
   require(json.is_object(), "{}: expected a JSON object, found {}", where, json.type_name());
-  detail::require_class(json, "_class_name", detail::scheduler_classes, where);
+  const auto type = json.find("_class_name");
+  require(
+      type == json.end() || type->is_null() ||
+          std::find(detail::scheduler_classes.begin(), detail::scheduler_classes.end(), *type) !=
+              detail::scheduler_classes.end(),
+      "{}: _class_name: expected a scheduler of Stable Diffusion, such as EulerDiscreteScheduler, found {}, which is "
+      "not supported",
+      where, type == json.end() ? std::string() : detail::json_text(*type));
   detail::require_supported(json, detail::scheduler_keys, where);
   SchedulerConfig config;
   config.noise.beta_start = 0.0001;
