@@ -24,6 +24,7 @@
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/version.hpp"
+#include "range.hpp"
 
 namespace example {
 
@@ -86,6 +87,17 @@ int run_program(int argc, char** argv, const char* name, const char* description
   add_options(app);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ConversionError& problem) {
+    // "Could not convert: --steps = 4.0": options with bounds of their own say more.
+    const std::string text = problem.what();
+    const auto colon = text.find(": "), equals = text.find(" = ");
+    if (colon == text.npos || equals == text.npos || equals < colon) return app.exit(problem) == 0 ? 0 : 2;
+    const auto value = text.substr(equals + 3);
+    fmt::print(stderr,
+               "{}: expected a number of the kind that --help names, found '{}'{}\nRun with --help for more "
+               "information.\n",
+               text.substr(colon + 2, equals - colon - 2), value, number_hint(value));
+    return 2;
   } catch (const CLI::ParseError& problem) {
     return app.exit(problem) == 0 ? 0 : 2;
   }
@@ -105,6 +117,8 @@ int run_program(int argc, char** argv, const char* name, const char* description
     return report(fmt::format("{}{}", error.what(), offered ? "; --low-memory does the last two" : ""));
   } catch (const c10::Error& error) {
     return report(error.what_without_backtrace());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(fmt::format("cannot access '{}': {}", error.path1().string().substr(0, 200), error.code().message()));
   } catch (const std::exception& error) {
     return report(error.what());
   }

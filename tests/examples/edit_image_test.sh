@@ -221,7 +221,7 @@ refuses 1 "--lora: scale of '$lora': expected a finite number, found '0,8' (numb
   "${good[@]}" --out out/a.png --lora "$lora:0,8"
 run 0 "${good[@]}" --out weighted.png --prompt "make it (snowy:1.4)"
 differ first.png weighted.png
-says "prompt: 3 tokens"
+says "prompt: 6 tokens"  # as without the marks
 run 0 "${good[@]}" --out escaped.png --prompt 'make it \(snowy\)'
 run 0 "${good[@]}" --out literal.png --prompt 'make it (snowy)' --plain-prompts
 same escaped.png literal.png

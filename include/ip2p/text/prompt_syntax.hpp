@@ -22,7 +22,7 @@ namespace ip2p {
 
 /// A part of a prompt whose words count equally.
 struct WeightedText {
-  std::string text;
+  std::string text;   ///< As the tokenizer gets it.
   double weight = 1;  ///< Factor of the words' vectors; 1 for words without a mark.
 
   friend bool operator==(const WeightedText&, const WeightedText&) = default;
@@ -31,7 +31,7 @@ struct WeightedText {
 /// A LoRA that a prompt names.
 struct PromptLora {
   std::string name;  ///< As written.
-  double scale = 1;
+  double scale = 1;  ///< Factor of its change.
 
   friend bool operator==(const PromptLora&, const PromptLora&) = default;
 };
