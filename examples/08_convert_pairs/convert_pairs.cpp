@@ -89,7 +89,9 @@ int main(int argc, char** argv) {
         app.footer(
             "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
             "continue.");
-        app.add_option("--folder", o.folder, "pairs to read: seeds.json and a folder for each prompt")->required();
+        app.add_option("--folder", o.folder,
+                       "pairs to read: seeds.json and a folder for each prompt, or an image folder")
+            ->required();
         app.add_option("--out", o.out, "folder to write; created if missing")->required();
         app.add_option("--to", o.to, "output: tar shards, or an imagefolder for Hugging Face's datasets")
             ->capture_default_str()

@@ -30,7 +30,9 @@ void add_options(CLI::App& app, Options& o) {
           "model to start from: Stable Diffusion (4 input channels, widened to 8) or an editor (8); a folder or a "
           ".safetensors file")
       ->required();
-  what->add_option("--data", o.data, "training pairs: the published layout (seeds.json) or shards (shards.json)")
+  what->add_option(
+          "--data", o.data,
+          "training pairs: the published layout (seeds.json), shards (shards.json) or an image folder (metadata.jsonl)")
       ->required();
   what->add_option("--out", o.out, "folder for checkpoints, loss curve, samples and the trained model")->required();
   what->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
