@@ -59,7 +59,8 @@ std::string describe_evaluations(const ip2p::DualGuidance& guidance) {
                      evaluations == 1 ? " (both scales are 1: guidance is off)" : "");
 }
 
-int run(const Options& o, const example::Interrupt& interrupt) {
+int run(Options o, const example::Interrupt& interrupt) {
+  o.prompt = example::take_loras(o.prompt, o.model);
   const auto& r = o.run;
   example::check_folders({&r.out, &o.compare, &o.save_latents});
   if (o.keep_alpha) example::check_holds_alpha(r.out);

@@ -63,6 +63,7 @@ void add_options(CLI::App& app, Options& o) {
                "give the result the photograph's alpha (.png, .webp); without it, the result is opaque");
   example::add_picture(app, o.picture);
   example::add_model(app, o.model);
+  example::add_prompt_marks(app, o.model);
   app.callback([&o, compare] {
     if (compare->count() > 0 && o.compare.empty()) {
       o.compare = o.run.out.parent_path() / (o.run.out.stem().string() + "-compare" + o.run.out.extension().string());

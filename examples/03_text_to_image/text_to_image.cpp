@@ -18,6 +18,7 @@
 #include "support/model.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
+#include "support/range.hpp"
 
 namespace {
 
@@ -31,7 +32,8 @@ struct Options {
   std::optional<std::uint64_t> walk_to;
 };
 
-int run(const Options& o, const example::Interrupt& interrupt) {
+int run(Options o, const example::Interrupt& interrupt) {
+  o.prompt = example::take_loras(o.prompt, o.model);
   const auto& r = o.run;
   example::check_folders({&r.out});
   const auto model = example::open_model(o.model, example::numerics_of(r));
@@ -75,10 +77,10 @@ int main(int argc, char** argv) {
         auto* count =
             app.add_option("--count", o.count, "number of pictures, side by side, with seeds SEED, SEED + 1, ...")
                 ->capture_default_str()
-                ->check(CLI::Range(1, 16));
+                ->check(example::range(1, 16));
         auto* enlarge =
             app.add_option("--enlarge", o.enlarge, "second pass: redraw the picture enlarged by this factor")
-                ->check(CLI::Range(1.05, 8.0))
+                ->check(example::range(1.05, 8.0))
                 ->excludes(count);
         auto* walk =
             app.add_option("--walk-to", o.walk_to, "draw a walk from the noise of --seed to the noise of this seed")
@@ -87,9 +89,10 @@ int main(int argc, char** argv) {
                 ->excludes(enlarge);
         app.add_option("--frames", o.frames, "number of pictures in the walk")
             ->capture_default_str()
-            ->check(CLI::Range(2, 64))
+            ->check(example::range(2, 64))
             ->needs(walk);
         example::add_model(app, o.model);
+        example::add_prompt_marks(app, o.model);
       },
       [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

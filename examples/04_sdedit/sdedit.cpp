@@ -18,6 +18,7 @@
 #include "support/picture_options.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
+#include "support/range.hpp"
 
 namespace {
 
@@ -31,7 +32,8 @@ struct Options {
   bool full_size = false;
 };
 
-int run(const Options& o, const example::Interrupt& interrupt) {
+int run(Options o, const example::Interrupt& interrupt) {
+  o.prompt = example::take_loras(o.prompt, o.model);
   const auto& r = o.run;
   example::check_folders({&r.out});
   const auto photo = example::read_photo(o.image, o.picture).image;
@@ -76,11 +78,12 @@ int main(int argc, char** argv) {
                "how much to change: 0 keeps the photograph, 1 discards it; several values give a row of pictures")
             ->capture_default_str()
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-            ->check(CLI::Range(0.0, 1.0));
+            ->check(example::range(0.0, 1.0));
         example::add_resolution(app, o.run.resolution);
         example::add_full_size(app, o.full_size);
         example::add_picture(app, o.picture);
         example::add_model(app, o.model);
+        example::add_prompt_marks(app, o.model);
       },
       [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

@@ -24,6 +24,7 @@
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/prompt_edit.hpp"
+#include "support/range.hpp"
 
 namespace {
 
@@ -100,17 +101,17 @@ int main(int argc, char** argv) {
             ->check(example::picture_name);
         app.add_option("--steps", o.steps, "number of steps, for the inversion and for the edit")
             ->capture_default_str()
-            ->check(CLI::Range(2, 100));
+            ->check(example::range(2, 100));
         app.add_option("--inner-steps", o.inner_steps, "null-text updates per step; 0 turns the optimisation off")
             ->capture_default_str()
-            ->check(CLI::Range(0, 100));
+            ->check(example::range(0, 100));
         app.add_option("--text-scale", o.text_scale, "how closely to follow the edited prompt")
             ->capture_default_str()
             ->check(example::finite_number);
         example::add_schedule(app, o.schedule, "linear as published");
         app.add_option("--resolution", o.resolution,
                        "length of the longer side in pixels (default: the model's, or 512)")
-            ->check(CLI::Range(64, 16384));
+            ->check(example::range(64, 16384));
         example::add_full_size(app, o.full_size);
         example::add_picture(app, o.picture);
         example::add_quality(app, o.quality);

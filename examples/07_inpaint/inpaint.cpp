@@ -16,6 +16,7 @@
 #include "support/model.hpp"
 #include "support/picture_options.hpp"
 #include "support/program.hpp"
+#include "support/range.hpp"
 
 namespace {
 
@@ -29,7 +30,8 @@ struct Options {
   bool keep_codec = false, full_size = false;
 };
 
-int run(const Options& o, const example::Interrupt& interrupt) {
+int run(Options o, const example::Interrupt& interrupt) {
+  o.prompt = example::take_loras(o.prompt, o.model);
   const auto& r = o.run;
   example::check_folders({&r.out});
   const auto picture = example::read_photo(o.image, o.picture);
@@ -85,7 +87,7 @@ int main(int argc, char** argv) {
                          "the model's, or euler-ancestral");
         app.add_option("--strength", o.strength, "how much to change: 0 keeps what is there, 1 starts from noise")
             ->capture_default_str()
-            ->check(CLI::Range(0.0, 1.0));
+            ->check(example::range(0.0, 1.0));
         example::add_image_scale(app, o.run.image_scale, "InstructPix2Pix: how closely to follow the photograph");
         example::add_resolution(app, o.run.resolution);
         example::add_full_size(app, o.full_size);
@@ -93,6 +95,7 @@ int main(int argc, char** argv) {
         app.add_flag("--keep-codec", o.keep_codec,
                      "outside the mask, keep the codec's pixels instead of the photograph's");
         example::add_model(app, o.model);
+        example::add_prompt_marks(app, o.model);
       },
       [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

@@ -20,6 +20,7 @@
 #include "ip2p/data/write_image_folder.hpp"
 #include "ip2p/data/write_pair_shards.hpp"
 #include "support/program.hpp"
+#include "support/range.hpp"
 
 namespace {
 
@@ -88,7 +89,9 @@ int main(int argc, char** argv) {
         app.footer(
             "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
             "continue.");
-        app.add_option("--folder", o.folder, "pairs to read: seeds.json and a folder for each prompt")->required();
+        app.add_option("--folder", o.folder,
+                       "pairs to read: seeds.json and a folder for each prompt, or an image folder")
+            ->required();
         app.add_option("--out", o.out, "folder to write; created if missing")->required();
         app.add_option("--to", o.to, "output: tar shards, or an imagefolder for Hugging Face's datasets")
             ->capture_default_str()
@@ -99,13 +102,13 @@ int main(int argc, char** argv) {
         app.add_flag("--scan", o.read.scan, "list the folder instead of reading seeds.json");
         app.add_option("--shard-size", o.max_mebibytes, "maximum MiB per shard")
             ->capture_default_str()
-            ->check(CLI::Range(0.001, 1048576.0));
+            ->check(example::range(0.001, 1048576.0));
         app.add_option("--shard-count", o.write.max_count, "maximum pairs per shard")
             ->capture_default_str()
-            ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
+            ->check(example::range(std::int64_t{1}, std::int64_t{1'000'000'000}));
         app.add_option("--largest-damage", o.write.largest_damage, "number of damaged pairs to tolerate")
             ->capture_default_str()
-            ->check(CLI::Range(std::int64_t{0}, std::int64_t{1'000'000'000}));
+            ->check(example::range(std::int64_t{0}, std::int64_t{1'000'000'000}));
         app.add_flag("--trust", o.trust, "do not decode the pictures to check them");
       },
       [&](const example::Interrupt& interrupt) { return run(o, interrupt); });

@@ -9,12 +9,13 @@
 #include "ip2p/train/any_learning_rate.hpp"
 #include "support/command_line.hpp"
 #include "support/one_of.hpp"
+#include "support/range.hpp"
 
 namespace train_editor {
 
 void add_options(CLI::App& app, Options& o) {
-  const auto number = [](double least, double most) { return CLI::Range(least, most); };
-  const auto count = [](std::int64_t least) { return CLI::Range(least, std::int64_t{1'000'000'000}); };
+  const auto number = [](double least, double most) { return example::range(least, most); };
+  const auto count = [](std::int64_t least) { return example::range(least, std::int64_t{1'000'000'000}); };
   const auto group = [&app](const char* name) { return app.add_option_group(name); };
   app.footer(
       "Defaults are those of the published run (10,000 updates of 1024 pairs at 256 pixels). Use torchrun or srun for "
@@ -29,7 +30,9 @@ void add_options(CLI::App& app, Options& o) {
           "model to start from: Stable Diffusion (4 input channels, widened to 8) or an editor (8); a folder or a "
           ".safetensors file")
       ->required();
-  what->add_option("--data", o.data, "training pairs: the published layout (seeds.json) or shards (shards.json)")
+  what->add_option(
+          "--data", o.data,
+          "training pairs: the published layout (seeds.json), shards (shards.json) or an image folder (metadata.jsonl)")
       ->required();
   what->add_option("--out", o.out, "folder for checkpoints, loss curve, samples and the trained model")->required();
   what->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
@@ -39,7 +42,7 @@ void add_options(CLI::App& app, Options& o) {
   example::add_threads(*what, o.threads);
   what->add_option("--workers", o.workers, "threads that prepare batches in advance")
       ->capture_default_str()
-      ->check(CLI::Range(0, 256));
+      ->check(example::range(0, 256));
 
   auto* pictures = group("Pictures");
   pictures->add_option("--crop", o.augmentation.crop, "side of the square crops in pixels")

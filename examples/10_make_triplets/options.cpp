@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "support/command_line.hpp"
+#include "support/range.hpp"
 
 namespace make_triplets {
 
@@ -20,7 +21,7 @@ static void add_language(CLI::App& app, LanguageOptions& o) {
   of_service(app.add_option("--key-variable", o.service.key_variable,
                             "environment variable that holds the service's API key (default: send no key)"));
   of_service(app.add_option("--connections", o.service.connections, "maximum concurrent requests")
-                 ->check(CLI::Range(std::int64_t{1}, std::int64_t{256})));
+                 ->check(example::range(std::int64_t{1}, std::int64_t{256})));
   of_service(app.add_option("--requests-per-minute", o.service.requests_per_minute, "maximum requests per minute")
                  ->check(CLI::NonNegativeNumber));
   of_service(app.add_option("--extra", o.extra, "JSON object to merge into each request"));
@@ -29,13 +30,13 @@ static void add_language(CLI::App& app, LanguageOptions& o) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--top-p", o.sampling.top_p, "nucleus sampling: probability mass to keep")
       ->capture_default_str()
-      ->check(CLI::Range(1e-9, 1.0));
+      ->check(example::range(1e-9, 1.0));
   app.add_option("--frequency-penalty", o.sampling.frequency_penalty, "penalty on tokens already used")
       ->capture_default_str()
       ->check(example::finite_number);
   app.add_option("--max-tokens", o.sampling.max_tokens, "maximum tokens per sample")
       ->capture_default_str()
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
+      ->check(example::range(std::int64_t{1}, std::int64_t{1} << 20));
   app.add_option("--seed", o.sampling.seed, "random seed")->capture_default_str()->check(example::whole_number);
   app.callback([folder, url] {
     if (folder->count() + url->count() == 0) throw CLI::RequiredError("--model or --url");
@@ -57,7 +58,7 @@ void add_options(CLI::App& app, Commands& commands) {
   auto* nothing =
       training->add_option("--tokenizer", t.tokenizer, "train from scratch, with the tokenizer in this folder");
   from->excludes(nothing);
-  const auto count = CLI::Range(std::int64_t{1}, std::int64_t{1'000'000});
+  const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
   for (const auto& [name, number, help] :
        {std::tuple{"--layers", &t.fresh.n_layer, "layers of a new model"},
         std::tuple{"--width", &t.fresh.n_embd, "width of a new model"},
@@ -66,19 +67,19 @@ void add_options(CLI::App& app, Commands& commands) {
     training->add_option(name, *number, help)->capture_default_str()->check(count)->needs(nothing);
   }
   training->add_option("--lora", t.lora, "train a LoRA of this rank instead of all weights; it is folded in at the end")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1024}))
+      ->check(example::range(std::int64_t{1}, std::int64_t{1024}))
       ->needs(from);
   training->add_option("--epochs", t.epochs, "passes over the data")
       ->capture_default_str()
-      ->check(CLI::Range(1e-3, 1e6));
+      ->check(example::range(1e-3, 1e6));
   training->add_option("--batch", t.batch, "triplets per update")->capture_default_str()->check(count);
   training
       ->add_option("--longest", t.longest, "skip triplets with more tokens than this (default: the model's context)")
       ->check(count);
-  training->add_option("--rate", t.rate, "peak learning rate")->capture_default_str()->check(CLI::Range(1e-9, 1.0));
+  training->add_option("--rate", t.rate, "peak learning rate")->capture_default_str()->check(example::range(1e-9, 1.0));
   training->add_option("--rename", t.rename, "share of a caption's words to rename, for models trained from scratch")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(example::range(0.0, 1.0));
   training->add_option("--seed", t.seed, "random seed")->capture_default_str()->check(example::whole_number);
   example::add_threads(*training, t.threads);
   training->callback([from, nothing] {

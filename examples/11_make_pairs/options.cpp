@@ -1,4 +1,5 @@
 #include "options.hpp"
+#include "support/range.hpp"
 
 #include <cstdint>
 #include <tuple>
@@ -35,7 +36,7 @@ void add_options(CLI::App& app, Options& o) {
       "stop at any time.\n"
       "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
       "continue.");
-  const auto count = CLI::Range(std::int64_t{1}, std::int64_t{1'000'000});
+  const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
   app.add_option("--triplets", o.triplets, "triplets to draw, as JSON lines of caption, instruction and edited caption")
       ->required();
   app.add_option("--clip", o.clip, "CLIP to judge pairs with: a folder or an OpenCLIP checkpoint")->required();
@@ -45,7 +46,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--steps", o.steps, "number of sampling steps")->capture_default_str()->check(count);
   app.add_option("--side", o.side, "side of the pictures in pixels, a multiple of 8")
       ->capture_default_str()
-      ->check(CLI::Range(8, 4096));
+      ->check(example::range(8, 4096));
   app.add_option("--batch", o.batch, "pairs to draw at once")->capture_default_str()->check(count);
   for (const auto& [name, number, help] :
        {std::tuple{"--text-scale-from", &o.text_scale_from, "lowest text scale of a pair"},
@@ -63,17 +64,17 @@ void add_options(CLI::App& app, Options& o) {
           ->check(CLI::IsMember({"paper", "released"}))};
   filters.push_back(
       app.add_option("--least-image", o.image, "minimum similarity of the two pictures, instead of the preset's")
-          ->check(CLI::Range(-1.0, 1.0)));
+          ->check(example::range(-1.0, 1.0)));
   for (const auto& [name, number, help] :
        {std::tuple{"--least-caption", &o.caption, "minimum similarity of each picture to its caption"},
         std::tuple{"--least-direction", &o.direction, "minimum directional similarity"}}) {
-    filters.push_back(app.add_option(name, *number, help)->capture_default_str()->check(CLI::Range(-1.0, 1.0)));
+    filters.push_back(app.add_option(name, *number, help)->capture_default_str()->check(example::range(-1.0, 1.0)));
   }
   filters.push_back(
       app.add_option(
              "--least-change", o.change,
              "minimum mean difference of the pictures, in levels of 255 (default: 0.1, or 0 with --preset released)")
-          ->check(CLI::Range(0.0, 255.0)));
+          ->check(example::range(0.0, 255.0)));
   for (auto* filter : filters) filter->excludes(none);
   app.add_option("--sheets", o.sheets,
                  "folder for pages with all pairs of a prompt, kept and dropped, and their numbers");
@@ -85,7 +86,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
   app.add_option("--lease", o.lease, "seconds of silence after which a process counts as dead")
       ->capture_default_str()
-      ->check(CLI::Range(0.1, 86400.0));
+      ->check(example::range(0.1, 86400.0));
   example::add_model(app, o.model);
 }
 

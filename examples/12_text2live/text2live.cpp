@@ -28,6 +28,7 @@
 #include "support/picture_options.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
+#include "support/range.hpp"
 
 namespace {
 
@@ -133,33 +134,35 @@ int main(int argc, char** argv) {
             ->check(example::picture_name);
         app.add_option("--steps", o.edit.steps, "number of updates")
             ->capture_default_str()
-            ->check(CLI::Range(1, 1'000'000));
+            ->check(example::range(1, 1'000'000));
         app.add_option("--seed", o.edit.seed, "random seed")->capture_default_str()->check(example::whole_number);
-        app.add_option("--size", o.size, "shorter side in pixels")->capture_default_str()->check(CLI::Range(16, 4096));
+        app.add_option("--size", o.size, "shorter side in pixels")
+            ->capture_default_str()
+            ->check(example::range(16, 4096));
         auto* folder = app.add_option("--run", o.edit.folder, "folder for checkpoints and the loss curve");
         app.add_flag("--resume", o.resume, "continue from the checkpoint in --run, if any")->needs(folder);
         app.add_option("--checkpoint-every", o.edit.checkpoint_every, "updates between checkpoints")
             ->capture_default_str()
-            ->check(CLI::Range(1, 1'000'000));
+            ->check(example::range(1, 1'000'000));
         app.add_option("--every", o.every, "also write the picture every N updates, as NAME_STEP beside --out")
-            ->check(CLI::Range(1, 1'000'000));
+            ->check(example::range(1, 1'000'000));
         app.add_option("--views", o.edit.views.count, "views of a picture that CLIP judges per update")
             ->capture_default_str()
-            ->check(CLI::Range(1, 256));
+            ->check(example::range(1, 256));
         app.add_option("--bootstrap-steps", o.edit.weights.bootstrap_steps, "updates during which --region counts")
             ->capture_default_str()
-            ->check(CLI::Range(0, 1'000'000));
+            ->check(example::range(0, 1'000'000));
         app.add_option("--scales", o.edit.network.scales,
                        "number of halvings in the network; use fewer for pictures under 190 pixels")
             ->capture_default_str()
-            ->check(CLI::Range(1, 16));
+            ->check(example::range(1, 16));
         app.add_option("--channels", o.edit.network.channels, "width of the network")
             ->capture_default_str()
-            ->check(CLI::Range(1, 4096));
+            ->check(example::range(1, 4096));
         example::add_picture(app, o.picture);
         app.add_option("--quality", o.quality, "quality of JPEG and WebP output")
             ->capture_default_str()
-            ->check(CLI::Range(1, 100));
+            ->check(example::range(1, 100));
         example::add_device(app, o.device);
         example::add_threads(app, o.threads);
       },

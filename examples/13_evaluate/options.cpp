@@ -9,6 +9,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "support/command_line.hpp"
+#include "support/range.hpp"
 
 namespace evaluate {
 namespace {
@@ -45,7 +46,7 @@ void add_options(CLI::App& app, Options& o) {
   const auto repeated = [](CLI::Option* option) {
     return option->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   };
-  const auto count = [](std::int64_t least) { return CLI::Range(least, std::int64_t{1'000'000'000}); };
+  const auto count = [](std::int64_t least) { return example::range(least, std::int64_t{1'000'000'000}); };
   app.set_config("--config", "", "TOML file with these options");
   app.allow_config_extras(CLI::config_extras_mode::error);
 
@@ -72,7 +73,7 @@ void add_options(CLI::App& app, Options& o) {
   data->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
   data->add_option("--limit", o.limit, "maximum number of edits, 0 for all")->capture_default_str()->check(count(0));
   data->add_option("--resolution", o.resolution, "length of the longer side in pixels (default: 512)")
-      ->check(CLI::Range(64, 16384));
+      ->check(example::range(64, 16384));
   data->add_option("--numerics", o.numerics,
                    "published implementation to match in photograph preparation and default noise levels")
       ->capture_default_str()
@@ -94,7 +95,7 @@ void add_options(CLI::App& app, Options& o) {
       ->check(CLI::IsMember({"correct", "compat"}));
   measures->add_option("--confidence", o.confidence, "confidence level of the intervals")
       ->capture_default_str()
-      ->check(CLI::Range(0.5, 0.9999));
+      ->check(example::range(0.5, 0.9999));
   measures->add_option("--resamples", o.resamples, "number of bootstrap resamples")
       ->capture_default_str()
       ->check(count(1));

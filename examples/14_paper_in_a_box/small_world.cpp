@@ -24,6 +24,7 @@
 #include "support/command_line.hpp"
 #include "support/one_of.hpp"
 #include "support/program.hpp"
+#include "support/range.hpp"
 #include "training.hpp"
 #include "vocabulary.hpp"
 #include "write_scenes.hpp"
@@ -64,7 +65,7 @@ int main(int argc, char** argv) {
         "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run "
         "the same command again to continue training.");
     app.require_subcommand(1);
-    const auto count = CLI::Range(std::int64_t{1}, std::int64_t{100'000'000});
+    const auto count = example::range(std::int64_t{1}, std::int64_t{100'000'000});
 
     drawing = app.add_subcommand("scenes", "write captioned pictures, pairs with known answers, and triplets");
     drawing->add_option("--vocabulary", s.vocabulary, "JSON file with the vocabulary")->required();
@@ -74,7 +75,7 @@ int main(int argc, char** argv) {
     drawing->add_option("--out", s.out, "folder to write")->required();
     drawing->add_option("--side", s.side, "side of the pictures in pixels")
         ->capture_default_str()
-        ->check(CLI::Range(16, 1024));
+        ->check(example::range(16, 1024));
     drawing->add_option("--seed", s.seed, "random seed")->capture_default_str()->check(example::whole_number);
     for (std::size_t kind = 0; kind < kind_count; ++kind) {
       drawing->add_option(fmt::format("--{}", kind_names[kind]), s.most[kind],
@@ -107,7 +108,9 @@ int main(int argc, char** argv) {
       command->add_option("--out", o.out, "folder to write")->required();
       command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count);
       command->add_option("--batch", o.batch, "samples per update")->capture_default_str()->check(count);
-      command->add_option("--rate", o.rate, "peak learning rate")->capture_default_str()->check(CLI::Range(1e-9, 1.0));
+      command->add_option("--rate", o.rate, "peak learning rate")
+          ->capture_default_str()
+          ->check(example::range(1e-9, 1.0));
       command->add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
       example::add_threads(*command, o.threads);
     };
@@ -129,7 +132,7 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     text_to_image->add_option("--drop-text", t.drop_text, "share of samples that drop the text")
         ->capture_default_str()
-        ->check(CLI::Range(0.0, 1.0));
+        ->check(example::range(0.0, 1.0));
 
     const auto measuring = [&](const char* name, const char* help) {
       auto* command = app.add_subcommand(name, help);

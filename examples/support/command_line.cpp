@@ -18,22 +18,33 @@
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/any_schedule.hpp"
 #include "one_of.hpp"
+#include "range.hpp"
 
 namespace example {
 
 std::string finite_number(const std::string& text) {
   double value = 0;
-  if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value)) {
-    return fmt::format("expected a finite number, found '{}'", text);
+  if (!parse_number(text, value) || !std::isfinite(value)) {
+    return fmt::format("expected a finite number, found '{}'{}", text, number_hint(text));
   }
   return {};
+}
+
+/// Empty for a scale of guidance that leaves numbers in their range, otherwise the error message.
+static std::string guidance_scale(const std::string& text) {
+  constexpr double most = 10000;
+  if (auto problem = finite_number(text); !problem.empty()) return problem;
+  double value = 0;
+  parse_number(text, value);
+  if (value >= -most && value <= most) return {};
+  return fmt::format("expected a number from {} to {}, found '{}'", -most, most, text);
 }
 
 std::string whole_number(const std::string& text) {
   std::uint64_t value = 0;
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (problem != std::errc() || end != text.data() + text.size()) {
-    return fmt::format("expected a whole number from 0 to 2^64 - 1, found '{}'", text);
+    return fmt::format("expected a whole number from 0 to 2^64 - 1, found '{}'{}", text, number_hint(text));
   }
   return {};
 }
@@ -77,7 +88,7 @@ void add_dtype(CLI::App& app, std::string& dtype) {
 void add_threads(CLI::App& app, int& threads) {
   app.add_option("--threads", threads, "number of CPU threads, 0 for all")
       ->capture_default_str()
-      ->check(CLI::Range(0, 1024));
+      ->check(example::range(0, 1024));
 }
 
 void add_model(CLI::App& app, ModelOptions& o) {
@@ -99,7 +110,7 @@ void add_model(CLI::App& app, ModelOptions& o) {
                  "evaluate the deep layers of the network at every N-th step only: the larger N, the faster and the "
                  "less like the exact picture; 1 is exact")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1000));
+      ->check(example::range(1, 1000));
   app.add_flag("--tf32", o.tf32,
                "GPU: round the factors of fp32 products to 10 bits (TF32); faster, a slightly different picture");
   app.add_flag("--fp8", o.fp8,
@@ -110,7 +121,9 @@ void add_model(CLI::App& app, ModelOptions& o) {
       "picture");
   app.add_flag("--direct-convolution", o.direct_convolution,
                "CPU: compute all convolutions directly, without Winograd's filtering; slower, with less rounding");
-  app.add_flag("--no-ema", o.no_ema, "single file: use the raw weights even if it also holds averaged (EMA) ones");
+  app.add_option("--base", o.base,
+                 "model that gives what --model lacks, such as the one that a training checkpoint's UNet began as");
+  app.add_flag("--no-ema", o.no_ema, "use the raw weights even if the model also holds averaged (EMA) ones");
   app.add_option("--variant", o.variant, "folder: load *.VARIANT.safetensors, e.g. fp16");
   app.add_option("--vae", o.vae, "autoencoder to use instead of the model's: a folder or a single file");
   app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
@@ -118,10 +131,18 @@ void add_model(CLI::App& app, ModelOptions& o) {
       ->check(CLI::IsMember({"epsilon", "v_prediction"}));
 }
 
+void add_prompt_marks(CLI::App& app, ModelOptions& o) {
+  o.prompt_marks = true;
+  app.add_flag("!--plain-prompts", o.prompt_marks,
+               "take prompts literally: without (word:1.5), [word] and <lora:name:0.8>");
+  app.add_option("--lora-folder", o.lora_folder, "where <lora:name> in a prompt looks for name.safetensors")
+      ->capture_default_str();
+}
+
 void add_quality(CLI::App& app, int& quality) {
   app.add_option("--quality", quality, "quality of JPEG and WebP output")
       ->capture_default_str()
-      ->check(CLI::Range(1, 100));
+      ->check(example::range(1, 100));
 }
 
 void add_schedule(CLI::App& app, std::string& schedule, const std::string& otherwise) {
@@ -141,7 +162,7 @@ void add_resolution(CLI::App& app, std::optional<std::int64_t>& resolution) {
   app.add_option("--resolution", resolution,
                  "length of the longer side in pixels (default: the model's, or 512; the photograph's own with "
                  "--numerics diffusers)")
-      ->check(CLI::Range(64, 16384));
+      ->check(example::range(64, 16384));
 }
 
 void add_full_size(CLI::App& app, bool& full_size) {
@@ -154,21 +175,22 @@ void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<s
               const std::string& otherwise) {
   for (const auto& [name, side] : {std::pair{"--width", &width}, std::pair{"--height", &height}}) {
     app.add_option(name, *side, "size in pixels, a multiple of 8 (default: " + otherwise + ")")
-        ->check(CLI::Range(64, 4096));
+        ->check(example::range(64, 4096));
   }
 }
 
 void add_image_scale(CLI::App& app, std::optional<double>& scale, const std::string& help) {
-  app.add_option("--image-scale", scale, help + " (default: the model's, or 1.5)")->check(finite_number);
+  app.add_option("--image-scale", scale, help + " (default: the model's, or 1.5)")->check(guidance_scale);
 }
 
 void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
              const std::string& sampler, const std::string& schedule) {
   app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(picture_name);
-  app.add_option("--steps", o.steps, "number of sampling steps (default: " + steps + ")")->check(CLI::Range(1, 10000));
+  app.add_option("--steps", o.steps, "number of sampling steps (default: " + steps + ")")
+      ->check(example::range(1, 10000));
   app.add_option("--text-scale", o.text_scale,
                  "how closely to follow the text; 5 to 10 works well (default: " + text_scale + ")")
-      ->check(finite_number);
+      ->check(guidance_scale);
   app.add_option("--negative-prompt", o.negative_prompt, "text to steer away from");
   app.add_option("--seed", o.seed, "random seed for the noise")->capture_default_str()->check(whole_number);
   add_noise(app, o.noise);

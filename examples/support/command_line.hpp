@@ -29,12 +29,14 @@ bool same_file(const std::filesystem::path& a, const std::filesystem::path& b);
 
 /// The model, what is added to it, the device, and how it is kept in memory.
 struct ModelOptions {
-  std::filesystem::path model, tokenizer, vae;
+  std::filesystem::path model, tokenizer, vae, base;
   std::vector<std::string> loras, embeddings;
   std::string dtype = "auto", device = "auto", variant, prediction_type;
   int threads = 0;
   std::int64_t deep_cache = 1;
   bool low_memory = false, no_ema = false, partial_loras = false;
+  bool prompt_marks = false;  ///< Prompts may weight words and name LoRAs; see `add_prompt_marks`.
+  std::filesystem::path lora_folder = ".";
   bool graph = false, tf32 = false, fp8 = false, int8 = false, direct_convolution = false;
 };
 
@@ -55,6 +57,9 @@ void add_threads(CLI::App& app, int& threads);
 
 /// The model, what is added to it, and where and how it computes.
 void add_model(CLI::App& app, ModelOptions& o);
+
+/// For programs whose prompts are typed by the user: marks of weight and LoRAs are read in them, unless switched off.
+void add_prompt_marks(CLI::App& app, ModelOptions& o);
 
 void add_quality(CLI::App& app, int& quality);
 

@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -19,6 +21,7 @@
 #include "ip2p/core/freed_memory.hpp"
 #include "ip2p/execution/any_execution.hpp"
 #include "ip2p/kernels/cpu/int8.hpp"
+#include "ip2p/text/prompt_syntax.hpp"
 #include "program.hpp"
 
 #ifdef IP2P_HAS_CUDA
@@ -31,8 +34,31 @@ namespace example {
 /// Parses "FILE" or "FILE:SCALE".
 static ip2p::LoraChoice lora_choice(const std::string& text) {
   const auto colon = text.rfind(':');
-  if (colon == text.npos || !finite_number(text.substr(colon + 1)).empty()) return {text};
+  std::error_code ignored;
+  if (colon == text.npos || std::filesystem::exists(text, ignored)) return {text};
+  if (const auto problem = finite_number(text.substr(colon + 1)); !problem.empty()) {
+    ip2p::require(!std::filesystem::exists(text.substr(0, colon), ignored), "--lora: scale of '{}': {}",
+                  text.substr(0, colon), problem);
+    return {text};
+  }
   return {text.substr(0, colon), std::stod(text.substr(colon + 1))};
+}
+
+std::string take_loras(const std::string& prompt, ModelOptions& o) {
+  if (!o.prompt_marks || prompt.find("<lora:") == prompt.npos) return prompt;
+  const auto [words, loras] = ip2p::without_loras(prompt);
+  for (const auto& lora : loras) {
+    std::filesystem::path found;
+    std::error_code ignored;
+    for (const char* extension : {".safetensors", ""}) {
+      const auto path = o.lora_folder / (lora.name + extension);
+      if (found.empty() && std::filesystem::is_regular_file(path, ignored)) found = path;
+    }
+    ip2p::require(!found.empty(), "prompt: <lora:{}>: expected '{}', found none; name its folder with --lora-folder",
+                  lora.name, (o.lora_folder / (lora.name + ".safetensors")).string());
+    o.loras.push_back(fmt::format("{}:{}", found.string(), lora.scale));
+  }
+  return words;
 }
 
 /// How the network's evaluations are carried out: recorded where --graph asks for it.
@@ -64,12 +90,14 @@ ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics) {
                             .variant = o.variant,
                             .tokenizer = o.tokenizer,
                             .vae = o.vae,
+                            .base = o.base,
                             .prediction_type = o.prediction_type,
                             .partial_loras = o.partial_loras};
   if (o.dtype != "auto") options.dtype = ip2p::parse_dtype(o.dtype, device);
   for (const auto& text : o.loras) options.loras.push_back(lora_choice(text));
   options.embeddings.assign(o.embeddings.begin(), o.embeddings.end());
   options.deep_cache = o.deep_cache;
+  options.prompt_marks = o.prompt_marks;
   options.fp8 = o.fp8;
   options.int8 = o.int8;
   options.direct_convolutions = o.direct_convolution;
@@ -114,6 +142,11 @@ ip2p::AnyNoise noise_of(const RunOptions& o, std::size_t pictures) {
 }
 
 ip2p::RunSettings settings_of(const RunOptions& o, ip2p::RunHooks hooks) {
+  ip2p::require(
+      o.noise != "torch" || o.seed <= 0xffffffffU,
+      "--seed: expected at most 4294967295 with --noise torch, because torch's generator uses the lower 32 bits "
+      "alone, found {}, which would be the same as {}; --noise counter and cuda tell such seeds apart",
+      o.seed, o.seed & 0xffffffffU);
   return {.steps = o.steps,
           .seed = o.seed,
           .negative_prompt = o.negative_prompt,

@@ -23,6 +23,9 @@ ip2p::Numerics numerics_of(const RunOptions& o);
 /// How to open the model. \param numerics of the pipelines
 ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics = ip2p::Numerics::released);
 
+/// The prompt without the LoRAs that it names (`<lora:name:0.8>`), which are added to `o.loras`.
+std::string take_loras(const std::string& prompt, ModelOptions& o);
+
 /// Opens the model and prints what it holds.
 ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numerics = ip2p::Numerics::released);
 

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -14,24 +15,34 @@
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/atomic_file.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/version.hpp"
+#include "range.hpp"
 
 namespace example {
 
 void check_folders(std::initializer_list<const std::filesystem::path*> outputs) {
   for (const auto* path : outputs) {
     if (path->empty()) continue;
-    const auto folder = path->has_parent_path() ? path->parent_path() : std::filesystem::path(".");
-    ip2p::require(std::filesystem::is_directory(folder), "{}: expected a folder to write into, found none",
-                  folder.string());
+    const auto name = path->filename().string();
+    ip2p::require(name.size() <= NAME_MAX && path->string().size() < PATH_MAX,
+                  "{}: expected a file name of at most {} bytes, found {}", path->string().substr(0, 100) + "...",
+                  NAME_MAX, name.size());
+    const auto target = ip2p::detail::write_target(*path);  // what a link leads to
+    const auto folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
+    std::error_code ignored;
+    ip2p::require(std::filesystem::is_directory(folder, ignored), "{}: expected a folder to write into, found none{}",
+                  folder.string(),
+                  target == *path ? std::string() : fmt::format(" ('{}' is a link into it)", path->string()));
     ip2p::require(access(folder.c_str(), W_OK) == 0, "{}: no permission to write into this folder", folder.string());
-    ip2p::require(!std::filesystem::is_directory(*path), "{}: expected the name of a file, found a folder",
+    ip2p::require(!std::filesystem::is_directory(*path, ignored), "{}: expected the name of a file, found a folder",
                   path->string());
   }
 }
@@ -76,6 +87,17 @@ int run_program(int argc, char** argv, const char* name, const char* description
   add_options(app);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ConversionError& problem) {
+    // "Could not convert: --steps = 4.0": options with bounds of their own say more.
+    const std::string text = problem.what();
+    const auto colon = text.find(": "), equals = text.find(" = ");
+    if (colon == text.npos || equals == text.npos || equals < colon) return app.exit(problem) == 0 ? 0 : 2;
+    const auto value = text.substr(equals + 3);
+    fmt::print(stderr,
+               "{}: expected a number of the kind that --help names, found '{}'{}\nRun with --help for more "
+               "information.\n",
+               text.substr(colon + 2, equals - colon - 2), value, number_hint(value));
+    return 2;
   } catch (const CLI::ParseError& problem) {
     return app.exit(problem) == 0 ? 0 : 2;
   }
@@ -95,6 +117,8 @@ int run_program(int argc, char** argv, const char* name, const char* description
     return report(fmt::format("{}{}", error.what(), offered ? "; --low-memory does the last two" : ""));
   } catch (const c10::Error& error) {
     return report(error.what_without_backtrace());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(fmt::format("cannot access '{}': {}", error.path1().string().substr(0, 200), error.code().message()));
   } catch (const std::exception& error) {
     return report(error.what());
   }

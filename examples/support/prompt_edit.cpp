@@ -16,6 +16,7 @@
 #include "ip2p/attention/reweight.hpp"
 #include "ip2p/attention/word_swap.hpp"
 #include "ip2p/core/error.hpp"
+#include "range.hpp"
 
 namespace example {
 
@@ -29,10 +30,10 @@ void add_prompt_edit(CLI::App& app, PromptEditOptions& o) {
       ->check(CLI::IsMember({"auto", "swap", "refine"}));
   app.add_option("--cross", o.cross, "share of the run that keeps the source's cross-attention")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(example::range(0.0, 1.0));
   app.add_option("--self", o.self, "share of the run that keeps the source's self-attention, and so its layout")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(example::range(0.0, 1.0));
   app.add_option("--weight", o.weights, "WORD SCALE: strengthen (above 1) or weaken a word of the edited prompts")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--blend", o.blend,

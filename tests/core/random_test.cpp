@@ -99,6 +99,8 @@ TEST_CASE("The noise sources keep the laws", "[core]") {
 
 TEST_CASE("The noise sources refuse requests that they cannot answer", "[core]") {
   using Catch::Matchers::Contains;
+  REQUIRE_THROWS_WITH(TorchNoise::from_seeds({4294967338U}),
+                      Contains("expected at most 4294967295") && Contains("which would be the same as 42"));
   REQUIRE_THROWS_WITH(TorchNoise(std::vector<std::uint64_t>{}), Contains("expected at least one seed, found none"));
   REQUIRE_THROWS_WITH(CounterNoise(std::vector<std::uint64_t>{}), Contains("expected at least one seed, found none"));
   REQUIRE_THROWS_WITH(TorchNoise(std::vector<std::uint64_t>{1, 2}).normal({3, 4}, 0),

@@ -14,7 +14,7 @@ def literals_of(root):
     """The string literals of the sources, one per line; adjacent ones are joined."""
     texts = []
     for folder in ("include", "examples"):
-        for path in sorted((root / folder).rglob("*.[hc]pp")):
+        for path in sorted([*(root / folder).rglob("*.[hc]pp"), *(root / folder).rglob("*.inc")]):
             text = re.sub(r"^\s*//.*$", "", path.read_text(), flags=re.MULTILINE)
             text = re.sub(r'"\s*\n\s*"', "", text)
             texts += re.findall(r'"((?:[^"\\\n]|\\.)*)"', text)

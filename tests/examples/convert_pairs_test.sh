@@ -19,6 +19,7 @@ says "'nowhere' is not a folder"
 mv set/seeds.json list.json
 run 1 --folder set --out out
 says "expected seeds.json"
+says "--scan"
 run 0 --folder set --out scanned --scan
 mv list.json set/seeds.json
 [ ! -e out ] || fail "expected no folder out"
@@ -52,6 +53,8 @@ says "skipped set/0000003/22: set/0000003/22_1.jpg: no such file"
 [ "$(tail -n 1 stdout)" = images ] || fail "expected the folder as the last line"
 cmp -s images/0000004/22_0.jpg red.jpg && cmp -s images/0000004/22_1.jpg blue.jpg || fail "expected the pictures unchanged"
 [ "$(wc -l < images/metadata.jsonl)" = 19 ] || fail "expected a line for each pair"
+run 0 --folder images --out again
+says "19 pairs of 10 prompts"
 run 0 --folder set --out images --to imagefolder --split test
 [ "$(wc -l < images/test/metadata.jsonl)" = 2 ] || fail "expected the split in a folder of its name"
 run 1 --folder set --out strict --to imagefolder --largest-damage 0

@@ -23,12 +23,17 @@ run 0 --version
 refuses 2 "is required"
 refuses 2 "--prompt is required" --model "$model" --image photo.png --out out/a.png
 refuses 2 "--nonsense" "${good[@]}" --out out/a.png --nonsense
-refuses 2 "Value 0 not in range" "${good[@]}" --out out/a.png --steps 0
+refuses 2 "expected a whole number from 1 to" "${good[@]}" --out out/a.png --steps 0
 refuses 2 "--steps" "${good[@]}" --out out/a.png --steps ten
-refuses 2 "not in range 64 to 16384" "${good[@]}" --out out/a.png --resolution 8
+refuses 2 "expected a whole number from 64 to 16384, found '8'" "${good[@]}" --out out/a.png --resolution 8
 refuses 2 "expected a finite number, found 'nan'" "${good[@]}" --out out/a.png --text-scale nan
 refuses 2 "expected a finite number, found '1e999'" "${good[@]}" --out out/a.png --image-scale 1e999
 refuses 2 "expected a whole number from 0 to 2^64 - 1, found '-1'" "${good[@]}" --out out/a.png --seed -1
+refuses 2 "expected a whole number from 1 to 10000, found '4.0'" "${good[@]}" --out out/a.png --steps 4.0
+refuses 2 "found '512x768' (one number, not a size of two)" "${good[@]}" --out out/a.png --resolution 512x768
+refuses 2 "found '1,5' (numbers are written with a point)" "${good[@]}" --out out/a.png --image-scale 1,5
+refuses 2 "expected a number from -10000 to 10000, found '1e300'" "${good[@]}" --out out/a.png --image-scale 1e300
+refuses 1 "--seed: expected at most 4294967295 with --noise torch" "${good[@]}" --out out/a.png --seed 4294967338
 refuses 2 "found '18446744073709551616'" "${good[@]}" --out out/a.png --seed 18446744073709551616
 refuses 2 "euler-ancestral" "${good[@]}" --out out/a.png --sampler newton
 refuses 2 "karras" "${good[@]}" --out out/a.png --schedule cosine
@@ -47,6 +52,10 @@ echo "== errors to act on"
 refuses 1 "no such file or folder" "${good[@]}" --out out/a.png --model nowhere
 refuses 1 "missing.png: no such file" "${good[@]}" --out out/a.png --image missing.png
 refuses 1 "expected a folder to write into" "${good[@]}" --out out/deeper/a.png
+ln -s "$scratch/nowhere/b.png" dangling.png
+refuses 1 "nowhere: expected a folder to write into, found none ('dangling.png' is a link into it)" "${good[@]}" \
+  --out dangling.png
+refuses 1 "expected a file name of at most 255 bytes, found 304" "${good[@]}" --out "$(printf 'a%.0s' $(seq 300)).png"
 head -c 300 photo.png > cut.png
 refuses 1 "cut.png" "${good[@]}" --out out/a.png --image cut.png
 printf 'II*\0and more than enough bytes to be told apart' > picture.tiff
@@ -175,7 +184,7 @@ run 0 "${good[@]}" --out cached.png --deep-cache 2
 differ first.png cached.png
 run 0 "${good[@]}" --out small-cached.png --low-memory --deep-cache 2
 differ small.png small-cached.png
-refuses 2 "Value 0 not in range 1 to 1000" "${good[@]}" --out out/a.png --deep-cache 0
+refuses 2 "expected a whole number from 1 to 1000, found '0'" "${good[@]}" --out out/a.png --deep-cache 0
 # The smallest model whose convolutions are wide enough to have two forms.
 run 0 "${good[@]}" --model "$source/models/small-editor" --out wide.png
 run 0 "${good[@]}" --model "$source/models/small-editor" --out direct.png --direct-convolution
@@ -230,6 +239,20 @@ run 0 "${good[@]}" --out lora.png --lora "$lora:0.5" --lora "$source/tests/nn/fi
 says "lora-kohya.safetensors, scale 0.5, changes 26 layers of the UNet and 6 of the text encoder"
 says "lora-peft.safetensors, scale 1, changes 15 layers of the UNet and 6 of the text encoder"
 differ first.png lora.png
+mkdir loras && cp "$lora" loras/ink.safetensors
+run 0 "${good[@]}" --out tag.png --lora-folder loras --prompt "make it snowy <lora:ink:0.5>" \
+  --lora "$source/tests/nn/fixtures/lora-peft.safetensors"
+says "ink.safetensors, scale 0.5, changes 26 layers of the UNet and 6 of the text encoder"
+refuses 1 "prompt: <lora:pen>: expected 'loras/pen.safetensors', found none" "${good[@]}" --out out/a.png \
+  --lora-folder loras --prompt "make it snowy <lora:pen>"
+refuses 1 "--lora: scale of '$lora': expected a finite number, found '0,8' (numbers are written with a point)" \
+  "${good[@]}" --out out/a.png --lora "$lora:0,8"
+run 0 "${good[@]}" --out weighted.png --prompt "make it (snowy:1.4)"
+differ first.png weighted.png
+says "prompt: 6 tokens"  # as without the marks
+run 0 "${good[@]}" --out escaped.png --prompt 'make it \(snowy\)'
+run 0 "${good[@]}" --out literal.png --prompt 'make it (snowy)' --plain-prompts
+same escaped.png literal.png
 run 0 "${good[@]}" --out lora-off.png --lora "$lora:0"
 same first.png lora-off.png
 run 0 "${good[@]}" --out small-lora.png --low-memory --lora "$lora" --embedding "$embedding"

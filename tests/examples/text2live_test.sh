@@ -31,7 +31,7 @@ for option in --image --clip --prompt --source --layer --region --out --compare 
 done
 refuses 2 "is required"
 refuses 2 "--resume requires --run" "${good[@]}" --out out/a.png --resume
-refuses 2 "Value 0 not in range" "${good[@]}" --out out/a.png --steps 0
+refuses 2 "expected a whole number from 1 to" "${good[@]}" --out out/a.png --steps 0
 refuses 1 "no such file" "${good[@]}" --out out/a.png --image none.png
 refuses 1 "at least 129 pixels for 7 scales" "${good[@]}" --out out/a.png --scales 7
 refuses 1 "source: expected what the picture shows" "${good[@]}" --out out/a.png --source ""

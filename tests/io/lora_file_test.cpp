@@ -63,13 +63,22 @@ TEST_CASE("Every writer's name for a layer is read as the same layer", "[io][lor
        {"unet." + dotted + ".lora_A.weight", "unet." + dotted + ".lora.down.weight", down,
         "unet." + attention + "processor.to_q_lora.down.weight", "unet." + attention + "to_q_lora.down.weight",
         dotted + ".lora_A.weight", attention + "processor.to_q_lora.down.weight",
-        "base_model.model." + dotted + ".lora_A.weight", "unet." + dotted + ".lora_A.default.weight"}) {
+        "base_model.model." + dotted + ".lora_A.weight", "unet." + dotted + ".lora_A.default.weight",
+        "unet." + dotted + ".lora_A.my_style.weight", dotted + ".lora_A.default_0.weight",
+        "base_model.model." + dotted + ".lora_A.default_0.weight", "unet.unet." + dotted + ".lora_A.weight",
+        "base_model.model.unet." + dotted + ".lora_A.weight", "diffusion_model." + dotted + ".lora_down.weight",
+        "lycoris_" + query + ".lora_down.weight", "lycoris_unet_" + query + ".lora_down.weight",
+        "lora_unet." + dotted + ".lora_down.weight"}) {
     INFO(base);
     CHECK(read(base) == "unet " + query + " down");
   }
   CHECK(read("unet." + attention + "processor.to_out_lora.up.weight") ==
         "unet down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0 up");
   CHECK(read("lora_unet_mid_block_resnets_1_conv2.lora_mid.weight") == "unet mid_block_resnets_1_conv2 mid");
+  const auto ldm =
+      detail::parse_lora_key("diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.lora_down.weight");
+  REQUIRE(ldm);
+  CHECK(detail::lora_module_in(ldm->module, 2) == query);
   CHECK(read("unet.conv_in.lora_B.weight") == "unet conv_in up");
   CHECK(read(alpha) == "unet " + query + " alpha");
   CHECK(read("unet." + dotted + ".alpha") == "unet " + query + " alpha");
@@ -83,6 +92,9 @@ TEST_CASE("Every writer's name for a layer is read as the same layer", "[io][lor
         "text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora.down.weight",
         "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight",
         "lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight",
+        "lora_te.text_model.encoder.layers.0.self_attn.q_proj.lora_down.weight",
+        "lycoris_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight",
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.style.weight",
         "text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight"}) {
     INFO(base);
     CHECK(read(base) == layer + " down");
@@ -96,6 +108,14 @@ TEST_CASE("Every writer's name for a layer is read as the same layer", "[io][lor
     INFO(name);
     CHECK(read(name) == "unknown");
   }
+}
+
+TEST_CASE("A file with two adapters of PEFT is refused", "[io][lora]") {
+  const Tensors tensors{{"unet." + dotted + ".lora_A.one.weight", at::ones({2, 6})},
+                        {"unet." + dotted + ".lora_B.one.weight", at::ones({8, 2})},
+                        {"unet." + dotted + ".lora_A.two.weight", at::ones({2, 6})},
+                        {"unet." + dotted + ".lora_B.two.weight", at::ones({8, 2})}};
+  CHECK(refusal(tensors) == "file: expected one adapter in the file, found 'one' and 'two'");
 }
 
 TEST_CASE("LDM's block names in kohya's spelling map to diffusers' layers, for the whole of SD1.5", "[io][lora]") {

@@ -13,6 +13,7 @@
 #include "ip2p/codec/identity_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/execution/graphed.hpp"
+#include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/kernels/cpu/winograd.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/testing/rerun_recorder.hpp"
@@ -212,4 +213,47 @@ TEST_CASE("Parts of any type can be used where a pipeline takes parts that are c
   CHECK(codec.first_non_finite([] {}).empty());
   const AnyCodec copy = codec;
   CHECK(copy.latent_channels() == codec.latent_channels());
+}
+
+TEST_CASE("A training checkpoint opens with the model that it was trained from", "[pipeline]") {
+  const ScratchDir scratch;
+  const auto whole = fixture("pipeline/fixtures/tiny-ip2p");
+  std::filesystem::create_directories(scratch / "checkpoint-500");
+  std::filesystem::copy(whole / "unet", scratch / "checkpoint-500" / "unet", std::filesystem::copy_options::recursive);
+  CHECK_THROWS_WITH(OpenedModel::open(scratch / "checkpoint-500", on_cpu),
+                    Contains("holds only a UNet") && Contains("--base"));
+  auto options = on_cpu;
+  options.base = whole;
+  const auto edited = [](const OpenedModel& model) {
+    return model.editor()(tiny_photo(), "make it snowy", three_steps);
+  };
+  CHECK(edited(OpenedModel::open(scratch / "checkpoint-500", options)) == edited(OpenedModel::open(whole, on_cpu)));
+}
+
+TEST_CASE("Prompts of an opened model may weight words, unless that is switched off", "[pipeline]") {
+  const auto path = fixture("pipeline/fixtures/tiny-ip2p");
+  const auto model = OpenedModel::open(path, on_cpu);
+  auto options = on_cpu;
+  options.prompt_marks = false;
+  const auto literal = OpenedModel::open(path, options);
+  const auto encode = [](const OpenedModel& opened, const std::string& prompt) {
+    return opened.text_encoder().encode(std::vector{prompt});
+  };
+  CHECK(encode(model, "make it snowy").equal(encode(literal, "make it snowy")));
+  CHECK_FALSE(encode(model, "make it (snowy:1.5)").equal(encode(literal, "make it (snowy:1.5)")));
+  CHECK(encode(model, "make it \\(snowy\\)").equal(encode(literal, "make it (snowy)")));
+  CHECK(model.length("make it (snowy:1.5)").tokens == model.length("make it snowy").tokens);
+  CHECK(literal.length("make it (snowy:1.5)").tokens > model.length("make it snowy").tokens);
+}
+
+TEST_CASE("A LoRA that changes nothing is an error, even where some of its tensors may be left out", "[pipeline]") {
+  const ScratchDir scratch;
+  write_safetensors(scratch / "other.safetensors",
+                    {{"lora_unet_up_blocks_7_attentions_0_proj_in.lora_down.weight", at::rand({2, 8})},
+                     {"lora_unet_up_blocks_7_attentions_0_proj_in.lora_up.weight", at::rand({8, 2})}});
+  auto options = on_cpu;
+  options.loras = {{scratch / "other.safetensors"}};
+  options.partial_loras = true;
+  CHECK_THROWS_WITH(OpenedModel::open(fixture("pipeline/fixtures/tiny-ip2p"), options).network(),
+                    Contains("none of its 1 adapters for the unet belongs to a layer of this model"));
 }

@@ -35,14 +35,16 @@ TEST_CASE("A wrong value of a UNet's config.json is refused with its key", "[une
   CHECK(with("in_channels", "8") == "config.json: in_channels: expected a whole number, found \"8\"");
   CHECK(with("block_out_channels", 320) ==
         "config.json: block_out_channels: expected a list of whole numbers, found 320");
-  CHECK(with("cross_attention_dim", {768, 768}) ==
-        "config.json: cross_attention_dim: expected a whole number, found [768,768]");
+  CHECK(with("cross_attention_dim", {768, 768}) == "no error");
+  CHECK(with("cross_attention_dim", {768, 1024}) ==
+        "config.json: cross_attention_dim: expected one value, or a list of equal ones, found [768,1024], which is not "
+        "supported");
   CHECK(with("attention_head_dim", 8) == "no error");
   CHECK(with("attention_head_dim", 8.5) == "config.json: attention_head_dim: expected a whole number, found 8.5");
   CHECK(with("transformer_layers_per_block", {1, 1, {1, 2}, 1}) ==
         "config.json: transformer_layers_per_block: expected a list of whole numbers, found [1,1,[1,2],1]");
   CHECK(with("use_linear_projection", 1) == "config.json: use_linear_projection: expected true or false, found 1");
-  CHECK(with("down_block_types", nullptr) == "config.json: down_block_types: expected a list, found none");
+  CHECK(with("down_block_types", nullptr) == "config.json: down_block_types: expected a value, found none");
   CHECK_THAT(with("layers_per_block", 0), Contains("found 8, 4, 0, 768 and 32"));
 }
 

@@ -3,13 +3,16 @@
 /// \file
 /// Shape of Stable Diffusion's autoencoder, and its config.json.
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/config_keys.hpp"
 #include "ip2p/io/json_field.hpp"
 
 namespace ip2p {
@@ -23,16 +26,17 @@ struct KlAutoencoderConfig {
   double scaling_factor = 0.18215;    ///< 1 / standard deviation of the latents.
 
   /// Reads diffusers' config.json. \param where named in errors  \throws Error naming the key, for missing fields and
-  ///   for values of a wrong type or out of range.
+  ///   for values of a wrong type, out of range, or not supported (docs/reference/config-keys.md).
   static KlAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {
     detail::require_config(json, "an AutoencoderKL", where);
+    detail::require_class(json, "_class_name", std::array<std::string_view, 1>{"AutoencoderKL"}, where);
+    detail::require_supported(json, detail::autoencoder_keys, where);
     KlAutoencoderConfig config;
     detail::read_field(json, "latent_channels", config.latent_channels, where);
     detail::need_field(json, "block_out_channels", config.block_out_channels, where);
-    detail::read_field(json, "layers_per_block", config.layers_per_block, where);
+    detail::read_equal_field(json, "layers_per_block", config.layers_per_block, where);
     detail::read_field(json, "norm_num_groups", config.norm_num_groups, where);
     detail::read_field(json, "scaling_factor", config.scaling_factor, where);
-    for (const auto* key : {"use_quant_conv", "use_post_quant_conv"}) detail::require_field(json, key, true, where);
     config.validate(where);
     return config;
   }

@@ -19,6 +19,7 @@
 
 #include "ip2p/codec/concepts.hpp"
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/config_keys.hpp"
 #include "ip2p/io/json_field.hpp"
 #include "ip2p/nn/blocks.hpp"
 #include "ip2p/nn/model.hpp"
@@ -38,11 +39,7 @@ struct TinyAutoencoderConfig {
   ///   for channel lists that are not uniform
   static TinyAutoencoderConfig from_json(const nlohmann::json& json, const std::string& where) {
     detail::require_config(json, "an AutoencoderTiny", where);
-    for (const auto* key : {"in_channels", "out_channels"}) {
-      detail::require_field(json, key, std::int64_t{3}, where);
-    }
-    detail::require_field(json, "act_fn", std::string("relu"), where);
-    detail::require_field(json, "upsampling_scaling_factor", std::int64_t{2}, where);
+    detail::require_supported(json, detail::tiny_autoencoder_keys, where);
     TinyAutoencoderConfig config;
     detail::read_field(json, "latent_channels", config.latent_channels, where);
     detail::read_field(json, "scaling_factor", config.scaling_factor, where);

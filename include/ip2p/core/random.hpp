@@ -91,7 +91,8 @@ class TorchNoise {
   /// One generator for the whole batch.
   explicit TorchNoise(std::uint64_t seed) : TorchNoise(std::vector<std::uint64_t>{seed}) {}
 
-  /// One generator per sample (or, with a single seed, one for the whole batch). Throws `Error` for an empty list.
+  /// One generator per sample (or, with a single seed, one for the whole batch). Throws `Error` for an empty list. As
+  /// in torch, only the lower 32 bits of a seed count.
   explicit TorchNoise(const std::vector<std::uint64_t>& seeds) {
     require(!seeds.empty(), "TorchNoise: expected at least one seed, found none");
     for (const std::uint64_t seed : seeds) {
@@ -105,8 +106,17 @@ class TorchNoise {
     require(!generators_.empty(), "TorchNoise: expected at least one generator, found none");
   }
 
-  /// One generator per sample, or one for the batch; how `AnyNoise` makes it. \throws Error without seeds
-  static TorchNoise from_seeds(const std::vector<std::uint64_t>& seeds) { return TorchNoise(seeds); }
+  /// One generator per sample, or one for the batch; how `AnyNoise` and the pipelines make it. \throws Error without
+  ///   seeds, and for seeds above 2^32 - 1, which torch's generator does not tell from smaller ones
+  static TorchNoise from_seeds(const std::vector<std::uint64_t>& seeds) {
+    for (const std::uint64_t seed : seeds) {
+      require(seed <= 0xffffffffU,
+              "seed: expected at most 4294967295 with the noise 'torch', whose generator uses the lower 32 bits alone, "
+              "found {}, which would be the same as {}; the noises 'counter' and 'cuda' tell such seeds apart",
+              seed, seed & 0xffffffffU);
+    }
+    return TorchNoise(seeds);
+  }
 
   TorchNoise(const TorchNoise& other) : generators_(clones(other.generators_)) {}
   TorchNoise(TorchNoise&&) noexcept = default;

@@ -1,8 +1,10 @@
 #pragma once
 
 /// \file
-/// The published layout of the InstructPix2Pix training set: seeds.json and one folder per prompt with its pictures.
+/// The published layout of the InstructPix2Pix training set: seeds.json and one folder per prompt with its pictures;
+/// and the image folder that the trainer of diffusers takes.
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -17,6 +19,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
+#include "ip2p/data/image_folder.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/data/seed_list.hpp"
 #include "ip2p/io/file_text.hpp"
@@ -50,28 +53,33 @@ inline std::pair<std::int64_t, std::int64_t> split_range(PairSplit split, std::i
 /// Settings of `PairFolder`.
 struct PairFolderOptions {
   PairSplit split = PairSplit::train;  ///< The part of the set that is read.
-  /// List the folder instead of reading seeds.json; for unfinished or partial sets.
+  /// List the folder instead of reading seeds.json; for unfinished or partial sets. No effect on an image folder.
   bool scan = false;
   /// Damaged pairs and prompts that may be skipped before reading fails.
   std::int64_t largest_damage = 100;
 };
 
 /// The published layout: seeds.json, and for each prompt `{prompt}/prompt.json`, `{prompt}/{seed}_0.jpg` (before) and
-/// `{prompt}/{seed}_1.jpg` (after). Satisfies `NamedPictureSource`.
+/// `{prompt}/{seed}_1.jpg` (after), or the same as .jpeg, .png or .webp. Satisfies `NamedPictureSource`.
+///
+/// A folder with a metadata.jsonl, or with folders `train`, `validation` and `test` that have one, is an image folder
+/// instead, see data/image_folder.hpp. There, the folders are the splits; a single list is split as the published set.
 ///
 /// Files are read on demand. A missing or damaged pair is noted and replaced by the next intact one: first the prompt's
 /// other seeds in order, then the following prompts. So the pair depends only on the index and the number drawn, not on
 /// what was read before. A value; copies share the list of damage.
 class PairFolder {
  public:
-  /// \throws Error without a seeds.json (unless `options.scan`) or when it is malformed
+  /// \throws Error without a seeds.json or metadata.jsonl (unless `options.scan`) or when it is malformed
   static PairFolder open(const std::filesystem::path& path, const PairFolderOptions& options = {}) {
     std::error_code ignored;
     require(std::filesystem::is_directory(path, ignored), "pair folder: '{}' is not a folder", path.string());
     const auto list = path / "seeds.json";
+    if (!std::filesystem::exists(list, ignored) && detail::is_image_folder(path))
+      return open_image_folder(path, options);
     require(options.scan || std::filesystem::exists(list, ignored),
             R"(pair folder '{}': expected seeds.json, [["0000000", ["seed", ...]], ...], beside the prompts' folders, )"
-            "found none; PairFolderOptions::scan lists the folder instead",
+            "found none, nor the metadata.jsonl of an image folder; --scan lists the folder instead",
             path.string());
     PairFolder folder;
     folder.path_ = path;
@@ -110,7 +118,7 @@ class PairFolder {
       PairWords words;
       try {
         require(count > 0, "expected a seed in the list, found none");
-        words = words_of(entry.prompt);
+        if (rows_.empty()) words = words_of(entry.prompt);
       } catch (const Error& error) {
         note((path_ / entry.prompt / "prompt.json").string(), error.what());
         continue;
@@ -124,7 +132,9 @@ class PairFolder {
         }
       }
     }
-    throw_error("pair folder '{}': expected a sound pair, found none among {} prompts", path_.string(), size());
+    const auto bad = damage();
+    throw_error("pair folder '{}': expected a sound pair, found none among {} prompts{}", path_.string(), size(),
+                bad.empty() ? std::string() : "; the first: " + bad.front().reason);
   }
 
   /// A pair of prompt `i`, drawn. \throws Error as `read`
@@ -132,7 +142,7 @@ class PairFolder {
 
   /// One pair as stored. \throws Error when a file is missing, is not a picture or has no words
   [[nodiscard]] PairFiles files(const std::string& prompt, const std::string& seed) const {
-    return files(prompt, seed, words_of(prompt));
+    return files(prompt, seed, rows_.empty() ? words_of(prompt) : PairWords());
   }
 
   /// What was skipped so far, sorted by path.
@@ -151,6 +161,34 @@ class PairFolder {
 
   PairFolder() = default;
 
+  static PairFolder open_image_folder(const std::filesystem::path& path, const PairFolderOptions& options) {
+    static constexpr std::array<std::pair<PairSplit, const char*>, 3> folders{
+        {{PairSplit::train, "train"}, {PairSplit::validation, "validation"}, {PairSplit::test, "test"}}};
+    PairFolder folder;
+    folder.path_ = path;
+    folder.options_ = options;
+    if (std::filesystem::exists(path / detail::image_folder_list)) {
+      folder.rows_ = detail::read_image_folder(path, 0);
+    } else {
+      for (const auto& [split, name] : folders) {
+        if (options.split != split && options.split != PairSplit::all) continue;
+        if (!std::filesystem::exists(path / name / detail::image_folder_list)) continue;
+        folder.rows_.merge(detail::read_image_folder(path / name, static_cast<std::int64_t>(folder.rows_.size())));
+      }
+      folder.options_.split = PairSplit::all;
+    }
+    std::vector<PromptSeeds> all;
+    for (const auto& [id, row] : folder.rows_) {
+      const auto slash = id.find('/');
+      const auto prompt = id.substr(0, slash);
+      if (all.empty() || all.back().prompt != prompt) all.push_back({prompt, {}});
+      all.back().seeds.push_back(id.substr(slash + 1));
+    }
+    const auto [first, end] = split_range(folder.options_.split, static_cast<std::int64_t>(all.size()));
+    folder.prompts_.assign(std::move_iterator(all.begin() + first), std::move_iterator(all.begin() + end));
+    return folder;
+  }
+
   [[nodiscard]] PairWords words_of(const std::string& prompt) const {
     const auto path = path_ / prompt / "prompt.json";
     const auto text = detail::file_text(path);
@@ -159,11 +197,24 @@ class PairFolder {
   }
 
   [[nodiscard]] PairFiles files(const std::string& prompt, const std::string& seed, PairWords words) const {
-    const auto picture = [&](const char* which) {
-      const auto path = path_ / prompt / (seed + which);
+    auto id = prompt + "/" + seed;
+    const auto read = [](const std::filesystem::path& path) {
       return PictureFile{path.string(), detail::read_picture_file(path, {})};
     };
-    return {picture("_0.jpg"), picture("_1.jpg"), std::move(words), prompt + "/" + seed};
+    if (!rows_.empty()) {
+      const auto row = rows_.find(id);
+      require(row != rows_.end(), "pair folder '{}': expected a pair of the list, found '{}'", path_.string(), id);
+      return {read(row->second.before), read(row->second.after), row->second.words, std::move(id)};
+    }
+    const auto picture = [&](const char* which) {
+      for (const auto extension : detail::pair_extensions) {
+        const auto path = path_ / prompt / (seed + which + std::string(extension));
+        std::error_code ignored;
+        if (std::filesystem::exists(path, ignored)) return read(path);
+      }
+      throw_error("{}.jpg: no such file, nor as .jpeg, .png or .webp", (path_ / prompt / (seed + which)).string());
+    };
+    return {picture("_0"), picture("_1"), std::move(words), std::move(id)};
   }
 
   void note(const std::string& path, const std::string& reason) const {
@@ -177,6 +228,7 @@ class PairFolder {
   std::filesystem::path path_;
   PairFolderOptions options_;
   std::vector<PromptSeeds> prompts_;
+  std::map<std::string, detail::ImageFolderRow> rows_;  ///< Of an image folder, by "prompt/seed"; else empty.
   std::shared_ptr<Damage> damage_ = std::make_shared<Damage>();
 };
 static_assert(NamedPictureSource<const PairFolder>);

@@ -17,6 +17,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/json_field.hpp"
 
 namespace ip2p {
 
@@ -133,7 +134,7 @@ inline PairWords parse_pair_words(std::string_view text, std::string_view where)
             json.at("output").get<std::string>(),
             json.contains("url") && json.at("url").is_string() ? json.at("url").get<std::string>() : std::string()};
   } catch (const nlohmann::json::exception& error) {
-    throw_error("{}: expected JSON with edit, input and output: {}", where, error.what());
+    throw_error("{}: expected JSON with edit, input and output, found {}", where, detail::json_fault(error));
   }
 }
 

@@ -4,6 +4,7 @@
 /// The index of a published training set: which pairs each prompt has.
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/printable.hpp"
 
 namespace ip2p {
@@ -79,13 +81,29 @@ inline std::vector<PromptSeeds> read_seed_list(const std::filesystem::path& path
       prompts.push_back(std::move(prompt));
     }
   } catch (const nlohmann::json::exception& error) {
-    throw_error("{}: expected JSON: {}", where, error.what());
+    throw_error("{}: expected JSON, found {}", where, detail::json_fault(error));
   }
   sort_prompts(prompts, where);
   return prompts;
 }
 
-/// Builds the same list from the folders that have pictures `{seed}_0.jpg` or `{seed}_1.jpg`; others are ignored.
+/// What the names of a set's pictures may end in: the published set's first, then those that other programs write.
+inline constexpr std::array<std::string_view, 8> pair_extensions{".jpg", ".jpeg", ".png", ".webp",
+                                                                 ".JPG", ".JPEG", ".PNG", ".WEBP"};
+
+/// The seed of a picture called `{seed}_0` or `{seed}_1` with one of these extensions; empty for other names.
+inline std::string pair_seed(const std::string& name) {
+  for (const auto extension : pair_extensions) {
+    if (!name.ends_with(extension)) continue;
+    const auto stem = name.substr(0, name.size() - extension.size());
+    if (!stem.ends_with("_0") && !stem.ends_with("_1")) return {};
+    return is_pair_name(stem.substr(0, stem.size() - 2)) ? stem.substr(0, stem.size() - 2) : std::string();
+  }
+  return {};
+}
+
+/// Builds the same list from the folders that have pictures `{seed}_0.jpg` or `{seed}_1.jpg`, or the like; others are
+/// ignored.
 inline std::vector<PromptSeeds> scan_seeds(const std::filesystem::path& folder) {
   std::vector<PromptSeeds> prompts;
   try {
@@ -94,15 +112,13 @@ inline std::vector<PromptSeeds> scan_seeds(const std::filesystem::path& folder) 
       if (!entry.is_directory() || !is_pair_name(prompt)) continue;
       std::set<std::string> seeds;
       for (const auto& file : std::filesystem::directory_iterator(entry.path())) {
-        const auto name = file.path().filename().string();
-        if (!name.ends_with("_0.jpg") && !name.ends_with("_1.jpg")) continue;
-        const auto seed = name.substr(0, name.size() - 6);
-        if (is_pair_name(seed)) seeds.insert(seed);
+        const auto seed = pair_seed(file.path().filename().string());
+        if (!seed.empty()) seeds.insert(seed);
       }
       if (!seeds.empty()) prompts.push_back({prompt, {seeds.begin(), seeds.end()}});
     }
   } catch (const std::filesystem::filesystem_error& error) {
-    throw_error("cannot list '{}': {}", folder.string(), error.what());
+    throw_error("cannot list '{}': {}", folder.string(), error.code().message());
   }
   sort_prompts(prompts, folder.string());
   return prompts;

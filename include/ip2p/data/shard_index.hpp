@@ -21,6 +21,7 @@
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/data/seed_list.hpp"
 #include "ip2p/data/ustar.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/printable.hpp"
 
 namespace ip2p {
@@ -116,7 +117,7 @@ auto with_json_file(const std::filesystem::path& path, Use&& use) {
   try {
     return use(nlohmann::json::parse(file));
   } catch (const nlohmann::json::exception& error) {
-    throw_error("{}: is not an index of pair shards: {}", path.string(), error.what());
+    throw_error("{}: is not an index of pair shards: found {}", path.string(), detail::json_fault(error));
   } catch (const std::logic_error& error) {  // from std::stoul
     throw_error("{}: is not an index of pair shards: crc32: {}", path.string(), error.what());
   }

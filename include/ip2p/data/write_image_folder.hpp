@@ -48,18 +48,20 @@ inline void copy_picture(const PictureFile& picture, const std::filesystem::path
 }
 
 /// A line of metadata.jsonl; `datasets` turns each key that ends in `_file_name` into an image column.
-inline std::string image_folder_line(const std::string& id, const PairWords& words) {
+/// \param before, after names of the pictures in the image folder
+inline std::string image_folder_line(const std::string& before, const std::string& after, const PairWords& words) {
   const nlohmann::ordered_json json{{"original_prompt", words.input},
-                                    {"original_image_file_name", id + "_0.jpg"},
+                                    {"original_image_file_name", before},
                                     {"edit_prompt", words.instruction},
                                     {"edited_prompt", words.output},
-                                    {"edited_image_file_name", id + "_1.jpg"}};
+                                    {"edited_image_file_name", after}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace detail
 
-/// Copies the pairs of `folder` (only its split) to `{out}/{prompt}/`, picture bytes unchanged, and writes
+/// Copies the pairs of `folder` (only its split) to `{out}/{prompt}/`, pictures' bytes and extensions unchanged, and
+/// writes
 /// `{out}/metadata.jsonl` last, from which `datasets` loads them into the columns of the published set:
 /// original_prompt, original_image, edit_prompt, edited_prompt, edited_image. An interrupted run resumes where it
 /// stopped. Damaged pairs are left out and listed.
@@ -98,9 +100,11 @@ inline ImageFolderReport write_image_folder(const PairFolder& folder, const std:
                 report.skipped.size(), error.what());
         continue;
       }
-      detail::copy_picture(files.before, out / (id + "_0.jpg"));
-      detail::copy_picture(files.after, out / (id + "_1.jpg"));
-      const auto line = detail::image_folder_line(id, files.words);
+      const auto before = id + "_0" + std::filesystem::path(files.before.name).extension().string();
+      const auto after = id + "_1" + std::filesystem::path(files.after.name).extension().string();
+      detail::copy_picture(files.before, out / before);
+      detail::copy_picture(files.after, out / after);
+      const auto line = detail::image_folder_line(before, after, files.words);
       file.write(std::as_bytes(std::span(line)));
       ++report.pairs;
       if (options.on_pair) options.on_pair(done, count);

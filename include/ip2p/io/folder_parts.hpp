@@ -41,8 +41,9 @@ inline ModelComponent component_of_folder(const std::string& name, const std::fi
 }
 
 /// The parts of a diffusers folder, of the folder of one component or of a CLIP, or of TAESD's two files.
+/// \param prefer_ema take a training checkpoint's `unet_ema` for the UNet, where there is one
 inline ModelParts folder_parts(const std::filesystem::path& path, const std::string& variant,
-                               const SafetensorsOptions& weights) {
+                               const SafetensorsOptions& weights, bool prefer_ema = true) {
   ModelParts model;
   const auto names = listing(path);
   for (const char* format : {".safetensors", ".pth"}) {
@@ -59,7 +60,11 @@ inline ModelParts folder_parts(const std::filesystem::path& path, const std::str
   }
   model.kind = "model folder";
   for (const char* name : {"unet", "vae", "text_encoder"}) {
-    if (std::filesystem::exists(path / name / "config.json")) {
+    const auto average = path / (std::string(name) + "_ema");
+    if (prefer_ema && std::filesystem::exists(average / "config.json")) {
+      model.components.emplace(name, component_of_folder(name, average, path, variant, weights));
+      model.components[name].source += ", the EMA weights";
+    } else if (std::filesystem::exists(path / name / "config.json")) {
       model.components.emplace(name, component_of_folder(name, path / name, path, variant, weights));
     } else {
       require(!std::filesystem::is_directory(path / name), "{}: expected a config.json, found {}",

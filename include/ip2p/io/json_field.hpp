@@ -21,13 +21,21 @@ inline std::string json_text(const nlohmann::json& value) {
   return text;
 }
 
+/// What is wrong with a JSON text, in words of our own.
+inline std::string json_fault(const nlohmann::json::exception& error) {
+  const auto* syntax = dynamic_cast<const nlohmann::json::parse_error*>(&error);
+  if (syntax == nullptr) return "a value of another type than expected";
+  const bool encoding = std::string_view(error.what()).find("UTF-8") != std::string_view::npos;
+  return fmt::format("{} at byte {}", encoding ? "text that is not UTF-8" : "a syntax error", syntax->byte);
+}
+
 /// Throws `Error` unless `json` is an object. \param model whose config.json it is
 inline void require_config(const nlohmann::json& json, std::string_view model, std::string_view where) {
   require(json.is_object(), "{}: expected the config.json of {}, found {}", where, model, json_text(json));
 }
 
 /// Sets `value` to json[key] if the key is present and not null. Throws `Error` if it has the wrong type; a list must
-/// not be empty. \param value bool, integer, floating-point number, string or vector of numbers
+/// not be empty. \param value bool, integer, floating-point number, string or vector of numbers or strings
 template <class Value>
 void read_field(const nlohmann::json& json, const char* key, Value& value, std::string_view where) {
   const auto found = json.find(key);
@@ -47,13 +55,29 @@ void read_field(const nlohmann::json& json, const char* key, Value& value, std::
     fits = found->is_string();
     expected = "a string";
   } else {
+    constexpr bool text = std::is_same_v<typename Value::value_type, std::string>;
     constexpr bool whole = std::is_integral_v<typename Value::value_type>;
     fits = found->is_array() && !found->empty();
-    for (const auto& entry : *found) fits = fits && (whole ? entry.is_number_integer() : entry.is_number());
-    expected = whole ? "a list of whole numbers" : "a list of numbers";
+    for (const auto& entry : *found) {
+      fits = fits && (text ? entry.is_string() : whole ? entry.is_number_integer() : entry.is_number());
+    }
+    expected = text ? "a list of strings" : whole ? "a list of whole numbers" : "a list of numbers";
   }
   require(fits, "{}: {}: expected {}, found {}", where, key, expected, json_text(*found));
   value = found->template get<Value>();
+}
+
+/// As `read_field`, and accepts a list of equal values in place of one, as diffusers does.
+template <class Value>
+void read_equal_field(const nlohmann::json& json, const char* key, Value& value, std::string_view where) {
+  const auto found = json.find(key);
+  if (found == json.end() || !found->is_array() || found->empty()) return read_field(json, key, value, where);
+  for (const auto& entry : *found) {
+    require(entry == found->front(),
+            "{}: {}: expected one value, or a list of equal ones, found {}, which is not supported", where, key,
+            json_text(*found));
+  }
+  read_field(nlohmann::json{{key, found->front()}}, key, value, where);
 }
 
 /// As `read_field`, and throws `Error` as well if the key is absent or null.

@@ -97,6 +97,10 @@ inline nlohmann::json ldm_unet_config(const Weights& unet, const std::string& wh
   config["down_block_types"] = std::move(down);
   config["up_block_types"] = std::move(up);
   config["use_linear_projection"] = linear;
+  // A distilled network may lack the middle block.
+  const bool middle =
+      std::any_of(unet.begin(), unet.end(), [](const auto& item) { return item.first.starts_with("middle_block."); });
+  config["mid_block_type"] = middle ? nlohmann::json("UNetMidBlock2DCrossAttn") : nlohmann::json();
   if (linear) config["attention_head_dim"] = std::move(heads);
   const bool single = std::set<std::int64_t>(depths.begin(), depths.end()) == std::set<std::int64_t>{1};
   config["transformer_layers_per_block"] = single ? nlohmann::json(1) : nlohmann::json(depths);
@@ -248,8 +252,8 @@ inline Weights choose_ldm_unet(const Weights& all, const std::string& prefix, bo
     return plain;
   }
   require(averaged == plain.size(),
-          "{}: the EMA covers {} of {} UNet tensors (not '{}'); open it with prefer_ema = false to use the others",
-          where, averaged, plain.size(), absent);
+          "{}: the EMA covers {} of {} UNet tensors (not '{}'); to use the others, pass --no-ema", where, averaged,
+          plain.size(), absent);
   source = "the EMA weights";
   return average;
 }

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/lora_keys.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/weight_file.hpp"
@@ -37,7 +38,8 @@ struct LoraLayer {
 /// A LoRA file whose tensors have been paired up and whose shapes are consistent. Large tensors are not read yet.
 ///
 /// Formats: kohya's scripts (`lora_unet_..._to_q.lora_down.weight`, with diffusers' or LDM's block names), LyCORIS's
-/// LoCon with `lora_mid`, PEFT (`unet....to_q.lora_A.weight`), and older diffusers
+/// LoCon with `lora_mid`, PEFT (`unet....to_q.lora_A.weight`, also with the adapter's name before `weight`), ComfyUI
+/// (`diffusion_model....`), OneTrainer (`lora_unet....` with dots), and older diffusers
 /// (`...processor.to_q_lora.down.weight`, `....lora_linear_layer.down.weight`). A regular value type.
 class LoraFile {
  public:
@@ -144,7 +146,8 @@ inline double LoraFile::alpha_of(const Parts& parts, const nlohmann::json& setti
     // Rank-stabilised LoRA divides by the square root of the rank.
     return settings.value(prefix + "use_rslora", false) ? alpha * std::sqrt(rank) : alpha;
   } catch (const nlohmann::json::exception& error) {
-    throw_error("{}: metadata lora_adapter_metadata: expected PEFT's configuration, found: {}", where, error.what());
+    throw_error("{}: metadata lora_adapter_metadata: expected PEFT's configuration, found {}", where,
+                detail::json_fault(error));
   }
 }
 
@@ -153,6 +156,7 @@ inline LoraFile LoraFile::from(const Weights& weights, const std::string& where,
   LoraFile result;
   result.where_ = where;
   std::map<std::pair<std::string, std::string>, Parts> adapters;
+  std::optional<std::string> adapter_name;
   for (const auto& [name, entry] : weights) {
     const auto kind = detail::foreign_adapter(name);
     require(kind.empty(), "{}: tensor '{}': expected a LoRA (down, up and alpha), found {}, which is not supported",
@@ -161,6 +165,11 @@ inline LoraFile LoraFile::from(const Weights& weights, const std::string& where,
     if (!key) {
       result.unrecognised_.push_back(name);
       continue;
+    }
+    if (key->part == LoraPart::down || key->part == LoraPart::up) {
+      if (!adapter_name) adapter_name = key->adapter;
+      require(*adapter_name == key->adapter, "{}: expected one adapter in the file, found '{}' and '{}'", where,
+              detail::printable(*adapter_name), detail::printable(key->adapter));
     }
     auto& parts = adapters[{key->component, key->module}];
     auto& layer = parts.layer;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -26,9 +27,10 @@ namespace detail {
 
 /// The parts of a tensor's name.
 struct LoraKey {
-  std::string component;  ///< "unet" or "text_encoder".
-  std::string base;       ///< The name in the file, without the suffix that names the part.
-  std::string module;     ///< The layer, e.g. "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q".
+  std::string component;     ///< "unet" or "text_encoder".
+  std::string base;          ///< The name in the file, without the suffix that names the part.
+  std::string module;        ///< The layer, e.g. "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q".
+  std::string adapter = {};  ///< PEFT: the adapter's name; often "default", or none.
   LoraPart part = LoraPart::down;
 };
 
@@ -75,15 +77,14 @@ inline std::string replace_all(std::string_view text, std::string_view from, std
 
 /// Parses a tensor's name. Returns nothing if no known program uses such a name for a LoRA of this library's models.
 inline std::optional<LoraKey> parse_lora_key(const std::string& name) {
-  static constexpr std::array<std::pair<std::string_view, LoraPart>, 14> endings{{
+  using Part = std::pair<std::string_view, LoraPart>;
+  static constexpr std::array<Part, 12> endings{{
       {".lora_down.weight", LoraPart::down},
       {".lora_up.weight", LoraPart::up},
       {".lora_mid.weight", LoraPart::mid},
       {".alpha", LoraPart::alpha},
       {".lora_A.weight", LoraPart::down},
       {".lora_B.weight", LoraPart::up},
-      {".lora_A.default.weight", LoraPart::down},
-      {".lora_B.default.weight", LoraPart::up},
       {".lora.down.weight", LoraPart::down},
       {".lora.up.weight", LoraPart::up},
       {".lora_linear_layer.down.weight", LoraPart::down},
@@ -91,40 +92,78 @@ inline std::optional<LoraKey> parse_lora_key(const std::string& name) {
       {"_lora.down.weight", LoraPart::down},
       {"_lora.up.weight", LoraPart::up},
   }};
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> prefixes{{
+  // PEFT puts the adapter's name in between.
+  static constexpr std::array<Part, 2> named{{{".lora_A.", LoraPart::down}, {".lora_B.", LoraPart::up}}};
+  // Several can follow each other.
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 15> prefixes{{
+      {"base_model.model.", ""},
       {"lora_unet_", "unet"},
+      {"lora_unet.", "unet"},
       {"lora_te_", "text_encoder"},
+      {"lora_te.", "text_encoder"},
       {"lora_te1_", "text_encoder"},
+      {"lora_te1.", "text_encoder"},
+      {"lycoris_unet_", "unet"},
+      {"lycoris_te_", "text_encoder"},
+      {"lycoris_te1_", "text_encoder"},
+      {"lycoris_", ""},
+      {"model.diffusion_model.", "unet"},
+      {"diffusion_model.", "unet"},
       {"unet.", "unet"},
       {"text_encoder.", "text_encoder"},
-      {"base_model.model.", ""},
   }};
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 7> bare{{
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 10> bare{{
       {"down_blocks.", "unet"},
       {"mid_block.", "unet"},
       {"up_blocks.", "unet"},
       {"conv_in.", "unet"},
       {"conv_out.", "unet"},
       {"time_embedding.", "unet"},
+      {"input_blocks.", "unet"},
+      {"middle_block.", "unet"},
+      {"output_blocks.", "unet"},
       {"text_model.", "text_encoder"},
   }};
-  const auto ending = std::find_if(endings.begin(), endings.end(),
-                                   [&](const auto& candidate) { return name.ends_with(candidate.first); });
-  if (ending == endings.end()) return std::nullopt;
-  LoraKey key{.component = {},
-              .base = name.substr(0, name.size() - ending->first.size()),
-              .module = {},
-              .part = ending->second};
+  std::size_t size = std::string::npos;
+  LoraPart part = LoraPart::down;
+  std::string adapter;
+  for (const auto& [ending, meaning] : endings) {
+    if (!name.ends_with(ending)) continue;
+    size = name.size() - ending.size();
+    part = meaning;
+    break;
+  }
+  constexpr std::string_view weight = ".weight";
+  for (const auto& [middle, meaning] : named) {
+    const auto start = size == std::string::npos && name.ends_with(weight) ? name.rfind(middle) : std::string::npos;
+    if (start == std::string::npos) continue;
+    adapter = name.substr(start + middle.size(), name.size() - weight.size() - start - middle.size());
+    if (adapter.empty() || adapter.find('.') != std::string::npos) continue;
+    size = start;
+    part = meaning;
+    break;
+  }
+  if (size == std::string::npos) return std::nullopt;
+  LoraKey key{.component = {}, .base = name.substr(0, size), .module = {}, .adapter = std::move(adapter), .part = part};
   if (key.base.ends_with("_lora")) key.base.resize(key.base.size() - 5);  // "...to_q_lora.alpha"
   std::string module = key.base;
-  for (const auto& [prefix, component] : prefixes) {
-    if (replace_start(module, prefix, "")) {
-      key.component = component;
+  bool underlined = false;  // LyCORIS without a component: "lycoris_down_blocks_0_..."
+  for (bool again = true; again;) {
+    again = false;
+    for (const auto& [prefix, component] : prefixes) {
+      if (!replace_start(module, prefix, "")) continue;
+      if (!component.empty()) key.component = component;
+      underlined = prefix == "lycoris_";
+      again = true;
       break;
     }
   }
+  const auto start_of = [&](std::string_view start) {
+    return (module + ".").starts_with(start) ||
+           (underlined && module.starts_with(std::string(start.substr(0, start.size() - 1)) + "_"));
+  };
   for (const auto& [start, component] : bare) {
-    if (key.component.empty() && (module + ".").starts_with(start)) key.component = component;
+    if (key.component.empty() && start_of(start)) key.component = component;
   }
   if (key.component.empty()) return std::nullopt;
 

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -26,7 +27,7 @@ namespace ip2p {
 
 /// Options of `ModelFiles::open`.
 struct ModelFilesOptions {
-  /// Single files: take the exponential moving average of the UNet where the file holds one.
+  /// Take the exponential moving average of the UNet where a single file or a training checkpoint's folder holds one.
   bool prefer_ema = true;
   /// Folders: "fp16" takes `*.fp16.safetensors`; empty takes the plain files, or else the only variant there is.
   std::string variant{};
@@ -36,9 +37,13 @@ struct ModelFilesOptions {
   /// Another model whose autoencoder takes the place of this one's: anything that `ModelFiles::open` opens and that has
   /// a "vae", so also a component's folder or a single file of an autoencoder alone (Stable Diffusion's ft-MSE, say).
   std::filesystem::path vae{};
-  /// Single files: "epsilon" or "v_prediction". The shapes of Stable Diffusion 2 are the same for both, so that empty
-  /// means what the file's metadata says, or else epsilon.
+  /// Single files: "epsilon" or "v_prediction". Empty: what the file's metadata or marks (`v_pred`) say, or else
+  /// epsilon. The shapes of Stable Diffusion 2 are the same for both; if such a file does not say which it is, its
+  /// scheduler cannot be read.
   std::string prediction_type{};
+  /// Another model that gives the components and the tokenizer that this one lacks, such as the model that the UNet of
+  /// a training checkpoint was trained from.
+  std::filesystem::path base{};
   /// Component name -> JSON object that is merged over its configuration (RFC 7396), for what shapes cannot tell.
   nlohmann::json overrides = nlohmann::json::object();
   /// Mapped by default: a 3.8 GB file whose tensors are all converted on the way in loads in 1.2 s against 6.5 s
@@ -74,10 +79,11 @@ class ModelFiles {
             path.string());
     if (std::filesystem::is_directory(status)) {
       model.folder_ = true;
-      model.parts_ = detail::folder_parts(path, options.variant, options.weights);
+      model.parts_ = detail::folder_parts(path, options.variant, options.weights, options.prefer_ema);
     } else {
       model.parts_ = detail::single_file_parts(path, options.prefer_ema, options.prediction_type, options.weights);
     }
+    model.add_base();
     model.replace_vae();
     model.apply_overrides();
     return model;
@@ -134,11 +140,18 @@ class ModelFiles {
         return std::filesystem::exists(place / name) ? detail::read_json_file(place / name) : nlohmann::json::object();
       };
       TokenizerFiles files{place / (apart ? "vocab.json" : "tokenizer.json"), place / "merges.txt",
-                           optional("tokenizer_config.json"), optional("special_tokens_map.json")};
+                           optional("tokenizer_config.json"), optional("special_tokens_map.json"),
+                           optional("added_tokens.json")};
+      if (apart) files.listed = optional("tokenizer.json").value("added_tokens", nlohmann::json());
       // OpenCLIP fills up with token 0, "!", whatever the borrowed tokenizer says.
       if (parts_.open_clip) files.config["pad_token"] = files.special_tokens["pad_token"] = "!";
       return files;
     }
+    if (base_) return base_->tokenizer();
+    require(!has("unet") || has("text_encoder") || has("vae"),
+            "{}: holds only a UNet, as training checkpoints do; pass the complete model that it was trained from with "
+            "--base",
+            path_.string());
     throw_error(
         "{}: no tokenizer: expected vocab.json and merges.txt in '{}'{}; name their folder with the option "
         "'tokenizer'",
@@ -170,6 +183,7 @@ class ModelFiles {
   }
 
  private:
+  void add_base();
   void replace_vae();
   void apply_overrides();
 
@@ -178,6 +192,10 @@ class ModelFiles {
     if (found == parts_.components.end()) {
       std::vector<std::string> present;
       for (const auto& [name, value] : parts_.components) present.push_back(name);
+      require(present != std::vector<std::string>{"unet"},
+              "{}: has no component '{}', because it holds only a UNet, as training checkpoints do; pass the complete "
+              "model that it was trained from with --base",
+              path_.string(), component);
       throw_error("{}: has no component '{}'; it holds {}", path_.string(), component, detail::name_list(present));
     }
     return found->second;
@@ -204,7 +222,26 @@ class ModelFiles {
   Options options_;
   bool folder_ = false;
   detail::ModelParts parts_;
+  std::shared_ptr<const ModelFiles> base_;  ///< Gave the components that the files lack.
 };
+
+inline void ModelFiles::add_base() {
+  if (options_.base.empty()) return;
+  Options plain = options_;
+  plain.base.clear();
+  plain.vae.clear();
+  plain.tokenizer.clear();
+  plain.variant.clear();  // It may have other ones.
+  plain.overrides = nlohmann::json::object();
+  base_ = std::make_shared<const ModelFiles>(open(options_.base, plain));
+  for (const auto& [name, component] : base_->parts_.components) {
+    if (has(name)) continue;
+    auto& added = parts_.components[name];
+    added = component;
+    added.source = fmt::format("from {}{}{}", options_.base.string(), added.source.empty() ? "" : ": ", added.source);
+    if (name == "text_encoder") parts_.open_clip = base_->parts_.open_clip;
+  }
+}
 
 inline void ModelFiles::replace_vae() {
   if (options_.vae.empty()) return;

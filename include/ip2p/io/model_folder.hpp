@@ -19,6 +19,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/nearest_names.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/weight_file.hpp"
@@ -42,7 +43,7 @@ inline nlohmann::json read_json_file(const std::filesystem::path& path) {
     require(json.is_object(), "{}: expected a JSON object, found {}", path.string(), json.type_name());
     return json;
   } catch (const nlohmann::json::exception& error) {
-    throw_error("{}: is not valid JSON: {}", path.string(), error.what());
+    throw_error("{}: is not valid JSON: found {}", path.string(), json_fault(error));
   }
 }
 

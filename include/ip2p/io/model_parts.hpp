@@ -32,6 +32,10 @@ inline nlohmann::json config_of(std::string_view constant,
   return config;
 }
 
+/// The prediction type of a model whose files do not tell it and cannot be guessed; `scheduler_config_from_json`
+/// refuses it with advice.
+inline constexpr const char* undetermined_prediction = "undetermined";
+
 /// What `ModelFiles` found in a folder or a file.
 struct ModelParts {
   std::string kind;        ///< what it was taken for, in words

@@ -14,6 +14,8 @@ struct TokenizerFiles {
   std::filesystem::path merges;   ///< merges.txt, in order of rank
   nlohmann::json config;          ///< tokenizer_config.json, or an empty object
   nlohmann::json special_tokens;  ///< special_tokens_map.json, or an empty object
+  nlohmann::json added = {};      ///< added_tokens.json: word -> id, or null
+  nlohmann::json listed = {};     ///< "added_tokens" of a tokenizer.json beside vocab.json, or null
 };
 
 }  // namespace ip2p

@@ -18,16 +18,18 @@ namespace ip2p::detail {
 struct ClipLayer : Module {
   /// \param quick_ use x sigmoid(1.702 x) instead of the exact gelu
   /// \param causal_ let tokens attend only to themselves and earlier tokens
-  ClipLayer(std::int64_t width, std::int64_t intermediate, std::int64_t heads_, bool quick_, bool causal_)
+  /// \param eps of the layer norms
+  ClipLayer(std::int64_t width, std::int64_t intermediate, std::int64_t heads_, bool quick_, bool causal_,
+            double eps = 1e-5)
       : heads(heads_), quick(quick_), causal(causal_) {
     auto attention = register_group("self_attn");
     qkv_proj = attention->register_module("qkv_proj", std::make_shared<Linear>(width, 3 * width));
     out_proj = attention->register_module("out_proj", std::make_shared<Linear>(width, width));
-    layer_norm1 = register_module("layer_norm1", std::make_shared<LayerNorm>(width));
+    layer_norm1 = register_module("layer_norm1", std::make_shared<LayerNorm>(width, eps));
     auto mlp = register_group("mlp");
     fc1 = mlp->register_module("fc1", std::make_shared<Linear>(width, intermediate));
     fc2 = mlp->register_module("fc2", std::make_shared<Linear>(intermediate, width));
-    layer_norm2 = register_module("layer_norm2", std::make_shared<LayerNorm>(width));
+    layer_norm2 = register_module("layer_norm2", std::make_shared<LayerNorm>(width, eps));
   }
 
   /// \param x [B, T, C]  \return [B, T, C]

@@ -335,10 +335,10 @@ struct GroupNorm : Module {
   double eps;  ///< Added to the variance.
 };
 
-/// Normalisation over the last axis, with eps = 1e-5 as everywhere in the reference.
+/// Normalisation over the last axis.
 struct LayerNorm : Module {
-  /// \param channels length of the last axis
-  explicit LayerNorm(std::int64_t channels) {
+  /// \param channels length of the last axis  \param eps_ added to the variance
+  explicit LayerNorm(std::int64_t channels, double eps_ = 1e-5) : eps(eps_) {
     weight = register_parameter("weight", at::empty({channels}));
     bias = register_parameter("bias", at::empty({channels}));
   }
@@ -346,17 +346,18 @@ struct LayerNorm : Module {
   /// x [..., channels] -> the same shape.
   at::Tensor operator()(const at::Tensor& x) const {
     return detail::probed(
-        this, at::layer_norm(x, weight.sizes(), detail::weight_for(x, weight), detail::weight_for(x, bias), 1e-5));
+        this, at::layer_norm(x, weight.sizes(), detail::weight_for(x, weight), detail::weight_for(x, bias), eps));
   }
 
   /// x + residual, both [..., channels], and the normalisation of that sum.
   [[nodiscard]] SumAndNorm of_sum(const at::Tensor& x, const at::Tensor& residual) const {
-    auto result = kernels_for(x).add_layer_norm(x, residual, weight, bias, 1e-5);
+    auto result = kernels_for(x).add_layer_norm(x, residual, weight, bias, eps);
     detail::probed(this, result.normed);
     return result;
   }
 
   at::Tensor weight, bias;  ///< [channels] each.
+  double eps;               ///< Added to the variance.
 };
 
 /// A lookup table of vectors.

@@ -36,7 +36,9 @@ struct PipelineResult {
 };
 
 /// Makes torch's noise source from a batch's seeds, for algorithms that need noise for several runs.
-inline constexpr auto torch_noise = [](const std::vector<std::uint64_t>& seeds) { return TorchNoise(seeds); };
+inline constexpr auto torch_noise = [](const std::vector<std::uint64_t>& seeds) {
+  return TorchNoise::from_seeds(seeds);
+};
 
 /// The steps that all pipelines share, with checks: prompts to conditioning, pictures to latents, noisy latents to
 /// clean ones, latents to pictures. Algorithms over a pipeline (`sdedit`, `invert`, `inpaint`, ...) are free functions

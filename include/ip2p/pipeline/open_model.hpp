@@ -58,13 +58,16 @@ struct OpenOptions {
   bool inference = true;  ///< False keeps plain weights through which gradients can pass.
   /// The published program whose noise levels, size rule and rounding the pipeline takes.
   Numerics numerics = Numerics::released;
-  bool prefer_ema = true;                ///< Single files: the averaged weights where there are some.
+  bool prefer_ema = true;                ///< The averaged weights where there are some.
   std::string variant = {};              ///< Folders: take `*.VARIANT.safetensors`, e.g. "fp16".
   std::filesystem::path tokenizer = {};  ///< Folder with vocab.json and merges.txt, for single files.
   std::filesystem::path vae = {};        ///< Another file's or folder's autoencoder; see `ModelFilesOptions::vae`.
+  std::filesystem::path base = {};       ///< A model that gives what this one lacks; see `ModelFilesOptions::base`.
   std::string prediction_type = {};      ///< Single files: "epsilon" or "v_prediction" where no tensor tells it.
   std::vector<LoraChoice> loras = {};    ///< Added in turn to the network and the text encoder.
-  bool partial_loras = false;            ///< Leave out what a LoRA has for layers that the model lacks.
+  /// Prompts may weight words, as in `(snowy:1.5)`: see `parse_prompt`. Prompts without such marks mean the same.
+  bool prompt_marks = true;
+  bool partial_loras = false;                          ///< Leave out what a LoRA has for layers that the model lacks.
   std::vector<std::filesystem::path> embeddings = {};  ///< Textual inversions, whose words prompts may then use.
   /// Interval of the `DeepCache` that the network is put in, >= 1: a faster run that gives another picture, close to
   /// the exact one for small intervals; 1: none.

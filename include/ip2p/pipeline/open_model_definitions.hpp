@@ -25,6 +25,7 @@
 #include "ip2p/pipeline/open_model_files.inc"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/bpe_tokenizer.hpp"
+#include "ip2p/text/weighted_tokens.hpp"
 #include "ip2p/unet/unet.hpp"
 
 #if !defined(IP2P_COMPILED) || defined(IP2P_DEFINITIONS)  // else they are linked
@@ -68,6 +69,7 @@ IP2P_INLINE OpenedModel OpenedModel::open(const std::filesystem::path& path, con
                               .tokenizer = options.tokenizer,
                               .vae = options.vae,
                               .prediction_type = options.prediction_type,
+                              .base = options.base,
                               .weights = {.access = options.low_memory ? WeightAccess::copied : WeightAccess::mapped}});
   const auto scheduler = files.has("scheduler")
                              ? scheduler_config_from_json(files.config("scheduler"), path.string() + " (scheduler)")
@@ -122,7 +124,8 @@ IP2P_INLINE ModelKind OpenedModel::kind() const {
 }
 
 IP2P_INLINE PromptLength OpenedModel::length(std::string_view prompt) const {
-  auto tokens = files_->tokenizer.encode(prompt);
+  auto tokens = files_->options.prompt_marks ? weighted_tokens(files_->tokenizer, prompt).tokens
+                                             : files_->tokenizer.encode(prompt);
   return {.tokens = static_cast<std::int64_t>(tokens.count),
           .limit = files_->tokenizer.max_length() - 2,
           .dropped = std::move(tokens.dropped)};

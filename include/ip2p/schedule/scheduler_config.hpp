@@ -30,6 +30,7 @@ struct SchedulerConfig {
   TimestepSpacing spacing = TimestepSpacing::linspace;  ///< Which timesteps a run visits.
   std::int64_t steps_offset = 0;                        ///< Added to the timesteps of `leading`, >= 0.
   bool use_karras_sigmas = false;                       ///< The model's authors ask for Karras noise levels.
+  bool use_exponential_sigmas = false;                  ///< The model's authors ask for exponential noise levels.
 };
 
 }  // namespace ip2p

@@ -64,8 +64,8 @@ struct TokenizerOptions {
 class BpeTokenizer {
  public:
   /// Opens a folder with vocab.json and merges.txt, or just tokenizer.json (as transformers 5 saves it), and, if
-  /// present, tokenizer_config.json and special_tokens_map.json. Throws `Error` for files that are missing, damaged or
-  /// inconsistent.
+  /// present, tokenizer_config.json, special_tokens_map.json and added_tokens.json. Throws `Error` for files that are
+  /// missing, damaged or inconsistent.
   static BpeTokenizer open(const std::filesystem::path& folder, TokenizerOptions options = {}) {
     require(std::filesystem::is_directory(folder), "{}: expected a folder with a tokenizer, found none",
             folder.string());
@@ -84,13 +84,17 @@ class BpeTokenizer {
 
   /// Opens what `ModelFiles::tokenizer` found.
   static BpeTokenizer open(const TokenizerFiles& files, TokenizerOptions options = {}) {
-    return open(files.vocab, files.merges, files.config, files.special_tokens, options);
+    return BpeTokenizer(detail::ClipVocabulary::open(files.vocab, files.merges, files.config, files.special_tokens,
+                                                     files.added, files.listed),
+                        options);
   }
 
   /// Tokenizes one prompt, in time proportional to its length (times the logarithm of its longest word).
   /// Throws `Error` for ill-formed UTF-8 with `InvalidUtf8::error`.
-  [[nodiscard]] Tokens encode(std::string_view prompt) const {
-    const auto all = tokenize(prompt);
+  [[nodiscard]] Tokens encode(std::string_view prompt) const { return frame(tokenize(prompt)); }
+
+  /// The ids of a whole text, as `tokenize` returns them, between BOS and EOS, cut off or padded.
+  [[nodiscard]] Tokens frame(const std::vector<std::int64_t>& all) const {
     const auto room = static_cast<std::size_t>(max_length_ - 2);
     const auto kept = std::min(all.size(), room);
     Tokens out;
@@ -197,7 +201,11 @@ class BpeTokenizer {
         text_(options.text),
         invalid_utf8_(options.invalid_utf8) {
     if (text_ == TokenizerText::released) {  // transformers 4.19 searches for them in the text as written
-      for (auto& token : vocabulary_.added) token.normalized = false;
+      for (auto& token : vocabulary_.added) {
+        token.normalized = false;
+        token.content =
+            detail::decode_utf8(vocabulary_.tokens[static_cast<std::size_t>(token.id)], InvalidUtf8::replace);
+      }
     }
     require(max_length_ >= 2, "max_length: expected at least 2, found {}", max_length_);
     for (unsigned byte = 0; byte < 256; ++byte) {

@@ -40,6 +40,7 @@ inline std::string tokenizer_text(const std::filesystem::path& path) {
   require(!text->starts_with("version https://git-lfs"),
           "{}: expected a tokenizer file, found a git-LFS pointer; fetch the file itself with `git lfs pull`",
           path.string());
+  if (text->starts_with("\xEF\xBB\xBF")) text->erase(0, 3);  // a byte order mark, as editors on Windows write it
   return std::move(*text);
 }
 

@@ -6,6 +6,8 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/stack.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <utility>
@@ -15,6 +17,7 @@
 #include "ip2p/text/clip_text_model.hpp"
 #include "ip2p/text/concepts.hpp"
 #include "ip2p/text/textual_inversion.hpp"
+#include "ip2p/text/weighted_tokens.hpp"
 
 namespace ip2p {
 
@@ -41,14 +44,36 @@ class ClipTextEncoder {
     std::vector<at::Tensor> rows;
     rows.reserve(prompts.size());
     for (const auto& prompt : prompts) {
-      auto tokens = tokenizer_.encode(prompt).ids;
+      auto tokens = marks_ ? weighted_tokens(tokenizer_, prompt).tokens.ids : tokenizer_.encode(prompt).ids;
       rows.push_back(at::from_blob(tokens.data(), {static_cast<std::int64_t>(tokens.size())}, at::kLong).clone());
     }
     return at::stack(rows);
   }
 
-  /// \return [B, 77, hidden_size] in the model's dtype and on its device  \throws Error for an empty list
-  [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const { return model_(ids(prompts)); }
+  /// \return [B, 77, hidden_size] in the model's dtype and on its device
+  /// \throws Error for an empty list; with `read_marks`, for marks that `parse_prompt` refuses, and for LoRAs, which
+  ///   belong to the network
+  [[nodiscard]] at::Tensor encode(std::span<const std::string> prompts) const {
+    auto context = model_(ids(prompts));
+    if (!marks_) return context;
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      auto weights = weighted_tokens(tokenizer_, prompts[i]).weights;
+      if (weights.empty()) continue;
+      const auto factors = at::from_blob(weights.data(), {static_cast<std::int64_t>(weights.size()), 1}, at::kDouble)
+                               .to(context.device(), at::kFloat);
+      auto row = context.select(0, static_cast<std::int64_t>(i));
+      const auto before = row.to(at::kFloat);
+      const auto scaled = before * factors;
+      // As in AUTOMATIC1111's web UI, the mean stays what it was, so that weights compare words with each other.
+      const auto mean = scaled.mean().item<double>();
+      row.copy_(mean == 0 ? scaled : scaled * (before.mean().item<double>() / mean));
+    }
+    return context;
+  }
+
+  /// Whether prompts may weight their words, `(words:1.5)` and so on: see `parse_prompt`. Off unless this switches it
+  /// on. Prompts without such marks are encoded the same, bit by bit.
+  void read_marks(bool read) { marks_ = read; }
 
   /// Adds a textual inversion: from now on `embedding.word` in a prompt stands for its vectors, and "word_1", "word_2",
   /// ... for its second, third, ... vector alone. Other prompts are encoded as before.
@@ -85,6 +110,7 @@ class ClipTextEncoder {
  private:
   BpeTokenizer tokenizer_;
   ClipTextModel model_;
+  bool marks_ = false;
 };
 static_assert(TextEncoder<ClipTextEncoder>);
 

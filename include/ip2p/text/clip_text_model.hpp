@@ -7,15 +7,19 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 
+#include <array>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/to_device.hpp"
+#include "ip2p/io/config_keys.hpp"
 #include "ip2p/io/json_field.hpp"
 #include "ip2p/nn/clip_layer.hpp"
 #include "ip2p/nn/layers.hpp"
@@ -33,11 +37,13 @@ struct ClipTextConfig {
   std::int64_t num_attention_heads = 12;      ///< Attention heads; divides `hidden_size`.
   std::int64_t max_position_embeddings = 77;  ///< Longest text in tokens, with BOS and EOS.
   std::string hidden_act = "quick_gelu";      ///< "quick_gelu" (OpenAI) or "gelu" (OpenCLIP, SD2.x).
+  double layer_norm_eps = 1e-5;               ///< Of every layer norm, > 0.
 
   /// Reads transformers' config.json. \param where named in errors  \throws Error naming the key, for missing fields
   ///   and for values of a wrong type or out of range.
   static ClipTextConfig from_json(const nlohmann::json& json, const std::string& where) {
     detail::require_config(json, "a CLIPTextModel", where);
+    detail::require_class(json, "model_type", std::array<std::string_view, 2>{"clip_text_model", "clip"}, where);
     ClipTextConfig config;
     detail::read_field(json, "vocab_size", config.vocab_size, where);
     detail::need_field(json, "hidden_size", config.hidden_size, where);
@@ -47,6 +53,7 @@ struct ClipTextConfig {
     detail::need_field(json, "num_attention_heads", config.num_attention_heads, where);
     detail::read_field(json, "max_position_embeddings", config.max_position_embeddings, where);
     detail::read_field(json, "hidden_act", config.hidden_act, where);
+    detail::read_field(json, "layer_norm_eps", config.layer_norm_eps, where);
     config.validate(where);
     return config;
   }
@@ -62,7 +69,7 @@ struct ClipTextConfig {
             {"num_attention_heads", num_attention_heads},
             {"max_position_embeddings", max_position_embeddings},
             {"hidden_act", hidden_act},
-            {"layer_norm_eps", 1e-5},
+            {"layer_norm_eps", layer_norm_eps},
             {"bos_token_id", vocab_size - 2},
             {"eos_token_id", vocab_size - 1}};
   }
@@ -81,6 +88,8 @@ struct ClipTextConfig {
             hidden_size);
     require(hidden_act == "quick_gelu" || hidden_act == "gelu", "{}: hidden_act: expected quick_gelu or gelu, found {}",
             where, hidden_act);
+    require(std::isfinite(layer_norm_eps) && layer_norm_eps > 0,
+            "{}: layer_norm_eps: expected a positive number, found {}", where, layer_norm_eps);
   }
 };
 
@@ -100,9 +109,10 @@ struct ClipTextModule : Module {
       layers.push_back(list->register_module(
           std::to_string(i),
           std::make_shared<ClipLayer>(config.hidden_size, config.intermediate_size, config.num_attention_heads,
-                                      config.hidden_act == "quick_gelu", /*causal=*/true)));
+                                      config.hidden_act == "quick_gelu", /*causal=*/true, config.layer_norm_eps)));
     }
-    final_layer_norm = model->register_module("final_layer_norm", std::make_shared<LayerNorm>(config.hidden_size));
+    final_layer_norm = model->register_module("final_layer_norm",
+                                              std::make_shared<LayerNorm>(config.hidden_size, config.layer_norm_eps));
   }
 
   ClipTextConfig config;

@@ -23,6 +23,7 @@
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/resample.hpp"
 #include "ip2p/io/sealed_json.hpp"
 #include "ip2p/text2live/clip_guide.hpp"
@@ -136,7 +137,8 @@ class Text2Live {
     try {
       differing = detail::differing_setting(description(), nlohmann::json::parse(detail::file_text(path).value_or("")));
     } catch (const nlohmann::json::exception& error) {
-      throw_error("Text2Live: '{}': expected the description of an edit, found: {}", path.string(), error.what());
+      throw_error("Text2Live: '{}': expected the description of an edit, found {}", path.string(),
+                  detail::json_fault(error));
     }
     require(differing.empty(), "Text2Live: '{}': {}; the folder belongs to another edit", path.string(), differing);
     return run_.resume();

@@ -158,7 +158,7 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
     }
     write_json(folder / "model_index.json", index);
   } catch (const fs::filesystem_error& error) {
-    throw_error("cannot write the model '{}': {}", folder.string(), error.what());
+    throw_error("cannot write the model '{}': {}", folder.string(), error.code().message());
   }
 }
 
@@ -220,7 +220,7 @@ inline void save_single_file(const std::filesystem::path& path, const UNet& unet
   const bool velocity = options.scheduler.prediction == PredictionType::v_prediction;
   if (velocity) scheduler.erase("prediction_type");  // recorded in the metadata instead
   assumed["trained_betas"] = nullptr;
-  assumed["use_karras_sigmas"] = false;
+  assumed["use_karras_sigmas"] = assumed["use_exponential_sigmas"] = false;
   detail::require_told_by_shapes("scheduler", scheduler, assumed);
   write_safetensors(path, all, {{"format", "pt"}, {"modelspec.prediction_type", velocity ? "v" : "epsilon"}});
 }

@@ -45,7 +45,7 @@ struct UNetStage : Module {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       resnets.push_back(resnet_list->register_module(
           std::to_string(i), std::make_shared<ResnetBlock>(inputs[i], channels, 4 * config.block_out_channels[0],
-                                                           config.norm_num_groups, 1e-5)));
+                                                           config.norm_num_groups, config.norm_eps)));
     }
     if (transformers == 0) return;
     auto attention_list = register_group("attentions");

@@ -37,14 +37,16 @@
 
 namespace ip2p {
 
-/// Sinusoidal embedding [cos, sin] of timesteps with frequencies exp(-ln(10000) i / (channels/2)) (reference:
-/// `flip_sin_to_cos`, `freq_shift` 0). Timesteps are not quantised.
-/// \param timesteps [B], fp32, 0..999 and fractions between  \return [B, channels], fp32
-inline at::Tensor timestep_embedding(const at::Tensor& timesteps, std::int64_t channels) {
+/// Sinusoidal embedding [cos, sin] of timesteps with frequencies exp(-ln(10000) i / (channels/2 - shift)). Timesteps
+/// are not quantised. \param timesteps [B], fp32, 0..999 and fractions between \param cosine_first false: [sin, cos]
+/// (reference: `flip_sin_to_cos`)  \param shift reference: `freq_shift` \return [B, channels], fp32
+inline at::Tensor timestep_embedding(const at::Tensor& timesteps, std::int64_t channels, bool cosine_first = true,
+                                     double shift = 0) {
   const auto half = channels / 2;
-  const auto frequencies =
-      at::exp(at::arange(half, timesteps.options().dtype(at::kFloat)) * (-std::log(1e4) / static_cast<double>(half)));
+  const auto frequencies = at::exp(at::arange(half, timesteps.options().dtype(at::kFloat)) *
+                                   (-std::log(1e4) / (static_cast<double>(half) - shift)));
   const auto angles = timesteps.to(at::kFloat).unsqueeze(1) * frequencies;
+  if (!cosine_first) return at::cat({at::sin(angles), at::cos(angles)}, 1);
   return at::cat({at::cos(angles), at::sin(angles)}, 1);
 }
 
@@ -77,8 +79,10 @@ struct UNetModule : Module {
     }
 
     const auto deepest = width.back();
-    middle = register_module(
-        "mid_block", std::make_shared<UNetStage>(config, levels - 1, std::vector<std::int64_t>{deepest, deepest}, 1));
+    if (config.middle) {
+      middle = register_module(
+          "mid_block", std::make_shared<UNetStage>(config, levels - 1, std::vector<std::int64_t>{deepest, deepest}, 1));
+    }
 
     auto up_list = register_group("up_blocks");
     auto current = deepest;
@@ -95,8 +99,8 @@ struct UNetModule : Module {
       if (level > 0) stage->add_upsampler(width[level]);
       up.push_back(up_list->register_module(std::to_string(i), stage));
     }
-    conv_norm_out =
-        register_module("conv_norm_out", std::make_shared<GroupNorm>(config.norm_num_groups, width[0], 1e-5));
+    conv_norm_out = register_module("conv_norm_out",
+                                    std::make_shared<GroupNorm>(config.norm_num_groups, width[0], config.norm_eps));
     conv_out = register_module("conv_out", std::make_shared<Conv2d>(width[0], config.out_channels, 3, 1, 1));
   }
 
@@ -104,7 +108,7 @@ struct UNetModule : Module {
   template <class Visitor>
   void for_each_stage(Visitor&& visit) const {
     for (const auto& stage : down) visit(*stage);
-    visit(*middle);
+    if (middle) visit(*middle);
     for (const auto& stage : up) visit(*stage);
   }
 
@@ -113,7 +117,7 @@ struct UNetModule : Module {
   std::shared_ptr<Conv2d> conv_in, conv_out;
   std::shared_ptr<Linear> time_1, time_2;
   std::vector<std::shared_ptr<UNetStage>> down, up;
-  std::shared_ptr<UNetStage> middle;
+  std::shared_ptr<UNetStage> middle;  ///< Null in a network without one.
   std::shared_ptr<GroupNorm> conv_norm_out;
 };
 
@@ -141,7 +145,9 @@ class UNet : public ModelHandle<detail::UNetModule> {
   /// \return one [B, C, 1, 1] per residual block, in the model's dtype  \throws Error for another shape
   [[nodiscard]] TimeProjections project_time(const at::Tensor& timesteps) const {
     if (timesteps.dim() != 1) throw_error("UNet: timesteps: expected [B], found {}", shape_text(timesteps.sizes()));
-    const auto embedding = timestep_embedding(timesteps.to(device()), config().block_out_channels[0]).to(dtype());
+    const auto embedding = timestep_embedding(timesteps.to(device()), config().block_out_channels[0],
+                                              config().flip_sin_to_cos, config().freq_shift)
+                               .to(dtype());
     const auto hidden = at::silu((*module_->time_2)(at::silu((*module_->time_1)(embedding))));
     TimeProjections projections;
     module_->for_each_stage([&](const detail::UNetStage& stage) {
@@ -291,6 +297,13 @@ class UNet : public ModelHandle<detail::UNetModule> {
                 attention.heads, head, shape_text(keys.sizes()), shape_text(text.values.sizes()));
   }
 
+  /// The first convolution of x.
+  [[nodiscard]] at::Tensor first_map(const at::Tensor& x) const {
+    auto placed = x.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast);
+    if (config().center_input_sample) placed = 2 * placed - 1.0;
+    return (*module_->conv_in)(placed);
+  }
+
   /// \param deep if not null, set to what enters the last `shallow` residual blocks
   at::Tensor evaluate(const at::Tensor& x, const TimeProjections& times, const ContextProjections& texts,
                       const AttentionReference& attend, const Step& step, const at::Tensor& rows,
@@ -300,7 +313,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
     detail::UNetPass pass{times.data(), texts.data(), attend, {}, rows};
     pass.site.step = step;
 
-    auto h = (*m.conv_in)(x.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast));
+    auto h = first_map(x);
     std::vector<at::Tensor> skips{h};
     const bool checkpoint = checkpointing(rows);
     const auto layer = [&](const std::shared_ptr<detail::UNetStage>& stage, std::size_t i, const at::Tensor& input,
@@ -323,8 +336,10 @@ class UNet : public ModelHandle<detail::UNetModule> {
         skips.push_back(h);
       }
     }
-    h = layer(m.middle, 0, h);
-    h = layer(m.middle, 1, h);
+    if (m.middle) {
+      h = layer(m.middle, 0, h);
+      h = layer(m.middle, 1, h);
+    }
     for (const auto& stage : m.up) {
       for (std::size_t i = 0; i < stage->resnets.size(); ++i) {
         if (deep != nullptr && static_cast<std::int64_t>(skips.size()) == shallow) *deep = h;
@@ -346,7 +361,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
     detail::UNetPass pass{times.data(), texts.data(), attend, {}, rows};
     pass.site.step = step;
 
-    auto h = (*m.conv_in)(x.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast));
+    auto h = first_map(x);
     std::vector<at::Tensor> skips{h};
     for (const auto& stage : m.down) {
       for (std::size_t i = 0; i < stage->resnets.size(); ++i) {
@@ -366,7 +381,9 @@ class UNet : public ModelHandle<detail::UNetModule> {
         skips.push_back(h);
       }
     }
-    for (std::size_t i = 0; i < m.middle->resnets.size(); ++i) m.middle->pass_over(i, pass);
+    if (m.middle) {
+      for (std::size_t i = 0; i < m.middle->resnets.size(); ++i) m.middle->pass_over(i, pass);
+    }
     if (pass.rows.defined()) {
       for (auto& kept : skips) kept = detail::take_rows(kept, rows);
       pass.rows.reset();

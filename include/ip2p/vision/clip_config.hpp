@@ -94,7 +94,7 @@ struct ClipConfig {
       config.validate(where);
       return config;
     } catch (const nlohmann::json::exception& error) {
-      throw_error("{}: expected the config.json of a CLIPModel, found: {}", where, error.what());
+      throw_error("{}: expected the config.json of a CLIPModel, found {}", where, detail::json_fault(error));
     }
   }
 
