@@ -18,6 +18,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "hub.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/version.hpp"
@@ -86,6 +87,7 @@ int run_program(int argc, char** argv, const char* name, const char* description
   };
   try {
     const Interrupt interrupt;
+    stop_downloads_on(interrupt.token());
     return ip2p::with_memory_advice([&] { return run(interrupt); });
   } catch (const ip2p::Cancelled& cancelled) {
     report(fmt::format("{}; nothing was written", cancelled.what()));

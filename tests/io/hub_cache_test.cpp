@@ -6,7 +6,7 @@
 
 #include "io/crafted_safetensors.hpp"
 #include "support/catch.hpp"
-#include "support/hub.hpp"
+#include "support/hub_cache.hpp"
 #include "support/paths.hpp"
 
 namespace {

@@ -6,7 +6,7 @@
 #include "ip2p/io/hub_cache.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "support/catch.hpp"
-#include "support/hub.hpp"
+#include "support/hub_cache.hpp"
 #include "support/paths.hpp"
 
 TEST_CASE("ModelFiles opens what diffusers has downloaded, by name and by folder", "[io]") {

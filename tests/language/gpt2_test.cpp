@@ -21,7 +21,7 @@
 #include "ip2p/language/sampling.hpp"
 #include "ip2p/testing/check_language_model.hpp"
 #include "support/catch.hpp"
-#include "support/hub.hpp"
+#include "support/hub_cache.hpp"
 #include "support/reference.hpp"
 
 namespace {
