@@ -25,7 +25,7 @@ CHECK = """
 import sys
 from huggingface_hub import hf_hub_download, scan_cache_dir, snapshot_download
 name, *files = sys.argv[1:]
-place = snapshot_download(name, local_files_only=True)
+place = snapshot_download(name, local_files_only=True, allow_patterns=files)
 for file in files:
     assert hf_hub_download(name, file, local_files_only=True) == f"{place}/{file}", file
 report = scan_cache_dir()

@@ -114,8 +114,8 @@ struct HubName {
   std::string part;      ///< A folder or file in it, such as `vae`; empty: the whole.
   std::string revision;  ///< A branch, a tag or a commit; empty: the default, `main`.
 
-  /// Reads `owner/name`, `owner/name/part`, and either of these with `@revision` at the end; nothing if `text` cannot
-  /// be such a name (a path that begins with `/`, `.` or `~`, say, or the name of a weights file).
+  /// Reads `owner/name`, `owner/name/part`, and either of these with `@revision` at the end. Nothing if the text cannot
+  /// be such a name: a path that begins with a slash, a dot or a tilde, say, or the name of a weights file.
   static std::optional<HubName> parse(std::string_view text) {
     HubName name;
     const auto mark = text.find('@');
