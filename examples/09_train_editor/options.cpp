@@ -8,6 +8,7 @@
 
 #include "ip2p/train/any_learning_rate.hpp"
 #include "support/command_line.hpp"
+#include "support/hub.hpp"
 #include "support/one_of.hpp"
 #include "support/range.hpp"
 
@@ -27,9 +28,10 @@ void add_options(CLI::App& app, Options& o) {
   auto* what = group("What is trained");
   what->add_option(
           "--model", o.model,
-          "model to start from: Stable Diffusion (4 input channels, widened to 8) or an editor (8); a folder or a "
-          ".safetensors file")
+          "model to start from: Stable Diffusion (4 input channels, widened to 8) or an editor (8); a folder, a "
+          ".safetensors file or a name on the Hugging Face Hub")
       ->required();
+  example::add_download(*what);
   what->add_option(
           "--data", o.data,
           "training pairs: the published layout (seeds.json), shards (shards.json) or an image folder (metadata.jsonl)")

@@ -42,6 +42,7 @@
 #include "ip2p/unet/unet.hpp"
 #include "options.hpp"
 #include "pairs.hpp"
+#include "support/hub.hpp"
 #include "support/loss_plot.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
@@ -65,7 +66,7 @@ class Training {
         processes_(processes),
         device_(ip2p::device_for(o_.device, place)),
         dtype_(ip2p::parse_dtype(o_.dtype, device_)),
-        files_(ip2p::ModelFiles::open(o_.model)),
+        files_(ip2p::ModelFiles::open(example::located(o_.model))),
         scheduler_(scheduler_of(files_, o_)),
         pictures_(open_pairs(ip2p::PairSplit::train)),
         codec_(ip2p::load<ip2p::KlAutoencoder>(files_, {.device = device_, .dtype = frozen_dtype()})),

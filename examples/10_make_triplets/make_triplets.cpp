@@ -25,6 +25,7 @@
 #include "ip2p/language/triplets.hpp"
 #include "language_choice.hpp"
 #include "options.hpp"
+#include "support/hub.hpp"
 #include "support/program.hpp"
 #include "train.hpp"
 
@@ -47,6 +48,7 @@ int generate(GenerateOptions o, const example::Interrupt& interrupt) {
   example::check_folders({&o.out});
   const auto captions = ip2p::read_captions(o.captions);
   const ip2p::BlockedWords blocked(o.blocked.empty() ? std::vector<std::string>() : lines_of(o.blocked));
+  o.language.model = example::located(o.language.model);
   auto model = open_language(o.language);
   o.generator.sampling = o.language.sampling;
   o.generator.sampling.cancel = interrupt.token();
@@ -72,6 +74,7 @@ int generate(GenerateOptions o, const example::Interrupt& interrupt) {
 /// Measures single samples: no retries, no selection.
 int measure(MeasureOptions o, const example::Interrupt& interrupt) {
   const Split split(o.data);
+  o.language.model = example::located(o.language.model);
   const auto model = open_language(o.language);
   const ip2p::TripletFormat format;
   auto sampling = o.language.sampling;

@@ -6,12 +6,14 @@
 #include <CLI/CLI.hpp>
 
 #include "support/command_line.hpp"
+#include "support/hub.hpp"
 #include "support/range.hpp"
 
 namespace make_triplets {
 
 static void add_language(CLI::App& app, LanguageOptions& o) {
-  auto* folder = app.add_option("--model", o.model, "folder of a GPT-2 model with its tokenizer");
+  auto* folder = app.add_option("--model", o.model, "GPT-2 model with its tokenizer: a folder or a name on the Hub");
+  example::add_download(app);
   auto* url = app.add_option("--url", o.service.url, "base URL of a service with OpenAI's API, up to /v1");
   folder->excludes(url);
   const auto of_service = [&](CLI::Option* option) { option->needs(url); };
@@ -54,9 +56,10 @@ void add_options(CLI::App& app, Commands& commands) {
       app.add_subcommand("train", "fine-tune a GPT-2, or train one from scratch; every tenth triplet is held out");
   training->add_option("--data", t.data, "triplets to train on, as JSON lines")->required();
   training->add_option("--out", t.out, "folder for the model; created if missing")->required();
-  auto* from = training->add_option("--model", t.model, "folder of the GPT-2 model to start from");
-  auto* nothing =
-      training->add_option("--tokenizer", t.tokenizer, "train from scratch, with the tokenizer in this folder");
+  auto* from = training->add_option("--model", t.model, "GPT-2 model to start from: a folder or a name on the Hub");
+  example::add_download(*training);
+  auto* nothing = training->add_option("--tokenizer", t.tokenizer,
+                                       "train from scratch, with the tokenizer in this folder or of this name");
   from->excludes(nothing);
   const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
   for (const auto& [name, number, help] :

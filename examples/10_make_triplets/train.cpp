@@ -22,6 +22,7 @@
 #include "ip2p/train/completion_loss.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "renaming.hpp"
+#include "support/hub.hpp"
 #include "support/program.hpp"
 
 namespace make_triplets {
@@ -61,7 +62,8 @@ void fold_lora(const ip2p::Gpt2& model, const ip2p::AppliedLora& lora, double st
 int train(TrainOptions o, const example::Interrupt& interrupt) {
   if (o.threads > 0) at::set_num_threads(o.threads);
   Split split(o.data);
-  const auto files = o.model.empty() ? o.tokenizer : o.model;
+  o.model = example::located(o.model);
+  const auto files = o.model.empty() ? example::located_tokenizer(o.tokenizer) : o.model;
   const auto tokenizer = ip2p::Gpt2Tokenizer::open(files);
   const auto model = model_to_train(o, tokenizer);
   const ip2p::TripletFormat format;

@@ -92,7 +92,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   o.model.device = ip2p::device_for(o.model.device, place).str();
   const auto model = example::open_model(o.model);
   auto pipeline = text_to_image(o, model);
-  const auto clip_files = ip2p::ModelFiles::open(o.clip);
+  const auto clip_files = example::clip_files(o.clip);
   const auto clip = example::open_clip(clip_files, *model.options().device);
   make_pairs::PairMaker maker(o, settings_of(o, clip_files), triplets, model, pipeline, clip, place, interrupt.token());
   return maker();

@@ -39,7 +39,8 @@ void add_options(CLI::App& app, Options& o) {
   const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
   app.add_option("--triplets", o.triplets, "triplets to draw, as JSON lines of caption, instruction and edited caption")
       ->required();
-  app.add_option("--clip", o.clip, "CLIP to judge pairs with: a folder or an OpenCLIP checkpoint")->required();
+  app.add_option("--clip", o.clip, "CLIP to judge pairs with: a folder, an OpenCLIP checkpoint or a name on the Hub")
+      ->required();
   app.add_option("--out", o.out, "folder for the set, in the published layout; created if missing")->required();
   app.add_option("--samples", o.samples, "pairs to draw per prompt")->capture_default_str()->check(count);
   app.add_option("--keep", o.keep, "maximum pairs to keep per prompt")->capture_default_str()->check(count);

@@ -25,6 +25,7 @@
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
 #include "support/command_line.hpp"
+#include "support/hub.hpp"
 #include "support/picture_options.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
@@ -58,7 +59,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   if (o.threads > 0) at::set_num_threads(o.threads);
   example::check_folders({&o.out, &o.compare});
   const auto photo = scaled(example::read_photo(o.image, o.picture).image, o.size);
-  const auto files = ip2p::ModelFiles::open(o.clip, {.tokenizer = o.tokenizer});
+  const auto files = example::clip_files(o.clip, o.tokenizer);
   const auto device = ip2p::parse_device(o.device);
   const auto clip = example::open_clip(files, device);
   fmt::print("CLIP: {}\ncomputes in fp32 on {}, {}x{} pixels\n", files.describe(), device.str(), photo.width,
@@ -121,7 +122,10 @@ int main(int argc, char** argv) {
       [&](CLI::App& app) {
         app.footer("Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
         app.add_option("--image", o.image, "photograph to edit")->required();
-        app.add_option("--clip", o.clip, "CLIP model: a transformers folder or an OpenCLIP checkpoint")->required();
+        app.add_option("--clip", o.clip,
+                       "CLIP model: a transformers folder, an OpenCLIP checkpoint or a name on the Hub")
+            ->required();
+        example::add_download(app);
         app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, if the CLIP model has none");
         app.add_option("--prompt", o.texts.edited, "what the edited picture should show")->required();
         app.add_option("--source", o.texts.source, "what the photograph shows")->required();

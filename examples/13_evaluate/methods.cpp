@@ -23,6 +23,7 @@
 #include "ip2p/schedule/any_schedule.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
+#include "support/hub.hpp"
 #include "support/model.hpp"
 #include "text2live_method.hpp"
 
@@ -57,7 +58,7 @@ std::string Workshop::path_of(const std::string& curve, const std::string& kind,
 
 std::map<std::string, std::string> Workshop::recommended(const std::string& path) const {
   std::map<std::string, std::string> settings;
-  const auto stored = ip2p::ModelFiles::open(path, {.tokenizer = options.tokenizer}).settings();
+  const auto stored = ip2p::ModelFiles::open(example::located(path)).settings();
   for (const auto& [name, value] : stored.items()) {
     auto setting = name;
     std::replace(setting.begin(), setting.end(), '_', '-');

@@ -9,6 +9,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "support/command_line.hpp"
+#include "support/hub.hpp"
 #include "support/range.hpp"
 
 namespace evaluate {
@@ -55,11 +56,12 @@ void add_options(CLI::App& app, Options& o) {
                             "METHOD NAME=VALUE...: a method and its settings, one of which may have several values, "
                             "FIRST:LAST:STEP or A,B,C; may be repeated"))
       ->required();
-  repeated(
-      what->add_option("--model", o.models,
-                       "NAME=PATH: a diffusers folder or .safetensors file; curves select it by model=NAME if there "
-                       "are several; may be repeated"))
+  repeated(what->add_option("--model", o.models,
+                            "NAME=PATH: a diffusers folder, a .safetensors file or a name on the Hub; curves select it "
+                            "by model=NAME if there "
+                            "are several; may be repeated"))
       ->check(named_path);
+  example::add_download(app);
   what->add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for models without a tokenizer");
 
   auto* data = app.add_option_group("Photographs");

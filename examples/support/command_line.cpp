@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "hub.hpp"
 #include "ip2p/core/any_noise.hpp"
 #include "ip2p/io/image_format.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
@@ -92,7 +93,11 @@ void add_threads(CLI::App& app, int& threads) {
 }
 
 void add_model(CLI::App& app, ModelOptions& o) {
-  app.add_option("--model", o.model, "model to use: a diffusers folder or a .safetensors checkpoint")->required();
+  app.add_option("--model", o.model,
+                 "model to use: a diffusers folder, a checkpoint file, or a name on the Hugging Face Hub (owner/name, "
+                 "owner/name@revision)")
+      ->required();
+  add_download(app);
   const auto repeated = [&](const char* name, std::vector<std::string>& values, const char* help) {
     app.add_option(name, values, help)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   };
@@ -125,7 +130,7 @@ void add_model(CLI::App& app, ModelOptions& o) {
                  "model that gives what --model lacks, such as the one that a training checkpoint's UNet began as");
   app.add_flag("--no-ema", o.no_ema, "use the raw weights even if the model also holds averaged (EMA) ones");
   app.add_option("--variant", o.variant, "folder: load *.VARIANT.safetensors, e.g. fp16");
-  app.add_option("--vae", o.vae, "autoencoder to use instead of the model's: a folder or a single file");
+  app.add_option("--vae", o.vae, "autoencoder to use instead of the model's: a folder, a single file or a name");
   app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
   app.add_option("--prediction-type", o.prediction_type, "single file: what the model predicts")
       ->check(CLI::IsMember({"epsilon", "v_prediction"}));

@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "hub.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/freed_memory.hpp"
@@ -106,7 +107,8 @@ ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics) {
   return options;
 }
 
-ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numerics) {
+ip2p::OpenedModel open_model(const ModelOptions& given, ip2p::Numerics numerics) {
+  const auto o = located(given);
   if (o.threads > 0) at::set_num_threads(o.threads);
   if (o.tf32) ip2p::allow_tf32(true);
   ip2p::set_freed_memory(o.low_memory ? ip2p::FreedMemory::returned : ip2p::FreedMemory::kept);

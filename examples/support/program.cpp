@@ -20,6 +20,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "hub.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/pipeline/numerics.hpp"
@@ -108,6 +109,7 @@ int run_program(int argc, char** argv, const char* name, const char* description
   };
   try {
     const Interrupt interrupt;
+    stop_downloads_on(interrupt.token());
     return ip2p::with_memory_advice([&] { return run(interrupt); });
   } catch (const ip2p::Cancelled& cancelled) {
     report(fmt::format("{}; nothing was written", cancelled.what()));

@@ -31,10 +31,14 @@ class ProgressBar {
   /// Call after each step.
   void operator()(const ip2p::Step& step);
 
+  /// Whether the bar can redraw itself.
+  [[nodiscard]] bool on_terminal() const { return terminal_; }
+
+  /// Draws the bar on a terminal, with `text` behind it; ends the line where all is done.
+  void draw(std::int64_t done, std::int64_t count, const std::string& text);
+
  private:
   using Clock = std::chrono::steady_clock;
-
-  void draw(std::int64_t done, std::int64_t count, const std::string& text);
 
   std::FILE* stream_;
   bool terminal_;

@@ -21,6 +21,7 @@
 #include "ip2p/language/sampling.hpp"
 #include "ip2p/testing/check_language_model.hpp"
 #include "support/catch.hpp"
+#include "support/hub_cache.hpp"
 #include "support/reference.hpp"
 
 namespace {
@@ -374,4 +375,16 @@ TEST_CASE("Gpt2LanguageModel refuses what it cannot continue, and stops when ask
   config.vocab_size = 500;
   CHECK_THROWS_WITH(Gpt2LanguageModel(tiny().tokenizer(), ip2p::Gpt2(config)),
                     "Gpt2LanguageModel: expected a tokenizer of at most 500 tokens, found 600");
+}
+
+TEST_CASE("Gpt2LanguageModel opens what transformers has downloaded, by name", "[language]") {
+  const ScratchDir cache;
+  const ip2p::testing::Environment only(ip2p::testing::only_cache(cache.path()));
+  const auto folder = fixture("language/fixtures/tiny-gpt2");
+  ip2p::testing::add_to_cache(cache / "models--tiny", folder, std::string(40, 'a'));
+  const std::vector<CompletionRequest> one{{"a photograph of", 0}};
+  const auto expected = Gpt2LanguageModel::open(folder).complete(one, {.max_tokens = 8});
+  CHECK(Gpt2LanguageModel::open("tiny").complete(one, {.max_tokens = 8}).front().text == expected.front().text);
+  CHECK_THROWS_WITH(Gpt2LanguageModel::open("someone/else"),
+                    "someone/else: expected a folder with a tokenizer, found none");
 }

@@ -36,7 +36,7 @@ inline ModelComponent component_of_folder(const std::string& name, const std::fi
     stored = kl_autoencoder_weights(stored);
   }
   component.weights = std::move(stored);
-  component.source = std::filesystem::relative(file, model).string();
+  component.source = file.lexically_relative(model).string();  // as written: a cache's files are links
   return component;
 }
 

@@ -16,6 +16,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/folder_parts.hpp"
+#include "ip2p/io/hub_cache.hpp"
 #include "ip2p/io/model_folder.hpp"
 #include "ip2p/io/model_parts.hpp"
 #include "ip2p/io/safetensors.hpp"
@@ -32,7 +33,7 @@ struct ModelFilesOptions {
   /// Folders: "fp16" takes `*.fp16.safetensors`; empty takes the plain files, or else the only variant there is.
   std::string variant{};
   /// Folder with vocab.json and merges.txt (or with a folder `tokenizer` that has them); needed for single files, which
-  /// hold no tokenizer. Takes precedence over a model folder's own.
+  /// hold no tokenizer. May be a name on the Hub. Takes precedence over a model folder's own.
   std::filesystem::path tokenizer{};
   /// Another model whose autoencoder takes the place of this one's: anything that `ModelFiles::open` opens and that has
   /// a "vae", so also a component's folder or a single file of an autoencoder alone (Stable Diffusion's ft-MSE, say).
@@ -67,17 +68,17 @@ class ModelFiles {
   /// Settings of `open`.
   using Options = ModelFilesOptions;
 
-  /// Opens a folder or a file. Throws `Error` saying what was looked for and what was found; for files that are damaged
-  /// or something else see `SafetensorsFile::open`.
-  static ModelFiles open(const std::filesystem::path& path, const Options& options = {}) {
+  /// Opens a folder, a file, or a model's name on the Hugging Face Hub, which is looked up in the cache that diffusers
+  /// fills (`resolve_model`). Throws `Error` saying what was looked for and what was found; for files that are damaged or
+  /// something else see `SafetensorsFile::open`.
+  static ModelFiles open(const std::filesystem::path& name, const Options& options = {}) {
     ModelFiles model;
+    const auto path = resolve_model(name);
     model.path_ = path;
     model.options_ = options;
+    model.options_.tokenizer = detail::resolved_if_cached(options.tokenizer);
     std::error_code ignored;
-    const auto status = std::filesystem::status(path, ignored);
-    require(std::filesystem::exists(status), "cannot open the model '{}': there is no such file or folder",
-            path.string());
-    if (std::filesystem::is_directory(status)) {
+    if (std::filesystem::is_directory(path, ignored)) {
       model.folder_ = true;
       model.parts_ = detail::folder_parts(path, options.variant, options.weights, options.prefer_ema);
     } else {
@@ -102,7 +103,7 @@ class ModelFiles {
     return *found;
   }
 
-  /// The path that was opened.
+  /// The path that was opened; for a name, what it was found to be.
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
   /// Where a component comes from, for messages: "model (unet)", or "model (vae of other)".

@@ -1,22 +1,7 @@
 #pragma once
 
 /// \file
-/// HTTP through libcurl, if it is installed.
-///
-/// `IP2P_HAS_CURL` is 1 if requests can be sent. The build sets it to match what is linked; if it does not, the
-/// presence of the header decides.
-
-#ifndef IP2P_HAS_CURL
-#if __has_include(<curl/curl.h>)
-#define IP2P_HAS_CURL 1
-#else
-#define IP2P_HAS_CURL 0
-#endif
-#endif
-
-#if IP2P_HAS_CURL
-#include <curl/curl.h>
-#endif
+/// HTTP through libcurl, if it is installed (`IP2P_HAS_CURL`).
 
 #include <cstddef>
 #include <memory>
@@ -24,6 +9,7 @@
 #include <utility>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/curl.hpp"
 #include "ip2p/language/http.hpp"
 
 namespace ip2p {
@@ -55,32 +41,17 @@ struct CurlAnswer {
   }
 };
 
-inline int curl_should_stop(void* token, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return static_cast<const std::stop_token*>(token)->stop_requested() ? 1 : 0;
-}
-
-inline void init_curl() {
-  static const auto code = curl_global_init(CURL_GLOBAL_DEFAULT);
-  require(code == CURLE_OK, "libcurl cannot be started: {}", curl_easy_strerror(code));
-}
-
 }  // namespace detail
 
 inline HttpResponse CurlTransport::post(const HttpRequest& request) const {
   detail::init_curl();
   const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> handle(curl_easy_init(), &curl_easy_cleanup);
   require(handle != nullptr, "libcurl cannot be started");
-  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(nullptr, &curl_slist_free_all);
-  const auto add_header = [&](const std::string& line) {
-    auto* list = curl_slist_append(headers.get(), line.c_str());
-    require(list != nullptr, "libcurl: out of memory");
-    static_cast<void>(headers.release());
-    headers.reset(list);
-  };
-  add_header("Content-Type: application/json");
-  add_header("Accept: application/json");
-  add_header("Expect:");  // Disables "Expect: 100-continue", which costs a second with servers that ignore it.
-  if (!request.key.empty()) add_header("Authorization: Bearer " + request.key);
+  detail::CurlHeaders headers;
+  headers.add("Content-Type: application/json");
+  headers.add("Accept: application/json");
+  headers.add("Expect:");  // Disables "Expect: 100-continue", which costs a second with servers that ignore it.
+  if (!request.key.empty()) headers.add("Authorization: Bearer " + request.key);
 
   detail::CurlAnswer answer;
   auto* curl = handle.get();

@@ -13,6 +13,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/hub_cache.hpp"
 #include "ip2p/io/model_folder.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/io/write_safetensors.hpp"
@@ -52,8 +53,10 @@ inline Weights gpt2_weights(const Weights& stored) {
 }  // namespace detail
 
 /// Loads a folder with config.json and model.safetensors (whole or sharded), with or without the prefix `transformer`.
-/// \param dtype of the weights  \throws Error for files that are missing, damaged, or from another architecture
-inline Gpt2 load_gpt2(const std::filesystem::path& folder, at::ScalarType dtype = at::kFloat) {
+/// \param name of the folder, or on the Hugging Face Hub for a model in its cache  \param dtype of the weights
+/// \throws Error for files that are missing, damaged, or from another architecture
+inline Gpt2 load_gpt2(const std::filesystem::path& name, at::ScalarType dtype = at::kFloat) {
+  const auto folder = detail::resolved_if_cached(name);
   require(std::filesystem::is_directory(folder), "{}: expected the folder of a GPT-2 model, found none",
           folder.string());
   const auto where = (folder / "config.json").string();

@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/hub_cache.hpp"
 #include "ip2p/text/byte_alphabet.hpp"
 #include "ip2p/text/byte_pair_vocabulary.hpp"
 #include "ip2p/text/unicode.hpp"
@@ -60,8 +61,9 @@ class Gpt2Tokenizer {
  public:
   /// Opens a folder with vocab.json and merges.txt, or with tokenizer.json alone, and, where present,
   /// tokenizer_config.json and special_tokens_map.json.
+  /// \param name of the folder, or on the Hugging Face Hub for a model in its cache
   /// \throws Error for files that are missing, damaged, or from another kind of tokenizer
-  static Gpt2Tokenizer open(const std::filesystem::path& folder, InvalidUtf8 invalid_utf8 = InvalidUtf8::replace);
+  static Gpt2Tokenizer open(const std::filesystem::path& name, InvalidUtf8 invalid_utf8 = InvalidUtf8::replace);
 
   /// Ids of a text, in time proportional to its length (times the logarithm of its longest word).
   /// \throws Error for ill-formed UTF-8 under `InvalidUtf8::error`
@@ -216,10 +218,11 @@ inline Gpt2Tokenizer::Gpt2Tokenizer(detail::BytePairVocabulary vocabulary, const
   pairs_ = std::move(vocabulary.pairs);
 }
 
-inline Gpt2Tokenizer Gpt2Tokenizer::open(const std::filesystem::path& folder, InvalidUtf8 invalid_utf8) {
+inline Gpt2Tokenizer Gpt2Tokenizer::open(const std::filesystem::path& name, InvalidUtf8 invalid_utf8) {
+  const auto folder = detail::resolved_if_cached(name);
   require(std::filesystem::is_directory(folder), "{}: expected a folder with a tokenizer, found none", folder.string());
-  const auto optional = [&](const char* name) {
-    return std::filesystem::exists(folder / name) ? detail::read_json_object(folder / name) : nlohmann::json::object();
+  const auto optional = [&](const char* file) {
+    return std::filesystem::exists(folder / file) ? detail::read_json_object(folder / file) : nlohmann::json::object();
   };
   auto config = optional("tokenizer_config.json");
   detail::BytePairVocabulary vocabulary;
