@@ -10,7 +10,7 @@
 #   ip2p::curl       libcurl with IP2P_HAS_CURL, or nothing where it is absent
 #   ip2p::gloo       the headers of Gloo with IP2P_HAS_GLOO, or nothing where they are absent; its code is in LibTorch
 #   ip2p::nccl       the header of NCCL with IP2P_HAS_NCCL where LibTorch is used with a CUDA toolkit, else nothing
-# and finds fmt, nlohmann_json and Threads.
+# and finds fmt, nlohmann_json, Eigen and Threads.
 #
 # Reads
 #   IP2P_CUDA   AUTO (default): CUDA if this machine has all libraries that libtorch_cuda needs;
@@ -23,6 +23,9 @@ if(NOT TARGET fmt::fmt-header-only)
 endif()
 if(NOT TARGET nlohmann_json::nlohmann_json)
   find_dependency(nlohmann_json)
+endif()
+if(NOT TARGET Eigen3::Eigen)
+  find_dependency(Eigen3 NO_MODULE)
 endif()
 if(NOT TARGET Threads::Threads)
   find_dependency(Threads)

@@ -25,6 +25,7 @@
 #include "ip2p/data/encoded_pairs.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/data/shard_index.hpp"
+#include "ip2p/io/crc32.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/io/write_safetensors.hpp"
@@ -35,8 +36,8 @@ namespace detail {
 
 inline std::uint32_t tensor_crc32(const at::Tensor& tensor, std::uint32_t start) {
   const auto dense = tensor.detach().cpu().contiguous();
-  return crc32_of({static_cast<const std::byte*>(dense.const_data_ptr()), static_cast<std::size_t>(dense.nbytes())},
-                  start);
+  return crc32({static_cast<const std::byte*>(dense.const_data_ptr()), static_cast<std::size_t>(dense.nbytes())},
+               start);
 }
 
 }  // namespace detail
@@ -46,7 +47,7 @@ inline std::string weights_checksum(const Weights& weights) {
   std::uint32_t checksum = 0;
   for (const auto& [name, entry] : weights) {
     const auto title = fmt::format("{} {} {}\n", name, shape_text(entry.shape), c10::toString(entry.dtype));
-    checksum = detail::tensor_crc32(entry.read(), detail::crc32_of(std::as_bytes(std::span(title)), checksum));
+    checksum = detail::tensor_crc32(entry.read(), detail::crc32(std::as_bytes(std::span(title)), checksum));
   }
   return fmt::format("{:08x}-{}", checksum, element_count(weights));
 }
@@ -111,7 +112,7 @@ class CachedPairs {
     std::string instruction;
 
     [[nodiscard]] std::string checksum() const {
-      auto sum = detail::crc32_of(std::as_bytes(std::span(instruction)));
+      auto sum = detail::crc32(std::as_bytes(std::span(instruction)));
       for (const auto& [name, tensor] : tensors) sum = detail::tensor_crc32(tensor, sum);
       return fmt::format("{:08x}", sum);
     }

@@ -21,6 +21,7 @@
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/data/shard_index.hpp"
 #include "ip2p/data/ustar.hpp"
+#include "ip2p/io/crc32.hpp"
 #include "ip2p/io/safetensors.hpp"
 
 namespace ip2p {
@@ -103,7 +104,7 @@ class PairShards {
               "{}: entry '{}': expected its header at byte {}, found other bytes", file->name(), pair.entry(part),
               pair.offset + position);
       const auto content = std::span(bytes).subspan(position + header.size(), size);
-      const auto found = detail::crc32_of(content);
+      const auto found = detail::crc32(content);
       require(found == pair.checksums[part], "{}: entry '{}': expected checksum {:08x}, found {:08x}", file->name(),
               pair.entry(part), pair.checksums[part], found);
       contents[part].assign(content.begin(), content.end());

@@ -3,8 +3,6 @@
 /// \file
 /// The index of pair shards: the tar files, their contents and offsets.
 
-#include <zlib.h>  // linked with libpng, which is made of it
-
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -32,11 +30,6 @@ inline constexpr const char* shard_index_name = "shards.json";
 
 /// Suffixes of a pair's three tar entries, `{prompt}_{seed}.before.jpg` and so on, in this order.
 inline constexpr std::array<const char*, 3> shard_parts{"before.jpg", "after.jpg", "json"};
-
-/// CRC-32 of `bytes`, continued from `start`.
-inline std::uint32_t crc32_of(std::span<const std::byte> bytes, std::uint32_t start = 0) {
-  return static_cast<std::uint32_t>(::crc32_z(start, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
-}
 
 /// Offset, sizes and checksums of one pair's entries.
 struct ShardPair {

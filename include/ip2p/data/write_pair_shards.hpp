@@ -25,6 +25,7 @@
 #include "ip2p/data/shard_index.hpp"
 #include "ip2p/data/ustar.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/crc32.hpp"
 
 namespace ip2p {
 
@@ -60,7 +61,7 @@ class PairShardsWriter {
     for (const auto& prompt : folder.prompts()) {
       for (const auto& seed : prompt.seeds) {
         const auto id = prompt.prompt + "/" + seed + "\n";
-        names = crc32_of(std::as_bytes(std::span(id)), names);
+        names = crc32(std::as_bytes(std::span(id)), names);
         pairs_.push_back({&prompt.prompt, &seed});
       }
     }
@@ -143,7 +144,7 @@ class PairShardsWriter {
     while (file) {
       file.read(reinterpret_cast<char*>(part.data()), static_cast<std::streamsize>(part.size()));
       const auto got = static_cast<std::size_t>(file.gcount());
-      checksum = crc32_of(std::span(part).first(got), checksum);
+      checksum = crc32(std::span(part).first(got), checksum);
       bytes += got;
     }
     return bytes == shard->bytes && checksum == shard->checksum ? shard : std::nullopt;
@@ -160,7 +161,7 @@ class PairShardsWriter {
     std::vector<std::byte> bytes;
     for (std::size_t part = 0; part < 3; ++part) {
       pair.sizes[part] = contents[part].size();
-      pair.checksums[part] = crc32_of(contents[part]);
+      pair.checksums[part] = crc32(contents[part]);
       const auto header = tar_header(pair.entry(part), contents[part].size());
       const auto head = std::as_bytes(std::span(header));
       bytes.insert(bytes.end(), head.begin(), head.end());
@@ -176,7 +177,7 @@ class PairShardsWriter {
     AtomicFile file(out_ / name);
     const auto append = [&](std::span<const std::byte> bytes) {
       file.write(bytes);
-      shard.checksum = crc32_of(bytes, shard.checksum);
+      shard.checksum = crc32(bytes, shard.checksum);
       shard.bytes += bytes.size();
     };
     for (; next_ < count() && static_cast<std::int64_t>(shard.pairs.size()) < options_.max_count; ++next_) {

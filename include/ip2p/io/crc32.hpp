@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// CRC-32, the checksum of zip archives.
+/// CRC-32, the checksum of zip archives, PNG and our shards.
 
 #include <array>
 #include <cstddef>

@@ -3,11 +3,11 @@
 /// \file
 /// The chunks of a PNG file: what they say about the picture, and whether they are whole.
 
+#include <ip2p/io/crc32.hpp>
 #include <ip2p/io/exif.hpp>
 #include <ip2p/io/stb.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <cstddef>
 #include <cstdint>
@@ -19,22 +19,6 @@
 #include <vector>
 
 namespace ip2p::detail {
-
-/// CRC-32 of ISO 3309, as in PNG and zip files.
-inline std::uint32_t crc32(std::string_view bytes) {
-  static constexpr auto table = [] {
-    std::array<std::uint32_t, 256> values{};
-    for (std::uint32_t n = 0; n < 256; ++n) {
-      std::uint32_t value = n;
-      for (int bit = 0; bit < 8; ++bit) value = (value & 1) != 0 ? 0xedb88320u ^ (value >> 1) : value >> 1;
-      values[n] = value;
-    }
-    return values;
-  }();
-  std::uint32_t crc = 0xffffffffu;
-  for (const char c : bytes) crc = table[(crc ^ static_cast<unsigned char>(c)) & 0xff] ^ (crc >> 8);
-  return ~crc;
-}
 
 /// The big-endian number of `Bytes` bytes at `offset`, which must lie within `bytes`.
 template <int Bytes>
@@ -68,7 +52,7 @@ void visit_png_chunks(std::span<const std::byte> content, std::string_view name,
     if (check) {
       const auto printable = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
       require(std::all_of(type.begin(), type.end(), printable), "{}: corrupt PNG: a chunk without a name", name);
-      require(crc32(bytes.substr(offset + 4, length + 4)) == big_endian<4>(bytes, offset + 8 + length),
+      require(crc32(content.subspan(offset + 4, length + 4)) == big_endian<4>(bytes, offset + 8 + length),
               "{}: corrupt PNG: {}: CRC error", name, type);
     }
     visit(type, data);

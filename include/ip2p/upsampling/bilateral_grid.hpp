@@ -4,8 +4,10 @@
 /// Affine colour maps that vary over a picture and over its tones (Gharbi, Chen, Barron, Hasinoff and Durand 2017), and
 /// their fit to a pair of pictures (Chen, Adams, Wadhwa and Hasinoff 2016).
 
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -159,30 +161,6 @@ struct GridFit {
 
 namespace detail {
 
-/// Solves `m` x = `b` for three right-hand sides by Cholesky's decomposition. \param m symmetric and positive definite,
-/// its lower half as rows: 10 values  \param b [4][3]; overwritten by the solution
-inline void solve_normal_equations(const std::array<double, 10>& m, std::array<double, 12>& b) {
-  std::array<double, 10> l{};
-  const auto of = [](std::size_t i, std::size_t j) { return i * (i + 1) / 2 + j; };
-  for (std::size_t i = 0; i < 4; ++i) {
-    for (std::size_t j = 0; j <= i; ++j) {
-      double rest = m[of(i, j)];
-      for (std::size_t k = 0; k < j; ++k) rest -= l[of(i, k)] * l[of(j, k)];
-      l[of(i, j)] = i == j ? std::sqrt(rest) : rest / l[of(j, j)];
-    }
-  }
-  for (std::size_t column = 0; column < 3; ++column) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      for (std::size_t k = 0; k < i; ++k) b[i * 3 + column] -= l[of(i, k)] * b[k * 3 + column];
-      b[i * 3 + column] /= l[of(i, i)];
-    }
-    for (std::size_t i = 4; i-- > 0;) {
-      for (std::size_t k = i + 1; k < 4; ++k) b[i * 3 + column] -= l[of(k, i)] * b[k * 3 + column];
-      b[i * 3 + column] /= l[of(i, i)];
-    }
-  }
-}
-
 /// [1 2 1] / 4 along one side of `sums`, with zeros beyond its ends. \param stride between neighbours along it
 inline void smooth_side(std::vector<double>& sums, std::size_t count, std::size_t stride) {
   std::vector<double> before(stride), line(stride);
@@ -260,15 +238,16 @@ inline BilateralGrid fit_bilateral_grid(std::span<const float> rgb, std::span<co
   const double cost = fit.regularisation * pixels;
   float* map = grid.maps().data();
   for (std::size_t node = 0; node < sums.size(); node += terms, map += BilateralGrid::values) {
-    std::array<double, 10> m{};
-    std::array<double, 12> b{};
-    std::copy_n(sums.data() + node, 10, m.begin());
-    std::copy_n(sums.data() + node + 10, 12, b.begin());
-    m[0] += cost, m[2] += cost, m[5] += cost, m[9] += fit.summand * cost;
-    detail::solve_normal_equations(m, b);
-    for (std::size_t channel = 0; channel < 3; ++channel) {
-      for (std::size_t i = 0; i < 4; ++i) map[channel * 4 + i] = static_cast<float>(b[i * 3 + channel]);
+    Eigen::Matrix4d m;
+    std::size_t count = node;
+    for (Eigen::Index i = 0; i < 4; ++i) {
+      for (Eigen::Index j = 0; j <= i; ++j) m(i, j) = sums[count++];
     }
+    m.diagonal() += cost * Eigen::Vector4d(1.0, 1.0, 1.0, fit.summand);
+    const Eigen::Map<const Eigen::Matrix<double, 4, 3, Eigen::RowMajor>> b(sums.data() + count);
+    const Eigen::Matrix<double, 4, 3> solved = m.llt().solve(b);  // of the lower half
+    Eigen::Map<Eigen::Matrix<float, 3, 4, Eigen::RowMajor>> maps(map);
+    maps = solved.transpose().cast<float>();
   }
   return grid;
 }
