@@ -168,6 +168,20 @@ TEST_CASE("ModelFiles reads the pickles of a folder where it has no safetensors,
   CHECK_THAT(opening_folder(scratch / "shards"), Contains("has no tensor 'u'; nearest: 'v'"));
 }
 
+TEST_CASE("ModelFiles reads TAESD's two files as pickles as well", "[io]") {
+  const ScratchDir scratch;
+  const auto folder = scratch / "taesd";
+  spill_pickle(folder / "taesd_encoder.pth",
+               {{"0.weight", at::ones({8, 3, 3, 3})}, {"1.weight", at::ones({4, 8, 3, 3})}});
+  spill_pickle(folder / "taesd_decoder.pth",
+               {{"1.weight", at::ones({8, 4, 3, 3})}, {"2.weight", at::ones({3, 8, 3, 3})}});
+  const auto files = ModelFiles::open(folder);
+  CHECK(files.weights("vae").size() == 4);
+  CHECK(files.weights("vae").at("decoder.layers.0.weight").shape == std::vector<std::int64_t>{8, 4, 3, 3});
+  CHECK(files.config("vae")["latent_channels"] == 4);
+  CHECK_THAT(files.describe(), Contains("taesd_encoder.pth and taesd_decoder.pth"));
+}
+
 TEST_CASE("ModelFiles opens the folder of one component, and reports folders it cannot read", "[io]") {
   const ScratchDir scratch;
   add_unet(scratch / "m", {{"diffusion_pytorch_model.safetensors", 7}});
@@ -183,6 +197,8 @@ TEST_CASE("ModelFiles opens the folder of one component, and reports folders it 
   ip2p::write_safetensors(scratch / "m" / "loose.safetensors", {{"w", at::ones({1})}});
   std::filesystem::remove_all(scratch / "m" / "unet");
   CHECK_THAT(opening_folder(scratch / "m"), Contains("to open 'loose.safetensors', give the path of the file itself"));
+  spill_pickle(scratch / "c" / "loose.ckpt", {{"w", at::ones({1})}});
+  CHECK_THAT(opening_folder(scratch / "c"), Contains("to open 'loose.ckpt', give the path of the file itself"));
   std::filesystem::create_directories(scratch / "bare" / "unet");
   CHECK_THAT(opening_folder(scratch / "bare"), Contains("expected a config.json, found nothing"));
 

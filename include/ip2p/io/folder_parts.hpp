@@ -105,7 +105,8 @@ inline ModelParts folder_parts(const std::filesystem::path& path, const std::str
   }
   std::string hint;
   for (const auto& name : names) {
-    if (name.ends_with(".safetensors")) hint = fmt::format("; to open '{}', give the path of the file itself", name);
+    if (name.ends_with(".safetensors") || name.ends_with(".ckpt"))
+      hint = fmt::format("; to open '{}', give the path of the file itself", name);
   }
   throw_error(
       "{}: cannot tell what model this is: looked for the folders 'unet', 'vae' and 'text_encoder' with a config.json "
