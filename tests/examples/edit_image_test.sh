@@ -16,7 +16,7 @@ echo "== help and usage"
 run 0 --help
 for option in --model --image --prompt --out --steps --image-scale --text-scale --seed --resolution --sampler --schedule \
   --noise --numerics --dtype --device --latents --save-latents --negative-prompt --compare --full-size --low-memory --vae --lora --embedding \
-  --graph --deep-cache --tf32 --direct-convolution --int8; do
+  --graph --deep-cache --tf32 --direct-convolution --int8 --download; do
   says "$option"
 done
 run 0 --version

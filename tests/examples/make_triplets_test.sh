@@ -31,7 +31,7 @@ says "cannot open 'none.jsonl'"
 run 1 generate --captions captions.txt --out nowhere/out.jsonl --model "$tiny"
 says "nowhere: expected a folder to write into"
 run 1 generate --captions captions.txt --out out.jsonl --model nowhere
-says "nowhere: expected a folder with a tokenizer"
+says "cannot open the model 'nowhere': there is no such file or folder"
 
 echo "== training from nothing, whole and as a LoRA"
 new="--data human.jsonl --tokenizer $tiny --layers 2 --width 32 --heads 2 --context 64 --batch 6 --rate 5e-3"
