@@ -109,23 +109,26 @@ struct Sha256Rounds {
 
   static void block(State& state, std::array<std::uint32_t, 16>& w) {
     auto [a, b, c, d, e, f, g, h] = state;
-    for (std::size_t t = 0; t < 64; ++t) {
-      if (t >= 16) {
-        const auto early = w[(t + 1) % 16], late = w[(t + 14) % 16];
-        w[t % 16] += (std::rotr(early, 7) ^ std::rotr(early, 18) ^ early >> 3) + w[(t + 9) % 16] +
-                     (std::rotr(late, 17) ^ std::rotr(late, 19) ^ late >> 10);
+    for (std::size_t first_round = 0; first_round < 64; first_round += 16) {
+#pragma GCC unroll 16  // so that words and letters stay in registers
+      for (std::size_t t = 0; t < 16; ++t) {
+        if (first_round > 0) {
+          const auto early = w[(t + 1) % 16], late = w[(t + 14) % 16];
+          w[t] += (std::rotr(early, 7) ^ std::rotr(early, 18) ^ early >> 3) + w[(t + 9) % 16] +
+                  (std::rotr(late, 17) ^ std::rotr(late, 19) ^ late >> 10);
+        }
+        const auto first = h + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & f) ^ (~e & g)) +
+                           constants[first_round + t] + w[t];
+        const auto second = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+        h = g;
+        g = f;
+        f = e;
+        e = d + first;
+        d = c;
+        c = b;
+        b = a;
+        a = first + second;
       }
-      const auto first =
-          h + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & f) ^ (~e & g)) + constants[t] + w[t % 16];
-      const auto second = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
-      h = g;
-      g = f;
-      f = e;
-      e = d + first;
-      d = c;
-      c = b;
-      b = a;
-      a = first + second;
     }
     state = {state[0] + a, state[1] + b, state[2] + c, state[3] + d,
              state[4] + e, state[5] + f, state[6] + g, state[7] + h};
