@@ -349,7 +349,6 @@ TEST_CASE("Names of formats that are not written come with a command", "[io]") {
 }
 
 TEST_CASE("Texts of PNG files are unpacked within bounds", "[io]") {
-  CHECK(ip2p::detail::crc32("123456789") == 0xcbf43926u);
   const auto raw = [](std::string_view text) { return ip2p::detail::raw_profile(text).size(); };
   CHECK(raw("\nexif\n       3\n4d4d\n00\n") == 3);
   CHECK(raw("\nexif\n       3\n4d4g\n00\n") == 0);
