@@ -1,5 +1,5 @@
-// What the units of our own programs parse first (ip2p_precompile() in CMakeLists.txt): dependencies alone, so that a header
-// of the library is still compiled where it is included.
+// What the units of our own programs parse first (ip2p_precompile() in CMakeLists.txt): dependencies alone, so that a
+// header of the library is still compiled where it is included.
 #pragma once
 
 #define AT_PER_OPERATOR_HEADERS

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -77,6 +78,27 @@ ip2p::RunHooks watched(ProgressBar& bar, const Interrupt& interrupt) {
   return hooks;
 }
 
+namespace {
+
+/// What the programs call the settings of the library; the rest have the field's name.
+constexpr std::pair<std::string_view, std::string_view> setting_names[] = {
+    {"partial_loras = true", "--lora-partial"},
+    {"prediction_type", "--prediction-type"},
+    {"prefer_ema = false", "--no-ema"},
+    {"scan = true", "--scan"},
+};
+
+/// The sentence of an error that an option of the program mends.
+std::string with_option(const ip2p::SettingNeeded& error) {
+  auto option = "--" + error.setting();
+  for (const auto& [setting, name] : setting_names) {
+    if (setting == error.setting()) option = name;
+  }
+  return fmt::format("{}; pass {} {}", error.problem(), option, error.purpose());
+}
+
+}  // namespace
+
 int run_program(int argc, char** argv, const char* name, const char* description,
                 const std::function<void(CLI::App&)>& add_options, const std::function<int(const Interrupt&)>& run) {
   CLI::App app{description};
@@ -114,6 +136,8 @@ int run_program(int argc, char** argv, const char* name, const char* description
   } catch (const ip2p::Cancelled& cancelled) {
     report(fmt::format("{}; nothing was written", cancelled.what()));
     return 130;
+  } catch (const ip2p::SettingNeeded& error) {
+    return report(with_option(error));
   } catch (const ip2p::OutOfMemory& error) {
     const bool offered = app.get_option_no_throw("--low-memory") != nullptr;
     return report(fmt::format("{}{}", error.what(), offered ? "; --low-memory does the last two" : ""));

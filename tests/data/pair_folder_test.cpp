@@ -93,7 +93,8 @@ TEST_CASE("A folder is listed without seeds.json when asked, and refused when no
   const auto listed = PairFolder::open(scratch.path(), {.split = PairSplit::all, .scan = true});
   CHECK((listed.prompts() == all_of(scratch.path()).prompts()));
   std::filesystem::remove(scratch.path() / "seeds.json");
-  CHECK_THROWS_WITH(all_of(scratch.path()), Contains("expected seeds.json") && Contains("--scan"));
+  CHECK_THROWS_WITH(all_of(scratch.path()),
+                    Contains("expected seeds.json") && Contains("set 'scan = true' to list the folder"));
   CHECK_THROWS_WITH(all_of(scratch.path() / "absent"), Contains("is not a folder"));
   const auto refuses = [&](const std::string& text, const std::string& words) {
     INFO(text);

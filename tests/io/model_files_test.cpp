@@ -192,8 +192,9 @@ TEST_CASE("ModelFiles takes the EMA of a single file unless told otherwise, and 
   // An incomplete average does not count.
   tensors.erase("model_ema.diffusion_modeltime_embed0weight");
   write_ldm(scratch / "half.safetensors", tensors);
-  CHECK_THAT(opening(scratch / "half.safetensors"),
-             Contains("EMA covers 207 of 208") && Contains("time_embed.0.weight") && Contains("--no-ema"));
+  CHECK_THAT(opening(scratch / "half.safetensors"), Contains("EMA covers 207 of 208") &&
+                                                        Contains("time_embed.0.weight") &&
+                                                        Contains("set 'prefer_ema = false'"));
   CHECK(opening(scratch / "half.safetensors", {.prefer_ema = false}) == "no error");
 }
 
@@ -364,7 +365,7 @@ TEST_CASE("ModelFiles finds the tokenizer, or says how to name one", "[io]") {
   std::filesystem::create_directories(path.parent_path());
   write_ldm(path, ldm_tensors(ldm_table("tiny_open_clip")));
   CHECK_THAT(error_of([&] { static_cast<void>(ModelFiles::open(path).tokenizer()); }),
-             Contains("vocab.json and merges.txt") && Contains("option 'tokenizer'"));
+             Contains("vocab.json and merges.txt") && Contains("set 'tokenizer' to name their folder"));
   const auto add = [&](const std::filesystem::path& folder) {
     spill(folder / "vocab.json", "{}");
     spill(folder / "merges.txt", "#version: 0.2\n");

@@ -55,7 +55,8 @@ TEST_CASE("ModelFiles: variants of a folder are chosen by name; if there is only
   CHECK(first_weight(ModelFiles::open(scratch / "one")) == 3);
   add_unet(scratch / "two",
            {{"diffusion_pytorch_model.fp16.safetensors", 3}, {"diffusion_pytorch_model.ema.safetensors", 4}});
-  CHECK_THAT(opening_folder(scratch / "two"), Contains("variants 'ema', 'fp16'") && Contains("option 'variant'"));
+  CHECK_THAT(opening_folder(scratch / "two"),
+             Contains("variants 'ema', 'fp16'") && Contains("set 'variant' to choose one"));
 }
 
 TEST_CASE("ModelFiles: sharded weights are gathered; shards that are missing or elsewhere are refused", "[io]") {

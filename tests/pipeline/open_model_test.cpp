@@ -221,7 +221,7 @@ TEST_CASE("A training checkpoint opens with the model that it was trained from",
   std::filesystem::create_directories(scratch / "checkpoint-500");
   std::filesystem::copy(whole / "unet", scratch / "checkpoint-500" / "unet", std::filesystem::copy_options::recursive);
   CHECK_THROWS_WITH(OpenedModel::open(scratch / "checkpoint-500", on_cpu),
-                    Contains("holds only a UNet") && Contains("--base"));
+                    Contains("holds only a UNet") && Contains("set 'base' to add the complete model"));
   auto options = on_cpu;
   options.base = whole;
   const auto edited = [](const OpenedModel& model) {

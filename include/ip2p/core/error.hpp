@@ -7,6 +7,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace ip2p {
 
@@ -28,6 +29,28 @@ class Cancelled : public Error {
 class OutOfMemory : public Error {
  public:
   using Error::Error;
+};
+
+/// Thrown when the input can be used once the caller decides something that it leaves open.
+///
+/// `what()` names the field of the options struct that decides it. A program whose users know that field by another
+/// name, such as a command line's, makes its own sentence from the parts.
+class SettingNeeded : public Error {
+ public:
+  /// \param problem what was expected and found  \param setting the field, with its value if only one helps: "variant",
+  /// "prefer_ema = false"  \param purpose what it is set for: "to use the raw weights"
+  SettingNeeded(std::string problem, std::string setting, std::string purpose)
+      : Error(fmt::format("{}; set '{}' {}", problem, setting, purpose)),
+        problem_(std::move(problem)),
+        setting_(std::move(setting)),
+        purpose_(std::move(purpose)) {}
+
+  [[nodiscard]] const std::string& problem() const { return problem_; }  ///< What was expected and found.
+  [[nodiscard]] const std::string& setting() const { return setting_; }  ///< The field, e.g. "prefer_ema = false".
+  [[nodiscard]] const std::string& purpose() const { return purpose_; }  ///< What it is set for, e.g. "to choose one".
+
+ private:
+  std::string problem_, setting_, purpose_;
 };
 
 namespace detail {

@@ -77,10 +77,14 @@ class PairFolder {
     const auto list = path / "seeds.json";
     if (!std::filesystem::exists(list, ignored) && detail::is_image_folder(path))
       return open_image_folder(path, options);
-    require(options.scan || std::filesystem::exists(list, ignored),
-            R"(pair folder '{}': expected seeds.json, [["0000000", ["seed", ...]], ...], beside the prompts' folders, )"
-            "found none, nor the metadata.jsonl of an image folder; --scan lists the folder instead",
-            path.string());
+    if (!options.scan && !std::filesystem::exists(list, ignored)) {
+      throw SettingNeeded(
+          fmt::format(
+              R"(pair folder '{}': expected seeds.json, [["0000000", ["seed", ...]], ...], beside the prompts' )"
+              "folders, found none, nor the metadata.jsonl of an image folder",
+              path.string()),
+          "scan = true", "to list the folder instead");
+    }
     PairFolder folder;
     folder.path_ = path;
     folder.options_ = options;

@@ -251,9 +251,11 @@ inline Weights choose_ldm_unet(const Weights& all, const std::string& prefix, bo
     source = "the non-EMA weights, as asked for; the file also holds an EMA";
     return plain;
   }
-  require(averaged == plain.size(),
-          "{}: the EMA covers {} of {} UNet tensors (not '{}'); to use the others, pass --no-ema", where, averaged,
-          plain.size(), absent);
+  if (averaged != plain.size()) {
+    throw SettingNeeded(
+        fmt::format("{}: the EMA covers {} of {} UNet tensors (not '{}')", where, averaged, plain.size(), absent),
+        "prefer_ema = false", "to use the raw weights");
+  }
   source = "the EMA weights";
   return average;
 }

@@ -69,8 +69,8 @@ class ModelFiles {
   using Options = ModelFilesOptions;
 
   /// Opens a folder, a file, or a model's name on the Hugging Face Hub, which is looked up in the cache that diffusers
-  /// fills (`resolve_model`). Throws `Error` saying what was looked for and what was found; for files that are damaged or
-  /// something else see `SafetensorsFile::open`.
+  /// fills (`resolve_model`). Throws `Error` saying what was looked for and what was found; for files that are damaged
+  /// or something else see `SafetensorsFile::open`.
   static ModelFiles open(const std::filesystem::path& name, const Options& options = {}) {
     ModelFiles model;
     const auto path = resolve_model(name);
@@ -149,15 +149,12 @@ class ModelFiles {
       return files;
     }
     if (base_) return base_->tokenizer();
-    require(!has("unet") || has("text_encoder") || has("vae"),
-            "{}: holds only a UNet, as training checkpoints do; pass the complete model that it was trained from with "
-            "--base",
-            path_.string());
-    throw_error(
-        "{}: no tokenizer: expected vocab.json and merges.txt in '{}'{}; name their folder with the option "
-        "'tokenizer'",
-        path_.string(), places.front().string(),
-        folder_ ? "" : " (a single-file checkpoint holds none; take the folder 'tokenizer' of any SD1.5 model)");
+    if (has("unet") && !has("text_encoder") && !has("vae")) throw base_needed();
+    throw SettingNeeded(
+        fmt::format("{}: no tokenizer: expected vocab.json and merges.txt in '{}'{}", path_.string(),
+                    places.front().string(),
+                    folder_ ? "" : " (a single-file checkpoint holds none; take that of any SD1.5 model)"),
+        "tokenizer", "to name their folder");
   }
 
   /// What was found and chosen, one line a component.
@@ -184,6 +181,11 @@ class ModelFiles {
   }
 
  private:
+  [[nodiscard]] SettingNeeded base_needed() const {
+    return {path_.string() + ": holds only a UNet, as training checkpoints do", "base",
+            "to add the complete model that it was trained from"};
+  }
+
   void add_base();
   void replace_vae();
   void apply_overrides();
@@ -193,10 +195,7 @@ class ModelFiles {
     if (found == parts_.components.end()) {
       std::vector<std::string> present;
       for (const auto& [name, value] : parts_.components) present.push_back(name);
-      require(present != std::vector<std::string>{"unet"},
-              "{}: has no component '{}', because it holds only a UNet, as training checkpoints do; pass the complete "
-              "model that it was trained from with --base",
-              path_.string(), component);
+      if (present == std::vector<std::string>{"unet"}) throw base_needed();
       throw_error("{}: has no component '{}'; it holds {}", path_.string(), component, detail::name_list(present));
     }
     return found->second;

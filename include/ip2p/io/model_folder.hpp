@@ -159,8 +159,11 @@ inline std::pair<Weights, std::filesystem::path> folder_weights(const std::files
       }
     }
     if (variants.size() == 1) chosen = find(*variants.begin());
-    require(variants.size() < 2, "{}: holds the variants {} and no plain weights; choose one with the option 'variant'",
-            folder.string(), name_list({variants.begin(), variants.end()}));
+    if (variants.size() > 1) {
+      throw SettingNeeded(fmt::format("{}: holds the variants {} and no plain weights", folder.string(),
+                                      name_list({variants.begin(), variants.end()})),
+                          "variant", "to choose one");
+    }
   }
   if (chosen.empty()) {
     const auto infix = variant.empty() ? std::string() : "." + variant;

@@ -33,8 +33,8 @@ struct StatedPrediction {
 /// The prediction that `asked` names, or that marks and metadata of the file state. The shapes of Stable Diffusion 2
 /// are those of two models, so that for one of 4 input channels nothing is assumed unless the number of training steps
 /// or the file's name tells which it is. \param asked empty, "epsilon" or "v_prediction"
-inline StatedPrediction stated_prediction(const std::filesystem::path& path, const WeightFile& file,
-                                          const Weights& all, const nlohmann::json& unet, const std::string& asked) {
+inline StatedPrediction stated_prediction(const std::filesystem::path& path, const WeightFile& file, const Weights& all,
+                                          const nlohmann::json& unet, const std::string& asked) {
   StatedPrediction result;
   result.zero_snr = all.contains("ztsnr");
   if (!asked.empty()) {

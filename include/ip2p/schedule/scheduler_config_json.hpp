@@ -90,10 +90,12 @@ inline SchedulerConfig scheduler_config_from_json(const nlohmann::json& json, st
   detail::read_field(json, "use_exponential_sigmas", config.use_exponential_sigmas, where);
   detail::read_choice(json, "beta_schedule", config.noise.curve, where, detail::beta_schedules);
   const auto prediction = json.find("prediction_type");
-  require(prediction == json.end() || *prediction != detail::undetermined_prediction,
-          "{}: cannot tell what this Stable Diffusion 2 model predicts, because its tensors have the same shapes in "
-          "both kinds: pass --prediction-type epsilon for the one of 512 pixels, v_prediction for that of 768",
-          where);
+  if (prediction != json.end() && *prediction == detail::undetermined_prediction) {
+    throw SettingNeeded(where +
+                            ": cannot tell what this Stable Diffusion 2 model predicts, because its tensors have "
+                            "the same shapes in both kinds",
+                        "prediction_type", "(epsilon for the one of 512 pixels, v_prediction for that of 768)");
+  }
   detail::read_choice(json, "prediction_type", config.prediction, where, detail::prediction_types);
   detail::read_choice(json, "timestep_spacing", config.spacing, where, detail::timestep_spacings);
 
