@@ -91,7 +91,7 @@ inline SchedulerConfig scheduler_config_from_json(const nlohmann::json& json, st
   detail::read_choice(json, "beta_schedule", config.noise.curve, where, detail::beta_schedules);
   const auto prediction = json.find("prediction_type");
   if (prediction != json.end() && *prediction == detail::undetermined_prediction) {
-    throw SettingNeeded(where +
+    throw SettingNeeded(std::string(where) +
                             ": cannot tell what this Stable Diffusion 2 model predicts, because its tensors have "
                             "the same shapes in both kinds",
                         "prediction_type", "(epsilon for the one of 512 pixels, v_prediction for that of 768)");
