@@ -59,7 +59,7 @@ TEST_CASE("A wrong value of TAESD's config.json is refused with its key, what wa
   CHECK(with("scaling_factor", false) == "vae/config.json: scaling_factor: expected a number, found false");
   CHECK(with("in_channels", 4) == "vae/config.json: in_channels: expected 3, found 4, which is not supported");
   CHECK(with("out_channels", 1) == "vae/config.json: out_channels: expected 3, found 1, which is not supported");
-  CHECK(with("act_fn", "silu") == "vae/config.json: act_fn: expected relu, found silu, which is not supported");
+  CHECK(with("act_fn", "silu") == R"(vae/config.json: act_fn: expected "relu", found "silu", which is not supported)");
   CHECK(with("upsampling_scaling_factor", 4) ==
         "vae/config.json: upsampling_scaling_factor: expected 2, found 4, which is not supported");
   CHECK(with("num_encoder_blocks", {1, 3, 3, -3}) ==

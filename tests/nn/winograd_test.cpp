@@ -30,7 +30,7 @@ using namespace ip2p;
 
 namespace {
 
-/// A seeded layer's tensors: outputs have a variance near 1.
+/// A layer's tensors: outputs have a variance near 1.
 struct WinogradCase {
   WinogradCase(std::int64_t in, std::int64_t out, std::int64_t batch, std::int64_t height, std::int64_t width)
       : x(at::randn({batch, in, height, width}).contiguous(at::MemoryFormat::ChannelsLast)),
