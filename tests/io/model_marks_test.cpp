@@ -139,8 +139,9 @@ TEST_CASE("A training checkpoint's UNet is completed by the model that it was tr
     std::filesystem::copy(whole / "unet", training / name, std::filesystem::copy_options::recursive);
   }
   const auto alone = ModelFiles::open(training);
-  CHECK_THROWS_WITH(alone.tokenizer(), Contains("checkpoint-500: holds only a UNet") && Contains("set 'base'"));
-  CHECK_THROWS_WITH(alone.config("vae"), Contains("holds only a UNet") && Contains("set 'base'"));
+  CHECK_THROWS_WITH(alone.tokenizer(), Contains("checkpoint-500: has no tokenizer, because it holds only a UNet") &&
+                                           Contains("set 'base'"));
+  CHECK_THROWS_WITH(alone.config("vae"), Contains("has no component 'vae'") && Contains("set 'base'"));
   CHECK_THAT(alone.describe(), Contains("unet_ema") && Contains("the EMA weights"));
   CHECK_THAT(ModelFiles::open(training, {.prefer_ema = false}).describe(), !Contains("unet_ema"));
 

@@ -149,7 +149,7 @@ class ModelFiles {
       return files;
     }
     if (base_) return base_->tokenizer();
-    if (has("unet") && !has("text_encoder") && !has("vae")) throw base_needed();
+    if (has("unet") && !has("text_encoder") && !has("vae")) throw base_needed("tokenizer");
     throw SettingNeeded(
         fmt::format("{}: no tokenizer: expected vocab.json and merges.txt in '{}'{}", path_.string(),
                     places.front().string(),
@@ -181,9 +181,11 @@ class ModelFiles {
   }
 
  private:
-  [[nodiscard]] SettingNeeded base_needed() const {
-    return {path_.string() + ": holds only a UNet, as training checkpoints do", "base",
-            "to add the complete model that it was trained from"};
+  /// The error for a lone UNet. \param lacking what was asked of it
+  [[nodiscard]] SettingNeeded base_needed(std::string_view lacking) const {
+    return {
+        fmt::format("{}: has no {}, because it holds only a UNet, as training checkpoints do", path_.string(), lacking),
+        "base", "to add the complete model that it was trained from"};
   }
 
   void add_base();
@@ -195,7 +197,7 @@ class ModelFiles {
     if (found == parts_.components.end()) {
       std::vector<std::string> present;
       for (const auto& [name, value] : parts_.components) present.push_back(name);
-      if (present == std::vector<std::string>{"unet"}) throw base_needed();
+      if (present == std::vector<std::string>{"unet"}) throw base_needed(fmt::format("component '{}'", component));
       throw_error("{}: has no component '{}'; it holds {}", path_.string(), component, detail::name_list(present));
     }
     return found->second;
@@ -252,6 +254,9 @@ inline void ModelFiles::replace_vae() {
   detail::ModelComponent vae;
   try {
     vae = open(options_.vae, plain).find("vae");
+  } catch (const SettingNeeded& error) {  // `base` is this model's, and helps here no more than the others
+    throw_error("{}: expected an autoencoder in its place from '{}': {}", path_.string(), options_.vae.string(),
+                error.problem());
   } catch (const Error& error) {
     throw_error("{}: expected an autoencoder in its place from '{}': {}", path_.string(), options_.vae.string(),
                 error.what());
