@@ -330,7 +330,11 @@ std::vector<CLI::ConfigItem> ConfigFile::from_config(std::istream& input) const 
     }
     CLI::Option* option = nullptr;
     for (auto* candidate : options_of(*owner)) {
-      if (candidate->check_lname(entry.key)) option = by_new_name(candidate);
+      if (!candidate->check_lname(entry.key)) continue;
+      option = by_new_name(candidate);
+      if (option != candidate) {
+        note_old_name(fmt::format("{}, line {}: {}", name, entry.line, entry.key), option->get_lnames().front());
+      }
     }
     if (option == nullptr) {
       wrong(entry, fmt::format("unknown key '{}'{}", entry.key, did_you_mean(*owner, entry.key)));

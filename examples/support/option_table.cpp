@@ -16,6 +16,8 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/version.hpp"
+
 namespace example {
 
 namespace {
@@ -74,15 +76,16 @@ std::vector<CLI::App*> given_apps(CLI::App& app) {
   return command == &app ? std::vector{&app} : std::vector{command, &app};
 }
 
-/// Of the options that may be given now, without dashes.
-std::vector<std::string> known_names(CLI::App& app) {
-  std::vector<std::string> names;
-  const auto add = [&](CLI::App& of) {
-    for (const auto* option : options_of(of)) {
-      if (!option->get_group().empty()) names.insert(names.end(), option->get_lnames().begin(), option->get_lnames().end());
+/// Of the options that may be given now, without dashes: what may be typed, and what the option is called.
+std::map<std::string, std::string> known_names(CLI::App& app) {
+  std::map<std::string, std::string> names;
+  for (auto* of : given_apps(app)) {
+    for (auto* option : options_of(*of)) {
+      const auto* now = by_new_name(option);
+      if (now->get_group().empty()) continue;
+      for (const auto& name : option->get_lnames()) names[name] = now == option ? name : now->get_lnames().front();
     }
-  };
-  for (auto* of : given_apps(app)) add(*of);
+  }
   return names;
 }
 
@@ -126,9 +129,14 @@ nlohmann::ordered_json row_of(const CLI::Option& option) {
     standard = meaning.substr(begin + mark.size(), meaning.size() - begin - mark.size() - 1);
     meaning.resize(begin);
   }
+  const bool list = option.get_items_expected_max() >= CLI::detail::expected_max_vector_size;
+  if (list && standard.starts_with('[')) {
+    standard = standard.substr(1, standard.size() - 2);
+    std::replace(standard.begin(), standard.end(), ',', ' ');
+  }
   row["default"] = option.get_required() ? "required" : standard;
   row["meaning"] = meaning;
-  row["list"] = option.get_items_expected_max() >= CLI::detail::expected_max_vector_size;
+  row["list"] = list;
   const auto type = option.get_type_name();
   if (const auto colon = type.find(':'); !flag && colon != type.npos) add_check(row, type.substr(colon + 1));
   return row;
@@ -164,10 +172,7 @@ CLI::App& chosen(CLI::App& app) {
 }
 
 void old_name(CLI::App& app, CLI::Option* option, const std::string& before) {
-  const auto note = [option, before] {
-    fmt::print(stderr, "note: {} is now called {}; its old name will go with the next version\n", before,
-               long_name(*option));
-  };
+  const auto note = [option, before] { note_old_name(before, long_name(*option)); };
   CLI::Option* old = nullptr;
   if (option->get_items_expected_max() == 0) {
     old = app.add_flag_function(before, [=](std::int64_t) {
@@ -185,6 +190,10 @@ void old_name(CLI::App& app, CLI::Option* option, const std::string& before) {
   // At once, so that what depends on the option finds it given.
   old->trigger_on_parse()->group("");
   old_names()[old] = option;
+}
+
+void note_old_name(const std::string& before, const std::string& now) {
+  fmt::print(stderr, "note: {} is now called {}; its old name will go with the next version\n", before, now);
 }
 
 CLI::Option* by_new_name(CLI::Option* option) {
@@ -205,14 +214,25 @@ std::string did_you_mean(CLI::App& app, std::string_view typed) {
   while (typed.starts_with('-')) typed.remove_prefix(1);
   std::string name(typed);
   std::replace(name.begin(), name.end(), '_', '-');
-  const auto found = nearest(name, known_names(app));
-  return found.empty() ? std::string() : fmt::format("; did you mean --{}?", found);
+  const auto known = known_names(app);
+  std::vector<std::string> names;
+  for (const auto& [one, now] : known) names.push_back(one);
+  const auto found = nearest(name, names);
+  return found.empty() ? std::string() : fmt::format("; did you mean --{}?", known.at(found));
 }
 
 std::string misused_words(CLI::App& app) {
+  const auto words = app.remaining(true);
+  const auto commands = subcommand_names(app);
+  if (!commands.empty() && app.get_subcommands().empty() && !words.empty() && !words.front().starts_with('-')) {
+    const auto near = nearest(words.front(), commands);
+    return near.empty()
+               ? fmt::format("expected a subcommand, {}, found '{}'", fmt::join(commands, ", "), words.front())
+               : fmt::format("unknown subcommand '{}'; did you mean {}?", words.front(), near);
+  }
   std::vector<std::string> problems;
   std::string stray;
-  for (const auto& word : app.remaining(true)) {
+  for (const auto& word : words) {
     if (word.size() > 1 && word.starts_with('-') && word != "--") {
       const auto name = word.substr(0, word.find('='));
       const auto hint = did_you_mean(app, name);
@@ -222,12 +242,7 @@ std::string misused_words(CLI::App& app) {
       stray = word;
     }
   }
-  const auto commands = subcommand_names(app);
-  if (problems.empty() && !stray.empty() && !commands.empty() && app.get_subcommands().empty()) {
-    const auto near = nearest(stray, commands);
-    problems.push_back(near.empty() ? fmt::format("expected a subcommand, {}, found '{}'", fmt::join(commands, ", "), stray)
-                                    : fmt::format("unknown subcommand '{}'; did you mean {}?", stray, near));
-  } else if (problems.empty() && !stray.empty()) {
+  if (problems.empty() && !stray.empty()) {
     problems.push_back(fmt::format("expected an option, found '{}'; a text of several words needs quotes", stray));
   }
   for (auto* of : given_apps(app)) {
@@ -264,7 +279,7 @@ std::string value_name(const CLI::Option& option) {
 
 nlohmann::ordered_json option_table(CLI::App& app) {
   nlohmann::ordered_json table{
-      {"name", app.get_name()}, {"description", app.get_description()}, {"options", rows_of(app)}};
+      {"name", app.get_name()}, {"version", std::string(ip2p::version)}, {"description", app.get_description()}, {"options", rows_of(app)}};
   table["notes"] = app.get_footer();
   table["subcommands"] = nlohmann::ordered_json::array();
   for (auto* command : app.get_subcommands([](CLI::App* of) { return !of->get_name().empty(); })) {

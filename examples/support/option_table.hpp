@@ -26,6 +26,9 @@ CLI::App& chosen(CLI::App& app);
 /// mean the same. \param before such as "--side"
 void old_name(CLI::App& app, CLI::Option* option, const std::string& before);
 
+/// Says on standard error that an option was called `before`, and is called `now`.
+void note_old_name(const std::string& before, const std::string& now);
+
 /// The option itself, or the one that took its place if its name is an old one.
 CLI::Option* by_new_name(CLI::Option* option);
 
