@@ -144,7 +144,8 @@ void add_options(CLI::App& app, Commands& c) {
       ->capture_default_str()
       ->check(example::range(1, 4096));
 
-  auto* unet = c.train_unet = training(photographs(app.add_subcommand("editor", "train the text encoder and the UNet")));
+  auto* unet = c.train_unet =
+      training(photographs(app.add_subcommand("editor", "train the text encoder and the UNet")));
   unet->add_option("--tokenizer", c.editor.tokenizer, "folder with vocab.json and merges.txt")
       ->type_name("MODEL")
       ->capture_default_str();
@@ -168,8 +169,9 @@ void add_options(CLI::App& app, Commands& c) {
   auto* measuring = c.measure_model =
       photographs(app.add_subcommand("evaluate", "measure a model on held-out photographs and phrasings"));
   measuring->add_option("--model", c.evaluation.model, "model folder to measure")->type_name("MODEL")->required();
-  auto* report = measuring->add_option("--out", c.evaluation.report, "folder for the score table and a sheet of pictures")
-                     ->type_name("FOLDER");
+  auto* report =
+      measuring->add_option("--out", c.evaluation.report, "folder for the score table and a sheet of pictures")
+          ->type_name("FOLDER");
   example::old_name(*measuring, report, "--report");
   measuring->add_option("--steps", c.evaluation.run.steps, "number of sampling steps")
       ->default_str("20")

@@ -88,11 +88,10 @@ int main(int argc, char** argv) {
       "Packs a training set of image pairs into tar files with an index, or copies it into an image folder.",
       [&](CLI::App& app) {
         app.footer("Run the same command again to continue.");
-        auto* pairs =
-            app.add_option("--pairs", o.folder,
-                           "pairs to read: seeds.json and a folder for each prompt, or an image folder")
-                ->type_name("FOLDER")
-                ->required();
+        auto* pairs = app.add_option("--pairs", o.folder,
+                                     "pairs to read: seeds.json and a folder for each prompt, or an image folder")
+                          ->type_name("FOLDER")
+                          ->required();
         example::old_name(app, pairs, "--folder");
         app.add_option("--out", o.out, "folder to write; created if missing")->type_name("FOLDER")->required();
         app.add_option("--to", o.to, "output: tar shards, or an imagefolder for Hugging Face's datasets")

@@ -73,8 +73,9 @@ void add_options(CLI::App& app, Options& o) {
   pictures->add_option("--mirror", o.augmentation.mirror, "share of pairs to mirror")
       ->capture_default_str()
       ->check(number(0, 1));
-  pictures->add_option("--cache", o.cache,
-                       "cache latents and texts in this folder: each pair is encoded once, from its centre crop")
+  pictures
+      ->add_option("--cache", o.cache,
+                   "cache latents and texts in this folder: each pair is encoded once, from its centre crop")
       ->type_name("FOLDER");
 
   auto* step = group("The step");

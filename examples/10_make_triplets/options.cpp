@@ -54,16 +54,16 @@ void add_options(CLI::App& app, Commands& commands) {
   auto& t = commands.train;
   auto* training = commands.training =
       app.add_subcommand("train", "fine-tune a GPT-2, or train one from scratch; every tenth triplet is held out");
-  auto* triplets = training->add_option("--triplets", t.data, "triplets to train on, as JSON lines")
-                       ->type_name("FILE")
-                       ->required();
+  auto* triplets =
+      training->add_option("--triplets", t.data, "triplets to train on, as JSON lines")->type_name("FILE")->required();
   example::old_name(*training, triplets, "--data");
   training->add_option("--out", t.out, "folder for the model; created if missing")->type_name("FOLDER")->required();
   auto* from = training->add_option("--model", t.model, "GPT-2 model to start from: a folder or a name on the Hub")
                    ->type_name("MODEL");
   example::add_download(*training);
-  auto* nothing = training->add_option("--tokenizer", t.tokenizer,
-                                       "train from scratch, with the tokenizer in this folder or of this name")
+  auto* nothing = training
+                      ->add_option("--tokenizer", t.tokenizer,
+                                   "train from scratch, with the tokenizer in this folder or of this name")
                       ->type_name("MODEL");
   from->excludes(nothing);
   const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
@@ -115,9 +115,8 @@ void add_options(CLI::App& app, Commands& commands) {
   auto& m = commands.measure;
   auto* measuring = commands.measuring =
       app.add_subcommand("measure", "report the quality of samples for the held-out captions");
-  auto* measured = measuring->add_option("--triplets", m.data, "the triplets that `train` was given")
-                       ->type_name("FILE")
-                       ->required();
+  auto* measured =
+      measuring->add_option("--triplets", m.data, "the triplets that `train` was given")->type_name("FILE")->required();
   example::old_name(*measuring, measured, "--data");
   add_language(*measuring, m.language);
   measuring->add_option("--samples", m.samples, "samples per caption")->capture_default_str()->check(count);

@@ -62,10 +62,11 @@ void add_options(CLI::App& app, Options& o) {
       ->type_name("MODEL");
 
   auto* data = app.add_option_group("Photographs");
-  auto* edits = data->add_option("--edits", o.edits, "edits as JSON lines: file, input, edit, output")->type_name("FILE");
-  auto* photographs = data->add_option("--photographs", o.images,
-                                       "folder with the files that --edits names (default: its own folder)")
-                          ->type_name("FOLDER");
+  auto* edits =
+      data->add_option("--edits", o.edits, "edits as JSON lines: file, input, edit, output")->type_name("FILE");
+  auto* photographs =
+      data->add_option("--photographs", o.images, "folder with the files that --edits names (default: its own folder)")
+          ->type_name("FOLDER");
   example::old_name(*data, photographs, "--images");
   data->add_option("--pairs", o.pairs, "take edits from pairs in the published layout instead (seeds.json)")
       ->type_name("FOLDER")
@@ -90,8 +91,9 @@ void add_options(CLI::App& app, Options& o) {
       ->type_name("NAME=MODEL")
       ->required()
       ->check(named_path);
-  measures->add_option("--clip-tokenizer", o.clip_tokenizer,
-                       "folder with vocab.json and merges.txt, for CLIP models without a tokenizer")
+  measures
+      ->add_option("--clip-tokenizer", o.clip_tokenizer,
+                   "folder with vocab.json and merges.txt, for CLIP models without a tokenizer")
       ->type_name("MODEL");
   measures
       ->add_option("--range", o.range,

@@ -116,7 +116,9 @@ int main(int argc, char** argv) {
     };
     clip = app.add_subcommand("clip", "train a CLIP on the captioned pictures");
     training(clip, c);
-    clip->add_option("--tokenizer", c.tokenizer, "folder with vocab.json and merges.txt")->type_name("FOLDER")->required();
+    clip->add_option("--tokenizer", c.tokenizer, "folder with vocab.json and merges.txt")
+        ->type_name("FOLDER")
+        ->required();
     clip->add_option("--width", c.width, "width of both towers")->capture_default_str()->check(count);
     clip->add_option("--patch", c.patch, "side of a patch in pixels")->capture_default_str()->check(count);
     clip->add_option("--text-layers", c.text_layers, "layers of the text tower")->capture_default_str()->check(count);
@@ -126,12 +128,9 @@ int main(int argc, char** argv) {
 
     text_to_image = app.add_subcommand("text-to-image", "train a text-to-image model on the captioned pictures");
     training(text_to_image, t);
-    text_to_image->add_option("--clip", t.clip, "CLIP whose text tower to start from")
-        ->type_name("FOLDER")
-        ->required();
-    auto* vae = text_to_image->add_option("--vae", t.codec, "model whose autoencoder to use")
-                    ->type_name("FOLDER")
-                    ->required();
+    text_to_image->add_option("--clip", t.clip, "CLIP whose text tower to start from")->type_name("FOLDER")->required();
+    auto* vae =
+        text_to_image->add_option("--vae", t.codec, "model whose autoencoder to use")->type_name("FOLDER")->required();
     example::old_name(*text_to_image, vae, "--codec");
     text_to_image->add_option("--channels", t.channels, "channels of the UNet, finest resolution first")
         ->capture_default_str();

@@ -102,7 +102,8 @@ void add_model(CLI::App& app, ModelOptions& o) {
   add_download(app);
   app.add_option("--lora", o.loras, "LoRAs to apply, each FILE or FILE:SCALE")->type_name("FILE[:SCALE]");
   app.add_flag("--lora-partial", o.partial_loras, "ignore LoRA weights for layers that the model does not have");
-  app.add_option("--embedding", o.embeddings, "textual inversion files whose tokens prompts may use")->type_name("FILE");
+  app.add_option("--embedding", o.embeddings, "textual inversion files whose tokens prompts may use")
+      ->type_name("FILE");
   add_device(app, o.device);
   add_dtype(app, o.dtype);
   app.add_flag("--low-memory", o.low_memory,

@@ -18,6 +18,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "ip2p/io/hub_cache.hpp"
 #include "option_table.hpp"
@@ -80,7 +81,8 @@ class TomlReader {
   }
 
   [[nodiscard]] std::size_t line() const {
-    return 1 + static_cast<std::size_t>(std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at_), '\n'));
+    return 1 +
+           static_cast<std::size_t>(std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at_), '\n'));
   }
 
   [[nodiscard]] char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
@@ -245,19 +247,15 @@ std::string to_folder(const std::string& kind, const std::string& value, const f
   return with_path(kind, value, [&](const std::string& text, bool is_model) {
     if (fs::path(text).is_absolute() || (is_model && is_hub_name(text, text))) return text;
     const auto path = fs::absolute(text).lexically_normal();
-    return folder.empty() ? path.string() : path.lexically_relative(fs::weakly_canonical(fs::absolute(folder))).string();
+    return folder.empty() ? path.string()
+                          : path.lexically_relative(fs::weakly_canonical(fs::absolute(folder))).string();
   });
 }
 
 std::string toml_value(const std::string& text) {
-  // 1e5 and 007 are numbers elsewhere, and what was typed is what is written.
-  double number = 0;
-  std::string_view digits = text;
-  if (digits.starts_with('-')) digits.remove_prefix(1);
-  const bool canonical = !digits.empty() && digits.find_first_not_of("0123456789.") == digits.npos &&
-                         digits.front() != '.' && digits.back() != '.' &&
-                         (digits.front() != '0' || digits.size() == 1 || digits[1] == '.');
-  if (canonical && parse_number(text, number)) return text;
+  // A number as TOML and JSON have it; "007" and "+1" are written as texts, so that they come back as they were.
+  const bool number = text.find_first_not_of("0123456789+-.eE") == text.npos && nlohmann::json::accept(text);
+  if (number) return text;
   std::string quoted = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') {

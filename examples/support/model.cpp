@@ -69,8 +69,7 @@ static ip2p::AnyExecution execution_of(const ModelOptions& o, at::Device device)
 #ifdef IP2P_HAS_CUDA
   ip2p::require(device.is_cuda(), "--graph: expected a CUDA device, whose work can be recorded, found {}",
                 device.str());
-  return ip2p::Graphed<ip2p::CudaGraph>(
-      {.tell = [](const std::string& text) { note(text); }});
+  return ip2p::Graphed<ip2p::CudaGraph>({.tell = [](const std::string& text) { note(text); }});
 #else
   ip2p::throw_error(
       "--graph: expected a CUDA device and a program that was built for CUDA (cmake -DIP2P_CUDA=ON), found {} and one "

@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "command_line.hpp"
-#include "reporting.hpp"
 #include "ip2p/core/any_noise.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/pipeline/open_model.hpp"
+#include "reporting.hpp"
 
 namespace example {
 

@@ -226,9 +226,8 @@ std::string misused_words(CLI::App& app) {
   const auto commands = subcommand_names(app);
   if (!commands.empty() && app.get_subcommands().empty() && !words.empty() && !words.front().starts_with('-')) {
     const auto near = nearest(words.front(), commands);
-    return near.empty()
-               ? fmt::format("expected a subcommand, {}, found '{}'", fmt::join(commands, ", "), words.front())
-               : fmt::format("unknown subcommand '{}'; did you mean {}?", words.front(), near);
+    return near.empty() ? fmt::format("expected a subcommand, {}, found '{}'", fmt::join(commands, ", "), words.front())
+                        : fmt::format("unknown subcommand '{}'; did you mean {}?", words.front(), near);
   }
   std::vector<std::string> problems;
   std::string stray;
@@ -258,10 +257,11 @@ std::string misused_words(CLI::App& app) {
       }
       if (option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw &&
           values.size() > static_cast<std::size_t>(most)) {
-        problems.push_back(fmt::format("{} was given {}: '{}'", long_name(*option),
-                                       values.size() == 2 ? std::string("twice") : fmt::format("{} times", values.size()),
-                                       values.size() == 2 ? fmt::format("{}' and '{}", values[0], values[1])
-                                                          : fmt::format("{}", fmt::join(values, "', '"))));
+        problems.push_back(
+            fmt::format("{} was given {}: '{}'", long_name(*option),
+                        values.size() == 2 ? std::string("twice") : fmt::format("{} times", values.size()),
+                        values.size() == 2 ? fmt::format("{}' and '{}", values[0], values[1])
+                                           : fmt::format("{}", fmt::join(values, "', '"))));
       }
     }
   }
@@ -278,8 +278,10 @@ std::string value_name(const CLI::Option& option) {
 }
 
 nlohmann::ordered_json option_table(CLI::App& app) {
-  nlohmann::ordered_json table{
-      {"name", app.get_name()}, {"version", std::string(ip2p::version)}, {"description", app.get_description()}, {"options", rows_of(app)}};
+  nlohmann::ordered_json table{{"name", app.get_name()},
+                               {"version", std::string(ip2p::version)},
+                               {"description", app.get_description()},
+                               {"options", rows_of(app)}};
   table["notes"] = app.get_footer();
   table["subcommands"] = nlohmann::ordered_json::array();
   for (auto* command : app.get_subcommands([](CLI::App* of) { return !of->get_name().empty(); })) {

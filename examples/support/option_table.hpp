@@ -22,8 +22,8 @@ std::vector<CLI::Option*> options_of(CLI::App& app);
 /// The subcommand that was given, or `app` itself.
 CLI::App& chosen(CLI::App& app);
 
-/// Lets `option` be given by its old name, too, which `--help` does not show and whose use prints a note. The value must
-/// mean the same. \param before such as "--side"
+/// Lets `option` be given by its old name, too, which `--help` does not show and whose use prints a note. The value
+/// must mean the same. \param before such as "--side"
 void old_name(CLI::App& app, CLI::Option* option, const std::string& before);
 
 /// Says on standard error that an option was called `before`, and is called `now`.
@@ -40,8 +40,8 @@ CLI::Option* option_named(CLI::App& app, const std::string& name);
 std::string did_you_mean(CLI::App& app, std::string_view typed);
 
 /// What is wrong with the words that were typed, one sentence a line: unknown options and subcommands, options given
-/// twice that have one value, options where a value was expected. Empty if nothing is. For use after parsing, even where
-/// it failed.
+/// twice that have one value, options where a value was expected. Empty if nothing is. For use after parsing, even
+/// where it failed.
 std::string misused_words(CLI::App& app);
 
 /// What a value of the option is, such as "FILE", "N" or "TEXT"; the first part of its type name.

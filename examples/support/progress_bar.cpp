@@ -28,7 +28,11 @@ std::string rate_text(double steps_per_second) {
 }
 
 ProgressBar::ProgressBar(std::FILE* stream, std::string step)
-    : stream_(stream), step_(std::move(step)), terminal_(isatty(fileno(stream)) == 1), begin_(Clock::now()), first_(begin_) {}
+    : stream_(stream),
+      step_(std::move(step)),
+      terminal_(isatty(fileno(stream)) == 1),
+      begin_(Clock::now()),
+      first_(begin_) {}
 
 ProgressBar::~ProgressBar() {
   if (open_line_) std::fputc('\n', stream_);

@@ -106,8 +106,10 @@ void finish_reporting(std::string_view program) {
   auto& r = reporting();
   if (!r.json) return;
   r.seconds["total"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - r.begin).count();
-  const nlohmann::ordered_json line{{"program", program},     {"version", std::string(ip2p::version)},
-                                    {"written", r.written},   {"seconds", r.seconds},
+  const nlohmann::ordered_json line{{"program", program},
+                                    {"version", std::string(ip2p::version)},
+                                    {"written", r.written},
+                                    {"seconds", r.seconds},
                                     {"settings", r.settings}};
   send_output_to(r.standard_output);
   // A path or prompt may hold any bytes.

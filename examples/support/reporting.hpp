@@ -12,7 +12,7 @@
 #include <variant>
 #include <vector>
 
-#include "ip2p/io/image.hpp"
+#include "ip2p/io/image_types.hpp"
 
 namespace CLI {
 class App;

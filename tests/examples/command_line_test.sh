@@ -216,7 +216,7 @@ run 0 invert_and_edit "${draw[@]}" --image photo.png --prompt "a cat" --edited "
 grep -q '"inner_steps":0' stdout || fail "expected the settings"
 run 0 inpaint "${draw[@]}" --image photo.png --mask photo.png --prompt "a dog" --resolution 64 --out a.png
 grep -q '"mask":"photo.png"' stdout || fail "expected the mask"
-run 0 train_small_editor evaluate --photographs photographs --model "$source/models/small-editor" --resolution 32 --steps 1 \
+run 0 train_small_editor evaluate --photographs photographs --model "$source/models/small-editor" --resolution 64 --steps 1 \
   --phrasings 1 --limit 1 --quiet
 grep -q "| right edit nearest |" stdout || fail "expected the table with --quiet"
 silent stderr
@@ -243,7 +243,7 @@ interrupted "photograph 1 of" train_small_editor pairs --photographs photographs
 [ ! -e interrupted ] || fail "expected no folder after SIGINT"
 interrupted "photograph 1 of" train_small_editor edits --photographs photographs --out interrupted.png --resolution 1024
 [ ! -e interrupted.png ] || fail "expected no picture after SIGINT"
-interrupted "photograph 1 of" train_small_editor autoencoder --photographs photographs --out interrupted --resolution 1024
+interrupted "photograph 1 of" train_small_editor autoencoder --photographs photographs --out interrupted --resolution 768
 [ ! -e interrupted ] || fail "expected no folder after SIGINT"
 interrupted "photograph 1 of" train_small_editor evaluate --photographs photographs --model "$source/models/small-editor" \
   --out interrupted --resolution 64
