@@ -37,7 +37,7 @@ Exit status of every program: 0 success, 1 error, 2 wrong usage, 130 interrupted
 def tables(folder):
     """The option table of every program in `folder`."""
     found = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.resolve().iterdir()):
         if path.is_file() and os.access(path, os.X_OK) and not path.suffix:
             answer = subprocess.run([path, "--help-json"], capture_output=True, text=True, check=False)
             if answer.returncode:
@@ -158,7 +158,7 @@ def kind_of(option):
 
 def bash_of(program):
     name = program["name"]
-    lines = [f"# Completion of {name} for bash.", f"_{name}() {{", "  local words values before=${COMP_WORDS[COMP_CWORD-1]}",
+    lines = [f"# Completion of {name} for bash.", f"_{name}() {{", "  local words before=${COMP_WORDS[COMP_CWORD-1]}",
              "  local word=${COMP_WORDS[COMP_CWORD]} command=", "  COMPREPLY=()"]
     commands = [command["name"] for command in program["subcommands"]]
     if commands:

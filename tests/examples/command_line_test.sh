@@ -65,8 +65,10 @@ grep -q "did you mean --layers" stderr && fail "expected no option of another su
 [ ! -e out.png ] || fail "expected no picture after wrong usage"
 
 echo "== options given twice"
-run 2 "${edit[@]}" --out out.png --image other.png
-only_error "edit_image: --image was given twice: 'photo.png' and 'other.png'"
+run 2 "${edit[@]}" --out out.png --steps 3
+only_error "edit_image: --steps was given twice: '2' and '3'"
+run 2 inpaint --model sd --image photo.png --image other.png --mask photo.png --prompt "a cat" --out out.png
+says "--image was given twice: 'photo.png' and 'other.png'"
 run 2 "${edit[@]}" --out out.png --seed 1 --seed 2 --seed 3
 says "--seed was given 3 times: '1', '2', '3'"
 run 0 "${edit[@]}" --out twice.png --full-size --full-size
@@ -181,6 +183,7 @@ echo "== --quiet and --json"
 run 0 "${edit[@]}" --out quiet.png --quiet
 silent stdout
 silent stderr
+last_counts=(--model --prompt)
 run 0 "${edit[@]}" --out quiet.png --quiet --prompt "$(printf 'the %.0s' $(seq 200))"
 says "warning: prompt: only the first"
 run 1 "${edit[@]}" --out quiet.png --quiet --model nowhere
@@ -205,6 +208,7 @@ run 0 "${edit[@]}" --out json.png --json --quiet
 silent stderr
 run 1 "${edit[@]}" --out json.png --json --model nowhere
 silent stdout
+last_counts=()
 draw=(--model sd --steps 2 --device cpu --json)
 run 0 text_to_image "${draw[@]}" --prompt "a hill" --width 64 --height 64 --out a.png
 grep -q '"program":"text_to_image"' stdout || fail "expected a line of JSON"
@@ -275,7 +279,7 @@ if [ -e "$programs/../cmake_install.cmake" ]; then
   [ -z "$(cat stdout)" ] || fail "expected no option of another subcommand"
   for shell in zsh fish; do
     command -v $shell > /dev/null || { echo "skipped: $shell is not here"; continue; }
-    for file in prefix/share/$shell/*/*; do
+    for file in "prefix/share/$shell"/*/*; do
       $shell -n "$file" 2> stderr || fail "expected completion that $shell can read: $file"
     done
   done

@@ -41,6 +41,7 @@ for command in scenes clip text-to-image measure-drawings measure-pairs measure-
 run 2 small_world
 run 2 small_world scenes --out out
 says "--vocabulary is required"
+last_counts=(--stamps --vocabulary)
 material=(--vocabulary words.json --stamps stamps --photographs photographs)
 run 1 small_world scenes "${material[@]}" --stamps photographs --out out
 says "photographs/ball.png: expected a PNG file"

@@ -20,6 +20,7 @@ sys.stdout.buffer.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBB
                         chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 PY
 
+last_counts=(--image --scales --source)
 good=(--clip clip --image photo.png --prompt "a golden box" --source "a box" --region box --resolution 48 --scales 3
   --channels 8 --views 3 --device cpu)
 
