@@ -188,7 +188,7 @@ void old_name(CLI::App& app, CLI::Option* option, const std::string& before) {
     old->expected(option->get_expected_min(), option->get_expected_max());
   }
   // At once, so that what depends on the option finds it given.
-  old->trigger_on_parse()->group("");
+  old->trigger_on_parse()->group("")->configurable(false);
   old_names()[old] = option;
 }
 
