@@ -90,8 +90,8 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   report.setting("prompt", o.edit.source);
   report.setting("edited", o.edit.edited);
   report.setting("steps", o.steps);
-  report.setting("inner_steps", o.inner_steps);
-  report.setting("text_scale", o.text_scale);
+  report.setting("inner-steps", o.inner_steps);
+  report.setting("text-scale", o.text_scale);
   report.setting("schedule", std::string(pipeline.diffusion.schedule.name()));
   report.setting("resolution", settings.resolution);
   report.wrote(o.out, row);

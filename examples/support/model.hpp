@@ -80,14 +80,14 @@ std::string describe_run(const Pipeline& pipeline, const RunOptions& o, const ip
 template <class Pipeline>
 void record_run(const Pipeline& pipeline, const RunOptions& o, const ip2p::RunSettings& settings) {
   auto& of = result();
-  of.setting("negative_prompt", o.negative_prompt);
+  of.setting("negative-prompt", o.negative_prompt);
   of.setting("steps", settings.steps);
   of.setting("sampler", std::string(pipeline.sampler.name()));
   of.setting("schedule", std::string(pipeline.diffusion.schedule.name()));
   if constexpr (requires { pipeline.guidance.image_scale; }) {
-    of.setting("image_scale", pipeline.guidance.image_scale);
+    of.setting("image-scale", pipeline.guidance.image_scale);
   }
-  of.setting("text_scale", pipeline.guidance.text_scale);
+  of.setting("text-scale", pipeline.guidance.text_scale);
   of.setting("resolution", settings.resolution);
   of.setting("seed", o.seed);
   of.setting("noise", o.noise);

@@ -65,6 +65,8 @@ void result_follows() {
   if (!reporting().json) send_output_to(reporting().standard_output);
 }
 
+int standard_output() { return reporting().standard_output; }
+
 void Result::set(const std::string& name, const Entry& value) {
   std::visit([&](const auto& one) { reporting().settings[name] = one; }, value);
 }

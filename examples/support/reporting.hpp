@@ -35,7 +35,10 @@ void note(std::string_view text);
 /// For programs whose result is a text: from here on, standard output is that result, which --quiet leaves as it is.
 void result_follows();
 
-/// What --json prints.
+/// Where standard output was when the program began, for what is not a text.
+int standard_output();
+
+/// What --json prints. Settings have the names of the options that would give them.
 class Result {
   using List = std::vector<std::string>;
   using Numbers = std::vector<double>;

@@ -217,7 +217,7 @@ grep -q '"strength":\[0.2,0.8\]' stdout || fail "expected the strengths as a lis
 run 0 prompt_to_prompt "${draw[@]}" --prompt "a cat" --edited "a dog" --width 64 --height 64 --out a.png
 grep -q '"edited":\["a dog"\]' stdout || fail "expected the prompts as a list"
 run 0 invert_and_edit "${draw[@]}" --image photo.png --prompt "a cat" --edited "a dog" --inner-steps 0 --resolution 64 --out a.png
-grep -q '"inner_steps":0' stdout || fail "expected the settings"
+grep -q '"inner-steps":0' stdout || fail "expected the settings"
 run 0 inpaint "${draw[@]}" --image photo.png --mask photo.png --prompt "a dog" --resolution 64 --out a.png
 grep -q '"mask":"photo.png"' stdout || fail "expected the mask"
 run 0 train_small_editor evaluate --photographs photographs --model "$source/models/small-editor" --resolution 64 --steps 1 \
