@@ -32,9 +32,9 @@ namespace fs = std::filesystem;
 
 /// A line "key = value" of the file.
 struct Entry {
-  std::vector<std::string> tables;
-  std::string key;
-  std::vector<std::string> values;
+  std::vector<std::string> tables = {};
+  std::string key = {};
+  std::vector<std::string> values = {};
   std::size_t line = 0;
 };
 
