@@ -23,6 +23,7 @@
 #include "support/picture_options.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
+#include "support/reporting.hpp"
 
 namespace edit_image {
 namespace {
@@ -94,7 +95,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   const auto after =
       o.full_size ? ip2p::at_full_size(edit, photo, result.images.front(), settings) : result.images.front();
   const double edit_seconds = example::seconds_since(edit_begin);
-  if (interrupt.token().stop_requested()) throw ip2p::Cancelled("cancelled before the picture was written");
+  interrupt.check();
 
   example::Outputs outputs;
   if (!o.save_latents.empty()) {
@@ -128,6 +129,15 @@ int run(Options o, const example::Interrupt& interrupt) {
   });
   outputs.keep();
 
+  auto& report = example::result();
+  report.setting("image", o.image.string());
+  report.setting("prompt", o.prompt);
+  example::record_run(edit, r, settings);
+  report.seconds("load", load_seconds);
+  report.seconds("edit", edit_seconds);
+  report.wrote(r.out, after);
+  if (!o.compare.empty()) report.wrote(o.compare);
+  if (!o.save_latents.empty()) report.wrote(o.save_latents);
   fmt::print("time: {:.1f} s to load, {:.1f} s to edit\n", load_seconds, edit_seconds);
   example::report_memory(*model.options().device);
   if (!o.save_latents.empty()) fmt::print("latents: {}\n", o.save_latents.string());

@@ -42,7 +42,7 @@ void check_together(const Options& o, bool compare_given) {
 }  // namespace
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("--image", o.image, "photograph to edit")->required();
+  app.add_option("--image", o.image, "photograph to edit")->type_name("FILE")->required();
   app.add_option("--prompt", o.prompt,
                  "instruction; \"\" returns the resized photograph unedited (not with --numerics diffusers)")
       ->required();
@@ -53,12 +53,14 @@ void add_options(CLI::App& app, Options& o) {
   auto* compare =
       app.add_option("--compare", o.compare,
                      "also write the photograph and the result side by side (default name: OUT with -compare)");
-  compare->expected(0, 1);
+  compare->expected(0, 1)->type_name("FILE");
   app.add_option("--latents", o.latents,
                  "start noise of unit variance: a safetensors file with a tensor `latents` [1,4,h,w], or a file "
-                 "from --save-latents, which holds it as `start_noise`");
+                 "from --save-latents, which holds it as `start_noise`")
+      ->type_name("FILE");
   app.add_option("--save-latents", o.save_latents,
-                 "safetensors file to write: the result as `latents`, and `start_noise`");
+                 "safetensors file to write: the result as `latents`, and `start_noise`")
+      ->type_name("FILE");
   app.add_flag("--keep-alpha", o.keep_alpha,
                "give the result the photograph's alpha (.png, .webp); without it, the result is opaque");
   example::add_picture(app, o.picture);

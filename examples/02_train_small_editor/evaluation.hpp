@@ -7,6 +7,8 @@
 #include <ATen/ops/cat.h>
 
 #include <cstdint>
+#include <functional>
+#include <iterator>
 #include <span>
 #include <string>
 #include <vector>
@@ -53,9 +55,11 @@ inline double psnr(const at::Tensor& a, const at::Tensor& b) {
 
 /// Edits every photograph by every family with `phrasings` held-out phrasings each, and with "".
 /// \param photographs float [3,H,W] in [0,1], each  \param held_out false measures with training phrasings
+/// \param on_part called with the number of photographs and phrasings done, and of all
 template <class Pipeline>
 Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photographs, const ip2p::RunSettings& settings,
-                std::int64_t phrasings = 1, bool held_out = true) {
+                std::int64_t phrasings = 1, bool held_out = true,
+                const std::function<void(std::int64_t, std::int64_t)>& on_part = {}) {
   const at::NoGradGuard no_grad;
   const auto& families = edit_families();
   Scores scores;
@@ -104,6 +108,7 @@ Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photograph
         shown.insert(shown.begin(), {photo, empty});
         rows.push_back(at::cat({at::cat(targets, 2), at::cat(shown, 2)}, 1));
       }
+      if (on_part) on_part(static_cast<std::int64_t>(p) * phrasings + k + 1, std::ssize(photographs) * phrasings);
     }
   }
   for (auto& score : scores.families) {

@@ -21,11 +21,11 @@
 
 namespace small_editor {
 
-void train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted,
-                       const example::Interrupt& interrupt) {
+int train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted,
+                      const example::Interrupt& interrupt) {
   const auto split = split_photographs(settings.photographs);
-  const auto photographs = load_all(split.training, 4 * settings.picture);
-  const auto held_out = at::stack(held_out_squares(settings)) * 2 - 1;
+  const auto photographs = load_all(split.training, 4 * settings.picture, interrupt);
+  const auto held_out = at::stack(held_out_squares(settings, interrupt)) * 2 - 1;
 
   ip2p::KlAutoencoderConfig config;
   config.block_out_channels = wanted.channels;
@@ -57,7 +57,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
     const auto sheet = at::cat({at::cat(held_out.unbind(0), 2), at::cat(decoded.unbind(0), 2)}, 1);
     write_sheet(options.folder / "sheet.png", ((sheet + 1) * 127.5).round().to(at::kByte));
   };
-  Report report;
+  Report report(run.step(), wanted.steps);
   const bool complete = run.run(
       wanted.steps,
       [&](const ip2p::TrainingProgress& progress) {
@@ -66,7 +66,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
       },
       interrupt.token());
   example::plot_loss(options.folder / "loss.png", run.curve().points());
-  if (!complete) return;
+  if (!complete) return stopped(run.step());
 
   // The scaling factor that makes latents of training pictures, edited and not, unit variance.
   run.swap_average();
@@ -75,6 +75,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
   double mean = 0.0;
   constexpr std::int64_t batches = 40;
   for (std::int64_t i = 0; i < batches; ++i) {
+    interrupt.check();
     const auto latents = codec.encode(objective.batch(i, 0, 1));
     square += latents.square().mean().item<double>() / batches;
     mean += latents.mean().item<double>() / batches;
@@ -85,6 +86,7 @@ void train_autoencoder(const Settings& settings, const AutoencoderSettings& want
   ip2p::save_component(scaled, settings.work / "model");
   fmt::print("latents: mean {:.3f}, scaling factor {:.4f}; wrote {}\n", mean, config.scaling_factor,
              (settings.work / "model" / "vae").string());
+  return 0;
 }
 
 }  // namespace small_editor

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include "evaluation.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/core/device.hpp"
+#include "ip2p/core/error.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/initialise.hpp"
@@ -70,11 +70,17 @@ void write_model(const std::filesystem::path& folder, const ip2p::UNet& unet, co
   ip2p::save_model_index(folder, unet.in_channels(), options);
 }
 
-/// The decoder without its weights' gradients, and pictures made with the weights as they are.
+/// The decoder without its weights' gradients, and pictures made with the weights as they are. Cut short, it leaves the
+/// training to end as it ends on a signal.
 template <class Pipeline>
 void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, const std::filesystem::path& folder,
-             std::int64_t step) {
-  const auto scores = evaluate(pipeline, squares, {.steps = 8, .seed = 1});
+             std::int64_t step, const example::Interrupt& interrupt) {
+  Scores scores;
+  try {
+    scores = evaluate(pipeline, squares, {.steps = 8, .seed = 1, .hooks = {.stop = interrupt.token()}});
+  } catch (const ip2p::Cancelled&) {
+    return;
+  }
   const auto total = scores.total();
   fmt::print("step {}: right edit {} of {}, {:.2f} dB to target (unedited {:.2f}), empty {:.2f} dB\n", step,
              total.nearest, total.edits, total.psnr_edit, total.psnr_unedited, scores.psnr_empty);
@@ -84,12 +90,11 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
 
 }  // namespace
 
-void train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
+int train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
   const auto files = ip2p::ModelFiles::open(settings.work / "model");
   auto codec = ip2p::load<ip2p::KlAutoencoder>(files);
-  const auto photographs = load_all(split_photographs(settings.photographs).training, 4 * settings.picture);
-  auto squares = held_out_squares(settings);
-  squares.resize(std::min<std::size_t>(squares.size(), 2));
+  const auto photographs = load_all(split_photographs(settings.photographs).training, 4 * settings.picture, interrupt);
+  const auto squares = held_out_squares(settings, interrupt, 2);
 
   ip2p::UNet unet(unet_config(wanted.channels));
   ip2p::initialise(unet.module(), settings.seed);
@@ -138,13 +143,13 @@ void train_editor(const Settings& settings, const EditorSettings& wanted, const 
       encoder,       codec,
       unet,          ip2p::diffusion_of(ip2p::SchedulerConfig{.prediction = ip2p::PredictionType::sample}),
       ip2p::Euler{}, ip2p::DualGuidance{1.0, 1.0}};
-  Report report;
+  Report report(run.step(), wanted.steps);
   const bool complete = run.run(
       wanted.steps,
       [&](const ip2p::TrainingProgress& progress) {
         report(progress);
         if (progress.step % 500 == 0 || progress.step == 200) {
-          run.with_average([&] { measure(pipeline, squares, options.folder, progress.step); });
+          run.with_average([&] { measure(pipeline, squares, options.folder, progress.step, interrupt); });
           run.with_average(
               [&] { write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture); });
         }
@@ -155,6 +160,7 @@ void train_editor(const Settings& settings, const EditorSettings& wanted, const 
   write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture);
   fmt::print("{} at step {}: wrote {}\n", complete ? "complete" : "stopped", run.step(),
              (settings.work / "model").string());
+  return complete ? 0 : stopped(run.step());
 }
 
 }  // namespace small_editor

@@ -4,12 +4,13 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include <fmt/format.h>
@@ -21,7 +22,12 @@
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "photographs.hpp"
+#include "support/command_line.hpp"
+#include "support/one_of.hpp"
+#include "support/option_table.hpp"
 #include "support/program.hpp"
+#include "support/range.hpp"
+#include "support/reporting.hpp"
 #include "training.hpp"
 #include "write_pairs.hpp"
 
@@ -33,7 +39,7 @@ using namespace small_editor;
 struct EvaluationSettings {
   fs::path model;
   fs::path report;
-  std::int64_t steps = 20;
+  ip2p::RunSettings run{.steps = 20};
   std::int64_t phrasings = 3;
   std::int64_t photographs = 0;
   double image_scale = 1.0;
@@ -41,106 +47,176 @@ struct EvaluationSettings {
   std::string sampler = "euler";
 };
 
-void evaluate_model(const Settings& settings, const EvaluationSettings& wanted) {
+int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, const example::Interrupt& interrupt) {
   auto pipeline = ip2p::open_editor(wanted.model, {.device = at::kCPU, .dtype = at::kFloat});
   pipeline.sampler = ip2p::AnySampler::named(wanted.sampler);
   pipeline.guidance = {.image_scale = wanted.image_scale, .text_scale = wanted.text_scale};
-  auto squares = held_out_squares(settings);
-  if (wanted.photographs > 0) squares.resize(std::min(squares.size(), static_cast<std::size_t>(wanted.photographs)));
-  const auto scores = evaluate(pipeline, squares, {.steps = wanted.steps}, wanted.phrasings);
+  const auto squares = held_out_squares(settings, interrupt, static_cast<std::size_t>(wanted.photographs));
+  auto run = wanted.run;
+  run.hooks.stop = interrupt.token();
+  const auto scores = [&] {
+    example::ProgressBar bar(stderr, "edits of photograph and phrasing");
+    return evaluate(pipeline, squares, run, wanted.phrasings, true,
+                    [&](std::int64_t done, std::int64_t all) { bar({.index = done - 1, .count = all}); });
+  }();
+  interrupt.check();
   const auto text = table(scores);
-  fmt::print("{} photographs, {} steps, {}, image scale {}, text scale {}\n\n{}", squares.size(), wanted.steps,
+  example::result_follows();
+  fmt::print("{} photographs, {} steps, {}, image scale {}, text scale {}\n\n{}", squares.size(), *run.steps,
              wanted.sampler, wanted.image_scale, wanted.text_scale, text);
-  if (wanted.report.empty()) return;
+  if (wanted.report.empty()) return 0;
   fs::create_directories(wanted.report);
   ip2p::write_file_atomically(wanted.report / "scores.md", std::as_bytes(std::span(text)));
   write_sheet(wanted.report / "sheet.png", scores.sheet);
+  return 0;
 }
 
 /// One row per photograph: the photograph, then all edits.
-void show_edits(const Settings& settings, const fs::path& out) {
+int show_edits(const Settings& settings, const fs::path& out, const example::Interrupt& interrupt) {
+  example::check_folders({&out});
   std::vector<at::Tensor> rows;
-  for (const auto& square : held_out_squares(settings)) {
+  for (const auto& square : held_out_squares(settings, interrupt)) {
+    interrupt.check();
     std::vector<at::Tensor> row{square};
     for (const auto& family : edit_families()) row.push_back(family.apply(square));
     rows.push_back(at::cat(row, 2));
   }
+  interrupt.check();
   write_sheet(out, (at::cat(rows, 1) * 255).round().to(at::kByte));
+  fmt::print("{}\n", out.string());
+  return 0;
+}
+
+int write_set(const Settings& settings, const fs::path& out, const example::Interrupt& interrupt) {
+  const auto photographs = split_photographs(settings.photographs).training;
+  example::ProgressBar bar(stderr, "photograph");
+  const auto count = write_pairs(photographs, out, settings.picture, interrupt,
+                                 [&](std::int64_t done, std::int64_t all) { bar({.index = done - 1, .count = all}); });
+  fmt::print("{} pairs: {}\n", count, out.string());
+  return 0;
+}
+
+/// The subcommands; all but the chosen one are false.
+struct Commands {
+  Settings settings;
+  AutoencoderSettings autoencoder;
+  EditorSettings editor;
+  EvaluationSettings evaluation;
+  fs::path edits_out = "edits.png", pairs_out;
+  CLI::App *train_codec = nullptr, *train_unet = nullptr, *measure_model = nullptr, *pairs = nullptr, *edits = nullptr;
+};
+
+void add_options(CLI::App& app, Commands& c) {
+  app.footer("Run the same command again to continue an interrupted training.");
+  app.require_subcommand(1);
+  const auto count = [](std::int64_t least) { return example::range(least, std::int64_t{100'000'000}); };
+  const auto photographs = [&](CLI::App* command) {
+    command->add_option("--photographs", c.settings.photographs, "folder made by scripts/photographs.sh")
+        ->type_name("FOLDER")
+        ->required();
+    command->add_option("--resolution", c.settings.picture, "side of the pictures in pixels")
+        ->capture_default_str()
+        ->check(example::range(16, 4096));
+    return command;
+  };
+  const auto training = [&](CLI::App* command) {
+    auto* out = command->add_option("--out", c.settings.work, "folder for checkpoints and the model")
+                    ->type_name("FOLDER")
+                    ->capture_default_str();
+    example::old_name(*command, out, "--work");
+    command->add_option("--threads", c.settings.shards, "threads that share each update")
+        ->capture_default_str()
+        ->check(example::range(1, 1024));
+    command->add_option("--seed", c.settings.seed, "random seed")->capture_default_str()->check(example::whole_number);
+    return command;
+  };
+  const auto learning_rate = [](CLI::App* command, double& rate) {
+    command->add_option("--rate", rate, "peak learning rate")->capture_default_str()->check(example::range(1e-9, 1.0));
+  };
+
+  auto* codec = c.train_codec = training(photographs(app.add_subcommand("autoencoder", "train the autoencoder")));
+  codec->add_option("--steps", c.autoencoder.steps, "number of updates")->capture_default_str()->check(count(1));
+  learning_rate(codec, c.autoencoder.rate);
+  codec->add_option("--batch", c.autoencoder.crops, "64-pixel crops per update")
+      ->capture_default_str()
+      ->check(count(1));
+  codec->add_option("--channels", c.autoencoder.channels, "channels of the autoencoder, finest resolution first")
+      ->capture_default_str()
+      ->check(example::range(1, 4096));
+
+  auto* unet = c.train_unet =
+      training(photographs(app.add_subcommand("editor", "train the text encoder and the UNet")));
+  unet->add_option("--tokenizer", c.editor.tokenizer, "folder with vocab.json and merges.txt")
+      ->type_name("MODEL")
+      ->capture_default_str();
+  unet->add_option("--steps", c.editor.steps, "number of updates")->capture_default_str()->check(count(1));
+  unet->add_option("--coarse-steps", c.editor.coarse_steps, "how many of them use crops of half the side")
+      ->capture_default_str()
+      ->check(count(0));
+  unet->add_option("--batch", c.editor.batch, "whole pictures per update")->capture_default_str()->check(count(1));
+  learning_rate(unet, c.editor.rate);
+  unet->add_option("--crops", c.editor.crops, "whole-picture crops kept in memory")
+      ->capture_default_str()
+      ->check(count(1));
+  unet->add_option("--channels", c.editor.channels, "channels of the UNet, finest resolution first")
+      ->capture_default_str()
+      ->check(example::range(1, 4096));
+  unet->add_option("--unedited", c.editor.unedited, "unedited pairs for every 14 edits of a crop")
+      ->capture_default_str()
+      ->check(count(0));
+  example::add_dtype(*unet, c.editor.compute);
+
+  auto* measuring = c.measure_model =
+      photographs(app.add_subcommand("evaluate", "measure a model on held-out photographs and phrasings"));
+  measuring->add_option("--model", c.evaluation.model, "model folder to measure")->type_name("MODEL")->required();
+  auto* report =
+      measuring->add_option("--out", c.evaluation.report, "folder for the score table and a sheet of pictures")
+          ->type_name("FOLDER");
+  example::old_name(*measuring, report, "--report");
+  measuring->add_option("--steps", c.evaluation.run.steps, "number of sampling steps")
+      ->default_str("20")
+      ->check(example::range(1, 10000));
+  measuring->add_option("--seed", c.evaluation.run.seed, "random seed for the noise")
+      ->capture_default_str()
+      ->check(example::whole_number);
+  measuring->add_option("--phrasings", c.evaluation.phrasings, "held-out phrasings per edit")
+      ->capture_default_str()
+      ->check(count(1));
+  auto* limit = measuring->add_option("--limit", c.evaluation.photographs, "maximum number of photographs, 0 for all")
+                    ->capture_default_str()
+                    ->check(count(0));
+  example::old_name(*measuring, limit, "--count");
+  for (const auto& [name, scale, help] :
+       {std::tuple{"--image-scale", &c.evaluation.image_scale, "how closely to follow the photograph"},
+        std::tuple{"--text-scale", &c.evaluation.text_scale, "how closely to follow the instruction"}}) {
+    measuring->add_option(name, *scale, help)->capture_default_str()->check(example::finite_number);
+  }
+  measuring->add_option("--sampler", c.evaluation.sampler, "sampler")
+      ->capture_default_str()
+      ->check(example::one_of(ip2p::AnySampler::names()));
+
+  c.pairs = photographs(app.add_subcommand("pairs", "write computed edits as a training set of pairs"));
+  c.pairs->add_option("--out", c.pairs_out, "folder in the published layout")->type_name("FOLDER")->required();
+  c.edits = photographs(app.add_subcommand("edits", "show the computed edits of the held-out photographs"));
+  c.edits->add_option("--out", c.edits_out, "picture to write")
+      ->type_name("FILE")
+      ->capture_default_str()
+      ->check(example::picture_name);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Settings settings;
-  AutoencoderSettings autoencoder;
-  EditorSettings editor;
-  EvaluationSettings evaluation;
-  fs::path edits_out = "edits.png";
-  fs::path pairs_out;
-  CLI::App *train_codec = nullptr, *train_unet = nullptr, *measure_model = nullptr, *pairs = nullptr, *edits = nullptr;
-  const auto add_options = [&](CLI::App& app) {
-    app.footer("Exit status: 0 success, or stopped with everything saved; 1 error; 2 wrong usage.");
-    app.require_subcommand(1);
-    const auto shared = [&](CLI::App* command) {
-      command->add_option("--photographs", settings.photographs, "folder made by scripts/photographs.sh")->required();
-      command->add_option("--work", settings.work, "folder for checkpoints and the model")->capture_default_str();
-      command->add_option("--resolution", settings.picture, "side of the pictures in pixels")->capture_default_str();
-      command->add_option("--threads", settings.shards, "threads that share each update")->capture_default_str();
-      command->add_option("--seed", settings.seed, "random seed")->capture_default_str();
-      return command;
-    };
-    train_codec = shared(app.add_subcommand("autoencoder", "train the autoencoder"));
-    train_codec->add_option("--steps", autoencoder.steps, "number of updates")->capture_default_str();
-    train_codec->add_option("--rate", autoencoder.rate, "peak learning rate")->capture_default_str();
-    train_codec->add_option("--batch", autoencoder.crops, "64-pixel crops per update")->capture_default_str();
-    train_codec->add_option("--channels", autoencoder.channels, "channels of the autoencoder, finest resolution first")
-        ->capture_default_str();
-    train_unet = shared(app.add_subcommand("editor", "train the text encoder and the UNet"));
-    train_unet->add_option("--tokenizer", editor.tokenizer, "folder with vocab.json and merges.txt")
-        ->capture_default_str();
-    train_unet->add_option("--steps", editor.steps, "number of updates")->capture_default_str();
-    train_unet->add_option("--coarse-steps", editor.coarse_steps, "how many of them use crops of half the side")
-        ->capture_default_str();
-    train_unet->add_option("--batch", editor.batch, "whole pictures per update")->capture_default_str();
-    train_unet->add_option("--rate", editor.rate, "peak learning rate")->capture_default_str();
-    train_unet->add_option("--crops", editor.crops, "whole-picture crops kept in memory")->capture_default_str();
-    train_unet->add_option("--channels", editor.channels, "channels of the UNet, finest resolution first")
-        ->capture_default_str();
-    train_unet->add_option("--unedited", editor.unedited, "unedited pairs for every 14 edits of a crop")
-        ->capture_default_str();
-    train_unet->add_option("--dtype", editor.compute, "precision to compute in: fp32, bf16 or auto")
-        ->capture_default_str();
-    measure_model = shared(app.add_subcommand("evaluate", "measure a model on held-out photographs and phrasings"));
-    measure_model->add_option("--model", evaluation.model, "model folder to measure")->required();
-    measure_model->add_option("--report", evaluation.report, "folder for the score table and a sheet of pictures");
-    measure_model->add_option("--steps", evaluation.steps, "number of sampling steps")->capture_default_str();
-    measure_model->add_option("--phrasings", evaluation.phrasings, "held-out phrasings per edit")
-        ->capture_default_str();
-    measure_model->add_option("--count", evaluation.photographs, "number of photographs, 0 for all held-out ones")
-        ->capture_default_str();
-    measure_model->add_option("--image-scale", evaluation.image_scale, "how closely to follow the photograph")
-        ->capture_default_str();
-    measure_model->add_option("--text-scale", evaluation.text_scale, "how closely to follow the instruction")
-        ->capture_default_str();
-    measure_model->add_option("--sampler", evaluation.sampler, "sampler")->capture_default_str();
-    pairs = shared(app.add_subcommand("pairs", "write computed edits as a training set of pairs"));
-    pairs->add_option("--out", pairs_out, "folder in the published layout")->required();
-    edits = shared(app.add_subcommand("edits", "show the computed edits of the held-out photographs"));
-    edits->add_option("--out", edits_out, "picture to write")->capture_default_str();
-  };
-  return example::run_program(argc, argv, "train_small_editor", "Trains, measures and writes the small editor.",
-                              add_options, [&](const example::Interrupt& interrupt) {
-                                if (*train_codec || *train_unet)
-                                  at::set_num_threads(1);  // the shards already run in parallel
-                                if (*train_codec) train_autoencoder(settings, autoencoder, interrupt);
-                                if (*train_unet) train_editor(settings, editor, interrupt);
-                                if (*measure_model) evaluate_model(settings, evaluation);
-                                if (*pairs) {
-                                  const auto photographs = split_photographs(settings.photographs).training;
-                                  fmt::print("{} pairs: {}\n", write_pairs(photographs, pairs_out, settings.picture),
-                                             pairs_out.string());
-                                }
-                                if (*edits) show_edits(settings, edits_out);
-                                return 0;
-                              });
+  Commands c;
+  return example::run_program(
+      argc, argv, "train_small_editor", "Trains, measures and writes the small editor.",
+      [&](CLI::App& app) { add_options(app, c); },
+      [&](const example::Interrupt& interrupt) {
+        if (*c.train_codec || *c.train_unet) at::set_num_threads(1);  // the shards already run in parallel
+        if (*c.train_codec) return train_autoencoder(c.settings, c.autoencoder, interrupt);
+        if (*c.train_unet) return train_editor(c.settings, c.editor, interrupt);
+        if (*c.measure_model) return evaluate_model(c.settings, c.evaluation, interrupt);
+        if (*c.pairs) return write_set(c.settings, c.pairs_out, interrupt);
+        return show_edits(c.settings, c.edits_out, interrupt);
+      });
 }

@@ -5,9 +5,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,8 @@
 #include "ip2p/train/training_options.hpp"
 #include "photographs.hpp"
 #include "support/interrupt.hpp"
+#include "support/program.hpp"
+#include "support/progress_bar.hpp"
 
 namespace small_editor {
 
@@ -50,52 +54,80 @@ struct EditorSettings {
   std::string compute = "fp32";
 };
 
-inline std::vector<at::Tensor> load_all(const std::vector<std::filesystem::path>& paths, std::int64_t short_side) {
-  std::vector<at::Tensor> photographs;
-  for (const auto& path : paths) photographs.push_back(load_photograph(path, short_side));
-  return photographs;
+/// What `take` makes of each photograph. \throws Cancelled
+template <class Take>
+std::vector<at::Tensor> read_photographs(const std::vector<std::filesystem::path>& paths,
+                                         const example::Interrupt& interrupt, Take&& take) {
+  example::ProgressBar bar(stderr, "photograph");
+  std::vector<at::Tensor> all;
+  for (const auto& path : paths) {
+    interrupt.check();
+    all.push_back(take(path));
+    bar({.index = std::ssize(all) - 1, .count = std::ssize(paths)});
+  }
+  return all;
 }
 
-/// The held-out photographs as squares [3,side,side], values 0 to 1.
-inline std::vector<at::Tensor> held_out_squares(const Settings& settings) {
-  std::vector<at::Tensor> squares;
-  for (const auto& path : split_photographs(settings.photographs).held_out) {
-    squares.push_back(centre_square(load_photograph(path, 4 * settings.picture), settings.picture));
-  }
-  return squares;
+inline std::vector<at::Tensor> load_all(const std::vector<std::filesystem::path>& paths, std::int64_t short_side,
+                                        const example::Interrupt& interrupt) {
+  return read_photographs(paths, interrupt, [&](const auto& path) { return load_photograph(path, short_side); });
+}
+
+/// The held-out photographs as squares [3,side,side], values 0 to 1. \param most of them, 0 for all
+inline std::vector<at::Tensor> held_out_squares(const Settings& settings, const example::Interrupt& interrupt,
+                                                std::size_t most = 0) {
+  auto paths = split_photographs(settings.photographs).held_out;
+  if (most > 0 && most < paths.size()) paths.resize(most);
+  return read_photographs(paths, interrupt, [&](const auto& path) {
+    return centre_square(load_photograph(path, 4 * settings.picture), settings.picture);
+  });
 }
 
 inline void write_sheet(const std::filesystem::path& path, const at::Tensor& sheet) {
   ip2p::write_image(path, ip2p::from_tensor(sheet));
 }
 
-/// Prints the mean loss at intervals.
-struct Report {
-  std::int64_t every = 50;
-  double sum = 0.0;
-  std::int64_t count = 0;
+/// Prints the mean loss at intervals, and the time left.
+class Report {
+ public:
+  /// \param first updates made by earlier runs  \param steps all updates
+  Report(std::int64_t first, std::int64_t steps) : first_(first), steps_(steps) {}
 
   void operator()(const ip2p::TrainingProgress& progress) {
-    sum += progress.loss;
-    if (++count < every) return;
-    fmt::print("step {} loss {:.4f} rate {:.2e} {:.0f} s\n", progress.step, sum / static_cast<double>(count),
-               progress.rate, progress.seconds);
+    sum_ += progress.loss;
+    ++count_;
+    if (count_ < 50 && progress.step != steps_) return;
+    const auto seconds = example::seconds_since(begin_) / static_cast<double>(progress.step - first_);
+    fmt::print("step {} of {}: loss {:.4f}, rate {:.2e}, {} left\n", progress.step, steps_,
+               sum_ / static_cast<double>(count_), progress.rate,
+               example::clock_text(seconds * static_cast<double>(steps_ - progress.step)));
     std::fflush(stdout);
-    sum = 0.0;
-    count = 0;
+    sum_ = 0.0;
+    count_ = 0;
   }
+
+ private:
+  std::int64_t first_, steps_;
+  example::Clock::time_point begin_ = example::Clock::now();
+  double sum_ = 0.0;
+  std::int64_t count_ = 0;
 };
+
+/// Says how to go on. \returns the exit status of an interrupted program
+inline int stopped(std::int64_t step) {
+  fmt::print(stderr, "train_small_editor: stopped at step {}; run the same command again to continue\n", step);
+  return 130;
+}
 
 inline void report_resumption(bool resumed, std::int64_t step, const std::vector<std::string>& skipped) {
   for (const auto& line : skipped) fmt::print("skipped: {}\n", line);
   if (resumed) fmt::print("resumed at step {}\n", step);
 }
 
-/// Trains the autoencoder and writes it to `work`/model.
-void train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted,
-                       const example::Interrupt& interrupt);
+/// Trains the autoencoder and writes it to `work`/model. \returns the exit status
+int train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted, const example::Interrupt& interrupt);
 
-/// Trains text encoder and UNet over that autoencoder and writes them beside it.
-void train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt);
+/// Trains text encoder and UNet over that autoencoder and writes them beside it. \returns the exit status
+int train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt);
 
 }  // namespace small_editor

@@ -19,6 +19,7 @@
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
+#include "support/reporting.hpp"
 
 namespace {
 
@@ -58,7 +59,12 @@ int run(Options o, const example::Interrupt& interrupt) {
     auto noise = example::noise_of(r, prompts.size());
     pictures = generate.run(prompts, settings, noise).images;
   }
-  ip2p::write_image(r.out, example::side_by_side(pictures), r.quality);
+  interrupt.check();
+  const auto drawn = example::side_by_side(pictures);
+  ip2p::write_image(r.out, drawn, r.quality);
+  example::result().setting("prompt", o.prompt);
+  example::record_run(generate, r, settings);
+  example::result().wrote(r.out, drawn);
   example::report_memory(*model.options().device);
   fmt::print("{}\n", r.out.string());
   return 0;

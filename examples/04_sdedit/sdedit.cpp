@@ -19,6 +19,7 @@
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
+#include "support/reporting.hpp"
 
 namespace {
 
@@ -57,7 +58,13 @@ int run(Options o, const example::Interrupt& interrupt) {
   const auto pictures = example::photograph_and_edits(pipeline, photo, std::move(redrawn), settings, o.full_size);
   // One strength gives one picture; several give a row that begins with the photograph.
   const auto result = o.strengths.size() == 1 ? pictures.back() : example::side_by_side(pictures);
+  interrupt.check();
   ip2p::write_image(r.out, result, r.quality);
+  example::result().setting("image", o.image.string());
+  example::result().setting("prompt", o.prompt);
+  example::result().setting("strength", o.strengths);
+  example::record_run(pipeline, r, settings);
+  example::result().wrote(r.out, result);
   example::report_memory(*model.options().device);
   fmt::print("{}\n", r.out.string());
   return 0;
@@ -70,14 +77,13 @@ int main(int argc, char** argv) {
   return example::run_program(
       argc, argv, "sdedit", "Redraws a photograph to match a prompt with a Stable Diffusion model (SDEdit).",
       [&](CLI::App& app) {
-        app.add_option("--image", o.image, "photograph to redraw")->required();
+        app.add_option("--image", o.image, "photograph to redraw")->type_name("FILE")->required();
         app.add_option("--prompt", o.prompt, "what the result should show")->required();
         example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "the model's, or ddim");
         app.add_option(
                "--strength", o.strengths,
                "how much to change: 0 keeps the photograph, 1 discards it; several values give a row of pictures")
             ->capture_default_str()
-            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
             ->check(example::range(0.0, 1.0));
         example::add_resolution(app, o.run.resolution);
         example::add_full_size(app, o.full_size);

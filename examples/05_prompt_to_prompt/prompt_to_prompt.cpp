@@ -20,6 +20,7 @@
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/prompt_edit.hpp"
+#include "support/reporting.hpp"
 
 namespace {
 
@@ -68,7 +69,13 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     }
     ip2p::require(pictures.size() > count, "--heat-map: expected a word of the prompts, found '{}'", o.heat_map);
   }
-  ip2p::write_image(r.out, example::side_by_side(pictures), r.quality);
+  interrupt.check();
+  const auto row = example::side_by_side(pictures);
+  ip2p::write_image(r.out, row, r.quality);
+  example::result().setting("prompt", o.edit.source);
+  example::result().setting("edited", o.edit.edited);
+  example::record_run(pipeline, r, settings);
+  example::result().wrote(r.out, row);
   example::report_memory(*model.options().device);
   fmt::print("{}\n", r.out.string());
   return 0;

@@ -25,6 +25,7 @@
 #include "support/program.hpp"
 #include "support/prompt_edit.hpp"
 #include "support/range.hpp"
+#include "support/reporting.hpp"
 
 namespace {
 
@@ -52,7 +53,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   if (!o.schedule.empty()) pipeline.diffusion.schedule = ip2p::AnySchedule::named(o.schedule, model.scheduler());
   auto settings = pipeline.completed({.steps = o.steps, .resolution = o.resolution});
   const auto begin = [&](const char* name, example::ProgressBar& bar) {
-    fmt::print(stderr, "{}\n", name);
+    if (!example::quiet()) fmt::print(stderr, "{}\n", name);
     settings.hooks = example::watched(bar, interrupt);
   };
   ip2p::Inversion inversion;
@@ -81,7 +82,19 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                  .images;
   }
   const auto pictures = example::photograph_and_edits(pipeline, photo, std::move(edited), settings, o.full_size);
-  ip2p::write_image(o.out, example::side_by_side(pictures), o.quality);
+  interrupt.check();
+  const auto row = example::side_by_side(pictures);
+  ip2p::write_image(o.out, row, o.quality);
+  auto& report = example::result();
+  report.setting("image", o.image.string());
+  report.setting("prompt", o.edit.source);
+  report.setting("edited", o.edit.edited);
+  report.setting("steps", o.steps);
+  report.setting("inner-steps", o.inner_steps);
+  report.setting("text-scale", o.text_scale);
+  report.setting("schedule", std::string(pipeline.diffusion.schedule.name()));
+  report.setting("resolution", settings.resolution);
+  report.wrote(o.out, row);
   example::report_memory(*model.options().device);
   fmt::print("{}\n", o.out.string());
   return 0;
@@ -94,9 +107,10 @@ int main(int argc, char** argv) {
   return example::run_program(
       argc, argv, "invert_and_edit", "Edits a photograph by the words that describe it, with a Stable Diffusion model.",
       [&](CLI::App& app) {
-        app.add_option("--image", o.image, "photograph to edit")->required();
+        app.add_option("--image", o.image, "photograph to edit")->type_name("FILE")->required();
         example::add_prompt_edit(app, o.edit);
         app.add_option("--out", o.out, "picture to write: photograph, reconstruction and edits side by side")
+            ->type_name("FILE")
             ->required()
             ->check(example::picture_name);
         app.add_option("--steps", o.steps, "number of steps, for the inversion and for the edit")
@@ -115,6 +129,7 @@ int main(int argc, char** argv) {
         example::add_full_size(app, o.full_size);
         example::add_picture(app, o.picture);
         example::add_quality(app, o.quality);
+        example::add_json(app);
         example::add_model(app, o.model);
       },
       [&](const example::Interrupt& interrupt) { return run(o, interrupt); });

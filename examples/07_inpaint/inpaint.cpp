@@ -17,6 +17,7 @@
 #include "support/picture_options.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
+#include "support/reporting.hpp"
 
 namespace {
 
@@ -46,6 +47,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   // Options and output are the same for both kinds of pipeline.
   const auto prepared = [&](auto pipeline) {
     example::configure(pipeline, r, model);
+    example::record_run(pipeline, r, pipeline.completed(settings));
     fmt::print("{}\n", example::describe_run(pipeline, r, model, example::resolution_of(pipeline, r)));
     std::fflush(stdout);
     return pipeline;
@@ -63,7 +65,13 @@ int run(Options o, const example::Interrupt& interrupt) {
     result = enlarged(pipeline, pipeline.run(photo, mask, o.prompt, {.strength = o.strength, .paste = !o.keep_codec},
                                              settings, noise));
   }
+  interrupt.check();
   ip2p::write_image(r.out, result, r.quality);
+  auto& report = example::result();
+  report.setting("image", o.image.string());
+  report.setting("mask", o.mask.string());
+  report.setting("prompt", o.prompt);
+  report.wrote(r.out, result);
   example::report_memory(*model.options().device);
   fmt::print("{}\n", r.out.string());
   return 0;
@@ -76,10 +84,11 @@ int main(int argc, char** argv) {
   return example::run_program(
       argc, argv, "inpaint", "Redraws the masked part of a photograph.",
       [&](CLI::App& app) {
-        app.add_option("--image", o.image, "photograph to edit")->required();
+        app.add_option("--image", o.image, "photograph to edit")->type_name("FILE")->required();
         app.add_option("--mask", o.mask,
                        "picture of the same shape, bright where to redraw; its alpha counts too, and so does a hole in "
                        "a photograph")
+            ->type_name("FILE")
             ->required();
         app.add_option("--prompt", o.prompt, "what to draw there; an instruction for InstructPix2Pix models")
             ->required();

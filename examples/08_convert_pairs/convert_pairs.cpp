@@ -2,8 +2,8 @@
 // index: fewer, larger files that can be read in any order. WebDataset reads them too. Or copies the set into an image
 // folder, which Hugging Face's datasets loads.
 //
-//   convert_pairs --folder clip-filtered-dataset --out shards
-//   convert_pairs --folder clip-filtered-dataset --out images --to imagefolder
+//   convert_pairs --pairs clip-filtered-dataset --out shards
+//   convert_pairs --pairs clip-filtered-dataset --out images --to imagefolder
 
 #include <cstdint>
 #include <cstdio>
@@ -19,6 +19,7 @@
 #include "ip2p/data/pair_shards.hpp"
 #include "ip2p/data/write_image_folder.hpp"
 #include "ip2p/data/write_pair_shards.hpp"
+#include "support/option_table.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
 
@@ -86,13 +87,13 @@ int main(int argc, char** argv) {
       argc, argv, "convert_pairs",
       "Packs a training set of image pairs into tar files with an index, or copies it into an image folder.",
       [&](CLI::App& app) {
-        app.footer(
-            "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
-            "continue.");
-        app.add_option("--folder", o.folder,
-                       "pairs to read: seeds.json and a folder for each prompt, or an image folder")
-            ->required();
-        app.add_option("--out", o.out, "folder to write; created if missing")->required();
+        app.footer("Run the same command again to continue.");
+        auto* pairs = app.add_option("--pairs", o.folder,
+                                     "pairs to read: seeds.json and a folder for each prompt, or an image folder")
+                          ->type_name("FOLDER")
+                          ->required();
+        example::old_name(app, pairs, "--folder");
+        app.add_option("--out", o.out, "folder to write; created if missing")->type_name("FOLDER")->required();
         app.add_option("--to", o.to, "output: tar shards, or an imagefolder for Hugging Face's datasets")
             ->capture_default_str()
             ->check(CLI::IsMember({"shards", "imagefolder"}));

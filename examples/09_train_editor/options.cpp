@@ -1,7 +1,6 @@
 #include "options.hpp"
 
 #include <cstdint>
-#include <map>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -10,6 +9,7 @@
 #include "support/command_line.hpp"
 #include "support/hub.hpp"
 #include "support/one_of.hpp"
+#include "support/option_table.hpp"
 #include "support/range.hpp"
 
 namespace train_editor {
@@ -20,23 +20,26 @@ void add_options(CLI::App& app, Options& o) {
   const auto group = [&app](const char* name) { return app.add_option_group(name); };
   app.footer(
       "Defaults are those of the published run (10,000 updates of 1024 pairs at 256 pixels). Use torchrun or srun for "
-      "several processes. Run the same command again to continue an interrupted run. Exit status: 0 success, or "
-      "stopped by a signal with everything saved; 1 error; 2 wrong usage.");
+      "several processes. Run the same command again to continue an interrupted run.");
   app.callback([&app, &o] { o.configuration = app.config_to_str(true); });
-  app.set_config("--config", "", "TOML file with these options, such as the config.toml that a run writes to --out");
 
   auto* what = group("What is trained");
   what->add_option(
           "--model", o.model,
           "model to start from: Stable Diffusion (4 input channels, widened to 8) or an editor (8); a folder, a "
           ".safetensors file or a name on the Hugging Face Hub")
+      ->type_name("MODEL")
       ->required();
   example::add_download(*what);
-  what->add_option(
-          "--data", o.data,
-          "training pairs: the published layout (seeds.json), shards (shards.json) or an image folder (metadata.jsonl)")
+  auto* pairs = what->add_option("--pairs", o.data,
+                                 "training pairs: the published layout (seeds.json), shards (shards.json) or an image "
+                                 "folder (metadata.jsonl)")
+                    ->type_name("FOLDER")
+                    ->required();
+  example::old_name(*what, pairs, "--data");
+  what->add_option("--out", o.out, "folder for checkpoints, loss curve, samples and the trained model")
+      ->type_name("FOLDER")
       ->required();
-  what->add_option("--out", o.out, "folder for checkpoints, loss curve, samples and the trained model")->required();
   what->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
   what->add_flag("--dry-run", o.dry_run, "print the plan and its memory use, then exit");
   example::add_device(*what, o.device);
@@ -47,9 +50,10 @@ void add_options(CLI::App& app, Options& o) {
       ->check(example::range(0, 256));
 
   auto* pictures = group("Pictures");
-  pictures->add_option("--crop", o.augmentation.crop, "side of the square crops in pixels")
-      ->capture_default_str()
-      ->check(count(8));
+  auto* crop = pictures->add_option("--resolution", o.augmentation.crop, "side of the square crops in pixels")
+                   ->capture_default_str()
+                   ->check(count(8));
+  example::old_name(*pictures, crop, "--crop");
   pictures
       ->add_option("--resize-smallest", o.augmentation.smallest, "minimum length of the shorter side after resizing")
       ->capture_default_str()
@@ -58,16 +62,21 @@ void add_options(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->check(count(8));
   pictures
-      ->add_option("--resize-shape", o.augmentation.shape,
-                   "kept: keep the aspect ratio; square: resize both sides alike, as the released program does")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, ip2p::PairShape>{{"kept", ip2p::PairShape::kept}, {"square", ip2p::PairShape::square}}))
-      ->default_str("kept");
+      ->add_option_function<std::string>(
+          "--resize-shape",
+          [&o](const std::string& shape) {
+            o.augmentation.shape = shape == "square" ? ip2p::PairShape::square : ip2p::PairShape::kept;
+          },
+          "kept: keep the aspect ratio; square: resize both sides alike, as the released program does")
+      ->default_str("kept")
+      ->check(CLI::IsMember({"kept", "square"}));
   pictures->add_option("--mirror", o.augmentation.mirror, "share of pairs to mirror")
       ->capture_default_str()
       ->check(number(0, 1));
-  pictures->add_option("--cache", o.cache,
-                       "cache latents and texts in this folder: each pair is encoded once, from its centre crop");
+  pictures
+      ->add_option("--cache", o.cache,
+                   "cache latents and texts in this folder: each pair is encoded once, from its centre crop")
+      ->type_name("FOLDER");
 
   auto* step = group("The step");
   step->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count(1));
@@ -81,16 +90,18 @@ void add_options(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->check(CLI::IsMember({"adamw", "adafactor"}));
   step->add_option("--rate", o.rate, "learning rate")->capture_default_str()->check(number(1e-12, 10));
-  step->add_option("--schedule", o.schedule, "learning-rate schedule")
-      ->capture_default_str()
-      ->check(example::one_of(ip2p::AnyLearningRate::names()));
+  auto* schedule = step->add_option("--lr-schedule", o.schedule, "learning-rate schedule")
+                       ->capture_default_str()
+                       ->check(example::one_of(ip2p::AnyLearningRate::names()));
+  example::old_name(*step, schedule, "--schedule");
   step->add_option("--warmup", o.warmup, "updates over which the learning rate rises linearly")
       ->capture_default_str()
       ->check(count(0));
   step->add_option("--weight-decay", o.weight_decay, "weight decay")->capture_default_str()->check(number(0, 1));
-  step->add_option("--clip", o.clip, "maximum gradient norm, 0 for no clipping")
-      ->capture_default_str()
-      ->check(number(0, 1e9));
+  auto* norm = step->add_option("--max-grad-norm", o.clip, "maximum gradient norm, 0 for no clipping")
+                   ->capture_default_str()
+                   ->check(number(0, 1e9));
+  example::old_name(*step, norm, "--clip");
   step->add_option("--ema", o.ema, "decay of the averaged weights")
       ->capture_default_str()
       ->check(number(0, 0.999999999));
@@ -100,9 +111,11 @@ void add_options(CLI::App& app, Options& o) {
   step->add_option("--min-snr-gamma", o.min_snr_gamma, "gamma of --loss-weight min-snr")
       ->capture_default_str()
       ->check(number(1e-6, 1e6));
-  step->add_option("--prediction", o.prediction, "what the network predicts; scheduler: as the model's scheduler says")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"scheduler", "epsilon", "v_prediction", "sample"}));
+  auto* prediction = step->add_option("--prediction-type", o.prediction,
+                                      "what the network predicts; scheduler: as the model's scheduler says")
+                         ->capture_default_str()
+                         ->check(CLI::IsMember({"scheduler", "epsilon", "v_prediction", "sample"}));
+  example::old_name(*step, prediction, "--prediction");
   step->add_option("--drop-text", o.dropout.text, "share of samples that drop the text")
       ->capture_default_str()
       ->check(number(0, 1));
@@ -126,7 +139,10 @@ void add_options(CLI::App& app, Options& o) {
   kept->add_option("--checkpoint-every", o.checkpoint_every, "updates between checkpoints")
       ->capture_default_str()
       ->check(count(1));
-  kept->add_option("--keep", o.keep, "number of checkpoints to keep")->capture_default_str()->check(count(1));
+  auto* keep = kept->add_option("--keep-checkpoints", o.keep, "number of checkpoints to keep")
+                   ->capture_default_str()
+                   ->check(count(1));
+  example::old_name(*kept, keep, "--keep");
   kept->add_option("--log-every", o.log_every, "updates between log lines")->capture_default_str()->check(count(1));
   kept->add_option("--sample-every", o.sample_every, "updates between sample sheets, 0 for none")
       ->capture_default_str()

@@ -1,7 +1,7 @@
 // Trains an instruction-following editor on pairs of pictures: from Stable Diffusion or from an editor, whole or as a
 // LoRA, in one process or in several started by torchrun or Slurm. The defaults are those of the published run.
 //
-//   train_editor --model stable-diffusion-v1-5 --data clip-filtered-dataset --out training --dtype bf16
+//   train_editor --model stable-diffusion-v1-5 --pairs clip-filtered-dataset --out training --dtype bf16
 //   torchrun --nproc-per-node 8 --no-python train_editor --config paper.toml
 
 #include <ATen/Parallel.h>
@@ -201,7 +201,7 @@ class Training {
         interrupt.token());
     run.with_average([&] { write_model(); });
     if (speaks()) finish(run.curve().points(), run.step(), complete);
-    return 0;
+    return complete ? 0 : 130;
   }
 
   /// Prints a progress line at intervals.

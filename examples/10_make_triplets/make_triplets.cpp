@@ -1,8 +1,8 @@
 // The text half of the data engine: a language model learns from human-written triplets how an instruction changes a
 // caption, and makes many more.
 //
-//   make_triplets train --data human-written-prompts.jsonl --model gpt2 --out triplet-gpt2
-//   make_triplets measure --data human-written-prompts.jsonl --model triplet-gpt2
+//   make_triplets train --triplets human-written-prompts.jsonl --model gpt2 --out triplet-gpt2
+//   make_triplets measure --triplets human-written-prompts.jsonl --model triplet-gpt2
 //   make_triplets generate --captions captions.txt --model triplet-gpt2 --out triplets.jsonl
 
 #include <algorithm>
@@ -27,6 +27,7 @@
 #include "options.hpp"
 #include "support/hub.hpp"
 #include "support/program.hpp"
+#include "support/reporting.hpp"
 #include "train.hpp"
 
 namespace make_triplets {
@@ -113,6 +114,7 @@ int measure(MeasureOptions o, const example::Interrupt& interrupt) {
     kept += share >= 0.5 ? 1 : 0;
   }
   const auto total = static_cast<double>(answers.size());
+  example::result_follows();
   fmt::print("{} samples of {} held-out captions\n", answers.size(), captions);
   fmt::print("with exactly one delimiter:                               {:5.1f} % ({})\n", 100 * parsed / total,
              parsed);

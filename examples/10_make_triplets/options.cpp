@@ -7,12 +7,14 @@
 
 #include "support/command_line.hpp"
 #include "support/hub.hpp"
+#include "support/option_table.hpp"
 #include "support/range.hpp"
 
 namespace make_triplets {
 
 static void add_language(CLI::App& app, LanguageOptions& o) {
-  auto* folder = app.add_option("--model", o.model, "GPT-2 model with its tokenizer: a folder or a name on the Hub");
+  auto* folder = app.add_option("--model", o.model, "GPT-2 model with its tokenizer: a folder or a name on the Hub")
+                     ->type_name("MODEL");
   example::add_download(app);
   auto* url = app.add_option("--url", o.service.url, "base URL of a service with OpenAI's API, up to /v1");
   folder->excludes(url);
@@ -46,20 +48,23 @@ static void add_language(CLI::App& app, LanguageOptions& o) {
 }
 
 void add_options(CLI::App& app, Commands& commands) {
-  app.footer(
-      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
-      "continue.");
+  app.footer("Run the same command again to continue.");
   app.require_subcommand(1);
 
   auto& t = commands.train;
   auto* training = commands.training =
       app.add_subcommand("train", "fine-tune a GPT-2, or train one from scratch; every tenth triplet is held out");
-  training->add_option("--data", t.data, "triplets to train on, as JSON lines")->required();
-  training->add_option("--out", t.out, "folder for the model; created if missing")->required();
-  auto* from = training->add_option("--model", t.model, "GPT-2 model to start from: a folder or a name on the Hub");
+  auto* triplets =
+      training->add_option("--triplets", t.data, "triplets to train on, as JSON lines")->type_name("FILE")->required();
+  example::old_name(*training, triplets, "--data");
+  training->add_option("--out", t.out, "folder for the model; created if missing")->type_name("FOLDER")->required();
+  auto* from = training->add_option("--model", t.model, "GPT-2 model to start from: a folder or a name on the Hub")
+                   ->type_name("MODEL");
   example::add_download(*training);
-  auto* nothing = training->add_option("--tokenizer", t.tokenizer,
-                                       "train from scratch, with the tokenizer in this folder or of this name");
+  auto* nothing = training
+                      ->add_option("--tokenizer", t.tokenizer,
+                                   "train from scratch, with the tokenizer in this folder or of this name")
+                      ->type_name("MODEL");
   from->excludes(nothing);
   const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
   for (const auto& [name, number, help] :
@@ -92,8 +97,11 @@ void add_options(CLI::App& app, Commands& commands) {
   auto& g = commands.generate;
   auto* generating = commands.generating = app.add_subcommand("generate", "make triplets from captions");
   generating->add_option("--captions", g.captions, "captions, one per line, plain or as JSON with caption and url")
+      ->type_name("FILE")
       ->required();
-  generating->add_option("--out", g.out, "JSON lines to write; a journal is kept beside it")->required();
+  generating->add_option("--out", g.out, "JSON lines to write; a journal is kept beside it")
+      ->type_name("FILE")
+      ->required();
   add_language(*generating, g.language);
   generating->add_option("--tries", g.generator.tries, "samples to try before giving up on a caption")
       ->capture_default_str()
@@ -101,12 +109,15 @@ void add_options(CLI::App& app, Commands& commands) {
   generating->add_option("--batch", g.generator.batch, "captions to ask about at once")
       ->capture_default_str()
       ->check(count);
-  generating->add_option("--blocked-words", g.blocked, "file of words, one per line, that no triplet may contain");
+  generating->add_option("--blocked-words", g.blocked, "file of words, one per line, that no triplet may contain")
+      ->type_name("FILE");
 
   auto& m = commands.measure;
   auto* measuring = commands.measuring =
       app.add_subcommand("measure", "report the quality of samples for the held-out captions");
-  measuring->add_option("--data", m.data, "the triplets that `train` was given")->required();
+  auto* measured =
+      measuring->add_option("--triplets", m.data, "the triplets that `train` was given")->type_name("FILE")->required();
+  example::old_name(*measuring, measured, "--data");
   add_language(*measuring, m.language);
   measuring->add_option("--samples", m.samples, "samples per caption")->capture_default_str()->check(count);
 }

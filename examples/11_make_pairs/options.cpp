@@ -1,4 +1,5 @@
 #include "options.hpp"
+#include "support/option_table.hpp"
 #include "support/range.hpp"
 
 #include <cstdint>
@@ -33,21 +34,26 @@ nlohmann::json Options::settings() const {
 void add_options(CLI::App& app, Options& o) {
   app.footer(
       "Processes with the same --out share its prompts, wherever they run: under torchrun, Slurm or by hand. Each may "
-      "stop at any time.\n"
-      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run the same command again to "
-      "continue.");
+      "stop at any time. Run the same command again to continue.");
   const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
   app.add_option("--triplets", o.triplets, "triplets to draw, as JSON lines of caption, instruction and edited caption")
+      ->type_name("FILE")
       ->required();
   app.add_option("--clip", o.clip, "CLIP to judge pairs with: a folder, an OpenCLIP checkpoint or a name on the Hub")
+      ->type_name("MODEL")
       ->required();
-  app.add_option("--out", o.out, "folder for the set, in the published layout; created if missing")->required();
+  app.add_option("--out", o.out, "folder for the set, in the published layout; created if missing")
+      ->type_name("FOLDER")
+      ->required();
   app.add_option("--samples", o.samples, "pairs to draw per prompt")->capture_default_str()->check(count);
-  app.add_option("--keep", o.keep, "maximum pairs to keep per prompt")->capture_default_str()->check(count);
+  auto* keep =
+      app.add_option("--keep-pairs", o.keep, "maximum pairs to keep per prompt")->capture_default_str()->check(count);
+  example::old_name(app, keep, "--keep");
   app.add_option("--steps", o.steps, "number of sampling steps")->capture_default_str()->check(count);
-  app.add_option("--side", o.side, "side of the pictures in pixels, a multiple of 8")
-      ->capture_default_str()
-      ->check(example::range(8, 4096));
+  auto* side = app.add_option("--resolution", o.side, "side of the pictures in pixels, a multiple of 8")
+                   ->capture_default_str()
+                   ->check(example::range(8, 4096));
+  example::old_name(app, side, "--side");
   app.add_option("--batch", o.batch, "pairs to draw at once")->capture_default_str()->check(count);
   for (const auto& [name, number, help] :
        {std::tuple{"--text-scale-from", &o.text_scale_from, "lowest text scale of a pair"},
@@ -78,7 +84,8 @@ void add_options(CLI::App& app, Options& o) {
           ->check(example::range(0.0, 255.0)));
   for (auto* filter : filters) filter->excludes(none);
   app.add_option("--sheets", o.sheets,
-                 "folder for pages with all pairs of a prompt, kept and dropped, and their numbers");
+                 "folder for pages with all pairs of a prompt, kept and dropped, and their numbers")
+      ->type_name("FOLDER");
   app.add_option("--sheet-every", o.sheet_every, "write a page for every Nth prompt")
       ->capture_default_str()
       ->check(count);

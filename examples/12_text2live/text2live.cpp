@@ -1,7 +1,7 @@
 // Edits a photograph with a colour layer and its opacity, trained on that photograph alone (Text2LIVE).
 //
 //   text2live --clip clip-vit-base-patch32 --image horse.jpg --source "a horse" --prompt "a golden horse"
-//     --region horse --out golden.png --run golden-run --every 100
+//     --region horse --out golden.png --run golden-run --sample-every 100
 
 #include <ATen/Parallel.h>
 
@@ -26,10 +26,12 @@
 #include "support/clip.hpp"
 #include "support/command_line.hpp"
 #include "support/hub.hpp"
+#include "support/option_table.hpp"
 #include "support/picture_options.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
+#include "support/reporting.hpp"
 
 namespace {
 
@@ -39,7 +41,6 @@ struct Options {
   ip2p::Text2LiveTexts texts;
   ip2p::Text2LiveOptions edit;
   std::int64_t size = 512, every = 0;
-  bool resume = false;
   std::string device = "auto";
   int threads = 0, quality = 95;
 };
@@ -73,7 +74,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   }
 
   ip2p::Text2Live<> edit(clip, photo, o.texts, o.edit);
-  if (o.resume && edit.resume()) fmt::print("resumed at step {}\n", edit.step());
+  if (!o.edit.folder.empty() && edit.resume()) fmt::print("resumed at step {}\n", edit.step());
   const auto write = [&](const std::filesystem::path& path, const ip2p::EditLayer& layer) {
     ip2p::write_image(path, ip2p::picture_of(layer.over(edit.picture())), o.quality);
   };
@@ -94,7 +95,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   }
   if (!finished) {
     fmt::print(stderr, "text2live: stopped after step {} of {}{}\n", edit.step(), o.edit.steps,
-               o.edit.folder.empty() ? "; nothing was written" : "; run the same command with --resume to continue");
+               o.edit.folder.empty() ? "; nothing was written" : "; run the same command again to continue");
     return 130;
   }
   const auto layer = edit.layer();
@@ -106,6 +107,18 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     outputs.add(o.compare, [&] { ip2p::write_image(o.compare, example::side_by_side(pictures), o.quality); });
   }
   outputs.keep();
+  auto& result = example::result();
+  for (const auto& [name, text] : {std::pair{"prompt", o.texts.edited}, std::pair{"source", o.texts.source},
+                                   std::pair{"layer", o.texts.layer}, std::pair{"region", o.texts.region}}) {
+    result.setting(name, text);
+  }
+  result.setting("clip", o.clip.string());
+  result.setting("steps", o.edit.steps);
+  result.setting("seed", o.edit.seed);
+  result.setting("resolution", o.size);
+  result.setting("device", device.str());
+  result.wrote(o.out, photo);
+  if (!o.compare.empty()) result.wrote(o.compare);
   if (loss) fmt::print("last loss: {:.4f}\n", *loss);  // none where all updates had been made
   fmt::print("mean opacity: {:.3f}\n", layer.alpha.mean().item<double>());
   example::report_memory(device);
@@ -120,36 +133,50 @@ int main(int argc, char** argv) {
   return example::run_program(
       argc, argv, "text2live", "Edits a photograph with a layer trained on it, guided by CLIP (Text2LIVE).",
       [&](CLI::App& app) {
-        app.footer("Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
-        app.add_option("--image", o.image, "photograph to edit")->required();
+        app.add_option("--image", o.image, "photograph to edit")->type_name("FILE")->required();
         app.add_option("--clip", o.clip,
                        "CLIP model: a transformers folder, an OpenCLIP checkpoint or a name on the Hub")
+            ->type_name("MODEL")
             ->required();
         example::add_download(app);
-        app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, if the CLIP model has none");
+        app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, if the CLIP model has none")
+            ->type_name("MODEL");
         app.add_option("--prompt", o.texts.edited, "what the edited picture should show")->required();
         app.add_option("--source", o.texts.source, "what the photograph shows")->required();
         app.add_option("--layer", o.texts.layer, "what the layer alone should show (default: the prompt)");
         app.add_option("--region", o.texts.region, "what to edit, as a word for that part of the photograph");
         app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")
+            ->type_name("FILE")
             ->required()
             ->check(example::picture_name);
         app.add_option("--compare", o.compare, "also write photograph, result, layer and opacity side by side")
+            ->type_name("FILE")
             ->check(example::picture_name);
         app.add_option("--steps", o.edit.steps, "number of updates")
             ->capture_default_str()
             ->check(example::range(1, 1'000'000));
         app.add_option("--seed", o.edit.seed, "random seed")->capture_default_str()->check(example::whole_number);
-        app.add_option("--size", o.size, "shorter side in pixels")
-            ->capture_default_str()
-            ->check(example::range(16, 4096));
-        auto* folder = app.add_option("--run", o.edit.folder, "folder for checkpoints and the loss curve");
-        app.add_flag("--resume", o.resume, "continue from the checkpoint in --run, if any")->needs(folder);
+        auto* size = app.add_option("--resolution", o.size, "length of the shorter side in pixels")
+                         ->capture_default_str()
+                         ->check(example::range(16, 4096));
+        example::old_name(app, size, "--size");
+        app.add_option("--run", o.edit.folder,
+                       "folder for checkpoints and the loss curve; run the same command again to continue")
+            ->type_name("FOLDER");
+        app.add_flag_function(
+               "--resume",
+               [](std::int64_t) {
+                 example::note("--resume is no longer needed: a run with a --run folder goes on by itself");
+               })
+            ->group("")
+            ->configurable(false);
         app.add_option("--checkpoint-every", o.edit.checkpoint_every, "updates between checkpoints")
             ->capture_default_str()
             ->check(example::range(1, 1'000'000));
-        app.add_option("--every", o.every, "also write the picture every N updates, as NAME_STEP beside --out")
-            ->check(example::range(1, 1'000'000));
+        auto* every = app.add_option("--sample-every", o.every,
+                                     "also write the picture every N updates, as NAME_STEP beside --out")
+                          ->check(example::range(1, 1'000'000));
+        example::old_name(app, every, "--every");
         app.add_option("--views", o.edit.views.count, "views of a picture that CLIP judges per update")
             ->capture_default_str()
             ->check(example::range(1, 256));
@@ -164,11 +191,10 @@ int main(int argc, char** argv) {
             ->capture_default_str()
             ->check(example::range(1, 4096));
         example::add_picture(app, o.picture);
-        app.add_option("--quality", o.quality, "quality of JPEG and WebP output")
-            ->capture_default_str()
-            ->check(example::range(1, 100));
+        example::add_quality(app, o.quality);
         example::add_device(app, o.device);
         example::add_threads(app, o.threads);
+        example::add_json(app);
       },
       [&](const example::Interrupt& interrupt) { return run(o, interrupt); });
 }

@@ -1,7 +1,8 @@
 // Compares editors as the InstructPix2Pix paper does: directional against image similarity under CLIP, along the scale
 // of each method, with confidence intervals, figures and a report.
 //
-//   evaluate --config examples/13_evaluate/small-editor.toml --images photographs --clip vit-l=clip-vit-large-patch14
+//   evaluate --config examples/13_evaluate/small-editor.toml --photographs photographs --clip
+//   vit-l=clip-vit-large-patch14
 
 #include <ATen/Parallel.h>
 
@@ -36,6 +37,7 @@
 #include "report.hpp"
 #include "support/clip.hpp"
 #include "support/program.hpp"
+#include "support/reporting.hpp"
 
 namespace evaluate {
 namespace {
@@ -103,6 +105,7 @@ void write_report(const Options& o, const std::vector<Named>& clips, const std::
                   const ip2p::KeptPictures& kept) {
   const auto rows = ip2p::sweep_table(points, ids, results, {.confidence = o.confidence, .resamples = o.resamples});
   ip2p::write_sweep_csv(o.out / "curves.csv", rows);
+  example::result_follows();
   fmt::print("{:<24} {:>10}", "curve", "value");
   for (const auto& clip : clips) fmt::print("  {:>22} {:>12}", clip.name + " direction", "image");
   fmt::print("\n");

@@ -10,6 +10,7 @@
 #include "ip2p/core/error.hpp"
 #include "support/command_line.hpp"
 #include "support/hub.hpp"
+#include "support/option_table.hpp"
 #include "support/range.hpp"
 
 namespace evaluate {
@@ -43,31 +44,32 @@ void add_options(CLI::App& app, Options& o) {
   app.footer(
       "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. Samples are saved "
       "in --out as they are made; run the same command again to continue. Use torchrun or srun for several processes, "
-      "which share the edits. Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
-  const auto repeated = [](CLI::Option* option) {
-    return option->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  };
+      "which share the edits.");
   const auto count = [](std::int64_t least) { return example::range(least, std::int64_t{1'000'000'000}); };
-  app.set_config("--config", "", "TOML file with these options");
-  app.allow_config_extras(CLI::config_extras_mode::error);
 
   auto* what = app.add_option_group("What is compared");
-  repeated(what->add_option("--curve", o.curves,
-                            "METHOD NAME=VALUE...: a method and its settings, one of which may have several values, "
-                            "FIRST:LAST:STEP or A,B,C; may be repeated"))
+  what->add_option("--curve", o.curves,
+                   "each \"METHOD NAME=VALUE...\": a method and its settings, one of which may have several values, "
+                   "FIRST:LAST:STEP or A,B,C")
       ->required();
-  repeated(what->add_option("--model", o.models,
-                            "NAME=PATH: a diffusers folder, a .safetensors file or a name on the Hub; curves select it "
-                            "by model=NAME if there "
-                            "are several; may be repeated"))
+  what->add_option("--model", o.models,
+                   "each NAME=MODEL: a diffusers folder, a .safetensors file or a name on the Hub; curves select it by "
+                   "model=NAME if there are several")
+      ->type_name("NAME=MODEL")
       ->check(named_path);
   example::add_download(app);
-  what->add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for models without a tokenizer");
+  what->add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for models without a tokenizer")
+      ->type_name("MODEL");
 
   auto* data = app.add_option_group("Photographs");
-  auto* edits = data->add_option("--edits", o.edits, "edits as JSON lines: file, input, edit, output");
-  data->add_option("--images", o.images, "folder with the files that --edits names (default: its own folder)");
+  auto* edits =
+      data->add_option("--edits", o.edits, "edits as JSON lines: file, input, edit, output")->type_name("FILE");
+  auto* photographs =
+      data->add_option("--photographs", o.images, "folder with the files that --edits names (default: its own folder)")
+          ->type_name("FOLDER");
+  example::old_name(*data, photographs, "--images");
   data->add_option("--pairs", o.pairs, "take edits from pairs in the published layout instead (seeds.json)")
+      ->type_name("FOLDER")
       ->excludes(edits);
   data->add_option("--split", o.split, "split of --pairs to use")
       ->capture_default_str()
@@ -85,11 +87,14 @@ void add_options(CLI::App& app, Options& o) {
       ->check(example::whole_number);
 
   auto* measures = app.add_option_group("What is measured");
-  repeated(measures->add_option("--clip", o.clips, "NAME=PATH: a CLIP model; may be repeated"))
+  measures->add_option("--clip", o.clips, "each NAME=MODEL: a CLIP model")
+      ->type_name("NAME=MODEL")
       ->required()
       ->check(named_path);
-  measures->add_option("--clip-tokenizer", o.clip_tokenizer,
-                       "folder with vocab.json and merges.txt, for CLIP models without a tokenizer");
+  measures
+      ->add_option("--clip-tokenizer", o.clip_tokenizer,
+                   "folder with vocab.json and merges.txt, for CLIP models without a tokenizer")
+      ->type_name("MODEL");
   measures
       ->add_option("--range", o.range,
                    "range of pictures given to CLIP: [0,1] (correct) or [-1,1] as in the released evaluation (compat)")
@@ -103,10 +108,11 @@ void add_options(CLI::App& app, Options& o) {
       ->check(count(1));
 
   auto* run = app.add_option_group("The run");
-  run->add_option("--out", o.out, "folder for samples, table, figures and report")->required();
-  run->add_option("--grid", o.grid, "number of edits whose pictures are kept and shown")
-      ->capture_default_str()
-      ->check(count(0));
+  run->add_option("--out", o.out, "folder for samples, table, figures and report")->type_name("FOLDER")->required();
+  auto* kept = run->add_option("--keep-pictures", o.grid, "number of edits whose pictures are kept and shown")
+                   ->capture_default_str()
+                   ->check(count(0));
+  example::old_name(*run, kept, "--grid");
   run->add_option("--gnuplot", o.gnuplot, "program that draws the figures")->capture_default_str();
   example::add_device(*run, o.device);
   example::add_dtype(*run, o.dtype);

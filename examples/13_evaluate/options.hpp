@@ -29,7 +29,7 @@ struct Options {
   std::string gnuplot = "gnuplot";
   std::optional<std::int64_t> resolution;
   std::int64_t limit = 0, grid = 4, resamples = 9999;
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 42;
   double confidence = 0.95;
   int threads = 0;
   bool scan = false;

@@ -103,7 +103,7 @@ def evaluate(chain, s, names, curves, edits, out):
         options += ["--curve", f"{curve} name={label.replace(' ', '_')}"]
     chain.run("ablations_" + out, "evaluate", "--pairs", chain.path("scenes/held_out_pairs"), "--split", "all",
               "--limit", edits, "--resolution", max(64, chain.settings["side"]), "--numerics", "diffusers", "--clip",
-              f"small={chain.path('clip/clip')}", "--out", folder, "--grid", 0, "--model",
+              f"small={chain.path('clip/clip')}", "--out", folder, "--keep-pictures", 0, "--model",
               f"painter={chain.path('text-to-image/model')}", *options, *chain.threads())
     rows, single = {}, {}
     with open(folder / "curves.csv", newline="") as stream:

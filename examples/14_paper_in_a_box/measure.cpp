@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -22,6 +23,8 @@
 #include "retrieval.hpp"
 #include "scenes.hpp"
 #include "support/clip.hpp"
+#include "support/progress_bar.hpp"
+#include "support/reporting.hpp"
 #include "vocabulary.hpp"
 #include "write_scenes.hpp"
 
@@ -48,10 +51,12 @@ class Mean {
 double capped_psnr(const ip2p::Image& a, const ip2p::Image& b) { return std::min(60.0, ip2p::psnr(a, b)); }
 
 /// Pairs of the published layout, in the order of the list.
-std::vector<ip2p::PairPictures> read_pairs(const fs::path& path, std::int64_t most) {
+std::vector<ip2p::PairPictures> read_pairs(const fs::path& path, std::int64_t most,
+                                           const example::Interrupt& interrupt) {
   const auto folder = ip2p::PairFolder::open(path, {.split = ip2p::PairSplit::all});
   std::vector<ip2p::PairPictures> pairs;
   for (const auto& entry : folder.prompts()) {
+    interrupt.check();
     for (const auto& seed : entry.seeds) {
       if (std::ssize(pairs) < most) pairs.push_back(ip2p::decode_pair(folder.files(entry.prompt, seed)));
     }
@@ -59,11 +64,13 @@ std::vector<ip2p::PairPictures> read_pairs(const fs::path& path, std::int64_t mo
   return pairs;
 }
 
-void finish(const fs::path& out, const nlohmann::json& report, std::span<const ip2p::Image> shown,
-            std::size_t columns) {
+void finish(const fs::path& out, const nlohmann::json& report, std::span<const ip2p::Image> shown, std::size_t columns,
+            const example::Interrupt& interrupt) {
+  interrupt.check();
   fs::create_directories(out);
   if (!shown.empty()) ip2p::write_image(out / "sheet.png", contact_sheet(shown, columns));
   ip2p::write_json(out / "report.json", report);
+  example::result_follows();
   fmt::print("{}\n", report.dump(2));
 }
 
@@ -88,12 +95,14 @@ int measure_drawings(const MeasureSettings& o, const example::Interrupt& interru
   ip2p::RunSettings settings{
       .steps = o.steps, .size = ip2p::Size{world.side(), world.side()}, .hooks = {.stop = interrupt.token()}};
   const std::span<const std::string> prompts(captions);
+  example::ProgressBar bar(stderr, "drawing");
   for (std::size_t i = 0; i < prompts.size(); i += 16) {
     settings.seed = o.seed + i;
     for (auto& image :
          pipeline.run(prompts.subspan(i, std::min<std::size_t>(16, prompts.size() - i)), settings).images) {
       drawn.push_back(std::move(image));
     }
+    bar({.index = std::ssize(drawn) - 1, .count = std::ssize(prompts)});
   }
   const auto texts = clip.text_features(captions);
   nlohmann::json report{{"drawn", retrieval(image_features(clip, drawn), texts)},
@@ -103,7 +112,7 @@ int measure_drawings(const MeasureSettings& o, const example::Interrupt& interru
     report["shown"].push_back(captions[i]);
     shown.push_back(std::move(drawn[i]));
   }
-  finish(o.out, report, shown, std::min<std::size_t>(6, shown.size()));
+  finish(o.out, report, shown, std::min<std::size_t>(6, shown.size()), interrupt);
   return 0;
 }
 
@@ -114,10 +123,12 @@ int measure_pairs(const MeasureSettings& o, const example::Interrupt& interrupt)
   Mean told_apart, direction, agreement, left, truth_left, image;
   std::int64_t known = 0;
   std::vector<ip2p::Image> shown;
-  const auto pairs = read_pairs(o.pairs, o.count);
+  const auto pairs = read_pairs(o.pairs, o.count, interrupt);
   nlohmann::json report{{"pairs", pairs.size()}};
+  example::ProgressBar bar(stderr, "pair");
   for (std::size_t i = 0; i < pairs.size(); ++i) {
-    if (interrupt.token().stop_requested()) throw ip2p::Cancelled("cancelled");
+    interrupt.check();
+    bar({.index = static_cast<std::int64_t>(i), .count = std::ssize(pairs)});
     const auto& pair = pairs[i];
     const std::array pictures{pair.before, pair.after};
     const std::array captions{pair.input, pair.output};
@@ -155,7 +166,7 @@ int measure_pairs(const MeasureSettings& o, const example::Interrupt& interrupt)
   report["agreement_with_truth"] = agreement.json();
   report["psnr_before_after"] = left.json();
   report["psnr_before_after_truth"] = truth_left.json();
-  finish(o.out, report, shown, std::min<std::size_t>(8, shown.size()));
+  finish(o.out, report, shown, std::min<std::size_t>(8, shown.size()), interrupt);
   return 0;
 }
 
@@ -168,7 +179,7 @@ int measure_editor(const MeasureSettings& o, const example::Interrupt& interrupt
   pipeline.sampler = ip2p::AnySampler::named(o.sampler);
   pipeline.guidance = {.image_scale = o.image_scale, .text_scale = o.text_scale};
   const at::NoGradGuard no_grad;
-  const auto pairs = read_pairs(o.pairs, o.count);
+  const auto pairs = read_pairs(o.pairs, o.count, interrupt);
   ip2p::require(!pairs.empty(), "{}: expected pairs, found none", o.pairs.string());
   struct Scores {
     Mean psnr, unedited, ceiling, nearer, direction, truth_direction, image;
@@ -182,6 +193,7 @@ int measure_editor(const MeasureSettings& o, const example::Interrupt& interrupt
   std::map<std::string, Scores> scores;
   std::vector<ip2p::Image> shown;
   nlohmann::json report{{"pairs", pairs.size()}};
+  example::ProgressBar bar(stderr, "pair");
   for (std::size_t first = 0; first < pairs.size(); first += 16) {
     const auto part = std::span(pairs).subspan(first, std::min<std::size_t>(16, pairs.size() - first));
     std::vector<ip2p::Image> before, after;
@@ -221,9 +233,10 @@ int measure_editor(const MeasureSettings& o, const example::Interrupt& interrupt
       shown.insert(shown.end(), {before[i], after[i], edited[i]});
       report["shown"].push_back(instructions[i]);
     }
+    bar({.index = static_cast<std::int64_t>(first + part.size()) - 1, .count = std::ssize(pairs)});
   }
   for (const auto& [name, values] : scores) report["scores"][name] = values.json();
-  finish(o.out, report, shown, std::min<std::size_t>(12, shown.size()));
+  finish(o.out, report, shown, std::min<std::size_t>(12, shown.size()), interrupt);
   return 0;
 }
 

@@ -20,7 +20,7 @@ struct MeasureSettings {
   std::int64_t count = 64, steps = 20;
   double text_scale = 3.0, image_scale = 1.2;
   std::string sampler = "euler";
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 42;
   int threads = 0;
 };
 

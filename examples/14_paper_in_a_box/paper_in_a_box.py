@@ -216,11 +216,11 @@ def write_tokenizers(chain, original):
 def make_triplets(chain):
     """A language model learns from the grammar's triplets and writes others; the grammar fills up what is missing."""
     s = chain.settings
-    chain.run("language_train", "make_triplets", "train", "--data", chain.path("scenes/triplets.jsonl"), "--tokenizer",
+    chain.run("language_train", "make_triplets", "train", "--triplets", chain.path("scenes/triplets.jsonl"), "--tokenizer",
               chain.path("tokenizers/gpt2"), "--out", chain.path("language"), "--layers", s["language_layers"],
               "--width", s["language_width"], "--heads", max(1, s["language_width"] // 32), "--context", 96, "--epochs",
               s["language_epochs"], "--batch", 16, "--rate", 2e-3, *chain.threads())
-    measured = chain.run("language_measure", "make_triplets", "measure", "--data", chain.path("scenes/triplets.jsonl"),
+    measured = chain.run("language_measure", "make_triplets", "measure", "--triplets", chain.path("scenes/triplets.jsonl"),
                          "--model", chain.path("language"), "--max-tokens", 64)
     made = chain.path("triplets.jsonl")
     words = chain.run("language_generate", "make_triplets", "generate", "--captions",
@@ -248,8 +248,8 @@ def make_pairs(chain, name, *options):
     chain.path("pairs").mkdir(exist_ok=True)
     chain.run("pairs_" + name, "make_pairs", "--model", chain.path("text-to-image/model"), "--clip",
               chain.path("clip/clip"), "--triplets", chain.path("used_triplets.jsonl"), "--out",
-              chain.path("pairs", name), "--samples", s["samples"], "--keep", s["keep"], "--steps", s["pair_steps"],
-              "--side", s["side"], "--text-scale-from", s["pair_scale_from"], "--text-scale-to", s["pair_scale_to"],
+              chain.path("pairs", name), "--samples", s["samples"], "--keep-pairs", s["keep"], "--steps", s["pair_steps"],
+              "--resolution", s["side"], "--text-scale-from", s["pair_scale_from"], "--text-scale-to", s["pair_scale_to"],
               "--seed", s["seed"], *chain.threads(), *options)
     return count_pairs(chain.path("pairs", name))
 
@@ -261,11 +261,11 @@ def count_pairs(folder):
 
 def train_editor(chain, name, data, *options):
     s = chain.settings
-    words = chain.run("editor_" + name, "train_editor", "--model", chain.path("text-to-image/model"), "--data", data,
-                      "--out", chain.path("editors", name), "--crop", s["side"], "--resize-smallest", s["side"],
+    words = chain.run("editor_" + name, "train_editor", "--model", chain.path("text-to-image/model"), "--pairs", data,
+                      "--out", chain.path("editors", name), "--resolution", s["side"], "--resize-smallest", s["side"],
                       "--resize-largest", s["side"], "--mirror", 0, "--steps", s["editor_steps"], "--batch",
-                      s["editor_batch"], "--micro-batch", s["editor_batch"], "--rate", s["editor_rate"], "--schedule",
-                      "cosine", "--warmup", min(50, s["editor_steps"] // 5), "--clip", 1, "--ema", 0.995,
+                      s["editor_batch"], "--micro-batch", s["editor_batch"], "--rate", s["editor_rate"], "--lr-schedule",
+                      "cosine", "--warmup", min(50, s["editor_steps"] // 5), "--max-grad-norm", 1, "--ema", 0.995,
                       "--sample-every", 0, "--workers", 0, "--seed", s["seed"], "--cache",
                       chain.path("cache", name), *chain.threads(), *options)
     if "complete at step" not in words:
@@ -276,7 +276,7 @@ def measure_editor(chain, name):
     s = chain.settings
     chain.run("measure_" + name, "small_world", "measure-editor", "--scenes", chain.path("scenes"), "--clip",
               chain.path("clip/clip"), "--model", chain.path("editors", name, "model"), "--pairs",
-              chain.path("scenes/held_out_pairs"), "--out", chain.path("measured", name), "--count", s["edit_count"],
+              chain.path("scenes/held_out_pairs"), "--out", chain.path("measured", name), "--limit", s["edit_count"],
               "--steps", s["edit_steps"], "--image-scale", s["edit_image_scale"], "--text-scale", s["edit_text_scale"],
               *chain.threads())
     return json.loads(chain.path("measured", name, "report.json").read_text())
@@ -319,7 +319,7 @@ def draw_curves(chain, names):
                     f"sampler=euler image-scale={s['edit_image_scale']}"]
     chain.run("curves", "evaluate", "--pairs", chain.path("scenes/held_out_pairs"), "--split", "all", "--limit",
               s["curve_edits"], "--resolution", max(64, s["side"]), "--numerics", "diffusers", "--clip",
-              f"small={chain.path('clip/clip')}", "--out", chain.path("curves"), "--grid", 0, *options,
+              f"small={chain.path('clip/clip')}", "--out", chain.path("curves"), "--keep-pictures", 0, *options,
               *chain.threads())
     return "curves/curves-small.png"
 
@@ -437,10 +437,10 @@ def run_chain(chain, arguments):
     def scenes():
         shutil.rmtree(path("scenes"), ignore_errors=True)  # what an interrupted run left
         chain.run("scenes", "small_world", "scenes", "--vocabulary", arguments.vocabulary, "--stamps", stamps,
-                  "--photographs", photographs, "--out", path("scenes"), "--side", s["side"], "--seed", s["seed"],
+                  "--photographs", photographs, "--out", path("scenes"), "--resolution", s["side"], "--seed", s["seed"],
                   *(part for kind in KINDS for part in ("--" + kind, s[kind])),
-                  "--training", s["training"], "--held-out", s["held_out"], "--pairs", s["truth_pairs"],
-                  "--held-out-pairs", s["held_out_pairs"], "--triplets", s["language_triplets"], "--captions",
+                  "--picture-count", s["training"], "--held-out-picture-count", s["held_out"], "--pair-count", s["truth_pairs"],
+                  "--held-out-pair-count", s["held_out_pairs"], "--triplet-count", s["language_triplets"], "--caption-count",
                   s["captions"])
 
     made_of = [vocabulary, str(stamps), str(photographs), *given(
@@ -461,13 +461,13 @@ def run_chain(chain, arguments):
     image_needs = [*clip_needs, *given(s, "image_steps", "image_batch", "image_rate", "channels"), str(arguments.codec)]
     chain.stage("text-to-image", lambda: chain.run(
         "text_to_image", "small_world", "text-to-image", "--scenes", path("scenes"), "--clip", path("clip/clip"),
-        "--codec", arguments.codec, "--out", path("text-to-image"), "--steps", s["image_steps"], "--batch",
+        "--vae", arguments.codec, "--out", path("text-to-image"), "--steps", s["image_steps"], "--batch",
         s["image_batch"], "--rate", s["image_rate"], "--channels", *s["channels"].split(), "--seed", s["seed"],
         *chain.threads()) and None, needs=image_needs)
     draw_needs = [*image_needs, *given(s, "draw_count", "draw_steps", "draw_scale")]
     chain.stage("drawings", lambda: chain.run(
         "drawings", "small_world", "measure-drawings", "--scenes", path("scenes"), "--clip", path("clip/clip"),
-        "--model", path("text-to-image/model"), "--out", path("measured/drawings"), "--count", s["draw_count"],
+        "--model", path("text-to-image/model"), "--out", path("measured/drawings"), "--limit", s["draw_count"],
         "--steps", s["draw_steps"], "--text-scale", s["draw_scale"], *chain.threads()) and None, needs=draw_needs)
 
     pair_needs = [image_needs, text_needs, *given(
@@ -484,7 +484,7 @@ def run_chain(chain, arguments):
             continue
         chain.stage("measure-pairs-" + name, lambda: chain.run(
             "measure_pairs_" + name, "small_world", "measure-pairs", "--scenes", path("scenes"), "--clip",
-            path("clip/clip"), "--pairs", path("pairs", name), "--out", path("measured", "pairs_" + name), "--count",
+            path("clip/clip"), "--pairs", path("pairs", name), "--out", path("measured", "pairs_" + name), "--limit",
             1000, *chain.threads()) and None, needs=pair_needs)
 
     data = {name: path("pairs", name) for name, counts in results["pairs"].items() if counts["pairs"] >= 10}

@@ -3,7 +3,7 @@
 //
 //   small_world scenes --vocabulary vocabulary.json --stamps stamps --photographs photographs --out scenes
 //   small_world clip --scenes scenes --tokenizer models/clip-tokenizer --out clip
-//   small_world text-to-image --scenes scenes --clip clip/clip --codec models/small-editor --out text-to-image
+//   small_world text-to-image --scenes scenes --clip clip/clip --vae models/small-editor --out text-to-image
 
 #include <ATen/Parallel.h>
 
@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <tuple>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -23,6 +24,7 @@
 #include "scenes.hpp"
 #include "support/command_line.hpp"
 #include "support/one_of.hpp"
+#include "support/option_table.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
 #include "training.hpp"
@@ -41,12 +43,12 @@ struct SceneOptions {
   std::uint64_t seed = 0;
 };
 
-int scenes(const SceneOptions& o) {
-  ip2p::require(o.side % 8 == 0, "--side: expected a multiple of 8, found {}", o.side);
+int scenes(const SceneOptions& o, const example::Interrupt& interrupt) {
+  ip2p::require(o.side % 8 == 0, "--resolution: expected a multiple of 8, found {}", o.side);
   const World world(Vocabulary(ip2p::detail::read_json_file(o.vocabulary), o.vocabulary.string(), o.most), o.stamps,
                     o.photographs, o.side);
   fmt::print("{} captions\n", world.vocabulary().count());
-  write_scenes(world, o.out, o.counts, o.seed);
+  write_scenes(world, o.out, o.counts, o.seed, interrupt);
   fmt::print("{}\n", o.out.string());
   return 0;
 }
@@ -61,51 +63,49 @@ int main(int argc, char** argv) {
   CLI::App *drawing = nullptr, *clip = nullptr, *text_to_image = nullptr, *drawings = nullptr, *pairs = nullptr,
            *editor = nullptr;
   const auto add_options = [&](CLI::App& app) {
-    app.footer(
-        "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Run "
-        "the same command again to continue training.");
+    app.footer("Run the same command again to continue training.");
     app.require_subcommand(1);
     const auto count = example::range(std::int64_t{1}, std::int64_t{100'000'000});
 
     drawing = app.add_subcommand("scenes", "write captioned pictures, pairs with known answers, and triplets");
-    drawing->add_option("--vocabulary", s.vocabulary, "JSON file with the vocabulary")->required();
+    drawing->add_option("--vocabulary", s.vocabulary, "JSON file with the vocabulary")->type_name("FILE")->required();
     drawing->add_option("--stamps", s.stamps, "folder with the objects' pictures: PNG with an alpha channel")
+        ->type_name("FOLDER")
         ->required();
-    drawing->add_option("--photographs", s.photographs, "folder with the places' pictures")->required();
-    drawing->add_option("--out", s.out, "folder to write")->required();
-    drawing->add_option("--side", s.side, "side of the pictures in pixels")
-        ->capture_default_str()
-        ->check(example::range(16, 1024));
+    drawing->add_option("--photographs", s.photographs, "folder with the places' pictures")
+        ->type_name("FOLDER")
+        ->required();
+    drawing->add_option("--out", s.out, "folder to write")->type_name("FOLDER")->required();
+    auto* side = drawing->add_option("--resolution", s.side, "side of the pictures in pixels, a multiple of 8")
+                     ->capture_default_str()
+                     ->check(example::range(16, 1024));
+    example::old_name(*drawing, side, "--side");
     drawing->add_option("--seed", s.seed, "random seed")->capture_default_str()->check(example::whole_number);
     for (std::size_t kind = 0; kind < kind_count; ++kind) {
       drawing->add_option(fmt::format("--{}", kind_names[kind]), s.most[kind],
                           "number of these words to use (default: all)");
     }
-    drawing->add_option("--training", s.counts.training, "number of captioned pictures")
-        ->capture_default_str()
-        ->check(count);
-    drawing->add_option("--held-out", s.counts.held_out, "number of captioned pictures with held-out captions")
-        ->capture_default_str()
-        ->check(count);
-    drawing->add_option("--pairs", s.counts.pairs, "number of pairs with known answers, for training")
-        ->capture_default_str()
-        ->check(count);
-    drawing
-        ->add_option("--held-out-pairs", s.counts.held_out_pairs, "number of pairs with known answers, for measurement")
-        ->capture_default_str()
-        ->check(count);
-    drawing->add_option("--triplets", s.counts.triplets, "number of triplets, for training a language model")
-        ->capture_default_str()
-        ->check(count);
-    drawing->add_option("--captions", s.counts.captions, "number of captions to make triplets from")
-        ->capture_default_str()
-        ->check(count);
+    for (const auto& [name, before, number, help] :
+         {std::tuple{"--picture-count", "--training", &s.counts.training, "number of captioned pictures"},
+          std::tuple{"--held-out-picture-count", "--held-out", &s.counts.held_out,
+                     "number of captioned pictures with held-out captions"},
+          std::tuple{"--pair-count", "--pairs", &s.counts.pairs, "number of pairs with known answers, for training"},
+          std::tuple{"--held-out-pair-count", "--held-out-pairs", &s.counts.held_out_pairs,
+                     "number of pairs with known answers, for measurement"},
+          std::tuple{"--triplet-count", "--triplets", &s.counts.triplets,
+                     "number of triplets, for training a language model"},
+          std::tuple{"--caption-count", "--captions", &s.counts.captions,
+                     "number of captions to make triplets from"}}) {
+      auto* option = drawing->add_option(name, *number, help)->capture_default_str()->check(count);
+      example::old_name(*drawing, option, before);
+    }
 
     const auto training = [&](CLI::App* command, TrainingSettings& o) {
       command->add_option("--scenes", o.scenes, "folder that `scenes` wrote")
+          ->type_name("FOLDER")
           ->required()
           ->check(CLI::ExistingDirectory);
-      command->add_option("--out", o.out, "folder to write")->required();
+      command->add_option("--out", o.out, "folder to write")->type_name("FOLDER")->required();
       command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count);
       command->add_option("--batch", o.batch, "samples per update")->capture_default_str()->check(count);
       command->add_option("--rate", o.rate, "peak learning rate")
@@ -116,7 +116,9 @@ int main(int argc, char** argv) {
     };
     clip = app.add_subcommand("clip", "train a CLIP on the captioned pictures");
     training(clip, c);
-    clip->add_option("--tokenizer", c.tokenizer, "folder with vocab.json and merges.txt")->required();
+    clip->add_option("--tokenizer", c.tokenizer, "folder with vocab.json and merges.txt")
+        ->type_name("FOLDER")
+        ->required();
     clip->add_option("--width", c.width, "width of both towers")->capture_default_str()->check(count);
     clip->add_option("--patch", c.patch, "side of a patch in pixels")->capture_default_str()->check(count);
     clip->add_option("--text-layers", c.text_layers, "layers of the text tower")->capture_default_str()->check(count);
@@ -126,8 +128,10 @@ int main(int argc, char** argv) {
 
     text_to_image = app.add_subcommand("text-to-image", "train a text-to-image model on the captioned pictures");
     training(text_to_image, t);
-    text_to_image->add_option("--clip", t.clip, "CLIP whose text tower to start from")->required();
-    text_to_image->add_option("--codec", t.codec, "model whose autoencoder to use")->required();
+    text_to_image->add_option("--clip", t.clip, "CLIP whose text tower to start from")->type_name("FOLDER")->required();
+    auto* vae =
+        text_to_image->add_option("--vae", t.codec, "model whose autoencoder to use")->type_name("FOLDER")->required();
+    example::old_name(*text_to_image, vae, "--codec");
     text_to_image->add_option("--channels", t.channels, "channels of the UNet, finest resolution first")
         ->capture_default_str();
     text_to_image->add_option("--drop-text", t.drop_text, "share of samples that drop the text")
@@ -137,17 +141,21 @@ int main(int argc, char** argv) {
     const auto measuring = [&](const char* name, const char* help) {
       auto* command = app.add_subcommand(name, help);
       command->add_option("--scenes", m.scenes, "folder that `scenes` wrote")
+          ->type_name("FOLDER")
           ->required()
           ->check(CLI::ExistingDirectory);
-      command->add_option("--clip", m.clip, "CLIP folder to measure with")->required();
-      command->add_option("--out", m.out, "folder for report.json and sheet.png")->required();
-      command->add_option("--count", m.count, "number of pictures or pairs")->capture_default_str()->check(count);
+      command->add_option("--clip", m.clip, "CLIP folder to measure with")->type_name("FOLDER")->required();
+      command->add_option("--out", m.out, "folder for report.json and sheet.png")->type_name("FOLDER")->required();
+      auto* limit = command->add_option("--limit", m.count, "maximum number of pictures or pairs")
+                        ->capture_default_str()
+                        ->check(count);
+      example::old_name(*command, limit, "--count");
       command->add_option("--seed", m.seed, "random seed")->capture_default_str()->check(example::whole_number);
       example::add_threads(*command, m.threads);
       return command;
     };
     const auto sampling = [&](CLI::App* command) {
-      command->add_option("--model", m.model, "model folder to measure")->required();
+      command->add_option("--model", m.model, "model folder to measure")->type_name("FOLDER")->required();
       command->add_option("--steps", m.steps, "number of sampling steps")->capture_default_str()->check(count);
       command->add_option("--text-scale", m.text_scale, "how closely to follow the text")
           ->capture_default_str()
@@ -159,10 +167,10 @@ int main(int argc, char** argv) {
     drawings = measuring("measure-drawings", "draw captions and test whether CLIP matches pictures to captions");
     sampling(drawings);
     pairs = measuring("measure-pairs", "compare generated pairs with scenes of their captions");
-    pairs->add_option("--pairs", m.pairs, "pairs in the published layout")->required();
+    pairs->add_option("--pairs", m.pairs, "pairs in the published layout")->type_name("FOLDER")->required();
     editor = measuring("measure-editor", "compare edits with known answers");
     sampling(editor);
-    editor->add_option("--pairs", m.pairs, "pairs in the published layout")->required();
+    editor->add_option("--pairs", m.pairs, "pairs in the published layout")->type_name("FOLDER")->required();
     editor->add_option("--image-scale", m.image_scale, "how closely to follow the picture")
         ->capture_default_str()
         ->check(example::finite_number);
@@ -172,7 +180,7 @@ int main(int argc, char** argv) {
                               add_options, [&](const example::Interrupt& interrupt) {
                                 const int threads = std::max({c.threads, t.threads, m.threads});
                                 if (threads > 0) at::set_num_threads(threads);
-                                if (*drawing) return scenes(s);
+                                if (*drawing) return scenes(s, interrupt);
                                 if (*clip) return train_clip(c, interrupt);
                                 if (*text_to_image) return train_text_to_image(t, interrupt);
                                 if (*drawings) return measure_drawings(m, interrupt);

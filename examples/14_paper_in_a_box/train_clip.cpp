@@ -23,7 +23,7 @@ namespace small_world {
 
 int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
   const auto world_side = World::open(o.scenes).side();
-  const auto set = CaptionedPictures::read(o.scenes / "training");
+  const auto set = CaptionedPictures::read(o.scenes / "training", interrupt);
   const auto tokenizer = ip2p::BpeTokenizer::open(o.tokenizer);
   ip2p::ClipConfig config;
   config.text = {.vocab_size = tokenizer.vocabulary_size(),
@@ -57,7 +57,7 @@ int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
   report_resumption(run);
   fmt::print("CLIP of {:.2f} M values on {} pictures\n", static_cast<double>(run.parameters().elements()) / 1e6,
              set.pictures.size());
-  if (!run.run(o.steps, TrainingReport(o.steps), interrupt.token())) return stopped(run.step());
+  if (!run.run(o.steps, TrainingReport(run.step(), o.steps), interrupt.token())) return stopped(run.step());
   run.swap_average();
   ip2p::save_component(model, o.out);
   for (const auto& entry : fs::directory_iterator(o.tokenizer)) {
@@ -69,7 +69,7 @@ int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
   const auto clip = example::open_clip(o.out / "clip");
   nlohmann::json report;
   report["seconds"] = run.curve().points().empty() ? 0.0 : run.curve().points().back().seconds;
-  const auto unseen = CaptionedPictures::read(o.scenes / "held_out");
+  const auto unseen = CaptionedPictures::read(o.scenes / "held_out", interrupt);
   report["held_out"] = retrieval(image_features(clip, unseen.pictures), clip.text_features(unseen.captions));
   ip2p::write_json(o.out / "report.json", report);
   fmt::print("{}\n{}\n", report["held_out"].dump(), (o.out / "clip").string());

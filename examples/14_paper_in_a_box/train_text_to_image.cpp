@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -24,6 +25,7 @@
 #include "ip2p/vision/clip.hpp"
 #include "scenes.hpp"
 #include "support/loss_plot.hpp"
+#include "support/progress_bar.hpp"
 #include "training.hpp"
 #include "training_run.hpp"
 #include "write_scenes.hpp"
@@ -34,14 +36,19 @@ namespace {
 /// Scenes as latents with their captions: what a text-to-image model is trained on. Satisfies `ip2p::PairSource`.
 class SceneLatents {
  public:
-  SceneLatents(const ip2p::KlAutoencoder& codec, const CaptionedPictures& set) : captions_(set.captions) {
+  /// \throws Cancelled on a signal
+  SceneLatents(const ip2p::KlAutoencoder& codec, const CaptionedPictures& set, const example::Interrupt& interrupt)
+      : captions_(set.captions) {
+    example::ProgressBar bar(stderr, "batch of pictures encoded,");
     const at::NoGradGuard no_grad;
     const std::span<const ip2p::Image> pictures(set.pictures);
     for (std::size_t i = 0; i < pictures.size(); i += 32) {
+      interrupt.check();
       const auto moments = codec.encode_moments(
           ip2p::images_to_tensor(pictures.subspan(i, std::min<std::size_t>(32, pictures.size() - i))));
       means_.push_back(moments.mean.clone());
       logvars_.push_back(moments.logvar.clone());
+      bar({.index = std::ssize(means_) - 1, .count = (std::ssize(pictures) + 31) / 32});
     }
   }
 
@@ -63,7 +70,7 @@ int train_text_to_image(const TextToImageSettings& o, const example::Interrupt& 
   const auto side = World::open(o.scenes).side();
   const auto codec_files = ip2p::ModelFiles::open(o.codec);
   const SceneLatents latents(ip2p::load<ip2p::KlAutoencoder>(codec_files),
-                             CaptionedPictures::read(o.scenes / "training"));
+                             CaptionedPictures::read(o.scenes / "training", interrupt), interrupt);
   const auto codec = ip2p::load<ip2p::KlAutoencoder>(codec_files, {.inference = false});
   const auto clip_files = ip2p::ModelFiles::open(o.clip);
   const auto clip = ip2p::load<ip2p::Clip>(clip_files, {.inference = false});
@@ -93,7 +100,7 @@ int train_text_to_image(const TextToImageSettings& o, const example::Interrupt& 
   report_resumption(run);
   fmt::print("UNet and text encoder of {:.2f} M values on {} pictures\n",
              static_cast<double>(run.parameters().elements()) / 1e6, latents.size());
-  if (!run.run(o.steps, TrainingReport(o.steps), interrupt.token())) return stopped(run.step());
+  if (!run.run(o.steps, TrainingReport(run.step(), o.steps), interrupt.token())) return stopped(run.step());
   run.swap_average();
   ip2p::ExportOptions written;
   written.scheduler.prediction = ip2p::PredictionType::sample;

@@ -13,21 +13,25 @@
 
 #include "ip2p/train/learning_rate.hpp"
 #include "ip2p/train/training_options.hpp"
+#include "support/program.hpp"
+#include "support/progress_bar.hpp"
 #include "training.hpp"
 
 namespace small_world {
 
-/// Prints a progress line at intervals.
+/// Prints a progress line at intervals, with the time left.
 class TrainingReport {
  public:
-  explicit TrainingReport(std::int64_t steps) : steps_(steps) {}
+  /// \param first updates made by earlier runs  \param steps all updates
+  TrainingReport(std::int64_t first, std::int64_t steps) : first_(first), steps_(steps) {}
 
   void operator()(const ip2p::TrainingProgress& progress) {
     sum_ += progress.loss;
     ++count_;
     if (progress.step % every() != 0 && progress.step != steps_) return;
-    fmt::print("update {} of {}: loss {:.4f}, {:.0f} s\n", progress.step, steps_, sum_ / static_cast<double>(count_),
-               progress.seconds);
+    const auto seconds = example::seconds_since(begin_) / static_cast<double>(progress.step - first_);
+    fmt::print("update {} of {}: loss {:.4f}, {} left\n", progress.step, steps_, sum_ / static_cast<double>(count_),
+               example::clock_text(seconds * static_cast<double>(steps_ - progress.step)));
     std::fflush(stdout);
     sum_ = 0;
     count_ = 0;
@@ -36,7 +40,8 @@ class TrainingReport {
  private:
   [[nodiscard]] std::int64_t every() const { return std::max<std::int64_t>(1, steps_ / 20); }
 
-  std::int64_t steps_;
+  std::int64_t first_, steps_;
+  example::Clock::time_point begin_ = example::Clock::now();
   double sum_ = 0;
   std::int64_t count_ = 0;
 };

@@ -1,6 +1,7 @@
 #include "write_scenes.hpp"
 
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <limits>
 #include <map>
@@ -17,12 +18,15 @@
 #include "ip2p/train/export.hpp"
 #include "scenes.hpp"
 #include "support/pictures.hpp"
+#include "support/program.hpp"
+#include "support/progress_bar.hpp"
 
 namespace small_world {
 
-CaptionedPictures CaptionedPictures::read(const fs::path& folder) {
+CaptionedPictures CaptionedPictures::read(const fs::path& folder, const example::Interrupt& interrupt) {
   CaptionedPictures set;
   ip2p::detail::for_each_line(folder / "captions.jsonl", [&](const std::string& line, const std::string& where) {
+    interrupt.check();
     const auto json = ip2p::detail::parse_object(line, where);
     set.pictures.push_back(ip2p::read_image(folder / ip2p::detail::text_under(json, {"file"}, where)));
     set.captions.push_back(ip2p::detail::text_under(json, {"caption"}, where));
@@ -30,10 +34,11 @@ CaptionedPictures CaptionedPictures::read(const fs::path& folder) {
   return set;
 }
 
-void CaptionedPictures::write(const fs::path& folder) const {
+void CaptionedPictures::write(const fs::path& folder, const example::Interrupt& interrupt) const {
   fs::create_directories(folder);
   std::string lines;
   for (std::size_t i = 0; i < pictures.size(); ++i) {
+    interrupt.check();
     const auto file = fmt::format("{:06}.png", i);
     ip2p::write_image(folder / file, pictures[i]);
     lines += nlohmann::ordered_json{{"file", file}, {"caption", captions[i]}}.dump() + "\n";
@@ -51,34 +56,41 @@ ip2p::Image contact_sheet(std::span<const ip2p::Image> pictures, std::size_t col
 
 namespace {
 
-CaptionedPictures draw_pictures(const World& world, std::int64_t count, std::uint64_t seed, bool held_out) {
+CaptionedPictures draw_pictures(const World& world, std::int64_t count, std::uint64_t seed, bool held_out,
+                                const example::Interrupt& interrupt) {
+  example::ProgressBar bar(stderr, held_out ? "held-out scene" : "scene");
   CaptionedPictures set;
   std::set<Words> seen;
   const auto stream = held_out ? held_out_stream : training_stream;
   for (std::int64_t i = 0, tries = 0; i < count && tries < 50 * count; ++tries) {
+    interrupt.check();
     ip2p::SampleRandom random(seed, stream, static_cast<std::uint64_t>(tries));
     const auto words = world.vocabulary().draw(random, held_out);
     if (held_out && !seen.insert(words).second) continue;
     set.pictures.push_back(world.draw(words, random));
     set.captions.push_back(world.vocabulary().caption(words));
-    ++i;
+    bar({.index = i++, .count = count});
   }
   return set;
 }
 
 /// In the published layout, one pair a prompt. Nothing was generated, so that metadata.jsonl has no numbers.
-void write_pairs(const World& world, const fs::path& out, std::int64_t count, std::uint64_t seed, bool held_out) {
+void write_pairs(const World& world, const fs::path& out, std::int64_t count, std::uint64_t seed, bool held_out,
+                 const example::Interrupt& interrupt) {
+  example::ProgressBar bar(stderr, held_out ? "held-out pair" : "pair");
   constexpr double none = std::numeric_limits<double>::quiet_NaN();
   const ip2p::PairNumbers numbers{0, none, none, none, none, none, none};
   const auto unfinished = out / ".unfinished";
   const ip2p::PairSetWriter set(out, unfinished);
   std::map<std::string, std::vector<std::string>> seeds;
   for (std::int64_t i = 0; i < count; ++i) {
+    interrupt.check();
     ip2p::SampleRandom random(seed, held_out ? held_out_pair_stream : pair_stream, static_cast<std::uint64_t>(i));
     const auto change = world.vocabulary().draw_change(random, held_out);
     const ip2p::GeneratedPair pair{world.draw(change.before, random), world.draw(change.after, random), numbers};
     const auto name = ip2p::prompt_folder(i);
     seeds[name] = set.publish(name, world.vocabulary().texts(change), {&pair, 1});
+    bar({.index = i, .count = count});
   }
   set.complete(seeds);
   fs::remove_all(unfinished);
@@ -104,19 +116,22 @@ void write_texts(const World& world, const fs::path& out, const SceneCounts& cou
 
 }  // namespace
 
-void write_scenes(const World& world, const fs::path& out, const SceneCounts& counts, std::uint64_t seed) {
+void write_scenes(const World& world, const fs::path& out, const SceneCounts& counts, std::uint64_t seed,
+                  const example::Interrupt& interrupt) {
   ip2p::require(!fs::exists(out) || fs::is_empty(out), "{}: expected a new folder, found files", out.string());
-  fs::create_directories(out);
-  const auto training = draw_pictures(world, counts.training, seed, false);
-  training.write(out / "training");
-  draw_pictures(world, counts.held_out, seed, true).write(out / "held_out");
-  write_pairs(world, out / "pairs", counts.pairs, seed, false);
-  write_pairs(world, out / "held_out_pairs", counts.held_out_pairs, seed, true);
+  example::Outputs written;
+  written.add(out, [&] { fs::create_directories(out); });
+  const auto training = draw_pictures(world, counts.training, seed, false, interrupt);
+  training.write(out / "training", interrupt);
+  draw_pictures(world, counts.held_out, seed, true, interrupt).write(out / "held_out", interrupt);
+  write_pairs(world, out / "pairs", counts.pairs, seed, false, interrupt);
+  write_pairs(world, out / "held_out_pairs", counts.held_out_pairs, seed, true, interrupt);
   write_texts(world, out, counts, seed);
   const auto shown = std::min<std::size_t>(training.pictures.size(), 24);
   ip2p::write_image(out / "sheet.png",
                     contact_sheet(std::span(training.pictures).first(shown), std::min<std::size_t>(shown, 8)));
   world.save(out);
+  written.keep();
 }
 
 }  // namespace small_world

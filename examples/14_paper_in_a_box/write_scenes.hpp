@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ip2p/io/image_types.hpp"
+#include "support/interrupt.hpp"
 
 namespace small_world {
 
@@ -43,16 +44,18 @@ struct CaptionedPictures {
   std::vector<ip2p::Image> pictures;
   std::vector<std::string> captions;
 
-  /// Reads `folder/captions.jsonl` and the pictures that it names. \throws Error
-  static CaptionedPictures read(const fs::path& folder);
+  /// Reads `folder/captions.jsonl` and the pictures that it names. \throws Error, or Cancelled on a signal
+  static CaptionedPictures read(const fs::path& folder, const example::Interrupt& interrupt);
 
-  void write(const fs::path& folder) const;
+  void write(const fs::path& folder, const example::Interrupt& interrupt) const;
 };
 
 /// A few pictures as rows of `columns`.
 ip2p::Image contact_sheet(std::span<const ip2p::Image> pictures, std::size_t columns);
 
 /// Writes everything; a function of the world, the counts and the seed. \throws Error for a folder that holds files
-void write_scenes(const World& world, const fs::path& out, const SceneCounts& counts, std::uint64_t seed);
+/// \throws Cancelled on a signal; then nothing is left
+void write_scenes(const World& world, const fs::path& out, const SceneCounts& counts, std::uint64_t seed,
+                  const example::Interrupt& interrupt);
 
 }  // namespace small_world

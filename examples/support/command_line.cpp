@@ -20,6 +20,7 @@
 #include "ip2p/schedule/any_schedule.hpp"
 #include "one_of.hpp"
 #include "range.hpp"
+#include "reporting.hpp"
 
 namespace example {
 
@@ -96,14 +97,13 @@ void add_model(CLI::App& app, ModelOptions& o) {
   app.add_option("--model", o.model,
                  "model to use: a diffusers folder, a checkpoint file, or a name on the Hugging Face Hub (owner/name, "
                  "owner/name@revision)")
+      ->type_name("MODEL")
       ->required();
   add_download(app);
-  const auto repeated = [&](const char* name, std::vector<std::string>& values, const char* help) {
-    app.add_option(name, values, help)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  };
-  repeated("--lora", o.loras, "LoRA to apply, FILE or FILE:SCALE; may be repeated");
+  app.add_option("--lora", o.loras, "LoRAs to apply, each FILE or FILE:SCALE")->type_name("FILE[:SCALE]");
   app.add_flag("--lora-partial", o.partial_loras, "ignore LoRA weights for layers that the model does not have");
-  repeated("--embedding", o.embeddings, "textual inversion file whose token prompts may use; may be repeated");
+  app.add_option("--embedding", o.embeddings, "textual inversion files whose tokens prompts may use")
+      ->type_name("FILE");
   add_device(app, o.device);
   add_dtype(app, o.dtype);
   app.add_flag("--low-memory", o.low_memory,
@@ -127,11 +127,14 @@ void add_model(CLI::App& app, ModelOptions& o) {
   app.add_flag("--direct-convolution", o.direct_convolution,
                "CPU: compute all convolutions directly, without Winograd's filtering; slower, with less rounding");
   app.add_option("--base", o.base,
-                 "model that gives what --model lacks, such as the one that a training checkpoint's UNet began as");
+                 "model that gives what --model lacks, such as the one that a training checkpoint's UNet began as")
+      ->type_name("MODEL");
   app.add_flag("--no-ema", o.no_ema, "use the raw weights even if the model also holds averaged (EMA) ones");
   app.add_option("--variant", o.variant, "folder: load *.VARIANT.safetensors, e.g. fp16");
-  app.add_option("--vae", o.vae, "autoencoder to use instead of the model's: a folder, a single file or a name");
-  app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files");
+  app.add_option("--vae", o.vae, "autoencoder to use instead of the model's: a folder, a single file or a name")
+      ->type_name("MODEL");
+  app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files")
+      ->type_name("MODEL");
   app.add_option("--prediction-type", o.prediction_type, "single file: what the model predicts")
       ->check(CLI::IsMember({"epsilon", "v_prediction"}));
 }
@@ -141,6 +144,7 @@ void add_prompt_marks(CLI::App& app, ModelOptions& o) {
   app.add_flag("!--plain-prompts", o.prompt_marks,
                "take prompts literally: without (word:1.5), [word] and <lora:name:0.8>");
   app.add_option("--lora-folder", o.lora_folder, "where <lora:name> in a prompt looks for name.safetensors")
+      ->type_name("FOLDER")
       ->capture_default_str();
 }
 
@@ -190,7 +194,10 @@ void add_image_scale(CLI::App& app, std::optional<double>& scale, const std::str
 
 void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
              const std::string& sampler, const std::string& schedule) {
-  app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")->required()->check(picture_name);
+  app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")
+      ->type_name("FILE")
+      ->required()
+      ->check(picture_name);
   app.add_option("--steps", o.steps, "number of sampling steps (default: " + steps + ")")
       ->check(example::range(1, 10000));
   app.add_option("--text-scale", o.text_scale,
@@ -206,6 +213,7 @@ void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::
       ->capture_default_str()
       ->check(CLI::IsMember({"released", "diffusers"}));
   add_quality(app, o.quality);
+  add_json(app);
 }
 
 }  // namespace example

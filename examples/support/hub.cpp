@@ -17,6 +17,7 @@
 #include "ip2p/io/hub_cache.hpp"
 #include "ip2p/io/hub_download.hpp"
 #include "progress_bar.hpp"
+#include "reporting.hpp"
 
 namespace example {
 
@@ -58,7 +59,7 @@ class DownloadBar {
     if (bar_.on_terminal()) {
       bar_.draw(static_cast<std::int64_t>(progress.done), static_cast<std::int64_t>(progress.total),
                 fmt::format(" {}  file {} of {}", text, progress.index + 1, progress.count));
-    } else {
+    } else if (!quiet()) {
       fmt::print(stderr, "fetching {}: {}\n", model_, text);
       std::fflush(stderr);
     }
@@ -96,7 +97,7 @@ std::filesystem::path located(const std::filesystem::path& model, const ip2p::Hu
   return ip2p::download_model(model, {.files = wanted,
                                       .cancel = downloads().stop,
                                       .on_progress = [&](const ip2p::DownloadProgress& progress) { bar(progress); },
-                                      .tell = [](const std::string& text) { fmt::print(stderr, "note: {}\n", text); }});
+                                      .tell = [](const std::string& text) { note(text); }});
 }
 
 std::filesystem::path located_tokenizer(const std::filesystem::path& tokenizer) {

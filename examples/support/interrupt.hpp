@@ -11,6 +11,8 @@
 #include <string_view>
 #include <thread>
 
+#include "ip2p/core/error.hpp"
+
 namespace example {
 
 /// Turns SIGINT and SIGTERM into a stop request; a second signal exits at once, with status 130.
@@ -32,6 +34,11 @@ class Interrupt {
 
   /// Requests a stop once a signal arrives.
   [[nodiscard]] std::stop_token token() const { return stop_.get_token(); }
+
+  /// For work that takes no token. \throws Cancelled once a signal has arrived
+  void check() const {
+    if (stop_.stop_requested()) throw ip2p::Cancelled("interrupted");
+  }
 
  private:
   void watch(const std::stop_token& quit) {

@@ -24,6 +24,7 @@
 #include "ip2p/kernels/cpu/int8.hpp"
 #include "ip2p/text/prompt_syntax.hpp"
 #include "program.hpp"
+#include "reporting.hpp"
 
 #ifdef IP2P_HAS_CUDA
 #include "ip2p/execution/cuda_graph.hpp"
@@ -68,8 +69,7 @@ static ip2p::AnyExecution execution_of(const ModelOptions& o, at::Device device)
 #ifdef IP2P_HAS_CUDA
   ip2p::require(device.is_cuda(), "--graph: expected a CUDA device, whose work can be recorded, found {}",
                 device.str());
-  return ip2p::Graphed<ip2p::CudaGraph>(
-      {.tell = [](const std::string& text) { fmt::print(stderr, "note: {}\n", text); }});
+  return ip2p::Graphed<ip2p::CudaGraph>({.tell = [](const std::string& text) { note(text); }});
 #else
   ip2p::throw_error(
       "--graph: expected a CUDA device and a program that was built for CUDA (cmake -DIP2P_CUDA=ON), found {} and one "
@@ -107,20 +107,32 @@ ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics) {
   return options;
 }
 
+static const char* dtype_name(at::ScalarType dtype) {
+  return dtype == at::kFloat ? "fp32" : dtype == at::kHalf ? "fp16" : "bf16";
+}
+
+/// Records what --json prints of the model: where it is, and how it computes.
+static void record_model(const ip2p::OpenedModel& model, const ModelOptions& o) {
+  result().setting("model", o.model.string());
+  for (const auto& [name, list] : {std::pair{"lora", &o.loras}, std::pair{"embedding", &o.embeddings}}) {
+    result().setting(name, *list);
+  }
+  result().setting("vae", o.vae.string());
+  result().setting("device", model.options().device->str());
+  result().setting("dtype", dtype_name(*model.options().dtype));
+}
+
 ip2p::OpenedModel open_model(const ModelOptions& given, ip2p::Numerics numerics) {
   const auto o = located(given);
   if (o.threads > 0) at::set_num_threads(o.threads);
   if (o.tf32) ip2p::allow_tf32(true);
   ip2p::set_freed_memory(o.low_memory ? ip2p::FreedMemory::returned : ip2p::FreedMemory::kept);
   auto model = ip2p::OpenedModel::open(o.model, open_options(o, numerics));
-  const auto dtype = *model.options().dtype;
-  fmt::print("model: {}\ncomputes in {} on {}\n", model.describe(),
-             dtype == at::kFloat  ? "fp32"
-             : dtype == at::kHalf ? "fp16"
-                                  : "bf16",
+  fmt::print("model: {}\ncomputes in {} on {}\n", model.describe(), dtype_name(*model.options().dtype),
              model.options().device->str());
+  record_model(model, given);
   if (o.int8 && !ip2p::int8_is_faster()) {
-    fmt::print(stderr, "note: --int8 saves memory but will not be faster: this CPU has no VNNI\n");
+    note("--int8 saves memory but will not be faster: this CPU has no VNNI");
   }
   return model;
 }

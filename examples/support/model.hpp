@@ -14,6 +14,7 @@
 #include "ip2p/core/any_noise.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/pipeline/open_model.hpp"
+#include "reporting.hpp"
 
 namespace example {
 
@@ -26,7 +27,7 @@ ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics = 
 /// The prompt without the LoRAs that it names (`<lora:name:0.8>`), which are added to `o.loras`.
 std::string take_loras(const std::string& prompt, ModelOptions& o);
 
-/// Opens the model and prints what it holds.
+/// Opens the model, prints what it holds and records it for --json.
 ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numerics = ip2p::Numerics::released);
 
 /// Prints how the model tokenises a prompt.
@@ -73,6 +74,24 @@ std::string describe_run(const Pipeline& pipeline, const RunOptions& o, const ip
   if constexpr (requires { pipeline.guidance.image_scale; }) image_scale = pipeline.guidance.image_scale;
   return describe_run(o, model.settings(), o.steps.value_or(pipeline.defaults.steps), pipeline.sampler.name(),
                       pipeline.diffusion.schedule.name(), image_scale, pipeline.guidance.text_scale, resolution);
+}
+
+/// Records the settings in effect for --json. \param settings of the run, complete
+template <class Pipeline>
+void record_run(const Pipeline& pipeline, const RunOptions& o, const ip2p::RunSettings& settings) {
+  auto& of = result();
+  of.setting("negative-prompt", o.negative_prompt);
+  of.setting("steps", settings.steps);
+  of.setting("sampler", std::string(pipeline.sampler.name()));
+  of.setting("schedule", std::string(pipeline.diffusion.schedule.name()));
+  if constexpr (requires { pipeline.guidance.image_scale; }) {
+    of.setting("image-scale", pipeline.guidance.image_scale);
+  }
+  of.setting("text-scale", pipeline.guidance.text_scale);
+  of.setting("resolution", settings.resolution);
+  of.setting("seed", o.seed);
+  of.setting("noise", o.noise);
+  of.setting("numerics", o.numerics);
 }
 
 /// Longer side at which a photograph is processed; unset to keep the photograph's own.

@@ -13,6 +13,8 @@
 #include <filesystem>
 #include <functional>
 #include <initializer_list>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -20,13 +22,17 @@
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
+#include "config_file.hpp"
 #include "hub.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/version.hpp"
+#include "option_table.hpp"
 #include "range.hpp"
+#include "reporting.hpp"
 
 namespace example {
 
@@ -97,42 +103,107 @@ std::string with_option(const ip2p::SettingNeeded& error) {
   return fmt::format("{}; pass {} {}", error.problem(), option, error.purpose());
 }
 
+/// What every program takes besides its own options.
+struct CommonOptions {
+  std::filesystem::path save_config;
+};
+
+void add_common(CLI::App& app, CommonOptions& o) {
+  auto* config = app.set_config("--config", "",
+                                "TOML file with options of this program; the command line comes first, and relative "
+                                "paths are relative to the file");
+  config->type_name("FILE");
+  app.config_formatter(std::make_shared<ConfigFile>(app, *config));
+  app.add_option("--save-config", o.save_config, "write all options in effect as a file for --config")
+      ->type_name("FILE")
+      ->configurable(false);
+  add_quiet(app);
+  app.set_version_flag("--version", std::string(ip2p::version))->configurable(false);
+  // They may follow a subcommand, too.
+  for (auto* command : app.get_subcommands([](CLI::App* of) { return !of->get_name().empty(); })) {
+    command->fallthrough();
+  }
+  constexpr auto rule = "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.";
+  const auto footer = app.get_footer();
+  app.footer(footer.empty() ? fmt::format("{} Nothing is written unless the run succeeds.", rule)
+                            : fmt::format("{}\n{}", footer, rule));
+}
+
+/// An error of CLI11 in the words of this program.
+std::string usage_message(CLI::App& app, const CLI::ParseError& problem) {
+  // A misspelt option first: it is why another may be missing.
+  if (auto misused = misused_words(app); !misused.empty()) return misused;
+  const std::string text = problem.what();
+  if (dynamic_cast<const CLI::ConversionError*>(&problem) != nullptr) {
+    // "Could not convert: --steps = 4.0": options with bounds of their own say more.
+    const auto colon = text.find(": "), equals = text.find(" = ");
+    if (colon != text.npos && equals != text.npos && equals > colon) {
+      const auto value = text.substr(equals + 3);
+      return fmt::format("{}: expected a number of the kind that --help names, found '{}'{}",
+                         text.substr(colon + 2, equals - colon - 2), value, number_hint(value));
+    }
+  }
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&problem) != nullptr) {
+    if (const auto colon = text.find(": "); colon != text.npos && text.ends_with(" missing")) {
+      return fmt::format("{}: expected a value, found none", text.substr(0, colon));
+    }
+  }
+  if (dynamic_cast<const CLI::FileError*>(&problem) != nullptr) {
+    return fmt::format("--config: '{}': no such file", text.substr(0, text.find(" was not readable")));
+  }
+  return text;
+}
+
+/// Parses the words. \return the status with which the program ends, or -1 to go on
+int parse(CLI::App& app, int argc, char** argv) {
+  const auto wrong = [&](const std::string& message) {
+    fmt::print(stderr, "{}: {}\nRun with --help for more information.\n", app.get_name(), message);
+    return 2;
+  };
+  // For the page of programs, man pages and shell completion, which a script makes of it.
+  if (argc == 2 && std::string_view(argv[1]) == "--help-json") {
+    fmt::print("{}\n", option_table(app).dump(1));
+    return 0;
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help, --version
+    return app.exit(asked);
+  } catch (const CLI::ParseError& problem) {
+    return wrong(usage_message(app, problem));
+  }
+  if (const auto misused = misused_words(app); !misused.empty()) return wrong(misused);
+  return -1;
+}
+
 }  // namespace
 
 int run_program(int argc, char** argv, const char* name, const char* description,
                 const std::function<void(CLI::App&)>& add_options, const std::function<int(const Interrupt&)>& run) {
-  CLI::App app{description};
-  app.set_version_flag("--version", std::string(ip2p::version));
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as a script's "$@" expects
-  app.footer(
-      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Nothing is written unless "
-      "the run succeeds.");
-  add_options(app);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ConversionError& problem) {
-    // "Could not convert: --steps = 4.0": options with bounds of their own say more.
-    const std::string text = problem.what();
-    const auto colon = text.find(": "), equals = text.find(" = ");
-    if (colon == text.npos || equals == text.npos || equals < colon) return app.exit(problem) == 0 ? 0 : 2;
-    const auto value = text.substr(equals + 3);
-    fmt::print(stderr,
-               "{}: expected a number of the kind that --help names, found '{}'{}\nRun with --help for more "
-               "information.\n",
-               text.substr(colon + 2, equals - colon - 2), value, number_hint(value));
-    return 2;
-  } catch (const CLI::ParseError& problem) {
-    return app.exit(problem) == 0 ? 0 : 2;
-  }
+  CLI::App app{description, name};
+  CommonOptions common;
   const auto report = [name](std::string_view message) {
     std::fflush(stdout);
     fmt::print(stderr, "{}: {}\n", name, message);
     return 1;
   };
+  add_options(app);
+  add_common(app, common);
+  if (const int status = parse(app, argc, argv); status >= 0) return status;
+  begin_reporting();
   try {
     const Interrupt interrupt;
     stop_downloads_on(interrupt.token());
-    return ip2p::with_memory_advice([&] { return run(interrupt); });
+    check_folders({&common.save_config});
+    const int status = ip2p::with_memory_advice([&] { return run(interrupt); });
+    if (status != 0) return status;
+    if (!common.save_config.empty()) {
+      const auto text = config_text(app, std::filesystem::absolute(common.save_config).parent_path());
+      ip2p::write_file_atomically(common.save_config, std::as_bytes(std::span(text)));
+      result().wrote(common.save_config);
+    }
+    finish_reporting(name);
+    return 0;
   } catch (const ip2p::Cancelled& cancelled) {
     report(fmt::format("{}; nothing was written", cancelled.what()));
     return 130;

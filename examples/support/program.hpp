@@ -45,7 +45,7 @@ void report_memory(at::Device device);
 /// Hooks that draw a progress bar and stop on Ctrl-C.
 ip2p::RunHooks watched(ProgressBar& bar, const Interrupt& interrupt);
 
-/// Writes all of a run's files, or none.
+/// Writes all of a run's files and folders, or none.
 class Outputs {
  public:
   template <class Write>
@@ -59,7 +59,7 @@ class Outputs {
   Outputs& operator=(const Outputs&) = delete;
   ~Outputs() {
     std::error_code ignored;
-    for (const auto& path : written_) std::filesystem::remove(path, ignored);
+    for (auto path = written_.rbegin(); path != written_.rend(); ++path) std::filesystem::remove_all(*path, ignored);
   }
 
  private:
@@ -68,7 +68,8 @@ class Outputs {
 
 /// Parses the command line and runs the program; a failure prints one line and sets the exit status.
 ///
-/// `--help`, `--version` and the exit statuses are those of every program.
+/// `--help`, `--version`, `--config`, `--save-config`, `--quiet` and the exit statuses are those of every program: 0
+/// success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. Exceptions end the run with their text.
 /// \param name of the program  \param description what `--help` says first  \param add_options adds the program's own
 /// options  \param run called once they are parsed; returns the status
 int run_program(int argc, char** argv, const char* name, const char* description,

@@ -8,8 +8,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
+
+#include "reporting.hpp"
 
 namespace example {
 
@@ -24,14 +27,19 @@ std::string rate_text(double steps_per_second) {
                                : fmt::format("{:.2f} s/it", 1 / steps_per_second);
 }
 
-ProgressBar::ProgressBar(std::FILE* stream)
-    : stream_(stream), terminal_(isatty(fileno(stream)) == 1), begin_(Clock::now()), first_(begin_) {}
+ProgressBar::ProgressBar(std::FILE* stream, std::string step)
+    : stream_(stream),
+      step_(std::move(step)),
+      terminal_(isatty(fileno(stream)) == 1),
+      begin_(Clock::now()),
+      first_(begin_) {}
 
 ProgressBar::~ProgressBar() {
   if (open_line_) std::fputc('\n', stream_);
 }
 
 void ProgressBar::operator()(const ip2p::Step& step) {
+  if (quiet()) return;
   const auto now = Clock::now();
   const auto done = step.index + 1;
   if (done == 1) first_ = now;
@@ -42,12 +50,13 @@ void ProgressBar::operator()(const ip2p::Step& step) {
   if (terminal_) {
     draw(done, step.count, fmt::format(" {}/{}  {}  {} left", done, step.count, rate_text(rate), left));
   } else if (done == 1 || done == step.count || done * 10 / step.count != (done - 1) * 10 / step.count) {
-    fmt::print(stream_, "step {} of {}, {}, {} left\n", done, step.count, rate_text(rate), left);
+    fmt::print(stream_, "{} {} of {}, {}, {} left\n", step_, done, step.count, rate_text(rate), left);
     std::fflush(stream_);
   }
 }
 
 void ProgressBar::draw(std::int64_t done, std::int64_t count, const std::string& text) {
+  if (quiet()) return;
   winsize size{};
   const int columns = ioctl(fileno(stream_), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
   const auto width = std::clamp<std::int64_t>(columns - static_cast<std::int64_t>(text.size()) - 3, 4, 40);

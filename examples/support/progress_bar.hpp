@@ -18,10 +18,11 @@ std::string clock_text(double seconds);
 /// "3.21 it/s", or "4.56 s/it" for slow steps.
 std::string rate_text(double steps_per_second);
 
-/// Reports the steps of a run to `stream`.
+/// Reports the steps of a run to `stream`, unless --quiet was given.
 class ProgressBar {
  public:
-  explicit ProgressBar(std::FILE* stream);
+  /// \param step what a step is called: "step 3 of 10"
+  explicit ProgressBar(std::FILE* stream, std::string step = "step");
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
@@ -41,6 +42,7 @@ class ProgressBar {
   using Clock = std::chrono::steady_clock;
 
   std::FILE* stream_;
+  std::string step_;
   bool terminal_;
   bool open_line_ = false;
   Clock::time_point begin_, first_;

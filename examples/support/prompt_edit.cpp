@@ -22,9 +22,7 @@ namespace example {
 
 void add_prompt_edit(CLI::App& app, PromptEditOptions& o) {
   app.add_option("--prompt", o.source, "what the picture shows")->required();
-  app.add_option("--edited", o.edited, "what it should show instead; may be repeated")
-      ->required()
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--edited", o.edited, "what it should show instead; several give a picture each")->required();
   app.add_option("--edit", o.kind, "swap: replace words; refine: add words; auto: swap where possible")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "swap", "refine"}));
@@ -34,11 +32,9 @@ void add_prompt_edit(CLI::App& app, PromptEditOptions& o) {
   app.add_option("--self", o.self, "share of the run that keeps the source's self-attention, and so its layout")
       ->capture_default_str()
       ->check(example::range(0.0, 1.0));
-  app.add_option("--weight", o.weights, "WORD SCALE: strengthen (above 1) or weaken a word of the edited prompts")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--weight", o.weights, "WORD SCALE: strengthen (above 1) or weaken a word of the edited prompts");
   app.add_option("--blend", o.blend,
-                 "limit the edit to where these words appear: one for --prompt and one for each --edited")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+                 "limit the edit to where these words appear: one for --prompt and one for each --edited");
 }
 
 /// Swaps or adds words, then strengthens or weakens some.

@@ -10,23 +10,23 @@ red_to_blue 10 11 22
 
 echo "== usage and errors"
 run 0 --help
-for option in --folder --out --to --split --scan --shard-size --shard-count --largest-damage --trust; do says "$option"; done
-run 2 --folder set
+for option in --pairs --out --to --split --scan --shard-size --shard-count --largest-damage --trust; do says "$option"; done
+run 2 --pairs set
 says "--out is required"
-run 2 --folder set --out out --split half
-run 1 --folder nowhere --out out
+run 2 --pairs set --out out --split half
+run 1 --pairs nowhere --out out
 says "'nowhere' is not a folder"
 mv set/seeds.json list.json
-run 1 --folder set --out out
+run 1 --pairs set --out out
 says "expected seeds.json"
 says "--scan"
-run 0 --folder set --out scanned --scan
+run 0 --pairs set --out scanned --scan
 mv list.json set/seeds.json
 [ ! -e out ] || fail "expected no folder out"
 
 echo "== a conversion"
 rm set/0000003/22_1.jpg
-run 0 --folder set --out out --shard-count 8
+run 0 --pairs set --out out --shard-count 8
 says "set: 10 prompts, split all"
 says "19 pairs of 10 prompts in 3 shards (3 written, 0 kept); 1 pairs skipped"
 says "skipped set/0000003/22: set/0000003/22_1.jpg: no such file"
@@ -34,31 +34,31 @@ says "skipped set/0000003/22: set/0000003/22_1.jpg: no such file"
 tar xf out/pairs-00000.tar || fail "expected tar to read the shard"
 cmp -s 0000000_11.before.jpg red.jpg && cmp -s 0000000_11.after.jpg blue.jpg || fail "expected the pictures unchanged"
 grep -q '"edit":"make it blue"' 0000000_11.json || fail "expected the words"
-run 0 --folder set --out out --shard-count 8
+run 0 --pairs set --out out --shard-count 8
 says "(0 written, 3 kept); 1 pairs skipped"
 truncate -s 3000 out/pairs-00001.tar
-run 0 --folder set --out out --shard-count 8
+run 0 --pairs set --out out --shard-count 8
 says "(1 written, 2 kept)"
-run 1 --folder set --out out --shard-count 9
+run 1 --pairs set --out out --shard-count 9
 says "belongs to another conversion"
-run 1 --folder set --out strict --largest-damage 0
+run 1 --pairs set --out strict --largest-damage 0
 says "expected at most 0 damaged pairs, found 1"
-run 0 --folder set --out test --split test
+run 0 --pairs set --out test --split test
 says "2 pairs of 1 prompts in 1 shards"
 
 echo "== an image folder"
-run 0 --folder set --out images --to imagefolder
+run 0 --pairs set --out images --to imagefolder
 says "19 pairs of 10 prompts; 1 pairs skipped"
 says "skipped set/0000003/22: set/0000003/22_1.jpg: no such file"
 [ "$(tail -n 1 stdout)" = images ] || fail "expected the folder as the last line"
 cmp -s images/0000004/22_0.jpg red.jpg && cmp -s images/0000004/22_1.jpg blue.jpg || fail "expected the pictures unchanged"
 [ "$(wc -l < images/metadata.jsonl)" = 19 ] || fail "expected a line for each pair"
-run 0 --folder images --out again
+run 0 --pairs images --out again
 says "19 pairs of 10 prompts"
-run 0 --folder set --out images --to imagefolder --split test
+run 0 --pairs set --out images --to imagefolder --split test
 [ "$(wc -l < images/test/metadata.jsonl)" = 2 ] || fail "expected the split in a folder of its name"
-run 1 --folder set --out strict --to imagefolder --largest-damage 0
+run 1 --pairs set --out strict --to imagefolder --largest-damage 0
 says "expected at most 0 damaged pairs, found 1"
-run 2 --folder set --out out --to parquet
+run 2 --pairs set --out out --to parquet
 
 report

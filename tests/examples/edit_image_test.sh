@@ -10,6 +10,7 @@ export OMP_NUM_THREADS=1
 
 red_disc photo.png
 
+last_counts=(--model --image --prompt --steps --resolution --device --dtype)
 good=(--model "$model" --image photo.png --prompt "make it snowy" --steps 4 --resolution 64 --device cpu --dtype fp32)
 
 echo "== help and usage"
@@ -65,7 +66,8 @@ refuses 1 "JPEG has no alpha" "${good[@]}" --out out/a.jpg --keep-alpha
 refuses 1 "expected UTF-8, found byte 0xFF at position 2" "${good[@]}" --out out/a.png --prompt $'ab\xff'
 refuses 1 "cannot open 'missing.safetensors'" "${good[@]}" --out out/a.png --latents missing.safetensors
 refuses 1 "no tokenizer" "${good[@]}" --out out/a.png --tokenizer "$scratch"
-if ! "$program" "${good[@]}" --out probe.png --device cuda > stdout 2> stderr; then
+latest "${good[@]}" --out probe.png --device cuda
+if ! "$program" "${words[@]}" > stdout 2> stderr; then
   refuses 1 "expected a CUDA device" "${good[@]}" --out out/a.png --device cuda
 fi
 
@@ -288,7 +290,8 @@ refuses 1 "nowhere" "${good[@]}" --out out/a.png --vae nowhere
 
 echo "== Ctrl-C"
 rm -rf out && mkdir out
-"$program" "${good[@]}" --steps 10000 --out out/a.png --save-latents out/a.safetensors > stdout 2> stderr < /dev/null &
+latest "${good[@]}" --steps 10000 --out out/a.png --save-latents out/a.safetensors
+"$program" "${words[@]}" > stdout 2> stderr < /dev/null &
 child=$!
 for _ in $(seq 600); do
   grep -q "step 1 of" stderr && break

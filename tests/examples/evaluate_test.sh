@@ -41,7 +41,7 @@ is_png() { [ "$(od -An -tx1 -N8 "$1" 2> /dev/null | tr -d ' ')" = 89504e470d0a1a
 
 echo "== usage and configuration"
 run 0 --help
-for option in --config --curve --model --clip --edits --images --pairs --limit --resolution --range --seed --grid --out; do
+for option in --config --curve --model --clip --edits --photographs --pairs --limit --resolution --range --seed --keep-pictures --out; do
   says "$option"
 done
 # wrong STATUS TEXT ARGUMENTS...: refused with TEXT.
@@ -56,7 +56,7 @@ wrong 2 "expected NAME=PATH" --clip "tiny"
 run 2 --config both.toml --out out --range signed
 sed 's/^grid/gird/' both.toml > misspelt.toml
 run 2 --config misspelt.toml --out out
-says "gird"
+says "misspelt.toml, line 10: unknown key 'gird'; did you mean --keep-pictures?"
 wrong 1 "expected a method among instruct, sdedit, prompt-to-prompt, text2live, input, noise" --curve "text2image"
 wrong 1 "curve 'sdedit': sdedit: expected settings among model, noise, sampler, schedule, steps, strength, text-scale, found 'scale'" \
   --curve "sdedit model=sd scale=1"

@@ -44,6 +44,7 @@ done
 
 echo "== text_to_image"
 draws 64 64 photo.png text_to_image --model sd --prompt "a hill" --steps 2 --width 64 --height 64
+last_counts=(--model --steps --width --mask)
 text=(--model sd --prompt "a boat" --steps 2 --width 64 --height 72)
 draws 64 72 boat.png text_to_image "${text[@]}"
 draws 64 72 again.png text_to_image "${text[@]}"

@@ -23,6 +23,7 @@ done > triplets.jsonl
 head -n 3 triplets.jsonl > three.jsonl
 
 # Thresholds at which the random models keep some pairs and drop others.
+last_counts=(--clip --triplets --samples --steps)
 models=(--model sd --clip clip --device cpu --dtype fp32 --side 64 --steps 1 --samples 6 --batch 3 --keep 2)
 small=("${models[@]}" --samples 3 --triplets triplets.jsonl --least-image -1 --least-caption -1 --least-direction 0.01 --least-change 0)
 few=("${models[@]}" --triplets three.jsonl --least-image -1 --least-caption -1 --least-direction -1 --least-change 0)
@@ -32,7 +33,7 @@ same() { diff -r -x .ledger "$1" "$2" > difference || fail "expected $1 and $2 t
 
 echo "== usage and errors"
 run 0 --help
-for option in --triplets --clip --out --samples --keep --steps --side --batch --no-self-replacement --no-filter --preset \
+for option in --triplets --clip --out --samples --keep-pairs --steps --resolution --batch --no-self-replacement --no-filter --preset \
   --least-image --least-caption --least-direction --least-change --schedule --noise --sheets --lease --model --device; do says "$option"; done
 run 2 --model sd --clip clip --out set
 says "--triplets is required"
@@ -147,7 +148,7 @@ same whole damaged
 
 echo "== two processes, and one that dies for good"
 export WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=1
-start() { RANK=$1 LOCAL_RANK=$1 "$program" "${small[@]}" --out "$2" --lease 1 > "out$1" 2> "err$1" < /dev/null & }
+start() { latest "${small[@]}"; RANK=$1 LOCAL_RANK=$1 "$program" "${words[@]}" --out "$2" --lease 1 > "out$1" 2> "err$1" < /dev/null & }
 begun() { for _ in $(seq 600); do grep -q "prompts done" "$1" && return; sleep 0.02; done; fail "expected rank to begin: $(cat err*)"; }
 start 0 pair; first=$!
 start 1 pair; second=$!

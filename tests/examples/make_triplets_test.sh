@@ -18,7 +18,7 @@ printf 'a silver cat\na bronze cat\na silver cat\n' > captions.txt
 echo "== usage and errors"
 run 0 --help
 run 0 train --help
-for option in --data --out --model --tokenizer --layers --lora --longest --epochs --batch --rate --rename --seed; do says "$option"; done
+for option in --triplets --out --model --tokenizer --layers --lora --longest --epochs --batch --rate --rename --seed; do says "$option"; done
 run 0 generate --help
 for option in --captions --out --model --url --chat --key-variable --tries --batch --blocked-words --seed; do says "$option"; done
 run 2

@@ -41,6 +41,7 @@ for command in scenes clip text-to-image measure-drawings measure-pairs measure-
 run 2 small_world
 run 2 small_world scenes --out out
 says "--vocabulary is required"
+last_counts=(--stamps --vocabulary)
 material=(--vocabulary words.json --stamps stamps --photographs photographs)
 run 1 small_world scenes "${material[@]}" --stamps photographs --out out
 says "photographs/ball.png: expected a PNG file"
@@ -52,12 +53,13 @@ run 1 small_world scenes "${material[@]}" --vocabulary broken.json --out out
 says "expected the name of a computed edit, found 'midnight'"
 run 1 small_world scenes "${material[@]}" --objects 1 --places 1 --out out
 says "expected words for at least 5 captions, found 2"
-run 1 small_world scenes "${material[@]}" --side 60 --out out
-says "--side: expected a multiple of 8, found 60"
+run 1 small_world scenes "${material[@]}" --resolution 60 --out out
+says "--resolution: expected a multiple of 8, found 60"
 [ ! -e out ] || fail "expected no folder out"
 
 echo "== scenes are a function of the seed"
-few=(--training 6 --held-out 2 --pairs 3 --held-out-pairs 2 --triplets 5 --captions 4 --side 32)
+few=(--picture-count 6 --held-out-picture-count 2 --pair-count 3 --held-out-pair-count 2 --triplet-count 5 --caption-count 4
+  --resolution 32)
 for name in one two; do run 0 small_world scenes "${material[@]}" "${few[@]}" --seed 3 --out $name; done
 says "12 captions"
 diff -r one two > /dev/null || fail "expected the same scenes of the same seed"

@@ -24,10 +24,30 @@ the_program() {
 # run STATUS PROGRAM ARGUMENTS...: the same for scripts about several programs.
 run() { ends "$1" "$programs/$2" "${@:3}"; }
 
+# The options, if any, whose last value counts where a script gives them twice. The programs refuse that, but it lets a
+# script say in one array what every run needs, and replace some of it.
+last_counts=()
+
+# latest WORDS...: sets `words` to WORDS without the values of `last_counts` that are replaced.
+latest() {
+  words=("$@")
+  local option at
+  for option in "${last_counts[@]}"; do
+    local seen=
+    for ((at = ${#words[@]} - 2; at >= 0; --at)); do
+      [ "${words[at]}" = "$option" ] || continue
+      [ -z "$seen" ] || words=("${words[@]:0:at}" "${words[@]:at+2}")
+      seen=1
+    done
+  done
+}
+
 # ends STATUS COMMAND...: runs the command and checks its exit status.
 ends() {
   local status=$1
   shift
+  latest "$@"
+  set -- "${words[@]}"
   "$@" > stdout 2> stderr < /dev/null
   local found=$?
   [ $found -eq "$status" ] || fail "expected status $status, found $found: $(basename "$1") ${*:2}"

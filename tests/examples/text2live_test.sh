@@ -20,17 +20,17 @@ sys.stdout.buffer.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBB
                         chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 PY
 
-good=(--clip clip --image photo.png --prompt "a golden box" --source "a box" --region box --size 48 --scales 3
+last_counts=(--image --scales --source)
+good=(--clip clip --image photo.png --prompt "a golden box" --source "a box" --region box --resolution 48 --scales 3
   --channels 8 --views 3 --device cpu)
 
 echo "== help and usage"
 run 0 --help
-for option in --image --clip --prompt --source --layer --region --out --compare --steps --seed --run --resume --every \
-  --size --views --scales --device; do
+for option in --image --clip --prompt --source --layer --region --out --compare --steps --seed --run --sample-every \
+  --resolution --views --scales --device; do
   says "$option"
 done
 refuses 2 "is required"
-refuses 2 "--resume requires --run" "${good[@]}" --out out/a.png --resume
 refuses 2 "expected a whole number from 1 to" "${good[@]}" --out out/a.png --steps 0
 refuses 1 "no such file" "${good[@]}" --out out/a.png --image none.png
 refuses 1 "at least 129 pixels for 7 scales" "${good[@]}" --out out/a.png --scales 7
@@ -38,7 +38,7 @@ refuses 1 "source: expected what the picture shows" "${good[@]}" --out out/a.png
 refuses 1 "expected a folder to write into" "${good[@]}" --out none/a.png
 
 echo "== an edit, its parts and what it was on the way"
-run 0 "${good[@]}" --out a.png --steps 6 --every 2 --compare row.png
+run 0 "${good[@]}" --out a.png --steps 6 --sample-every 2 --compare row.png
 [ "$(tail -n 1 stdout)" = a.png ] || fail "expected the picture's path as the last line"
 says "mean opacity"
 for picture in a.png a_2.png a_4.png a_6.png; do
@@ -53,11 +53,10 @@ run 0 "${good[@]}" --out b.png --steps 6
 cmp -s a.png b.png || fail "expected the same bits from the same seed"
 run 0 "${good[@]}" --out c.png --steps 6 --seed 7
 cmp -s a.png c.png && fail "expected another picture from another seed"
-run 0 "${good[@]}" --out d.png --steps 4 --run run --resume
-run 0 "${good[@]}" --out d.png --steps 6 --run run --resume
+run 0 "${good[@]}" --out d.png --steps 4 --run run
+run 0 "${good[@]}" --out d.png --steps 6 --run run
 says "resumed at step 4"
 cmp -s a.png d.png || fail "expected the bits of a run in one part"
-refuses 1 "resume it, or choose another folder" "${good[@]}" --out out/a.png --steps 6 --run run
-refuses 1 "seed: expected 7, found 42" "${good[@]}" --out out/a.png --steps 6 --run run --resume --seed 7
+refuses 1 "seed: expected 7, found 42" "${good[@]}" --out out/a.png --steps 6 --run run --seed 7
 
 report

@@ -30,7 +30,7 @@ TOML
 
 echo "== usage and errors"
 run 0 train_editor --help
-for option in --config --model --data --out --dry-run --cache --batch --micro-batch --optimiser --loss-weight \
+for option in --config --model --pairs --out --dry-run --cache --batch --micro-batch --optimiser --loss-weight \
   --gradient-checkpointing --shard-state --lora-rank --sample-every; do says "$option"; done
 run 2 train_editor --config small.toml --out out
 says "--model is required"
@@ -78,7 +78,7 @@ for _ in $(seq 300); do grep -q "step 4 of" stdout && break; sleep 0.1; done
 kill -TERM $pid
 wait $pid
 found=$?
-[ $found -eq 0 ] || fail "expected status 0 after SIGTERM, found $found"
+[ $found -eq 130 ] || fail "expected status 130 after SIGTERM, found $found"
 says "run the same command again to continue"
 exists stopped/model/unet/config.json
 run 0 train_editor --config small.toml --model sd --out stopped --steps 1 --sample-every 0

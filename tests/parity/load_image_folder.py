@@ -75,7 +75,7 @@ def main():
         write_set(root)
         for split in ("all", "train", "validation", "test"):
             out = scratch / ("whole" if split == "all" else "splits")
-            subprocess.run([program, "--folder", root, "--out", out, "--to", "imagefolder", "--split", split],
+            subprocess.run([program, "--pairs", root, "--out", out, "--to", "imagefolder", "--split", split],
                            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         def load(name):
             return datasets.load_dataset("imagefolder", data_dir=str(scratch / name), cache_dir=str(scratch / "cache"))
