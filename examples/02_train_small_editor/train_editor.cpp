@@ -65,8 +65,18 @@ void write_model(const std::filesystem::path& folder, const ip2p::UNet& unet, co
   ip2p::ExportOptions options;
   options.scheduler.prediction = ip2p::PredictionType::sample;
   options.tokenizer = tokenizer;
-  options.settings = {
-      {"steps", 6}, {"resolution", picture}, {"image_scale", 1.0}, {"text_scale", 1.0}, {"sampler", "euler"}};
+  auto known = nlohmann::json::object();
+  for (const auto& family : edit_families()) known[std::string(family.name)] = family.words;
+  // The model was trained without text dropped, so text scales above 1 have nothing sound to push away from; the ranges
+  // are those in which its pictures stay sound (models/small-editor/README.md).
+  options.settings = {{"steps", 6},
+                      {"resolution", picture},
+                      {"image_scale", 1.0},
+                      {"text_scale", 1.0},
+                      {"image_scale_range", {0.8, 1.2}},
+                      {"text_scale_range", {0.5, 1.5}},
+                      {"sampler", "euler"},
+                      {"knows", known}};
   ip2p::save_model_index(folder, unet.in_channels(), options);
 }
 
