@@ -96,6 +96,14 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
 
 void train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
   const auto files = ip2p::ModelFiles::open(settings.work / "model");
+  auto record = run_record(settings, settings.work / "editor",
+                           {{"autoencoder", example::folder_digest(settings.work / "model" / "vae")},
+                            {"--tokenizer", example::folder_digest(wanted.tokenizer)}});
+  record.agree(settings.change);
+  if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "model_index.json")) {
+    fmt::print("complete already, at step {}: {}\n", record.finished(), (settings.work / "model").string());
+    return;
+  }
   auto codec = ip2p::load<ip2p::KlAutoencoder>(files);
   const auto photographs = load_all(split_photographs(settings.photographs).training, 4 * settings.picture);
   auto squares = held_out_squares(settings);
@@ -141,6 +149,7 @@ void train_editor(const Settings& settings, const EditorSettings& wanted, const 
   std::vector<std::string> skipped;
   const bool resumed = run.resume(&skipped);
   report_resumption(resumed, run.step(), skipped);
+  record.begin(run.step());
   fmt::print("{:.2f} M parameters, scaling factor {:.4f}\n", static_cast<double>(run.parameters().elements()) / 1e6,
              codec.scaling_factor());
 
@@ -163,6 +172,7 @@ void train_editor(const Settings& settings, const EditorSettings& wanted, const 
   example::plot_loss(options.folder / "loss.png", run.curve().points());
   run.swap_average();
   write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture);
+  record.finish(run.step());
   fmt::print("{} at step {}: wrote {}\n", complete ? "complete" : "stopped", run.step(),
              (settings.work / "model").string());
 }

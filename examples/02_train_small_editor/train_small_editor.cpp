@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,7 +22,9 @@
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "photographs.hpp"
+#include "support/output_folder.hpp"
 #include "support/program.hpp"
+#include "support/run_record.hpp"
 #include "training.hpp"
 #include "write_pairs.hpp"
 
@@ -42,6 +45,8 @@ struct EvaluationSettings {
 };
 
 void evaluate_model(const Settings& settings, const EvaluationSettings& wanted) {
+  std::optional<example::OutputFolder> report;
+  if (!wanted.report.empty()) report.emplace(wanted.report);
   auto pipeline = ip2p::open_editor(wanted.model, {.device = at::kCPU, .dtype = at::kFloat});
   pipeline.sampler = ip2p::AnySampler::named(wanted.sampler);
   pipeline.guidance = {.image_scale = wanted.image_scale, .text_scale = wanted.text_scale};
@@ -52,7 +57,6 @@ void evaluate_model(const Settings& settings, const EvaluationSettings& wanted) 
   fmt::print("{} photographs, {} steps, {}, image scale {}, text scale {}\n\n{}", squares.size(), wanted.steps,
              wanted.sampler, wanted.image_scale, wanted.text_scale, text);
   if (wanted.report.empty()) return;
-  fs::create_directories(wanted.report);
   ip2p::write_file_atomically(wanted.report / "scores.md", std::as_bytes(std::span(text)));
   write_sheet(wanted.report / "sheet.png", scores.sheet);
 }
@@ -95,6 +99,8 @@ int main(int argc, char** argv) {
     train_codec->add_option("--batch", autoencoder.crops, "64-pixel crops per update")->capture_default_str();
     train_codec->add_option("--channels", autoencoder.channels, "channels of the autoencoder, finest resolution first")
         ->capture_default_str();
+    example::add_change(*train_codec, settings.change);
+    train_codec->callback([&] { settings.values = example::option_values(*train_codec); });
     train_unet = shared(app.add_subcommand("editor", "train the text encoder and the UNet"));
     train_unet->add_option("--tokenizer", editor.tokenizer, "folder with vocab.json and merges.txt")
         ->capture_default_str();
@@ -110,6 +116,8 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     train_unet->add_option("--dtype", editor.compute, "precision to compute in: fp32, bf16 or auto")
         ->capture_default_str();
+    example::add_change(*train_unet, settings.change);
+    train_unet->callback([&] { settings.values = example::option_values(*train_unet); });
     measure_model = shared(app.add_subcommand("evaluate", "measure a model on held-out photographs and phrasings"));
     measure_model->add_option("--model", evaluation.model, "model folder to measure")->required();
     measure_model->add_option("--report", evaluation.report, "folder for the score table and a sheet of pictures");
@@ -136,6 +144,7 @@ int main(int argc, char** argv) {
                                 if (*train_unet) train_editor(settings, editor, interrupt);
                                 if (*measure_model) evaluate_model(settings, evaluation);
                                 if (*pairs) {
+                                  const example::OutputFolder folder(pairs_out);
                                   const auto photographs = split_photographs(settings.photographs).training;
                                   fmt::print("{} pairs: {}\n", write_pairs(photographs, pairs_out, settings.picture),
                                              pairs_out.string());

@@ -8,15 +8,19 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "ip2p/io/image.hpp"
+#include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/training_options.hpp"
 #include "photographs.hpp"
+#include "support/contents.hpp"
 #include "support/interrupt.hpp"
+#include "support/run_record.hpp"
 
 namespace small_editor {
 
@@ -27,6 +31,8 @@ struct Settings {
   std::int64_t picture = 256;
   std::int64_t shards = 2;
   std::uint64_t seed = 7;
+  bool change = false;
+  example::OptionValues values;  ///< All options of the command, by name.
 };
 
 /// Of the autoencoder's training.
@@ -67,6 +73,16 @@ inline std::vector<at::Tensor> held_out_squares(const Settings& settings) {
 
 inline void write_sheet(const std::filesystem::path& path, const at::Tensor& sheet) {
   ip2p::write_image(path, ip2p::from_tensor(sheet));
+}
+
+/// The record of a training in `folder`. \param inputs of the training besides its options, by name: digests
+inline example::RunRecord run_record(const Settings& settings, const std::filesystem::path& folder,
+                                     const std::map<std::string, std::string>& inputs) {
+  auto basis = example::settings_of(settings.values, {"work"});
+  basis["--photographs"] = example::content_setting(
+      settings.photographs, example::files_digest(split_photographs(settings.photographs).training));
+  for (const auto& [name, digest] : inputs) basis[name] = digest;
+  return {folder / "run.json", basis, [folder] { return !ip2p::CheckpointFolder(folder).steps().empty(); }};
 }
 
 /// Prints the mean loss at intervals.

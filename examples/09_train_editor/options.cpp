@@ -1,7 +1,6 @@
 #include "options.hpp"
 
 #include <cstdint>
-#include <map>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -11,6 +10,8 @@
 #include "support/hub.hpp"
 #include "support/one_of.hpp"
 #include "support/range.hpp"
+#include "support/run_record.hpp"
+#include "support/text_file.hpp"
 
 namespace train_editor {
 
@@ -20,10 +21,15 @@ void add_options(CLI::App& app, Options& o) {
   const auto group = [&app](const char* name) { return app.add_option_group(name); };
   app.footer(
       "Defaults are those of the published run (10,000 updates of 1024 pairs at 256 pixels). Use torchrun or srun for "
-      "several processes. Run the same command again to continue an interrupted run. Exit status: 0 success, or "
-      "stopped by a signal with everything saved; 1 error; 2 wrong usage.");
-  app.callback([&app, &o] { o.configuration = app.config_to_str(true); });
-  app.set_config("--config", "", "TOML file with these options, such as the config.toml that a run writes to --out");
+      "several processes. Run the same command again to continue an interrupted run; other settings are refused unless "
+      "you pass --change. Exit status: 0 success, or stopped by a signal with everything saved; 1 error; 2 wrong "
+      "usage.");
+  app.callback([&app, &o] {
+    o.configuration = app.config_to_str(true);
+    o.values = example::option_values(app);
+  });
+  app.set_config("--config", "", "TOML file with these options, such as the config.toml that a run writes to --out")
+      ->check(example::text_file);
 
   auto* what = group("What is trained");
   what->add_option(
@@ -38,7 +44,8 @@ void add_options(CLI::App& app, Options& o) {
       ->required();
   what->add_option("--out", o.out, "folder for checkpoints, loss curve, samples and the trained model")->required();
   what->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
-  what->add_flag("--dry-run", o.dry_run, "print the plan and its memory use, then exit");
+  what->add_flag("--dry-run", o.dry_run, "print the plan and its memory use, then exit")->configurable(false);
+  example::add_change(*what, o.change);
   example::add_device(*what, o.device);
   example::add_dtype(*what, o.dtype);
   example::add_threads(*what, o.threads);
@@ -58,11 +65,10 @@ void add_options(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->check(count(8));
   pictures
-      ->add_option("--resize-shape", o.augmentation.shape,
+      ->add_option("--resize-shape", o.shape,
                    "kept: keep the aspect ratio; square: resize both sides alike, as the released program does")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, ip2p::PairShape>{{"kept", ip2p::PairShape::kept}, {"square", ip2p::PairShape::square}}))
-      ->default_str("kept");
+      ->capture_default_str()
+      ->check(CLI::IsMember({"kept", "square"}));
   pictures->add_option("--mirror", o.augmentation.mirror, "share of pairs to mirror")
       ->capture_default_str()
       ->check(number(0, 1));

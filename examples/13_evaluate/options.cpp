@@ -11,6 +11,8 @@
 #include "support/command_line.hpp"
 #include "support/hub.hpp"
 #include "support/range.hpp"
+#include "support/run_record.hpp"
+#include "support/text_file.hpp"
 
 namespace evaluate {
 namespace {
@@ -42,13 +44,15 @@ std::vector<Named> named_paths(const std::vector<std::string>& texts, const char
 void add_options(CLI::App& app, Options& o) {
   app.footer(
       "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. Samples are saved "
-      "in --out as they are made; run the same command again to continue. Use torchrun or srun for several processes, "
+      "in --out as they are made; run the same command again to continue. Other photographs, CLIPs or seeds are "
+      "refused "
+      "unless you pass --change. Use torchrun or srun for several processes, "
       "which share the edits. Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C.");
   const auto repeated = [](CLI::Option* option) {
     return option->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   };
   const auto count = [](std::int64_t least) { return example::range(least, std::int64_t{1'000'000'000}); };
-  app.set_config("--config", "", "TOML file with these options");
+  app.set_config("--config", "", "TOML file with these options")->check(example::text_file);
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   auto* what = app.add_option_group("What is compared");
@@ -104,6 +108,7 @@ void add_options(CLI::App& app, Options& o) {
 
   auto* run = app.add_option_group("The run");
   run->add_option("--out", o.out, "folder for samples, table, figures and report")->required();
+  example::add_change(*run, o.change);
   run->add_option("--grid", o.grid, "number of edits whose pictures are kept and shown")
       ->capture_default_str()
       ->check(count(0));

@@ -30,8 +30,7 @@ std::string about_scales(const ip2p::ModelAdvice& advice, std::optional<double> 
   check("--text-scale", advice.text_scale, text_scale);
   if (image_scale) check("--image-scale", advice.image_scale, *image_scale);
   if (beyond.empty()) return {};
-  return fmt::format("{}, for which this model was trained; the picture may be spoiled",
-                     fmt::join(beyond, ", and "));
+  return fmt::format("{}, for which this model was trained; the picture may be spoiled", fmt::join(beyond, ", and "));
 }
 
 std::string about_instruction(const ip2p::ModelAdvice& advice, const std::string& instruction) {

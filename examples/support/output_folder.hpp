@@ -42,8 +42,10 @@ class OutputFolder {
     std::error_code ignored;
     std::vector<std::filesystem::path> inner;
     for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-      if (entry.is_directory(ignored) && !entry.is_symlink(ignored)) inner.push_back(entry.path());
-      else return;  // something is kept, and what lies beside it may belong to it
+      if (entry.is_directory(ignored) && !entry.is_symlink(ignored))
+        inner.push_back(entry.path());
+      else
+        return;  // something is kept, and what lies beside it may belong to it
     }
     for (const auto& part : inner) {
       remove_empty(part);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <initializer_list>
@@ -52,6 +53,7 @@ bool same_value(const nlohmann::json& a, const nlohmann::json& b) {
   if (a.is_object() && b.is_object() && a.contains("content") && b.contains("content")) {
     return a["content"] == b["content"];
   }
+  if (a.is_array() && b.is_array()) return std::ranges::equal(a, b, same_value);
   if (!a.is_string() || !b.is_string()) return false;
   const auto first = a.get<std::string>(), second = b.get<std::string>();
   std::uint64_t whole = 0;
@@ -63,7 +65,11 @@ bool same_value(const nlohmann::json& a, const nlohmann::json& b) {
 std::string shown(const nlohmann::json& value) {
   if (value.is_null()) return "nothing";
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_array()) return fmt::format("{}", fmt::join(value.get<std::vector<std::string>>(), ", "));
+  if (value.is_array()) {
+    std::string all;
+    for (const auto& one : value) all += (all.empty() ? "" : ", ") + shown(one);
+    return all;
+  }
   if (value.is_object() && value.contains("given")) return fmt::format("'{}'", value["given"].get<std::string>());
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -118,9 +124,13 @@ RunRecord::RunRecord(std::filesystem::path file, nlohmann::json settings, std::f
 }
 
 RunRecord::~RunRecord() {
-  if (!made_ || begun_()) return;
-  std::error_code ignored;
-  std::filesystem::remove(file_, ignored);
+  if (!made_) return;
+  try {
+    std::error_code ignored;
+    if (!begun_()) std::filesystem::remove(file_, ignored);
+  } catch (const std::exception&) {
+    // Then it is not known, and the record stays.
+  }
 }
 
 void RunRecord::agree(bool change) {
@@ -134,7 +144,7 @@ void RunRecord::agree(bool change) {
   for (const auto& [name, had] : had_.items()) {
     const auto given = settings_.value(name, nlohmann::json());
     lines.push_back(fmt::format("{}: had {}, given {}{}", name, shown(had), shown(given),
-                                had.is_object() && given.is_object() ? ", which holds something else" : ""));
+                                given.is_object() || given.is_array() ? ", which holds something else" : ""));
   }
   ip2p::throw_error(
       "{}: belongs to a run with other settings: {}; pass --change to go on with those given, or write elsewhere",
@@ -159,11 +169,14 @@ void RunRecord::begin(std::int64_t step) {
   const auto found = ip2p::detail::read_sealed(file_).value_or(record_);
   const auto different = differing(found.value("settings", nlohmann::json::object()), settings_);
   ip2p::require(different.empty(), "{}: another process has begun the run with other settings: {} differ",
-                file_.parent_path().string(), fmt::join([&] {
-                  std::vector<std::string> names;
-                  for (const auto& [name, had] : different.items()) names.push_back(name);
-                  return names;
-                }(), ", "));
+                file_.parent_path().string(),
+                fmt::join(
+                    [&] {
+                      std::vector<std::string> names;
+                      for (const auto& [name, had] : different.items()) names.push_back(name);
+                      return names;
+                    }(),
+                    ", "));
 }
 
 void RunRecord::finish(std::int64_t step) {
@@ -181,8 +194,7 @@ std::vector<std::string> RunRecord::changes() const {
     for (const auto& [name, had] : change.at("had").items()) {
       parts.push_back(fmt::format("{} {} -> {}", name, shown(had), shown(change.at("given").at(name))));
     }
-    lines.push_back(
-        fmt::format("after {} steps: {}", change.at("step").get<std::int64_t>(), fmt::join(parts, ", ")));
+    lines.push_back(fmt::format("after {} steps: {}", change.at("step").get<std::int64_t>(), fmt::join(parts, ", ")));
   }
   return lines;
 }

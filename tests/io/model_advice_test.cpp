@@ -20,8 +20,7 @@ TEST_CASE("ModelAdvice: a model without entries has no limits", "[io]") {
 }
 
 TEST_CASE("ModelAdvice: ranges include their ends", "[io]") {
-  const auto advice =
-      ModelAdvice::from_json({{"text_scale_range", {0.5, 2}}, {"image_scale_range", {1, 1}}}, "model");
+  const auto advice = ModelAdvice::from_json({{"text_scale_range", {0.5, 2}}, {"image_scale_range", {1, 1}}}, "model");
   REQUIRE(advice.text_scale);
   CHECK(advice.text_scale->holds(0.5));
   CHECK(advice.text_scale->holds(2.0));
@@ -32,8 +31,7 @@ TEST_CASE("ModelAdvice: ranges include their ends", "[io]") {
 }
 
 TEST_CASE("ModelAdvice: an instruction is known by a word of it", "[io]") {
-  const auto advice =
-      ModelAdvice::from_json({{"knows", {{"winter", {"snow", "winter"}}, {"red", {"red"}}}}}, "model");
+  const auto advice = ModelAdvice::from_json({{"knows", {{"winter", {"snow", "winter"}}, {"red", {"red"}}}}}, "model");
   REQUIRE(advice.known.size() == 2);
   CHECK(advice.knows("let it snow"));
   CHECK(advice.knows("Make it SNOWY!"));

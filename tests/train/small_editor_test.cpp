@@ -202,7 +202,8 @@ TEST_CASE("plot_loss draws a falling loss as a falling curve", "[train]") {
 }
 
 TEST_CASE("The small editor's folder knows every phrasing that it was trained and measured with", "[train][io]") {
-  const auto advice = ip2p::ModelAdvice::of(ip2p::ModelFiles::open(ip2p::testing::tests_root() / "../models/small-editor"));
+  const auto advice =
+      ip2p::ModelAdvice::of(ip2p::ModelFiles::open(ip2p::testing::tests_root() / "../models/small-editor"));
   REQUIRE(advice.known.size() == edit_families().size());
   REQUIRE(advice.text_scale);
   REQUIRE(advice.image_scale);

@@ -95,11 +95,9 @@ inline ModelAdvice ModelAdvice::from_json(const nlohmann::json& settings, std::s
   require(known->is_object(), "{}: _ip2p_settings: knows: expected an object of edits with their words, found {}",
           where, detail::json_text(*known));
   for (const auto& [name, words] : known->items()) {
-    const bool texts = words.is_array() && !words.empty() &&
-                       std::ranges::all_of(words, [](const auto& word) {
-                         return word.is_string() &&
-                                detail::words_of(word.template get<std::string>()) ==
-                                    std::vector<std::string>{word.template get<std::string>()};
+    const bool texts = words.is_array() && !words.empty() && std::ranges::all_of(words, [](const auto& word) {
+                         return word.is_string() && detail::words_of(word.template get<std::string>()) ==
+                                                        std::vector<std::string>{word.template get<std::string>()};
                        });
     require(texts, "{}: _ip2p_settings: knows: {}: expected a list of single words in lower case, found {}", where,
             detail::printable(name), detail::json_text(words));

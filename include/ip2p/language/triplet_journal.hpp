@@ -26,9 +26,10 @@ namespace ip2p::detail {
 /// first unit is complete, and settings bind nobody until then.
 class TripletJournal {
  public:
-  /// Opens both files, if they are there, and resumes where they end. \param settings everything that the units' results
-  /// depend on  \param change go on with other settings than the run's, which the journal then records between units
-  /// \throws Error when the files belong to a run with other settings, or the output is shorter than the journal says
+  /// Opens both files, if they are there, and resumes where they end. \param settings everything that the units'
+  /// results depend on  \param change go on with other settings than the run's, which the journal then records between
+  /// units \throws Error when the files belong to a run with other settings, or the output is shorter than the journal
+  /// says
   TripletJournal(const std::filesystem::path& output, nlohmann::json settings, bool change = false)
       : where_(output.string() + ".journal"), path_(checked(output)), settings_(std::move(settings)) {
     std::ifstream file(where_, std::ios::binary);
@@ -47,7 +48,8 @@ class TripletJournal {
       whole += static_cast<std::int64_t>(line.size()) + 1;
     }
     std::error_code none;
-    const auto bytes = static_cast<std::int64_t>(std::filesystem::exists(path_) ? std::filesystem::file_size(path_, none) : 0);
+    const auto bytes =
+        static_cast<std::int64_t>(std::filesystem::exists(path_) ? std::filesystem::file_size(path_, none) : 0);
     require(!found.is_null() || bytes == 0, "{}: exists, but its journal {} is missing", output.string(), where_);
     require(bytes >= length, "{}: expected at least {} bytes, as {} says, found {}", output.string(), length, where_,
             bytes);
