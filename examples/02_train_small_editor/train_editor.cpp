@@ -97,8 +97,7 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
 void train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
   const auto files = ip2p::ModelFiles::open(settings.work / "model");
   auto record = run_record(settings, settings.work / "editor",
-                           {{"autoencoder", example::folder_digest(settings.work / "model" / "vae")},
-                            {"--tokenizer", example::folder_digest(wanted.tokenizer)}});
+                           {{"autoencoder", settings.work / "model" / "vae"}, {"--tokenizer", wanted.tokenizer}});
   record.agree(settings.change);
   if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "model_index.json")) {
     fmt::print("complete already, at step {}: {}\n", record.finished(), (settings.work / "model").string());

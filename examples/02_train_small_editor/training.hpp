@@ -75,13 +75,15 @@ inline void write_sheet(const std::filesystem::path& path, const at::Tensor& she
   ip2p::write_image(path, ip2p::from_tensor(sheet));
 }
 
-/// The record of a training in `folder`. \param inputs of the training besides its options, by name: digests
+/// The record of a training in `folder`. \param inputs of the training besides its options, by name: folders
 inline example::RunRecord run_record(const Settings& settings, const std::filesystem::path& folder,
-                                     const std::map<std::string, std::string>& inputs) {
+                                     const std::map<std::string, std::filesystem::path>& inputs) {
   auto basis = example::settings_of(settings.values, {"work"});
   basis["--photographs"] = example::content_setting(
       settings.photographs, example::files_digest(split_photographs(settings.photographs).training));
-  for (const auto& [name, digest] : inputs) basis[name] = digest;
+  for (const auto& [name, path] : inputs) {
+    basis[name] = example::content_setting(path, example::folder_digest(path));
+  }
   return {folder / "run.json", basis, [folder] { return !ip2p::CheckpointFolder(folder).steps().empty(); }};
 }
 
