@@ -228,8 +228,8 @@ int run(Options o, const example::Interrupt& interrupt) {
     std::map<std::string, ip2p::EditMethod> made;
     for (const auto& point : points) {
       if (!made.contains(point.method)) made[point.method] = method_named(point.method).make(shop);
-      // Report a model that cannot be loaded before any picture is drawn.
-      if (point.settings.has("model")) static_cast<void>(shop.model(point.settings.text("model")));
+      // Report a model that cannot be loaded, or is of another kind, before any picture is drawn.
+      if (point.settings.has("model")) shop.require_kind(point);
       if (point.settings.has("clip")) static_cast<void>(shop.guide(point.settings.text("clip")));
     }
     warn_of_scales(points, shop);

@@ -118,6 +118,15 @@ ip2p::TextToImage& Workshop::painter(const std::string& digest) {
   return *one->painter;
 }
 
+void Workshop::require_kind(const ip2p::SweepPoint& point) {
+  const auto& digest = point.settings.text("model");
+  if (point.method == "instruct") {
+    static_cast<void>(editor(digest));
+  } else {
+    static_cast<void>(painter(digest));
+  }
+}
+
 namespace {
 
 /// Sampler, noise levels and noise of a point. Pipelines are shared by curves, so each point sets all of them.

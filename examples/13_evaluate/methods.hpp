@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ip2p/evaluate/run_sweep.hpp"
+#include "ip2p/evaluate/sweep.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/vision/clip.hpp"
@@ -67,6 +68,9 @@ struct Workshop {
 
   /// The text-to-image model with that digest. \throws Error for an editor
   ip2p::TextToImage& painter(const std::string& digest);
+
+  /// Loads the model of a point. \throws Error for one of another kind than its method needs
+  void require_kind(const ip2p::SweepPoint& point);
 };
 
 /// A row of the table of methods.

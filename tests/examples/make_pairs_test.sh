@@ -60,7 +60,7 @@ echo '{"caption": "a", "edit": "b"}' > bad.jsonl
 run 1 "${few[@]}" --out set --triplets bad.jsonl
 says 'bad.jsonl:1: expected "output"'
 [ ! -e set ] || fail "expected no folder yet"
-cp sd/unet/config.json photo.jpg && printf '\377\330\377\340\0\020JFIF\n' > photo.jpg
+printf '\377\330\377\340\0\020JFIF\n' > photo.jpg
 run 1 "${few[@]}" --out set --triplets photo.jpg --sheets pages
 says "photo.jpg:1: expected text in UTF-8, found other bytes, the first at place 1"
 clean_text stderr

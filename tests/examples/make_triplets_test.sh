@@ -90,7 +90,7 @@ says "belongs to a run with other settings: --seed: had 3, given 4; --tries: had
 stamps out.jsonl* | cmp -s - before || fail "expected nothing to be written"
 head -n 2 out.jsonl.journal > cut; mv cut out.jsonl.journal
 run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 4 --change
-grep -q '"step":1' out.jsonl.run.json || fail "expected where the new settings begin: $(cat out.jsonl.run.json)"
+grep -q '"step":3' out.jsonl.run.json || fail "expected where the new settings begin: $(cat out.jsonl.run.json)"
 run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 4
 
 echo "== a service"
