@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -17,12 +18,20 @@
 #include "ip2p/train/trainer.hpp"
 #include "photographs.hpp"
 #include "support/loss_plot.hpp"
+#include "support/output_folder.hpp"
 #include "training.hpp"
 
 namespace small_editor {
 
 int train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted,
                       const example::Interrupt& interrupt) {
+  const example::OutputFolder folder(settings.work);
+  auto record = run_record(settings, settings.work / "vae", {});
+  record.agree(settings.change);
+  if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "vae")) {
+    fmt::print("complete already, at step {}: {}\n", record.finished(), (settings.work / "model" / "vae").string());
+    return 0;
+  }
   const auto split = split_photographs(settings.photographs);
   const auto photographs = load_all(split.training, 4 * settings.picture, interrupt);
   const auto held_out = at::stack(held_out_squares(settings, interrupt)) * 2 - 1;
@@ -47,6 +56,7 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
   std::vector<std::string> skipped;
   const bool resumed = run.resume(&skipped);
   report_resumption(resumed, run.step(), skipped);
+  record.begin(run.step());
 
   const auto measure = [&] {
     const at::NoGradGuard no_grad;
@@ -84,6 +94,7 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
   ip2p::KlAutoencoder scaled(config);
   ip2p::copy_weights(codec.module(), scaled.module());
   ip2p::save_component(scaled, settings.work / "model");
+  record.finish(run.step());
   fmt::print("latents: mean {:.3f}, scaling factor {:.4f}; wrote {}\n", mean, config.scaling_factor,
              (settings.work / "model" / "vae").string());
   return 0;

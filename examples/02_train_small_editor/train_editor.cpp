@@ -65,8 +65,18 @@ void write_model(const std::filesystem::path& folder, const ip2p::UNet& unet, co
   ip2p::ExportOptions options;
   options.scheduler.prediction = ip2p::PredictionType::sample;
   options.tokenizer = tokenizer;
-  options.settings = {
-      {"steps", 6}, {"resolution", picture}, {"image_scale", 1.0}, {"text_scale", 1.0}, {"sampler", "euler"}};
+  auto known = nlohmann::json::object();
+  for (const auto& family : edit_families()) known[std::string(family.name)] = family.words;
+  // The model was trained without text dropped, so text scales above 1 have nothing sound to push away from; the ranges
+  // are those in which its pictures stay sound (models/small-editor/README.md).
+  options.settings = {{"steps", 6},
+                      {"resolution", picture},
+                      {"image_scale", 1.0},
+                      {"text_scale", 1.0},
+                      {"image_scale_range", {0.8, 1.2}},
+                      {"text_scale_range", {0.5, 1.5}},
+                      {"sampler", "euler"},
+                      {"knows", known}};
   ip2p::save_model_index(folder, unet.in_channels(), options);
 }
 
@@ -92,6 +102,13 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
 
 int train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
   const auto files = ip2p::ModelFiles::open(settings.work / "model");
+  auto record = run_record(settings, settings.work / "editor",
+                           {{"autoencoder", settings.work / "model" / "vae"}, {"--tokenizer", wanted.tokenizer}});
+  record.agree(settings.change);
+  if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "model_index.json")) {
+    fmt::print("complete already, at step {}: {}\n", record.finished(), (settings.work / "model").string());
+    return;
+  }
   auto codec = ip2p::load<ip2p::KlAutoencoder>(files);
   const auto photographs = load_all(split_photographs(settings.photographs).training, 4 * settings.picture, interrupt);
   const auto squares = held_out_squares(settings, interrupt, 2);
@@ -136,6 +153,7 @@ int train_editor(const Settings& settings, const EditorSettings& wanted, const e
   std::vector<std::string> skipped;
   const bool resumed = run.resume(&skipped);
   report_resumption(resumed, run.step(), skipped);
+  record.begin(run.step());
   fmt::print("{:.2f} M parameters, scaling factor {:.4f}\n", static_cast<double>(run.parameters().elements()) / 1e6,
              codec.scaling_factor());
 
@@ -158,6 +176,7 @@ int train_editor(const Settings& settings, const EditorSettings& wanted, const e
   example::plot_loss(options.folder / "loss.png", run.curve().points());
   run.swap_average();
   write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture);
+  record.finish(run.step());
   fmt::print("{} at step {}: wrote {}\n", complete ? "complete" : "stopped", run.step(),
              (settings.work / "model").string());
   return complete ? 0 : stopped(run.step());

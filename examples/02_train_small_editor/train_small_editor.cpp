@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <tuple>
@@ -25,9 +26,11 @@
 #include "support/command_line.hpp"
 #include "support/one_of.hpp"
 #include "support/option_table.hpp"
+#include "support/output_folder.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
 #include "support/reporting.hpp"
+#include "support/run_record.hpp"
 #include "training.hpp"
 #include "write_pairs.hpp"
 
@@ -48,6 +51,8 @@ struct EvaluationSettings {
 };
 
 int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, const example::Interrupt& interrupt) {
+  std::optional<example::OutputFolder> report;
+  if (!wanted.report.empty()) report.emplace(wanted.report);
   auto pipeline = ip2p::open_editor(wanted.model, {.device = at::kCPU, .dtype = at::kFloat});
   pipeline.sampler = ip2p::AnySampler::named(wanted.sampler);
   pipeline.guidance = {.image_scale = wanted.image_scale, .text_scale = wanted.text_scale};
@@ -65,7 +70,6 @@ int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, c
   fmt::print("{} photographs, {} steps, {}, image scale {}, text scale {}\n\n{}", squares.size(), *run.steps,
              wanted.sampler, wanted.image_scale, wanted.text_scale, text);
   if (wanted.report.empty()) return 0;
-  fs::create_directories(wanted.report);
   ip2p::write_file_atomically(wanted.report / "scores.md", std::as_bytes(std::span(text)));
   write_sheet(wanted.report / "sheet.png", scores.sheet);
   return 0;
@@ -88,6 +92,7 @@ int show_edits(const Settings& settings, const fs::path& out, const example::Int
 }
 
 int write_set(const Settings& settings, const fs::path& out, const example::Interrupt& interrupt) {
+  const example::OutputFolder folder(out);
   const auto photographs = split_photographs(settings.photographs).training;
   example::ProgressBar bar(stderr, "photograph");
   const auto count = write_pairs(photographs, out, settings.picture, interrupt,
@@ -128,6 +133,8 @@ void add_options(CLI::App& app, Commands& c) {
         ->capture_default_str()
         ->check(example::range(1, 1024));
     command->add_option("--seed", c.settings.seed, "random seed")->capture_default_str()->check(example::whole_number);
+    example::add_change(*command, c.settings.change);
+    command->callback([&c, command] { c.settings.values = example::option_values(*command); });
     return command;
   };
   const auto learning_rate = [](CLI::App* command, double& rate) {

@@ -10,17 +10,21 @@
 #include <cstdio>
 #include <filesystem>
 #include <iterator>
+#include <map>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "ip2p/io/image.hpp"
+#include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/training_options.hpp"
 #include "photographs.hpp"
+#include "support/contents.hpp"
 #include "support/interrupt.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
+#include "support/run_record.hpp"
 
 namespace small_editor {
 
@@ -31,6 +35,8 @@ struct Settings {
   std::int64_t picture = 256;
   std::int64_t shards = 2;
   std::uint64_t seed = 7;
+  bool change = false;
+  example::OptionValues values;  ///< All options of the command, by name.
 };
 
 /// Of the autoencoder's training.
@@ -85,6 +91,18 @@ inline std::vector<at::Tensor> held_out_squares(const Settings& settings, const 
 
 inline void write_sheet(const std::filesystem::path& path, const at::Tensor& sheet) {
   ip2p::write_image(path, ip2p::from_tensor(sheet));
+}
+
+/// The record of a training in `folder`. \param inputs of the training besides its options, by name: folders
+inline example::RunRecord run_record(const Settings& settings, const std::filesystem::path& folder,
+                                     const std::map<std::string, std::filesystem::path>& inputs) {
+  auto basis = example::settings_of(settings.values, {"out"});
+  basis["--photographs"] = example::content_setting(
+      settings.photographs, example::files_digest(split_photographs(settings.photographs).training));
+  for (const auto& [name, path] : inputs) {
+    basis[name] = example::content_setting(path, example::folder_digest(path));
+  }
+  return {folder / "run.json", basis, [folder] { return !ip2p::CheckpointFolder(folder).steps().empty(); }};
 }
 
 /// Prints the mean loss at intervals, and the time left.

@@ -11,6 +11,7 @@
 #include "support/one_of.hpp"
 #include "support/option_table.hpp"
 #include "support/range.hpp"
+#include "support/run_record.hpp"
 
 namespace train_editor {
 
@@ -20,8 +21,12 @@ void add_options(CLI::App& app, Options& o) {
   const auto group = [&app](const char* name) { return app.add_option_group(name); };
   app.footer(
       "Defaults are those of the published run (10,000 updates of 1024 pairs at 256 pixels). Use torchrun or srun for "
-      "several processes. Run the same command again to continue an interrupted run.");
-  app.callback([&app, &o] { o.configuration = app.config_to_str(true); });
+      "several processes. Run the same command again to continue an interrupted run; other settings are refused unless "
+      "you pass --change.");
+  app.callback([&app, &o] {
+    o.configuration = app.config_to_str(true);
+    o.values = example::option_values(app);
+  });
 
   auto* what = group("What is trained");
   what->add_option(
@@ -41,7 +46,8 @@ void add_options(CLI::App& app, Options& o) {
       ->type_name("FOLDER")
       ->required();
   what->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
-  what->add_flag("--dry-run", o.dry_run, "print the plan and its memory use, then exit");
+  what->add_flag("--dry-run", o.dry_run, "print the plan and its memory use, then exit")->configurable(false);
+  example::add_change(*what, o.change);
   example::add_device(*what, o.device);
   example::add_dtype(*what, o.dtype);
   example::add_threads(*what, o.threads);
@@ -62,13 +68,9 @@ void add_options(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->check(count(8));
   pictures
-      ->add_option_function<std::string>(
-          "--resize-shape",
-          [&o](const std::string& shape) {
-            o.augmentation.shape = shape == "square" ? ip2p::PairShape::square : ip2p::PairShape::kept;
-          },
-          "kept: keep the aspect ratio; square: resize both sides alike, as the released program does")
-      ->default_str("kept")
+      ->add_option("--resize-shape", o.shape,
+                   "kept: keep the aspect ratio; square: resize both sides alike, as the released program does")
+      ->capture_default_str()
       ->check(CLI::IsMember({"kept", "square"}));
   pictures->add_option("--mirror", o.augmentation.mirror, "share of pairs to mirror")
       ->capture_default_str()

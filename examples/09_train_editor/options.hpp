@@ -10,6 +10,7 @@
 
 #include "ip2p/data/augment.hpp"
 #include "ip2p/train/dropout.hpp"
+#include "support/run_record.hpp"
 
 namespace CLI {
 class App;
@@ -21,13 +22,14 @@ namespace train_editor {
 struct Options {
   // What is trained on what.
   std::filesystem::path model, data, out;
-  bool scan = false, dry_run = false;
+  bool scan = false, dry_run = false, change = false;
   std::string device = "auto", dtype = "auto";
   int threads = 0;
   std::int64_t workers = 2;
 
   // Pictures.
   ip2p::PairAugmentation augmentation;
+  std::string shape = "kept";  ///< How both sides of a picture are resized.
   std::filesystem::path cache;
 
   // The step.
@@ -46,7 +48,9 @@ struct Options {
   std::size_t keep = 2;
   double image_scale = 1.5, text_scale = 7.5;
 
-  std::string configuration;  ///< All of these as a --config file, once the command line is parsed.
+  // Once the command line is parsed.
+  std::string configuration;     ///< All of these as a --config file.
+  example::OptionValues values;  ///< All of these by the names of their options.
 };
 
 /// Adds the options to `app`; parsing then fills `o`.

@@ -33,7 +33,9 @@
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/adafactor.hpp"
+#include "ip2p/train/agreement.hpp"
 #include "ip2p/train/any_learning_rate.hpp"
+#include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/editor_unet.hpp"
 #include "ip2p/train/export.hpp"
@@ -42,10 +44,13 @@
 #include "ip2p/unet/unet.hpp"
 #include "options.hpp"
 #include "pairs.hpp"
+#include "support/contents.hpp"
 #include "support/hub.hpp"
 #include "support/loss_plot.hpp"
+#include "support/output_folder.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
+#include "support/run_record.hpp"
 
 namespace train_editor {
 
@@ -62,7 +67,7 @@ std::function<double(double, const ip2p::Preconditioning&)> loss_weight(const Op
 class Training {
  public:
   Training(Options o, const ip2p::ProcessPlace& place, const ip2p::ProcessGroup& processes)
-      : o_(std::move(o)),
+      : o_(with_shape(std::move(o))),
         processes_(processes),
         device_(ip2p::device_for(o_.device, place)),
         dtype_(ip2p::parse_dtype(o_.dtype, device_)),
@@ -93,12 +98,51 @@ class Training {
   }
 
   int operator()(const example::Interrupt& interrupt) {
+    std::optional<example::OutputFolder> folder;  // outlives the record, which may leave it empty
+    example::RunRecord record(o_.out / "run.json", settings(), [this] { return has_checkpoints(); });
+    ip2p::detail::on_first(processes_, "continue the run", [&] { record.agree(o_.change); });
+    if (ip2p::detail::any_of_all(speaks() && record.finished() >= o_.steps && fs::exists(result()), processes_)) {
+      if (speaks())
+        fmt::print("complete already, at step {}: {}\n", record.finished(),
+                   (o_.lora_rank > 0 ? result() : result().parent_path()).string());
+      return 0;
+    }
     if (speaks()) describe();
     if (o_.dry_run) return 0;
-    return o_.optimiser == "adafactor" ? train<ip2p::Adafactor>(interrupt) : train<ip2p::AdamW>(interrupt);
+    if (speaks()) folder.emplace(o_.out);
+    return o_.optimiser == "adafactor" ? train<ip2p::Adafactor>(interrupt, record)
+                                       : train<ip2p::AdamW>(interrupt, record);
   }
 
  private:
+  static Options with_shape(Options o) {
+    o.augmentation.shape = o.shape == "square" ? ip2p::PairShape::square : ip2p::PairShape::kept;
+    return o;
+  }
+
+  /// What the result depends on: all options but those that only decide how and where it is computed, and what is kept
+  /// and shown of it.
+  [[nodiscard]] nlohmann::json settings() const {
+    auto settings = example::settings_of(
+        o_.values, {"workers", "micro-batch", "gradient-checkpointing", "shard-state", "direct-convolution", "dry-run",
+                    "checkpoint-every", "keep-checkpoints", "log-every", "sample-every", "samples", "sample-steps",
+                    "image-scale", "text-scale"});
+    settings["--model"] = example::content_setting(o_.model, example::model_digest(files_));
+    settings["--pairs"] = example::content_setting(o_.data, example::pairs_digest(o_.data));
+    settings["--cache"] = o_.cache.empty() ? "none" : "given";  // with one, crops are not drawn
+    if (o_.schedule == "constant") settings.erase("--steps");   // which then only says where to stop
+    return settings;
+  }
+
+  [[nodiscard]] bool has_checkpoints() const {
+    return speaks() && !ip2p::CheckpointFolder(o_.out / "checkpoints").steps().empty();
+  }
+
+  /// What the program makes: a model folder, or a LoRA.
+  [[nodiscard]] fs::path result() const {
+    return o_.out / (o_.lora_rank > 0 ? "lora.safetensors" : "model/model_index.json");
+  }
+
   [[nodiscard]] ip2p::AnyPicturePairs open_pairs(ip2p::PairSplit split) const {
     return ip2p::AnyPicturePairs::open(o_.data, {.split = split, .scan = o_.scan});
   }
@@ -160,7 +204,7 @@ class Training {
   }
 
   template <ip2p::OptimiserPolicy Optimiser>
-  int train(const example::Interrupt& interrupt) {
+  int train(const example::Interrupt& interrupt, example::RunRecord& record) {
     const auto encode = [this](std::span<const std::string> prompts) { return text_.encode(prompts).to(device_); };
     const ip2p::DiffusionLoss loss(
         unet_, encode, pairs_, ip2p::UniformTimesteps(ip2p::DiscreteSchedule(scheduler_.noise)),
@@ -182,17 +226,19 @@ class Training {
     ip2p::Trainer run(parameters_, loss, ip2p::AnyLearningRate::named(o_.schedule, rate), options, processes_);
     std::vector<std::string> skipped;
     const bool resumed = run.resume(&skipped);
+    ip2p::detail::on_first(processes_, "write its settings", [&] { record.begin(run.step()); });
     if (speaks()) {
-      ip2p::write_file_atomically(o_.out / "config.toml", std::as_bytes(std::span(o_.configuration)));
       for (const auto& line : skipped) fmt::print("skipped: {}\n", line);
       if (resumed) fmt::print("resumed at step {}\n", run.step());
       std::fflush(stdout);
     }
 
     Report report(*this, run.step());
+    bool first = true;
     const bool complete = run.run(
         o_.steps,
         [&](const ip2p::TrainingProgress& progress) {
+          if (speaks() && std::exchange(first, false)) write_configuration(record);
           report(progress);
           if (o_.sample_every > 0 && (progress.step % o_.sample_every == 0 || progress.step == o_.steps)) {
             run.with_average([&] { write_samples(progress.step); });
@@ -200,8 +246,19 @@ class Training {
         },
         interrupt.token());
     run.with_average([&] { write_model(); });
-    if (speaks()) finish(run.curve().points(), run.step(), complete);
+    if (speaks()) {
+      finish(run.curve().points(), run.step(), complete);
+      record.finish(run.step());
+    }
     return complete ? 0 : 130;
+  }
+
+  /// The options of the run, with a comment for each time that they changed.
+  void write_configuration(const example::RunRecord& record) const {
+    std::string text;
+    for (const auto& change : record.changes()) text += fmt::format("# {}\n", change);
+    text += o_.configuration;
+    ip2p::write_file_atomically(o_.out / "config.toml", std::as_bytes(std::span(text)));
   }
 
   /// Prints a progress line at intervals.
@@ -279,16 +336,18 @@ class Training {
       return ip2p::write_safetensors(o_.out / "lora.safetensors", lora_->state());
     }
     const auto vocabulary = files_.tokenizer().vocab;
+    auto settings = files_.settings();
+    settings.erase("knows");  // it has learned other edits
     ip2p::save_model(o_.out / "model", unet_, ip2p::load<ip2p::KlAutoencoder>(files_, {.inference = false}),
                      ip2p::load<ip2p::ClipTextModel>(files_, {.inference = false}),
-                     {.scheduler = scheduler_, .tokenizer = vocabulary.parent_path(), .settings = files_.settings()});
+                     {.scheduler = scheduler_, .tokenizer = vocabulary.parent_path(), .settings = settings});
   }
 
   void finish(const std::vector<ip2p::LossPoint>& points, std::int64_t step, bool complete) const {
     example::plot_loss(o_.out / "loss.png", points);
     for (const auto& pair : pictures_.damage()) fmt::print("skipped {}: {}\n", pair.path, pair.reason);
     fmt::print("{} at step {}: {}\n", complete ? "complete" : "stopped; run the same command again to continue", step,
-               (o_.out / (lora_ ? "lora.safetensors" : "model")).string());
+               (lora_ ? result() : result().parent_path()).string());
   }
 
   Options o_;

@@ -3,6 +3,8 @@
 /// \file
 /// The language model chosen on the command line: a folder or a service.
 
+#include <algorithm>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <utility>
@@ -14,9 +16,17 @@
 
 #include "ip2p/language/completions_client.hpp"
 #include "ip2p/language/gpt2_language_model.hpp"
+#include "ip2p/language/triplets.hpp"
 #include "options.hpp"
 
 namespace make_triplets {
+
+/// Tokens of a triplet as a model is taught it.
+inline std::int64_t token_count(const ip2p::Gpt2Tokenizer& tokenizer, const ip2p::Triplet& triplet,
+                                const ip2p::TripletFormat& format) {
+  return static_cast<std::int64_t>(tokenizer.encode(format.prompt(triplet.caption)).size() +
+                                   tokenizer.encode(format.completion(triplet)).size());
+}
 
 /// Either kind; satisfies `ip2p::LanguageModel`.
 class AnyLanguageModel {
@@ -27,6 +37,15 @@ class AnyLanguageModel {
   [[nodiscard]] std::vector<ip2p::Completion> complete(std::span<const ip2p::CompletionRequest> requests,
                                                        const ip2p::CompletionOptions& options) const {
     return std::visit([&](const auto& model) { return model.complete(requests, options); }, model_);
+  }
+
+  /// Whether a triplet's texts fit into the model's context, as `train` requires. \param longest a lower limit in
+  /// tokens; 0 for none. A service's context is not known.
+  [[nodiscard]] bool fits(const ip2p::Triplet& triplet, const ip2p::TripletFormat& format, std::int64_t longest) const {
+    const auto* model = std::get_if<ip2p::Gpt2LanguageModel>(&model_);
+    if (model == nullptr) return true;
+    const auto context = model->model().config().n_positions;
+    return token_count(model->tokenizer(), triplet, format) <= (longest > 0 ? std::min(longest, context) : context);
   }
 
   /// Counts the requests to a service; empty for a model in memory.

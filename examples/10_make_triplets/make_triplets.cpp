@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <span>
 #include <string>
 #include <utility>
@@ -19,15 +18,18 @@
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "ip2p/language/moderation.hpp"
 #include "ip2p/language/triplet_generator.hpp"
 #include "ip2p/language/triplets.hpp"
 #include "language_choice.hpp"
 #include "options.hpp"
+#include "support/contents.hpp"
 #include "support/hub.hpp"
 #include "support/program.hpp"
 #include "support/reporting.hpp"
+#include "support/run_record.hpp"
 #include "train.hpp"
 
 namespace make_triplets {
@@ -36,13 +38,20 @@ namespace {
 namespace fs = std::filesystem;
 
 std::vector<std::string> lines_of(const fs::path& path) {
-  std::ifstream file(path);
-  ip2p::require(file.good(), "cannot open '{}'", path.string());
   std::vector<std::string> lines;
-  for (std::string line; std::getline(file, line);) {
-    if (!line.empty()) lines.push_back(line);
-  }
+  ip2p::detail::for_each_line(path, [&](const std::string& line, const std::string&) { lines.push_back(line); });
   return lines;
+}
+
+/// What the triplets depend on.
+nlohmann::json settings_of(const GenerateOptions& o) {
+  auto settings = example::settings_of(o.values, {"connections", "requests-per-minute", "key-variable"});
+  settings["--captions"] = example::content_setting(o.captions, example::text_digest(o.captions));
+  if (!o.language.model.empty()) settings["--model"] = example::content_setting(o.language.model, o.language.name());
+  if (!o.blocked.empty()) {
+    settings["--blocked-words"] = example::content_setting(o.blocked, example::text_digest(o.blocked));
+  }
+  return settings;
 }
 
 int generate(GenerateOptions o, const example::Interrupt& interrupt) {
@@ -54,9 +63,17 @@ int generate(GenerateOptions o, const example::Interrupt& interrupt) {
   o.generator.sampling = o.language.sampling;
   o.generator.sampling.cancel = interrupt.token();
   o.generator.model = o.language.name();
+  o.generator.change = o.change;
+  const auto beside = [&](const char* ending) { return fs::path(o.out.string() + ending); };
+  example::RunRecord record(beside(".run.json"), settings_of(o), [&] { return fs::exists(beside(".journal")); });
+  record.agree(o.change);
+  record.begin(std::max<std::int64_t>(0, record.finished()));
   fmt::print("{} captions\n", captions.size());
   example::ProgressBar bar(stderr);
-  o.generator.on_batch = [&bar](std::int64_t done, std::int64_t all) { bar({.index = done - 1, .count = all}); };
+  o.generator.on_batch = [&](std::int64_t done, std::int64_t all) {
+    bar({.index = done - 1, .count = all});
+    record.finish(done);
+  };
   try {
     const auto counts = ip2p::generate_triplets(model, captions, o.out, o.generator, blocked);
     const auto named = counts.to_json();
@@ -74,10 +91,14 @@ int generate(GenerateOptions o, const example::Interrupt& interrupt) {
 
 /// Measures single samples: no retries, no selection.
 int measure(MeasureOptions o, const example::Interrupt& interrupt) {
-  const Split split(o.data);
+  Split split(o.data);
   o.language.model = example::located(o.language.model);
   const auto model = open_language(o.language);
   const ip2p::TripletFormat format;
+  const auto left_out = std::erase_if(
+      split.held_out, [&](const ip2p::Triplet& triplet) { return !model.fits(triplet, format, o.longest); });
+  ip2p::require(!split.held_out.empty(), "{}: expected held-out triplets that fit into the model, found none",
+                o.data.string());
   auto sampling = o.language.sampling;
   sampling.stop = {format.end};
   sampling.cancel = interrupt.token();
@@ -115,7 +136,8 @@ int measure(MeasureOptions o, const example::Interrupt& interrupt) {
   }
   const auto total = static_cast<double>(answers.size());
   example::result_follows();
-  fmt::print("{} samples of {} held-out captions\n", answers.size(), captions);
+  fmt::print("{} samples of {} held-out captions; {} too long for the model left out\n", answers.size(), captions,
+             left_out);
   fmt::print("with exactly one delimiter:                               {:5.1f} % ({})\n", 100 * parsed / total,
              parsed);
   fmt::print("caption changes (a usable triplet):                       {:5.1f} % ({})\n", 100 * changed / total,

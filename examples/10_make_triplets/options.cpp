@@ -1,7 +1,9 @@
 #include "options.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <tuple>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 
@@ -9,10 +11,12 @@
 #include "support/hub.hpp"
 #include "support/option_table.hpp"
 #include "support/range.hpp"
+#include "support/run_record.hpp"
 
 namespace make_triplets {
 
-static void add_language(CLI::App& app, LanguageOptions& o) {
+/// \param parsed called once the command is parsed
+static void add_language(CLI::App& app, LanguageOptions& o, std::function<void()> parsed = {}) {
   auto* folder = app.add_option("--model", o.model, "GPT-2 model with its tokenizer: a folder or a name on the Hub")
                      ->type_name("MODEL");
   example::add_download(app);
@@ -42,13 +46,14 @@ static void add_language(CLI::App& app, LanguageOptions& o) {
       ->capture_default_str()
       ->check(example::range(std::int64_t{1}, std::int64_t{1} << 20));
   app.add_option("--seed", o.sampling.seed, "random seed")->capture_default_str()->check(example::whole_number);
-  app.callback([folder, url] {
+  app.callback([folder, url, parsed = std::move(parsed)] {
     if (folder->count() + url->count() == 0) throw CLI::RequiredError("--model or --url");
+    if (parsed) parsed();
   });
 }
 
 void add_options(CLI::App& app, Commands& commands) {
-  app.footer("Run the same command again to continue.");
+  app.footer("Run the same command again to continue; other settings are refused unless you pass --change.");
   app.require_subcommand(1);
 
   auto& t = commands.train;
@@ -90,8 +95,10 @@ void add_options(CLI::App& app, Commands& commands) {
       ->check(example::range(0.0, 1.0));
   training->add_option("--seed", t.seed, "random seed")->capture_default_str()->check(example::whole_number);
   example::add_threads(*training, t.threads);
-  training->callback([from, nothing] {
+  example::add_change(*training, t.change);
+  training->callback([from, nothing, training, &t] {
     if (from->count() + nothing->count() == 0) throw CLI::RequiredError("--model or --tokenizer");
+    t.values = example::option_values(*training);
   });
 
   auto& g = commands.generate;
@@ -102,7 +109,8 @@ void add_options(CLI::App& app, Commands& commands) {
   generating->add_option("--out", g.out, "JSON lines to write; a journal is kept beside it")
       ->type_name("FILE")
       ->required();
-  add_language(*generating, g.language);
+  add_language(*generating, g.language, [generating, &g] { g.values = example::option_values(*generating); });
+  example::add_change(*generating, g.change);
   generating->add_option("--tries", g.generator.tries, "samples to try before giving up on a caption")
       ->capture_default_str()
       ->check(count);
@@ -120,6 +128,10 @@ void add_options(CLI::App& app, Commands& commands) {
   example::old_name(*measuring, measured, "--data");
   add_language(*measuring, m.language);
   measuring->add_option("--samples", m.samples, "samples per caption")->capture_default_str()->check(count);
+  measuring
+      ->add_option("--longest", m.longest,
+                   "leave out triplets with more tokens than this, as `train` did (default: the model's context)")
+      ->check(count);
 }
 
 }  // namespace make_triplets

@@ -12,6 +12,8 @@
 #include "ip2p/language/completions_client.hpp"
 #include "ip2p/language/gpt2_config.hpp"
 #include "ip2p/language/triplet_generator.hpp"
+#include "support/contents.hpp"
+#include "support/run_record.hpp"
 
 namespace CLI {
 class App;
@@ -26,10 +28,11 @@ struct LanguageOptions {
   std::string extra;
   ip2p::CompletionOptions sampling{.max_tokens = 256, .temperature = 0.7, .frequency_penalty = 0.1};
 
-  /// Names the choice in a journal, without what may change between runs (waits, keys).
+  /// Names the choice in a journal: a folder by what it holds, a service without what may change between runs (waits,
+  /// keys).
   [[nodiscard]] std::string name() const {
     return model.empty() ? fmt::format("{} {} {} {}", service.url, service.model, service.chat ? "chat" : "text", extra)
-                         : std::filesystem::weakly_canonical(model).string();
+                         : example::folder_digest(model);
   }
 };
 
@@ -40,18 +43,22 @@ struct TrainOptions {
   double epochs = 1, rate = 1e-4, rename = 0;
   std::uint64_t seed = 0;
   int threads = 0;
+  bool change = false;
+  example::OptionValues values;  ///< All of these by the names of their options.
 };
 
 struct GenerateOptions {
   LanguageOptions language;
   std::filesystem::path captions, out, blocked;
+  bool change = false;
+  example::OptionValues values;  ///< All of these by the names of their options.
   ip2p::TripletGeneratorOptions generator;
 };
 
 struct MeasureOptions {
   LanguageOptions language;
   std::filesystem::path data;
-  std::int64_t samples = 1;
+  std::int64_t samples = 1, longest = 0;
 };
 
 /// The subcommands; all but the chosen one are false.

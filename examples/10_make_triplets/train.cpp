@@ -15,15 +15,21 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "ip2p/language/gpt2_files.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/new_lora.hpp"
+#include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/completion_loss.hpp"
 #include "ip2p/train/trainer.hpp"
+#include "language_choice.hpp"
 #include "renaming.hpp"
+#include "support/contents.hpp"
 #include "support/hub.hpp"
+#include "support/output_folder.hpp"
 #include "support/program.hpp"
+#include "support/run_record.hpp"
 
 namespace make_triplets {
 
@@ -57,6 +63,15 @@ void fold_lora(const ip2p::Gpt2& model, const ip2p::AppliedLora& lora, double st
   }
 }
 
+/// What the model depends on. \param files of the model to start from, or of the tokenizer
+nlohmann::json settings_of(const TrainOptions& o, const fs::path& files) {
+  auto settings = example::settings_of(o.values, {});
+  settings["--triplets"] = example::content_setting(o.data, example::text_digest(o.data));
+  settings[o.model.empty() ? "--tokenizer" : "--model"] =
+      example::content_setting(files, example::folder_digest(files));
+  return settings;
+}
+
 }  // namespace
 
 int train(TrainOptions o, const example::Interrupt& interrupt) {
@@ -71,10 +86,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
     return ip2p::CompletionPair{format.prompt(triplet.caption), format.completion(triplet)};
   };
   const auto limit = std::min(o.longest > 0 ? o.longest : model.config().n_positions, model.config().n_positions);
-  const auto too_long = [&](const ip2p::Triplet& triplet) {
-    const auto [prompt, completion] = pair(triplet);
-    return static_cast<std::int64_t>(tokenizer.encode(prompt).size() + tokenizer.encode(completion).size()) > limit;
-  };
+  const auto too_long = [&](const ip2p::Triplet& triplet) { return token_count(tokenizer, triplet, format) > limit; };
   const auto left_out = std::erase_if(split.training, too_long) + std::erase_if(split.held_out, too_long);
   ip2p::require(!split.training.empty() && !split.held_out.empty(),
                 "{}: expected triplets of at most {} tokens to train on and to hold out, found none", o.data.string(),
@@ -113,11 +125,20 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   };
   ip2p::TrainingOptions training;
   training.folder = o.out / "training";
+  const example::OutputFolder folder(o.out);
+  const auto has_checkpoints = [&] { return !ip2p::CheckpointFolder(training.folder).steps().empty(); };
+  example::RunRecord record(training.folder / "run.json", settings_of(o, files), has_checkpoints);
+  record.agree(o.change);
+  if (record.finished() >= steps && fs::exists(o.out / "model.safetensors")) {
+    fmt::print("complete already, after {} updates: {}\n", record.finished(), o.out.string());
+    return 0;
+  }
   training.clip_norm = 1.0;
   ip2p::Trainer run(parameters, loss, ip2p::WarmupCosine{o.rate, std::min<std::int64_t>(100, steps / 10), steps, 0.1},
                     training);
   std::vector<std::string> skipped;
   if (run.resume(&skipped)) fmt::print("resumed at update {}\n", run.step());
+  record.begin(run.step());
   for (const auto& line : skipped) fmt::print(stderr, "warning: {}\n", line);
   fmt::print("loss on the held-out triplets: {:.4f}\n", measure());
   std::fflush(stdout);
@@ -144,6 +165,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
     if (!fs::exists(files / name)) continue;
     fs::copy_file(files / name, o.out / name, fs::copy_options::overwrite_existing);
   }
+  record.finish(run.step());
   fmt::print("{:.0f} s\n{}\n", example::seconds_since(begin), o.out.string());
   return 0;
 }

@@ -7,16 +7,15 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <system_error>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "ip2p/core/checksum.hpp"
-#include "ip2p/data/cached_pairs.hpp"
-#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/language/triplets.hpp"
 #include "ip2p/parallel/device_for.hpp"
@@ -26,17 +25,21 @@
 #include "options.hpp"
 #include "pair_maker.hpp"
 #include "support/clip.hpp"
+#include "support/contents.hpp"
+#include "support/hub.hpp"
 #include "support/model.hpp"
+#include "support/output_folder.hpp"
 #include "support/program.hpp"
+#include "support/run_record.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
 using make_pairs::Options;
 
-/// Fails before models are loaded. A folder is made, but not its parents: on a machine where shared storage is not
-/// mounted they are missing.
-void check_folder(const fs::path& folder) {
+/// Fails before models are loaded. A folder is to be made, but not its parents: on a machine where shared storage is
+/// not mounted they are missing.
+void check_parent(const fs::path& folder) {
   const auto path = folder.has_filename() ? folder : folder.parent_path();  // "set/" as "set"
   std::error_code problem;
   if (!fs::is_directory(path, problem)) {
@@ -45,9 +48,10 @@ void check_folder(const fs::path& folder) {
     ip2p::require(fs::is_directory(parent, problem),
                   "{}: expected a folder to make '{}' in, found none: is the storage mounted?", parent.string(),
                   path.filename().string());
-    fs::create_directory(path, problem);
-    ip2p::require(!problem, "cannot create the folder '{}': {}", path.string(), problem.message());
   }
+}
+
+void check_writable(const fs::path& path) {
   const int code = access(path.c_str(), W_OK | X_OK) == 0 ? 0 : errno;
   ip2p::require(code == 0, "cannot write into the folder '{}': {}", path.string(), ip2p::detail::errno_text(code));
 }
@@ -55,17 +59,27 @@ void check_folder(const fs::path& folder) {
 /// What the set depends on: the options, and what the files hold, wherever they are.
 nlohmann::json settings_of(const Options& o, const ip2p::ModelFiles& clip) {
   auto settings = o.settings();
-  const auto model = ip2p::ModelFiles::open(o.model.model, {.prefer_ema = !o.model.no_ema,
-                                                            .variant = o.model.variant,
-                                                            .tokenizer = o.model.tokenizer,
-                                                            .vae = o.model.vae,
-                                                            .prediction_type = o.model.prediction_type});
-  settings["triplets"] = ip2p::detail::text_checksum(ip2p::detail::file_text(o.triplets).value_or(""));
-  for (const char* component : {"text_encoder", "unet", "vae"}) {
-    settings[component] = ip2p::weights_checksum(model.weights(component));
-  }
-  settings["clip"] = ip2p::weights_checksum(clip.weights("clip"));
+  const auto place = example::located(o.model);
+  const auto model = ip2p::ModelFiles::open(place.model, {.prefer_ema = !o.model.no_ema,
+                                                          .variant = o.model.variant,
+                                                          .tokenizer = place.tokenizer,
+                                                          .vae = place.vae,
+                                                          .prediction_type = o.model.prediction_type,
+                                                          .base = o.model.base});
+  settings["--triplets"] = example::content_setting(o.triplets, example::text_digest(o.triplets));
+  settings["--model"] = example::content_setting(o.model.model, example::model_digest(model));
+  settings["--clip"] = example::content_setting(o.clip, example::model_digest(clip));
   return settings;
+}
+
+/// Names in a folder of the ledger but those of files that are being written.
+std::int64_t entries_in(const fs::path& folder) {
+  std::error_code ignored;
+  std::int64_t count = 0;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    count += entry.path().filename().string().starts_with('.') ? 0 : 1;
+  }
+  return count;
 }
 
 /// The published algorithm, whatever the model recommends for pictures by themselves.
@@ -84,8 +98,16 @@ ip2p::TextToImage text_to_image(const Options& o, const ip2p::OpenedModel& model
 }
 
 int run(Options o, const example::Interrupt& interrupt) {
-  check_folder(o.out);
-  if (!o.sheets.empty()) check_folder(o.sheets);
+  for (const auto* path : {&o.out, &o.sheets}) {
+    if (!path->empty()) check_parent(*path);
+  }
+  const example::OutputFolder out(o.out);
+  check_writable(o.out);
+  std::optional<example::OutputFolder> sheets;
+  if (!o.sheets.empty()) {
+    sheets.emplace(o.sheets);
+    check_writable(o.sheets);
+  }
   const auto triplets = ip2p::read_triplets(o.triplets);
   ip2p::require(!triplets.empty(), "{}: expected triplets, found none", o.triplets.string());
   const auto place = ip2p::place_in_environment();
@@ -94,7 +116,13 @@ int run(Options o, const example::Interrupt& interrupt) {
   auto pipeline = text_to_image(o, model);
   const auto clip_files = example::clip_files(o.clip);
   const auto clip = example::open_clip(clip_files, *model.options().device);
-  make_pairs::PairMaker maker(o, settings_of(o, clip_files), triplets, model, pipeline, clip, place, interrupt.token());
+  const auto ledger = o.out / ".ledger";
+  const example::OutputFolder ledger_folder(ledger);
+  example::RunRecord record(ledger / "settings.json", settings_of(o, clip_files),
+                            [&] { return entries_in(ledger / "done") + entries_in(ledger / "claims") > 0; });
+  record.agree(o.change);
+  record.begin(entries_in(ledger / "done"));
+  make_pairs::PairMaker maker(o, record.json(), triplets, model, pipeline, clip, place, interrupt.token());
   return maker();
 }
 

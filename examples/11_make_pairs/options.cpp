@@ -1,40 +1,55 @@
 #include "options.hpp"
-#include "support/option_table.hpp"
-#include "support/range.hpp"
 
 #include <cstdint>
+#include <filesystem>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "support/contents.hpp"
+#include "support/option_table.hpp"
+#include "support/range.hpp"
+#include "support/run_record.hpp"
+
 namespace make_pairs {
 
 nlohmann::json Options::settings() const {
-  nlohmann::json json{{"samples", samples},
-                      {"steps", steps},
-                      {"side", side},
-                      {"keep", keep},
-                      {"seed", seed},
-                      {"schedule", schedule.empty() ? "log-linear" : schedule},
-                      {"noise", noise},
-                      {"self_replacement", !no_self_replacement},
-                      {"text_scale", {text_scale_from, text_scale_to}},
-                      {"lora", model.loras},
-                      {"embedding", model.embeddings}};
-  json["filter"] =
-      no_filter
-          ? nlohmann::json("none")
-          : nlohmann::json{
-                {"image", least_image()}, {"caption", caption}, {"direction", direction}, {"change", least_change()}};
+  nlohmann::json json{{"--samples", samples},
+                      {"--steps", steps},
+                      {"--resolution", side},
+                      {"--keep-pairs", keep},
+                      {"--seed", seed},
+                      {"--schedule", schedule.empty() ? "log-linear" : schedule},
+                      {"--noise", noise},
+                      {"--no-self-replacement", no_self_replacement},
+                      {"--text-scale-from", text_scale_from},
+                      {"--text-scale-to", text_scale_to},
+                      {"--no-filter", no_filter}};
+  for (const auto& [option, files] : {std::pair{"--lora", &model.loras}, std::pair{"--embedding", &model.embeddings}}) {
+    for (const auto& file : *files) {
+      // FILE or FILE:SCALE
+      const auto colon = file.rfind(':');
+      const bool scaled = colon != file.npos && !std::filesystem::exists(file);
+      const std::filesystem::path path = scaled ? file.substr(0, colon) : file;
+      json[option].push_back(
+          example::content_setting(file, example::files_digest({&path, 1}) + file.substr(path.string().size())));
+    }
+  }
+  if (no_filter) return json;
+  json["--least-image"] = least_image();
+  json["--least-caption"] = caption;
+  json["--least-direction"] = direction;
+  json["--least-change"] = least_change();
   return json;
 }
 
 void add_options(CLI::App& app, Options& o) {
   app.footer(
       "Processes with the same --out share its prompts, wherever they run: under torchrun, Slurm or by hand. Each may "
-      "stop at any time. Run the same command again to continue.");
+      "stop at any time. Run the same command again to continue; other settings are refused unless you pass --change.");
   const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
   app.add_option("--triplets", o.triplets, "triplets to draw, as JSON lines of caption, instruction and edited caption")
       ->type_name("FILE")
@@ -95,6 +110,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--lease", o.lease, "seconds of silence after which a process counts as dead")
       ->capture_default_str()
       ->check(example::range(0.1, 86400.0));
+  example::add_change(app, o.change);
   example::add_model(app, o.model);
 }
 

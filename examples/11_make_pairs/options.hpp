@@ -22,7 +22,7 @@ struct Options {
   std::int64_t samples = 100, batch = 4, steps = 100, side = 512, sheet_every = 1;
   std::size_t keep = 4;
   std::string preset = "paper", schedule, noise = "counter";
-  bool no_filter = false, no_self_replacement = false;
+  bool no_filter = false, no_self_replacement = false, change = false;
   std::optional<double> image, change;
   double caption = 0.2, direction = 0.2, lease = 120;
   double text_scale_from = 7.5, text_scale_to = 15;
@@ -34,8 +34,8 @@ struct Options {
   /// Least change in levels of 255. The released program has no such test.
   [[nodiscard]] double least_change() const { return change.value_or(preset == "released" ? 0.0 : 0.1); }
 
-  /// What pairs are drawn and kept depends on, but for models and triplets. Batches, devices and threads change
-  /// only rounding.
+  /// What pairs are drawn and kept depends on, by option, but for models and triplets. Batches, devices and threads
+  /// change only rounding.
   [[nodiscard]] nlohmann::json settings() const;
 };
 

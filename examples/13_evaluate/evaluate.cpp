@@ -28,6 +28,7 @@
 #include "ip2p/evaluate/sweep_journal.hpp"
 #include "ip2p/evaluate/sweep_plot.hpp"
 #include "ip2p/evaluate/sweep_table.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/journal_file.hpp"
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/environment.hpp"
@@ -35,9 +36,13 @@
 #include "methods.hpp"
 #include "options.hpp"
 #include "report.hpp"
+#include "support/advice.hpp"
 #include "support/clip.hpp"
+#include "support/contents.hpp"
+#include "support/output_folder.hpp"
 #include "support/program.hpp"
 #include "support/reporting.hpp"
+#include "support/run_record.hpp"
 
 namespace evaluate {
 namespace {
@@ -61,8 +66,8 @@ ip2p::EditSet open_edits(const Options& o, ip2p::Numerics numerics) {
   return ip2p::EditSet::from_list(o.edits, o.images.empty() ? o.edits.parent_path() : o.images, options);
 }
 
-/// The points of all curves, with every setting filled in and models and CLIPs given by path.
-std::vector<ip2p::SweepPoint> points_of(const Workshop& shop) {
+/// The points of all curves, with every setting filled in and models and CLIPs given by digest.
+std::vector<ip2p::SweepPoint> points_of(Workshop& shop) {
   std::vector<ip2p::SweepPoint> points;
   std::set<std::string> names;
   for (const auto& text : shop.options.curves) {
@@ -73,12 +78,12 @@ std::vector<ip2p::SweepPoint> points_of(const Workshop& shop) {
     for (const std::string kind : {"model", "clip"}) {
       if (!defaults.contains(kind)) continue;
       require(sweep.parameter != kind, "curve '{}': expected one {}, found several", sweep.name, kind);
-      const auto path =
-          shop.path_of(sweep.name, kind, sweep.settings.has(kind) ? sweep.settings.text(kind) : std::string());
-      sweep.settings.set(kind, path);
+      const auto digest =
+          shop.digest_of(sweep.name, kind, sweep.settings.has(kind) ? sweep.settings.text(kind) : std::string());
+      sweep.settings.set(kind, digest);
       if (kind != "model") continue;
       // What the model recommends comes before what the papers used.
-      for (const auto& [setting, value] : shop.recommended(path)) {
+      for (const auto& [setting, value] : shop.recommended(digest)) {
         if (defaults.contains(setting)) defaults[setting] = value;
       }
     }
@@ -99,12 +104,22 @@ std::vector<ip2p::ClipMeasure> open_clips(const Options& o, const std::vector<Na
   return measures;
 }
 
-/// Table, sheet, figures and page. \throws Error where no figure could be drawn, after everything else is written
+/// Whether --out holds this table, this page and every file that the page shows.
+bool is_there(const Options& o, std::span<const ip2p::SweepRow> rows, const std::string& page,
+              const std::vector<std::string>& figures, bool sheet) {
+  const auto exists = [&](const std::string& name) { return std::filesystem::exists(o.out / name); };
+  return ip2p::detail::file_text(o.out / "curves.csv") == ip2p::sweep_csv(rows) &&
+         ip2p::detail::file_text(o.out / "report.html") == page && std::ranges::all_of(figures, exists) &&
+         (!sheet || exists("sheet.png"));
+}
+
+/// Table, sheet, figures and page. \param notes for the page's summary  \param drawn whether any sample is new; else
+/// what is there already stays
+/// \throws Error where no figure could be drawn, after everything else is written
 void write_report(const Options& o, const std::vector<Named>& clips, const std::vector<ip2p::SweepPoint>& points,
                   const std::vector<std::string>& ids, const ip2p::EditSet& edits, const ip2p::SweepResults& results,
-                  const ip2p::KeptPictures& kept) {
+                  const ip2p::KeptPictures& kept, const std::string& notes, bool drawn) {
   const auto rows = ip2p::sweep_table(points, ids, results, {.confidence = o.confidence, .resamples = o.resamples});
-  ip2p::write_sweep_csv(o.out / "curves.csv", rows);
   example::result_follows();
   fmt::print("{:<24} {:>10}", "curve", "value");
   for (const auto& clip : clips) fmt::print("  {:>22} {:>12}", clip.name + " direction", "image");
@@ -124,11 +139,21 @@ void write_report(const Options& o, const std::vector<Named>& clips, const std::
       "the "
       "bootstrap over edits ({} resamples).",
       ids.size(), o.resolution.value_or(512), o.seed, o.numerics, o.range, 100 * o.confidence, o.resamples);
-  for (std::int64_t i = 0; i < kept.edits; ++i) report.shown.push_back(edits.get(i).words);
-  if (kept.edits > 0) ip2p::write_image(o.out / "sheet.png", picture_sheet(points, kept));
-  std::string problem;
+  report.summary += notes;
   for (const auto& clip : clips) {
     report.clips.push_back(clip.name);
+    report.figures.push_back("curves-" + clip.name + ".svg");
+  }
+  for (std::int64_t i = 0; i < kept.edits; ++i) report.shown.push_back(edits.get(i).words);
+  if (!drawn && is_there(o, rows, report_page(rows, points, report), report.figures, kept.edits > 0)) {
+    fmt::print("{}\n", (o.out / "report.html").string());
+    return;
+  }
+  ip2p::write_sweep_csv(o.out / "curves.csv", rows);
+  if (kept.edits > 0) ip2p::write_image(o.out / "sheet.png", picture_sheet(points, kept));
+  std::string problem;
+  report.figures.clear();
+  for (const auto& clip : clips) {
     ip2p::SweepPlot plot{.x = clip.name + "/direction", .y = clip.name + "/image"};
     plot.title = clip.name;
     plot.program = o.gnuplot;
@@ -145,6 +170,36 @@ void write_report(const Options& o, const std::vector<Named>& clips, const std::
   fmt::print("{}\n", (o.out / "report.html").string());
 }
 
+/// The file that says what the samples in --out depend on.
+constexpr const char* record_name = "run.json";
+
+/// What every sample depends on, besides its point.
+nlohmann::json settings_of(const Options& o, const std::vector<Named>& clips, const ip2p::EditSet& edits) {
+  nlohmann::json settings{{"--seed", o.seed},
+                          {"--resolution", o.resolution.value_or(512)},
+                          {"--numerics", o.numerics},
+                          {"--dtype", o.dtype},
+                          {"--range", o.range}};
+  const auto& list = o.pairs.empty() ? o.edits : o.pairs;
+  settings["--edits"] = example::content_setting(list, edits.fingerprint());
+  for (const auto& [name, path] : clips) {
+    settings["--clip " + name] =
+        example::content_setting(path, example::model_digest(example::clip_files(path, o.clip_tokenizer)));
+  }
+  return settings;
+}
+
+/// Warns once of each scale that a model was not trained for.
+void warn_of_scales(const std::vector<ip2p::SweepPoint>& points, Workshop& shop) {
+  std::set<std::string> said;
+  for (const auto& point : points) {
+    if (point.method != "instruct") continue;
+    const auto about = example::about_scales(example::advice_of(shop.model(point.settings.text("model"))->opened),
+                                             point.settings.number("image-scale"), point.settings.number("text-scale"));
+    if (!about.empty() && said.insert(about).second) example::warn(fmt::format("curve '{}': {}", point.curve, about));
+  }
+}
+
 int run(Options o, const example::Interrupt& interrupt) {
   if (o.threads > 0) at::set_num_threads(o.threads);
   const auto place = ip2p::place_in_environment();
@@ -156,20 +211,13 @@ int run(Options o, const example::Interrupt& interrupt) {
   std::vector<std::string> ids;
   for (std::int64_t i = 0; i < edits.size(); ++i) ids.push_back(edits.id(i));
 
+  const example::OutputFolder out(o.out), pictures(o.out / "pictures");
   const ip2p::KeptPictures kept{o.out / "pictures", std::min(o.grid, edits.size())};
-  std::error_code problem;
-  std::filesystem::create_directories(kept.folder, problem);
-  require(!problem, "cannot create the folder '{}': {}", kept.folder.string(), problem.message());
-  auto clip_paths = nlohmann::json::object();
-  for (const auto& [name, path] : clips) clip_paths[name] = path.string();
-  const nlohmann::json settings{{"edits", edits.fingerprint()},
-                                {"seed", o.seed},
-                                {"resolution", o.resolution.value_or(512)},
-                                {"numerics", o.numerics},
-                                {"dtype", o.dtype},
-                                {"clips", clip_paths},
-                                {"range", o.range}};
+  const nlohmann::json settings{{"settings of the run", record_name}};
   const auto before = ip2p::SweepResults::read(o.out, settings);
+  example::RunRecord record(o.out / record_name, settings_of(o, clips, edits),
+                            [&] { return ip2p::SweepResults::read(o.out, settings).size() > 0; });
+  record.agree(o.change);
   fmt::print("{} points of {} edits: {} samples, {} of them done\n", points.size(), ids.size(),
              points.size() * ids.size(),
              static_cast<std::int64_t>(points.size() * ids.size()) - ip2p::missing_samples(points, ids, before));
@@ -177,16 +225,20 @@ int run(Options o, const example::Interrupt& interrupt) {
   std::fflush(stdout);
 
   ip2p::SweepOptions options{.rank = place.rank, .processes = place.size, .kept = kept, .stop = interrupt.token()};
+  bool drawn = false;
   if (!ip2p::open_samples(points, edits, before, options).empty()) {
-    ip2p::SweepJournal journal(o.out, place.rank, settings);
+    drawn = true;
     std::map<std::string, ip2p::EditMethod> made;
     for (const auto& point : points) {
       if (!made.contains(point.method)) made[point.method] = method_named(point.method).make(shop);
-      // Report a model that cannot be loaded before any picture is drawn.
-      if (point.settings.has("model")) static_cast<void>(shop.model(point.settings.text("model")));
+      // Report a model that cannot be loaded, or is of another kind, before any picture is drawn.
+      if (point.settings.has("model")) shop.require_kind(point);
       if (point.settings.has("clip")) static_cast<void>(shop.guide(point.settings.text("clip")));
     }
+    warn_of_scales(points, shop);
     const auto measure = ip2p::clip_measures(open_clips(o, clips));
+    record.begin(before.size());
+    ip2p::SweepJournal journal(o.out, place.rank, settings);
     example::ProgressBar bar(stderr);
     options.on_sample = [&bar](std::int64_t done, std::int64_t all) { bar({.index = done - 1, .count = all}); };
     try {
@@ -207,7 +259,10 @@ int run(Options o, const example::Interrupt& interrupt) {
     fmt::print("another process is writing the report\n");
     return 0;
   }
-  write_report(o, clips, points, ids, edits, results, kept);
+  std::string notes;
+  for (const auto& [digest, model] : shop.found) notes += fmt::format(" {} is the model {}.", digest, model.name);
+  for (const auto& change : record.changes()) notes += fmt::format(" Settings changed {}.", change);
+  write_report(o, clips, points, ids, edits, results, kept, notes, drawn);
   return 0;
 }
 

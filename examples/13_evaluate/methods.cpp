@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,6 +24,7 @@
 #include "ip2p/schedule/any_schedule.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
+#include "support/contents.hpp"
 #include "support/hub.hpp"
 #include "support/model.hpp"
 #include "text2live_method.hpp"
@@ -43,11 +45,16 @@ ip2p::Numerics Workshop::numerics() const {
 
 ip2p::RunSettings Workshop::settings(std::int64_t steps) const { return {.steps = steps, .hooks = {.stop = stop}}; }
 
-std::string Workshop::path_of(const std::string& curve, const std::string& kind, const std::string& name) const {
+std::string Workshop::digest_of(const std::string& curve, const std::string& kind, const std::string& name) {
   const auto& known = kind == "clip" ? clips : models;
   std::vector<std::string> names;
   for (const auto& one : known) {
-    if (one.name == name || (name.empty() && known.size() == 1)) return one.path.string();
+    if (one.name == name || (name.empty() && known.size() == 1)) {
+      const auto digest = example::model_digest(kind == "clip" ? example::clip_files(one.path, options.clip_tokenizer)
+                                                               : files_of(one.path));
+      found.emplace(digest, one);
+      return digest;
+    }
     names.push_back(one.name);
   }
   ip2p::throw_error(
@@ -56,10 +63,15 @@ std::string Workshop::path_of(const std::string& curve, const std::string& kind,
       name);
 }
 
-std::map<std::string, std::string> Workshop::recommended(const std::string& path) const {
+ip2p::ModelFiles Workshop::files_of(const std::filesystem::path& model) const {
+  return ip2p::ModelFiles::open(example::located(model), {.tokenizer = example::located_tokenizer(options.tokenizer)});
+}
+
+std::map<std::string, std::string> Workshop::recommended(const std::string& digest) const {
   std::map<std::string, std::string> settings;
-  const auto stored = ip2p::ModelFiles::open(example::located(path)).settings();
+  const auto stored = files_of(found.at(digest).path).settings();
   for (const auto& [name, value] : stored.items()) {
+    if (!value.is_string() && !value.is_number()) continue;  // limits, which no setting of a method is
     auto setting = name;
     std::replace(setting.begin(), setting.end(), '_', '-');
     settings[setting] = value.is_string() ? value.get<std::string>() : fmt::format("{:g}", value.get<double>());
@@ -67,39 +79,52 @@ std::map<std::string, std::string> Workshop::recommended(const std::string& path
   return settings;
 }
 
-std::shared_ptr<Model> Workshop::model(const std::string& path) {
-  auto& found = loaded[path];
-  if (!found) {
+std::shared_ptr<Model> Workshop::model(const std::string& digest) {
+  auto& one = loaded[digest];
+  if (!one) {
     example::ModelOptions o;
-    o.model = path;
+    o.model = found.at(digest).path;
     o.tokenizer = options.tokenizer;
     o.device = options.device;
     o.dtype = options.dtype;
     o.threads = options.threads;
-    found = std::make_shared<Model>(example::open_model(o, numerics()));
+    one = std::make_shared<Model>(example::open_model(o, numerics()));
   }
-  return found;
+  return one;
 }
 
-const ip2p::Clip& Workshop::guide(const std::string& path) {
-  auto found = guides.find(path);
-  if (found == guides.end()) {
-    found = guides.emplace(path, example::open_clip(path, options.clip_tokenizer, ip2p::parse_device(options.device)))
+const ip2p::Clip& Workshop::guide(const std::string& digest) {
+  auto guide = guides.find(digest);
+  if (guide == guides.end()) {
+    guide = guides
+                .emplace(digest, example::open_clip(found.at(digest).path, options.clip_tokenizer,
+                                                    ip2p::parse_device(options.device)))
                 .first;
   }
-  return found->second;
+  return guide->second;
 }
 
-ip2p::Editor& Workshop::editor(const std::string& path) {
-  const auto found = model(path);
-  ip2p::require(found->editor.has_value(), "{}: expected an InstructPix2Pix model, found a text-to-image model", path);
-  return *found->editor;
+ip2p::Editor& Workshop::editor(const std::string& digest) {
+  const auto one = model(digest);
+  ip2p::require(one->editor.has_value(), "{}: expected an InstructPix2Pix model, found a text-to-image model",
+                found.at(digest).path.string());
+  return *one->editor;
 }
 
-ip2p::TextToImage& Workshop::painter(const std::string& path) {
-  const auto found = model(path);
-  ip2p::require(found->painter.has_value(), "{}: expected a text-to-image model, found an InstructPix2Pix model", path);
-  return *found->painter;
+ip2p::TextToImage& Workshop::painter(const std::string& digest) {
+  const auto one = model(digest);
+  ip2p::require(one->painter.has_value(), "{}: expected a text-to-image model, found an InstructPix2Pix model",
+                found.at(digest).path.string());
+  return *one->painter;
+}
+
+void Workshop::require_kind(const ip2p::SweepPoint& point) {
+  const auto& digest = point.settings.text("model");
+  if (point.method == "instruct") {
+    static_cast<void>(editor(digest));
+  } else {
+    static_cast<void>(painter(digest));
+  }
 }
 
 namespace {

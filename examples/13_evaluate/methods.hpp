@@ -5,6 +5,7 @@
 /// if it includes much, and a row in `methods()` of methods.cpp.
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +15,8 @@
 #include <vector>
 
 #include "ip2p/evaluate/run_sweep.hpp"
+#include "ip2p/evaluate/sweep.hpp"
+#include "ip2p/io/model_files.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "options.hpp"
@@ -35,31 +38,39 @@ struct Workshop {
   std::vector<Named> models;  ///< --model
   std::vector<Named> clips;   ///< --clip
   std::stop_token stop;
-  std::map<std::string, std::shared_ptr<Model>> loaded = {};  ///< By path.
-  std::map<std::string, ip2p::Clip> guides = {};              ///< By path.
+  std::map<std::string, Named> found = {};                    ///< Models and CLIPs of the curves, by digest.
+  std::map<std::string, std::shared_ptr<Model>> loaded = {};  ///< By digest.
+  std::map<std::string, ip2p::Clip> guides = {};              ///< By digest.
 
   [[nodiscard]] ip2p::Numerics numerics() const;
 
   /// Of a run of so many steps.
   [[nodiscard]] ip2p::RunSettings settings(std::int64_t steps) const;
 
-  /// The path of the "model" or "clip" with this name, or of the only one where the name is empty.
-  [[nodiscard]] std::string path_of(const std::string& curve, const std::string& kind, const std::string& name) const;
+  /// The digest of the "model" or "clip" with this name, or of the only one where the name is empty. It stands for the
+  /// model in a point's settings, so that the same model in another place is the same.
+  std::string digest_of(const std::string& curve, const std::string& kind, const std::string& name);
 
-  /// Settings that the model at that path recommends, as texts by name.
-  [[nodiscard]] std::map<std::string, std::string> recommended(const std::string& path) const;
+  /// The files of a model.
+  [[nodiscard]] ip2p::ModelFiles files_of(const std::filesystem::path& model) const;
 
-  /// The model at that path, loaded on first use.
-  std::shared_ptr<Model> model(const std::string& path);
+  /// Settings that the model with that digest recommends, as texts by name.
+  [[nodiscard]] std::map<std::string, std::string> recommended(const std::string& digest) const;
 
-  /// The CLIP model at that path, in fp32.
-  const ip2p::Clip& guide(const std::string& path);
+  /// The model with that digest, loaded on first use.
+  std::shared_ptr<Model> model(const std::string& digest);
 
-  /// The editor at that path. \throws Error for a text-to-image model
-  ip2p::Editor& editor(const std::string& path);
+  /// The CLIP model with that digest, in fp32.
+  const ip2p::Clip& guide(const std::string& digest);
 
-  /// The text-to-image model at that path. \throws Error for an editor
-  ip2p::TextToImage& painter(const std::string& path);
+  /// The editor with that digest. \throws Error for a text-to-image model
+  ip2p::Editor& editor(const std::string& digest);
+
+  /// The text-to-image model with that digest. \throws Error for an editor
+  ip2p::TextToImage& painter(const std::string& digest);
+
+  /// Loads the model of a point. \throws Error for one of another kind than its method needs
+  void require_kind(const ip2p::SweepPoint& point);
 };
 
 /// A row of the table of methods.

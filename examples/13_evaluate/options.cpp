@@ -12,6 +12,7 @@
 #include "support/hub.hpp"
 #include "support/option_table.hpp"
 #include "support/range.hpp"
+#include "support/run_record.hpp"
 
 namespace evaluate {
 namespace {
@@ -43,8 +44,8 @@ std::vector<Named> named_paths(const std::vector<std::string>& texts, const char
 void add_options(CLI::App& app, Options& o) {
   app.footer(
       "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. Samples are saved "
-      "in --out as they are made; run the same command again to continue. Use torchrun or srun for several processes, "
-      "which share the edits.");
+      "in --out as they are made; run the same command again to continue. Other photographs, CLIPs or seeds are "
+      "refused unless you pass --change. Use torchrun or srun for several processes, which share the edits.");
   const auto count = [](std::int64_t least) { return example::range(least, std::int64_t{1'000'000'000}); };
 
   auto* what = app.add_option_group("What is compared");
@@ -109,6 +110,7 @@ void add_options(CLI::App& app, Options& o) {
 
   auto* run = app.add_option_group("The run");
   run->add_option("--out", o.out, "folder for samples, table, figures and report")->type_name("FOLDER")->required();
+  example::add_change(*run, o.change);
   auto* kept = run->add_option("--keep-pictures", o.grid, "number of edits whose pictures are kept and shown")
                    ->capture_default_str()
                    ->check(count(0));

@@ -32,7 +32,7 @@ struct Options {
   std::uint64_t seed = 42;
   double confidence = 0.95;
   int threads = 0;
-  bool scan = false;
+  bool scan = false, change = false;
 };
 
 /// The names and paths of options that were checked to be "NAME=PATH"; each name may occur once.

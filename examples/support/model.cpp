@@ -145,6 +145,7 @@ void report_prompt(const ip2p::OpenedModel& model, std::string_view name, const 
 void report_prompts(const ip2p::OpenedModel& model, const std::string& prompt, const RunOptions& o) {
   report_prompt(model, "prompt", prompt);
   if (!o.negative_prompt.empty()) report_prompt(model, "negative prompt", o.negative_prompt);
+  warn(about_instruction(advice_of(model), prompt));
 }
 
 ip2p::AnyNoise NamedNoise::operator()(const std::vector<std::uint64_t>& seeds) const {

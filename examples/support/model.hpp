@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "advice.hpp"
 #include "command_line.hpp"
 #include "ip2p/core/any_noise.hpp"
 #include "ip2p/pipeline/numerics.hpp"
@@ -33,7 +34,7 @@ ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numerics = ip
 /// Prints how the model tokenises a prompt.
 void report_prompt(const ip2p::OpenedModel& model, std::string_view name, const std::string& prompt);
 
-/// Reports the prompt and the negative prompt, if any.
+/// Reports the prompt and the negative prompt, if any; warns of an instruction that the model does not know.
 void report_prompts(const ip2p::OpenedModel& model, const std::string& prompt, const RunOptions& o);
 
 /// The noise that --noise selects, for a batch of seeds.
@@ -48,7 +49,8 @@ ip2p::AnyNoise noise_of(const RunOptions& o, std::size_t pictures = 1);
 /// The run's settings; options not given stay unset.
 ip2p::RunSettings settings_of(const RunOptions& o, ip2p::RunHooks hooks = {});
 
-/// Applies the command line's schedule, sampler and guidance to a pipeline.
+/// Applies the command line's schedule, sampler and guidance to a pipeline, and warns of scales that the model was not
+/// trained for.
 template <class Pipeline>
 void configure(Pipeline& pipeline, const RunOptions& o, const ip2p::OpenedModel& model) {
   if (!o.schedule.empty()) pipeline.diffusion.schedule = ip2p::AnySchedule::named(o.schedule, model.scheduler());
@@ -57,6 +59,10 @@ void configure(Pipeline& pipeline, const RunOptions& o, const ip2p::OpenedModel&
   if constexpr (requires { pipeline.guidance.image_scale; }) {
     if (o.image_scale) pipeline.guidance.image_scale = *o.image_scale;
   }
+  if (!o.text_scale && !o.image_scale) return;
+  std::optional<double> image_scale;
+  if constexpr (requires { pipeline.guidance.image_scale; }) image_scale = pipeline.guidance.image_scale;
+  warn(about_scales(advice_of(model), image_scale, pipeline.guidance.text_scale));
 }
 
 /// Describes a run's settings, and which of them come from the command line and which from the model; the rest are

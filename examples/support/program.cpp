@@ -33,6 +33,7 @@
 #include "option_table.hpp"
 #include "range.hpp"
 #include "reporting.hpp"
+#include "text_file.hpp"
 
 namespace example {
 
@@ -112,7 +113,7 @@ void add_common(CLI::App& app, CommonOptions& o) {
   auto* config = app.set_config("--config", "",
                                 "TOML file with options of this program; the command line comes first, and relative "
                                 "paths are relative to the file");
-  config->type_name("FILE");
+  config->type_name("FILE")->check(text_file);
   app.config_formatter(std::make_shared<ConfigFile>(app, *config));
   app.add_option("--save-config", o.save_config, "write all options in effect as a file for --config")
       ->type_name("FILE")

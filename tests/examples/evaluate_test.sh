@@ -89,10 +89,27 @@ same whole/curves.csv first.csv
 is_png whole/sheet.png
 grep -q 'sheet.png' whole/report.html || fail "expected the sheet on the page"
 grep -q 'a red disc in snow' whole/report.html || fail "expected the words of the edits on the page"
-run 1 --config both.toml --out whole --seed 1
-says "belongs to another evaluation: seed: expected 1, found 0"
-run 1 --config both.toml --out whole --range compat
-says 'range: expected "compat", found "correct"'
+stamps whole > before
+ln -s "$source/models/small-editor" linked && cp -r sd sd-moved && cp -r "$source/tests/vision/fixtures/tiny-clip" clip-moved
+run 0 --config both.toml --out whole --model editor=./linked --model sd=sd-moved --clip tiny=clip-moved
+says "24 samples, 24 of them done"
+run 1 --config both.toml --out whole --seed 1 --range compat
+says "whole: belongs to a run with other settings: --range: had correct, given compat; --seed: had 0, given 1"
+stamps whole | cmp -s - before || fail "expected nothing to be written: $(stamps whole | diff - before)"
+cp -r whole changed
+run 0 --config both.toml --out changed --range compat --curve input --curve "noise name=other" --limit 2 --change
+says "4 samples, 4 of them done"
+run 0 --config both.toml --out changed --range compat --curve "instruct name=again model=editor image-scale=1 text-scale=1 steps=2" --change
+says "3 samples, 0 of them done"
+grep -q "Settings changed after 24 steps: --range correct -&gt; compat" changed/report.html || fail "expected the change on the page"
+printf '\377\330\377\340\0\020JFIF\n' > photo.jpg
+run 1 --config both.toml --out never --edits photo.jpg
+says "photo.jpg, line 1: expected text in UTF-8"
+clean_text stderr
+run 1 --config both.toml --out never --curve "instruct model=sd"
+[ ! -e never ] || fail "expected no folder of a run that failed: $(find never)"
+run 0 --config both.toml --out scales --limit 1 --curve "instruct model=editor image-scale=1,1.6 text-scale=9 steps=1"
+grep -q "warning: curve 'instruct': --text-scale 9 is outside of" stderr || fail "expected a warning of the scale"
 
 echo "== figures"
 if command -v gnuplot > /dev/null; then
@@ -109,6 +126,7 @@ PYTHON
 else
   echo "gnuplot is absent: figures not checked"
 fi
+rm whole/sheet.png
 run 1 --config both.toml --out whole --gnuplot no-such-program
 says "no-such-program: cannot be started"
 says "the table and the page were written without figures"

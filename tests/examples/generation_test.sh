@@ -123,5 +123,23 @@ draws 64 64 spelled-edit.png inpaint --model "$fixtures/tiny-ip2p" "${hole[@]}" 
   --sampler euler
 same advised-edit.png spelled-edit.png
 refuses 1 "mask: expected the photograph's size 64x64" inpaint --model sd "${hole[@]}" --mask boat.png
+# The photograph's size, and all of it outside of the mask.
+draws 144 96 wide.png text_to_image --model sd --prompt "a hill" --steps 2 --width 144 --height 96
+python3 "$source/tests/examples/left_half.py" wide.png wide-mask.png
+large=(--image wide.png --mask wide-mask.png --prompt "a cat" --steps 3 --resolution 64)
+for painter in sd "$fixtures/tiny-ip2p"; do
+  draws 144 96 whole.png inpaint --model "$painter" "${large[@]}"
+  grep -q "photo: wide.png, 144x96, redrawn at 64x64, the rest stays" stdout || fail "expected the size that is drawn"
+  differ wide.png whole.png
+  [ "$(python3 "$source/tests/examples/picture_difference.py" wide.png whole.png 1 72)" = 0.0 ] ||
+    fail "expected the photograph outside of the mask"
+  draws 64 64 small.png inpaint --model "$painter" "${large[@]}" --model-size
+done
+grep -q "% of the mask lies at edges that the model does not see; the result lacks them" stderr ||
+  fail "expected a warning of the edges"
+refuses 1 "--strength: expected a Stable Diffusion or an inpainting model" inpaint --model "$fixtures/tiny-ip2p" "${hole[@]}" --strength 0.5
+refuses 1 "--image-scale: expected an InstructPix2Pix model" inpaint --model sd "${hole[@]}" --image-scale 1.2
+refuses 2 "--keep-codec requires --model-size" inpaint --model sd "${hole[@]}" --keep-codec
+draws 64 64 codec.png inpaint --model sd "${hole[@]}" --keep-codec --model-size --strength 0.7
 
 report

@@ -46,8 +46,32 @@ run 0 train --data human.jsonl --model half --out lora --lora 2 --epochs 1
 grep -q "resumed at" stdout && fail "expected a fresh run"
 cmp -s half/model.safetensors lora/model.safetensors && fail "expected other weights after the LoRA"
 for name in config.json vocab.json merges.txt; do [ -s "lora/$name" ] || fail "expected lora/$name"; done
-run 0 train $new --out half --epochs 61
+stamps half > before
+run 0 train $new --out half --epochs 60
+says "complete already, after 180 updates: half"
+run 1 train $new --out half --epochs 61 --rate 1e-3
+says "half/training: belongs to a run with other settings: --epochs: had 60, given 61; --rate: had 5e-3, given 1e-3"
+stamps half | cmp -s - before || fail "expected nothing to be written"
+run 0 train $new --out half --epochs 61 --change
 says "resumed at update 180"
+head -n 9 human.jsonl > long.jsonl
+echo "{\"input\": \"$(printf 'a cat and %.0s' $(seq 60))a dog\", \"edit\": \"b\", \"output\": \"c\"}" >> long.jsonl
+cat human.jsonl >> long.jsonl
+run 0 measure --data long.jsonl --model half --temperature 0
+says "2 samples of 2 held-out captions; 1 too long for the model left out"
+run 1 measure --data human.jsonl --model half --longest 1
+says "expected held-out triplets that fit into the model, found none"
+printf '\377\330\377\340\0\020JFIF\nrest' > photo.jpg
+for options in "train --data photo.jpg --out never/model --model $tiny" "measure --data photo.jpg --model half" \
+  "generate --captions photo.jpg --out never.jsonl --model half" \
+  "generate --captions captions.txt --blocked-words photo.jpg --out never.jsonl --model half"; do
+  # shellcheck disable=SC2086
+  run 1 $options
+  says "photo.jpg:1: expected text in UTF-8"
+  clean_text stderr
+done
+run 1 train --data human.jsonl --out never/model --model "$tiny" --longest 1
+ls | grep never && fail "expected no files of runs that failed"
 
 echo "== generation"
 run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 3
@@ -58,8 +82,16 @@ cmp -s out.jsonl first.jsonl || fail "expected the same file again"
 head -n 2 out.jsonl.journal > cut; printf '{"unit":1,"by' >> cut; mv cut out.jsonl.journal
 run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 3
 cmp -s out.jsonl first.jsonl || fail "expected the same file after an interruption"
-run 1 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 4
-says "belongs to a run with other captions, model or settings"
+stamps out.jsonl* > before
+cp -r half elsewhere && cp captions.txt same.txt
+run 0 generate --captions same.txt --out out.jsonl --model elsewhere --batch 1 --seed 3
+run 1 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 4 --tries 2
+says "belongs to a run with other settings: --seed: had 3, given 4; --tries: had 4, given 2"
+stamps out.jsonl* | cmp -s - before || fail "expected nothing to be written"
+head -n 2 out.jsonl.journal > cut; mv cut out.jsonl.journal
+run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 4 --change
+grep -q '"step":3' out.jsonl.run.json || fail "expected where the new settings begin: $(cat out.jsonl.run.json)"
+run 0 generate --captions captions.txt --out out.jsonl --model half --batch 1 --seed 4
 
 echo "== a service"
 mkfifo input
@@ -75,6 +107,10 @@ export IP2P_KEY=sk-secret
 run 1 generate --captions captions.txt --out refused.jsonl --url "$address/refused/2/v1" --key-variable IP2P_KEY
 says "HTTP 401: Incorrect API key provided: Bearer [key]"
 grep -q sk-secret stdout stderr && fail "expected the key to stay secret"
+run 1 generate --captions captions.txt --out service2.jsonl --url http://127.0.0.1:9/v1
+says "gave up after"
+ls | grep -E '^(refused|service2)' && fail "expected nothing of a service that did not answer"
+run 0 generate --captions captions.txt --out service2.jsonl --url "$address/stops/4/v1"
 echo two > blocked.txt
 run 0 generate --captions captions.txt --out blocked.jsonl --url "$address/stops/3/v1" --blocked-words blocked.txt
 says "moderated            8"

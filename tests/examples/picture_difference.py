@@ -1,6 +1,8 @@
 """How much two PNG pictures differ: the percentage of their values that differ by at least LEVELS.
 
-    python3 picture_difference.py A.png B.png LEVELS
+    python3 picture_difference.py A.png B.png LEVELS [FROM]
+
+With FROM, only the columns from this one on count.
 
 Two runs of one computation may differ by a level here and there, because another processor rounds otherwise: what must
 differ does so in many places by several levels. Reads what the programs write (8 bits, not interlaced) with Python's own
@@ -60,8 +62,12 @@ def main():
     if first[:2] != second[:2] or len(first[2]) != len(second[2]):
         print(100.0)
         return
-    apart = sum(abs(a - b) >= levels for a, b in zip(first[2], second[2]))
-    print(round(100.0 * apart / max(1, len(first[2])), 3))
+    width, height, values = first
+    channels = len(values) // (width * height)
+    begin = channels * int(sys.argv[4]) if len(sys.argv) > 4 else 0
+    counted = [at for at in range(len(values)) if at % (width * channels) >= begin]
+    apart = sum(abs(values[at] - second[2][at]) >= levels for at in counted)
+    print(round(100.0 * apart / max(1, len(counted)), 3))
 
 
 main()

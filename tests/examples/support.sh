@@ -111,6 +111,15 @@ red_to_blue() {
   echo "[$list]" > set/seeds.json
 }
 
+# stamps PATH...: names, times and sizes of all files there, as they are until one is written again.
+stamps() { find "$@" -type f -printf '%p %T@ %s\n' | sort; }
+
+# clean_text FILE: holds text in UTF-8 without control characters, as a message must.
+clean_text() {
+  iconv -f utf-8 -t utf-8 "$1" > /dev/null 2>&1 || fail "expected text in UTF-8 in $1"
+  tr -d '\n\t' < "$1" | LC_ALL=C grep -q '[[:cntrl:]]' && fail "expected no control characters in $1"
+}
+
 # The last line of a script.
 report() {
   [ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }

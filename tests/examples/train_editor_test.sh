@@ -63,6 +63,42 @@ run 0 train_editor --config small.toml --model sd --out parts
 says "resumed at step 3"
 cmp -s whole/model/unet/diffusion_pytorch_model.safetensors parts/model/unet/diffusion_pytorch_model.safetensors ||
   fail "expected the resumed run's weights to be those of the unbroken one"
+echo "== settings of a run that is continued"
+stamps parts > before
+run 0 train_editor --config small.toml --model sd --out parts
+says "complete already, at step 6: parts/model"
+# The same in other words and from other places, and what no result depends on.
+cp -r set moved && cp -r sd sd-moved
+run 0 train_editor --config small.toml --model ./sd-moved --data moved --out parts --rate 1e-4 --workers 0 --threads 1 \
+  --sample-every 1 --micro-batch 4
+says "complete already"
+run 1 train_editor --config small.toml --model sd --out parts --rate 5e-5 --batch 8 --steps 8
+says "parts: belongs to a run with other settings: --batch: had 4, given 8; --rate: had 0.0001, given 5e-5"
+says "--change"
+python3 -c 'import json; json.dump(json.load(open("set/seeds.json"))[:-1], open("moved/seeds.json", "w"))'
+run 1 train_editor --config small.toml --model "$tiny" --data moved --out parts --steps 8
+says "--data: had 'set', given 'moved', which holds something else; --model: had 'sd', given"
+stamps parts | cmp -s - before || fail "expected nothing to be written: $(stamps parts | diff - before)"
+run 0 train_editor --config small.toml --model sd --out parts --rate 5e-5 --steps 8 --change
+says "resumed at step 6"
+grep -qx "# after 6 steps: --rate 0.0001 -> 5e-5" parts/config.toml || fail "expected the change in config.toml"
+grep -q "^rate=.*5e-5" parts/config.toml || fail "expected the rate that was run in config.toml"
+grep -q "^change" parts/config.toml && fail "expected a configuration that allows no change"
+stamps parts > before
+run 0 train_editor --config parts/config.toml --out parts
+says "complete already, at step 8"
+run 1 train_editor --config small.toml --model sd --out parts --steps 9
+says "--rate: had 5e-5, given 0.0001"
+stamps parts | cmp -s - before || fail "expected nothing to be written"
+cp -r set broken && for picture in broken/*/*.jpg; do echo > "$picture"; done
+run 1 train_editor --config small.toml --model sd --data broken --out never/ever
+[ ! -e never ] || fail "expected no folder of a run that failed: $(find never)"
+printf '\377\330\377\340\0' > photo.toml
+run 2 train_editor --config photo.toml --out never
+says "photo.toml:1: expected text in UTF-8"
+clean_text stderr
+
+echo "== its configuration"
 run 0 train_editor --config whole/config.toml --out again
 cmp -s whole/model/unet/diffusion_pytorch_model.safetensors again/model/unet/diffusion_pytorch_model.safetensors ||
   fail "expected the written configuration to give the same weights"
@@ -82,7 +118,7 @@ found=$?
 says "run the same command again to continue"
 exists stopped/model/unet/config.json
 run 0 train_editor --config small.toml --model sd --out stopped --steps 1 --sample-every 0
-says "resumed at step"
+says "complete already, at step"
 
 echo "== the other choices"
 run 0 train_editor --config small.toml --model "$tiny" --out choices --optimiser adafactor --loss-weight min-snr \

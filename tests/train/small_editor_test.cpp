@@ -21,6 +21,7 @@
 #include "../../examples/support/loss_plot.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/model_advice.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/train/loss_curve.hpp"
 #include "ip2p/unet/unet.hpp"
@@ -198,4 +199,23 @@ TEST_CASE("plot_loss draws a falling loss as a falling curve", "[train]") {
   CHECK(dark_row(400) < dark_row(700));
   example::plot_loss(scratch / "none.png", {});
   CHECK_FALSE(std::filesystem::exists(scratch / "none.png"));
+}
+
+TEST_CASE("The small editor's folder knows every phrasing that it was trained and measured with", "[train][io]") {
+  const auto advice =
+      ip2p::ModelAdvice::of(ip2p::ModelFiles::open(ip2p::testing::tests_root() / "../models/small-editor"));
+  REQUIRE(advice.known.size() == edit_families().size());
+  REQUIRE(advice.text_scale);
+  REQUIRE(advice.image_scale);
+  for (const auto& family : edit_families()) {
+    for (const auto text : family.texts) {
+      INFO(text);
+      CHECK(advice.knows(text));
+    }
+  }
+  for (const char* unknown : {"add a dog", "make him smile", "turn it into a cartoon", "put a hat on the cat",
+                              "replace the fruits with cake", "as if it were made of lego"}) {
+    INFO(unknown);
+    CHECK_FALSE(advice.knows(unknown));
+  }
 }

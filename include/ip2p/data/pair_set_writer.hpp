@@ -21,6 +21,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
 
 namespace ip2p {
@@ -114,8 +115,9 @@ class PairSetWriter {
     return std::filesystem::is_directory(out_ / prompt, ignored);
   }
 
-  /// Call once the set is complete: writes seeds.json, omitting prompts without seeds, and removes what killed
-  /// processes left unfinished. \param seeds of each prompt, as returned by `publish`  \throws Error on I/O failure
+  /// Call once the set is complete: writes seeds.json, omitting prompts without seeds, unless it says so already, and
+  /// removes what killed processes left unfinished. \param seeds of each prompt, as returned by `publish`  \throws
+  /// Error on I/O failure
   void complete(const std::map<std::string, std::vector<std::string>>& seeds) const {
     namespace fs = std::filesystem;
     std::string text;
@@ -125,12 +127,15 @@ class PairSetWriter {
       for (const auto& seed : list) names += (names.empty() ? "" : ", ") + detail::python_json(seed);
       text += fmt::format("{}[{}, [{}]]", text.empty() ? "" : ", ", detail::python_json(prompt), names);
     }
+    text = "[" + text + "]";
     std::error_code problem;
-    fs::create_directories(unfinished_, problem);
-    require(!problem, "cannot create the folder '{}': {}", unfinished_.string(), problem.message());
-    const auto temporary = unfinished_ / ("seeds." + random_name());
-    write_text(temporary, "[" + text + "]");
-    move(temporary, out_ / "seeds.json");
+    if (detail::file_text(out_ / "seeds.json") != text) {
+      fs::create_directories(unfinished_, problem);
+      require(!problem, "cannot create the folder '{}': {}", unfinished_.string(), problem.message());
+      const auto temporary = unfinished_ / ("seeds." + random_name());
+      write_text(temporary, text);
+      move(temporary, out_ / "seeds.json");
+    }
     for (const auto& entry : fs::directory_iterator(unfinished_, problem)) {
       std::error_code ignored;
       if (entry.is_directory(ignored)) fs::remove_all(entry.path(), ignored);

@@ -22,6 +22,7 @@
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/text_line.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 
 namespace ip2p {
@@ -60,6 +61,7 @@ class EditSet {
       ++number;
       if (line.find_first_not_of(" \t\r") == line.npos) continue;
       const auto where = fmt::format("{}, line {}", list.string(), number);
+      detail::require_text(line, where);
       auto words = parse_pair_words(line, where);
       const auto json = nlohmann::json::parse(line);
       require(json.contains("file") && json.at("file").is_string(), "{}: expected the text file, found none", where);

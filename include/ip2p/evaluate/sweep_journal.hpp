@@ -11,6 +11,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -55,7 +56,8 @@ std::int64_t read_sweep_journal(const std::filesystem::path& path, const nlohman
 }  // namespace detail
 
 /// One process's growing list of scores: a line with the evaluation's settings, then one per sample, each with its own
-/// checksum. A sample is recorded once `add` returns; a torn last line is cut off when the file is opened again.
+/// checksum. A sample is recorded once `add` returns; a torn last line is cut off when the file is opened again. A file
+/// without samples goes with its writer.
 class SweepJournal {
  public:
   /// \param folder must exist  \param settings an object with everything that all samples depend on
@@ -63,9 +65,17 @@ class SweepJournal {
   SweepJournal(const std::filesystem::path& folder, std::int64_t rank, const nlohmann::json& settings)
       : where_((folder / detail::sweep_journal_name(rank)).string()), file_(where_) {
     require(file_.lock(), "{}: expected no other process writing to it, found one", where_);
-    const auto whole = detail::read_sweep_journal(where_, settings, [](const auto&) {});
+    const auto whole = detail::read_sweep_journal(where_, settings, [this](const auto&) { empty_ = false; });
     file_.truncate(whole);
     if (whole == 0) file_.append(detail::sealed_line({{"settings", settings}}));
+  }
+
+  SweepJournal(const SweepJournal&) = delete;
+  SweepJournal& operator=(const SweepJournal&) = delete;
+
+  ~SweepJournal() {
+    std::error_code ignored;
+    if (empty_) std::filesystem::remove(where_, ignored);
   }
 
   /// \param point `SweepPoint::key()`  \param edit `PreparedEdit::id`
@@ -75,11 +85,13 @@ class SweepJournal {
       require(std::isfinite(value), "{}, {}: {}: expected a finite score, found {}", edit, point, name, value);
     }
     file_.append(detail::sealed_line({{"point", point}, {"edit", edit}, {"scores", scores}}));
+    empty_ = false;
   }
 
  private:
   std::string where_;
   detail::AppendedFile file_;
+  bool empty_ = true;
 };
 
 /// The samples of all journals in a folder.

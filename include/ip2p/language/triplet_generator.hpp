@@ -79,6 +79,7 @@ struct TripletGeneratorOptions {
   std::int64_t tries = 4;     ///< Samples per caption before giving up on it.
   std::int64_t batch = 16;    ///< Captions per call of the model; also the unit that is committed to disk.
   std::string model = {};     ///< Name of the model, so that a run is not resumed with another.
+  bool change = false;        ///< Resume with other settings than the run's; the journal records where they begin.
   std::function<void(std::int64_t done, std::int64_t all)> on_batch = {};  ///< After each batch, in captions.
 };
 
@@ -88,7 +89,7 @@ struct TripletGeneratorOptions {
 /// i * tries + t of the seed, so the arguments determine the file (if the model is deterministic). The same call
 /// resumes a run that was interrupted by `sampling.cancel`, an error or a kill: complete batches are kept
 /// (`<output>.journal` records their number and the counts), and the resulting bytes equal those of an uninterrupted
-/// run.
+/// run. Nothing is written before the first batch is complete.
 /// \return counts of the whole run  \throws Error when existing files belong to other settings, what `model` throws,
 ///   and on I/O failure
 template <class Model, class Moderation = NoModeration>
@@ -105,17 +106,19 @@ TripletCounts generate_triplets(Model& model, std::span<const SourceCaption> cap
   std::string all;
   for (const auto& source : captions) all += source.caption + '\0' + source.url + '\0';
   detail::TripletJournal journal(
-      output, {{"captions", detail::text_checksum(all)},
-               {"model", options.model},
-               {"tries", options.tries},
-               {"batch", options.batch},
-               {"seed", s.seed},
-               {"max_tokens", s.max_tokens},
-               {"temperature", s.temperature},
-               {"top_p", s.top_p},
-               {"frequency_penalty", s.frequency_penalty},
-               {"presence_penalty", s.presence_penalty},
-               {"format", {options.format.after_caption, options.format.after_instruction, options.format.end}}});
+      output,
+      {{"captions", detail::text_checksum(all)},
+       {"model", options.model},
+       {"tries", options.tries},
+       {"batch", options.batch},
+       {"seed", s.seed},
+       {"max_tokens", s.max_tokens},
+       {"temperature", s.temperature},
+       {"top_p", s.top_p},
+       {"frequency_penalty", s.frequency_penalty},
+       {"presence_penalty", s.presence_penalty},
+       {"format", {options.format.after_caption, options.format.after_instruction, options.format.end}}},
+      options.change);
   TripletCounts counts;
   if (!journal.counts().is_null()) counts = TripletCounts::from_json(journal.counts());
 

@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -20,26 +22,24 @@ namespace ip2p::detail {
 
 /// Output of a run of numbered units, with `<output>.journal` beside it: a line with the run's settings, then one per
 /// unit with the output's length after it, the run's counts so far and a checksum. Anything after the last complete
-/// unit is cut off, so a resumed run ends with the same bytes as an uninterrupted one.
+/// unit is cut off, so a resumed run ends with the same bytes as an uninterrupted one. There are no files before the
+/// first unit is complete, and settings bind nobody until then.
 class TripletJournal {
  public:
-  /// Opens both files and resumes where they end. \param settings everything that the units' results depend on
-  /// \throws Error when the files belong to a run with other settings, or the output is shorter than the journal says
-  TripletJournal(const std::filesystem::path& output, const nlohmann::json& settings)
-      : where_(output.string() + ".journal"), output_(checked(output)), journal_(where_) {
+  /// Opens both files, if they are there, and resumes where they end. \param settings everything that the units'
+  /// results depend on  \param change go on with other settings than the run's, which the journal then records between
+  /// units \throws Error when the files belong to a run with other settings, or the output is shorter than the journal
+  /// says
+  TripletJournal(const std::filesystem::path& output, nlohmann::json settings, bool change = false)
+      : where_(output.string() + ".journal"), path_(checked(output)), settings_(std::move(settings)) {
     std::ifstream file(where_, std::ios::binary);
     std::int64_t whole = 0, length = 0;
-    bool headed = false;
+    nlohmann::json found;
     for (std::string line; std::getline(file, line) && !file.eof();) {
       const auto record = unsealed_line(line);
       if (!record) break;
-      if (!headed) {
-        const auto differing = differing_setting(settings, record->value("settings", nlohmann::json::object()));
-        require(differing.empty(),
-                "{}: belongs to a run with other captions, model or settings: {}; choose another name, or delete it "
-                "and {}",
-                where_, differing, output.string());
-        headed = true;
+      if (record->contains("settings")) {
+        found = record->at("settings");
       } else {
         next_ = record->at("unit").get<std::int64_t>() + 1;
         length = record->at("bytes").get<std::int64_t>();
@@ -47,12 +47,22 @@ class TripletJournal {
       }
       whole += static_cast<std::int64_t>(line.size()) + 1;
     }
-    require(headed || output_.size() == 0, "{}: exists, but its journal {} is missing", output.string(), where_);
-    require(output_.size() >= length, "{}: expected at least {} bytes, as {} says, found {}", output.string(), length,
-            where_, output_.size());
-    output_.truncate(length);
-    journal_.truncate(whole);
-    if (!headed) add({{"settings", settings}});
+    std::error_code none;
+    const auto bytes =
+        static_cast<std::int64_t>(std::filesystem::exists(path_) ? std::filesystem::file_size(path_, none) : 0);
+    require(!found.is_null() || bytes == 0, "{}: exists, but its journal {} is missing", output.string(), where_);
+    require(bytes >= length, "{}: expected at least {} bytes, as {} says, found {}", output.string(), length, where_,
+            bytes);
+    if (next_ == 0) return;
+    const auto differing = differing_setting(settings_, found);
+    require(differing.empty() || change,
+            "{}: belongs to a run with other captions, model or settings: {}; choose another name, or delete it "
+            "and {}",
+            where_, differing, output.string());
+    headed_ = differing.empty();
+    open();
+    cut(*output_, length);
+    cut(*journal_, whole);
   }
 
   /// Number of finished units, which is also the index of the next one.
@@ -64,8 +74,15 @@ class TripletJournal {
   /// Appends a unit's lines, each with its newline, to the output. They are durable when this returns. \throws Error on
   /// I/O failure
   void finish(std::string_view lines, const nlohmann::json& counts) {
-    output_.append(lines);
-    add({{"unit", next_}, {"bytes", output_.size()}, {"counts", counts}});
+    if (!output_) {
+      open();
+      cut(*journal_, 0);
+    }
+    if (!headed_) add({{"settings", settings_}});  // first, so that nobody takes the output for a file of the user's
+    headed_ = true;
+    if (next_ == 0) cut(*output_, 0);
+    output_->append(lines);
+    add({{"unit", next_}, {"bytes", output_->size()}, {"counts", counts}});
     counts_ = counts;
     ++next_;
   }
@@ -77,10 +94,21 @@ class TripletJournal {
             folder.string());
     return output;
   }
-  void add(const nlohmann::json& record) { journal_.append(sealed_line(record)); }
+  void open() {
+    output_.emplace(path_);
+    journal_.emplace(where_);
+  }
+  /// A file that ends there already is left alone.
+  static void cut(AppendedFile& file, std::int64_t size) {
+    if (file.size() != size) file.truncate(size);
+  }
+  void add(const nlohmann::json& record) { journal_->append(sealed_line(record)); }
 
   std::string where_;
-  AppendedFile output_, journal_;
+  std::filesystem::path path_;
+  nlohmann::json settings_;
+  std::optional<AppendedFile> output_, journal_;
+  bool headed_ = false;  ///< Whether the journal's last settings are these.
   std::int64_t next_ = 0;
   nlohmann::json counts_;
 };

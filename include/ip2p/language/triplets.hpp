@@ -20,6 +20,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/printable.hpp"
+#include "ip2p/io/text_line.hpp"
 #include "ip2p/text/unicode.hpp"
 
 namespace ip2p {
@@ -187,7 +188,8 @@ inline nlohmann::json parse_object(const std::string& line, const std::string& w
   return json;
 }
 
-/// Calls `use(line, where)` for each line that is not blank; `where` is "file:number".
+/// Calls `use(line, where)` for each line that is not blank; `where` is "file:number". Throws `Error` for a line that
+/// is not text.
 template <class Use>
 void for_each_line(const std::filesystem::path& path, Use&& use) {
   std::ifstream file(path, std::ios::binary);
@@ -196,7 +198,9 @@ void for_each_line(const std::filesystem::path& path, Use&& use) {
   for (std::string line; std::getline(file, line);) {
     ++number;
     if (line.ends_with('\r')) line.pop_back();
-    if (!stripped(line).empty()) use(line, fmt::format("{}:{}", path.string(), number));
+    const auto where = fmt::format("{}:{}", path.string(), number);
+    require_text(line, where);
+    if (!stripped(line).empty()) use(line, where);
   }
   require(!file.bad(), "cannot read '{}'", path.string());
 }

@@ -46,9 +46,10 @@ class LossCurve {
   /// Adds a point in memory; `flush()` writes it.
   void add(const LossPoint& point) { points_.push_back(point); }
 
-  /// Drops the points after `step` and rewrites the file.
+  /// Drops the points after `step`, in the file too, which is left alone if it has none of them.
   void truncate(std::int64_t step) {
-    std::erase_if(points_, [&](const LossPoint& point) { return point.step > step; });
+    const auto dropped = std::erase_if(points_, [&](const LossPoint& point) { return point.step > step; });
+    if (dropped == 0 && written_ == points_.size()) return;
     written_ = 0;
     flush();
   }

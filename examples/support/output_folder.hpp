@@ -1,0 +1,60 @@
+#pragma once
+
+/// \file
+/// Folders for results, of which failed runs leave none.
+
+#include <filesystem>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "ip2p/core/error.hpp"
+
+namespace example {
+
+/// Makes a folder, with its parents, and removes again what is empty at the end of those that it made.
+class OutputFolder {
+ public:
+  /// \throws Error if it cannot be made
+  explicit OutputFolder(std::filesystem::path path) : path_(std::move(path)) {
+    namespace fs = std::filesystem;
+    std::error_code problem;
+    if (!path_.has_filename()) path_ = path_.parent_path();  // "set/" as "set"
+    for (auto part = path_; !part.empty() && !fs::exists(part, problem); part = part.parent_path()) {
+      made_.push_back(part);
+    }
+    fs::create_directories(path_, problem);
+    ip2p::require(!problem, "cannot create the folder '{}': {}", path_.string(), problem.message());
+  }
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+
+  ~OutputFolder() {
+    if (made_.empty()) return;
+    remove_empty(path_);
+    std::error_code ignored;
+    for (const auto& part : made_) std::filesystem::remove(part, ignored);  // refused where it is not empty
+  }
+
+ private:
+  /// Removes folders in `folder` that hold nothing but empty ones.
+  static void remove_empty(const std::filesystem::path& folder) {
+    std::error_code ignored;
+    std::vector<std::filesystem::path> inner;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+      if (entry.is_directory(ignored) && !entry.is_symlink(ignored))
+        inner.push_back(entry.path());
+      else
+        return;  // something is kept, and what lies beside it may belong to it
+    }
+    for (const auto& part : inner) {
+      remove_empty(part);
+      std::filesystem::remove(part, ignored);
+    }
+  }
+
+  std::filesystem::path path_;
+  std::vector<std::filesystem::path> made_;  ///< Innermost first.
+};
+
+}  // namespace example
