@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -129,7 +130,9 @@ Photograph Editing::read(const std::filesystem::path& path) const {
 
 Photograph Editing::read(const std::filesystem::path& path, ip2p::Picture picture) const {
   auto fitted = ip2p::fit_photo(picture.image, fit());
-  return {path, example::sum_of_file(path), std::move(picture), std::move(fitted)};
+  std::error_code ignored;  // a pipe cannot be read twice
+  auto sum = std::filesystem::is_regular_file(path, ignored) ? example::sum_of_file(path) : std::string();
+  return {path, std::move(sum), std::move(picture), std::move(fitted)};
 }
 
 Edited Editing::edit(const std::vector<Task>& tasks) {

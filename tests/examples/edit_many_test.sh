@@ -26,14 +26,8 @@ write("photos/c.png", 72, 48, 220)
 write("photos/wide.png", 160, 72, 120)
 PYTHON
 good=(--model "$model" --steps 3 --resolution 64 --device cpu --dtype fp32)
-one=("${good[@]}" --image photos/a.png --prompt "make it snowy")
-
-# pixels_equal PNG PNG: the same pixels, whatever else the files hold.
-pixels_equal() {
-  local share
-  share=$(python3 "$source/tests/examples/picture_difference.py" "$1" "$2" 1)
-  [ "${share:-100}" = 0.0 ] || fail "expected the pixels of $1 and $2 to be equal, found ${share:-none} % to differ"
-}
+of_a=("${good[@]}" --image photos/a.png)
+one=("${of_a[@]}" --prompt "make it snowy")
 
 # text_of PNG KEYWORD: the text of a chunk.
 text_of() {
@@ -74,7 +68,7 @@ for private in "$scratch" "$model" photos; do
   grep -qF "$private" first.png && fail "expected no path in the picture, found $private"
 done
 run 0 "${one[@]}" --out bare.png --seed 7 --image-scale 1.2 --negative-prompt "rain" --no-settings
-pixels_equal first.png bare.png
+same_pixels first.png bare.png
 [ -z "$(text_of bare.png parameters)$(text_of bare.png ip2p)" ] || fail "expected no settings with --no-settings"
 
 echo "== --like"
@@ -86,7 +80,7 @@ run 0 "${one[@]}" --out other-spelled.png --seed 8 --image-scale 1.2 --negative-
 same other.png other-spelled.png
 run 0 --like first.png --image photos/b.png --model "$model" --device cpu --out b-like.png
 says "note: first.png is of another photograph"
-run 0 "${one[@]}" --out first.jpg --seed 7 --quality 80 --prompt "rends-le neigé ☃"
+run 0 "${of_a[@]}" --out first.jpg --seed 7 --quality 80 --prompt "rends-le neigé ☃"
 run 0 --like first.jpg --image photos/a.png --model "$model" --device cpu --out again.jpg
 same first.jpg again.jpg
 run 0 "${one[@]}" --out all.png --seed 9 --sampler heun --schedule karras --noise counter --numerics diffusers --full-size \
@@ -185,7 +179,7 @@ says "160x72 -> 128x64, of which the photograph is 128x58"
 [ "$(size_of padded.png)" = "128 58" ] || fail "expected the photograph's own frame, found $(size_of padded.png)"
 differ cropped.png padded.png
 run 0 "${good[@]}" --image photos/wide.png --prompt "" --out unedited.png --fit pad --full-size
-pixels_equal photos/wide.png unedited.png
+same_pixels photos/wide.png unedited.png
 run 0 "${good[@]}" --image photos/wide.png --prompt "make it snowy" --out stretched.png --fit stretch
 says "160x72 -> 128x64, 10 % narrower"
 [ "$(size_of stretched.png)" = "128 64" ] || fail "expected the size of the edit, found $(size_of stretched.png)"
