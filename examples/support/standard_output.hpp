@@ -11,6 +11,7 @@
 #include <span>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/atomic_file.hpp"
 
 namespace example {
 
@@ -19,7 +20,7 @@ class StandardOutput {
  public:
   /// \throws Error if standard output is a terminal
   StandardOutput() : file_(dup(STDOUT_FILENO)) {
-    ip2p::require(file_ >= 0, "standard output: cannot write: {}", ip2p::errno_text(errno));
+    ip2p::require(file_ >= 0, "standard output: cannot write: {}", ip2p::detail::errno_text(errno));
     ip2p::require(isatty(file_) == 0,
                   "--out -: expected standard output to lead to a file or a program, found a terminal");
     std::fflush(stdout);
@@ -34,7 +35,7 @@ class StandardOutput {
     while (!bytes.empty()) {
       const auto written = ::write(file_, bytes.data(), bytes.size());
       if (written < 0 && errno == EINTR) continue;
-      ip2p::require(written > 0, "standard output: writing failed: {}", ip2p::errno_text(errno));
+      ip2p::require(written > 0, "standard output: writing failed: {}", ip2p::detail::errno_text(errno));
       bytes = bytes.subspan(static_cast<std::size_t>(written));
     }
   }

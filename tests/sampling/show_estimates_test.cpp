@@ -8,6 +8,7 @@
 #include "ip2p/core/random.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/sampling/heun.hpp"
+#include "ip2p/testing/check_sampler.hpp"
 #include "support/catch.hpp"
 
 TEST_CASE("ShowEstimates shows the last estimate of each step and changes nothing", "[sampling]") {
@@ -31,4 +32,9 @@ TEST_CASE("ShowEstimates shows the last estimate of each step and changes nothin
     CHECK(stepped == shown);
     CHECK(at::equal(last, result));  // the step to 0 ends at the estimate
   }
+}
+
+TEST_CASE("ShowEstimates keeps the laws of a sampler", "[sampling]") {
+  ip2p::testing::check_sampler(ip2p::ShowEstimates<ip2p::EulerAncestral>{});
+  ip2p::testing::check_sampler(ip2p::ShowEstimates<ip2p::Heun>{});
 }

@@ -50,14 +50,14 @@ struct FitRule {
 
 /// A photograph at the size at which it is edited.
 struct FittedPhoto {
-  Image image;                     ///< What the model sees.
-  Size photo;                      ///< Of the photograph as it was.
+  Image image = {};                ///< What the model sees.
+  Size photo = {};                 ///< Of the photograph as it was.
   Fit fit = Fit::crop;             ///< How it was brought to its size.
-  Box seen;                        ///< The part of the photograph that the model sees, in the photograph's pixels.
+  Box seen = {};                   ///< The part of the photograph that the model sees, in the photograph's pixels.
   std::int64_t left = 0, top = 0;  ///< Where that part lies in `image`.
-  Size own;                        ///< The size of that part in `image`; all of it unless the photograph was padded.
+  Size own = {};                   ///< The size of that part in `image`; all of it unless the photograph was padded.
   /// Under this resolution (in the settings of a run and in the pipeline's defaults), pipelines take `image` as it is.
-  std::optional<std::int64_t> resolution;
+  std::optional<std::int64_t> resolution = {};
 };
 
 namespace detail {
