@@ -15,8 +15,8 @@
 #include "ip2p/io/image.hpp"
 #include "ip2p/pipeline/latent_walk.hpp"
 #include "ip2p/pipeline/two_pass.hpp"
+#include "support/labels.hpp"
 #include "support/model.hpp"
-#include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
 #include "support/reporting.hpp"
@@ -50,17 +50,22 @@ int run(Options o, const example::Interrupt& interrupt) {
   std::fflush(stdout);
   const example::NamedNoise noise_of_seeds{r.noise};
   std::vector<ip2p::Image> pictures;
+  std::vector<std::string> labels;  // what tells them apart
   if (o.enlarge) {
     pictures.push_back(two_pass(generate, o.prompt, settings, {.factor = *o.enlarge}, noise_of_seeds));
   } else if (o.walk_to) {
     pictures = latent_walk(generate, o.prompt, *o.walk_to, o.frames, settings, noise_of_seeds);
+    for (std::int64_t i = 0; i < o.frames; ++i) {
+      labels.push_back(fmt::format("seed {} to {}, {} of {}", r.seed, *o.walk_to, i + 1, o.frames));
+    }
   } else {
     const std::vector<std::string> prompts(static_cast<std::size_t>(o.count), o.prompt);
     auto noise = example::noise_of(r, prompts.size());
     pictures = generate.run(prompts, settings, noise).images;
+    for (std::uint64_t i = 0; i < prompts.size(); ++i) labels.push_back(fmt::format("seed {}", r.seed + i));
   }
   interrupt.check();
-  const auto drawn = example::side_by_side(pictures);
+  const auto drawn = pictures.size() == 1 ? pictures.front() : example::labelled_row(pictures, labels);
   ip2p::write_image(r.out, drawn, r.quality);
   example::result().setting("prompt", o.prompt);
   example::record_run(generate, r, settings);

@@ -13,10 +13,11 @@
 
 #include "ip2p/io/image.hpp"
 #include "ip2p/pipeline/sdedit.hpp"
+#include "support/fit.hpp"
 #include "support/full_size.hpp"
+#include "support/labels.hpp"
 #include "support/model.hpp"
 #include "support/picture_options.hpp"
-#include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
 #include "support/reporting.hpp"
@@ -30,6 +31,7 @@ struct Options {
   std::filesystem::path image;
   std::string prompt;
   std::vector<double> strengths{0.6};
+  std::string fit;
   bool full_size = false;
 };
 
@@ -42,22 +44,28 @@ int run(Options o, const example::Interrupt& interrupt) {
   auto pipeline = model.text_to_image();
   if (!model.settings().sampler) pipeline.sampler = ip2p::Ddim{};
   example::configure(pipeline, r, model);
+  const auto resolution = example::resolution_of(pipeline, r);
+  const auto fitted = ip2p::fit_photo(photo, example::fit_rule(o.fit, resolution, example::numerics_of(r)));
+  example::report_photo(o.image, fitted, o.full_size);
   example::report_prompts(model, o.prompt, r);
-  fmt::print("{}\n", example::describe_run(pipeline, r, model, example::resolution_of(pipeline, r)));
+  fmt::print("{}\n", example::describe_run(pipeline, r, model, resolution));
   std::fflush(stdout);
-  const auto settings = pipeline.completed(example::settings_of(r));
+  const auto settings = example::take_fitted(pipeline, example::settings_of(r), fitted);
   std::vector<ip2p::Image> redrawn;
+  std::vector<std::string> labels{"photograph"};
   for (const double strength : o.strengths) {
     example::ProgressBar bar(stderr);
     auto watched = settings;
     watched.hooks = example::watched(bar, interrupt);
     auto noise = example::noise_of(r);  // the same for every strength
-    redrawn.push_back(
-        ip2p::sdedit(pipeline, {&photo, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise).images.front());
+    redrawn.push_back(ip2p::sdedit(pipeline, {&fitted.image, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise)
+                          .images.front());
+    labels.push_back(fmt::format("\"{}\", strength {}, seed {}", o.prompt, strength, r.seed));
   }
-  const auto pictures = example::photograph_and_edits(pipeline, photo, std::move(redrawn), settings, o.full_size);
+  const auto pictures =
+      example::photograph_and_edits(pipeline, photo, fitted, std::move(redrawn), settings, o.full_size);
   // One strength gives one picture; several give a row that begins with the photograph.
-  const auto result = o.strengths.size() == 1 ? pictures.back() : example::side_by_side(pictures);
+  const auto result = o.strengths.size() == 1 ? pictures.back() : example::labelled_row(pictures, labels);
   interrupt.check();
   ip2p::write_image(r.out, result, r.quality);
   example::result().setting("image", o.image.string());
@@ -86,6 +94,7 @@ int main(int argc, char** argv) {
             ->capture_default_str()
             ->check(example::range(0.0, 1.0));
         example::add_resolution(app, o.run.resolution);
+        example::add_fit(app, o.fit);
         example::add_full_size(app, o.full_size);
         example::add_picture(app, o.picture);
         example::add_model(app, o.model);

@@ -16,8 +16,8 @@
 #include "ip2p/attention/store_maps.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
+#include "support/labels.hpp"
 #include "support/model.hpp"
-#include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/prompt_edit.hpp"
 #include "support/reporting.hpp"
@@ -57,6 +57,8 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   auto pictures =
       ip2p::prompt_to_prompt(pipeline, edit.prompts, attention, {.blend = edit.blend}, settings, example::noise_of(r))
           .images;
+  std::vector<std::string> labels;
+  for (const auto& prompt : edit.prompts) labels.push_back(fmt::format("\"{}\", seed {}", prompt, r.seed));
   if (!o.heat_map.empty()) {
     const auto f = 4 * pipeline.codec().downscale();
     const auto seen = maps->maps(size.height / f, size.width / f);
@@ -66,11 +68,12 @@ int run(const Options& o, const example::Interrupt& interrupt) {
       if (tokens.empty()) continue;
       const auto map = ip2p::word_map(seen[static_cast<std::int64_t>(i)], tokens);
       pictures.push_back(ip2p::overlay_heat_map(pictures[i], map));
+      labels.push_back(fmt::format("attention to \"{}\"", o.heat_map));
     }
     ip2p::require(pictures.size() > count, "--heat-map: expected a word of the prompts, found '{}'", o.heat_map);
   }
   interrupt.check();
-  const auto row = example::side_by_side(pictures);
+  const auto row = example::labelled_row(pictures, labels);
   ip2p::write_image(r.out, row, r.quality);
   example::result().setting("prompt", o.edit.source);
   example::result().setting("edited", o.edit.edited);

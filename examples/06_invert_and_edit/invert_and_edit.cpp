@@ -18,10 +18,11 @@
 #include "ip2p/pipeline/inversion.hpp"
 #include "ip2p/pipeline/null_text.hpp"
 #include "ip2p/pipeline/prompt_to_prompt.hpp"
+#include "support/fit.hpp"
 #include "support/full_size.hpp"
+#include "support/labels.hpp"
 #include "support/model.hpp"
 #include "support/picture_options.hpp"
-#include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/prompt_edit.hpp"
 #include "support/range.hpp"
@@ -34,7 +35,7 @@ struct Options {
   example::PromptEditOptions edit;
   example::PictureOptions picture;
   std::filesystem::path image, out;
-  std::string schedule;
+  std::string schedule, fit;
   std::int64_t steps = 50, inner_steps = 10;
   std::optional<std::int64_t> resolution;
   double text_scale = 7.5;
@@ -52,6 +53,10 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   pipeline.diffusion.schedule = ip2p::ddim_schedule(model.scheduler());
   if (!o.schedule.empty()) pipeline.diffusion.schedule = ip2p::AnySchedule::named(o.schedule, model.scheduler());
   auto settings = pipeline.completed({.steps = o.steps, .resolution = o.resolution});
+  const auto fitted = ip2p::fit_photo(photo, example::fit_rule(o.fit, settings.resolution, *settings.numerics));
+  example::report_photo(o.image, fitted, o.full_size);
+  std::fflush(stdout);
+  settings = example::take_fitted(pipeline, settings, fitted);
   const auto begin = [&](const char* name, example::ProgressBar& bar) {
     if (!example::quiet()) fmt::print(stderr, "{}\n", name);
     settings.hooks = example::watched(bar, interrupt);
@@ -60,7 +65,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   {
     example::ProgressBar bar(stderr);
     begin("inversion", bar);
-    inversion = ip2p::invert(pipeline, photo, o.edit.source, {}, settings);
+    inversion = ip2p::invert(pipeline, fitted.image, o.edit.source, {}, settings);
   }
   fmt::print("inversion: reconstruction {:.2f} dB to the photograph (the codec alone {:.2f} dB), latent error {:.3g}\n",
              inversion.psnr[0], inversion.codec_psnr[0], inversion.latent_mse[0]);
@@ -81,9 +86,13 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                                     {.blend = edit.blend}, settings)
                  .images;
   }
-  const auto pictures = example::photograph_and_edits(pipeline, photo, std::move(edited), settings, o.full_size);
+  const auto pictures =
+      example::photograph_and_edits(pipeline, photo, fitted, std::move(edited), settings, o.full_size);
+  std::vector<std::string> labels{"photograph"};
+  for (const auto& prompt : edit.prompts) labels.push_back(fmt::format("\"{}\"", prompt));
+  labels[1] += ", its reconstruction";
   interrupt.check();
-  const auto row = example::side_by_side(pictures);
+  const auto row = example::labelled_row(pictures, labels);
   ip2p::write_image(o.out, row, o.quality);
   auto& report = example::result();
   report.setting("image", o.image.string());
@@ -126,6 +135,7 @@ int main(int argc, char** argv) {
         app.add_option("--resolution", o.resolution,
                        "length of the longer side in pixels (default: the model's, or 512)")
             ->check(example::range(64, 16384));
+        example::add_fit(app, o.fit);
         example::add_full_size(app, o.full_size);
         example::add_picture(app, o.picture);
         example::add_quality(app, o.quality);

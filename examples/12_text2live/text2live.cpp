@@ -26,9 +26,9 @@
 #include "support/clip.hpp"
 #include "support/command_line.hpp"
 #include "support/hub.hpp"
+#include "support/labels.hpp"
 #include "support/option_table.hpp"
 #include "support/picture_options.hpp"
-#include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
 #include "support/reporting.hpp"
@@ -59,12 +59,13 @@ std::filesystem::path numbered(const std::filesystem::path& path, std::int64_t s
 int run(const Options& o, const example::Interrupt& interrupt) {
   if (o.threads > 0) at::set_num_threads(o.threads);
   example::check_folders({&o.out, &o.compare});
-  const auto photo = scaled(example::read_photo(o.image, o.picture).image, o.size);
+  const auto whole = example::read_photo(o.image, o.picture).image;
+  const auto photo = scaled(whole, o.size);
+  fmt::print("photo: {}, {}x{} -> {}x{}\n", o.image.string(), whole.width, whole.height, photo.width, photo.height);
   const auto files = example::clip_files(o.clip, o.tokenizer);
   const auto device = ip2p::parse_device(o.device);
   const auto clip = example::open_clip(files, device);
-  fmt::print("CLIP: {}\ncomputes in fp32 on {}, {}x{} pixels\n", files.describe(), device.str(), photo.width,
-             photo.height);
+  fmt::print("CLIP: {}\ncomputes in fp32 on {}\n", files.describe(), device.str());
   for (const auto& [name, text] : {std::pair{"prompt", o.texts.edited}, std::pair{"source", o.texts.source},
                                    std::pair{"layer", o.texts.layer}, std::pair{"region", o.texts.region}}) {
     if (text.empty()) continue;
@@ -104,7 +105,9 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   if (!o.compare.empty()) {
     const std::array pictures{photo, ip2p::picture_of(layer.over(edit.picture())),
                               ip2p::picture_of(layer.on_green_screen()), ip2p::picture_of(layer.alpha)};
-    outputs.add(o.compare, [&] { ip2p::write_image(o.compare, example::side_by_side(pictures), o.quality); });
+    const std::array labels{std::string("photograph"), fmt::format("\"{}\"", o.texts.edited), std::string("layer"),
+                            std::string("opacity")};
+    outputs.add(o.compare, [&] { ip2p::write_image(o.compare, example::labelled_row(pictures, labels), o.quality); });
   }
   outputs.keep();
   auto& result = example::result();

@@ -32,8 +32,7 @@ std::string finite_number(const std::string& text) {
   return {};
 }
 
-/// Empty for a scale of guidance that leaves numbers in their range, otherwise the error message.
-static std::string guidance_scale(const std::string& text) {
+std::string guidance_scale(const std::string& text) {
   constexpr double most = 10000;
   if (auto problem = finite_number(text); !problem.empty()) return problem;
   double value = 0;
@@ -194,10 +193,12 @@ void add_image_scale(CLI::App& app, std::optional<double>& scale, const std::str
 
 void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
              const std::string& sampler, const std::string& schedule) {
-  app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")
-      ->type_name("FILE")
-      ->required()
-      ->check(picture_name);
+  if (app.get_option_no_throw("--out") == nullptr) {
+    app.add_option("--out", o.out, "picture to write (.png, .jpg, .webp)")
+        ->type_name("FILE")
+        ->required()
+        ->check(picture_name);
+  }
   app.add_option("--steps", o.steps, "number of sampling steps (default: " + steps + ")")
       ->check(example::range(1, 10000));
   app.add_option("--text-scale", o.text_scale,

@@ -18,6 +18,9 @@ namespace example {
 /// Empty for a finite number, otherwise the error message.
 std::string finite_number(const std::string& text);
 
+/// Empty for a scale of guidance that leaves numbers in their range, otherwise the error message.
+std::string guidance_scale(const std::string& text);
+
 /// Empty for a number from 0 to 2^64 - 1, otherwise the error message. CLI11 would read -1 as the largest number.
 std::string whole_number(const std::string& text);
 
@@ -76,6 +79,7 @@ void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<s
 
 void add_image_scale(CLI::App& app, std::optional<double>& scale, const std::string& help);
 
+/// Adds --out too, unless the program has one of its own.
 /// \param steps, text_scale, sampler, schedule defaults, as the help states them
 void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::string& text_scale,
              const std::string& sampler, const std::string& schedule = "log-linear; linear with --numerics diffusers");

@@ -7,23 +7,22 @@
 #include <vector>
 
 #include "ip2p/io/image.hpp"
-#include "ip2p/pipeline/full_size.hpp"
+#include "ip2p/pipeline/fitted_photo.hpp"
 #include "ip2p/pipeline/run_settings.hpp"
 
 namespace example {
 
 /// The photograph and then its edits: all at the photograph's own size, or at the one at which it was edited.
-/// \param edited what the pipeline made of `photo` under `settings`, which are complete
+/// \param edited what the pipeline made of `fitted.image` under `settings`, which are complete
 template <class Pipeline>
 std::vector<ip2p::Image> photograph_and_edits(const Pipeline& pipeline, const ip2p::Image& photo,
-                                              std::vector<ip2p::Image> edited, const ip2p::RunSettings& settings,
-                                              bool full_size) {
-  std::vector<ip2p::Image> pictures{photo};
+                                              const ip2p::FittedPhoto& fitted, std::vector<ip2p::Image> edited,
+                                              const ip2p::RunSettings& settings, bool full_size) {
+  std::vector<ip2p::Image> pictures{full_size ? photo : ip2p::own_part(fitted, fitted.image)};
   if (full_size) {
-    edited = ip2p::at_full_size(pipeline, photo, edited, settings);
+    edited = ip2p::at_full_size(pipeline, photo, fitted, edited, settings);
   } else {
-    pictures = ip2p::tensor_to_images(ip2p::prepare_photos({&photo, 1}, settings.resolution, *settings.numerics),
-                                      ip2p::Rounding::nearest);
+    for (auto& picture : edited) picture = ip2p::own_part(fitted, picture);
   }
   pictures.insert(pictures.end(), edited.begin(), edited.end());
   return pictures;

@@ -16,7 +16,7 @@
 
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
-#include "ip2p/pipeline/numerics.hpp"
+#include "ip2p/pipeline/fitted_photo.hpp"
 
 namespace example {
 
@@ -96,15 +96,15 @@ ip2p::Image read_mask(const std::filesystem::path& path, const PictureOptions& o
   return same_shape ? ip2p::resize(mask, width, height, ip2p::Filter::box) : mask;
 }
 
-ip2p::Picture with_alpha_of(const ip2p::Picture& photo, ip2p::Image after, std::optional<std::int64_t> resolution,
-                            ip2p::Numerics numerics, const PictureOptions& o) {
+ip2p::Picture with_alpha_of(const ip2p::Picture& photo, ip2p::Image after, const ip2p::FitRule& rule,
+                            const PictureOptions& o) {
   if (photo.alpha.empty()) return {std::move(after), {}};
   ip2p::Image opacity = ip2p::detail::blank_image(static_cast<std::uint64_t>(photo.image.width),
                                                   static_cast<std::uint64_t>(photo.image.height));
   for (std::size_t i = 0; i < photo.alpha.size(); ++i) std::fill_n(opacity.pixels.data() + i * 3, 3, photo.alpha[i]);
   if (after.width != opacity.width || after.height != opacity.height) {
-    const auto prepared = ip2p::prepare_photos({&opacity, 1}, resolution, numerics);
-    opacity = ip2p::tensor_to_images(prepared, ip2p::Rounding::nearest).front();
+    const auto fitted = ip2p::fit_photo(opacity, rule);
+    opacity = ip2p::own_part(fitted, fitted.image);
   }
   ip2p::require(after.width == opacity.width && after.height == opacity.height,
                 "alpha: expected a picture of {}x{}, found {}x{}", opacity.width, opacity.height, after.width,

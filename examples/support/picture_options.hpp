@@ -3,13 +3,11 @@
 /// \file
 /// How the programs read photographs and masks, and keep their alpha.
 
-#include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include "ip2p/io/image_types.hpp"
-#include "ip2p/pipeline/numerics.hpp"
+#include "ip2p/pipeline/fitted_photo.hpp"
 
 namespace CLI {
 class App;
@@ -36,10 +34,10 @@ ip2p::Picture read_photo(const std::filesystem::path& path, const PictureOptions
 ip2p::Image read_mask(const std::filesystem::path& path, const PictureOptions& o, const ip2p::Picture& photo);
 
 /// An edited picture with the photograph's alpha, brought to its size as the photograph was. The background is taken
-/// out of what is half clear. \param after of the photograph's size, or of the size at which `resolution` and
-/// `numerics` edit it
-ip2p::Picture with_alpha_of(const ip2p::Picture& photo, ip2p::Image after, std::optional<std::int64_t> resolution,
-                            ip2p::Numerics numerics, const PictureOptions& o);
+/// out of what is half clear. \param after of the photograph's size, or of the size at which `rule` says that it is
+/// edited, without what padding added
+ip2p::Picture with_alpha_of(const ip2p::Picture& photo, ip2p::Image after, const ip2p::FitRule& rule,
+                            const PictureOptions& o);
 
 /// \throws Error unless the format of `out` holds alpha
 void check_holds_alpha(const std::filesystem::path& out);

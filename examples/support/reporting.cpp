@@ -57,6 +57,8 @@ void add_json(CLI::App& app) {
 
 bool quiet() { return reporting().quiet; }
 
+bool json() { return reporting().json; }
+
 void note(std::string_view text) {
   if (!quiet()) fmt::print(stderr, "note: {}\n", text);
 }

@@ -29,6 +29,9 @@ void add_json(CLI::App& app);
 /// Whether --quiet was given: neither progress nor notes are wanted.
 bool quiet();
 
+/// Whether --json was given.
+bool json();
+
 /// Prints "note: `text`" on standard error, unless --quiet was given.
 void note(std::string_view text);
 

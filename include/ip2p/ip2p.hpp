@@ -60,6 +60,7 @@
 #include "ip2p/io/pickle.hpp"
 #include "ip2p/io/pickle_file.hpp"
 #include "ip2p/io/pickle_tensors.hpp"
+#include "ip2p/io/picture_settings.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/psnr.hpp"
 #include "ip2p/io/refuse_undetected.hpp"
@@ -115,6 +116,7 @@
 #include "ip2p/sampling/interpolation.hpp"
 #include "ip2p/sampling/lcm.hpp"
 #include "ip2p/sampling/lms.hpp"
+#include "ip2p/sampling/show_estimates.hpp"
 #include "ip2p/sampling/unipc.hpp"
 
 #include "ip2p/guidance/adaptive_projected_guidance.hpp"
@@ -247,6 +249,7 @@
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/kl_autoencoder_config.hpp"
 #include "ip2p/codec/latent_moments.hpp"
+#include "ip2p/codec/linear_preview.hpp"
 #include "ip2p/codec/tiled.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
 
@@ -342,6 +345,7 @@
 
 #include "ip2p/pipeline/branch_network.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/fitted_photo.hpp"
 #include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/fused_steps.hpp"
 #include "ip2p/pipeline/inpaint.hpp"

@@ -26,6 +26,17 @@ draws() {
   [ "$size" = "$width $height" ] || fail "expected a picture of $width x $height, found '$size': $program"
 }
 
+# draws_row WIDTH HEIGHT PICTURE PROGRAM ARGUMENTS...: the same of pictures of that height in a row, with labels over them.
+draws_row() {
+  local width=$1 height=$2 picture=$3 program=$4
+  shift 4
+  run 0 "$program" --out "$picture" --device cpu --dtype fp32 "$@"
+  [ "$(tail -n 1 stdout)" = "$picture" ] || fail "expected the picture's path as the last line: $program"
+  read -r found_width found_height <<< "$(size_of "$picture")"
+  [ "$found_width" = "$width" ] && [ "$found_height" -gt $((height + 12)) ] ||
+    fail "expected a row of $width x $height with labels, found '$found_width x $found_height': $program"
+}
+
 # refuses STATUS TEXT PROGRAM ARGUMENTS...: fails with TEXT on standard error, and writes nothing.
 refuses() {
   local status=$1 text=$2 program=$3
@@ -58,9 +69,9 @@ for sampler in dpm++-2m heun ddim lcm; do
   draws 64 72 sampler.png text_to_image "${longer[@]}" --sampler $sampler
   differ ancestral.png sampler.png
 done
-draws 136 72 two.png text_to_image "${text[@]}" --count 2
+draws_row 136 72 two.png text_to_image "${text[@]}" --count 2
 draws 96 104 large.png text_to_image "${text[@]}" --enlarge 1.5
-draws 208 72 walk.png text_to_image "${text[@]}" --walk-to 9 --frames 3
+draws_row 208 72 walk.png text_to_image "${text[@]}" --walk-to 9 --frames 3
 # The options for noise levels and noise have an effect on every way to draw. (All schedules agree in two steps.)
 for way in "--enlarge 1.5" "--walk-to 9 --frames 3"; do
   # shellcheck disable=SC2086
@@ -84,26 +95,44 @@ refuses 1 "this is an InstructPix2Pix model" text_to_image "${text[@]}" --model 
 
 echo "== sdedit"
 draws 64 64 redrawn.png sdedit --model sd --image photo.png --prompt "a harbour" --steps 4 --resolution 64
-draws 208 64 row.png sdedit --model sd --image photo.png --prompt "a harbour" --steps 4 --resolution 64 \
+draws_row 208 64 row.png sdedit --model sd --image photo.png --prompt "a harbour" --steps 4 --resolution 64 \
   --strength 0.3 --strength 0.9
+says_fit() { grep -qF -- "$1" stdout || fail "expected to be told '$1'"; }
+base64 -d > wide.png <<'PNG'
+iVBORw0KGgoAAAANSUhEUgAAAGAAAABACAIAAABqVuVZAAABKUlEQVR42u3QgWZCAQBA0feKERERERExImJEREREjBERERERESMixhgRERERESNiRET/ti/o
+fsHlfMEJg6AbCUI9EwZRgzjoxSAOihnEQXGDOChhEAclDeKglEEclDaIgzIGcVDWIA7KGcRBeYM46NUgDioYxEFFgzioZBAHvRnEQWWDOKhiEAdVDeKgmkEc
+VDeIgxoGcVDTIA5qGcRB7wZx0IdBHNQ2iIM6BnFQ1yAO6hnEQX2DOGhgEAcNDeKgkUEcNDaIgyYGcdDUIA76NIiDZgZx0NwgDloYxEFfBnHQt0Ec9GMQBy0N
+4qCVQRy0NoiDNgZx0NYgDtoZxEF7gzjoYBAHHQ3ioJNBHPRrEAedDeKgi0Ec9GcQB10N4qCbQRx0N4iDHgaRf98udaF+nMK5AAAAAElFTkSuQmCC
+PNG
+fitted=(--model sd --image wide.png --prompt "a harbour" --steps 4 --resolution 64)
+draws 64 64 cropped.png sdedit "${fitted[@]}"
+says_fit "wide.png, 96x64 -> 64x64, 16 pixels cut left and right"
+draws 64 43 padded.png sdedit "${fitted[@]}" --fit pad
+says_fit "wide.png, 96x64 -> 64x64, of which the photograph is 64x43"
+draws 64 64 stretched.png sdedit "${fitted[@]}" --fit stretch
+says_fit "wide.png, 96x64 -> 64x64, 33 % narrower"
+draws 96 64 whole.png sdedit "${fitted[@]}" --fit pad --full-size
+says_fit "and brought back to full size"
+refuses 2 "stretch" sdedit "${fitted[@]}" --fit squeeze
 refuses 1 "strength: expected at least 1 of 4 steps" sdedit --model sd --image photo.png --prompt "a harbour" --steps 4 \
   --resolution 64 --strength 0.1
 
 echo "== prompt_to_prompt"
 swap=(--model sd --prompt "a red boat" --edited "a blue boat" --steps 3 --width 64 --height 64)
-draws 136 64 swap.png prompt_to_prompt "${swap[@]}"
-draws 208 64 three.png prompt_to_prompt "${swap[@]}" --edited "a dark boat"
-draws 280 64 maps.png prompt_to_prompt "${swap[@]}" --heat-map boat --blend boat --blend boat --weight blue 2
-draws 208 64 refined.png prompt_to_prompt "${swap[@]}" --edited "a red boat at night" --edit refine
-draws 136 64 karras.png prompt_to_prompt "${swap[@]}" --schedule karras
+draws_row 136 64 swap.png prompt_to_prompt "${swap[@]}"
+draws_row 208 64 three.png prompt_to_prompt "${swap[@]}" --edited "a dark boat"
+draws_row 280 64 maps.png prompt_to_prompt "${swap[@]}" --heat-map boat --blend boat --blend boat --weight blue 2
+draws_row 208 64 refined.png prompt_to_prompt "${swap[@]}" --edited "a red boat at night" --edit refine
+draws_row 136 64 karras.png prompt_to_prompt "${swap[@]}" --schedule karras
 differ swap.png karras.png
 refuses 1 "--weight: expected a word of an edited prompt, found 'green'" prompt_to_prompt "${swap[@]}" --weight green 2
 refuses 1 "--heat-map: expected a word of the prompts" prompt_to_prompt "${swap[@]}" --heat-map green
 refuses 1 "--blend: expected one word for --prompt" prompt_to_prompt "${swap[@]}" --blend boat
 
 echo "== invert_and_edit"
-draws 208 64 inverted.png invert_and_edit --model sd --image photo.png --prompt "a red boat" --edited "a blue boat" \
+draws_row 208 64 inverted.png invert_and_edit --model sd --image photo.png --prompt "a red boat" --edited "a blue boat" \
   --steps 3 --inner-steps 2 --resolution 64
+says_fit "photo.png, 64x64 -> 64x64"
 grep -q "inversion: reconstruction .* dB to the photograph" stdout || fail "expected the reconstruction's error"
 grep -q "null-text optimisation: latent error" stdout || fail "expected the error under guidance"
 

@@ -40,24 +40,24 @@ hub cut
 run 0 "${edit[@]}" --model someone/an-editor --download --out fetched.png
 says "fetching someone/an-editor: "
 says "1.2 MB of 1.2 MB"
-same fetched.png expected.png
+same_pixels fetched.png expected.png
 hub down
 run 0 "${edit[@]}" --model someone/an-editor --out found.png
-same found.png expected.png
+same_pixels found.png expected.png
 run 0 "${edit[@]}" --model someone/an-editor --download --out again.png
-same again.png expected.png
+same_pixels again.png expected.png
 for name in someone/an-editor@main "$HF_HOME/hub/models--someone--an-editor" "$HF_HOME"/hub/models--*/snapshots/*; do
   run 0 "${edit[@]}" --model "$name" --out named.png
-  same named.png expected.png
+  same_pixels named.png expected.png
 done
 run 0 "${edit[@]}" --model "$tiny" --vae someone/an-editor/vae --tokenizer someone/an-editor --out parts.png
-same parts.png expected.png
+same_pixels parts.png expected.png
 
 echo "== only what is needed"
 rm -r "$HF_HOME"
 hub fine
 run 0 "${edit[@]}" --model someone/an-editor --vae "$tiny/vae" --tokenizer "$tiny" --download --out less.png
-same less.png expected.png
+same_pixels less.png expected.png
 for part in vae tokenizer; do
   [ ! -e "$(echo "$HF_HOME"/hub/models--*/snapshots/*)/$part" ] || fail "expected no $part to be fetched"
 done

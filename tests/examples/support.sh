@@ -59,6 +59,13 @@ says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
 # same FILE FILE: the same bytes.
 same() { cmp -s "$1" "$2" || fail "expected $1 and $2 to be equal"; }
 
+# same_pixels PNG PNG: the same pixels, whatever else the files hold.
+same_pixels() {
+  local share
+  share=$(python3 "$source/tests/examples/picture_difference.py" "$1" "$2" 1)
+  [ "${share:-100}" = 0.0 ] || fail "expected the pixels of $1 and $2 to be equal, found ${share:-none} % to differ"
+}
+
 # differ PNG PNG: the pictures differ by more than rounding, which on another processor moves a value by a level here
 # and there: by at least 2 levels in at least 1 % of the values.
 differ() {
