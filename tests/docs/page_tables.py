@@ -24,7 +24,7 @@ NAMES = {
     "sharper.safetensors": "tests/nn/fixtures/lora-peft.safetensors",
     "cat-toy.safetensors": "tests/text/fixtures/embedding-cat-toy.safetensors",
     "human-written-prompts.jsonl": TRIPLETS,
-    "triplets.jsonl": TRIPLETS,
+    "triplets.jsonl": "triplets",
     "edits.jsonl": TRIPLETS,
     "captions.txt": "captions",
     "photographs": "photographs",
@@ -80,7 +80,7 @@ class Page:
 
 
 EDIT = "--steps 2 --resolution 64"
-PAIRS = "--side 64 --steps 1 --samples 2 --keep 1 --least-image -1 --least-caption -1 --least-direction -1 --least-change 0"
+PAIRS = "--side 64 --steps 1 --samples 1 --keep 1 --least-image -1 --least-caption -1 --least-direction -1 --least-change 0"
 BUILDS = "builds the whole project"
 INSTALLS = "installs packages"
 MACHINES = "takes several machines"
@@ -125,13 +125,19 @@ PAGES = {
             "seconds a prompt": "a formula",
         }),
     "docs/how-to/make-triplets.md": Page(
-        sizes={"make_triplets train": "--epochs 0.2 --layers 1 --width 32 --heads 2"},
+        sizes={
+            "make_triplets train --data human-written-prompts.jsonl --model": "--epochs 0.2",
+            "make_triplets train --data human-written-prompts.jsonl --tokenizer":
+                "--epochs 0.2 --layers 1 --width 32 --heads 2",
+            "make_triplets measure": "--max-tokens 8",
+            "make_triplets generate": "--max-tokens 8",
+        },
         not_run={"make_triplets generate --captions captions.txt --out triplets.jsonl --url":
                  "takes a service; tests/examples/make_triplets_test.sh asks one"},
         no_output={"captions ": "of a model that takes ten minutes to train", "Ford by": "of the same model"},
         made=("triplets.jsonl",)),
     "docs/how-to/text2live.md": Page(
-        sizes={"text2live": "--size 48 --scales 3 --channels 4 --views 2 --steps 2 --every 1"}),
+        sizes={"text2live": "--size 48 --scales 3 --channels 4 --views 1 --steps 2 --every 1"}),
     "docs/how-to/train-on-pairs.md": Page(no_output={"seeds.json": "a folder"}),
     "docs/how-to/train-on-several-gpus-or-machines.md": Page(not_run={
         "torchrun": MACHINES, "srun": MACHINES, "RANK=": "tests/parallel starts such processes",
@@ -153,11 +159,12 @@ PAGES = {
             "LinearGuidancePolicy breaks": "tests/testing/conformance_test.cpp looks for such messages",
         }),
     "docs/tutorials/first-edit.md": Page(
+        sizes={"edit_image --model timbrooks/instruct-pix2pix": EDIT},
         saved={"cmake": "CMakeLists.txt", "cpp": "snow.cpp"}),
     "docs/tutorials/paper-in-a-box.md": Page(not_run={"python3 examples/14_paper_in_a_box": CHAIN}),
     "docs/tutorials/train-a-small-editor.md": Page(sizes={
         "train_small_editor autoencoder": "--steps 2 --resolution 64",
-        "train_small_editor editor": "--steps 2 --coarse-steps 1 --resolution 64 --batch 1 --crops 2",
+        "train_small_editor editor": "--steps 2 --coarse-steps 1 --resolution 64 --batch 2 --crops 2",
         "train_small_editor evaluate": "--steps 1 --count 1 --resolution 64",
         "edit_image": EDIT,
     }, made=("training/model", "photographs")),

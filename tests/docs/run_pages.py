@@ -169,6 +169,7 @@ def run_page(root, build, page):
             PATH=f"{scratch / 'bin'}:{environment['PATH']}", HOME=str(scratch), HF_HOME=str(scratch / "huggingface"),
             XDG_CACHE_HOME=environment.get("XDG_CACHE_HOME", environment["HOME"] + "/.cache"), no_proxy="127.0.0.1",
             OMP_NUM_THREADS="1", IP2P_ROOT=str(root), IP2P_BUILD=str(build), IP2P_PAGE=page,
+            IP2P_CMAKE=stand_ins.shutil.which("cmake"),
             IP2P_NOTES=str(outputs / "notes"), PYTHONDONTWRITEBYTECODE="1")
         furnish(root, build, run, scratch)
         if (scratch / "hub").exists():

@@ -3,7 +3,8 @@
 
     stand_ins.py NAME ARGUMENTS...    plays the program or script NAME (run_pages.py puts it in its place)
 
-The environment names the repository (IP2P_ROOT), its build (IP2P_BUILD), and the page whose sizes count (IP2P_PAGE).
+The environment names the repository (IP2P_ROOT), its build (IP2P_BUILD), the real CMake (IP2P_CMAKE), the page whose sizes
+count (IP2P_PAGE), and a file for what was run with other sizes (IP2P_NOTES).
 """
 import os
 import pathlib
@@ -49,6 +50,11 @@ def clip_model(root, path):
     shutil.copytree(root / "tests/vision/fixtures/tiny-clip", path)
     for file in (root / TINY_EDITOR / "tokenizer").iterdir():
         shutil.copy(file, path)
+
+
+def triplets(root, path):
+    """As many as make a split for testing of one prompt."""
+    path.write_text("".join((root / TRIPLETS).read_text().splitlines(keepends=True)[:20]))
 
 
 def captions(root, path):
@@ -144,9 +150,7 @@ def launch(arguments):
 def cmake(arguments):
     """CMake configures; what it would build, the tests have built from the same blocks of C++."""
     if "--build" not in arguments:
-        real = next(path for folder in os.environ["PATH"].split(os.pathsep)[1:]
-                    for path in [pathlib.Path(folder) / "cmake"] if path.is_file())
-        os.execv(real, [str(real), *arguments])
+        os.execv(os.environ["IP2P_CMAKE"], [os.environ["IP2P_CMAKE"], *arguments])
     for name in re.findall(r"add_executable\((\w+)", pathlib.Path("CMakeLists.txt").read_text()):
         shutil.copy(pathlib.Path(os.environ["IP2P_BUILD"]) / "tests/docs" / COMPILED[name],
                     pathlib.Path(arguments[arguments.index("--build") + 1]) / name)
