@@ -104,6 +104,10 @@ PAGES = {
                 "--curve 'instruct model=editor image-scale=1:2.2:0.6 steps=2 name=a' "
                 "--curve 'sdedit model=sd strength=0.5,1 steps=2 name=b' "
                 "--curve 'prompt-to-prompt model=sd fraction=0,1 steps=2 name=c'",
+            "evaluate --config comparison.toml":
+                "--resolution 64 --limit 1 --resamples 20 "
+                "--curve 'instruct model=editor image-scale=1:2.2:0.6 steps=2 name=published' "
+                "--curve 'instruct model=mine sampler=euler,heun steps=2 name=samplers'",
             "evaluate": "--resolution 64 --limit 1 --resamples 20",
         },
         saved={"toml": "comparison.toml"}),
@@ -144,6 +148,7 @@ PAGES = {
     }),
     "docs/how-to/train-your-own-editor.md": Page(
         sizes={
+            "train_small_editor": "--resolution 64",
             "train_editor": "--steps 1 --batch 2 --micro-batch 2 --samples 1 --sample-steps 1 --crop 64 "
                             "--resize-smallest 64 --resize-largest 64",
             "edit_image": EDIT,

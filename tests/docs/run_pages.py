@@ -8,7 +8,8 @@ like the repository; and compares what they print with what the page shows.
 page_tables.py says what stands for the reader's files, which commands get smaller sizes, and which do not run and why.
 
 A block of ```text after a block of commands is what these print, on both streams. A line `...` in it stands for any lines.
-Numbers of time, memory and speed may differ, and so may the spaces between words.
+Numbers of time, memory and speed may differ, and so may the spaces between words. The reader's home is /home/you, and the
+sources are in ip2p there.
 """
 import os
 import pathlib
@@ -76,7 +77,10 @@ class Run:
             elif block.language in self.table.saved:
                 self.used.add(("saved", block.language))
                 self.steps.append(("save", self.table.saved[block.language], block.text))
-        for kind in ("not_run", "no_output", "saved"):
+        typed = " ".join(str(command) for command in self.commands)
+        self.used |= {("sizes", key) for key in self.table.sizes
+                      if key in typed or key == "edit_image" and "scripts/quickstart.sh" in typed}
+        for kind in ("not_run", "no_output", "saved", "sizes"):
             for key in getattr(self.table, kind):
                 if (kind, key) not in self.used:
                     sys.exit(f"{page}: {kind} of page_tables.py has an entry that nothing on the page needs: {key}")
@@ -90,6 +94,13 @@ class Run:
 
     def runs(self):
         return [step[1] for step in self.steps if step[0] == "run"]
+
+
+def named_by(root, run):
+    """What the commands name, and the configurations that they read or that the reader saves."""
+    text = "\n".join(str(command) for command in run.runs())
+    text += "".join((root / path).read_text() for path in re.findall(r"examples/\S+\.toml", text))
+    return text + "".join(step[2] for step in run.steps if step[0] == "save")
 
 
 def mentions(text, name):
@@ -127,10 +138,7 @@ def furnish(root, build, run, scratch):
         stand_ins.link(entry, work / "build/release" / entry.name)
     stand_ins.shutil.copytree(root / "docs/images", work / "docs/images")
 
-    # What the commands name, and the configurations that they read or that the reader saves.
-    named = "\n".join(str(command) for command in run.runs())
-    named += "".join((root / path).read_text() for path in re.findall(r"examples/\S+\.toml", named))
-    named += "".join(step[2] for step in run.steps if step[0] == "save")
+    named = named_by(root, run)
     for name, source in NAMES.items():
         if mentions(named, name) and name not in run.table.made:
             stand_ins.place(root, work / name, source)
@@ -197,7 +205,7 @@ def judge(run, outputs, seconds):
             return False
     for step in run.steps:
         if step[0] == "shown":
-            text = "".join(printed[i] for i in step[2])
+            text = "".join(printed[i] for i in step[2]).replace(str(outputs.parent), "/home/you")
             if not matches(comparable(step[1].text), comparable(text)):
                 print(f"{run.page}:{step[1].line}: the page shows\n{step[1].text}and the commands print\n{text}")
                 good = False
@@ -212,9 +220,12 @@ def main():
         unknown = set(PAGES) - set(pages_of(root))
         if unknown:
             sys.exit(f"page_tables.py: no such page: {', '.join(sorted(unknown))}")
-        for page in pages_of(root):
-            if Run(root, page).runs():
-                print(page)
+        runs = [run for page in pages_of(root) for run in [Run(root, page)] if run.runs()]
+        for name in [*NAMES, *HUB]:
+            if not any(mentions(named_by(root, run), name) for run in runs):
+                sys.exit(f"page_tables.py: no command of a page names {name}")
+        for run in runs:
+            print(run.page)
         return
     root, build = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
     assert matches(["a", "...", "d"], ["a", "b", "c", "d"]) and not matches(["a", "..."], ["b"]) and not matches(["a"], [])
