@@ -170,7 +170,7 @@ def run_page(root, build, page):
         scratch = pathlib.Path(folder)
         outputs = scratch / "outputs"
         outputs.mkdir()
-        server = None
+        servers = []
         environment = {name: value for name, value in os.environ.items()
                        if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
         environment.update(
@@ -180,15 +180,22 @@ def run_page(root, build, page):
             IP2P_CMAKE=stand_ins.shutil.which("cmake"),
             IP2P_NOTES=str(outputs / "notes"), PYTHONDONTWRITEBYTECODE="1")
         furnish(root, build, run, scratch)
+
+        def serve(*command):
+            """Starts a server that ends when its input closes. Returns its address."""
+            servers.append(subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                            text=True))
+            return f"http://127.0.0.1:{servers[-1].stdout.readline().split()[0]}"
+
         if (scratch / "hub").exists():
-            server = subprocess.Popen([sys.executable, root / "tests/io/fake_hub.py", scratch / "hub"],
-                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            environment["HF_ENDPOINT"] = f"http://127.0.0.1:{server.stdout.readline().split()[0]}/fine/1"
+            environment["HF_ENDPOINT"] = serve(root / "tests/io/fake_hub.py", scratch / "hub") + "/fine/1"
+        if any("$SERVICE" in sizes for sizes in run.table.sizes.values()):
+            environment["SERVICE"] = serve(root / "tests/language/misbehaving_server.py") + "/fine/1/v1"
         begin = time.monotonic()
         try:
             subprocess.run(["bash", "-c", script_of(run, outputs)], env=environment, cwd=scratch / "ip2p", check=False)
         finally:
-            if server:
+            for server in servers:
                 server.communicate()
         return judge(run, outputs, time.monotonic() - begin)
 

@@ -166,7 +166,7 @@ def main():
         cmake(arguments)
     else:
         program = os.path.join(os.environ["IP2P_BUILD"], "examples", name)
-        new = resized(arguments, sizes_of(name, arguments))
+        new = resized(arguments, os.path.expandvars(sizes_of(name, arguments)))
         if new != arguments:
             with open(os.environ["IP2P_NOTES"], "a") as notes:
                 print(name, *new, file=notes)
