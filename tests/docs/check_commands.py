@@ -4,8 +4,8 @@
     check_commands.py ROOT BUILD
 
 A command's program must exist, and know each option that the page gives it: as `--help` lists them or, for a script, as
-its source spells them. So must a command within the text of a page. An option that stands alone there must be one of any
-program. Blocks of JSON, TOML and Python must be valid.
+its source spells them. So must a command within the text of a page, and those in the comments at the top of the programs. An
+option that stands alone in the text must be one of any program. Blocks of JSON, TOML and Python must be valid.
 """
 import fnmatch
 import functools
@@ -19,7 +19,7 @@ import subprocess
 import sys
 
 from page_tables import FOREIGN_OPTIONS, MADE_BY_READERS
-from pages import OPTION, SHELL, Block, blocks_of, commands_of, pages_of, spans_of
+from pages import OPTION, SHELL, Block, Command, blocks_of, commands_of, pages_of, spans_of
 
 BUILTIN = {"cd", "export", "source"}
 LAUNCHERS = {"torchrun", "srun"}
@@ -150,6 +150,16 @@ def problems_of_text(programs, path):
             yield line, problem
 
 
+def problems_of_comments(programs, path):
+    """Problems of the commands in the comments of a program or a configuration; these are indented."""
+    text = re.sub(r"\n(?://|#)     +(?=\S)", " ", path.read_text().replace(" \\\n", "\n"))
+    for line in re.findall(r"^(?://|#)   (\S.*)$", text, re.M):
+        for words in Command(0, line).parts():
+            problem = problem_of(programs, words)
+            if problem:
+                yield problem
+
+
 def problems_of_block(programs, block):
     """Problems of a block, each with its line."""
     if block.language in SHELL:
@@ -189,6 +199,8 @@ def main():
             count += len(commands_of(block)) if block.language in SHELL else 0
             found += [f"{page}:{line}: {problem}" for line, problem in problems_of_block(programs, block)]
         found += [f"{page}:{line}: {problem}" for line, problem in problems_of_text(programs, path)]
+    for path in [*root.glob("examples/[0-9]*/*.cpp"), *root.glob("examples/[0-9]*/*.toml")]:
+        found += [f"{path.relative_to(root)}: {problem}" for problem in problems_of_comments(programs, path)]
     if found:
         sys.exit("\n".join(found))
     print(f"{count} commands name programs that exist, and options that they know")

@@ -78,6 +78,8 @@ class Page:
     no_output: dict = dataclasses.field(default_factory=dict)
     # Names that the page's commands make themselves, although NAMES has them.
     made: tuple = ()
+    # Programs of others without which the page is skipped.
+    takes: tuple = ()
 
 
 EDIT = "--steps 2 --resolution 64"
@@ -111,7 +113,8 @@ PAGES = {
                 "--curve 'instruct model=mine sampler=euler,heun steps=2 name=samplers'",
             "evaluate": "--resolution 64 --limit 1 --resamples 20",
         },
-        saved={"toml": "comparison.toml"}),
+        saved={"toml": "comparison.toml"},
+        takes=("gnuplot",)),
     "docs/how-to/edit-a-photograph.md": Page(sizes={"edit_image": EDIT}),
     "docs/how-to/generate-and-control.md": Page(sizes={
         "text_to_image": "--steps 2 --width 64 --height 64", "sdedit": "--steps 4", "prompt_to_prompt": "--steps 2",

@@ -2,7 +2,7 @@
 """Runs the commands of a page of the documentation in their order, as a reader types them, in a scratch folder that looks
 like the repository; and compares what they print with what the page shows.
 
-    run_pages.py ROOT BUILD PAGE...   runs these pages (default: all)
+    run_pages.py ROOT BUILD PAGE...   runs these pages (default: all); status 77 where a page takes a program that is absent
     run_pages.py --list ROOT          prints the pages with commands that run
 
 page_tables.py says what stands for the reader's files, which commands get smaller sizes, and which do not run and why.
@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -130,13 +131,13 @@ def furnish(root, build, run, scratch):
         if name in SCRIPTS:
             play(work / name, name)
         elif script.is_file():
-            stand_ins.shutil.copy(script, work / name)
+            shutil.copy(script, work / name)
     for entry in root.iterdir():
         if not entry.name.startswith((".", "build")):
             stand_ins.link(entry, work / entry.name)
     for entry in build.iterdir():
         stand_ins.link(entry, work / "build/release" / entry.name)
-    stand_ins.shutil.copytree(root / "docs/images", work / "docs/images")
+    shutil.copytree(root / "docs/images", work / "docs/images")
 
     named = named_by(root, run)
     for name, source in NAMES.items():
@@ -163,9 +164,12 @@ def script_of(run, folder):
 def run_page(root, build, page):
     """Runs a page. Returns whether all of it is as the page says."""
     run = Run(root, page)
-    if not run.runs():
-        print(f"{page}: nothing to run")
-        return True
+    if not run.commands:
+        sys.exit(f"{page}: expected commands, found none")
+    for program in run.table.takes:
+        if not shutil.which(program):
+            print(f"{page}: skipped, because there is no {program}")
+            sys.exit(77)
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
         outputs = scratch / "outputs"
@@ -176,8 +180,9 @@ def run_page(root, build, page):
         environment.update(
             PATH=f"{scratch / 'bin'}:{environment['PATH']}", HOME=str(scratch), HF_HOME=str(scratch / "huggingface"),
             XDG_CACHE_HOME=environment.get("XDG_CACHE_HOME", environment["HOME"] + "/.cache"), no_proxy="127.0.0.1",
-            OMP_NUM_THREADS="1", IP2P_ROOT=str(root), IP2P_BUILD=str(build), IP2P_PAGE=page,
-            IP2P_CMAKE=stand_ins.shutil.which("cmake"),
+            OMP_NUM_THREADS="1", ASAN_OPTIONS="verify_asan_link_order=0:" + environment.get("ASAN_OPTIONS", ""),
+            IP2P_ROOT=str(root), IP2P_BUILD=str(build), IP2P_PAGE=page,
+            IP2P_CMAKE=shutil.which("cmake"),
             IP2P_NOTES=str(outputs / "notes"), PYTHONDONTWRITEBYTECODE="1")
         furnish(root, build, run, scratch)
 
