@@ -11,6 +11,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import socket
 import struct
 import sys
 import zlib
@@ -142,8 +143,11 @@ def launch(arguments):
     i = 0
     while arguments[i].startswith("-") or arguments[i - 1] == "--nproc-per-node":
         i += 1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT="29500")
+                      MASTER_PORT=port)
     os.execvp(arguments[i], arguments[i:])
 
 
