@@ -16,6 +16,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ import stand_ins
 from page_tables import HUB, NAMES, PAGES, SCRIPTS
 from pages import OUTPUT, SHELL, blocks_of, commands_of, pages_of
 
+LIMIT = 280  # seconds for a page, less than CTest's, so that nothing goes on running
 HERE = pathlib.Path(__file__).resolve().parent
 MEASURED = re.compile(r"\b\d[\d.,:]*(?=\s*(?:s|ms|min|h|[kMG]i?B|[\w ]+ per second|\w+/s)\b)|\b\d+:\d\d\b")
 
@@ -180,10 +182,10 @@ def run_page(root, build, page):
         environment.update(
             PATH=f"{scratch / 'bin'}:{environment['PATH']}", HOME=str(scratch), HF_HOME=str(scratch / "huggingface"),
             XDG_CACHE_HOME=environment.get("XDG_CACHE_HOME", environment["HOME"] + "/.cache"), no_proxy="127.0.0.1",
-            OMP_NUM_THREADS="1", ASAN_OPTIONS="verify_asan_link_order=0:" + environment.get("ASAN_OPTIONS", ""),
-            IP2P_ROOT=str(root), IP2P_BUILD=str(build), IP2P_PAGE=page,
-            IP2P_CMAKE=shutil.which("cmake"),
-            IP2P_NOTES=str(outputs / "notes"), PYTHONDONTWRITEBYTECODE="1")
+            OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", PYTHONDONTWRITEBYTECODE="1",
+            ASAN_OPTIONS="verify_asan_link_order=0:" + environment.get("ASAN_OPTIONS", ""),  # stdbuf preloads a library
+            IP2P_ROOT=str(root), IP2P_BUILD=str(build), IP2P_PAGE=page, IP2P_CMAKE=shutil.which("cmake"),
+            IP2P_NOTES=str(outputs / "notes"))
         furnish(root, build, run, scratch)
 
         def serve(*command):
@@ -197,9 +199,16 @@ def run_page(root, build, page):
         if any("$SERVICE" in sizes for sizes in run.table.sizes.values()):
             environment["SERVICE"] = serve(root / "tests/language/misbehaving_server.py") + "/fine/1/v1"
         begin = time.monotonic()
+        shell = subprocess.Popen(["bash", "-c", script_of(run, outputs)], env=environment, cwd=scratch / "ip2p",
+                                 start_new_session=True)
         try:
-            subprocess.run(["bash", "-c", script_of(run, outputs)], env=environment, cwd=scratch / "ip2p", check=False)
+            shell.wait(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            print(f"{page}: expected an end within {LIMIT} s")
         finally:
+            if shell.poll() is None:
+                os.killpg(shell.pid, signal.SIGKILL)
+                shell.wait()
             for server in servers:
                 server.communicate()
         return judge(run, outputs, time.monotonic() - begin)
