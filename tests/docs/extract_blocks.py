@@ -5,7 +5,8 @@
     extract_blocks.py --programs ROOT INTO  each program into a file of the folder INTO; prints their paths
 
 A block is opened by ```cpp. Blocks of one page stand in one namespace, in their order, so that a later one may use
-what an earlier one defined; their #include lines are moved to the top of the file. Words after ```cpp:
+what an earlier one defined; their #include lines are moved to the top of the file. The file's main() calls each of their
+functions whose name ends in keep_the_laws or keeps_the_laws. Words after ```cpp:
     body       statements: the block becomes the body of a function
     fragment   shown for reading only; not compiled
     program    a whole program, compiled by itself as it stands, and run (run_programs.py)
@@ -64,7 +65,7 @@ def main():
         return programs(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
     root, into = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     pages = pages_of(root)
-    includes, bodies, count = {}, [], 0
+    includes, bodies, laws, count = {}, [], [], 0
     for page in pages:
         compiled = [block for block in blocks_of(page) if block[1] not in ("fragment", "program")]
         if not compiled:
@@ -76,6 +77,7 @@ def main():
             if word == "body":
                 bodies.append(f"[[maybe_unused]] inline void body_{start}() {{")
             bodies.append(f'#line {start} "{page.relative_to(root)}"')
+            laws += [f"page_{name}::{law}" for law in re.findall(r"^void (\w+keeps?_the_laws)\(\)", "\n".join(lines), re.M)]
             for line in lines:
                 if re.match(r"\s*#\s*include\b", line):
                     includes[line.strip()] = True
@@ -85,7 +87,10 @@ def main():
             if word == "body":
                 bodies.append("}")
         bodies.append(f"}}  // namespace page_{name}")
-    text = "\n".join(["#include <ip2p/ip2p.hpp>", *includes, *bodies]) + "\n"
+    if not laws:
+        sys.exit("expected a page to check laws, found none")
+    main_function = ["int main() {", *(f'{law}();\nfmt::print("{law}\\n");' for law in laws), "}"]
+    text = "\n".join(["#include <ip2p/ip2p.hpp>", "#include <fmt/format.h>", *includes, *bodies, *main_function]) + "\n"
     write_if_new(into, text)
     print(f"{count} blocks of {len(pages)} pages")
 
