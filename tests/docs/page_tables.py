@@ -83,7 +83,7 @@ class Page:
 
 
 EDIT = "--steps 2 --resolution 64"
-PAIRS = "--side 64 --steps 1 --samples 1 --keep 1 --least-image -1 --least-caption -1 --least-direction -1 --least-change 0"
+PAIRS = "--resolution 64 --steps 1 --samples 1 --keep-pairs 1 --least-image -1 --least-caption -1 --least-direction -1 --least-change 0"
 BUILDS = "builds the whole project"
 INSTALLS = "installs packages"
 MACHINES = "takes several machines"
@@ -134,8 +134,8 @@ PAGES = {
         }),
     "docs/how-to/make-triplets.md": Page(
         sizes={
-            "make_triplets train --data human-written-prompts.jsonl --model": "--epochs 0.2",
-            "make_triplets train --data human-written-prompts.jsonl --tokenizer":
+            "make_triplets train --triplets human-written-prompts.jsonl --model": "--epochs 0.2",
+            "make_triplets train --triplets human-written-prompts.jsonl --tokenizer":
                 "--epochs 0.2 --layers 1 --width 32 --heads 2",
             "make_triplets measure": "--max-tokens 8",
             "make_triplets generate": "--max-tokens 8",
@@ -144,7 +144,7 @@ PAGES = {
         no_output={"captions ": "of a model that takes ten minutes to train", "Ford by": "of the same model"},
         made=("triplets.jsonl",)),
     "docs/how-to/text2live.md": Page(
-        sizes={"text2live": "--size 48 --scales 3 --channels 4 --views 1 --steps 2 --every 1"}),
+        sizes={"text2live": "--resolution 48 --scales 3 --channels 4 --views 1 --steps 2 --sample-every 1"}),
     "docs/how-to/train-on-pairs.md": Page(no_output={"seeds.json": "a folder"}),
     "docs/how-to/train-on-several-gpus-or-machines.md": Page(not_run={
         "torchrun": MACHINES, "srun": MACHINES, "RANK=": "tests/parallel starts such processes",
@@ -152,7 +152,7 @@ PAGES = {
     "docs/how-to/train-your-own-editor.md": Page(
         sizes={
             "train_small_editor": "--resolution 64",
-            "train_editor": "--steps 1 --batch 2 --micro-batch 2 --samples 1 --sample-steps 1 --crop 64 "
+            "train_editor": "--steps 1 --batch 2 --micro-batch 2 --samples 1 --sample-steps 1 --resolution 64 "
                             "--resize-smallest 64 --resize-largest 64",
             "edit_image": EDIT,
         },
@@ -173,7 +173,7 @@ PAGES = {
     "docs/tutorials/train-a-small-editor.md": Page(sizes={
         "train_small_editor autoencoder": "--steps 2 --resolution 64",
         "train_small_editor editor": "--steps 2 --coarse-steps 1 --resolution 64 --batch 2 --crops 2",
-        "train_small_editor evaluate": "--steps 1 --count 1 --resolution 64",
+        "train_small_editor evaluate": "--steps 1 --limit 1 --resolution 64",
         "edit_image": EDIT,
     }, made=("training/model", "photographs")),
     "models/small-editor/README.md": Page(),
