@@ -1,14 +1,10 @@
 #include "config_file.hpp"
 
 #include <algorithm>
-#include <cctype>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <istream>
-#include <iterator>
-#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -19,6 +15,7 @@
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <toml++/toml.h>
 
 #include "ip2p/io/hub_cache.hpp"
 #include "option_table.hpp"
@@ -38,179 +35,54 @@ struct Entry {
   std::size_t line = 0;
 };
 
-/// Reads the text from its beginning to its end.
-class TomlReader {
- public:
-  TomlReader(std::string text, std::string name) : text_(std::move(text)), name_(std::move(name)) {}
+[[noreturn]] void wrong(const std::string& name, std::size_t line, std::string_view what) {
+  throw CLI::ConfigError(fmt::format("--config: {}, line {}: {}", name, line, what), CLI::ExitCodes::ConfigError);
+}
 
-  std::vector<Entry> entries() {
-    std::vector<Entry> all;
-    std::vector<std::string> table;
-    for (skip_blank(); at_ < text_.size(); skip_blank()) {
-      if (peek() == '[') {
-        ++at_;
-        if (peek() == '[') wrong("expected one table, found a list of tables");
-        table = dotted_key();
-        expect(']');
-      } else {
-        Entry entry{.tables = table, .line = line()};
-        auto path = dotted_key();
-        entry.key = std::move(path.back());
-        path.pop_back();
-        entry.tables.insert(entry.tables.end(), path.begin(), path.end());
-        expect('=');
-        entry.values = value();
-        for (const auto& other : all) {
-          if (other.key == entry.key && other.tables == entry.tables) {
-            wrong(fmt::format("{} was given twice, first in line {}", entry.key, other.line));
-          }
-        }
-        all.push_back(std::move(entry));
-      }
-      skip_space();
-      if (at_ < text_.size() && peek() != '\n' && peek() != '\r' && peek() != '#') {
-        wrong(fmt::format("expected the end of the line, found '{}'", rest_of_line()));
-      }
+/// A value as it would be typed.
+std::string typed_value(const toml::node& node, const std::string& name) {
+  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* number = node.as_integer()) return fmt::format("{}", number->get());
+  if (const auto* truth = node.as_boolean()) return truth->get() ? "true" : "false";
+  if (const auto* number = node.as_floating_point()) {
+    const auto digits = fmt::format("{}", number->get());
+    return digits.find_first_not_of("-0123456789") == digits.npos ? digits + ".0" : digits;
+  }
+  wrong(name, node.source().begin.line, "expected a number, true, false, a text or a list of these");
+}
+
+/// Adds the keys of `table` and of the tables in it. \param tables in which it lies  \param name of the file
+void add_entries(const toml::table& table, const std::vector<std::string>& tables, const std::string& name,
+                 std::vector<Entry>& all) {
+  for (const auto& [key, node] : table) {
+    const std::string text(key.str());
+    if (const auto* inner = node.as_table()) {
+      auto path = tables;
+      path.push_back(text);
+      add_entries(*inner, path, name, all);
+      continue;
     }
-    return all;
-  }
-
- private:
-  [[noreturn]] void wrong(const std::string& what) const {
-    throw CLI::ConfigError(fmt::format("--config: {}, line {}: {}", name_, line(), what), CLI::ExitCodes::ConfigError);
-  }
-
-  [[nodiscard]] std::size_t line() const {
-    return 1 +
-           static_cast<std::size_t>(std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at_), '\n'));
-  }
-
-  [[nodiscard]] char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
-
-  [[nodiscard]] std::string rest_of_line() const { return text_.substr(at_, text_.find('\n', at_) - at_); }
-
-  void skip_space() {
-    while (peek() == ' ' || peek() == '\t') ++at_;
-  }
-
-  /// Space, ends of lines and comments.
-  void skip_blank() {
-    while (at_ < text_.size()) {
-      if (peek() == '#') {
-        at_ = std::min(text_.find('\n', at_), text_.size());
-      } else if (std::isspace(static_cast<unsigned char>(peek())) != 0) {
-        ++at_;
-      } else {
-        return;
-      }
+    Entry entry{.tables = tables, .key = text, .values = {}, .line = key.source().begin.line};
+    if (const auto* list = node.as_array()) {
+      for (const auto& one : *list) entry.values.push_back(typed_value(one, name));
+    } else {
+      entry.values.push_back(typed_value(node, name));
     }
+    all.push_back(std::move(entry));
   }
+}
 
-  void expect(char wanted) {
-    skip_space();
-    if (peek() != wanted) wrong(fmt::format("expected '{}', found '{}'", wanted, rest_of_line()));
-    ++at_;
-    skip_space();
+/// The keys of a file, in its order. \throws CLI::ConfigError
+std::vector<Entry> entries_of(std::istream& input, const std::string& name) {
+  std::vector<Entry> all;
+  try {
+    add_entries(toml::parse(input), {}, name, all);
+  } catch (const toml::parse_error& problem) {
+    wrong(name, problem.source().begin.line, problem.description());
   }
-
-  std::vector<std::string> dotted_key() {
-    std::vector<std::string> path;
-    do {
-      if (!path.empty()) ++at_;
-      skip_space();
-      path.push_back(peek() == '"' || peek() == '\'' ? quoted() : bare("_-"));
-      if (path.back().empty()) wrong(fmt::format("expected a key, found '{}'", rest_of_line()));
-      skip_space();
-    } while (peek() == '.');
-    return path;
-  }
-
-  /// Letters, digits and `others`.
-  std::string bare(std::string_view others) {
-    const auto begin = at_;
-    while (std::isalnum(static_cast<unsigned char>(peek())) != 0 ||
-           (peek() != '\0' && others.find(peek()) != others.npos)) {
-      ++at_;
-    }
-    return text_.substr(begin, at_ - begin);
-  }
-
-  std::vector<std::string> value() {
-    if (peek() != '[') return {single()};
-    std::vector<std::string> list;
-    ++at_;
-    for (skip_blank(); peek() != ']'; skip_blank()) {
-      list.push_back(single());
-      skip_blank();
-      if (peek() == ',') {
-        ++at_;
-      } else if (peek() != ']') {
-        wrong(fmt::format("expected ',' or ']', found '{}'", rest_of_line()));
-      }
-    }
-    ++at_;
-    return list;
-  }
-
-  std::string single() {
-    if (peek() == '"' || peek() == '\'') return quoted();
-    const auto begin = at_;
-    auto word = bare("_-+.");
-    std::erase(word, '_');  // 10_000
-    double number = 0;
-    if (word == "true" || word == "false" || parse_number(word, number)) return word;
-    at_ = begin;
-    wrong(fmt::format("expected a number, true, false or a text in quotes, found '{}'", rest_of_line()));
-  }
-
-  std::string quoted() {
-    const char quote = text_[at_++];
-    if (peek() == quote && at_ + 1 < text_.size() && text_[at_ + 1] == quote) {
-      wrong("expected a text of one line, found three quotes");
-    }
-    std::string text;
-    for (; peek() != quote; ++at_) {
-      if (peek() == '\0' || peek() == '\n') wrong(fmt::format("expected {} at the end of a text, found none", quote));
-      if (quote == '"' && peek() == '\\') {
-        ++at_;
-        text += escaped();
-      } else {
-        text += peek();
-      }
-    }
-    ++at_;
-    return text;
-  }
-
-  /// What stands for the character after a backslash.
-  std::string escaped() {
-    constexpr std::string_view names = "btnfr\"\\", meant = "\b\t\n\f\r\"\\";
-    const char c = peek();
-    if (const auto n = names.find(c); c != '\0' && n != names.npos) return std::string(1, meant[n]);
-    const std::size_t digits = c == 'u' ? 4 : c == 'U' ? 8 : 0;
-    std::uint32_t code = 0;
-    const char* first = text_.data() + at_ + 1;
-    if (digits == 0 || at_ + digits >= text_.size() ||
-        std::from_chars(first, first + digits, code, 16).ptr != first + digits || code > 0x10ffff ||
-        (code >= 0xd800 && code < 0xe000)) {
-      wrong(fmt::format("expected an escape such as \\n or \\u00e9, found '\\{}'", c));
-    }
-    at_ += digits;
-    return utf8(code);
-  }
-
-  static std::string utf8(std::uint32_t code) {
-    const auto byte = [](std::uint32_t bits) { return static_cast<char>(static_cast<unsigned char>(bits)); };
-    const auto next = [&](int shift) { return byte(0x80 | ((code >> shift) & 0x3f)); };
-    if (code < 0x80) return {byte(code)};
-    if (code < 0x800) return {byte(0xc0 | code >> 6), next(0)};
-    if (code < 0x10000) return {byte(0xe0 | code >> 12), next(6), next(0)};
-    return {byte(0xf0 | code >> 18), next(12), next(6), next(0)};
-  }
-
-  std::string text_, name_;
-  std::size_t at_ = 0;
-};
+  std::ranges::stable_sort(all, {}, &Entry::line);
+  return all;
+}
 
 /// `apply` to each path among an option's values; the rest as it is.
 template <class Apply>
@@ -253,9 +125,11 @@ std::string to_folder(const std::string& kind, const std::string& value, const f
 }
 
 std::string toml_value(const std::string& text) {
-  // A number as TOML and JSON have it; "007" and "+1" are written as texts, so that they come back as they were.
+  // A number as TOML and JSON have it; "007" and "+1" are written as texts, so that they come back as they were, and so
+  // are whole numbers beyond TOML's, which have a sign and 64 bits.
   const bool number = text.find_first_not_of("0123456789+-.eE") == text.npos && nlohmann::json::accept(text);
-  if (number) return text;
+  std::int64_t whole = 0;
+  if (number && (text.find_first_of(".eE") != text.npos || parse_number(text, whole))) return text;
   std::string quoted = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') {
@@ -311,18 +185,14 @@ std::string lines_of(CLI::App& app, const fs::path& folder) {
 std::vector<CLI::ConfigItem> ConfigFile::from_config(std::istream& input) const {
   const auto name = option_->results().empty() ? std::string() : option_->results().back();
   const auto folder = fs::path(name).parent_path();
-  const auto wrong = [&](const Entry& entry, const std::string& what) {
-    throw CLI::ConfigError(fmt::format("--config: {}, line {}: {}", name, entry.line, what),
-                           CLI::ExitCodes::ConfigError);
-  };
   std::vector<CLI::ConfigItem> items;
-  for (const auto& entry : TomlReader({std::istreambuf_iterator<char>(input), {}}, name).entries()) {
+  for (const auto& entry : entries_of(input, name)) {
     auto* owner = app_;
     if (!entry.tables.empty()) {
       const auto& table = entry.tables.front();
       const auto found = app_->get_subcommands([&](CLI::App* command) { return command->get_name() == table; });
       if (entry.tables.size() > 1 || found.empty()) {
-        wrong(entry, fmt::format("unknown table [{}]", fmt::join(entry.tables, ".")));
+        wrong(name, entry.line, fmt::format("unknown table [{}]", fmt::join(entry.tables, ".")));
       }
       owner = found.front();
     }
@@ -335,9 +205,9 @@ std::vector<CLI::ConfigItem> ConfigFile::from_config(std::istream& input) const 
       }
     }
     if (option == nullptr) {
-      wrong(entry, fmt::format("unknown key '{}'{}", entry.key, did_you_mean(*owner, entry.key)));
+      wrong(name, entry.line, fmt::format("unknown key '{}'{}", entry.key, did_you_mean(*owner, entry.key)));
     } else if (!option->get_configurable()) {
-      wrong(entry, fmt::format("{} is for the command line only", entry.key));
+      wrong(name, entry.line, fmt::format("{} is for the command line only", entry.key));
     }
     // The table of a subcommand that was not given is checked, and not used.
     if ((owner != app_ && owner != &chosen(*app_)) || entry.values.empty()) continue;
