@@ -15,8 +15,8 @@
 
 namespace ip2p {
 
-/// The picture formats that can be read. Of these, `png` is written without loss, `jpeg` and `webp` with some; the
-/// others are not written.
+/// The picture formats that can be read. Of these, `png` is written without loss, `jpeg` and `webp` with some;
+/// `bmp`, `gif`, `tga`, `psd`, `pnm` and `hdr` are not written.
 enum class ImageFormat { png, jpeg, webp, bmp, gif, tga, psd, pnm, hdr };
 
 /// The formats that are read, for messages.

@@ -32,7 +32,7 @@ struct Picture {
   std::int64_t file_height = 0;     ///< holds more pixels than `ReadOptions::max_pixels`.
 };
 
-/// An sRGB colour.
+/// An sRGB colour: `red`, `green` and `blue`, each 0 to 255.
 struct Rgb {
   std::uint8_t red = 255, green = 255, blue = 255;
 

@@ -96,7 +96,8 @@
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wsign-compare"
 namespace ip2p::detail::stb {
-#if __has_include(<stb_image.h>)
+#ifdef DOXYGEN  // which would look for the headers, because they are included in a namespace
+#elif __has_include(<stb_image.h>)
 #include <stb_image.h>
 #if !IP2P_HAS_PNG || !IP2P_HAS_JPEG
 #include <stb_image_write.h>
