@@ -232,7 +232,8 @@ std::string misused_words(CLI::App& app) {
   std::vector<std::string> problems;
   std::string stray;
   for (const auto& word : words) {
-    if (word.size() > 1 && word.starts_with('-') && word != "--") {
+    if (word == "--") continue;
+    if (word.size() > 1 && word.starts_with('-')) {
       const auto name = word.substr(0, word.find('='));
       const auto hint = did_you_mean(app, name);
       problems.push_back(
