@@ -242,9 +242,6 @@ std::string misused_words(CLI::App& app) {
       stray = word;
     }
   }
-  if (problems.empty() && !stray.empty()) {
-    problems.push_back(fmt::format("expected an option, found '{}'; a text of several words needs quotes", stray));
-  }
   for (auto* of : given_apps(app)) {
     for (const auto* option : options_of(*of)) {
       if (old_names().contains(option)) continue;
@@ -265,6 +262,9 @@ std::string misused_words(CLI::App& app) {
                                            : fmt::format("{}", fmt::join(values, "', '"))));
       }
     }
+  }
+  if (problems.empty() && !stray.empty()) {
+    problems.push_back(fmt::format("expected an option, found '{}'; a text of several words needs quotes", stray));
   }
   return fmt::format("{}", fmt::join(problems, "\n"));
 }
