@@ -110,7 +110,8 @@ def page_of(programs):
     old = [(words, option) for program in programs for words, table in parts(program) for option in table["options"]
            if "old_names" in option]
     if old:
-        text += "\n## Old names\n\nThey still work in this version, with a note.\n\n| program | old name | name |\n|---|---|---|\n"
+        text += "\n## Old names\n\nThey still work in this version, with a note.\n\n"
+        text += "| program | old name | name |\n|---|---|---|\n"
         for words, option in old:
             for name in option["old_names"]:
                 text += f"| {words} | `{name}` | `{option['name']}` |\n"
@@ -180,7 +181,8 @@ def bash_of(program):
             if isinstance(kind, list):
                 action = f"COMPREPLY=($(compgen -W {' '.join(kind)!r} -- \"$word\")); return"
             elif kind:
-                action = f"compopt -o filenames; mapfile -t COMPREPLY < <(compgen -{'d' if kind == 'folder' else 'f'} -- \"$word\"); return"
+                what = "-d" if kind == "folder" else "-f"
+                action = f"compopt -o filenames; mapfile -t COMPREPLY < <(compgen {what} -- \"$word\"); return"
             else:
                 action = "return"
             lines.append(f"        {option['name']}) {action};;")
@@ -201,7 +203,8 @@ def zsh_of(program):
         kind = kind_of(option)
         if kind is not None:
             what = option["value"].replace(":", "\\:").replace("[", "\\[").replace("]", "\\]")
-            action = f"({' '.join(kind)})" if isinstance(kind, list) else {"file": "_files", "folder": "_files -/"}.get(kind, " ")
+            files = {"file": "_files", "folder": "_files -/"}
+            action = f"({' '.join(kind)})" if isinstance(kind, list) else files.get(kind, " ")
             entry += f":{what}:{action}"
         return f"'{quoted(entry)}'"
 
@@ -215,7 +218,8 @@ def zsh_of(program):
     lines += ["local word command=", "for word in ${words[2,CURRENT-1]}; do",
               f"  case $word in {'|'.join(names)}) command=$word; break;; esac", "done", "case $command in"]
     for command in program["subcommands"]:
-        lines += [f"  {command['name']})", f"    {arguments([*command['options'], *program['options']])} \\\n    '*: :'", "    ;;"]
+        options = [*command["options"], *program["options"]]
+        lines += [f"  {command['name']})", f"    {arguments(options)} \\\n    '*: :'", "    ;;"]
     lines += ["  *)", f"    {arguments(program['options'])} \\\n    '1:command:({' '.join(names)})'", "    ;;", "esac"]
     return "\n".join(lines) + "\n"
 
@@ -241,7 +245,8 @@ def fish_of(program):
                 action = f" -x -a {quoted(' '.join(kind))}"
             elif kind == "folder":
                 action = " -x -a '(__fish_complete_directories)'"
-            lines.append(f"complete -c {name}{condition} -l {option['name'].lstrip('-')}{action} -d {quoted(option['meaning'])}")
+            lines.append(f"complete -c {name}{condition} -l {option['name'].lstrip('-')}{action} "
+                         f"-d {quoted(option['meaning'])}")
     return "\n".join(lines) + "\n"
 
 

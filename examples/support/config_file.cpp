@@ -87,7 +87,7 @@ std::vector<Entry> entries_of(std::istream& input, const std::string& name) {
 /// `apply` to each path among an option's values; the rest as it is.
 template <class Apply>
 std::string with_path(const std::string& kind, const std::string& value, Apply&& apply) {
-  if (value.empty()) return value;
+  if (value.empty() || value == "-") return value;  // "-" is a stream
   if (kind == "FILE" || kind == "FOLDER" || kind == "PATH" || kind == "FILE[:SCALE]") return apply(value, false);
   if (kind == "MODEL") return apply(value, true);
   if (kind == "NAME=MODEL") {

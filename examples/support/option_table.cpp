@@ -232,7 +232,8 @@ std::string misused_words(CLI::App& app) {
   std::vector<std::string> problems;
   std::string stray;
   for (const auto& word : words) {
-    if (word.size() > 1 && word.starts_with('-') && word != "--") {
+    if (word == "--") continue;
+    if (word.size() > 1 && word.starts_with('-')) {
       const auto name = word.substr(0, word.find('='));
       const auto hint = did_you_mean(app, name);
       problems.push_back(
@@ -240,9 +241,6 @@ std::string misused_words(CLI::App& app) {
     } else if (stray.empty()) {
       stray = word;
     }
-  }
-  if (problems.empty() && !stray.empty()) {
-    problems.push_back(fmt::format("expected an option, found '{}'; a text of several words needs quotes", stray));
   }
   for (auto* of : given_apps(app)) {
     for (const auto* option : options_of(*of)) {
@@ -264,6 +262,9 @@ std::string misused_words(CLI::App& app) {
                                            : fmt::format("{}", fmt::join(values, "', '"))));
       }
     }
+  }
+  if (problems.empty() && !stray.empty()) {
+    problems.push_back(fmt::format("expected an option, found '{}'; a text of several words needs quotes", stray));
   }
   return fmt::format("{}", fmt::join(problems, "\n"));
 }

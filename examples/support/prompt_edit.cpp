@@ -22,7 +22,9 @@ namespace example {
 
 void add_prompt_edit(CLI::App& app, PromptEditOptions& o) {
   app.add_option("--prompt", o.source, "what the picture shows")->required();
-  app.add_option("--edited", o.edited, "what it should show instead; several give a picture each")->required();
+  app.add_option("--edited", o.edited, "what it should show instead; may be repeated, for a picture each")
+      ->required()
+      ->allow_extra_args(false);  // else CLI11 takes a text in brackets for a list
   app.add_option("--edit", o.kind, "swap: replace words; refine: add words; auto: swap where possible")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "swap", "refine"}));

@@ -79,6 +79,11 @@ for strengths in "--strength 0.2 0.8" "--strength 0.2 --strength 0.8"; do
   [ "$(size_of row.png | cut -d ' ' -f 1)" = 208 ] || fail "expected the photograph and two pictures beside each other"
 done
 
+# A text is taken as it is, even in brackets.
+run 0 prompt_to_prompt --model sd --prompt "a cat" --edited "[a dog, a cow]" --out row.png --steps 2 --width 64 --height 64 \
+  --device cpu --json
+grep -qF '"edited":["[a dog, a cow]"]' stdout || fail "expected the text in brackets"
+
 echo "== configurations"
 mkdir -p settings/pictures
 cp photo.png settings/pictures/in.png
