@@ -116,7 +116,8 @@ class PairSetWriter {
   }
 
   /// Call once the set is complete: writes seeds.json, omitting prompts without seeds, unless it says so already, and
-  /// removes what killed processes left unfinished. \param seeds of each prompt, as returned by `publish`  \throws Error on I/O failure
+  /// removes what killed processes left unfinished. \param seeds of each prompt, as returned by `publish`  \throws
+  /// Error on I/O failure
   void complete(const std::map<std::string, std::vector<std::string>>& seeds) const {
     namespace fs = std::filesystem;
     std::string text;
