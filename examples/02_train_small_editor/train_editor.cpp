@@ -73,8 +73,8 @@ void write_model(const std::filesystem::path& folder, const ip2p::UNet& unet, co
                       {"resolution", picture},
                       {"image_scale", 1.0},
                       {"text_scale", 1.0},
-                      {"image_scale_range", {0.8, 1.2}},
-                      {"text_scale_range", {0.5, 1.5}},
+                      {"image_scale_range", {1.0, 1.2}},
+                      {"text_scale_range", {0.75, 1.5}},
                       {"sampler", "euler"},
                       {"knows", known}};
   ip2p::save_model_index(folder, unet.in_channels(), options);

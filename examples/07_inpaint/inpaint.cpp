@@ -30,7 +30,7 @@ struct Options {
   std::filesystem::path image, mask;
   std::string prompt;
   std::optional<double> strength;
-  bool keep_codec = false, model_size = false;
+  bool keep_codec = false, model_size = false, full_size = false;
 };
 
 /// Refuses what this kind of model has no use for.
@@ -145,7 +145,7 @@ int main(int argc, char** argv) {
         auto* model_size =
             app.add_flag("--model-size", o.model_size,
                          "give the result at the size at which the model draws, cropped to what it sees");
-        app.add_flag("--full-size", "the result has the photograph's own size anyway")->group("");
+        app.add_flag("--full-size", o.full_size, "the result has the photograph's own size anyway")->group("");
         example::add_picture(app, o.picture);
         app.add_flag("--keep-codec", o.keep_codec,
                      "outside the mask, keep the codec's pixels instead of the photograph's")

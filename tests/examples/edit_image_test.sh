@@ -220,6 +220,20 @@ says "4 steps of euler over log-linear noise levels; image scale 1.5, text scale
 run 0 "${good[@]}" --out spelled.png --steps 3 --image-scale 1.2 --text-scale 4 --sampler euler
 same_pixels advised.png spelled.png
 
+echo "== what the model was trained for"
+small=(--model "$source/models/small-editor" --image photo.png --steps 1 --device cpu --dtype fp32 --out small.png)
+run 0 "${small[@]}" --prompt "Make it SNOWY!" --text-scale 1.2
+grep -q warning stderr && fail "expected no warning within the limits"
+run 0 "${small[@]}" --prompt "make it night" --text-scale 9 --image-scale 1.5
+grep -q "^warning: --text-scale 9 is outside of [0-9.]* to [0-9.]*, and --image-scale 1.5 is outside of [0-9.]* to [0-9.]*, for which this model was trained" stderr ||
+  fail "expected a warning with the ranges"
+run 0 "${small[@]}" --prompt "add a dog"
+grep -q "^warning: this small model knows only these edits, and the instruction names none of them: autumn, black and white, fog" stderr ||
+  fail "expected a warning with what the model knows"
+cp -r "$model" misled
+sed -i 's/^{/{"_ip2p_settings": {"text_scale_range": [2, 1]},/' misled/model_index.json
+refuses 1 "_ip2p_settings: text_scale_range: expected two numbers, the lower first, found [2,1]" "${good[@]}" --model misled --out out/a.png
+
 echo "== latents there and back"
 run 0 "${good[@]}" --out start.png --sampler euler --save-latents start.safetensors
 run 0 "${good[@]}" --out given.png --sampler euler --latents start.safetensors --seed 7 --save-latents given.safetensors

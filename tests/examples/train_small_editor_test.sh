@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The program train_small_editor from outside: a few updates of both trainings, their resumption and their refusals.
+#
+#   bash tests/examples/train_small_editor_test.sh PROGRAMS_DIR SOURCE_DIR
+set -uo pipefail
+. "$(dirname "$0")/support.sh"
+the_program train_small_editor
+export OMP_NUM_THREADS=1
+
+mkdir photographs
+cp "$source"/docs/images/quickstart*.jpg "$source/models/small-editor/examples.jpg" photographs
+common=(--photographs photographs --work work --resolution 64 --threads 1)
+codec=(autoencoder "${common[@]}" --batch 1 --channels 16 16 16 16)
+
+echo "== the autoencoder"
+run 1 autoencoder --photographs nowhere --work never/work
+[ ! -e never ] || fail "expected no folder of a run that failed"
+run 0 "${codec[@]}" --steps 2
+[ -s work/model/vae/config.json ] || fail "expected an autoencoder"
+stamps work > before
+cp -r photographs moved
+run 0 "${codec[@]}" --steps 2 --photographs moved --threads 2
+says "complete already, at step 2: work/model/vae"
+run 1 "${codec[@]}" --steps 3 --rate 1e-3
+says "work/vae: belongs to a run with other settings: --rate: had 0.002, given 1e-3; --steps: had 2, given 3; pass --change"
+stamps work | cmp -s - before || fail "expected nothing to be written"
+run 0 "${codec[@]}" --steps 3 --rate 1e-3 --change
+says "resumed at step 2"
+run 0 "${codec[@]}" --steps 3 --rate 1e-3
+says "complete already, at step 3"
+
+echo "== the editor"
+unet=(editor "${common[@]}" --tokenizer "$source/models/clip-tokenizer" --batch 1 --crops 4 --channels 48 48 --coarse-steps 1)
+run 0 "${unet[@]}" --steps 2
+says "complete at step 2: wrote work/model"
+run 0 "${unet[@]}" --steps 2 --tokenizer "$source/models/../models/clip-tokenizer"
+says "complete already, at step 2: work/model"
+run 1 "${unet[@]}" --steps 2 --unedited 5
+says "work/editor: belongs to a run with other settings: --unedited: had 2, given 5"
+for entry in image_scale_range text_scale_range knows winter; do
+  grep -q "\"$entry\"" work/model/model_index.json || fail "expected $entry in the model's folder"
+done
+cmp -s <(python3 -c "import json; print(json.load(open('work/model/model_index.json'))['_ip2p_settings']['knows'])") \
+  <(python3 -c "import json; print(dict(sorted(json.load(open('$source/models/small-editor/model_index.json'))['_ip2p_settings']['knows'].items())))") ||
+  fail "expected the shipped model to know what the program teaches"
+
+report
