@@ -103,7 +103,8 @@ bool names_one(const std::string& out) {
 
 void add_options(CLI::App& app, Options& o) {
   app.footer(
-      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. One result is written whole or not at "
+      "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C. One result is written whole or not "
+      "at "
       "all; of several, those that were made are kept, and the same command makes the rest.");
   app.add_option(
          "--image", o.images,
