@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "grid.hpp"
+#include "ip2p/core/any_noise.hpp"
 #include "ip2p/io/picture_settings.hpp"
 #include "ip2p/pipeline/fitted_photo.hpp"
 #include "ip2p/pipeline/open_model.hpp"

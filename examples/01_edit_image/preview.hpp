@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ip2p/core/any_noise.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 
 namespace edit_image {
