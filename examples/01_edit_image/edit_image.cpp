@@ -17,6 +17,7 @@
 #include "options.hpp"
 #include "results.hpp"
 #include "support/fit.hpp"
+#include "support/model.hpp"
 #include "support/picture_options.hpp"
 #include "support/program.hpp"
 #include "support/reporting.hpp"

@@ -13,9 +13,9 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <toml++/toml.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
-#include <toml++/toml.h>
 
 #include "ip2p/io/hub_cache.hpp"
 #include "option_table.hpp"
