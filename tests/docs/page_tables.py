@@ -166,6 +166,7 @@ PAGES = {
             "error: static assertion": "tests/compile_fail looks for such messages",
             "LinearGuidancePolicy breaks": "tests/testing/conformance_test.cpp looks for such messages",
         }),
+    "docs/reference/command-line.md": Page(not_run={"cmake": "tests/examples/command_line_test.sh installs the programs"}),
     "docs/tutorials/first-edit.md": Page(
         sizes={"edit_image --model timbrooks/instruct-pix2pix": EDIT},
         saved={"cmake": "CMakeLists.txt", "cpp": "snow.cpp"}),
