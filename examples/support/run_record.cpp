@@ -64,13 +64,13 @@ bool same_value(const nlohmann::json& a, const nlohmann::json& b) {
 
 std::string shown(const nlohmann::json& value) {
   if (value.is_null()) return "nothing";
-  if (value.is_string()) return value.get<std::string>();
+  if (value.is_string()) return ip2p::detail::printable(value.get<std::string>());
   if (value.is_array()) {
     std::string all;
     for (const auto& one : value) all += (all.empty() ? "" : ", ") + shown(one);
     return all;
   }
-  if (value.is_object() && value.contains("given")) return fmt::format("'{}'", value["given"].get<std::string>());
+  if (value.is_object() && value.contains("given")) return fmt::format("'{}'", shown(value["given"]));
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -148,7 +148,7 @@ void RunRecord::agree(bool change) {
   }
   ip2p::throw_error(
       "{}: belongs to a run with other settings: {}; pass --change to go on with those given, or write elsewhere",
-      file_.parent_path().string(), ip2p::detail::printable(fmt::format("{}", fmt::join(lines, "; "))));
+      where(), fmt::join(lines, "; "));
 }
 
 void RunRecord::begin(std::int64_t step) {
@@ -168,8 +168,7 @@ void RunRecord::begin(std::int64_t step) {
   // Another process may have been faster.
   const auto found = ip2p::detail::read_sealed(file_).value_or(record_);
   const auto different = differing(found.value("settings", nlohmann::json::object()), settings_);
-  ip2p::require(different.empty(), "{}: another process has begun the run with other settings: {} differ",
-                file_.parent_path().string(),
+  ip2p::require(different.empty(), "{}: another process has begun the run with other settings: {} differ", where(),
                 fmt::join(
                     [&] {
                       std::vector<std::string> names;
@@ -198,6 +197,8 @@ std::vector<std::string> RunRecord::changes() const {
   }
   return lines;
 }
+
+std::string RunRecord::where() const { return (file_.filename() == "run.json" ? file_.parent_path() : file_).string(); }
 
 void RunRecord::write() const {
   std::error_code problem;
