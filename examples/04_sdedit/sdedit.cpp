@@ -57,9 +57,8 @@ int run(Options o, const example::Interrupt& interrupt) {
     auto watched = settings;
     watched.hooks = example::watched(bar, interrupt);
     auto noise = example::noise_of(r);  // the same for every strength
-    redrawn.push_back(
-        ip2p::sdedit(pipeline, {&fitted.image, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise)
-            .images.front());
+    redrawn.push_back(ip2p::sdedit(pipeline, {&fitted.image, 1}, {&o.prompt, 1}, {.strength = strength}, watched, noise)
+                          .images.front());
     labels.push_back(fmt::format("\"{}\", strength {}, seed {}", o.prompt, strength, r.seed));
   }
   const auto pictures =

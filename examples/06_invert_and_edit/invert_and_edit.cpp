@@ -85,7 +85,8 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                                     {.blend = edit.blend}, settings)
                  .images;
   }
-  const auto pictures = example::photograph_and_edits(pipeline, photo, fitted, std::move(edited), settings, o.full_size);
+  const auto pictures =
+      example::photograph_and_edits(pipeline, photo, fitted, std::move(edited), settings, o.full_size);
   std::vector<std::string> labels{"photograph"};
   for (const auto& prompt : edit.prompts) labels.push_back(fmt::format("\"{}\"", prompt));
   labels[1] += ", its reconstruction";
