@@ -108,14 +108,15 @@ def problem_of(programs, words):
         if programs.commands(name) and not command and rest[:1] not in (["--help"], ["--version"], []):
             return f"expected a command of {name}: {', '.join(sorted(programs.commands(name)))}"
         options, whose = programs.options(name, command), f"{name} {command}" if command else name
+    elif program.startswith("build/release/"):  # a test or benchmark: its options are those of its library
+        found = (programs.build / program.removeprefix("build/release/")).is_file()
+        return None if found else f"no program '{program}'"
     elif (programs.root / program).is_file():
         options, whose = programs.script_options(program), program
         if program == "scripts/build.sh":
             wrong = [target for target in rest if not (programs.build / "examples" / target).is_file()
                      and not (programs.build / "tests" / target).is_file() and not target.startswith("--")]
             return f"no target '{wrong[0]}' to build" if wrong else None
-    elif program.startswith("build/release/") and (programs.build / program.removeprefix("build/release/")).is_file():
-        return None  # a test or benchmark: its options are those of its library
     elif "/" not in program and shutil.which(program):
         options, whose = FOREIGN_OPTIONS, program
         if program in ("cmake", "ctest") and "--preset" in rest:
