@@ -14,6 +14,7 @@
 #include "support/fit.hpp"
 #include "support/picture_settings.hpp"
 #include "support/range.hpp"
+#include "support/reporting.hpp"
 
 namespace edit_image {
 namespace {
@@ -50,6 +51,7 @@ void check_several(const Options& o) {
 /// Throws `CLI::ValidationError` for arguments that are valid alone but conflict.
 void check_together(const Options& o) {
   check_several(o);
+  if (o.to_standard_output() && example::json()) wrong("--json", "cannot be combined with --out -");
   struct Named {
     const char* option;
     std::filesystem::path path;
@@ -106,18 +108,19 @@ void add_options(CLI::App& app, Options& o) {
       "One result is written whole or not at all; of several, those that were made are kept, and the same command "
       "makes the rest.");
   app.add_option("--image", o.images,
-                 "photographs to edit: files, a folder, a pattern such as 'photos/*.jpg', or a list, which is a .txt "
-                 "file with a name in each line")
-      ->type_name("FILE")
+                 "photographs to edit: files, folders, patterns such as 'photos/*.jpg', or lists, which are .txt files "
+                 "with a name in each line")
+      ->type_name("PATH")
       ->required();
   app.add_option("--prompt", o.prompts,
-                 "instruction; \"\" returns the resized photograph unedited (not with --numerics diffusers); several "
-                 "give an edit of each photograph each")
-      ->required();
+                 "instruction; \"\" returns the resized photograph unedited (not with --numerics diffusers); may be "
+                 "repeated, for several edits of each photograph")
+      ->required()
+      ->allow_extra_args(false);  // else CLI11 takes a text in brackets for a list
   app.add_option("--out", o.out,
                  "picture to write (.png, .jpg, .webp), - for PNG on standard output, a folder, or a pattern of "
                  "{name} (the photograph's), {prompt}, {seed} and {number}, such as 'out/{name}-{seed}.png'")
-      ->type_name("FILE")
+      ->type_name("PATH")
       ->required()
       ->check(result_name);
   example::add_run(app, o.run, "the model's, or 100", "the model's, or 7.5", "the model's, or euler-ancestral");
@@ -136,7 +139,6 @@ void add_options(CLI::App& app, Options& o) {
          "as text-scale=3,7.5,12 image-scale=1,1.5,2; NAME is text-scale, image-scale, steps, seed, sampler or "
          "schedule")
       ->expected(1, 2)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->check(axis_problem);
   example::add_image_scale(app, o.run.image_scale, "how closely to follow the photograph; 1 to 1.5 works well");
   example::add_resolution(app, o.run.resolution);

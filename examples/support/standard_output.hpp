@@ -19,9 +19,8 @@ namespace example {
 /// Keeps standard output for one file: from here on, what the program prints goes to standard error.
 class StandardOutput {
  public:
-  /// \throws Error if standard output is a terminal, or is for the line of --json
+  /// \throws Error if standard output is a terminal
   StandardOutput() : file_(dup(standard_output())) {
-    ip2p::require(!json(), "--out -: expected a file beside --json, which prints on standard output");
     ip2p::require(file_ >= 0, "standard output: cannot write: {}", ip2p::detail::errno_text(errno));
     ip2p::require(isatty(file_) == 0,
                   "--out -: expected standard output to lead to a file or a program, found a terminal");
