@@ -21,6 +21,7 @@
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "preview.hpp"
+#include "support/advice.hpp"
 #include "support/fit.hpp"
 #include "support/model.hpp"
 #include "support/picture_options.hpp"
@@ -113,6 +114,7 @@ void Editing::configure(const example::RunOptions& run) {
 void Editing::report() const {
   for (const auto& prompt : options_.prompts) {
     example::report_prompt(model_, "prompt", words_.at(prompt));
+    example::warn(example::about_instruction(example::advice_of(model_), words_.at(prompt)));
   }
   if (!run_.negative_prompt.empty()) example::report_prompt(model_, "negative prompt", run_.negative_prompt);
   fmt::print("{}; {}\n", example::describe_run(edit_, run_, model_, fit().resolution),

@@ -25,6 +25,7 @@ write("photos/b.png", 72, 48, 20)
 write("photos/c.png", 72, 48, 220)
 write("photos/wide.png", 160, 72, 120)
 PYTHON
+last_counts=(--steps)
 good=(--model "$model" --steps 3 --resolution 64 --device cpu --dtype fp32)
 of_a=("${good[@]}" --image photos/a.png)
 one=("${of_a[@]}" --prompt "make it snowy")
@@ -140,6 +141,7 @@ refuses 1 "expected photographs by this pattern, found none" "${good[@]}" --imag
 mkdir nothing
 refuses 1 "expected photographs in this folder, found none" "${good[@]}" --image nothing --prompt "x" --out out
 refuses 2 "expected --out to name one picture" "${one[@]}" --out out --save-latents out/a.safetensors
+mkdir loras && cp "$source/tests/nn/fixtures/lora-peft.safetensors" loras/ink.safetensors
 refuses 1 "expected prompts that name the same LoRAs" "${one[@]}" --prompt "make it night <lora:ink>" --lora-folder loras --out out
 
 echo "== resuming"
@@ -231,7 +233,8 @@ refuses 2 "takes one result" "${one[@]}" --count 2 --out -
 
 echo "== Ctrl-C"
 rm -rf stopped
-"$program" "${good[@]}" --image photos --prompt "make it snowy" --steps 400 --out stopped --preview 1 > stdout 2> stderr < /dev/null &
+latest "${good[@]}" --steps 400
+"$program" "${words[@]}" --image photos --prompt "make it snowy" --out stopped --preview 1 > stdout 2> stderr < /dev/null &
 child=$!
 for _ in $(seq 600); do
   [ -e stopped/a.png ] && grep -q "step 1 of" stderr && break
