@@ -94,7 +94,7 @@ void add_options(CLI::App& app, Options& o) {
   }
   filters.push_back(
       app.add_option(
-             "--least-change", o.change,
+             "--least-change", o.pixel_change,
              "minimum mean difference of the pictures, in levels of 255 (default: 0.1, or 0 with --preset released)")
           ->check(example::range(0.0, 255.0)));
   for (auto* filter : filters) filter->excludes(none);

@@ -23,7 +23,7 @@ struct Options {
   std::size_t keep = 4;
   std::string preset = "paper", schedule, noise = "counter";
   bool no_filter = false, no_self_replacement = false, change = false;
-  std::optional<double> image, change;
+  std::optional<double> image, pixel_change;
   double caption = 0.2, direction = 0.2, lease = 120;
   double text_scale_from = 7.5, text_scale_to = 15;
   std::uint64_t seed = 42;
@@ -32,7 +32,7 @@ struct Options {
   [[nodiscard]] double least_image() const { return image.value_or(preset == "released" ? 0.7 : 0.75); }
 
   /// Least change in levels of 255. The released program has no such test.
-  [[nodiscard]] double least_change() const { return change.value_or(preset == "released" ? 0.0 : 0.1); }
+  [[nodiscard]] double least_change() const { return pixel_change.value_or(preset == "released" ? 0.0 : 0.1); }
 
   /// What pairs are drawn and kept depends on, by option, but for models and triplets. Batches, devices and threads
   /// change only rounding.
