@@ -81,6 +81,8 @@ class RunRecord {
   [[nodiscard]] const nlohmann::json& json() const { return record_; }
 
  private:
+  /// What messages call the run: its folder, or its file.
+  [[nodiscard]] std::string where() const;
   void write() const;
 
   std::filesystem::path file_;
