@@ -107,7 +107,7 @@ int train_editor(const Settings& settings, const EditorSettings& wanted, const e
   record.agree(settings.change);
   if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "model_index.json")) {
     fmt::print("complete already, at step {}: {}\n", record.finished(), (settings.work / "model").string());
-    return;
+    return 0;
   }
   auto codec = ip2p::load<ip2p::KlAutoencoder>(files);
   const auto photographs = load_all(split_photographs(settings.photographs).training, 4 * settings.picture, interrupt);
