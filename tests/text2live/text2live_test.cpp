@@ -320,7 +320,8 @@ TEST_CASE("An edit that was stopped and resumed ends with the same bits as one t
   CHECK(third.edited() == undisturbed.edited());
 
   std::ofstream(scratch / "run/text2live.json") << "{\"seed\":";
-  CHECK_THROWS_WITH(third.resume(), Contains("text2live.json': expected the description of an edit, found a syntax error at byte 9"));
+  CHECK_THROWS_WITH(third.resume(),
+                    Contains("text2live.json': expected the description of an edit, found a syntax error at byte 9"));
 }
 
 TEST_CASE("Edits can use other optimisers and rates", "[text2live]") {
