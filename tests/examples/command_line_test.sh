@@ -265,7 +265,7 @@ if [ -e "$programs/../cmake_install.cmake" ]; then
   run_installed() { ends 0 "$scratch/prefix/bin/$1" "${@:2}"; }
   run_installed edit_image --version
   [ -e prefix/share/man/man1/edit_image.1 ] || fail "expected a man page"
-  grep -qF -- '.B \-\-image \fIFILE' prefix/share/man/man1/edit_image.1 || fail "expected the options on the man page"
+  grep -qF -- '.B \-\-image \fIPATH' prefix/share/man/man1/edit_image.1 || fail "expected the options on the man page"
   # complete WORDS...: what bash offers for the last of the words.
   complete() {
     bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); "_$1"; printf "%s\n" "${COMPREPLY[@]}"' \

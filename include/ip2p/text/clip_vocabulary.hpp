@@ -125,7 +125,9 @@ inline void ClipVocabulary::read_config(const nlohmann::json& config, const nloh
     add_numbered(std::move(by_id));
   } else if (words.is_object()) {
     Numbered by_id;
-    for (const auto& [word, id] : words.items()) {
+    for (const auto& entry : words.items()) {
+      const auto& word = entry.key();  // no structured binding: clang 14 cannot capture one
+      const auto& id = entry.value();
       require(id.is_number_integer(), "{}: added_tokens.json: '{}': expected an integer id, found {}", where, word,
               id.dump());
       const bool special = std::any_of(roles.begin(), roles.end(), [&](const Role& role) {
