@@ -94,7 +94,7 @@ ln -s "$source/models/small-editor" linked && cp -r sd sd-moved && cp -r "$sourc
 run 0 --config both.toml --out whole --model editor=./linked --model sd=sd-moved --clip tiny=clip-moved
 says "24 samples, 24 of them done"
 run 1 --config both.toml --out whole --seed 1 --range compat
-says "whole: belongs to a run with other settings: --range: had correct, given compat; --seed: had 0, given 1"
+says "whole: belongs to a run with other settings: --range: had correct, given compat; --seed: had 42, given 1"
 stamps whole | cmp -s - before || fail "expected nothing to be written: $(stamps whole | diff - before)"
 cp -r whole changed
 run 0 --config both.toml --out changed --range compat --curve input --curve "noise name=other" --limit 2 --change

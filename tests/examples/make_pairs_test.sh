@@ -23,8 +23,8 @@ done > triplets.jsonl
 head -n 3 triplets.jsonl > three.jsonl
 
 # Thresholds at which the random models keep some pairs and drop others.
-last_counts=(--clip --triplets --samples --steps)
-models=(--model sd --clip clip --device cpu --dtype fp32 --side 64 --steps 1 --samples 6 --batch 3 --keep 2)
+last_counts=(--model --batch --least-change --least-direction --keep-pairs --device --clip --triplets --samples --steps)
+models=(--model sd --clip clip --device cpu --dtype fp32 --resolution 64 --steps 1 --samples 6 --batch 3 --keep-pairs 2)
 small=("${models[@]}" --samples 3 --triplets triplets.jsonl --least-image -1 --least-caption -1 --least-direction 0.01 --least-change 0)
 few=("${models[@]}" --triplets three.jsonl --least-image -1 --least-caption -1 --least-direction -1 --least-change 0)
 

@@ -99,6 +99,8 @@ inline void turn_upright(Picture& picture, int orientation) {
 
 }  // namespace detail
 
+// NOLINTBEGIN(misc-definitions-in-headers): not inline in the one unit of ip2p::compiled that has them
+
 IP2P_IMAGE_INLINE Picture decode_picture(std::span<const std::byte> content, std::string_view name,
                                          const ReadOptions& options) {
   auto [picture, metadata] = detail::decode_stored(content, name, options, detail::Depth::high);
@@ -136,6 +138,8 @@ IP2P_IMAGE_INLINE std::vector<std::byte> encode_picture(const Picture& picture, 
       throw_error("{}: this format is only read, expected PNG, JPEG or WebP to write", name);
   }
 }
+
+// NOLINTEND(misc-definitions-in-headers)
 
 }  // namespace ip2p
 #endif
