@@ -1,8 +1,8 @@
 // Compares editors as the InstructPix2Pix paper does: directional against image similarity under CLIP, along the scale
 // of each method, with confidence intervals, figures and a report.
 //
-//   evaluate --config examples/13_evaluate/small-editor.toml --photographs photographs --clip
-//   vit-l=clip-vit-large-patch14
+//   evaluate --config examples/13_evaluate/small-editor.toml --photographs photographs
+//     --clip vit-l=clip-vit-large-patch14 --out comparison
 
 #include <ATen/Parallel.h>
 

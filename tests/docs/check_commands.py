@@ -172,8 +172,11 @@ def problems_of_block(programs, block):
         return
     try:
         if block.language == "json":
-            for line in block.text.splitlines():
-                json.loads(line)
+            try:
+                json.loads(block.text)
+            except ValueError:  # one value a line
+                for line in block.text.splitlines():
+                    json.loads(line)
         elif block.language == "python":
             compile(block.text, "block", "exec")
         elif block.language == "toml":
@@ -195,6 +198,8 @@ def main():
         if not list(problems_of_block(programs, Block(1, "bash", "", wrong))):
             sys.exit(f"expected a problem with '{wrong}', found none")
     for page in pages_of(root):
+        if page == "docs/reference/programs.md":
+            continue  # made from the programs, with the options' old names at its end
         path = root / page
         for block in blocks_of(path):
             count += len(commands_of(block)) if block.language in SHELL else 0

@@ -5,11 +5,12 @@
 set -uo pipefail
 . "$(dirname "$0")/support.sh"
 the_program train_small_editor
+last_counts=(--photographs --threads --tokenizer)
 export OMP_NUM_THREADS=1
 
 mkdir photographs
 cp "$source"/docs/images/quickstart*.jpg "$source/models/small-editor/examples.jpg" photographs
-common=(--photographs photographs --work work --resolution 64 --threads 1)
+common=(--photographs photographs --out work --resolution 64 --threads 1)
 codec=(autoencoder "${common[@]}" --batch 1 --channels 16 16 16 16)
 
 echo "== the autoencoder"
