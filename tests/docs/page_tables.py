@@ -28,6 +28,7 @@ NAMES = {
     "edits.jsonl": TRIPLETS,
     "captions.txt": "captions",
     "photographs": "photographs",
+    "photos": "photos",
     "clip-filtered-dataset": "pairs",
 }
 
@@ -115,7 +116,8 @@ PAGES = {
         },
         saved={"toml": "comparison.toml"},
         takes=("gnuplot",)),
-    "docs/how-to/edit-a-photograph.md": Page(sizes={"edit_image": EDIT}),
+    "docs/how-to/edit-a-photograph.md": Page(
+        sizes={"edit_image": EDIT}, no_output={"photo: in.jpg, 640x428": "of a photograph of another size"}),
     "docs/how-to/generate-and-control.md": Page(sizes={
         "text_to_image": "--steps 2 --width 64 --height 64", "sdedit": "--steps 4", "prompt_to_prompt": "--steps 2",
         "invert_and_edit": "--steps 2 --inner-steps 1 --resolution 64", "inpaint": "--steps 2",

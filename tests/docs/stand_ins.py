@@ -69,6 +69,13 @@ def photographs(root, path):
         link(root / PHOTOGRAPH, path / name)
 
 
+def photos(root, path):
+    """Photographs of any names."""
+    path.mkdir()
+    for name in ("beach.jpg", "forest.jpg"):
+        link(root / PHOTOGRAPH, path / name)
+
+
 def pairs(root, path):
     """A set of 20 pairs in the published layout."""
     path.mkdir()
