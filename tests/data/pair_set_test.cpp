@@ -329,7 +329,8 @@ TEST_CASE("PairSetWriter: a prompt appears whole, once, or not at all", "[data]"
                     Contains("absent/0000001': rename failed: No such file or directory"));
   CHECK_THROWS_WITH(PairSetWriter(out, "/proc/unfinished").publish("0000001", words_of(1), pairs),
                     Contains("cannot create the folder '/proc/unfinished"));
-  CHECK_THROWS_WITH(PairSetWriter(out, "/proc/unfinished").complete({}), Contains("cannot create the folder"));
+  CHECK_THROWS_WITH(PairSetWriter(out, "/proc/unfinished").complete({{"0000009", {"1"}}}),
+                    Contains("cannot create the folder"));
   // NaN is not a JSON number.
   auto odd = pairs[0].numbers;
   odd.direction = std::numeric_limits<double>::quiet_NaN();

@@ -289,7 +289,9 @@ TEST_CASE("Rewriting a loss curve removes what a killed process left beside it",
        {".loss.csv.0123456789abcdef.tmp", ".other.csv.0123456789abcdef.tmp", ".loss.csv.short.tmp"}) {
     spill(scratch / name, "half");
   }
-  LossCurve(scratch / "loss.csv").truncate(0);
+  LossCurve curve(scratch / "loss.csv");
+  curve.add({.step = 1, .loss = 0.5, .rate = 0.1, .seconds = 1});
+  curve.truncate(0);
   CHECK(names(scratch.path()) == Names{".loss.csv.short.tmp", ".other.csv.0123456789abcdef.tmp", "loss.csv"});
 }
 
