@@ -22,6 +22,8 @@ REFERENCE = """
       <tab type="classindex" visible="yes" title="Classes by letter" intro=""/>
       <tab type="filelist" visible="yes" title="Headers" intro=""/>"""
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+# A code span, or a character that begins one of Doxygen's commands or links.
+PROSE = re.compile(r"(?<!`)`([^`]+)`(?!`)|(?<!\w)#(?=\w)|@(?=\w)")
 TYPE = re.compile(r"^(?:class|struct|concept|enum class|using) ([A-Z]\w+)(?! *[;<])", re.MULTILINE)
 
 
@@ -77,7 +79,9 @@ def prepared(root, page, pages, types):
         reference = reference_of(root, page, target, pages)
         return f"[{text.replace('`', '')}]({reference})" if reference else text
 
-    def code(match):
+    def prose(match):
+        if match.group(1) is None:
+            return "\\" + match.group(0)
         if "'" in match.group(1):  # would end a code span that single backticks began
             return f"``{match.group(1)}``"
         name, arguments = re.fullmatch(r"(\w*)(.*)", match.group(1)).groups()
@@ -111,8 +115,7 @@ def prepared(root, page, pages, types):
             lines.append(line)
         else:
             parts = re.split(r"(!?\[[^\]]*\]\([^)\s]+\))", unlinked(line))
-            lines.append("".join(LINK.sub(link, part) if i % 2 else re.sub(r"(?<!`)`([^`]+)`(?!`)", code, part)
-                                 for i, part in enumerate(parts)))
+            lines.append("".join(LINK.sub(link, part) if i % 2 else PROSE.sub(prose, part) for i, part in enumerate(parts)))
     return "\n".join(lines) + "\n"
 
 
