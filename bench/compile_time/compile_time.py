@@ -41,7 +41,7 @@ def program_of(page):
 def rows(compiler, flags, repeat, only):
     include = "#include <{}>\nint main() {{}}\n"
     tutorial = program_of("docs/tutorials/first-edit.md")
-    edit_image = ROOT / "examples/01_edit_image"
+    compiled = ["-DIP2P_COMPILED=1", "-UFMT_HEADER_ONLY"]
     units = [
         ("`torch/torch.h` alone", include.format("torch/torch.h"), []),
         ("`ATen/core/Tensor.h` alone", include.format("ATen/core/Tensor.h"), []),
@@ -50,9 +50,10 @@ def rows(compiler, flags, repeat, only):
          "#include <ip2p/pipeline/edit.hpp>\n" + include.format("ip2p/unet/unet.hpp"), []),
         ("the umbrella `ip2p/ip2p.hpp`", include.format("ip2p/ip2p.hpp"), []),
         ("the tutorial's program, header-only", tutorial, []),
-        ("the same with `ip2p::compiled`", tutorial, ["-DIP2P_COMPILED=1"]),
-        *((f"`edit_image` with `ip2p::compiled`: {name}", (edit_image / name).read_text(),
-           ["-DIP2P_COMPILED=1", f"-I{ROOT}/examples", f"-I{edit_image}"]) for name in ("edit_image.cpp", "options.cpp")),
+        ("the same with `ip2p::compiled`", tutorial, compiled),
+        ("all of `edit_image` with `ip2p::compiled`",
+         "".join(f'#include "{file}"\n' for file in sorted((ROOT / "examples/01_edit_image").glob("*.cpp"))),
+         [*compiled, f"-I{ROOT}/examples"]),
     ]
     units[1:] = [unit for unit in units[1:] if not only or any(text in unit[0] for text in only)]
     reference = None
