@@ -22,6 +22,7 @@
 #include "ip2p/io/safetensors.hpp"
 #include "preview.hpp"
 #include "support/advice.hpp"
+#include "support/contents.hpp"
 #include "support/fit.hpp"
 #include "support/model.hpp"
 #include "support/picture_options.hpp"
@@ -56,16 +57,8 @@ at::Tensor read_latents(const std::filesystem::path& path) {
 
 /// The options with the LoRAs that prompts name. \param words gets the prompts without their names
 Options with_named_loras(Options o, std::map<std::string, std::string>& words) {
-  const auto given = o.model;
-  for (const auto& prompt : o.prompts) {
-    auto model = given;
-    words[prompt] = example::take_loras(prompt, model);
-    require(
-        &prompt == &o.prompts.front() || model.loras == o.model.loras,
-        "--prompt: expected prompts that name the same LoRAs, because the model is loaded once, found '{}' and '{}'",
-        o.prompts.front(), prompt);
-    o.model = std::move(model);
-  }
+  const auto without = example::take_loras(o.prompts, o.model);
+  for (std::size_t i = 0; i < without.size(); ++i) words[o.prompts[i]] = without[i];
   return o;
 }
 

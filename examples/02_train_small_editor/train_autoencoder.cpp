@@ -49,7 +49,7 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
   options.ema_decay = 0.998;
   options.threads = settings.shards;
   AutoencoderLoss objective{codec, photographs, settings.seed};
-  objective.pixels = wanted.crops * 64 * 64;
+  objective.pixels = wanted.batch * 64 * 64;
   objective.picture = settings.picture;
   ip2p::Trainer run(ip2p::Parameters().add(codec), objective, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.05},
                     options);

@@ -67,8 +67,8 @@ int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, c
   interrupt.check();
   const auto text = table(scores);
   example::result_follows();
-  fmt::print("{} photographs, {} steps, {}, image scale {}, text scale {}\n\n{}", squares.size(), *run.steps,
-             wanted.sampler, wanted.image_scale, wanted.text_scale, text);
+  fmt::print("the middle squares of {} photographs at {} pixels, {} steps, {}, image scale {}, text scale {}\n\n{}",
+             squares.size(), settings.picture, *run.steps, wanted.sampler, wanted.image_scale, wanted.text_scale, text);
   if (wanted.report.empty()) return 0;
   ip2p::write_file_atomically(wanted.report / "scores.md", std::as_bytes(std::span(text)));
   write_sheet(wanted.report / "sheet.png", scores.sheet);
@@ -137,37 +137,34 @@ void add_options(CLI::App& app, Commands& c) {
     command->callback([&c, command] { c.settings.values = example::option_values(*command); });
     return command;
   };
-  const auto learning_rate = [](CLI::App* command, double& rate) {
-    command->add_option("--rate", rate, "peak learning rate")->capture_default_str()->check(example::range(1e-9, 1.0));
+  const auto learning = [&](CLI::App* command, LearningSettings& o, const char* network, const char* samples) {
+    command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count(1));
+    command->add_option("--rate", o.rate, "peak learning rate")
+        ->capture_default_str()
+        ->check(example::range(1e-9, 1.0));
+    command->add_option("--batch", o.batch, fmt::format("{} per update", samples))
+        ->capture_default_str()
+        ->check(count(1));
+    command->add_option("--channels", o.channels, fmt::format("channels of the {}, finest resolution first", network))
+        ->capture_default_str()
+        ->check(example::range(1, 4096));
   };
 
   auto* codec = c.train_codec = training(photographs(app.add_subcommand("autoencoder", "train the autoencoder")));
-  codec->add_option("--steps", c.autoencoder.steps, "number of updates")->capture_default_str()->check(count(1));
-  learning_rate(codec, c.autoencoder.rate);
-  codec->add_option("--batch", c.autoencoder.crops, "64-pixel crops per update")
-      ->capture_default_str()
-      ->check(count(1));
-  codec->add_option("--channels", c.autoencoder.channels, "channels of the autoencoder, finest resolution first")
-      ->capture_default_str()
-      ->check(example::range(1, 4096));
+  learning(codec, c.autoencoder, "autoencoder", "64-pixel crops");
 
   auto* unet = c.train_unet =
       training(photographs(app.add_subcommand("editor", "train the text encoder and the UNet")));
   unet->add_option("--tokenizer", c.editor.tokenizer, "folder with vocab.json and merges.txt")
       ->type_name("MODEL")
       ->capture_default_str();
-  unet->add_option("--steps", c.editor.steps, "number of updates")->capture_default_str()->check(count(1));
+  learning(unet, c.editor, "UNet", "whole pictures");
   unet->add_option("--coarse-steps", c.editor.coarse_steps, "how many of them use crops of half the side")
       ->capture_default_str()
       ->check(count(0));
-  unet->add_option("--batch", c.editor.batch, "whole pictures per update")->capture_default_str()->check(count(1));
-  learning_rate(unet, c.editor.rate);
   unet->add_option("--crops", c.editor.crops, "whole-picture crops kept in memory")
       ->capture_default_str()
       ->check(count(1));
-  unet->add_option("--channels", c.editor.channels, "channels of the UNet, finest resolution first")
-      ->capture_default_str()
-      ->check(example::range(1, 4096));
   unet->add_option("--unedited", c.editor.unedited, "unedited pairs for every 14 edits of a crop")
       ->capture_default_str()
       ->check(count(0));

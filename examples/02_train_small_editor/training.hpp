@@ -39,23 +39,24 @@ struct Settings {
   example::OptionValues values;  ///< All options of the command, by name.
 };
 
-/// Of the autoencoder's training.
-struct AutoencoderSettings {
-  std::int64_t steps = 4000;
-  double rate = 2e-3;
-  std::int64_t crops = 8;
-  std::vector<std::int64_t> channels{16, 16, 32, 64};
+/// What both trainings have.
+struct LearningSettings {
+  std::int64_t steps, batch;
+  double rate;  ///< At its peak.
+  std::vector<std::int64_t> channels;
 };
 
-/// Of the text encoder's and the UNet's training.
-struct EditorSettings {
+/// Of the autoencoder's training; its batch is of crops.
+struct AutoencoderSettings : LearningSettings {
+  AutoencoderSettings() : LearningSettings{4000, 8, 2e-3, {16, 16, 32, 64}} {}
+};
+
+/// Of the text encoder's and the UNet's training; its batch is of whole pictures.
+struct EditorSettings : LearningSettings {
+  EditorSettings() : LearningSettings{6000, 16, 7e-4, {64, 96, 128}} {}
   std::filesystem::path tokenizer = "models/clip-tokenizer";
-  std::int64_t steps = 6000;
   std::int64_t coarse_steps = 4500;
-  std::int64_t batch = 16;
-  double rate = 7e-4;
   std::int64_t crops = 80;
-  std::vector<std::int64_t> channels{64, 96, 128};
   std::int64_t unedited = 2;
   std::string compute = "fp32";
 };

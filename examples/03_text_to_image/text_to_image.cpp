@@ -45,7 +45,12 @@ int run(Options o, const example::Interrupt& interrupt) {
   auto settings = generate.completed(example::settings_of(r, example::watched(bar, interrupt)));
   const auto square = ip2p::picture_size(settings);
   settings.size = {.width = o.width.value_or(square.width), .height = o.height.value_or(square.height)};
-  fmt::print("{}x{} pixels; {}\n", settings.size->width, settings.size->height,
+  std::string larger;
+  if (o.enlarge) {
+    const auto size = ip2p::enlarged_size(generate, *settings.size, {.factor = *o.enlarge});
+    larger = fmt::format(", then {}x{}", size.width, size.height);
+  }
+  fmt::print("{}x{} pixels{}; {}\n", settings.size->width, settings.size->height, larger,
              example::describe_run(generate, r, model, {}));
   std::fflush(stdout);
   const example::NamedNoise noise_of_seeds{r.noise};

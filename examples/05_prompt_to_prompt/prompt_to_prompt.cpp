@@ -1,6 +1,6 @@
 // Draws a picture and its edit by another prompt (Prompt-to-Prompt), side by side.
 //
-//   prompt_to_prompt --model stable-diffusion --prompt "a cat on a wall" --edited "a dog on a wall" --out out.png
+//   prompt_to_prompt --model stable-diffusion --source "a cat on a wall" --prompt "a dog on a wall" --out out.png
 
 #include <cstdint>
 #include <cstdio>
@@ -32,12 +32,15 @@ struct Options {
   std::optional<std::int64_t> width, height;
 };
 
-int run(const Options& o, const example::Interrupt& interrupt) {
+int run(Options o, const example::Interrupt& interrupt) {
+  o.edit = example::without_named_loras(o.edit, o.model);
   const auto& r = o.run;
   example::check_folders({&r.out});
   const auto model = example::open_model(o.model, example::numerics_of(r));
   const auto edit = example::prompt_edit(o.edit, model);
-  for (const auto& prompt : edit.prompts) example::report_prompt(model, "prompt", prompt);
+  for (const auto& prompt : edit.prompts) {
+    example::report_prompt(model, &prompt == &edit.prompts.front() ? "source" : "prompt", prompt);
+  }
   if (!r.negative_prompt.empty()) example::report_prompt(model, "negative prompt", r.negative_prompt);
   auto pipeline = model.text_to_image();
   // As published unless told otherwise, whatever the model recommends: sampler and timesteps belong together.
@@ -75,8 +78,8 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   interrupt.check();
   const auto row = example::labelled_row(pictures, labels);
   ip2p::write_image(r.out, row, r.quality);
-  example::result().setting("prompt", o.edit.source);
-  example::result().setting("edited", o.edit.edited);
+  example::result().setting("source", o.edit.source);
+  example::result().setting("prompt", o.edit.edited);
   example::record_run(pipeline, r, settings);
   example::result().wrote(r.out, row);
   example::report_memory(*model.options().device);
@@ -92,7 +95,7 @@ int main(int argc, char** argv) {
       argc, argv, "prompt_to_prompt",
       "Draws a picture and its edits by other prompts with a Stable Diffusion model (Prompt-to-Prompt).",
       [&](CLI::App& app) {
-        example::add_prompt_edit(app, o.edit);
+        example::add_prompt_edit(app, o.edit, o.model);
         example::add_run(app, o.run, "the model's, or 50", "the model's, or 7.5", "ddim as published",
                          "linear as published");
         app.add_option("--heat-map", o.heat_map, "also show the attention map of this word");

@@ -1,7 +1,7 @@
 // Edits a photograph by changing the words that describe it: DDIM inversion, null-text optimisation, Prompt-to-Prompt.
 // The result shows the photograph, its reconstruction and the edits.
 //
-//   invert_and_edit --model stable-diffusion --image cat.jpg --prompt "a cat" --edited "a dog" --out out.png
+//   invert_and_edit --model stable-diffusion --image cat.jpg --source "a cat" --prompt "a dog" --out out.png
 
 #include <cstdint>
 #include <cstdio>
@@ -43,11 +43,15 @@ struct Options {
   bool full_size = false;
 };
 
-int run(const Options& o, const example::Interrupt& interrupt) {
+int run(Options o, const example::Interrupt& interrupt) {
+  o.edit = example::without_named_loras(o.edit, o.model);
   example::check_folders({&o.out});
   const auto photo = example::read_photo(o.image, o.picture).image;
   const auto model = example::open_model(o.model);
   const auto edit = example::prompt_edit(o.edit, model);
+  for (const auto& prompt : edit.prompts) {
+    example::report_prompt(model, &prompt == &edit.prompts.front() ? "source" : "prompt", prompt);
+  }
   auto pipeline = model.text_to_image();
   pipeline.guidance.text_scale = o.text_scale;
   pipeline.diffusion.schedule = ip2p::ddim_schedule(model.scheduler());
@@ -96,8 +100,8 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   ip2p::write_image(o.out, row, o.quality);
   auto& report = example::result();
   report.setting("image", o.image.string());
-  report.setting("prompt", o.edit.source);
-  report.setting("edited", o.edit.edited);
+  report.setting("source", o.edit.source);
+  report.setting("prompt", o.edit.edited);
   report.setting("steps", o.steps);
   report.setting("inner-steps", o.inner_steps);
   report.setting("text-scale", o.text_scale);
@@ -117,7 +121,7 @@ int main(int argc, char** argv) {
       argc, argv, "invert_and_edit", "Edits a photograph by the words that describe it, with a Stable Diffusion model.",
       [&](CLI::App& app) {
         app.add_option("--image", o.image, "photograph to edit")->type_name("FILE")->required();
-        example::add_prompt_edit(app, o.edit);
+        example::add_prompt_edit(app, o.edit, o.model);
         app.add_option("--out", o.out, "picture to write: photograph, reconstruction and edits side by side")
             ->type_name("FILE")
             ->required()
@@ -128,7 +132,7 @@ int main(int argc, char** argv) {
         app.add_option("--inner-steps", o.inner_steps, "null-text updates per step; 0 turns the optimisation off")
             ->capture_default_str()
             ->check(example::range(0, 100));
-        app.add_option("--text-scale", o.text_scale, "how closely to follow the edited prompt")
+        app.add_option("--text-scale", o.text_scale, "how closely to follow the prompt")
             ->capture_default_str()
             ->check(example::finite_number);
         example::add_schedule(app, o.schedule, "linear as published");

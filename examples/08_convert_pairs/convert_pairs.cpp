@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <fmt/format.h>
@@ -19,11 +20,17 @@
 #include "ip2p/data/pair_shards.hpp"
 #include "ip2p/data/write_image_folder.hpp"
 #include "ip2p/data/write_pair_shards.hpp"
+#include "support/contents.hpp"
 #include "support/option_table.hpp"
+#include "support/output_folder.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
+#include "support/run_record.hpp"
 
 namespace {
+
+/// Hidden, so that whoever loads the folder as a data set passes it over.
+constexpr const char* record_name = ".run.json";
 
 struct Options {
   std::filesystem::path folder, out;
@@ -32,7 +39,17 @@ struct Options {
   ip2p::PairShardsOptions write;
   double max_mebibytes = 1024;
   bool trust = false;
+  example::OptionValues values;  ///< All options, by name.
 };
+
+/// Whether a folder holds anything but the record of a run.
+bool holds_results(const std::filesystem::path& folder) {
+  std::error_code problem;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, problem)) {
+    if (entry.path().filename() != record_name) return true;
+  }
+  return false;
+}
 
 int run(Options o, const example::Interrupt& interrupt) {
   const std::map<std::string, ip2p::PairSplit> splits{{"train", ip2p::PairSplit::train},
@@ -42,6 +59,14 @@ int run(Options o, const example::Interrupt& interrupt) {
   o.read.split = splits.at(o.split);
   const auto folder = ip2p::PairFolder::open(o.folder, o.read);
   fmt::print("{}: {} prompts, split {}\n", o.folder.string(), folder.size(), o.split);
+  // datasets uses the same split names; the whole set becomes its "train".
+  const auto out = o.to == "imagefolder" && o.split != "all" ? o.out / o.split : o.out;
+  auto settings = example::settings_of(o.values, {"largest-damage"});
+  settings["--pairs"] = example::content_setting(o.folder, example::pairs_digest(o.folder));
+  const example::OutputFolder made(out);
+  example::RunRecord record(out / record_name, settings, [&] { return holds_results(out); });
+  record.agree();
+  record.begin(0);
   example::ProgressBar bar(stderr);
   const auto on_pair = [&bar](std::int64_t done, std::int64_t count) { bar({.index = done - 1, .count = count}); };
   const auto list = [](const std::vector<ip2p::SkippedPair>& skipped) {
@@ -49,8 +74,6 @@ int run(Options o, const example::Interrupt& interrupt) {
   };
   try {
     if (o.to == "imagefolder") {
-      // datasets uses the same split names; the whole set becomes its "train".
-      const auto out = o.split == "all" ? o.out : o.out / o.split;
       const auto report = ip2p::write_image_folder(folder, out,
                                                    {.decode = !o.trust,
                                                     .largest_damage = o.write.largest_damage,
@@ -87,7 +110,8 @@ int main(int argc, char** argv) {
       argc, argv, "convert_pairs",
       "Packs a training set of image pairs into tar files with an index, or copies it into an image folder.",
       [&](CLI::App& app) {
-        app.footer("Run the same command again to continue.");
+        app.footer("Run the same command again to continue; other settings need another folder.");
+        app.callback([&] { o.values = example::option_values(app); });
         auto* pairs = app.add_option("--pairs", o.folder,
                                      "pairs to read: seeds.json and a folder for each prompt, or an image folder")
                           ->type_name("FOLDER")

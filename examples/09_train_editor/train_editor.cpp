@@ -46,9 +46,9 @@
 #include "pairs.hpp"
 #include "support/contents.hpp"
 #include "support/hub.hpp"
+#include "support/labels.hpp"
 #include "support/loss_plot.hpp"
 #include "support/output_folder.hpp"
-#include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/run_record.hpp"
 
@@ -175,6 +175,14 @@ class Training {
     fmt::print("trains {:.1f} M values{}\n", trained / 1e6, lora_ ? " of a LoRA" : "");
     fmt::print("data: {}, {} prompts, {} an epoch of {} updates\n", o_.data.string(), pictures_.size(),
                pictures_.size(), (pictures_.size() + o_.batch - 1) / o_.batch);
+    const auto& a = o_.augmentation;
+    if (o_.cache.empty()) {
+      fmt::print("pictures: random squares of {0}x{0} pixels, of pictures {1} {2} to {3}; {4:g} % mirrored\n", a.crop,
+                 o_.shape == "square" ? "of which both sides are made" : "whose shorter side is made", a.smallest,
+                 a.largest, 100 * a.mirror);
+    } else {
+      fmt::print("pictures: the middle square of each, at {0}x{0} pixels\n", a.crop);
+    }
     fmt::print("updates: {} of {} samples: {} process{} x {} pass{} x {}\n", o_.steps, o_.batch, processes_.size(),
                processes_.size() == 1 ? "" : "es", accumulate_, accumulate_ == 1 ? "" : "es",
                o_.batch / processes_.size() / accumulate_);
@@ -298,7 +306,10 @@ class Training {
                                       ip2p::diffusion_of(scheduler_, ip2p::Numerics::diffusers),
                                       ip2p::EulerAncestral{},
                                       ip2p::DualGuidance{o_.image_scale, o_.text_scale}};
-    std::vector<ip2p::Image> rows;
+    example::Sheet sheet;
+    sheet.title = fmt::format("step {}, {} sampling steps, image scale {:g}, text scale {:g}", step, o_.sample_steps,
+                              o_.image_scale, o_.text_scale);
+    sheet.columns = {"before", "after", "edited"};
     const auto& held_out = validation();
     for (std::int64_t i = 0; i < std::min(o_.samples, held_out.size()); ++i) {
       ip2p::SampleRandom random(o_.seed, 0, static_cast<std::uint64_t>(i));
@@ -312,11 +323,11 @@ class Training {
                                        .seed = o_.seed + static_cast<std::uint64_t>(i),
                                        .numerics = ip2p::Numerics::diffusers};
       const auto before = square(pair.before);
-      const std::vector<ip2p::Image> row{before, square(pair.after), pipeline(before, pair.instruction, settings)};
-      rows.push_back(example::side_by_side(row));
+      sheet.rows.push_back(fmt::format("\"{}\", seed {}", pair.instruction, settings.seed));
+      sheet.pictures.push_back({before, square(pair.after), pipeline(before, pair.instruction, settings)});
     }
     fs::create_directories(o_.out / "samples");
-    ip2p::write_image(o_.out / "samples" / fmt::format("step_{:06}.png", step), example::stacked(rows));
+    ip2p::write_image(o_.out / "samples" / fmt::format("step_{:06}.png", step), example::draw(sheet));
   }
 
   /// The validation split, or the training pictures if it is empty.

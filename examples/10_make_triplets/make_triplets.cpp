@@ -46,10 +46,10 @@ std::vector<std::string> lines_of(const fs::path& path) {
 /// What the triplets depend on.
 nlohmann::json settings_of(const GenerateOptions& o) {
   auto settings = example::settings_of(o.values, {"connections", "requests-per-minute", "key-variable"});
-  settings["--captions"] = example::content_setting(o.captions, example::text_digest(o.captions));
+  settings["--captions"] = example::content_setting(o.captions, example::file_digest(o.captions));
   if (!o.language.model.empty()) settings["--model"] = example::content_setting(o.language.model, o.language.name());
   if (!o.blocked.empty()) {
-    settings["--blocked-words"] = example::content_setting(o.blocked, example::text_digest(o.blocked));
+    settings["--blocked-words"] = example::content_setting(o.blocked, example::file_digest(o.blocked));
   }
   return settings;
 }

@@ -74,10 +74,11 @@ void add_options(CLI::App& app, Commands& commands) {
   const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
   for (const auto& [name, number, help] :
        {std::tuple{"--layers", &t.fresh.n_layer, "layers of a new model"},
-        std::tuple{"--width", &t.fresh.n_embd, "width of a new model"},
+        std::tuple{"--hidden-size", &t.fresh.n_embd, "values per token in a new model"},
         std::tuple{"--heads", &t.fresh.n_head, "attention heads of a new model"},
         std::tuple{"--context", &t.fresh.n_positions, "context of a new model in tokens"}}) {
-    training->add_option(name, *number, help)->capture_default_str()->check(count)->needs(nothing);
+    auto* option = training->add_option(name, *number, help)->capture_default_str()->check(count)->needs(nothing);
+    if (number == &t.fresh.n_embd) example::old_name(*training, option, "--width");
   }
   training->add_option("--lora", t.lora, "train a LoRA of this rank instead of all weights; it is folded in at the end")
       ->check(example::range(std::int64_t{1}, std::int64_t{1024}))

@@ -66,7 +66,7 @@ void fold_lora(const ip2p::Gpt2& model, const ip2p::AppliedLora& lora, double st
 /// What the model depends on. \param files of the model to start from, or of the tokenizer
 nlohmann::json settings_of(const TrainOptions& o, const fs::path& files) {
   auto settings = example::settings_of(o.values, {});
-  settings["--triplets"] = example::content_setting(o.data, example::text_digest(o.data));
+  settings["--triplets"] = example::content_setting(o.data, example::file_digest(o.data));
   settings[o.model.empty() ? "--tokenizer" : "--model"] =
       example::content_setting(files, example::folder_digest(files));
   return settings;

@@ -26,7 +26,6 @@
 #include "pair_maker.hpp"
 #include "support/clip.hpp"
 #include "support/contents.hpp"
-#include "support/hub.hpp"
 #include "support/model.hpp"
 #include "support/output_folder.hpp"
 #include "support/program.hpp"
@@ -59,15 +58,11 @@ void check_writable(const fs::path& path) {
 /// What the set depends on: the options, and what the files hold, wherever they are.
 nlohmann::json settings_of(const Options& o, const ip2p::ModelFiles& clip) {
   auto settings = o.settings();
-  const auto place = example::located(o.model);
-  const auto model = ip2p::ModelFiles::open(place.model, {.prefer_ema = !o.model.no_ema,
-                                                          .variant = o.model.variant,
-                                                          .tokenizer = place.tokenizer,
-                                                          .vae = place.vae,
-                                                          .prediction_type = o.model.prediction_type,
-                                                          .base = o.model.base});
-  settings["--triplets"] = example::content_setting(o.triplets, example::text_digest(o.triplets));
-  settings["--model"] = example::content_setting(o.model.model, example::model_digest(model));
+  settings.update(example::computing_settings(o.model));
+  // What changes only rounding may differ between machines.
+  for (const char* name : {"--low-memory", "--tf32", "--direct-convolution"}) settings.erase(name);
+  settings["--triplets"] = example::content_setting(o.triplets, example::file_digest(o.triplets));
+  settings["--model"] = example::content_setting(o.model.model, example::model_digest(example::model_files(o.model)));
   settings["--clip"] = example::content_setting(o.clip, example::model_digest(clip));
   return settings;
 }

@@ -1,7 +1,6 @@
 #include "options.hpp"
 
 #include <cstdint>
-#include <filesystem>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -30,12 +29,7 @@ nlohmann::json Options::settings() const {
                       {"--no-filter", no_filter}};
   for (const auto& [option, files] : {std::pair{"--lora", &model.loras}, std::pair{"--embedding", &model.embeddings}}) {
     for (const auto& file : *files) {
-      // FILE or FILE:SCALE
-      const auto colon = file.rfind(':');
-      const bool scaled = colon != file.npos && !std::filesystem::exists(file);
-      const std::filesystem::path path = scaled ? file.substr(0, colon) : file;
-      json[option].push_back(
-          example::content_setting(file, example::files_digest({&path, 1}) + file.substr(path.string().size())));
+      json[option].push_back(example::content_setting(file, example::addition_digest(file)));
     }
   }
   if (no_filter) return json;

@@ -21,8 +21,10 @@
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/io/resample.hpp"
+#include "ip2p/text/prompt_syntax.hpp"
 #include "ip2p/text2live/text2live.hpp"
 #include "ip2p/vision/clip.hpp"
+#include "support/advice.hpp"
 #include "support/clip.hpp"
 #include "support/command_line.hpp"
 #include "support/hub.hpp"
@@ -72,6 +74,9 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     const auto tokens = clip.tokenizer().encode(text);
     const auto limit = clip.tokenizer().max_length() - 2;
     example::report_prompt(name, tokens.count, limit, tokens.dropped);
+    if (ip2p::has_prompt_marks(text)) {
+      example::warn(fmt::format("{}: text2live takes texts as they are, the marks in '{}' included", name, text));
+    }
   }
 
   ip2p::Text2Live<> edit(clip, photo, o.texts, o.edit);

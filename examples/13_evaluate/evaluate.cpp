@@ -39,6 +39,7 @@
 #include "support/advice.hpp"
 #include "support/clip.hpp"
 #include "support/contents.hpp"
+#include "support/model.hpp"
 #include "support/output_folder.hpp"
 #include "support/program.hpp"
 #include "support/reporting.hpp"
@@ -55,6 +56,12 @@ ip2p::PairSplit split_named(const std::string& name) {
   return name == "test" ? ip2p::PairSplit::test : ip2p::PairSplit::all;
 }
 
+/// The folder of the photographs.
+std::filesystem::path images_of(const Options& o) {
+  if (!o.images.empty()) return o.images;
+  return o.edits.has_parent_path() ? o.edits.parent_path() : std::filesystem::path(".");
+}
+
 ip2p::EditSet open_edits(const Options& o, ip2p::Numerics numerics) {
   const ip2p::EditSetOptions options{
       .resolution = o.resolution, .numerics = numerics, .seed = o.seed, .limit = o.limit};
@@ -63,7 +70,7 @@ ip2p::EditSet open_edits(const Options& o, ip2p::Numerics numerics) {
                                      options);
   }
   require(!o.edits.empty(), "expected --edits or --pairs, found neither");
-  return ip2p::EditSet::from_list(o.edits, o.images.empty() ? o.edits.parent_path() : o.images, options);
+  return ip2p::EditSet::from_list(o.edits, images_of(o), options);
 }
 
 /// The points of all curves, with every setting filled in and models and CLIPs given by digest.
@@ -94,7 +101,7 @@ std::vector<ip2p::SweepPoint> points_of(Workshop& shop) {
 }
 
 std::vector<ip2p::ClipMeasure> open_clips(const Options& o, const std::vector<Named>& clips) {
-  const auto device = ip2p::parse_device(o.device);
+  const auto device = ip2p::parse_device(o.every.device);
   std::vector<ip2p::ClipMeasure> measures;
   for (const auto& [name, path] : clips) {
     measures.push_back({name, example::open_clip(path, o.clip_tokenizer, device),
@@ -102,6 +109,12 @@ std::vector<ip2p::ClipMeasure> open_clips(const Options& o, const std::vector<Na
     fmt::print("CLIP {}: {}\n", name, path.string());
   }
   return measures;
+}
+
+/// At which size photographs are edited, in words.
+std::string size_text(const Options& o) {
+  if (o.numerics == "diffusers" && !o.resolution) return "at the photographs' own sizes, to a multiple of 8";
+  return fmt::format("at {} pixels", o.resolution.value_or(512));
 }
 
 /// Whether --out holds this table, this page and every file that the page shows.
@@ -135,10 +148,10 @@ void write_report(const Options& o, const std::vector<Named>& clips, const std::
 
   Report report;
   report.summary = fmt::format(
-      "{} edits at {} pixels, seed {}, numerics {}, pictures to CLIP in the {} range. Means with {:g} % intervals of "
+      "{} edits {}, seed {}, numerics {}, pictures to CLIP in the {} range. Means with {:g} % intervals of "
       "the "
       "bootstrap over edits ({} resamples).",
-      ids.size(), o.resolution.value_or(512), o.seed, o.numerics, o.range, 100 * o.confidence, o.resamples);
+      ids.size(), size_text(o), o.seed, o.numerics, o.range, 100 * o.confidence, o.resamples);
   report.summary += notes;
   for (const auto& clip : clips) {
     report.clips.push_back(clip.name);
@@ -150,7 +163,7 @@ void write_report(const Options& o, const std::vector<Named>& clips, const std::
     return;
   }
   ip2p::write_sweep_csv(o.out / "curves.csv", rows);
-  if (kept.edits > 0) ip2p::write_image(o.out / "sheet.png", picture_sheet(points, kept));
+  if (kept.edits > 0) ip2p::write_image(o.out / "sheet.png", picture_sheet(points, kept, report.shown, o.seed));
   std::string problem;
   report.figures.clear();
   for (const auto& clip : clips) {
@@ -175,13 +188,21 @@ constexpr const char* record_name = "run.json";
 
 /// What every sample depends on, besides its point.
 nlohmann::json settings_of(const Options& o, const std::vector<Named>& clips, const ip2p::EditSet& edits) {
-  nlohmann::json settings{{"--seed", o.seed},
-                          {"--resolution", o.resolution.value_or(512)},
-                          {"--numerics", o.numerics},
-                          {"--dtype", o.dtype},
-                          {"--range", o.range}};
-  const auto& list = o.pairs.empty() ? o.edits : o.pairs;
-  settings["--edits"] = example::content_setting(list, edits.fingerprint());
+  auto settings = example::computing_settings(o.every);
+  settings["--seed"] = o.seed;
+  settings["--resolution"] = o.resolution.value_or(512);
+  settings["--numerics"] = o.numerics;
+  settings["--dtype"] = o.every.dtype;
+  settings["--range"] = o.range;
+  std::map<std::string, std::string> contents;
+  for (std::int64_t i = 0; i < edits.size(); ++i) contents[edits.id(i)] = edits.content(i);
+  if (o.pairs.empty()) {
+    settings["--edits"] = example::content_setting(o.edits, edits.fingerprint());
+    settings["--photographs"] = example::parts_setting(images_of(o), contents);
+  } else {
+    settings["--edits"] = example::content_setting(o.pairs, edits.fingerprint());
+    settings["--pairs"] = example::parts_setting(o.pairs, contents);
+  }
   for (const auto& [name, path] : clips) {
     settings["--clip " + name] =
         example::content_setting(path, example::model_digest(example::clip_files(path, o.clip_tokenizer)));
@@ -201,15 +222,18 @@ void warn_of_scales(const std::vector<ip2p::SweepPoint>& points, Workshop& shop)
 }
 
 int run(Options o, const example::Interrupt& interrupt) {
-  if (o.threads > 0) at::set_num_threads(o.threads);
+  if (o.every.threads > 0) at::set_num_threads(o.every.threads);
   const auto place = ip2p::place_in_environment();
-  o.device = ip2p::device_for(o.device, place).str();
+  o.every.device = ip2p::device_for(o.every.device, place).str();
   const auto clips = named_paths(o.clips, "--clip");
-  Workshop shop{o, named_paths(o.models, "--model"), clips, interrupt.token()};
+  Workshop shop{o, models_of(o), clips, interrupt.token()};
   const auto edits = open_edits(o, shop.numerics());
   const auto points = points_of(shop);
   std::vector<std::string> ids;
   for (std::int64_t i = 0; i < edits.size(); ++i) ids.push_back(edits.id(i));
+  fmt::print("photographs: edited {}; {}\n", size_text(o),
+             o.numerics == "released" ? "edges beyond sides of multiples of 64 are cut"
+                                      : "stretched to sides of multiples of 8");
 
   const example::OutputFolder out(o.out), pictures(o.out / "pictures");
   const ip2p::KeptPictures kept{o.out / "pictures", std::min(o.grid, edits.size())};

@@ -25,7 +25,6 @@
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
 #include "support/contents.hpp"
-#include "support/hub.hpp"
 #include "support/model.hpp"
 #include "text2live_method.hpp"
 
@@ -46,12 +45,16 @@ ip2p::Numerics Workshop::numerics() const {
 ip2p::RunSettings Workshop::settings(std::int64_t steps) const { return {.steps = steps, .hooks = {.stop = stop}}; }
 
 std::string Workshop::digest_of(const std::string& curve, const std::string& kind, const std::string& name) {
-  const auto& known = kind == "clip" ? clips : models;
+  std::vector<Named> known;
+  if (kind == "clip") known = clips;
+  for (const auto& [model, how] : models) {
+    if (kind == "model") known.push_back({model, how.model});
+  }
   std::vector<std::string> names;
   for (const auto& one : known) {
     if (one.name == name || (name.empty() && known.size() == 1)) {
-      const auto digest = example::model_digest(kind == "clip" ? example::clip_files(one.path, options.clip_tokenizer)
-                                                               : files_of(one.path));
+      const auto digest = kind == "clip" ? example::model_digest(example::clip_files(one.path, options.clip_tokenizer))
+                                         : example::whole_digest(models.at(one.name));
       found.emplace(digest, one);
       return digest;
     }
@@ -63,13 +66,9 @@ std::string Workshop::digest_of(const std::string& curve, const std::string& kin
       name);
 }
 
-ip2p::ModelFiles Workshop::files_of(const std::filesystem::path& model) const {
-  return ip2p::ModelFiles::open(example::located(model), {.tokenizer = example::located_tokenizer(options.tokenizer)});
-}
-
 std::map<std::string, std::string> Workshop::recommended(const std::string& digest) const {
   std::map<std::string, std::string> settings;
-  const auto stored = files_of(found.at(digest).path).settings();
+  const auto stored = example::model_files(models.at(found.at(digest).name)).settings();
   for (const auto& [name, value] : stored.items()) {
     if (!value.is_string() && !value.is_number()) continue;  // limits, which no setting of a method is
     auto setting = name;
@@ -82,13 +81,7 @@ std::map<std::string, std::string> Workshop::recommended(const std::string& dige
 std::shared_ptr<Model> Workshop::model(const std::string& digest) {
   auto& one = loaded[digest];
   if (!one) {
-    example::ModelOptions o;
-    o.model = found.at(digest).path;
-    o.tokenizer = options.tokenizer;
-    o.device = options.device;
-    o.dtype = options.dtype;
-    o.threads = options.threads;
-    one = std::make_shared<Model>(example::open_model(o, numerics()));
+    one = std::make_shared<Model>(example::open_model(models.at(found.at(digest).name), numerics()));
   }
   return one;
 }
@@ -98,7 +91,7 @@ const ip2p::Clip& Workshop::guide(const std::string& digest) {
   if (guide == guides.end()) {
     guide = guides
                 .emplace(digest, example::open_clip(found.at(digest).path, options.clip_tokenizer,
-                                                    ip2p::parse_device(options.device)))
+                                                    ip2p::parse_device(options.every.device)))
                 .first;
   }
   return guide->second;

@@ -35,8 +35,8 @@ struct Model {
 /// Models and settings shared by the methods.
 struct Workshop {
   const Options& options;
-  std::vector<Named> models;  ///< --model
-  std::vector<Named> clips;   ///< --clip
+  std::map<std::string, example::ModelOptions> models;  ///< --model and its parts, by name.
+  std::vector<Named> clips;                             ///< --clip
   std::stop_token stop;
   std::map<std::string, Named> found = {};                    ///< Models and CLIPs of the curves, by digest.
   std::map<std::string, std::shared_ptr<Model>> loaded = {};  ///< By digest.
@@ -48,11 +48,8 @@ struct Workshop {
   [[nodiscard]] ip2p::RunSettings settings(std::int64_t steps) const;
 
   /// The digest of the "model" or "clip" with this name, or of the only one where the name is empty. It stands for the
-  /// model in a point's settings, so that the same model in another place is the same.
+  /// model, with what is added to it, in a point's settings, so that the same model in another place is the same.
   std::string digest_of(const std::string& curve, const std::string& kind, const std::string& name);
-
-  /// The files of a model.
-  [[nodiscard]] ip2p::ModelFiles files_of(const std::filesystem::path& model) const;
 
   /// Settings that the model with that digest recommends, as texts by name.
   [[nodiscard]] std::map<std::string, std::string> recommended(const std::string& digest) const;

@@ -1,15 +1,20 @@
 #include "options.hpp"
 
+#include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 
 #include "ip2p/core/error.hpp"
 #include "support/command_line.hpp"
 #include "support/hub.hpp"
+#include "support/named.hpp"
 #include "support/option_table.hpp"
 #include "support/range.hpp"
 #include "support/run_record.hpp"
@@ -17,15 +22,24 @@
 namespace evaluate {
 namespace {
 
-/// "NAME=PATH"; names become part of file names.
 std::string named_path(const std::string& text) {
-  const auto equal = text.find('=');
-  const auto name = text.substr(0, equal);
-  const bool sound =
-      equal != text.npos && equal > 0 && equal + 1 < text.size() &&
-      name.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.") == text.npos;
-  return sound ? std::string()
-               : fmt::format("expected NAME=PATH with a name of letters, digits and -_., found '{}'", text);
+  const auto name = example::leading_name(text);
+  return !name.empty() && name.size() + 1 < text.size()
+             ? std::string()
+             : fmt::format("expected NAME=PATH with a name of letters, digits and -_., found '{}'", text);
+}
+
+/// Whose part a value is, and the part. \param models that there are
+std::pair<std::string, std::string> part_of(const std::string& text, const std::vector<Named>& models,
+                                            const char* option) {
+  const auto name = example::leading_name(text);
+  if (name.empty() && models.size() == 1) return {models.front().name, text};
+  std::vector<std::string> names;
+  for (const auto& model : models) names.push_back(model.name);
+  ip2p::require(std::ranges::find(names, name) != names.end(),
+                "{}: expected the name of a model, one of {}, before '=' and the file, found '{}'", option,
+                fmt::join(names, ", "), text);
+  return {name, text.substr(name.size() + 1)};
 }
 
 }  // namespace
@@ -41,9 +55,36 @@ std::vector<Named> named_paths(const std::vector<std::string>& texts, const char
   return all;
 }
 
+std::map<std::string, example::ModelOptions> models_of(const Options& o) {
+  const auto models = named_paths(o.models, "--model");
+  std::map<std::string, example::ModelOptions> all;
+  for (const auto& [name, path] : models) {
+    auto& one = all[name] = o.every;
+    one.model = path;
+    one.loras.clear();
+    one.embeddings.clear();
+  }
+  for (const auto& lora : o.every.loras) {
+    const auto [name, file] = part_of(lora, models, "--lora");
+    all.at(name).loras.push_back(file);
+  }
+  for (const auto& embedding : o.every.embeddings) {
+    const auto [name, file] = part_of(embedding, models, "--embedding");
+    all.at(name).embeddings.push_back(file);
+  }
+  for (const auto& vae : o.vaes) {
+    const auto [name, path] = part_of(vae, models, "--vae");
+    ip2p::require(all.at(name).vae.empty(), "--vae: expected one autoencoder for the model {}, found two", name);
+    all.at(name).vae = path;
+  }
+  return all;
+}
+
 void add_options(CLI::App& app, Options& o) {
   app.footer(
-      "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. Samples are saved "
+      "Methods: instruct, sdedit, prompt-to-prompt, text2live, input (the photograph itself), noise. --lora, "
+      "--embedding "
+      "and --vae begin with the name of their model and '=', unless there is one model. Samples are saved "
       "in --out as they are made; run the same command again to continue. Other photographs, CLIPs or seeds are "
       "refused unless you pass --change. Use torchrun or srun for several processes, which share the edits.");
   const auto count = [](std::int64_t least) { return example::range(least, std::int64_t{1'000'000'000}); };
@@ -59,8 +100,10 @@ void add_options(CLI::App& app, Options& o) {
       ->type_name("NAME=MODEL")
       ->check(named_path);
   example::add_download(app);
-  what->add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for models without a tokenizer")
-      ->type_name("MODEL");
+  // Named as the models are; with one model, the name may be left out.
+  example::add_additions(*what, o.every, "[NAME=]");
+  what->add_option("--vae", o.vaes, example::vae_help())->type_name("[NAME=]MODEL");
+  example::add_weights(*what, o.every);
 
   auto* data = app.add_option_group("Photographs");
   auto* edits =
@@ -77,7 +120,8 @@ void add_options(CLI::App& app, Options& o) {
       ->check(CLI::IsMember({"train", "validation", "test", "all"}));
   data->add_flag("--scan", o.scan, "list the folder of pairs instead of reading seeds.json");
   data->add_option("--limit", o.limit, "maximum number of edits, 0 for all")->capture_default_str()->check(count(0));
-  data->add_option("--resolution", o.resolution, "length of the longer side in pixels (default: 512)")
+  data->add_option("--resolution", o.resolution,
+                   "length of the longer side in pixels (default: 512; the photographs' own with --numerics diffusers)")
       ->check(example::range(64, 16384));
   data->add_option("--numerics", o.numerics,
                    "published implementation to match in photograph preparation and default noise levels")
@@ -116,9 +160,7 @@ void add_options(CLI::App& app, Options& o) {
                    ->check(count(0));
   example::old_name(*run, kept, "--grid");
   run->add_option("--gnuplot", o.gnuplot, "program that draws the figures")->capture_default_str();
-  example::add_device(*run, o.device);
-  example::add_dtype(*run, o.dtype);
-  example::add_threads(*run, o.threads);
+  example::add_computing(*run, o.every);
 }
 
 }  // namespace evaluate

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "ip2p/evaluate/edit_set.hpp"
 #include "ip2p/evaluate/run_sweep.hpp"
@@ -21,6 +22,7 @@
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
+#include "support/labels.hpp"
 #include "support/pictures.hpp"
 
 namespace evaluate {
@@ -37,11 +39,33 @@ inline std::vector<std::span<const ip2p::SweepPoint>> curves_of(std::span<const 
   return curves;
 }
 
-/// Height of the rows of a sheet, without the gap of 8 pixels between them.
+/// Height of the pictures on a sheet.
 inline constexpr std::int64_t sheet_row = 128;
 
-/// A row for each kept edit and curve: the photograph, then the curve's pictures. \param kept of at least one edit
-inline ip2p::Image picture_sheet(std::span<const ip2p::SweepPoint> points, const ip2p::KeptPictures& kept) {
+/// What made a picture: the curve, and each of its settings that a reader of the sheet compares.
+inline std::string picture_label(const ip2p::SweepPoint& point) {
+  std::vector<std::string> parts;
+  bool has_value = point.label.empty();  // that of the curve, which may be of another setting
+  for (const auto& [name, value] : point.settings.values()) {
+    std::string words(name);
+    std::ranges::replace(words, '-', ' ');
+    if (words == "steps") {
+      parts.push_back(fmt::format("{} step{}", value, value == "1" ? "" : "s"));
+    } else if (words.ends_with("scale") || words == "strength" || words == "fraction") {
+      parts.push_back(fmt::format("{} {}", words, value));
+    } else {
+      continue;
+    }
+    has_value = has_value || value == point.label;
+  }
+  if (!has_value) parts.push_back(point.label);
+  return fmt::format("{}{}{}", point.curve, parts.empty() ? "" : ": ", fmt::join(parts, ", "));
+}
+
+/// A row for each kept edit and curve: the photograph, then the curve's pictures, all under what they are.
+/// \param kept of at least one edit  \param words of these edits  \param seed of the first of them
+inline ip2p::Image picture_sheet(std::span<const ip2p::SweepPoint> points, const ip2p::KeptPictures& kept,
+                                 std::span<const ip2p::PairWords> words, std::uint64_t seed) {
   std::vector<ip2p::Image> rows;
   for (std::int64_t edit = 0; edit < kept.edits; ++edit) {
     const auto small = [](const std::filesystem::path& path) {
@@ -49,10 +73,16 @@ inline ip2p::Image picture_sheet(std::span<const ip2p::SweepPoint> points, const
       const auto width = std::max<std::int64_t>(1, picture.width * sheet_row / picture.height);
       return ip2p::resize(picture, width, sheet_row, ip2p::Filter::lanczos);
     };
+    const auto number = static_cast<std::size_t>(edit);
+    const auto title = fmt::format("\"{}\", seed {}", words[number].instruction, seed + number);
     for (const auto& curve : curves_of(points)) {
       std::vector<ip2p::Image> row{small(kept.photograph(edit))};
-      for (const auto& point : curve) row.push_back(small(kept.picture(edit, point)));
-      rows.push_back(example::side_by_side(row));
+      std::vector<std::string> labels{title};
+      for (const auto& point : curve) {
+        row.push_back(small(kept.picture(edit, point)));
+        labels.push_back(picture_label(point));
+      }
+      rows.push_back(example::labelled_row(row, labels));
     }
   }
   std::int64_t width = 0;
@@ -104,10 +134,7 @@ inline std::string report_page(std::span<const ip2p::SweepRow> rows, std::span<c
   std::string page =
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Comparison of editors</title>\n<style>"
       "body{font-family:sans-serif;margin:2em;max-width:100em}table{border-collapse:collapse}td,th{padding:.2em .6em;"
-      "text-align:left;border-bottom:1px solid #ddd}td.n{font-variant-numeric:tabular-nums}.sheet td{height:" +
-      fmt::format("{}", sheet_row + 8) +
-      "px;padding:0 1em 0 0;border:0;vertical-align:middle;font-size:12px;max-width:24em;overflow:hidden}"
-      ".sheet td+td{padding:0;vertical-align:top;max-width:none}.sheet{border-spacing:0}</style></head><body>\n"
+      "text-align:left;border-bottom:1px solid #ddd}td.n{font-variant-numeric:tabular-nums}</style></head><body>\n"
       "<h1>Comparison of editors</h1>\n<p>" +
       html_text(report.summary) + "</p>\n";
   for (const auto& figure : report.figures) page += fmt::format("<p><img src=\"{}\" alt=\"curves\"></p>\n", figure);
@@ -132,26 +159,11 @@ inline std::string report_page(std::span<const ip2p::SweepRow> rows, std::span<c
   }
   page += "</table>\n";
   if (!report.shown.empty()) {
-    page += "<h2>Pictures</h2>\n<table class=\"sheet\">\n";
-    const auto curves = curves_of(points);
-    for (std::size_t edit = 0; edit < report.shown.size(); ++edit) {
-      for (std::size_t i = 0; i < curves.size(); ++i) {
-        page += "<tr><td>";
-        if (i == 0) {
-          page += fmt::format("<b>{}</b><br>{}<br>", html_text(report.shown[edit].instruction),
-                              html_text(report.shown[edit].output));
-        }
-        page += html_text(curves[i].front().curve) + ": photograph";
-        for (const auto& point : curves[i]) page += ", " + (point.label.empty() ? "result" : html_text(point.label));
-        page += "</td>";
-        if (edit == 0 && i == 0) {
-          page += fmt::format("<td rowspan=\"{}\"><img src=\"sheet.png\" alt=\"pictures\"></td>",
-                              report.shown.size() * curves.size());
-        }
-        page += "</tr>\n";
-      }
+    page += "<h2>Pictures</h2>\n<ol>\n";
+    for (const auto& words : report.shown) {
+      page += fmt::format("<li><b>{}</b>: {}</li>\n", html_text(words.instruction), html_text(words.output));
     }
-    page += "</table>\n";
+    page += "</ol>\n<p><img src=\"sheet.png\" alt=\"pictures\"></p>\n";
   }
   return page + "</body></html>\n";
 }

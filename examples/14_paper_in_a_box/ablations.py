@@ -17,7 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from paper_in_a_box import SOURCE, Chain, Stop, change_settings, given, measure_editor, status_of, train_editor
+from paper_in_a_box import SOURCE, Chain, Stop, add_change, change_settings, measure_editor, status_of, train_editor
 
 SETTINGS = {
     "shares": "0.1,0.01", "edits": 48, "image_scales": "1,1.2,2,3", "text_scales": "1,2,4", "strengths": "0.3,0.6,0.9",
@@ -73,16 +73,22 @@ def train_editors(chain, s, results):
                                              "no self-attention": "no-self-attention", "truth": "truth"}.items()
              if name in results["editors"]}
     measured = {label: results["editors"][name]["scores"]["all"] for label, name in names.items()}
-    trained = given(chain.settings, "editor_steps", "editor_batch", "editor_rate", "seed")
+    # All that the box was made with; what only says where and how much of it is shown changes nothing here.
+    box = {name: value for name, value in {**results["inputs"], **chain.settings}.items()
+           if name not in ("threads", "photographs", "curve_edits", "curve_scales")}
 
     def add(label, name, data, *options):
-        chain.stage("editor-" + name, lambda: train_editor(chain, name, data, *options), needs=[*trained, *options])
-        report = chain.stage("measure-editor-" + name, lambda: measure_editor(chain, name), needs=[*trained, *options])
+        needs = {**box, "options": list(options)}
+        chain.stage("editor-" + name, lambda: train_editor(chain, name, data, *options), needs=needs,
+                    makes=[chain.path("editors", name), chain.path("cache", name)])
+        report = chain.stage("measure-editor-" + name, lambda: measure_editor(chain, name), needs=needs,
+                             makes=[chain.path("measured", name)])
         names[label], measured[label] = name, report["scores"]["all"]
 
     for share in map(float, s["shares"].split(",")):
         name = f"truth-{100 * share:g}"
-        chain.stage("pairs-" + name, lambda: subset(chain, name, share), needs=[share])
+        chain.stage("pairs-" + name, lambda: subset(chain, name, share), needs={**box, "share": share},
+                    makes=[chain.path("pairs", name)])
         add(f"truth, {100 * share:g} %", name, chain.path("pairs", name))
     add("truth, no dropout", "truth-no-dropout", chain.path("scenes/pairs"),
         "--drop-text", 0, "--drop-both", 0, "--drop-image", 0)
@@ -95,6 +101,8 @@ def train_editors(chain, s, results):
 def evaluate(chain, s, names, curves, edits, out):
     """Runs `evaluate` over held-out edits. Returns the rows of the points and the scores of individual pictures."""
     folder, options = chain.path("ablations", out), []
+    if chain.change:  # samples of other pictures or of another CLIP are not to be mixed
+        shutil.rmtree(folder, ignore_errors=True)
     if shutil.which("gnuplot") is None:
         raise Stop("evaluate draws its figure with gnuplot: expected that program, found none (Debian: gnuplot-nox)")
     for name in names.values():
@@ -322,6 +330,7 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="one of " + ", ".join(f"{name} ({value})" for name, value in SETTINGS.items()).replace(
                             "%", "%%"))
+    add_change(parser)
     arguments = parser.parse_args()
     settings = dict(SETTINGS)
     change_settings(parser, settings, arguments.set)
@@ -329,10 +338,10 @@ def main():
     def run():
         path = arguments.box / "results.json"
         results = json.loads(path.read_text()) if path.exists() else {}
-        if "settings" not in results:
+        if "inputs" not in results:
             raise Stop(f"expected {path}, with which a run of paper_in_a_box.py ends, found none")
-        run_ablations(Chain(arguments.box.resolve(), arguments.programs.resolve(), results["settings"]), settings,
-                      results)
+        run_ablations(Chain(arguments.box.resolve(), arguments.programs.resolve(), results["settings"],
+                            arguments.change), settings, results)
 
     return status_of("ablations", run)
 

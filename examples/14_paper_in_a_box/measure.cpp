@@ -16,6 +16,8 @@
 
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/filter/similarity.hpp"
+#include "ip2p/io/file_text.hpp"
+#include "ip2p/io/model_files.hpp"
 #include "ip2p/io/psnr.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
@@ -23,8 +25,11 @@
 #include "retrieval.hpp"
 #include "scenes.hpp"
 #include "support/clip.hpp"
+#include "support/contents.hpp"
+#include "support/output_folder.hpp"
 #include "support/progress_bar.hpp"
 #include "support/reporting.hpp"
+#include "support/run_record.hpp"
 #include "vocabulary.hpp"
 #include "write_scenes.hpp"
 
@@ -64,19 +69,58 @@ std::vector<ip2p::PairPictures> read_pairs(const fs::path& path, std::int64_t mo
   return pairs;
 }
 
-void finish(const fs::path& out, const nlohmann::json& report, std::span<const ip2p::Image> shown, std::size_t columns,
-            const example::Interrupt& interrupt) {
-  interrupt.check();
-  fs::create_directories(out);
-  if (!shown.empty()) ip2p::write_image(out / "sheet.png", contact_sheet(shown, columns));
-  ip2p::write_json(out / "report.json", report);
-  example::result_follows();
-  fmt::print("{}\n", report.dump(2));
-}
+/// A measurement in a folder, of which the same one is not made again.
+class Measurement {
+ public:
+  explicit Measurement(const MeasureSettings& o)
+      : report_(o.out / "report.json"),
+        record_(o.out / "run.json", settings_of(o), [this] { return fs::exists(report_); }) {
+    record_.agree(o.change);
+  }
+
+  /// Prints the report if it is there. \return whether it is
+  bool is_there() {
+    if (record_.finished() != 1) return false;
+    example::result_follows();
+    fmt::print("{}\n", ip2p::detail::read_json_file(report_).dump(2));
+    return true;
+  }
+
+  /// Writes and prints the report.
+  void finish(const nlohmann::json& report, std::span<const ip2p::Image> shown, std::size_t columns,
+              const example::Interrupt& interrupt) {
+    interrupt.check();
+    const auto out = report_.parent_path();
+    const example::OutputFolder folder(out);
+    record_.begin(0);
+    if (!shown.empty()) ip2p::write_image(out / "sheet.png", contact_sheet(shown, columns));
+    ip2p::write_json(report_, report);
+    record_.finish(1);
+    example::result_follows();
+    fmt::print("{}\n", report.dump(2));
+  }
+
+ private:
+  static nlohmann::json settings_of(const MeasureSettings& o) {
+    auto settings = example::settings_of(o.values, {});
+    settings["--scenes"] = example::content_setting(o.scenes, scenes_digest(o.scenes));
+    settings["--clip"] = example::content_setting(o.clip, example::model_digest(ip2p::ModelFiles::open(o.clip)));
+    if (!o.model.empty()) {
+      settings["--model"] = example::content_setting(o.model, example::model_digest(ip2p::ModelFiles::open(o.model)));
+    }
+    if (!o.pairs.empty()) settings["--pairs"] = example::content_setting(o.pairs, example::pairs_digest(o.pairs));
+    return settings;
+  }
+
+  fs::path report_;
+  example::RunRecord record_;
+};
 
 }  // namespace
 
 int measure_drawings(const MeasureSettings& o, const example::Interrupt& interrupt) {
+  Measurement measurement(o);
+  if (measurement.is_there()) return 0;
   const auto world = World::open(o.scenes);
   const auto clip = example::open_clip(o.clip);
   auto pipeline = ip2p::open_text_to_image(o.model, {.device = at::kCPU, .dtype = at::kFloat});
@@ -112,11 +156,13 @@ int measure_drawings(const MeasureSettings& o, const example::Interrupt& interru
     report["shown"].push_back(captions[i]);
     shown.push_back(std::move(drawn[i]));
   }
-  finish(o.out, report, shown, std::min<std::size_t>(6, shown.size()), interrupt);
+  measurement.finish(report, shown, std::min<std::size_t>(6, shown.size()), interrupt);
   return 0;
 }
 
 int measure_pairs(const MeasureSettings& o, const example::Interrupt& interrupt) {
+  Measurement measurement(o);
+  if (measurement.is_there()) return 0;
   const auto world = World::open(o.scenes);
   const auto clip = example::open_clip(o.clip);
   const at::NoGradGuard no_grad;
@@ -166,11 +212,13 @@ int measure_pairs(const MeasureSettings& o, const example::Interrupt& interrupt)
   report["agreement_with_truth"] = agreement.json();
   report["psnr_before_after"] = left.json();
   report["psnr_before_after_truth"] = truth_left.json();
-  finish(o.out, report, shown, std::min<std::size_t>(8, shown.size()), interrupt);
+  measurement.finish(report, shown, std::min<std::size_t>(8, shown.size()), interrupt);
   return 0;
 }
 
 int measure_editor(const MeasureSettings& o, const example::Interrupt& interrupt) {
+  Measurement measurement(o);
+  if (measurement.is_there()) return 0;
   const auto world = World::open(o.scenes);
   const auto clip = example::open_clip(o.clip);
   auto pipeline =
@@ -236,7 +284,7 @@ int measure_editor(const MeasureSettings& o, const example::Interrupt& interrupt
     bar({.index = static_cast<std::int64_t>(first + part.size()) - 1, .count = std::ssize(pairs)});
   }
   for (const auto& [name, values] : scores) report["scores"][name] = values.json();
-  finish(o.out, report, shown, std::min<std::size_t>(12, shown.size()), interrupt);
+  measurement.finish(report, shown, std::min<std::size_t>(12, shown.size()), interrupt);
   return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "support/interrupt.hpp"
+#include "support/run_record.hpp"
 
 namespace small_world {
 
@@ -22,6 +23,8 @@ struct MeasureSettings {
   std::string sampler = "euler";
   std::uint64_t seed = 42;
   int threads = 0;
+  bool change = false;
+  example::OptionValues values;  ///< All options of the command, by name.
 };
 
 /// Draws a picture for each of some captions, half of them never trained on, and asks the CLIP which caption is whose;

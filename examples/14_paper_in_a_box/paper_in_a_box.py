@@ -3,7 +3,8 @@
 
     python3 examples/14_paper_in_a_box/paper_in_a_box.py box --small
 
-Every stage leaves its results in the work folder and is skipped once it is done; report.html shows everything.
+Every stage leaves its results in the work folder and is skipped once it is done; report.html shows everything. A work
+folder with other settings is refused, and what differs is named; --change makes that again.
 Needs the programs (scripts/build.sh) and Python's standard library.
 """
 
@@ -54,11 +55,19 @@ def on_sigterm(number, frame):
     raise Terminated
 
 
-class Chain:
-    """Runs stages in a work folder; finished stages are skipped."""
+def shown(value):
+    return "nothing" if value is None else json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
-    def __init__(self, work, programs, settings):
-        self.work, self.programs, self.settings = work, programs, settings
+
+class Chain:
+    """Runs stages in a work folder; finished stages are skipped.
+
+    A stage is finished with the settings that it was made with. Where those given differ, it is refused, or with `change`
+    made again from its beginning, as is whatever depends on it.
+    """
+
+    def __init__(self, work, programs, settings, change=False):
+        self.work, self.programs, self.settings, self.change = work, programs, settings, change
         self.seconds = {}
         for folder in ("logs", "done"):
             (work / folder).mkdir(parents=True, exist_ok=True)
@@ -66,21 +75,32 @@ class Chain:
     def path(self, *parts):
         return self.work.joinpath(*parts)
 
-    def stage(self, name, after, *, needs=()):
-        """Calls `after()` unless that was done with the same `needs`. Returns its result, kept for later runs."""
+    def stage(self, name, after, *, needs=None, makes=()):
+        """Calls `after()` unless that was done with the same `needs`, a dictionary. Returns its result, which is kept for
+        later runs. `makes` is what the stage leaves in the work folder."""
+        needs = json.loads(json.dumps(needs or {}))
         marker = self.path("done", name + ".json")
-        digest = hashlib.sha256(json.dumps([name, list(needs)], sort_keys=True).encode()).hexdigest()
-        if marker.exists():
-            known = json.loads(marker.read_text())
-            if known["digest"] != digest:
-                raise Stop(f"stage '{name}' was made with other settings: remove '{marker}' and its results, "
-                           "or use another work folder")
+        known = json.loads(marker.read_text()) if marker.exists() else {"needs": needs}
+        had = known.get("needs", {})
+        different = {key: had.get(key) for key in {**had, **needs} if had.get(key) != needs.get(key)}
+        if different:
+            lines = [f"{key}: had {shown(value)}, given {shown(needs.get(key))}" for key, value in different.items()]
+            if not self.change:
+                raise Stop(f"{self.work}, stage '{name}': belongs to a run with other settings: {'; '.join(lines)}; pass "
+                           "--change to make it again, or use another work folder")
+            print(f"[{name}] made again: {'; '.join(lines)}", flush=True)
+            for path in makes:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            known = {"changes": [*known.get("changes", []), *lines]}
+        known["needs"] = needs
+        if "seconds" in known:
             print(f"[{name}] done before", flush=True)
         else:
+            marker.write_text(json.dumps(known, indent=1))
             print(f"[{name}]", flush=True)
             begin = time.monotonic()
-            result = after()
-            known = {"digest": digest, "seconds": time.monotonic() - begin, "result": result}
+            known["result"] = after()
+            known["seconds"] = time.monotonic() - begin
             marker.write_text(json.dumps(known, indent=1))
             print(f"[{name}] {known['seconds']:.0f} s", flush=True)
         self.seconds[name] = known["seconds"]
@@ -116,7 +136,17 @@ class Chain:
 
 
 def given(settings, *names):
-    return [settings[name] for name in names]
+    return {name: settings[name] for name in names}
+
+
+def digest_of(paths):
+    """Of files' names and contents; of a missing one, of its name alone."""
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(path.name.encode() + b"\0")
+        if path.is_file():
+            whole.update(path.read_bytes())
+    return whole.hexdigest()[:16]
 
 
 # Material ------------------------------------------------------------------------------------------------------------
@@ -218,7 +248,7 @@ def make_triplets(chain):
     s = chain.settings
     chain.run("language_train", "make_triplets", "train", "--triplets", chain.path("scenes/triplets.jsonl"), "--tokenizer",
               chain.path("tokenizers/gpt2"), "--out", chain.path("language"), "--layers", s["language_layers"],
-              "--width", s["language_width"], "--heads", max(1, s["language_width"] // 32), "--context", 96, "--epochs",
+              "--hidden-size", s["language_width"], "--heads", max(1, s["language_width"] // 32), "--context", 96, "--epochs",
               s["language_epochs"], "--batch", 16, "--rate", 2e-3, *chain.threads())
     measured = chain.run("language_measure", "make_triplets", "measure", "--triplets", chain.path("scenes/triplets.jsonl"),
                          "--model", chain.path("language"), "--max-tokens", 64)
@@ -443,66 +473,87 @@ def run_chain(chain, arguments):
                   "--held-out-pair-count", s["held_out_pairs"], "--triplet-count", s["language_triplets"], "--caption-count",
                   s["captions"])
 
-    made_of = [vocabulary, str(stamps), str(photographs), *given(
-        s, "side", "seed", *KINDS, "training", "held_out", "truth_pairs",
-        "held_out_pairs", "language_triplets", "captions")]
-    chain.stage("scenes", scenes, needs=made_of)
-    made_of = [*made_of, s["text_length"], str(arguments.tokenizer)]
-    chain.stage("tokenizers", lambda: write_tokenizers(chain, arguments.tokenizer), needs=made_of)
+    words = json.loads(vocabulary)
+    files = lambda folder, kind: [Path(folder) / word["file"] for word in words.get(kind, []) if "file" in word]
+    inputs = results["inputs"] = {
+        "--vocabulary": digest_of([arguments.vocabulary]), "--stamps": digest_of(files(stamps, "objects")),
+        "--photographs": digest_of(files(photographs, "places")),
+        "--tokenizer": digest_of([arguments.tokenizer / "vocab.json", arguments.tokenizer / "merges.txt"]),
+        "--codec": digest_of(sorted(arguments.codec.glob("vae/*")) if arguments.codec.is_dir() else [arguments.codec])}
+    made_of = {**given(inputs, "--vocabulary", "--stamps", "--photographs"), **given(
+        s, "side", "seed", *KINDS, "training", "held_out", "truth_pairs", "held_out_pairs", "language_triplets",
+        "captions")}
+    chain.stage("scenes", scenes, needs=made_of, makes=[path("scenes")])
+    made_of = {**made_of, **given(s, "text_length"), **given(inputs, "--tokenizer")}
+    chain.stage("tokenizers", lambda: write_tokenizers(chain, arguments.tokenizer), needs=made_of,
+                makes=[path("tokenizers")])
 
-    clip_needs = [*made_of, *given(s, "clip_steps", "clip_batch", "clip_rate")]
+    clip_needs = {**made_of, **given(s, "clip_steps", "clip_batch", "clip_rate")}
     chain.stage("clip", lambda: chain.run(
         "clip", "small_world", "clip", "--scenes", path("scenes"), "--tokenizer", path("tokenizers/clip"), "--out",
         path("clip"), "--steps", s["clip_steps"], "--batch", s["clip_batch"], "--rate", s["clip_rate"], "--seed",
-        s["seed"], *chain.threads()) and None, needs=clip_needs)
-    text_needs = [*made_of, *given(s, "language_epochs", "language_layers", "language_width")]
-    results["triplets"] = chain.stage("triplets", lambda: make_triplets(chain), needs=text_needs)
+        s["seed"], *chain.threads()) and None, needs=clip_needs, makes=[path("clip")])
+    text_needs = {**made_of, **given(s, "language_epochs", "language_layers", "language_width")}
+    results["triplets"] = chain.stage(
+        "triplets", lambda: make_triplets(chain), needs=text_needs,
+        makes=[path("language"), *path().glob("triplets.jsonl*"), path("used_triplets.jsonl")])
 
-    image_needs = [*clip_needs, *given(s, "image_steps", "image_batch", "image_rate", "channels"), str(arguments.codec)]
+    image_needs = {**clip_needs, **given(s, "image_steps", "image_batch", "image_rate", "channels"),
+                   **given(inputs, "--codec")}
     chain.stage("text-to-image", lambda: chain.run(
         "text_to_image", "small_world", "text-to-image", "--scenes", path("scenes"), "--clip", path("clip/clip"),
         "--vae", arguments.codec, "--out", path("text-to-image"), "--steps", s["image_steps"], "--batch",
         s["image_batch"], "--rate", s["image_rate"], "--channels", *s["channels"].split(), "--seed", s["seed"],
-        *chain.threads()) and None, needs=image_needs)
-    draw_needs = [*image_needs, *given(s, "draw_count", "draw_steps", "draw_scale")]
+        *chain.threads()) and None, needs=image_needs, makes=[path("text-to-image")])
+    draw_needs = {**image_needs, **given(s, "draw_count", "draw_steps", "draw_scale")}
     chain.stage("drawings", lambda: chain.run(
         "drawings", "small_world", "measure-drawings", "--scenes", path("scenes"), "--clip", path("clip/clip"),
         "--model", path("text-to-image/model"), "--out", path("measured/drawings"), "--limit", s["draw_count"],
-        "--steps", s["draw_steps"], "--text-scale", s["draw_scale"], *chain.threads()) and None, needs=draw_needs)
+        "--steps", s["draw_steps"], "--text-scale", s["draw_scale"], *chain.threads()) and None, needs=draw_needs,
+        makes=[path("measured/drawings")])
 
-    pair_needs = [image_needs, text_needs, *given(
+    pair_needs = {**image_needs, **text_needs, **given(
         s, "samples", "keep", "pair_steps", "pair_scale_from", "pair_scale_to", "filter_image", "filter_caption",
-        "filter_direction")]
+        "filter_direction")}
     results["pairs"], results["editors"] = {}, {}
     results["candidates"] = results["triplets"]["used"] * s["samples"]
     least = [part for name in ("image", "caption", "direction") for part in ("--least-" + name, s["filter_" + name])]
     sets = {"paper": least, "no-filter": ["--no-filter"], "no-self-attention": ["--no-self-replacement", *least]}
     for name, options in sets.items():
         results["pairs"][name] = chain.stage(
-            "pairs-" + name, lambda: make_pairs(chain, name, *options), needs=pair_needs)
+            "pairs-" + name, lambda: make_pairs(chain, name, *options), needs=pair_needs, makes=[path("pairs", name)])
         if results["pairs"][name]["pairs"] == 0:
             continue
         chain.stage("measure-pairs-" + name, lambda: chain.run(
             "measure_pairs_" + name, "small_world", "measure-pairs", "--scenes", path("scenes"), "--clip",
             path("clip/clip"), "--pairs", path("pairs", name), "--out", path("measured", "pairs_" + name), "--limit",
-            1000, *chain.threads()) and None, needs=pair_needs)
+            1000, *chain.threads()) and None, needs=pair_needs, makes=[path("measured", "pairs_" + name)])
 
     data = {name: path("pairs", name) for name, counts in results["pairs"].items() if counts["pairs"] >= 10}
     data["truth"] = path("scenes/pairs")
-    edit_needs = [pair_needs, *given(s, "editor_steps", "editor_batch", "editor_rate")]
+    edit_needs = {**pair_needs, **given(s, "editor_steps", "editor_batch", "editor_rate")}
+    measure_needs = {**edit_needs, **given(s, "edit_count", "edit_steps", "edit_image_scale", "edit_text_scale")}
     for name, folder in data.items():
-        chain.stage("editor-" + name, lambda: train_editor(chain, name, folder), needs=edit_needs)
+        chain.stage("editor-" + name, lambda: train_editor(chain, name, folder), needs=edit_needs,
+                    makes=[path("editors", name), path("cache", name)])
         results["editors"][name] = chain.stage(
-            "measure-editor-" + name, lambda: measure_editor(chain, name),
-            needs=[edit_needs, *given(s, "edit_count", "edit_steps", "edit_image_scale", "edit_text_scale")])
+            "measure-editor-" + name, lambda: measure_editor(chain, name), needs=measure_needs,
+            makes=[path("measured", name)])
     results["curves"] = chain.stage(
         "curves", lambda: draw_curves(chain, data),
-        needs=[edit_needs, *given(s, "curve_edits", "curve_scales", "edit_steps", "edit_image_scale")])
+        needs={**edit_needs, **given(s, "curve_edits", "curve_scales", "edit_steps", "edit_image_scale")},
+        makes=[path("curves")])
     results["edits"] = chain.stage(
         "photograph-edits", lambda: edit_photographs(chain, photographs, [n for n in ("paper", "truth") if n in data]),
-        needs=[edit_needs, *given(s, "photographs", "edit_steps", "edit_image_scale", "edit_text_scale")])
+        needs={**edit_needs, **given(s, "photographs", "edit_steps", "edit_image_scale", "edit_text_scale")},
+        makes=[path("edits")])
     write_report(chain, results)
     print(path("report.html"))
+
+
+def add_change(parser):
+    parser.add_argument("--change", action="store_true",
+                        help="make again what was made with other settings, and what depends on it; done/ records it")
 
 
 def change_settings(parser, settings, texts):
@@ -546,6 +597,7 @@ def main():
     parser.add_argument("--codec", type=Path, default=SOURCE / "models/small-editor", help="model with an autoencoder")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="change one of the settings: " + ", ".join(SMALL))
+    add_change(parser)
     arguments = parser.parse_args()
     settings = dict(SMALL)
     if arguments.hours is not None:
@@ -555,7 +607,8 @@ def main():
 
     def run():
         arguments.work.mkdir(parents=True, exist_ok=True)
-        run_chain(Chain(arguments.work.resolve(), arguments.programs.resolve(), settings), arguments)
+        run_chain(Chain(arguments.work.resolve(), arguments.programs.resolve(), settings, arguments.change),
+                  arguments)
 
     return status_of("paper_in_a_box", run)
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -91,6 +92,11 @@ class World {
   }
 
   [[nodiscard]] const Vocabulary& vocabulary() const { return vocabulary_; }
+
+  /// The pictures of the objects and of the places, in the order of the words.
+  [[nodiscard]] std::vector<std::filesystem::path> stamps() const { return files_of(object, stamps_); }
+  [[nodiscard]] std::vector<std::filesystem::path> photographs() const { return files_of(place, photographs_); }
+
   [[nodiscard]] std::int64_t side() const { return side_; }
 
   /// One scene. What is not said - crop, exact place and size, mirroring - comes from `random` and is the same for all
@@ -128,6 +134,13 @@ class World {
   }
 
  private:
+  [[nodiscard]] std::vector<std::filesystem::path> files_of(std::size_t kind,
+                                                            const std::filesystem::path& folder) const {
+    std::vector<std::filesystem::path> files;
+    for (const auto& word : vocabulary_.of(kind)) files.push_back(folder / word.file);
+    return files;
+  }
+
   using Edit = at::Tensor (*)(const at::Tensor&);
 
   static Edit edit_called(const std::string& name) {

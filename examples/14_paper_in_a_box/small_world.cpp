@@ -23,10 +23,12 @@
 #include "measure.hpp"
 #include "scenes.hpp"
 #include "support/command_line.hpp"
+#include "support/contents.hpp"
 #include "support/one_of.hpp"
 #include "support/option_table.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
+#include "support/run_record.hpp"
 #include "training.hpp"
 #include "vocabulary.hpp"
 #include "write_scenes.hpp"
@@ -41,14 +43,27 @@ struct SceneOptions {
   SceneCounts counts;
   std::int64_t side = 64;
   std::uint64_t seed = 0;
+  example::OptionValues values;  ///< All options of the command, by name.
 };
 
 int scenes(const SceneOptions& o, const example::Interrupt& interrupt) {
   ip2p::require(o.side % 8 == 0, "--resolution: expected a multiple of 8, found {}", o.side);
   const World world(Vocabulary(ip2p::detail::read_json_file(o.vocabulary), o.vocabulary.string(), o.most), o.stamps,
                     o.photographs, o.side);
+  auto settings = example::settings_of(o.values, {});
+  settings["--vocabulary"] = example::content_setting(o.vocabulary, example::file_digest(o.vocabulary));
+  settings["--stamps"] = example::content_setting(o.stamps, example::files_digest(world.stamps()));
+  settings["--photographs"] = example::content_setting(o.photographs, example::files_digest(world.photographs()));
+  example::RunRecord record(o.out / "run.json", settings, [&] { return fs::exists(o.out / "world.json"); });
+  record.agree();
+  if (record.finished() == 1) {
+    fmt::print("complete already: {}\n", o.out.string());
+    return 0;
+  }
   fmt::print("{} captions\n", world.vocabulary().count());
   write_scenes(world, o.out, o.counts, o.seed, interrupt);
+  record.begin(0);
+  record.finish(1);
   fmt::print("{}\n", o.out.string());
   return 0;
 }
@@ -63,11 +78,14 @@ int main(int argc, char** argv) {
   CLI::App *drawing = nullptr, *clip = nullptr, *text_to_image = nullptr, *drawings = nullptr, *pairs = nullptr,
            *editor = nullptr;
   const auto add_options = [&](CLI::App& app) {
-    app.footer("Run the same command again to continue training.");
+    app.footer(
+        "Run the same command again to continue; other settings are refused unless you pass --change, where there is "
+        "that option.");
     app.require_subcommand(1);
     const auto count = example::range(std::int64_t{1}, std::int64_t{100'000'000});
 
     drawing = app.add_subcommand("scenes", "write captioned pictures, pairs with known answers, and triplets");
+    drawing->callback([&] { s.values = example::option_values(*drawing); });
     drawing->add_option("--vocabulary", s.vocabulary, "JSON file with the vocabulary")->type_name("FILE")->required();
     drawing->add_option("--stamps", s.stamps, "folder with the objects' pictures: PNG with an alpha channel")
         ->type_name("FOLDER")
@@ -113,13 +131,18 @@ int main(int argc, char** argv) {
           ->check(example::range(1e-9, 1.0));
       command->add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
       example::add_threads(*command, o.threads);
+      example::add_change(*command, o.change);
+      command->callback([command, &o] { o.values = example::option_values(*command); });
     };
     clip = app.add_subcommand("clip", "train a CLIP on the captioned pictures");
     training(clip, c);
     clip->add_option("--tokenizer", c.tokenizer, "folder with vocab.json and merges.txt")
         ->type_name("FOLDER")
         ->required();
-    clip->add_option("--width", c.width, "width of both towers")->capture_default_str()->check(count);
+    auto* width = clip->add_option("--hidden-size", c.width, "values per token in both towers")
+                      ->capture_default_str()
+                      ->check(count);
+    example::old_name(*clip, width, "--width");
     clip->add_option("--patch", c.patch, "side of a patch in pixels")->capture_default_str()->check(count);
     clip->add_option("--text-layers", c.text_layers, "layers of the text tower")->capture_default_str()->check(count);
     clip->add_option("--vision-layers", c.vision_layers, "layers of the vision tower")
@@ -152,6 +175,8 @@ int main(int argc, char** argv) {
       example::old_name(*command, limit, "--count");
       command->add_option("--seed", m.seed, "random seed")->capture_default_str()->check(example::whole_number);
       example::add_threads(*command, m.threads);
+      example::add_change(*command, m.change);
+      command->callback([command, &m] { m.values = example::option_values(*command); });
       return command;
     };
     const auto sampling = [&](CLI::App* command) {

@@ -14,6 +14,7 @@
 #include "retrieval.hpp"
 #include "scenes.hpp"
 #include "support/clip.hpp"
+#include "support/contents.hpp"
 #include "support/loss_plot.hpp"
 #include "training.hpp"
 #include "training_run.hpp"
@@ -22,6 +23,10 @@
 namespace small_world {
 
 int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
+  auto record =
+      record_of(o, {{"--scenes", example::content_setting(o.scenes, scenes_digest(o.scenes))},
+                    {"--tokenizer", example::content_setting(o.tokenizer, example::folder_digest(o.tokenizer))}});
+  if (is_complete(o, record, o.out / "clip")) return 0;
   const auto world_side = World::open(o.scenes).side();
   const auto set = CaptionedPictures::read(o.scenes / "training", interrupt);
   const auto tokenizer = ip2p::BpeTokenizer::open(o.tokenizer);
@@ -54,7 +59,7 @@ int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
   } source{set, world_side};
   const ip2p::ContrastiveLoss loss(model, tokenizer, source, {.batch = o.batch, .seed = o.seed});
   ip2p::Trainer run(ip2p::Parameters().add(model), loss, rate_of(o), options_of(o));
-  report_resumption(run);
+  begin(run, record);
   fmt::print("CLIP of {:.2f} M values on {} pictures\n", static_cast<double>(run.parameters().elements()) / 1e6,
              set.pictures.size());
   if (!run.run(o.steps, TrainingReport(run.step(), o.steps), interrupt.token())) return stopped(run.step());
@@ -72,6 +77,7 @@ int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
   const auto unseen = CaptionedPictures::read(o.scenes / "held_out", interrupt);
   report["held_out"] = retrieval(image_features(clip, unseen.pictures), clip.text_features(unseen.captions));
   ip2p::write_json(o.out / "report.json", report);
+  record.finish(run.step());
   fmt::print("{}\n{}\n", report["held_out"].dump(), (o.out / "clip").string());
   return 0;
 }

@@ -24,6 +24,7 @@
 #include "ip2p/unet/unet.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "scenes.hpp"
+#include "support/contents.hpp"
 #include "support/loss_plot.hpp"
 #include "support/progress_bar.hpp"
 #include "training.hpp"
@@ -67,8 +68,13 @@ static_assert(ip2p::PairSource<SceneLatents>);
 }  // namespace
 
 int train_text_to_image(const TextToImageSettings& o, const example::Interrupt& interrupt) {
-  const auto side = World::open(o.scenes).side();
   const auto codec_files = ip2p::ModelFiles::open(o.codec);
+  auto record =
+      record_of(o, {{"--scenes", example::content_setting(o.scenes, scenes_digest(o.scenes))},
+                    {"--clip", example::content_setting(o.clip, example::model_digest(ip2p::ModelFiles::open(o.clip)))},
+                    {"--vae", example::content_setting(o.codec, example::model_digest(codec_files))}});
+  if (is_complete(o, record, o.out / "model")) return 0;
+  const auto side = World::open(o.scenes).side();
   const SceneLatents latents(ip2p::load<ip2p::KlAutoencoder>(codec_files),
                              CaptionedPictures::read(o.scenes / "training", interrupt), interrupt);
   const auto codec = ip2p::load<ip2p::KlAutoencoder>(codec_files, {.inference = false});
@@ -97,7 +103,7 @@ int train_text_to_image(const TextToImageSettings& o, const example::Interrupt& 
                                  {.batch = o.batch, .seed = o.seed, .scaling_factor = codec.scaling_factor()},
                                  ip2p::ConditioningDropout{.text = o.drop_text, .both = 0.0, .image = 0.0});
   ip2p::Trainer run(ip2p::Parameters().add(unet).add(text), loss, rate_of(o), options_of(o));
-  report_resumption(run);
+  begin(run, record);
   fmt::print("UNet and text encoder of {:.2f} M values on {} pictures\n",
              static_cast<double>(run.parameters().elements()) / 1e6, latents.size());
   if (!run.run(o.steps, TrainingReport(run.step(), o.steps), interrupt.token())) return stopped(run.step());
@@ -112,6 +118,7 @@ int train_text_to_image(const TextToImageSettings& o, const example::Interrupt& 
   ip2p::write_json(
       o.out / "report.json",
       {{"seconds", run.curve().points().back().seconds}, {"updates", run.step()}, {"pictures", latents.size()}});
+  record.finish(run.step());
   fmt::print("{}\n", (o.out / "model").string());
   return 0;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "support/interrupt.hpp"
+#include "support/run_record.hpp"
 
 namespace small_world {
 
@@ -21,6 +22,8 @@ struct TrainingSettings {
   std::uint64_t seed = 0;
   int threads = 0;
   std::int64_t width = 96;  ///< Of the text, and of the vision tower.
+  bool change = false;
+  example::OptionValues values;  ///< All options of the command, by name.
 };
 
 struct ClipSettings : TrainingSettings {

@@ -6,15 +6,20 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
+#include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/learning_rate.hpp"
 #include "ip2p/train/training_options.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
+#include "support/run_record.hpp"
 #include "training.hpp"
 
 namespace small_world {
@@ -60,12 +65,31 @@ inline ip2p::TrainingOptions options_of(const TrainingSettings& o) {
   return options;
 }
 
-/// Goes on from the last checkpoint, and says so.
+/// The record of a training. \param inputs of the training besides its options, by name: digests of what they hold
+inline example::RunRecord record_of(const TrainingSettings& o, const std::map<std::string, nlohmann::json>& inputs) {
+  auto settings = example::settings_of(o.values, {});
+  for (const auto& [name, input] : inputs) settings[name] = input;
+  const auto checkpoints = o.out / "training";
+  return {checkpoints / "run.json", settings,
+          [checkpoints] { return !ip2p::CheckpointFolder(checkpoints).steps().empty(); }};
+}
+
+/// Compares the settings with those of the run so far. \return whether all of it is done, which is then said
+/// \param result what the training writes
+inline bool is_complete(const TrainingSettings& o, example::RunRecord& record, const fs::path& result) {
+  record.agree(o.change);
+  const bool complete = record.finished() >= o.steps && fs::exists(result) && fs::exists(o.out / "report.json");
+  if (complete) fmt::print("complete already, after {} updates: {}\n", record.finished(), result.string());
+  return complete;
+}
+
+/// Goes on from the last checkpoint, says so, and records the settings.
 template <class Run>
-void report_resumption(Run& run) {
+void begin(Run& run, example::RunRecord& record) {
   std::vector<std::string> skipped;
   if (run.resume(&skipped)) fmt::print("resumed at update {}\n", run.step());
   for (const auto& line : skipped) fmt::print(stderr, "warning: {}\n", line);
+  record.begin(run.step());
 }
 
 /// Says how to go on. \returns the exit status of an interrupted program

@@ -17,6 +17,7 @@
 #include "ip2p/language/triplets.hpp"
 #include "ip2p/train/export.hpp"
 #include "scenes.hpp"
+#include "support/contents.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
@@ -44,6 +45,10 @@ void CaptionedPictures::write(const fs::path& folder, const example::Interrupt& 
     lines += nlohmann::ordered_json{{"file", file}, {"caption", captions[i]}}.dump() + "\n";
   }
   ip2p::write_file_atomically(folder / "captions.jsonl", std::as_bytes(std::span(lines)));
+}
+
+std::string scenes_digest(const fs::path& scenes) {
+  return example::pictures_digest(scenes / "training") + example::pictures_digest(scenes / "held_out");
 }
 
 ip2p::Image contact_sheet(std::span<const ip2p::Image> pictures, std::size_t columns) {

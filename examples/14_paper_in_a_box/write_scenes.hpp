@@ -50,6 +50,9 @@ struct CaptionedPictures {
   void write(const fs::path& folder, const example::Interrupt& interrupt) const;
 };
 
+/// A digest of the captioned pictures in a folder that `write_scenes` wrote.
+std::string scenes_digest(const fs::path& scenes);
+
 /// A few pictures as rows of `columns`.
 ip2p::Image contact_sheet(std::span<const ip2p::Image> pictures, std::size_t columns);
 

@@ -92,17 +92,15 @@ void add_threads(CLI::App& app, int& threads) {
       ->check(example::range(0, 1024));
 }
 
-void add_model(CLI::App& app, ModelOptions& o) {
-  app.add_option("--model", o.model,
-                 "model to use: a diffusers folder, a checkpoint file, or a name on the Hugging Face Hub (owner/name, "
-                 "owner/name@revision)")
-      ->type_name("MODEL")
-      ->required();
-  add_download(app);
-  app.add_option("--lora", o.loras, "LoRAs to apply, each FILE or FILE:SCALE")->type_name("FILE[:SCALE]");
+void add_additions(CLI::App& app, ModelOptions& o, const std::string& of) {
+  app.add_option("--lora", o.loras, fmt::format("LoRAs to apply, each {0}FILE or {0}FILE:SCALE", of))
+      ->type_name(of + "FILE[:SCALE]");
   app.add_flag("--lora-partial", o.partial_loras, "ignore LoRA weights for layers that the model does not have");
   app.add_option("--embedding", o.embeddings, "textual inversion files whose tokens prompts may use")
-      ->type_name("FILE");
+      ->type_name(of + "FILE");
+}
+
+void add_computing(CLI::App& app, ModelOptions& o) {
   add_device(app, o.device);
   add_dtype(app, o.dtype);
   app.add_flag("--low-memory", o.low_memory,
@@ -125,17 +123,33 @@ void add_model(CLI::App& app, ModelOptions& o) {
       "picture");
   app.add_flag("--direct-convolution", o.direct_convolution,
                "CPU: compute all convolutions directly, without Winograd's filtering; slower, with less rounding");
+}
+
+std::string vae_help() { return "autoencoder to use instead of the model's: a folder, a single file or a name"; }
+
+void add_weights(CLI::App& app, ModelOptions& o) {
   app.add_option("--base", o.base,
                  "model that gives what --model lacks, such as the one that a training checkpoint's UNet began as")
       ->type_name("MODEL");
   app.add_flag("--no-ema", o.no_ema, "use the raw weights even if the model also holds averaged (EMA) ones");
   app.add_option("--variant", o.variant, "folder: load *.VARIANT.safetensors, e.g. fp16");
-  app.add_option("--vae", o.vae, "autoencoder to use instead of the model's: a folder, a single file or a name")
-      ->type_name("MODEL");
   app.add_option("--tokenizer", o.tokenizer, "folder with vocab.json and merges.txt, for single files")
       ->type_name("MODEL");
   app.add_option("--prediction-type", o.prediction_type, "single file: what the model predicts")
       ->check(CLI::IsMember({"epsilon", "v_prediction"}));
+}
+
+void add_model(CLI::App& app, ModelOptions& o) {
+  app.add_option("--model", o.model,
+                 "model to use: a diffusers folder, a checkpoint file, or a name on the Hugging Face Hub (owner/name, "
+                 "owner/name@revision)")
+      ->type_name("MODEL")
+      ->required();
+  add_download(app);
+  add_additions(app, o);
+  add_computing(app, o);
+  app.add_option("--vae", o.vae, vae_help())->type_name("MODEL");
+  add_weights(app, o);
 }
 
 void add_prompt_marks(CLI::App& app, ModelOptions& o) {

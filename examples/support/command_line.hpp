@@ -61,6 +61,17 @@ void add_threads(CLI::App& app, int& threads);
 /// The model, what is added to it, and where and how it computes.
 void add_model(CLI::App& app, ModelOptions& o);
 
+// The parts of `add_model`, for programs with several models.
+
+/// LoRAs and embeddings. \param of what their values begin with, such as "[NAME=]"
+void add_additions(CLI::App& app, ModelOptions& o, const std::string& of = {});
+/// Where and how a model computes.
+void add_computing(CLI::App& app, ModelOptions& o);
+/// What --vae means.
+std::string vae_help();
+/// Which weights and configurations of a model are read.
+void add_weights(CLI::App& app, ModelOptions& o);
+
 /// For programs whose prompts are typed by the user: marks of weight and LoRAs are read in them, unless switched off.
 void add_prompt_marks(CLI::App& app, ModelOptions& o);
 

@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/io/hub_cache.hpp"
+#include "named.hpp"
 #include "option_table.hpp"
 #include "range.hpp"
 
@@ -90,13 +91,13 @@ std::string with_path(const std::string& kind, const std::string& value, Apply&&
   if (value.empty() || value == "-") return value;  // "-" is a stream
   if (kind == "FILE" || kind == "FOLDER" || kind == "PATH" || kind == "FILE[:SCALE]") return apply(value, false);
   if (kind == "MODEL") return apply(value, true);
-  if (kind == "NAME=MODEL") {
-    const auto equal = value.find('=');
-    if (equal != value.npos && equal + 1 < value.size()) {
-      return value.substr(0, equal + 1) + apply(value.substr(equal + 1), true);
-    }
-  }
-  return value;
+  // NAME=MODEL, [NAME=]MODEL and the like.
+  const auto of = kind.find("NAME=");
+  const auto name = leading_name(value);
+  if (of == kind.npos || (of == 0 && name.empty())) return value;
+  const auto inner = kind.substr(kind.find_first_not_of(']', of + 5));
+  if (name.empty()) return with_path(inner, value, apply);
+  return name + "=" + with_path(inner, value.substr(name.size() + 1), apply);
 }
 
 /// A name on the Hugging Face Hub, rather than a path. \param path that it would be

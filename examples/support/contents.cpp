@@ -16,7 +16,6 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
-#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/sha.hpp"
 
 namespace example {
@@ -28,7 +27,8 @@ using ip2p::detail::Sha256;
 void add(Sha256& sum, std::string_view text) { sum.add(std::as_bytes(std::span(text))); }
 
 /// 64 of the 256 bits, which tell files apart that nobody made alike on purpose.
-std::string digest_of(Sha256& sum) { return sum.finish().substr(0, 16); }
+std::string shortened(const std::string& sum) { return sum.substr(0, 16); }
+std::string digest_of(Sha256& sum) { return shortened(sum.finish()); }
 
 /// Mixes in all of up to 64 KiB, or as many parts of 4 KiB from first to last. \param read gives bytes [from, from + n)
 template <class Read>
@@ -42,7 +42,7 @@ void add_file(Sha256& sum, const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::error_code problem;
   const auto size = fs::file_size(path, problem);
-  ip2p::require(file.good() && !problem, "cannot read '{}'", path.string());
+  ip2p::require(file.good() && !problem, "cannot open '{}'", path.string());
   add(sum, fmt::format("{} {}\n", path.filename().string(), size));
   std::vector<char> bytes;
   add_parts(sum, size, [&](std::uint64_t from, std::uint64_t count) {
@@ -69,12 +69,26 @@ std::vector<fs::path> listed(const fs::path& folder, const Wanted& wanted) {
 
 }  // namespace
 
-std::string text_digest(const fs::path& path) {
-  const auto text = ip2p::detail::file_text(path);
-  ip2p::require(text.has_value(), "cannot open '{}'", path.string());
+std::string sum_of_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  ip2p::require(file.good(), "{}: cannot open", path.string());
   Sha256 sum;
-  add(sum, *text);
-  return digest_of(sum);
+  std::vector<char> block(1 << 16);
+  while (file) {
+    file.read(block.data(), static_cast<std::streamsize>(block.size()));
+    sum.add(std::as_bytes(std::span(block)).first(static_cast<std::size_t>(file.gcount())));
+  }
+  return sum.finish();
+}
+
+std::string file_digest(const fs::path& path) { return shortened(sum_of_file(path)); }
+
+std::string addition_digest(const std::string& text) {
+  const auto colon = text.rfind(':');
+  std::error_code ignored;
+  const bool scaled = colon != text.npos && !fs::exists(text, ignored);
+  const fs::path path = scaled ? text.substr(0, colon) : text;
+  return files_digest({&path, 1}) + text.substr(path.string().size());
 }
 
 std::string files_digest(std::span<const fs::path> paths) {
@@ -83,12 +97,22 @@ std::string files_digest(std::span<const fs::path> paths) {
   return digest_of(sum);
 }
 
-std::string folder_digest(const fs::path& folder) {
-  return files_digest(listed(folder, [](const fs::directory_entry& entry) {
-    static constexpr std::array kinds{".json", ".txt", ".safetensors", ".bin"};
+/// Of the files in a folder with one of these extensions.
+static std::string digest_of_kinds(const fs::path& folder, std::span<const char* const> kinds) {
+  return files_digest(listed(folder, [&](const fs::directory_entry& entry) {
     const auto kind = entry.path().extension();
     return entry.is_regular_file() && std::ranges::any_of(kinds, [&](const char* one) { return kind == one; });
   }));
+}
+
+std::string folder_digest(const fs::path& folder) {
+  static constexpr std::array kinds{".json", ".txt", ".safetensors", ".bin"};
+  return digest_of_kinds(folder, kinds);
+}
+
+std::string pictures_digest(const fs::path& folder) {
+  static constexpr std::array kinds{".jsonl", ".png", ".jpg", ".jpeg", ".webp"};
+  return digest_of_kinds(folder, kinds);
 }
 
 std::string model_digest(const ip2p::ModelFiles& files) {
@@ -120,7 +144,7 @@ std::string pairs_digest(const fs::path& set) {
                            "validation/metadata.jsonl", "test/metadata.jsonl"}) {
     if (!fs::exists(set / list)) continue;
     found = true;
-    add(sum, fmt::format("{} {}\n", list, text_digest(set / list)));
+    add(sum, fmt::format("{} {}\n", list, file_digest(set / list)));
   }
   if (!found) {
     for (const auto& prompt : listed(set, [](const fs::directory_entry& entry) { return entry.is_directory(); })) {

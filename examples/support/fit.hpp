@@ -27,6 +27,11 @@ ip2p::FitRule fit_rule(const std::string& fit, std::optional<std::int64_t> resol
 /// Prints what becomes of a photograph. \param full_size whether the result gets the photograph's own size
 void report_photo(const std::filesystem::path& path, const ip2p::FittedPhoto& fitted, bool full_size);
 
+/// The same where only a part of it is redrawn; warns of what of the mask lies at edges that the model does not see.
+/// \param mask of the photograph's size
+void report_photo(const std::filesystem::path& path, const ip2p::FittedPhoto& fitted, bool full_size,
+                  const ip2p::Image& mask);
+
 /// Settings under which `pipeline` takes `fitted.image` as it is.
 template <class Pipeline>
 ip2p::RunSettings take_fitted(Pipeline& pipeline, ip2p::RunSettings settings, const ip2p::FittedPhoto& fitted) {

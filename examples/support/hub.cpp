@@ -52,10 +52,14 @@ class DownloadBar {
     shown_ = now;
     const auto seconds = std::max(std::chrono::duration<double>(now - begin_).count(), 1e-3);
     const auto rate = static_cast<double>(progress.done - std::min(progress.done, progress.kept)) / seconds;
-    const auto left = static_cast<double>(progress.total - progress.done) / std::max(rate, 1.0);
-    const auto text = fmt::format("{} of {}, {}/s, {} left", ip2p::detail::byte_text(progress.done),
-                                  ip2p::detail::byte_text(progress.total),
-                                  ip2p::detail::byte_text(static_cast<std::uint64_t>(rate)), clock_text(left));
+    auto text =
+        fmt::format("{} of {}", ip2p::detail::byte_text(progress.done), ip2p::detail::byte_text(progress.total));
+    // Neither rate nor time means anything before some bytes have come.
+    if (complete || (seconds >= 0.5 && rate >= 1000)) {
+      const auto left = complete ? 0.0 : static_cast<double>(progress.total - progress.done) / rate;
+      text +=
+          fmt::format(", {}/s, {} left", ip2p::detail::byte_text(static_cast<std::uint64_t>(rate)), clock_text(left));
+    }
     if (bar_.on_terminal()) {
       bar_.draw(static_cast<std::int64_t>(progress.done), static_cast<std::int64_t>(progress.total),
                 fmt::format(" {}  file {} of {}", text, progress.index + 1, progress.count));

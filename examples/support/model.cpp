@@ -15,7 +15,9 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
 
+#include "contents.hpp"
 #include "hub.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
@@ -59,6 +61,21 @@ std::string take_loras(const std::string& prompt, ModelOptions& o) {
     ip2p::require(!found.empty(), "prompt: <lora:{}>: expected '{}', found none; name its folder with --lora-folder",
                   lora.name, (o.lora_folder / (lora.name + ".safetensors")).string());
     o.loras.push_back(fmt::format("{}:{}", found.string(), lora.scale));
+  }
+  return words;
+}
+
+std::vector<std::string> take_loras(const std::vector<std::string>& prompts, ModelOptions& o) {
+  const auto given = o;
+  std::vector<std::string> words;
+  for (const auto& prompt : prompts) {
+    auto model = given;
+    words.push_back(take_loras(prompt, model));
+    ip2p::require(
+        words.size() == 1 || model.loras == o.loras,
+        "--prompt: expected prompts that name the same LoRAs, because the model is loaded once, found '{}' and '{}'",
+        prompts.front(), prompt);
+    o = std::move(model);
   }
   return words;
 }
@@ -120,6 +137,36 @@ static void record_model(const ip2p::OpenedModel& model, const ModelOptions& o) 
   result().setting("vae", o.vae.string());
   result().setting("device", model.options().device->str());
   result().setting("dtype", dtype_name(*model.options().dtype));
+}
+
+ip2p::ModelFiles model_files(const ModelOptions& o) {
+  const auto place = located(o);
+  return ip2p::ModelFiles::open(place.model, {.prefer_ema = !o.no_ema,
+                                              .variant = o.variant,
+                                              .tokenizer = place.tokenizer,
+                                              .vae = place.vae,
+                                              .prediction_type = o.prediction_type,
+                                              .base = place.base});
+}
+
+std::string whole_digest(const ModelOptions& o) {
+  auto digest = model_digest(model_files(o));
+  for (const auto* files : {&o.loras, &o.embeddings}) {
+    for (const auto& file : *files) digest += "+" + addition_digest(file);
+  }
+  return digest;
+}
+
+nlohmann::json computing_settings(const ModelOptions& o) {
+  nlohmann::json settings = nlohmann::json::object();
+  if (o.deep_cache != 1) settings["--deep-cache"] = o.deep_cache;
+  for (const auto& [name, given] :
+       {std::pair{"--low-memory", o.low_memory}, std::pair{"--tf32", o.tf32}, std::pair{"--fp8", o.fp8},
+        std::pair{"--int8", o.int8}, std::pair{"--direct-convolution", o.direct_convolution},
+        std::pair{"--lora-partial", o.partial_loras}}) {
+    if (given) settings[name] = true;
+  }
+  return settings;
 }
 
 ip2p::OpenedModel open_model(const ModelOptions& given, ip2p::Numerics numerics) {

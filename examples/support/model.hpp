@@ -10,9 +10,12 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "advice.hpp"
 #include "command_line.hpp"
 #include "ip2p/core/any_noise.hpp"
+#include "ip2p/io/model_files.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "reporting.hpp"
@@ -27,6 +30,18 @@ ip2p::OpenOptions open_options(const ModelOptions& o, ip2p::Numerics numerics = 
 
 /// The prompt without the LoRAs that it names (`<lora:name:0.8>`), which are added to `o.loras`.
 std::string take_loras(const std::string& prompt, ModelOptions& o);
+
+/// The same of several prompts for one model. \throws Error unless all name the same LoRAs
+std::vector<std::string> take_loras(const std::vector<std::string>& prompts, ModelOptions& o);
+
+/// The files of a model, with the parts that take the place of its own. \throws Error if they cannot be opened
+ip2p::ModelFiles model_files(const ModelOptions& o);
+
+/// A digest of all that decides what a model is: its files and what is added to it.
+std::string whole_digest(const ModelOptions& o);
+
+/// Settings of a run that decide how exactly a model is computed; those that are as usual are left out.
+nlohmann::json computing_settings(const ModelOptions& o);
 
 /// Opens the model, prints what it holds and records it for --json.
 ip2p::OpenedModel open_model(const ModelOptions& o, ip2p::Numerics numerics = ip2p::Numerics::released);

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <map>
-#include <numeric>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,6 +15,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/io/nearest_names.hpp"
 #include "ip2p/version.hpp"
 
 namespace example {
@@ -33,22 +33,6 @@ std::string long_name(const CLI::Option& option) {
   return names.empty() ? option.get_name() : "--" + names.front();
 }
 
-/// Letters to insert, remove, replace or swap with their neighbour.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::vector<std::size_t>> cost(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
-  std::iota(cost[0].begin(), cost[0].end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    cost[i][0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      cost[i][j] = std::min({cost[i - 1][j] + 1, cost[i][j - 1] + 1, cost[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-        cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
-      }
-    }
-  }
-  return cost[a.size()][b.size()];
-}
-
 /// The nearest of `names`, or nothing where none is near.
 std::string nearest(std::string_view typed, const std::vector<std::string>& names) {
   std::string best;
@@ -58,7 +42,7 @@ std::string nearest(std::string_view typed, const std::vector<std::string>& name
     least = distance;
     best = name;
   };
-  for (const auto& name : names) consider(name, edit_distance(typed, name));
+  for (const auto& name : names) consider(name, ip2p::detail::edit_distance(typed, name));
   if (!best.empty() || typed.size() < 3) return best;
   // "--negative" for --negative-prompt, "--scale" for --text-scale.
   for (const auto& name : names) {
@@ -171,7 +155,7 @@ CLI::App& chosen(CLI::App& app) {
   return given.empty() ? app : *given.front();
 }
 
-void old_name(CLI::App& app, CLI::Option* option, const std::string& before) {
+CLI::Option* old_name(CLI::App& app, CLI::Option* option, const std::string& before) {
   const auto note = [option, before] { note_old_name(before, long_name(*option)); };
   CLI::Option* old = nullptr;
   if (option->get_items_expected_max() == 0) {
@@ -190,6 +174,7 @@ void old_name(CLI::App& app, CLI::Option* option, const std::string& before) {
   // At once, so that what depends on the option finds it given.
   old->trigger_on_parse()->group("")->configurable(false);
   old_names()[old] = option;
+  return old;
 }
 
 void note_old_name(const std::string& before, const std::string& now) {
@@ -271,7 +256,8 @@ std::string misused_words(CLI::App& app) {
 
 std::string value_name(const CLI::Option& option) {
   auto type = option.get_type_name();
-  if (type.starts_with("FILE[:SCALE]")) return "FILE[:SCALE]";
+  constexpr std::string_view scaled = "FILE[:SCALE]";
+  if (const auto place = type.find(scaled); place != type.npos) return type.substr(0, place + scaled.size());
   type = type.substr(0, type.find(':'));
   if (type == "INT" || type == "UINT") return "N";
   if (type == "FLOAT") return "X";

@@ -23,8 +23,8 @@ std::vector<CLI::Option*> options_of(CLI::App& app);
 CLI::App& chosen(CLI::App& app);
 
 /// Lets `option` be given by its old name, too, which `--help` does not show and whose use prints a note. The value
-/// must mean the same. \param before such as "--side"
-void old_name(CLI::App& app, CLI::Option* option, const std::string& before);
+/// must mean the same. \param before such as "--side"  \return the option by its old name
+CLI::Option* old_name(CLI::App& app, CLI::Option* option, const std::string& before);
 
 /// Says on standard error that an option was called `before`, and is called `now`.
 void note_old_name(const std::string& before, const std::string& now);

@@ -2,15 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <initializer_list>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -23,7 +20,6 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/json_field.hpp"
-#include "ip2p/io/sha.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/version.hpp"
 
@@ -167,18 +163,6 @@ ip2p::PictureSettings picture_settings(std::string_view program, const Settings&
   text += fmt::format(", Seed: {}, Size: {}x{}, Model: {}, Version: ip2p {}", typed(options.at("seed")), width, height,
                       field(options.at("model")), ip2p::version);
   return {std::move(text), settings_json(program, options, photo).dump()};
-}
-
-std::string sum_of_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  ip2p::require(file.good(), "{}: cannot open", path.string());
-  ip2p::detail::Sha256 sum;
-  std::vector<char> block(1 << 16);
-  while (file) {
-    file.read(block.data(), static_cast<std::streamsize>(block.size()));
-    sum.add(std::as_bytes(std::span(block)).first(static_cast<std::size_t>(file.gcount())));
-  }
-  return sum.finish();
 }
 
 Settings parsed_settings(const ip2p::PictureSettings& settings, std::string_view program, std::string_view where) {

@@ -33,9 +33,6 @@ Settings settings_json(std::string_view program, const Settings& options, const 
 ip2p::PictureSettings picture_settings(std::string_view program, const Settings& options, const std::string& photo,
                                        std::int64_t width, std::int64_t height);
 
-/// The SHA-256 of a file. \throws Error if it cannot be read
-std::string sum_of_file(const std::filesystem::path& path);
-
 /// What the JSON of `settings` holds. \param where the picture's name in messages
 /// \throws Error for a picture without settings of this program
 Settings parsed_settings(const ip2p::PictureSettings& settings, std::string_view program, std::string_view where);

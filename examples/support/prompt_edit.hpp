@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "command_line.hpp"
 #include "ip2p/attention/any_token_edit.hpp"
 #include "ip2p/attention/local_blend.hpp"
 #include "ip2p/attention/prompt_to_prompt.hpp"
@@ -28,7 +29,11 @@ struct PromptEditOptions {
   std::vector<std::string> blend;
 };
 
-void add_prompt_edit(CLI::App& app, PromptEditOptions& o);
+/// Adds --source, --prompt and how they are edited, and what reads marks in them.
+void add_prompt_edit(CLI::App& app, PromptEditOptions& o, ModelOptions& model);
+
+/// The options without the LoRAs that the prompts name, which are added to `model`. \throws Error as `take_loras`
+PromptEditOptions without_named_loras(PromptEditOptions o, ModelOptions& model);
 
 /// The prompts of a group, and how they share attention.
 struct PromptEdit {

@@ -47,9 +47,21 @@ void add_values(const CLI::App& command, OptionValues& values) {
   }
 }
 
+bool has_parts(const nlohmann::json& value) { return value.is_object() && value.contains("parts"); }
+
+/// The names of parts that are in both settings and not the same there.
+std::vector<std::string> differing_parts(const nlohmann::json& a, const nlohmann::json& b) {
+  std::vector<std::string> names;
+  for (const auto& [name, content] : a["parts"].items()) {
+    if (b["parts"].contains(name) && b["parts"][name] != content) names.push_back(name);
+  }
+  return names;
+}
+
 /// Whether two texts spell one value: the same text, or the same number.
 bool same_value(const nlohmann::json& a, const nlohmann::json& b) {
   if (a == b) return true;
+  if (has_parts(a) && has_parts(b)) return differing_parts(a, b).empty();
   if (a.is_object() && b.is_object() && a.contains("content") && b.contains("content")) {
     return a["content"] == b["content"];
   }
@@ -72,6 +84,18 @@ std::string shown(const nlohmann::json& value) {
   }
   if (value.is_object() && value.contains("given")) return fmt::format("'{}'", shown(value["given"]));
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// Adds the parts that only `had` names to those of `given`. \return whether `given` names others than `had`
+bool join_parts(nlohmann::json& given, const nlohmann::json& had) {
+  bool more = false;
+  for (auto& [name, value] : given.items()) {
+    if (!has_parts(value) || !had.contains(name) || !has_parts(had[name])) continue;
+    const auto& before = had[name]["parts"];
+    for (const auto& [part, content] : before.items()) value["parts"].emplace(part, content);
+    more = more || value["parts"].size() > before.size();
+  }
+  return more;
 }
 
 /// Settings of `found` that differ from `wanted`, by name, with null for what it lacks.
@@ -117,6 +141,10 @@ nlohmann::json content_setting(const std::filesystem::path& given, const std::st
   return {{"given", given.string()}, {"content", content}};
 }
 
+nlohmann::json parts_setting(const std::filesystem::path& given, const std::map<std::string, std::string>& contents) {
+  return {{"given", given.string()}, {"parts", contents}};
+}
+
 RunRecord::RunRecord(std::filesystem::path file, nlohmann::json settings, std::function<bool()> begun)
     : file_(std::move(file)), settings_(std::move(settings)), begun_(std::move(begun)) {
   record_ = ip2p::detail::read_sealed(file_).value_or(nlohmann::json::object());
@@ -133,35 +161,51 @@ RunRecord::~RunRecord() {
   }
 }
 
-void RunRecord::agree(bool change) {
+void RunRecord::compare() {
   if (record_.empty() || !begun_()) {
     record_ = nlohmann::json::object();
     return;
   }
   had_ = differing(record_["settings"], settings_);
-  if (had_.empty() || change) return;
+  grown_ = join_parts(settings_, record_["settings"]);
+}
+
+void RunRecord::refuse(std::string_view advice) const {
   std::vector<std::string> lines;
   for (const auto& [name, had] : had_.items()) {
     const auto given = settings_.value(name, nlohmann::json());
     lines.push_back(fmt::format("{}: had {}, given {}{}", name, shown(had), shown(given),
                                 given.is_object() || given.is_array() ? ", which holds something else" : ""));
+    if (!has_parts(had) || !has_parts(given)) continue;
+    auto parts = differing_parts(had, given);
+    const auto count = parts.size();
+    parts.resize(std::min<std::size_t>(count, 3));
+    lines.back() += fmt::format(" ({}{})", fmt::join(parts, ", "), count > 3 ? ", ..." : "");
   }
-  ip2p::throw_error(
-      "{}: belongs to a run with other settings: {}; pass --change to go on with those given, or write elsewhere",
-      where(), fmt::join(lines, "; "));
+  ip2p::throw_error("{}: belongs to a run with other settings: {}; {}", where(), fmt::join(lines, "; "), advice);
+}
+
+void RunRecord::agree(bool change) {
+  compare();
+  if (!had_.empty() && !change) refuse("pass --change to go on with those given, or write elsewhere");
+}
+
+void RunRecord::agree() {
+  compare();
+  if (!had_.empty()) refuse("write elsewhere");
 }
 
 void RunRecord::begin(std::int64_t step) {
   made_ = record_.empty();
-  if (!had_.empty()) {
+  const bool changed = !had_.empty();
+  if (changed) {
     auto& changes = record_["changes"];
     if (changes.is_null()) changes = nlohmann::json::array();
     auto given = nlohmann::json::object();
     for (const auto& [name, had] : had_.items()) given[name] = settings_.value(name, nlohmann::json());
     changes.push_back({{"step", step}, {"had", std::exchange(had_, nullptr)}, {"given", given}});
-    record_["settings"] = settings_;
-    write();
-  } else if (made_) {
+  }
+  if (made_ || changed || grown_) {
     record_["settings"] = settings_;
     write();
   }
@@ -198,7 +242,10 @@ std::vector<std::string> RunRecord::changes() const {
   return lines;
 }
 
-std::string RunRecord::where() const { return (file_.filename() == "run.json" ? file_.parent_path() : file_).string(); }
+std::string RunRecord::where() const {
+  const auto name = file_.filename();
+  return (name == "run.json" || name == ".run.json" ? file_.parent_path() : file_).string();
+}
 
 void RunRecord::write() const {
   std::error_code problem;

@@ -38,6 +38,10 @@ nlohmann::json settings_of(const OptionValues& values, std::initializer_list<std
 /// \param content a digest, as those of contents.hpp
 nlohmann::json content_setting(const std::filesystem::path& given, const std::string& content);
 
+/// A setting that is many things, each known by its content. Two are equal if what both name is equal: a run may take
+/// more or fewer of them than it did. \param contents digests by name
+nlohmann::json parts_setting(const std::filesystem::path& given, const std::map<std::string, std::string>& contents);
+
 /// The settings of a run, on disk. Several processes may share one.
 ///
 /// \code
@@ -64,6 +68,9 @@ class RunRecord {
   /// \throws Error that names each difference, with what the run had and what was given
   void agree(bool change);
 
+  /// The same where results of different settings cannot be continued by each other.
+  void agree();
+
   /// Writes the settings unless they are there already. \param step from which on they count: so many are made
   /// \throws Error on I/O failure, and when another process has begun the run with other settings meanwhile
   void begin(std::int64_t step);
@@ -83,6 +90,9 @@ class RunRecord {
  private:
   /// What messages call the run: its folder, or its file.
   [[nodiscard]] std::string where() const;
+  void compare();
+  /// \param advice what to do
+  [[noreturn]] void refuse(std::string_view advice) const;
   void write() const;
 
   std::filesystem::path file_;
@@ -91,6 +101,7 @@ class RunRecord {
   nlohmann::json record_;  ///< {"settings", "changes": [{"step", "had"}], "finished"}.
   nlohmann::json had_;     ///< Settings that differed, as the run had them.
   bool made_ = false;      ///< Whether there was no record before.
+  bool grown_ = false;     ///< Whether a setting has parts that the record lacks.
 };
 
 }  // namespace example

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Checks that the relative links of the documentation, their anchors, and the docs/ paths named in messages and comments
-of the headers lead somewhere, and that no row of a table is broken over several lines, which would end the table.
+of the headers lead somewhere, and that no row of a table is broken over several lines, which would end the table. And README.md is short.
 
     check_links.py ROOT
 """
@@ -9,6 +9,7 @@ import re
 import sys
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+README_LINES = 120  # what is read in one sitting; the rest is in docs/
 NAMED = re.compile(r"docs/[\w/-]+\.md(?:#[\w-]+)?")
 
 
@@ -47,6 +48,8 @@ def broken_rows(root, page):
 def main():
     root = pathlib.Path(sys.argv[1])
     found, count = [], 0
+    if (length := len((root / "README.md").read_text().splitlines())) > README_LINES:
+        found.append(f"README.md: expected at most {README_LINES} lines, found {length}")
     for page in [*root.glob("*.md"), *sorted((root / "docs").rglob("*.md")), *sorted((root / "models").rglob("*.md"))]:
         found += broken_rows(root, page)
         for link in LINK.findall(page.read_text()):

@@ -10,6 +10,8 @@ functions whose name ends in keep_the_laws or keeps_the_laws. Words after ```cpp
     body       statements: the block becomes the body of a function
     fragment   shown for reading only; not compiled
     program    a whole program, compiled by itself as it stands, and run (run_programs.py)
+    main       main() of a program that it makes with the page's blocks before it, as a reader joins them; the page's
+               CMake names it by add_executable
 """
 import pathlib
 import re
@@ -26,8 +28,8 @@ def blocks_of(page):
             opened = OPEN.match(line)
             if opened:
                 word, start, lines = opened.group(1), number + 1, []
-                if word not in (None, "body", "fragment", "program"):
-                    sys.exit(f"{page}:{number}: expected ```cpp, with body, fragment or program after it, found {line}")
+                if word not in (None, "body", "fragment", "program", "main"):
+                    sys.exit(f"{page}:{number}: expected ```cpp, with body, fragment, program or main after it, found {line}")
             elif re.match(r"^```\s*(c\+\+|C\+\+|cxx|CPP|cpp)", line):
                 sys.exit(f"{page}:{number}: expected ```cpp, found {line}")
         elif line == "```":
@@ -58,6 +60,15 @@ def programs(root, into):
             path = into / f"{name}_{i}.cpp"
             write_if_new(path, "\n".join([f'#line {start} "{page.relative_to(root)}"', *lines]) + "\n")
             print(path)
+        joined = []
+        for start, word, lines in blocks_of(page):
+            if word in (None, "main"):
+                joined += [f'#line {start} "{page.relative_to(root)}"', *lines]
+            if word == "main":
+                name = re.search(r"^add_executable\((\w+)", page.read_text(), re.M).group(1)
+                path = into / f"{name}.cpp"
+                write_if_new(path, "\n".join(joined) + "\n")
+                print(path)
 
 
 def main():
@@ -67,7 +78,7 @@ def main():
     pages = pages_of(root)
     includes, bodies, laws, count = {}, [], [], 0
     for page in pages:
-        compiled = [block for block in blocks_of(page) if block[1] not in ("fragment", "program")]
+        compiled = [block for block in blocks_of(page) if block[1] not in ("fragment", "program", "main")]
         if not compiled:
             continue
         name = re.sub(r"\W", "_", page.relative_to(root).with_suffix("").as_posix())

@@ -48,7 +48,7 @@ SCRIPTS = {
 }
 
 # Programs that the pages compile from their own C++ -> the programs that the tests have compiled from the same blocks.
-COMPILED = {"snow": "docs_docs_tutorials_first_edit_1"}
+COMPILED = {"snow": "docs_docs_tutorials_first_edit_1", "fading": "docs_fading"}
 
 # Programs of the reader's own.
 MADE_BY_READERS = {"./my_trainer", "build/snow", "build/fading"}
@@ -138,7 +138,7 @@ PAGES = {
         sizes={
             "make_triplets train --triplets human-written-prompts.jsonl --model": "--epochs 0.2",
             "make_triplets train --triplets human-written-prompts.jsonl --tokenizer":
-                "--epochs 0.2 --layers 1 --width 32 --heads 2",
+                "--epochs 0.2 --layers 1 --hidden-size 32 --heads 2",
             "make_triplets measure": "--max-tokens 8",
             "make_triplets generate": "--max-tokens 8",
             "make_triplets generate --captions captions.txt --out triplets.jsonl --url": "--out asked.jsonl --url $SERVICE",
@@ -163,7 +163,7 @@ PAGES = {
     "docs/how-to/use-models-by-name.md": Page(
         sizes={"edit_image": EDIT}, no_output={"models--owner--name/": "a folder"}),
     "docs/how-to/write-a-policy.md": Page(
-        not_run={"cmake": "the C++ of the page is compiled with that of all pages"},
+        saved={"cmake": "CMakeLists.txt", "cpp": "fading.cpp"},
         no_output={
             "error: static assertion": "tests/compile_fail looks for such messages",
             "LinearGuidancePolicy breaks": "tests/testing/conformance_test.cpp looks for such messages",

@@ -152,10 +152,11 @@ def furnish(root, build, run, scratch):
 
 def script_of(run, folder):
     """A bash script that runs all steps; the outputs go into files of the folder, and a failure ends it."""
-    lines, count = ["set -o pipefail"], 0
+    lines, count, begun = ["set -o pipefail"], 0, set()
     for step in run.steps:
-        if step[0] == "save":
-            lines.append(f"cat > {step[1]} <<'THE_END_OF_THE_BLOCK'\n{step[2]}THE_END_OF_THE_BLOCK")
+        if step[0] == "save":  # several blocks of one file are joined
+            lines.append(f"cat {'>>' if step[1] in begun else '>'} {step[1]} <<'THE_END_OF_THE_BLOCK'\n{step[2]}THE_END_OF_THE_BLOCK")
+            begun.add(step[1])
         elif step[0] == "run":
             place = shlex.quote(str(folder / str(count)))
             lines.append(f"{{\n{step[1].text}\n}} > {place} 2>&1 < /dev/null || exit 1\ntouch {place}.done")

@@ -23,17 +23,25 @@ PROGRAMS = {
 }
 
 
+# Programs that say themselves that all is well -> what they print.
+TALKING = {"fading": "all laws are kept\n"}
+
+
 def run(command, folder):
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"{' '.join(map(str, command))}: status {result.returncode}\n{result.stdout}{result.stderr}")
+    return result.stdout
 
 
 def main():
     root, programs, edit_image = (pathlib.Path(argument).resolve() for argument in sys.argv[1:4])
     built = {path.name.removeprefix("docs_") for path in programs.glob("docs_*") if path.is_file() and not path.suffix}
-    if built != set(PROGRAMS):
-        sys.exit(f"programs of the documentation: expected {sorted(PROGRAMS)}, found {sorted(built)}: name each here")
+    if built != {*PROGRAMS, *TALKING}:
+        sys.exit(f"programs of the documentation: expected {sorted({*PROGRAMS, *TALKING})}, found {sorted(built)}: name each here")
+    for name, words in TALKING.items():
+        if (found := run([programs / f"docs_{name}"], root)) != words:
+            sys.exit(f"{name}: expected '{words}', found '{found}'")
     for name, (model, arguments, options) in PROGRAMS.items():
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch)

@@ -180,6 +180,16 @@ TEST_CASE("EditSet: a list of photographs and texts; the beginning of a list cou
   CHECK(beginning.size() == 2);
   CHECK(beginning.fingerprint() == edits.fingerprint());
   CHECK_THROWS_WITH(beginning.get(2), Contains("expected a number below 2, found 2"));
+  // What a photograph shows counts by itself, wherever it lies.
+  const auto before = edits.content(1);
+  CHECK(before.size() == 16);
+  CHECK(before != edits.content(2));
+  CHECK(beginning.content(1) == before);
+  write_image(scratch / "1.png", patterned(64, 64, 77));
+  CHECK(edits.content(1) != before);
+  std::filesystem::remove(scratch / "1.png");
+  CHECK(edits.content(1).empty());
+  CHECK(beginning.fingerprint() == edits.fingerprint());
 
   const auto refused = [&](const std::string& text, const std::string& words) {
     write_text(scratch / "wrong.jsonl", text);
@@ -208,6 +218,9 @@ TEST_CASE("EditSet: one pair of each prompt of the published layout, chosen by t
   CHECK((edit.id == "1: 0000001/10" || edit.id == "1: 0000001/20"));
   CHECK(edit.photograph.sizes() == at::IntArrayRef({1, 3, 64, 64}));
   CHECK(at::equal(open(1).get(1).photograph, edit.photograph));
+  const auto content = edits.content(1);
+  CHECK(content == open(1).content(1));
+  CHECK(content != edits.content(2));
   Texts fingerprints;
   for (std::uint64_t seed = 1; seed < 9; ++seed) fingerprints.push_back(open(seed).fingerprint());
   std::sort(fingerprints.begin(), fingerprints.end());

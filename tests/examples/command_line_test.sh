@@ -80,9 +80,9 @@ for strengths in "--strength 0.5 1" "--strength 0.5 --strength 1"; do
 done
 
 # A text is taken as it is, even in brackets.
-run 0 prompt_to_prompt --model sd --prompt "a cat" --edited "[a dog, a cow]" --out row.png --steps 2 --width 64 --height 64 \
+run 0 prompt_to_prompt --model sd --source "a cat" --prompt "[a dog, a cow]" --out row.png --steps 2 --width 64 --height 64 \
   --device cpu --json
-grep -qF '"edited":["[a dog, a cow]"]' stdout || fail "expected the text in brackets"
+grep -qF '"prompt":["[a dog, a cow]"]' stdout || fail "expected the text in brackets"
 
 echo "== configurations"
 mkdir -p settings/pictures
@@ -180,6 +180,8 @@ grep -q -- "--folder" stdout && fail "expected no old name in the help"
 printf 'folder = "set"\nout = "more"\n' > old.toml
 run 0 convert_pairs --config old.toml
 says "note: old.toml, line 1: folder is now called pairs"
+run 2 small_world clip --scenes set --tokenizer "$model/tokenizer" --out out --width 0
+says "--hidden-size"
 run 2 train_editor --model sd --data set --out out --clip 1 --schedule linear --keep 3 --crop 32 --prediction v_prediction --dryrun
 for name in pairs max-grad-norm lr-schedule keep-checkpoints resolution prediction-type; do says "is now called --$name"; done
 says "unknown option '--dryrun'; did you mean --dry-run?"
@@ -219,9 +221,9 @@ run 0 text_to_image "${draw[@]}" --prompt "a hill" --width 64 --height 64 --out 
 grep -q '"program":"text_to_image"' stdout || fail "expected a line of JSON"
 run 0 sdedit "${draw[@]}" --image photo.png --prompt "a hill" --strength 0.5 1 --resolution 64 --out a.png
 grep -q '"strength":\[0.5,1.0\]' stdout || fail "expected the strengths as a list"
-run 0 prompt_to_prompt "${draw[@]}" --prompt "a cat" --edited "a dog" --width 64 --height 64 --out a.png
-grep -q '"edited":\["a dog"\]' stdout || fail "expected the prompts as a list"
-run 0 invert_and_edit "${draw[@]}" --image photo.png --prompt "a cat" --edited "a dog" --inner-steps 0 --resolution 64 --out a.png
+run 0 prompt_to_prompt "${draw[@]}" --source "a cat" --prompt "a dog" --width 64 --height 64 --out a.png
+grep -q '"source":"a cat","prompt":\["a dog"\]' stdout || fail "expected the prompts as a list"
+run 0 invert_and_edit "${draw[@]}" --image photo.png --source "a cat" --prompt "a dog" --inner-steps 0 --resolution 64 --out a.png
 grep -q '"inner-steps":0' stdout || fail "expected the settings"
 run 0 inpaint "${draw[@]}" --image photo.png --mask photo.png --prompt "a dog" --resolution 64 --out a.png
 grep -q '"mask":"photo.png"' stdout || fail "expected the mask"
@@ -231,30 +233,18 @@ grep -q "| right edit nearest |" stdout || fail "expected the table with --quiet
 silent stderr
 
 echo "== Ctrl-C outside of training"
-# interrupted TEXT COMMAND...: SIGINT once standard error says TEXT ends the command with 130.
-interrupted() {
-  local text=$1
-  shift
-  "$programs/$1" "${@:2}" > stdout 2> stderr < /dev/null &
-  local child=$!
-  for _ in $(seq 600); do
-    grep -q -- "$text" stderr && break
-    sleep 0.05
-  done
-  kill -INT $child
-  wait $child
-  local found=$?
-  [ $found -eq 130 ] || fail "expected status 130 after SIGINT, found $found: $*"
+stopped() {
+  interrupted 'grep -q "photograph 1 of" stderr' "$programs/train_small_editor" "$@"
   says "nothing was written"
 }
 for n in $(seq 7 400); do cp photo.png "photographs/$n.png"; done
-interrupted "photograph 1 of" train_small_editor pairs --photographs photographs --out interrupted --resolution 512
+stopped pairs --photographs photographs --out interrupted --resolution 512
 [ ! -e interrupted ] || fail "expected no folder after SIGINT"
-interrupted "photograph 1 of" train_small_editor edits --photographs photographs --out interrupted.png --resolution 1024
+stopped edits --photographs photographs --out interrupted.png --resolution 1024
 [ ! -e interrupted.png ] || fail "expected no picture after SIGINT"
-interrupted "photograph 1 of" train_small_editor autoencoder --photographs photographs --out interrupted --resolution 768
+stopped autoencoder --photographs photographs --out interrupted --resolution 768
 [ ! -e interrupted ] || fail "expected no folder after SIGINT"
-interrupted "photograph 1 of" train_small_editor evaluate --photographs photographs --model "$source/models/small-editor" \
+stopped evaluate --photographs photographs --model "$source/models/small-editor" \
   --out interrupted --resolution 64
 [ ! -e interrupted ] || fail "expected no folder after SIGINT"
 
@@ -266,27 +256,35 @@ if [ -e "$programs/../cmake_install.cmake" ]; then
   run_installed edit_image --version
   [ -e prefix/share/man/man1/edit_image.1 ] || fail "expected a man page"
   grep -qF -- '.B \-\-image \fIPATH' prefix/share/man/man1/edit_image.1 || fail "expected the options on the man page"
-  # complete WORDS...: what bash offers for the last of the words.
-  complete() {
+  # What each shell offers for the last of the words.
+  completed_by_bash() {
     bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); "_$1"; printf "%s\n" "${COMPREPLY[@]}"' \
-      bash "prefix/share/bash-completion/completions/$1" "$@" > stdout 2> stderr
-    [ ! -s stderr ] || fail "expected completion without errors: $*"
+      bash "prefix/share/bash-completion/completions/$1" "$@"
   }
-  complete edit_image --model editor --neg
-  [ "$(cat stdout)" = --negative-prompt ] || fail "expected --negative-prompt"
-  complete edit_image --noise c
-  [ "$(sort stdout | tr '\n' ' ')" = "counter cuda " ] || fail "expected the generators"
-  complete train_small_editor auto
-  [ "$(cat stdout)" = autoencoder ] || fail "expected the subcommand"
-  complete train_small_editor editor --coa
-  [ "$(cat stdout)" = --coarse-steps ] || fail "expected an option of the subcommand"
-  complete train_small_editor evaluate --coa
-  [ -z "$(cat stdout)" ] || fail "expected no option of another subcommand"
-  for shell in zsh fish; do
-    command -v $shell > /dev/null || { echo "skipped: $shell is not here"; continue; }
-    for file in "prefix/share/$shell"/*/*; do
-      $shell -n "$file" 2> stderr || fail "expected completion that $shell can read: $file"
-    done
+  completed_by_zsh() {
+    zsh -f "$source/tests/examples/complete.zsh" "$scratch/prefix/share/zsh/site-functions" "$@"
+  }
+  completed_by_fish() {
+    fish --no-config -c 'source $argv[1]; complete -C "$argv[2..]"' "prefix/share/fish/vendor_completions.d/$1.fish" "$@" |
+      cut -f 1
+  }
+  # offers WORDS EXPECTED...: completion of the last of WORDS is EXPECTED, in any order.
+  offers() {
+    local words=$1
+    shift
+    # shellcheck disable=SC2086
+    "completed_by_$shell" $words > stdout 2> stderr
+    [ ! -s stderr ] || fail "expected completion by $shell without errors: $words"
+    [ "$(sort stdout | tr '\n' ' ')" = "$(printf '%s\n' "$@" | sort | tr '\n' ' ')" ] ||
+      fail "expected $shell to complete '$words' as: $*"
+  }
+  for shell in bash zsh fish; do
+    command -v $shell > /dev/null || { echo "skipped: completion by $shell, which is not here"; continue; }
+    offers "edit_image --model editor --neg" --negative-prompt
+    offers "edit_image --noise c" counter cuda
+    offers "train_small_editor auto" autoencoder
+    offers "train_small_editor editor --coa" --coarse-steps
+    offers "train_small_editor evaluate --coa" ""
   done
 else
   echo "skipped: installation: $programs is not in a build folder"

@@ -39,8 +39,18 @@ says "(0 written, 3 kept); 1 pairs skipped"
 truncate -s 3000 out/pairs-00001.tar
 run 0 --pairs set --out out --shard-count 8
 says "(1 written, 2 kept)"
+stamps out > before
 run 1 --pairs set --out out --shard-count 9
-says "belongs to another conversion"
+says "out: belongs to a run with other settings: --shard-count: had 8, given 9; write elsewhere"
+run 1 --pairs set --out out --to imagefolder
+says "--to: had shards, given imagefolder"
+cp -r set other && python3 -c 'import json; a = json.load(open("set/seeds.json")); json.dump(a[:-1], open("other/seeds.json", "w"))'
+run 1 --pairs other --out out --shard-count 8
+says "--pairs: had 'set', given 'other', which holds something else"
+stamps out | cmp -s - before || fail "expected nothing to be written: $(stamps out | diff - before)"
+cp -r set moved
+run 0 --pairs moved --out out --shard-count 8 --largest-damage 50
+says "(0 written, 3 kept)"
 run 1 --pairs set --out strict --largest-damage 0
 says "expected at most 0 damaged pairs, found 1"
 run 0 --pairs set --out test --split test
@@ -55,6 +65,10 @@ cmp -s images/0000004/22_0.jpg red.jpg && cmp -s images/0000004/22_1.jpg blue.jp
 [ "$(wc -l < images/metadata.jsonl)" = 19 ] || fail "expected a line for each pair"
 run 0 --pairs images --out again
 says "19 pairs of 10 prompts"
+run 1 --pairs other --out images --to imagefolder
+says "images: belongs to a run with other settings: --pairs: had 'set', given 'other'"
+run 0 --pairs set --out images --to imagefolder
+says "19 pairs of 10 prompts; 1 pairs skipped"
 run 0 --pairs set --out images --to imagefolder --split test
 [ "$(wc -l < images/test/metadata.jsonl)" = 2 ] || fail "expected the split in a folder of its name"
 run 1 --pairs set --out strict --to imagefolder --largest-damage 0

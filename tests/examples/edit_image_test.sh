@@ -307,17 +307,7 @@ refuses 1 "nowhere" "${good[@]}" --out out/a.png --vae nowhere
 
 echo "== Ctrl-C"
 rm -rf out && mkdir out
-latest "${good[@]}" --steps 10000 --out out/a.png --save-latents out/a.safetensors
-"$program" "${words[@]}" > stdout 2> stderr < /dev/null &
-child=$!
-for _ in $(seq 600); do
-  grep -q "step 1 of" stderr && break
-  sleep 0.1
-done
-kill -INT $child
-wait $child
-status=$?
-[ $status -eq 130 ] || fail "expected status 130 after SIGINT, found $status"
+interrupted 'grep -q "step 1 of" stderr' "$program" "${good[@]}" --steps 10000 --out out/a.png --save-latents out/a.safetensors
 says "cancelled before step"
 says "nothing was written"
 [ -z "$(ls out)" ] || fail "expected no output after SIGINT, found $(ls out)"

@@ -233,17 +233,8 @@ refuses 2 "takes one result" "${one[@]}" --count 2 --out -
 
 echo "== Ctrl-C"
 rm -rf stopped
-latest "${good[@]}" --steps 400
-"$program" "${words[@]}" --image photos --prompt "make it snowy" --out stopped --preview 1 > stdout 2> stderr < /dev/null &
-child=$!
-for _ in $(seq 600); do
-  [ -e stopped/a.png ] && grep -q "step 1 of" stderr && break
-  sleep 0.1
-done
-kill -INT $child
-wait $child
-status=$?
-[ $status -eq 130 ] || fail "expected status 130 after SIGINT, found $status"
+interrupted "[ -e stopped/a.png ]" "$program" "${good[@]}" --steps 400 --image photos --prompt "make it snowy" \
+  --out stopped --preview 1
 says "stopped, run the same command again to go on"
 [ -e stopped/a.png ] || fail "expected the first result to be kept"
 

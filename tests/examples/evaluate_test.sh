@@ -69,6 +69,9 @@ wrong 1 "expected FIRST:LAST:STEP" --curve "instruct model=editor image-scale=2:
 wrong 1 "expected each name once, found 'input' twice" --curve input --curve input
 wrong 1 "names a photograph that is not there" --images nowhere
 wrong 1 "nowhere" --clip tiny=nowhere
+wrong 1 "--lora: expected the name of a model, one of editor, sd, before '=' and the file, found 'ink.safetensors'" --lora ink.safetensors
+wrong 1 "--vae: expected the name of a model, one of editor, sd, before '=' and the file, found 'mine=vae'" --vae mine=vae
+wrong 1 "cannot open 'ink.safetensors'" --lora sd=ink.safetensors:0.5 --curve "sdedit model=sd"
 rm -rf out
 
 echo "== a whole run"
@@ -87,16 +90,28 @@ says "24 samples, 24 of them done"
 same whole/curves.csv first.csv
 [ "$(journal_lines whole)" -eq 25 ] || fail "expected nothing to be drawn again"
 is_png whole/sheet.png
+[ "$(size_of whole/sheet.png | cut -d ' ' -f 2)" -gt $((10 * 136)) ] || fail "expected a label over each of ten rows"
 grep -q 'sheet.png' whole/report.html || fail "expected the sheet on the page"
 grep -q 'a red disc in snow' whole/report.html || fail "expected the words of the edits on the page"
 stamps whole > before
+says "photographs: edited at 64 pixels; edges beyond sides of multiples of 64 are cut"
 ln -s "$source/models/small-editor" linked && cp -r sd sd-moved && cp -r "$source/tests/vision/fixtures/tiny-clip" clip-moved
 run 0 --config both.toml --out whole --model editor=./linked --model sd=sd-moved --clip tiny=clip-moved
 says "24 samples, 24 of them done"
 run 1 --config both.toml --out whole --seed 1 --range compat
 says "whole: belongs to a run with other settings: --range: had correct, given compat; --seed: had 42, given 1"
 stamps whole | cmp -s - before || fail "expected nothing to be written: $(stamps whole | diff - before)"
+# Photographs are known by what they hold.
+mkdir elsewhere && cp disc.png red.jpg blue.jpg elsewhere
+run 0 --config both.toml --out whole --photographs elsewhere
+says "24 samples, 24 of them done"
+cp blue.jpg elsewhere/red.jpg
+run 1 --config both.toml --out whole --photographs elsewhere
+says "whole: belongs to a run with other settings: --photographs: had '.', given 'elsewhere', which holds something else (1: red.jpg); pass --change"
+stamps whole | cmp -s - before || fail "expected nothing to be written: $(stamps whole | diff - before)"
 cp -r whole changed
+run 0 --config both.toml --out changed --photographs elsewhere --limit 1  # without the one that differs
+says "8 samples, 8 of them done"
 run 0 --config both.toml --out changed --range compat --curve input --curve "noise name=other" --limit 2 --change
 says "4 samples, 4 of them done"
 run 0 --config both.toml --out changed --range compat --curve "instruct name=again model=editor image-scale=1 text-scale=1 steps=2" --change
@@ -173,8 +188,41 @@ same shared/curves.csv first.csv
 same shared/sheet.png killed/sheet.png
 
 echo "== the published layout of pairs"
+published=(--pairs set --split all --resolution 64 --clip "tiny=$source/tests/vision/fixtures/tiny-clip"
+  --clip-tokenizer "$fixtures/tiny-ip2p/tokenizer" --device cpu)
 run 0 --pairs set --split all --curve input --curve noise --out pairs --resolution 64 \
   --clip "tiny=$source/tests/vision/fixtures/tiny-clip" --clip-tokenizer "$fixtures/tiny-ip2p/tokenizer" --device cpu
 says "2 points of 1 edits: 2 samples"
+sed -i 's/make it blue/make it green/' set/0000000/prompt.json
+run 1 "${published[@]}" --curve input --curve noise --out pairs
+says "--pairs: had 'set', given 'set', which holds something else (0: 0000000/1)"
+sed -i 's/make it green/make it blue/' set/0000000/prompt.json
+
+echo "== what is added to models"
+# Another LoRA, scale or autoencoder is another model, whose samples are not those that are there.
+cp "$source/tests/nn/fixtures/lora-peft.safetensors" ink.safetensors
+added=("${published[@]}" --model "tiny=$fixtures/tiny-ip2p" --curve "instruct steps=2" --out added)
+run 0 "${added[@]}"
+says "1 samples, 0 of them done"
+run 0 "${added[@]}" --lora ink.safetensors:0.5
+says "1 samples, 0 of them done"
+says "ink.safetensors, scale 0.5, changes"
+mkdir moved && cp ink.safetensors moved
+run 0 "${added[@]}" --lora tiny=moved/ink.safetensors:0.5
+says "1 samples, 1 of them done"
+run 0 "${added[@]}" --lora ink.safetensors:0.75
+says "1 samples, 0 of them done"
+run 0 "${added[@]}" --vae "$fixtures/tiny-ip2p/vae"
+says "1 samples, 1 of them done"  # the same as its own
+run 0 "${added[@]}" --vae "tiny=$source/models/small-editor"
+says "1 samples, 0 of them done"
+run 1 "${added[@]}" --deep-cache 2
+says "--deep-cache: had nothing, given 2"
+cp -r "$fixtures/tiny-ip2p" tiny
+printf 'model = ["tiny=tiny"]\nlora = ["moved/ink.safetensors:0.5", "tiny=moved/ink.safetensors:0.5"]\n' > added.toml
+(cd / && "$program" --config "$scratch/added.toml" --pairs "$scratch/set" --split all --resolution 64 --device cpu \
+  --curve "instruct steps=2" --clip "tiny=$source/tests/vision/fixtures/tiny-clip" \
+  --clip-tokenizer "$fixtures/tiny-ip2p/tokenizer" --out "$scratch/twice") > stdout 2> stderr ||
+  fail "expected LoRAs beside the configuration"
 
 report

@@ -71,6 +71,7 @@ for sampler in dpm++-2m heun ddim lcm; do
 done
 draws_row 136 72 two.png text_to_image "${text[@]}" --count 2
 draws 96 104 large.png text_to_image "${text[@]}" --enlarge 1.5
+grep -q "^64x72 pixels, then 96x104; " stdout || fail "expected both sizes"
 draws_row 208 72 walk.png text_to_image "${text[@]}" --walk-to 9 --frames 3
 # The options for noise levels and noise have an effect on every way to draw. (All schedules agree in two steps.)
 for way in "--enlarge 1.5" "--walk-to 9 --frames 3"; do
@@ -118,23 +119,51 @@ refuses 1 "strength: expected at least 1 of 4 steps" sdedit --model sd --image p
   --resolution 64 --strength 0.1
 
 echo "== prompt_to_prompt"
-swap=(--model sd --prompt "a red boat" --edited "a blue boat" --steps 3 --width 64 --height 64)
+asked=(--model sd --source "a red boat" --steps 3 --width 64 --height 64)
+swap=("${asked[@]}" --prompt "a blue boat")
 draws_row 136 64 swap.png prompt_to_prompt "${swap[@]}"
-draws_row 208 64 three.png prompt_to_prompt "${swap[@]}" --edited "a dark boat"
+length=$(grep "^prompt: " stdout)
+draws_row 208 64 three.png prompt_to_prompt "${swap[@]}" --prompt "a dark boat"
 draws_row 280 64 maps.png prompt_to_prompt "${swap[@]}" --heat-map boat --blend boat --blend boat --weight blue 2
-draws_row 208 64 refined.png prompt_to_prompt "${swap[@]}" --edited "a red boat at night" --edit refine
+draws_row 208 64 refined.png prompt_to_prompt "${swap[@]}" --prompt "a red boat at night" --edit refine
 draws_row 136 64 karras.png prompt_to_prompt "${swap[@]}" --schedule karras
 differ swap.png karras.png
-refuses 1 "--weight: expected a word of an edited prompt, found 'green'" prompt_to_prompt "${swap[@]}" --weight green 2
+refuses 1 "--weight: expected a word of a --prompt, found 'green'" prompt_to_prompt "${swap[@]}" --weight green 2
 refuses 1 "--heat-map: expected a word of the prompts" prompt_to_prompt "${swap[@]}" --heat-map green
-refuses 1 "--blend: expected one word for --prompt" prompt_to_prompt "${swap[@]}" --blend boat
+refuses 1 "--blend: expected one word for --source" prompt_to_prompt "${swap[@]}" --blend boat
+
+# The words of the last version, with a note; two of these and one too few.
+draws_row 136 64 old.png prompt_to_prompt --model sd --prompt "a red boat" --edited "a blue boat" --steps 3 --width 64 --height 64
+same old.png swap.png
+grep -qF "note: --prompt beside --edited is now called --source" stderr || fail "expected a note of the old names"
+draws_row 208 64 old.png prompt_to_prompt --model sd --edited "a blue boat" --prompt "a red boat" --edited "a dark boat" --steps 3 \
+  --width 64 --height 64
+same old.png three.png
+refuses 2 "--source is required" prompt_to_prompt --model sd --prompt "a red boat" --prompt "a blue boat"
+refuses 2 "--source is required" prompt_to_prompt --model sd --edited "a blue boat"
+# Marks in prompts, as every program that draws reads them.
+draws_row 136 64 marked.png prompt_to_prompt "${asked[@]}" --prompt "a (blue:1.6) boat"
+grep -qx "$length" stdout || fail "expected the marks to be no words"
+differ marked.png swap.png
+draws_row 136 64 literal.png prompt_to_prompt "${asked[@]}" --prompt "a (blue:1.6) boat" --plain-prompts
+grep -qx "$length" stdout && fail "expected the marks as words with --plain-prompts"
+mkdir loras && cp "$source/tests/nn/fixtures/lora-peft.safetensors" loras/ink.safetensors
+refuses 1 "loras/ink.safetensors: tensor" prompt_to_prompt --model sd --source "a red boat <lora:ink>" \
+  --prompt "a blue boat <lora:ink>" --lora-folder loras  # it is applied, and was made for another model
+grep -q "ink.safetensors, scale 1, changes" stdout || fail "expected the LoRA that the prompts name"
+refuses 1 "<lora:pen>: expected 'loras/pen.safetensors', found none" prompt_to_prompt "${asked[@]}" --lora-folder loras \
+  --prompt "a blue boat <lora:pen>"
+refuses 1 "expected prompts that name the same LoRAs" prompt_to_prompt "${asked[@]}" --lora-folder loras \
+  --prompt "a blue boat <lora:ink>"
 
 echo "== invert_and_edit"
-draws_row 208 64 inverted.png invert_and_edit --model sd --image photo.png --prompt "a red boat" --edited "a blue boat" \
-  --steps 3 --inner-steps 2 --resolution 64
+invert=(--model sd --image photo.png --source "a red boat" --steps 3 --inner-steps 2 --resolution 64)
+draws_row 208 64 inverted.png invert_and_edit "${invert[@]}" --prompt "a blue boat"
 says_fit "photo.png, 64x64 -> 64x64"
 grep -q "inversion: reconstruction .* dB to the photograph" stdout || fail "expected the reconstruction's error"
 grep -q "null-text optimisation: latent error" stdout || fail "expected the error under guidance"
+draws_row 208 64 inverted-marked.png invert_and_edit "${invert[@]}" --prompt "a (blue:1.6) boat"
+differ inverted.png inverted-marked.png
 
 echo "== inpaint"
 hole=(--image photo.png --mask mask.png --prompt "a cat" --steps 3 --resolution 64)
@@ -158,10 +187,19 @@ python3 "$source/tests/examples/left_half.py" wide.png wide-mask.png
 large=(--image wide.png --mask wide-mask.png --prompt "a cat" --steps 3 --resolution 64)
 for painter in sd "$fixtures/tiny-ip2p"; do
   draws 144 96 whole.png inpaint --model "$painter" "${large[@]}"
-  grep -q "photo: wide.png, 144x96, redrawn at 64x64, the rest stays" stdout || fail "expected the size that is drawn"
+  says_fit "photo: wide.png, 144x96 -> 64x64, 24 pixels cut left and right, and brought back to full size, where only the mask is redrawn"
   differ wide.png whole.png
   [ "$(python3 "$source/tests/examples/picture_difference.py" wide.png whole.png 1 72)" = 0.0 ] ||
     fail "expected the photograph outside of the mask"
+  draws 144 96 padded.png inpaint --model "$painter" "${large[@]}" --fit pad
+  says_fit "photo: wide.png, 144x96 -> 64x64, of which the photograph is 64x43, and brought back"
+  grep -q "at edges that the model does not see" stderr && fail "expected the whole photograph to be seen with --fit pad"
+  differ whole.png padded.png
+  [ "$(python3 "$source/tests/examples/picture_difference.py" wide.png padded.png 1 72)" = 0.0 ] ||
+    fail "expected the photograph outside of the mask with --fit pad"
+  draws 64 43 small.png inpaint --model "$painter" "${large[@]}" --model-size --fit pad
+  draws 64 64 small.png inpaint --model "$painter" "${large[@]}" --model-size --fit stretch
+  says_fit "144x96 -> 64x64, 33 % narrower"
   draws 64 64 small.png inpaint --model "$painter" "${large[@]}" --model-size
 done
 grep -q "% of the mask lies at edges that the model does not see; the result lacks them" stderr ||

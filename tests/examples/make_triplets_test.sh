@@ -35,7 +35,7 @@ run 1 generate --captions captions.txt --out out.jsonl --model nowhere
 says "cannot open the model 'nowhere': there is no such file or folder"
 
 echo "== training from nothing, whole and as a LoRA"
-new="--triplets human.jsonl --tokenizer $tiny --layers 2 --width 32 --heads 2 --context 64 --batch 6 --rate 5e-3"
+new="--triplets human.jsonl --tokenizer $tiny --layers 2 --hidden-size 32 --heads 2 --context 64 --batch 6 --rate 5e-3"
 run 0 train $new --out half --epochs 60
 says "18 triplets, 2 held out, 0 longer than 64 tokens left out"
 says "180 updates of 6"

@@ -40,6 +40,9 @@ hub cut
 run 0 "${edit[@]}" --model someone/an-editor --download --out fetched.png
 says "fetching someone/an-editor: "
 says "1.2 MB of 1.2 MB"
+# No rate and no time left before anything has come.
+grep "fetching" stderr | head -n 1 | grep -q "left" && fail "expected no time left of a download that has just begun"
+[ "$(grep "fetching" stderr | tail -n 1 | grep -c "0:00 left")" = 1 ] || fail "expected the rate at the end"
 same_pixels fetched.png expected.png
 hub down
 run 0 "${edit[@]}" --model someone/an-editor --out found.png

@@ -41,7 +41,7 @@ for command in scenes clip text-to-image measure-drawings measure-pairs measure-
 run 2 small_world
 run 2 small_world scenes --out out
 says "--vocabulary is required"
-last_counts=(--stamps --vocabulary)
+last_counts=(--stamps --vocabulary --scenes --steps --limit --out --seed)
 material=(--vocabulary words.json --stamps stamps --photographs photographs)
 run 1 small_world scenes "${material[@]}" --stamps photographs --out out
 says "photographs/ball.png: expected a PNG file"
@@ -65,8 +65,15 @@ says "12 captions"
 diff -r one two > /dev/null || fail "expected the same scenes of the same seed"
 run 0 small_world scenes "${material[@]}" "${few[@]}" --seed 4 --out three
 cmp -s one/training/000000.png three/training/000000.png && fail "expected other scenes of another seed"
+stamps one > before
+cp -r stamps stamps-moved
+run 0 small_world scenes "${material[@]}" "${few[@]}" --seed 3 --stamps stamps-moved --out one
+says "complete already: one"
 run 1 small_world scenes "${material[@]}" "${few[@]}" --out one
-says "one: expected a new folder, found files"
+says "one: belongs to a run with other settings: --seed: had 3, given 0; write elsewhere"
+run 1 small_world scenes "${material[@]}" "${few[@]}" --seed 3 --out stamps
+says "stamps: expected a new folder, found files"
+stamps one | cmp -s - before || fail "expected nothing to be written"
 [ "$(wc -l < one/training/captions.jsonl)" -eq 6 ] || fail "expected 6 captions"
 python3 - <<'PY' || fail "expected training and held-out captions apart, and pairs that differ in one word"
 import json
@@ -118,11 +125,46 @@ says "[editor-truth] done before"
 grep "^\[" stdout | grep -qv "done before" && fail "expected every stage to be passed over"
 cmp -s first.json box/results.json || fail "expected the same results"
 run_chain 1 --set clip_steps=13
-says "stage 'clip' was made with other settings"
+says "stage 'clip': belongs to a run with other settings: clip_steps: had 12, given 13; pass --change to make it again"
 run_chain 2 --set clip_step=13
 says "expected one of"
 run_chain 1 --programs nowhere --set seed=2
-says "was made with other settings"
+says "seed: had 1, given 2"
+run_chain 0 --set edit_count=2 --change
+says "[measure-editor-truth] made again: edit_count: had 3, given 2"
+grep -q "^\[editor-truth\] done before" stdout || fail "expected the editor to stay"
+grep -qF '"edit_count: had 3, given 2"' box/done/measure-editor-truth.json || fail "expected the change to be recorded"
+[ "$(python3 -c 'import json; print(json.load(open("box/measured/truth/report.json"))["pairs"])')" = 2 ] ||
+  fail "expected the measurement to be made again"
+run_chain 0 --set edit_count=2
+grep "^\[" stdout | grep -qv "done before" && fail "expected the changed settings to count from then on"
+
+echo "== the programs of the chain, continued"
+clip=(clip --scenes box/scenes --tokenizer box/tokenizers/clip --out box/clip --steps 12 --batch 8 --rate 1e-3 --seed 1)
+stamps box/clip > before
+cp -r box/scenes scenes-moved
+run 0 small_world "${clip[@]}" --scenes scenes-moved
+says "complete already, after 12 updates: box/clip/clip"
+run 1 small_world "${clip[@]}" --steps 14
+says "box/clip/training: belongs to a run with other settings: --steps: had 12, given 14; pass --change"
+rm scenes-moved/training/000000.png && cp scenes-moved/training/000001.png scenes-moved/training/000000.png
+run 1 small_world "${clip[@]}" --scenes scenes-moved
+says "which holds something else"
+stamps box/clip | cmp -s - before || fail "expected nothing to be written"
+cp -r box/clip clip-changed
+run 0 small_world "${clip[@]}" --out clip-changed --steps 14 --change
+says "resumed at update 12"
+grep -qF '"--steps":"12"' clip-changed/training/run.json || fail "expected the change to be recorded"
+measure=(measure-pairs --scenes box/scenes --clip box/clip/clip --pairs box/pairs/no-filter --out again --limit 4)
+run 0 small_world "${measure[@]}"
+cp stdout first-report && stamps again > before
+run 0 small_world "${measure[@]}"
+diff <(grep -v '^\[' first-report) stdout > /dev/null || fail "expected the report that is there"
+run 1 small_world "${measure[@]}" --limit 3
+says "again: belongs to a run with other settings: --limit: had 4, given 3"
+stamps again | cmp -s - before || fail "expected nothing to be written"
+run 0 small_world "${measure[@]}" --limit 3 --change
+grep -q '"pairs": 3' again/report.json || fail "expected the measurement to be made again"
 ends 1 python3 "$chain" other --programs nowhere --stamps stamps --photographs photographs --vocabulary words.json
 says "small_world), found none"
 

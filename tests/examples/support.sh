@@ -53,6 +53,23 @@ ends() {
   [ $found -eq "$status" ] || fail "expected status $status, found $found: $(basename "$1") ${*:2}"
 }
 
+# interrupted CONDITION COMMAND...: SIGINT, once CONDITION holds, ends the command with status 130.
+interrupted() {
+  local condition=$1
+  shift
+  latest "$@"
+  "${words[@]}" > stdout 2> stderr < /dev/null &
+  local child=$!
+  for _ in $(seq 1200); do
+    eval "$condition" && break
+    sleep 0.05
+  done
+  kill -INT $child
+  wait $child
+  local found=$?
+  [ $found -eq 130 ] || fail "expected status 130 after SIGINT, found $found: $(basename "$1") ${*:2}"
+}
+
 # says TEXT: the last run printed TEXT.
 says() { grep -qF -- "$1" stdout stderr || fail "expected the words '$1'"; }
 

@@ -58,6 +58,10 @@ run 0 "${good[@]}" --out d.png --steps 4 --run run
 run 0 "${good[@]}" --out d.png --steps 6 --run run
 says "resumed at step 4"
 cmp -s a.png d.png || fail "expected the bits of a run in one part"
+run 0 "${good[@]}" --out marked.png --steps 1 --layer "a (golden:1.4) box"
+grep -qF "warning: layer: text2live takes texts as they are, the marks in 'a (golden:1.4) box' included" stderr ||
+  fail "expected a warning of marks that are no marks here"
+grep -q "warning: prompt" stderr && fail "expected no warning of a text without marks"
 refuses 1 "seed: expected 7, found 42" "${good[@]}" --out out/a.png --steps 6 --run run --seed 7
 
 report

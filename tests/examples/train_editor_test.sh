@@ -48,6 +48,7 @@ run 0 train_editor --config small.toml --model sd --out out --dry-run
 says "18 prompts"
 says "updates: 6 of 4 samples: 1 process x 2 passes x 2"
 says "memory of each process"
+says "pictures: random squares of 32x32 pixels, of pictures whose shorter side is made 32 to 36; 50 % mirrored"
 [ ! -e out ] || fail "expected a dry run to write nothing"
 run 0 train_editor --config "$source/examples/09_train_editor/paper.toml" --model sd --data set --out out --dry-run
 says "updates: 10000 of 1024 samples: 1 process x 32 passes x 32"
@@ -63,6 +64,10 @@ run 0 train_editor --config small.toml --model sd --out parts
 says "resumed at step 3"
 cmp -s whole/model/unet/diffusion_pytorch_model.safetensors parts/model/unet/diffusion_pytorch_model.safetensors ||
   fail "expected the resumed run's weights to be those of the unbroken one"
+read -r width height <<< "$(size_of whole/samples/step_000006.png)"
+# Two rows of three squares, under a title and heads, beside the instructions.
+[ "$width" -gt $((3 * 32 + 2 * 8 + 60)) ] && [ "$height" -gt $((2 * 32 + 8 + 20)) ] ||
+  fail "expected labels on the samples, found $width x $height"
 echo "== settings of a run that is continued"
 stamps parts > before
 run 0 train_editor --config small.toml --model sd --out parts

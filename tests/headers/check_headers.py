@@ -93,7 +93,7 @@ def used_names(text):
     own = set(LOCAL.findall(code))
     types = set(re.findall(r"(?<![\w:.>])(?:ip2p::|detail::)*([A-Z][a-z]\w*)\b", code)) - own
     calls = set(re.findall(r"(?:(?<=return )|(?<![\w:.>*&] ))(?<![\w:.>])(?:ip2p::|detail::)*([a-z]\w*)\(", code)) - own
-    members = set(re.findall(r"[\w>&*\]] (\w+)\([^()]*\)(?: const)?(?: override)? [{;]", code))
+    members = set(re.findall(r"[\w>&*\]] (\w+)\([^()]*\)(?: const)?(?: override)?(?: [{;]| = 0;)", code))
     return types, calls - members
 
 

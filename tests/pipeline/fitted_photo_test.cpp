@@ -2,11 +2,14 @@
 
 #include <ATen/ops/equal.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "pipeline/tiny_models.hpp"
 #include "support/catch.hpp"
@@ -93,4 +96,33 @@ TEST_CASE("At full size, a fitted photograph gives what the photograph gives", "
     CHECK(large.height == 101);
     CHECK((large == at_full_size(edit, photo, small, whole)) == (fit == Fit::crop));
   }
+}
+
+TEST_CASE("At full size, a masked edit of a fitted photograph leaves the photograph outside of the mask",
+          "[pipeline]") {
+  const auto model = tiny_files();
+  const EditPipeline edit{load<ClipTextEncoder>(model), load<KlAutoencoder>(model), load<UNet>(model),
+                          diffusion_of(model)};
+  const auto photo = tiny_photo(150, 101);
+  Image mask{150, 101, std::vector<std::uint8_t>(150 * 101 * 3)};
+  for (std::size_t i = 0; i < mask.pixels.size(); ++i) mask.pixels[i] = i / 3 % 150 < 40 ? 255 : 0;  // the left edge
+  const RunSettings whole{.steps = 2, .seed = 5, .resolution = 64};
+  const auto small = masked_edit(edit, photo, mask, "make it snowy", whole);
+  for (const auto fit : {Fit::crop, Fit::pad, Fit::stretch}) {
+    const auto fitted = fit_photo(photo, mask, {.resolution = 64, .fit = fit});
+    CHECK(fitted.mask.width == fitted.image.width);
+    auto settings = whole;
+    settings.resolution = fitted.resolution;
+    const auto after = masked_edit(edit, fitted.image, fitted.mask, "make it snowy", settings);
+    const auto large = at_full_size(edit, photo, mask, fitted, after, settings);
+    REQUIRE(large.pixels.size() == photo.pixels.size());
+    bool outside = true, inside = true;
+    for (std::size_t i = 0; i < photo.pixels.size(); ++i) {
+      (i / 3 % 150 < 40 ? inside : outside) &= large.pixels[i] == photo.pixels[i];
+    }
+    CHECK(outside);
+    CHECK_FALSE(inside);
+    CHECK((large == at_full_size(edit, photo, mask, small, whole)) == (fit == Fit::crop));
+  }
+  CHECK_THROWS_WITH(fit_photo(photo, tiny_photo(64, 64), {}), Contains("mask: expected the photograph's size 150x101"));
 }

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -21,7 +22,9 @@
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/data/picture_pairs.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/sha.hpp"
 #include "ip2p/io/text_line.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 
@@ -100,8 +103,35 @@ class EditSet {
     return fmt::format("{}: {}", i, name);
   }
 
-  /// Equal for sets with the same photographs and words in the same order, regardless of their limit.
+  /// Equal for sets of the same names in the same order, and of a list with the same words, regardless of their limit.
+  /// What the photographs show is left to `content`.
   [[nodiscard]] const std::string& fingerprint() const { return fingerprint_; }
+
+  /// A digest of what edit `i` is made of, wherever that lies: the photograph's file, and of a pair the result and the
+  /// words as well. Empty where these cannot be read. \param i from 0 to size() - 1
+  [[nodiscard]] std::string content(std::int64_t i) const {
+    detail::Sha256 sum;
+    if (const auto* list = std::get_if<List>(&source_)) {
+      const auto bytes = detail::file_text(list->pictures / list->edits.at(static_cast<std::size_t>(i)).file);
+      if (!bytes) return {};
+      sum.add(std::as_bytes(std::span(*bytes)));
+    } else {
+      try {
+        const auto& pairs = std::get<PairFolder>(source_);
+        const auto id = pairs.id(choice(i));
+        const auto slash = id.find('/');
+        const auto files = pairs.files(id.substr(0, slash), id.substr(slash + 1));
+        const auto words = pair_words_json(files.words).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+        for (const auto bytes : {std::span<const std::byte>(files.before.bytes),
+                                 std::span<const std::byte>(files.after.bytes), std::as_bytes(std::span(words))}) {
+          sum.add(bytes);
+        }
+      } catch (const Error&) {
+        return {};
+      }
+    }
+    return sum.finish().substr(0, 16);
+  }
 
   /// \param i from 0 to size() - 1  \throws Error for pictures that cannot be read
   [[nodiscard]] PreparedEdit get(std::int64_t i) const {

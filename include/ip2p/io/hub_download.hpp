@@ -3,24 +3,19 @@
 /// \file
 /// Fetches models from the Hugging Face Hub into the cache that diffusers, transformers and huggingface_hub share.
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <span>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -29,175 +24,23 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/blob_sum.hpp"
+#include "ip2p/io/byte_text.hpp"
+#include "ip2p/io/download_options.hpp"
 #include "ip2p/io/file_lock.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/hub_cache.hpp"
 #include "ip2p/io/hub_client.hpp"
 #include "ip2p/io/hub_files.hpp"
+#include "ip2p/io/hub_snapshot.hpp"
+#include "ip2p/io/partial_file.hpp"
 #include "ip2p/io/printable.hpp"
-#include "ip2p/io/sha.hpp"
 
 namespace ip2p {
 
-/// How far a download is. Bytes count for all files that are fetched.
-struct DownloadProgress {
-  std::string file = {};    ///< In progress: its path in the model.
-  std::size_t index = 0;    ///< Of this file, from 0.
-  std::size_t count = 0;    ///< Files to fetch.
-  std::uint64_t done = 0;   ///< Bytes that are there.
-  std::uint64_t total = 0;  ///< Bytes that there will be.
-  std::uint64_t kept = 0;   ///< Of `done`, what an earlier run had fetched.
-};
-
-/// Settings of `download_model`.
-struct DownloadOptions {
-  HubFilesOptions files = {};        ///< What of the model is wanted.
-  std::filesystem::path cache = {};  ///< Empty: `hub_cache()`.
-  std::string endpoint = {};         ///< Empty: `HF_ENDPOINT`, or else https://huggingface.co.
-  /// Unset: `HF_TOKEN`, or else the file that `hf auth login` writes (`HF_TOKEN_PATH`, or `token` in `hub_home()`).
-  std::optional<std::string> token = {};
-  std::int64_t tries = 5;       ///< In a row without a byte, until a file is given up, >= 1.
-  double first_wait = 1;        ///< Seconds before the second try; doubled for each further one, up to 30.
-  double connect_seconds = 10;  ///< To reach a server, > 0.
-  double stall_seconds = 60;    ///< Without a byte, until a transfer counts as broken, >= 1.
-  std::stop_token cancel = {};  ///< A requested stop ends the download with `Cancelled`.
-  std::function<void(const DownloadProgress&)> on_progress = {};  ///< Called often, and when a file is complete.
-  std::function<void(const std::string&)> tell = {};              ///< Told, in a sentence each, what takes time.
-};
-
 namespace detail {
 
-/// Bytes in words: "4.27 GB".
-inline std::string byte_text(std::uint64_t bytes) {
-  const auto value = static_cast<double>(bytes);
-  return bytes >= 1000000000 ? fmt::format("{:.2f} GB", value / 1e9)
-         : bytes >= 1000000  ? fmt::format("{:.1f} MB", value / 1e6)
-         : bytes >= 1000     ? fmt::format("{:.1f} kB", value / 1e3)
-                             : fmt::format("{} bytes", bytes);
-}
-
-/// What a snapshot lacks of what is wanted, in words; empty: nothing. Judged by its configurations.
-inline std::string lacking_in_snapshot(const std::filesystem::path& snapshot, const std::string& part,
-                                       const HubFilesOptions& wanted) {
-  std::set<std::string> names;
-  std::error_code code;
-  for (std::filesystem::recursive_directory_iterator entry(snapshot, code), end; !code && entry != end;
-       entry.increment(code)) {
-    std::error_code ignored;
-    if (entry->is_regular_file(ignored)) names.insert(entry->path().lexically_relative(snapshot).generic_string());
-  }
-  const auto read = [&](const char* name) {
-    const auto path = part.empty() ? snapshot / name : snapshot / part / name;
-    return nlohmann::json::parse(file_text(path).value_or(""), nullptr, false);
-  };
-  std::set<std::string> must_have;
-  const auto index = read("model_index.json");
-  for (const std::string name : hub_components) {
-    const auto found = index.is_object() ? index.find(name) : index.end();
-    if (found != index.end() && found->is_array() && !found->empty() && !found->front().is_null()) {
-      must_have.insert(name);
-    }
-  }
-  const auto config = read("config.json");
-  if (config.is_object() && config.contains("model_type")) must_have.insert("tokenizer");
-  return needed_hub_files(names, part, wanted, must_have).lacking;
-}
-
 #if IP2P_HAS_CURL
-
-/// The sum by which the Hub names a file: SHA-256 of large files, git's SHA-1 of small ones. Mirrors may name files
-/// otherwise; then only the size can be checked.
-class BlobSum {
- public:
-  BlobSum(std::string name, std::uint64_t size) : name_(std::move(name)) {
-    const bool hexadecimal = name_.find_first_not_of("0123456789abcdef") == std::string::npos;
-    if (hexadecimal && name_.size() == 64) sha256_.emplace();
-    if (hexadecimal && name_.size() == 40) {
-      const auto header = fmt::format("blob {}", size);
-      sha1_.emplace().add(std::as_bytes(std::span(header.c_str(), header.size() + 1)));  // with the zero at its end
-    }
-  }
-
-  void add(std::span<const std::byte> bytes) {
-    if (sha256_) sha256_->add(bytes);
-    if (sha1_) sha1_->add(bytes);
-  }
-
-  /// What was expected and what was found, or nothing if the sums are equal. Ends the sum.
-  std::optional<std::string> difference() {
-    if (!sha256_ && !sha1_) return std::nullopt;
-    const auto found = sha256_ ? sha256_->finish() : sha1_->finish();
-    if (found == name_) return std::nullopt;
-    return fmt::format("expected the {} {}, found {}", sha256_ ? "SHA-256" : "SHA-1", name_, found);
-  }
-
- private:
-  std::string name_;
-  std::optional<Sha1> sha1_;
-  std::optional<Sha256> sha256_;
-};
-
-/// A file that is being fetched. Bytes are written at their places, so that two processes on a file system without
-/// locks write the same.
-class PartialFile {
- public:
-  explicit PartialFile(std::filesystem::path path) : path_(std::move(path)) {
-    descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    require(descriptor_ >= 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
-    struct stat found {};
-    if (::fstat(descriptor_, &found) == 0) size_ = static_cast<std::uint64_t>(found.st_size);
-  }
-  PartialFile(const PartialFile&) = delete;
-  PartialFile& operator=(const PartialFile&) = delete;
-  ~PartialFile() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-
-  [[nodiscard]] std::uint64_t size() const { return size_; }
-
-  /// Appends. \return 0, or the system's error number
-  int append(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const auto count = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(size_));
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) return count < 0 ? errno : ENOSPC;
-      size_ += static_cast<std::uint64_t>(count);
-      bytes = bytes.subspan(static_cast<std::size_t>(count));
-    }
-    return 0;
-  }
-
-  /// Forgets what is there.
-  void restart() {
-    require(::ftruncate(descriptor_, 0) == 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
-    size_ = 0;
-  }
-
-  /// Shows all bytes to a function. \throws Error if they cannot be read
-  template <class See>
-  void read(See&& see) const {
-    std::vector<std::byte> buffer(std::size_t{1} << 20);
-    for (std::uint64_t place = 0; place < size_;) {
-      const auto count = ::pread(descriptor_, buffer.data(), buffer.size(), static_cast<off_t>(place));
-      if (count < 0 && errno == EINTR) continue;
-      require(count > 0, "cannot read '{}': {}", path_.string(), count < 0 ? errno_text(errno) : "it became shorter");
-      see(std::span(buffer).first(static_cast<std::size_t>(count)));
-      place += static_cast<std::uint64_t>(count);
-    }
-  }
-
-  /// Moves the complete file to its place. \throws Error if the system refuses
-  void commit(const std::filesystem::path& target) {
-    static_cast<void>(::fsync(descriptor_));
-    require(::rename(path_.c_str(), target.c_str()) == 0, "cannot write '{}': {}", target.string(), errno_text(errno));
-    sync_folder(target.parent_path());
-  }
-
- private:
-  std::filesystem::path path_;
-  int descriptor_ = -1;
-  std::uint64_t size_ = 0;
-};
 
 /// One run of `download_model`.
 class HubDownload {

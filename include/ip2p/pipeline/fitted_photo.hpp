@@ -50,10 +50,11 @@ struct FitRule {
 
 /// A photograph at the size at which it is edited.
 struct FittedPhoto {
-  Image image = {};                ///< What the model sees.
-  Size photo = {};                 ///< Of the photograph as it was.
-  Fit fit = Fit::crop;             ///< How it was brought to its size.
-  Box seen = {};                   ///< The part of the photograph that the model sees, in the photograph's pixels.
+  Image image = {};     ///< What the model sees.
+  Image mask = {};      ///< Where the photograph is to be edited, brought to the same size; empty without one.
+  Size photo = {};      ///< Of the photograph as it was.
+  Fit fit = Fit::crop;  ///< How it was brought to its size.
+  Box seen = {};        ///< The part of the photograph that the model sees, in the photograph's pixels.
   std::int64_t left = 0, top = 0;  ///< Where that part lies in `image`.
   Size own = {};                   ///< The size of that part in `image`; all of it unless the photograph was padded.
   /// Under this resolution (in the settings of a run and in the pipeline's defaults), pipelines take `image` as it is.
@@ -134,6 +135,17 @@ inline Image part_of(const Image& image, std::int64_t left, std::int64_t top, Si
   return fitted;
 }
 
+/// The same of a photograph of which only a part is edited. \param mask of the photograph's size, bright where to edit
+/// \throws Error for a mask of another size
+[[nodiscard]] inline FittedPhoto fit_photo(const Image& photo, const Image& mask, const FitRule& rule) {
+  require(mask.width == photo.width && mask.height == photo.height,
+          "mask: expected the photograph's size {}x{}, found {}x{}", photo.width, photo.height, mask.width,
+          mask.height);
+  auto fitted = fit_photo(photo, rule);
+  fitted.mask = fit_photo(mask, rule).image;
+  return fitted;
+}
+
 /// The part of an edited picture that the photograph has, without what padding added.
 /// \throws Error for a picture of another size than `fitted.image`
 [[nodiscard]] inline Image own_part(const FittedPhoto& fitted, const Image& edited) {
@@ -188,6 +200,25 @@ template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
     enlarged.push_back(upsampling(photo, edit));
   }
   return enlarged;
+}
+
+/// A masked edit of a fitted photograph at the photograph's own size; as `at_full_size` of photograph and mask
+/// themselves, which this is for the fit of `prepare_photos`. Outside of the mask, the photograph stays bit for bit.
+/// \param mask with which the photograph was fitted  \param after what the pipeline made of `fitted.image` and
+/// `fitted.mask`  \throws Error as `model_edits`, and for a mask of another size
+template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
+[[nodiscard]] Image at_full_size(const Pipeline& pipeline, const Image& photo, const Image& mask,
+                                 const FittedPhoto& fitted, const Image& after, const RunSettings& settings = {},
+                                 const Upsampling& upsampling = {}) {
+  static_assert(enlarges<Upsampling>(),
+                "ip2p: at_full_size with a mask needs an UpsamplingPolicy that enlarges; "
+                "see docs/reference/concepts.md#upsamplingpolicy");
+  auto edit = model_edit<Upsampling>(pipeline, fitted.image, after, settings);
+  if (!edit.before.pixels.empty()) edit.before = own_part(fitted, edit.before);
+  edit.after = own_part(fitted, edit.after);
+  edit.inside = own_part(fitted, fitted.mask);
+  edit.seen = fitted.seen;
+  return inside_mask(mask, photo, upsampling(photo, edit));
 }
 
 }  // namespace ip2p

@@ -22,6 +22,18 @@ struct TwoPassOptions {
   Filter filter = Filter::lanczos;         ///< With which the picture is enlarged.
 };
 
+/// The size of the second pass. \param small size of the first  \throws Error for a factor out of range
+template <class Pipeline>
+[[nodiscard]] Size enlarged_size(const Pipeline& pipeline, Size small, const TwoPassOptions& second) {
+  require(second.factor > 1.0 && second.factor <= 8.0, "two_pass: expected a factor in (1, 8], found {}",
+          second.factor);
+  const auto f = pipeline.codec().downscale();
+  const auto enlarged = [&](std::int64_t side) {
+    return static_cast<std::int64_t>(static_cast<double>(side) * second.factor) / f * f;
+  };
+  return {enlarged(small.width), enlarged(small.height)};
+}
+
 /// Text-to-image in two passes: the first determines the layout at the model's own size, the second adds detail to the
 /// enlarged picture with SDEdit. Models that generate the large size directly tend to repeat their subjects.
 /// \param pipeline a `TextToImagePipeline`  \param settings of the first pass; all but size and latents apply to both
@@ -30,16 +42,12 @@ struct TwoPassOptions {
 template <class Pipeline, class MakeNoise = std::remove_const_t<decltype(torch_noise)>>
 [[nodiscard]] Image two_pass(const Pipeline& pipeline, const std::string& prompt, const RunSettings& settings = {},
                              const TwoPassOptions& second = {}, const MakeNoise& make_noise = {}) {
-  require(second.factor > 1.0 && second.factor <= 8.0, "two_pass: expected a factor in (1, 8], found {}",
-          second.factor);
-  const auto f = pipeline.codec().downscale();
-  const auto enlarged = [&](std::int64_t side) {
-    return static_cast<std::int64_t>(static_cast<double>(side) * second.factor) / f * f;
-  };
+  static_cast<void>(enlarged_size(pipeline, {}, second));  // a wrong factor before the work
   const auto seeds = seeds_for(1, settings.seed, settings.seeds);
   auto first_noise = make_noise(seeds);
   const auto small = pipeline.run({&prompt, 1}, settings, first_noise).images.front();
-  const auto large = resize(small, enlarged(small.width), enlarged(small.height), second.filter);
+  const auto size = enlarged_size(pipeline, {small.width, small.height}, second);
+  const auto large = resize(small, size.width, size.height, second.filter);
   auto options = pipeline.completed(settings);
   if (second.steps) options.steps = second.steps;
   options.latents = at::Tensor();
