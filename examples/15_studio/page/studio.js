@@ -249,7 +249,7 @@ function listField(name, label, values, recommended) {
             el("p", {className: "problem", id: `problem-${name}`, hidden: true}));
 }
 
-/** The seed: a text of digits, because it may be larger than JavaScript's numbers; locked, or another one for each edit. */
+/** The seed: locked, or another one for each edit. */
 function seedField() {
   const input = el("input", {type: "text", id: "set-seed", inputMode: "numeric", autocomplete: "off", value: "42",
                              "aria-describedby": "hint-seed problem-seed"});
@@ -266,7 +266,7 @@ function seedField() {
   input.addEventListener("input", () => { setLocked(true); clearProblem("seed"); input.removeAttribute("aria-invalid"); summarise(); });
   fields.seed = {
     input, locked, roll, recommended: "42",
-    get: () => input.value.trim(),
+    get: () => /^\d+$/.test(input.value.trim()) ? Number(input.value) : NaN,
     set(value) { input.value = String(value); setLocked(true); },
     reset() { input.value = "42"; setLocked(false); },
   };
@@ -772,7 +772,7 @@ async function start() {
   }
   const settings = settingsNow();
   if (!settings.instruction) return problem("instruction", "Write what should change, or take one of the suggestions.");
-  if (!/^\d{1,20}$/.test(settings.seed)) return problem("seed", `Expected a whole number of up to 20 digits, found “${settings.seed}”.`);
+  if (!(settings.seed <= model.limits.seed)) return problem("seed", `Expected a whole number from 0 to ${model.limits.seed}, found “${fields.seed.input.value}”.`);
   if (mode === "sweep") {
     const grid = {text_scale: listOf("text-scales"), image_scale: listOf("image-scales")};
     for (const [name, values] of Object.entries(grid)) {
