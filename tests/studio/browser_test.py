@@ -485,6 +485,10 @@ class StudioTest(unittest.TestCase):
         page.until(lambda: page.shown("large"), "the picture is shown large", 5)
         self.assertIn("text 1.25 · image 1.2", page["large-facts"].text)
         page["large-use"].click()
+        self.assertIn("text 1.25 · image 1.2", page["caption-facts"].text)
+        page["tab-compare"].click()
+        self.assertEqual(len(page.all("#sweep .cell")), 6)
+        page["tab-edit"].click()
         self.assertEqual(page["tab-edit"].get_attribute("aria-selected"), "true")
         page.settings()
         self.assertEqual([page["set-text_scale"].get_property("value"), page["set-image_scale"].get_property("value")],
@@ -620,6 +624,29 @@ class StudioTest(unittest.TestCase):
         page.set("steps", 2)
         page.all("#notice button")[0].click()
         page.result()
+
+    def test_a_reload_during_an_edit(self):
+        page = self.page
+        path = self.png()
+        page.photograph(path)
+        page["mask-open"].click()
+        page["rectangle-apply"].click()
+        page["mask-done"].click()
+        page.settings()
+        page.set("steps", 60)
+        page.set("seed", 5)
+        page.say("make it underwater", Keys.ENTER)
+        page.begun()
+        page.open()
+        page.until(lambda: page.shown("print"), "the photograph is back", 10)
+        page.begun()
+        self.assertEqual(page["prompt"].get_property("value"), "make it underwater")
+        page.result()
+        self.assertIn("60 steps · seed 5", page["caption-facts"].text)
+        self.assertIn("Editing a part", page["mask-open"].text)
+        page.until(lambda: len(page.all("#film li")) == 1, "the edit is in the history", 10)
+        page.open()
+        self.assertTrue(page.shown("invitation"))
 
     def test_a_token(self):
         service = Service(self.program, self.source, "--token", "open-sesame-0123456789")

@@ -180,7 +180,8 @@ function problem(param, sentence) {
   if (!line) return notice(sentence, {error: true});
   line.textContent = sentence;
   line.hidden = false;
-  if (place[1] === "mask") openMask(true);
+  if (place[1] === "mask") { setMode("edit"); openMask(true); }
+  if (place[1] === "image") setMode("edit");
   const input = place[0] && $(place[0]);
   if (line.closest("#settings")) openSettings(true);
   if (input) {
@@ -466,10 +467,8 @@ async function takePhotograph(file, name) {
   }
   clearNotice();
   clearProblem("image");
-  photoAddresses.clear();
-  photo = {key: await keyOf(blob, name), blob, name, width, height};
+  hang({key: await keyOf(blob, name), blob, name, width, height});
   setMask(null);
-  show(null);
   announce(`Photograph ${name}, ${width} by ${height} pixels.`);
 }
 
@@ -557,7 +556,7 @@ async function canvasOfMask(blob) {
 }
 
 function openMask(open) {
-  if (open) show(null);
+  if (open && hung.edit) show("edit", null);
   $("mask-tools").hidden = !open;
   $("mask-open").setAttribute("aria-expanded", String(open));
   $("print").classList.toggle("painting", open);
@@ -616,41 +615,50 @@ function wireMask() {
 // The stage.
 
 let mode = "edit";  // or "sweep"
-let piece = null;  // what hangs on the wall, if it is more than the photograph
-const pieceAddresses = new Addresses();
+const hung = {edit: null, sweep: null};  // the pieces on the wall, of `photo`
+const addresses = {edit: new Addresses(), sweep: new Addresses()};
 
-/** Hangs a piece, or the photograph alone. */
-function show(next) {
-  if (next !== piece) pieceAddresses.clear();
-  piece = next;
+/** Hangs a piece in the place of another, or none. */
+function show(kind, piece) {
+  if (piece !== hung[kind]) addresses[kind].clear();
+  hung[kind] = piece;
   render();
 }
+
+/** Takes another photograph, and the pieces of the old one down. */
+function hang(next) {
+  if (next !== photo) photoAddresses.clear();
+  photo = next;
+  show("edit", null);
+  show("sweep", null);
+}
+
+const chosenOf = (piece) => piece.results.find(({index}) => index === piece.chosen);
 
 /** Draws what the state is. */
 function render() {
   if (!model) return;
-  const edit = piece?.kind === "edit" ? piece : null;
-  const result = edit && edit.chosen != null ? edit.results.find(({index}) => index === edit.chosen) : null;
+  const {edit} = hung;
+  const result = edit && edit.chosen != null ? chosenOf(edit) : null;
   const sheet = edit && !result && edit.settings.count > 1;
   const busy = edit && edit === running?.piece;
-  const shown = piece?.photo ?? photo;
-  $("invitation").hidden = Boolean(shown);
-  $("print").hidden = !shown || sheet;
+  $("invitation").hidden = Boolean(photo);
+  $("print").hidden = !photo || sheet;
   $("sheet").hidden = !sheet;
-  if (shown && !sheet) renderPrint(shown, result, busy);
+  if (photo && !sheet) renderPrint(result, busy);
   if (sheet) renderSheet(edit, busy);
 
-  $("caption").hidden = !shown;
-  $("caption-title").textContent = edit ? edit.settings.instruction : shown?.name ?? "";
+  $("caption").hidden = !photo;
+  $("caption-title").textContent = edit ? edit.settings.instruction : photo?.name ?? "";
   $("caption-facts").textContent = result ? factsOf(edit.settings, result)
-    : sheet ? (busy ? "" : "Choose one to see it large.") : shown && !busy ? `${shown.width} × ${shown.height}` : "";
+    : sheet ? (busy ? "" : "Choose one to see it large.") : photo && !busy ? `${photo.width} × ${photo.height}` : "";
   $("to-sheet").hidden = !(result && edit.results.length > 1);
   $("reuse").hidden = !result || busy;
   $("go-on").hidden = !result || busy;
   $("download").hidden = !result;
-  $("mask-open").hidden = !model.masks || busy || !photo;
-  $("replace").hidden = busy;
-  if (result) Object.assign($("download"), {href: pieceAddresses.of(result.blob), download: fileName(edit, result)});
+  $("mask-open").hidden = !model.masks || Boolean(running) || !photo;
+  $("replace").hidden = Boolean(running);
+  if (result) Object.assign($("download"), {href: addresses.edit.of(result.blob), download: fileName(edit, result)});
 
   $("go").hidden = Boolean(running);
   $("go").textContent = mode === "sweep" ? "Compare" : "Edit";
@@ -660,35 +668,50 @@ function render() {
 }
 
 /** The photograph, and over it the preview, the result or the mask. */
-function renderPrint(shown, result, busy) {
+function renderPrint(result, busy) {
   const print = $("print");
-  const shape = result ?? shown;
+  const shape = result ?? photo;
   print.style.setProperty("--aspect", shape.width / shape.height);
-  const source = photoAddresses.of(shown.blob);
+  const source = photoAddresses.of(photo.blob);
   if ($("before").getAttribute("src") !== source) $("before").src = source;
-  $("before").alt = `The photograph ${shown.name}`;
+  $("before").alt = `The photograph ${photo.name}`;
   const preview = busy ? running.previews.get(0) : null;
   $("preview").hidden = $("tag-preview").hidden = !preview;
   if (preview) $("preview").src = preview;
   if (result) {
-    const address = pieceAddresses.of(result.blob);
+    const address = addresses.edit.of(result.blob);
     if ($("after").getAttribute("src") !== address) {
       $("after").src = address;
-      wipeTo(0);
+      reveal();
     }
-    $("after").alt = `The result of “${piece.settings.instruction}”`;
+    $("after").alt = `The result of “${hung.edit.settings.instruction}”`;
   }
-  for (const id of ["after-clip", "divider", "wipe", "tag-before", "tag-after"]) $(id).hidden = !result;
+  for (const id of ["after-clip", "divider", "wipe"]) $(id).hidden = !result;
+  label();
   $("mask").hidden = Boolean(result || preview) || !(mask.painted || print.classList.contains("painting"));
-  if (result) wipeTo(Number($("wipe").value));
 }
 
+/** Draws a new result over the photograph, once, from left to right. */
+function reveal() {
+  wipeTo(0);
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  $("print").classList.remove("revealing");
+  requestAnimationFrame(() => $("print").classList.add("revealing"));
+}
+
+/** Shows so much of the photograph, at the left, and the result beside it. */
 function wipeTo(percent) {
+  $("print").classList.remove("revealing");
   $("wipe").value = percent;
   $("print").style.setProperty("--wipe", `${percent}%`);
   $("wipe").setAttribute("aria-valuetext", `${percent} % before, ${100 - percent} % after`);
-  $("tag-before").hidden = percent < 12;
-  $("tag-after").hidden = percent > 88;
+  label();
+}
+
+/** Names the sides that are wide enough for it. */
+function label() {
+  $("tag-before").hidden = $("wipe").hidden || $("wipe").value < 12;
+  $("tag-after").hidden = $("wipe").hidden || $("wipe").value > 88;
 }
 
 /** All results of an edit, those that are still to come among them. */
@@ -703,8 +726,8 @@ function renderSheet(edit, busy) {
   fill(list, count, (index) => {
     const result = edit.results.find((one) => one.index === index);
     return {result, label: result ? `Result ${index + 1}, seed ${result.seed}` : `Result ${index + 1}, not made yet`, caption: String(index + 1),
-            source: result ? pieceAddresses.of(result.blob) : busy ? running.previews.get(index) : null, shape: result ?? edit.photo,
-            choose() { edit.chosen = index; history.update(edit); wipeTo(0); render(); $("wipe").focus(); announce(`Result ${index + 1} is chosen.`); }};
+            source: result ? addresses.edit.of(result.blob) : busy ? running.previews.get(index) : null, shape: result ?? edit.photo,
+            choose() { edit.chosen = index; history.update(edit); render(); $("wipe").focus(); announce(`Result ${index + 1} is chosen.`); }};
   }, "li");
 }
 
@@ -753,13 +776,31 @@ function setMode(next) {
     $(`tab-${tab}`).tabIndex = selected ? 0 : -1;
     $(tab).hidden = !selected;
   }
-  if (piece && piece.kind !== mode && piece !== running?.piece) show(null);
   render();
 }
 
 // Runs: a job of the service, from the request to its last result.
 
 let running = null;  // {piece, id, state, position, step, steps, secondsLeft, previews, fetched, stopping, begin, last}
+
+function runOf(piece, state, id = null) {
+  return {piece, id, state, position: 0, step: 0, steps: 0, secondsLeft: null, previews: new Map(), fetched: new Map(),
+          stopping: false, begin: performance.now(), over: new AbortController()};
+}
+
+/** Goes on with the run that the page followed before it was loaded anew. */
+async function resume() {
+  const made = await history.expected();
+  if (!made) return;
+  hang(made.photo);
+  running = runOf(made.piece, "queued", made.id);
+  setMask(made.piece.mask ? await canvasOfMask(made.piece.mask) : null);
+  applySettings(made.piece.settings);
+  setMode(made.piece.kind);
+  show(made.piece.kind, made.piece);
+  renderProgress();
+  await follow(running);
+}
 
 /** Sends what the page says. */
 async function start() {
@@ -794,15 +835,16 @@ async function start() {
   form.append("image", photo.blob, photo.name);
   if (painted) form.append("mask", painted, "mask.png");
   form.append("settings", new Blob([JSON.stringify({...settings, preview_every: model.previews ? 1 : 0})], {type: "application/json"}));
-  running = {piece: made, id: null, state: "sending", position: 0, step: 0, steps: 0, secondsLeft: null, previews: new Map(),
-             fetched: new Map(), stopping: false, begin: performance.now(), over: new AbortController()};
-  show(made);
+  running = runOf(made, "sending");
+  show(mode, made);
   renderProgress();
+  if (narrow.matches) $("stage").scrollIntoView({block: "start"});
   announce(mode === "sweep" ? "Comparison sent." : "Edit sent.");
   const run = running;
   try {
     const job = await (await request("/api/jobs", {method: "POST", body: form, signal: run.over.signal})).json();
     run.id = job.id;
+    await history.expect(run);
     change(run, job);
   } catch (error) {
     end(run);
@@ -946,8 +988,9 @@ function end(run) {
   run.over.abort();
   const focused = document.activeElement === $("cancel");
   running = null;
+  history.forget(run);
   document.title = "ip2p studio";
-  if (run.piece.results.length === 0 && piece === run.piece) show(null);
+  if (run.piece.results.length === 0) show(run.piece.kind, null);
   else render();
   if (focused) $("go").focus();
 }
@@ -981,7 +1024,7 @@ function axesChanged() {
 
 function renderSweep() {
   const holder = $("sweep");
-  const sweep = piece?.kind === "sweep" ? piece : null;
+  const {sweep} = hung;
   if (!sweep) {
     const hint = photo ? "The photograph is edited with every pair of these scales, and the pictures are laid out in rows and columns."
                        : "Choose a photograph in the tab Edit, or drop one anywhere; then compare what the two scales do.";
@@ -1004,7 +1047,7 @@ function renderSweep() {
     const result = sweep.results.find((one) => one.index === index);
     const scales = `text scale ${number(rows[Math.floor(index / columns.length)])}, image scale ${number(columns[index % columns.length])}`;
     setCell(cell, {result, label: result ? `Picture with ${scales}` : `Picture with ${scales}, not made yet`, caption: "", shape: result ?? sweep.photo,
-                   source: result ? pieceAddresses.of(result.blob) : sweep === running?.piece ? running.previews.get(index) : null,
+                   source: result ? addresses.sweep.of(result.blob) : sweep === running?.piece ? running.previews.get(index) : null,
                    choose: () => enlarge(sweep, result)});
   });
 }
@@ -1012,15 +1055,15 @@ function renderSweep() {
 /** Opens a cell of a sweep. */
 function enlarge(sweep, result) {
   $("large-title").textContent = sweep.settings.instruction;
-  $("large-image").src = pieceAddresses.of(result.blob);
+  $("large-image").src = addresses.sweep.of(result.blob);
   $("large-image").alt = `Text scale ${number(result.text_scale)}, image scale ${number(result.image_scale)}`;
   $("large-facts").textContent = factsOf(sweep.settings, result);
-  Object.assign($("large-download"), {href: pieceAddresses.of(result.blob), download: fileName(sweep, result)});
+  Object.assign($("large-download"), {href: addresses.sweep.of(result.blob), download: fileName(sweep, result)});
   $("large-use").onclick = () => {
     $("large").close();
     reuse(sweep, result);
     setMode("edit");
-    show({...sweep, kind: "edit", settings: {...settingsNow()}, results: [result], chosen: result.index});
+    show("edit", {...sweep, kept: null, kind: "edit", settings: settingsNow(), results: [result], chosen: result.index});
     $("prompt").focus();
   };
   $("large").showModal();
@@ -1047,6 +1090,7 @@ const history = {
         opening.onupgradeneeded = () => {
           opening.result.createObjectStore("pieces", {keyPath: "time"});
           opening.result.createObjectStore("photos", {keyPath: "key"});
+          opening.result.createObjectStore("runs", {keyPath: "id"});
         };
         opening.onsuccess = () => resolve(opening.result);
         opening.onerror = () => reject(opening.error);
@@ -1068,6 +1112,32 @@ const history = {
     });
   },
 
+  /** Keeps what is being made, so that it is found again when this tab is loaded anew. */
+  async expect({id, piece: {photo: of, ...rest}}) {
+    stored.set("run", id, sessionStorage);
+    await this.keep(async () => {
+      await this.ask("photos", "readwrite", (store) => store.put(of));
+      await this.ask("runs", "readwrite", (store) => store.put({...rest, id, photoKey: of.key, results: []}));
+    });
+  },
+
+  /** What was being made, {id, piece, photo}, or null. */
+  async expected() {
+    const id = stored.get("run", sessionStorage);
+    if (!id || !this.database) return null;
+    const found = await this.ask("runs", "readonly", (store) => store.get(id));
+    const of = found && await this.photo(found.photoKey);
+    if (!of) return null;
+    const {photoKey, id: same, ...rest} = found;
+    return {id, photo: of, piece: {...rest, photo: of}};
+  },
+
+  async forget({id}) {
+    if (!id) return;
+    stored.set("run", "", sessionStorage);
+    await this.keep(() => this.ask("runs", "readwrite", (store) => store.delete(id)));
+  },
+
   async photo(key) {
     return this.database ? (await this.ask("photos", "readonly", (store) => store.get(key))) ?? null : null;
   },
@@ -1081,7 +1151,8 @@ const history = {
       await this.ask("photos", "readwrite", (store) => store.put(made.photo));
       await this.ask("pieces", "readwrite", (store) => store.put(kept));
       while (this.list.length > this.most) await this.ask("pieces", "readwrite", (store) => store.delete(this.list.shift().time));
-      const used = new Set(this.list.map((one) => one.photoKey));
+      const waiting = await this.ask("runs", "readonly", (store) => store.getAll());
+      const used = new Set([...this.list, ...waiting].map((one) => one.photoKey));
       for (const key of await this.ask("photos", "readonly", (store) => store.getAllKeys())) {
         if (!used.has(key)) await this.ask("photos", "readwrite", (store) => store.delete(key));
       }
@@ -1091,7 +1162,7 @@ const history = {
 
   /** A piece as it is kept: the photograph by its key, and a thumbnail. */
   async entryOf({photo: of, kept, ...rest}) {
-    return {...rest, photoKey: of.key, thumbnail: await thumbnailOf((rest.results.find(({index}) => index === rest.chosen) ?? rest.results[0]).blob)};
+    return {...rest, photoKey: of.key, thumbnail: await thumbnailOf((chosenOf(rest) ?? rest.results[0]).blob)};
   },
 
   /** After another choice among the results. */
@@ -1127,20 +1198,17 @@ const history = {
     const of = photo?.key === kept.photoKey ? photo : await this.photo(kept.photoKey);
     if (!of) return notice("The photograph of this edit is no longer in the history.", {error: true});
     const {photoKey, thumbnail, ...rest} = kept;
-    if (photo !== of) photoAddresses.clear();
-    photo = of;
+    hang(of);
     setMask(kept.mask ? await canvasOfMask(kept.mask) : null);
     openMask(false);
     clearNotice();
-    mode = kept.kind;
-    wipeTo(0);
-    show({...rest, photo: of, kept});
+    show(kept.kind, {...rest, photo: of, kept});
     setMode(kept.kind);
     this.render();
   },
 
   render() {
-    const current = piece?.kept;
+    const current = hung[mode]?.kept;
     $("film-empty").hidden = this.list.length > 0;
     $("clear-history").hidden = this.list.length === 0;
     this.addresses.clear();
@@ -1232,10 +1300,9 @@ function wirePhotograph() {
 
 function wireResult() {
   $("wipe").addEventListener("input", () => wipeTo(Number($("wipe").value)));
-  $("to-sheet").addEventListener("click", () => { piece.chosen = null; render(); $("sheet").querySelector(".cell:not(:disabled)")?.focus(); });
-  const chosen = () => piece.results.find(({index}) => index === piece.chosen);
-  $("reuse").addEventListener("click", () => { reuse(piece, chosen()); $("prompt").focus(); });
-  $("go-on").addEventListener("click", () => takePhotograph(chosen().blob, fileName(piece, chosen())));
+  $("to-sheet").addEventListener("click", () => { hung.edit.chosen = null; render(); $("sheet").querySelector(".cell:not(:disabled)")?.focus(); });
+  $("reuse").addEventListener("click", () => { reuse(hung.edit, chosenOf(hung.edit)); $("prompt").focus(); });
+  $("go-on").addEventListener("click", () => takePhotograph(chosenOf(hung.edit).blob, fileName(hung.edit, chosenOf(hung.edit))));
 }
 
 function wireCommand() {
@@ -1288,3 +1355,4 @@ wireCommand();
 openSettings(stored.get("settings") === "open");
 await history.open();
 await meet();
+await resume();
