@@ -289,7 +289,7 @@ class StudioTest(unittest.TestCase):
         page = self.page
         page.photograph(self.photograph)
         page.settings()
-        page.set("steps", 400)
+        page.set("steps", 200)
         page.say("make it winter", Keys.ENTER)
         page.begun()
         page["cancel"].click()
@@ -304,7 +304,7 @@ class StudioTest(unittest.TestCase):
         for one in (page, other):
             one.photograph(self.photograph)
         page.settings()
-        page.set("steps", 400)
+        page.set("steps", 200)
         page.say("make it winter", Keys.ENTER)
         page.begun()
         other.say("make it red", Keys.ENTER)
@@ -421,7 +421,7 @@ class StudioTest(unittest.TestCase):
         page["settings-close"].click()
         page.say("make it red", Keys.ENTER)
         page.until(lambda: page.shown("problem-steps"), "the service's sentence is shown", 20)
-        self.assertIn("1000000", page["problem-steps"].text)
+        self.assertRegex(page["problem-steps"].text, "^Expected .*, found 1000000")
         self.assertEqual(page.driver.switch_to.active_element, page["set-steps"])
         self.assertEqual(page["set-steps"].get_attribute("aria-invalid"), "true")
         page.set("steps", 2)
@@ -613,7 +613,7 @@ class StudioTest(unittest.TestCase):
         page = self.page_of(service)
         page.photograph(self.photograph)
         page.settings()
-        page.set("steps", 400)
+        page.set("steps", 200)
         page.say("make it winter", Keys.ENTER)
         page.begun()
         service.end(signal.SIGKILL)
@@ -624,6 +624,47 @@ class StudioTest(unittest.TestCase):
         page.set("steps", 2)
         page.all("#notice button")[0].click()
         page.result()
+
+    def test_a_full_queue(self):
+        service = Service(self.program, self.source, "--queue", "1")
+        self.addCleanup(service.end)
+        page = self.page_of(service)
+        page.photograph(self.photograph)
+        sent = page.driver.execute_async_script("""
+          const [address, done] = arguments;
+          const bytes = Uint8Array.from(atob(address.split(',')[1]), (c) => c.charCodeAt(0));
+          const send = async (seed) => {
+            const form = new FormData();
+            form.append('image', new Blob([bytes]), 'photograph');
+            form.append('settings', new Blob([JSON.stringify({instruction: 'make it red', steps: 200, seed})]));
+            const job = await (await fetch('/api/jobs', {method: 'POST', body: form})).json();
+            while (seed === 1 && (await (await fetch(`/api/jobs/${job.id}`)).json()).state === 'queued') {
+              await new Promise((resolve) => setTimeout(resolve, 50));
+            }
+            return job.id;
+          };
+          (async () => [await send(1), await send(2)])().then(done, (error) => done(String(error)));""",
+          page.address(self.photograph))
+        self.assertEqual(len(sent), 2, sent)
+        page.say("make it red", Keys.ENTER)
+        page.until(lambda: re.search(r"Try again in \d+ s\.", page["notice"].text), "when to try again is said", 20)
+        for job in sent:
+            page.script("fetch(`/api/jobs/${arguments[0]}`, {method: 'DELETE'})", job)
+        page.until(lambda: "You can try again now." in page["notice"].text, "the time is over", 60)
+        page.all("#notice button")[0].click()
+        page.result()
+
+    def test_a_photograph_larger_than_the_service_takes(self):
+        service = Service(self.program, self.source, "--max-megapixels", "0.05")
+        self.addCleanup(service.end)
+        page = self.page_of(service)
+        page.photograph(self.photograph)
+        self.assertRegex(page["notice"].text, r"was scaled down to \d+ × \d+: this studio takes at most 0.05 million pixels")
+        width, height = map(int, re.search(r"(\d+) × (\d+)", page["caption-facts"].text).groups())
+        self.assertLessEqual(width * height, 50000)
+        page.say("make it red", Keys.ENTER)
+        page.result()
+        self.assertIn(f"{width} × {height}", page["caption-facts"].text)
 
     def test_a_reload_during_an_edit(self):
         page = self.page

@@ -178,6 +178,7 @@ function problem(param, sentence) {
   const place = placeOf(param);
   const line = place && $(`problem-${place[1]}`);
   if (!line) return notice(sentence, {error: true});
+  if (sentence.startsWith(`${param}: `)) sentence = sentence[param.length + 2].toUpperCase() + sentence.slice(param.length + 3);
   line.textContent = sentence;
   line.hidden = false;
   if (place[1] === "mask") { setMode("edit"); openMask(true); }
@@ -367,7 +368,7 @@ function applySettings(settings) {
 function factsOf(settings, result) {
   const facts = [`text ${number(result?.text_scale ?? settings.text_scale)}`, `image ${number(result?.image_scale ?? settings.image_scale)}`,
                  plural(settings.steps, "step"), `seed ${result?.seed ?? settings.seed}`];
-  if (result) facts.push(settings.sampler, `${result.width} × ${result.height}`);
+  if (result) facts.push(settings.sampler, `${result.width}\u00a0×\u00a0${result.height}`);
   if (settings.negative) facts.push(`not “${settings.negative}”`);
   return facts.join(" · ");
 }
@@ -415,6 +416,7 @@ async function keyOf(blob, name) {
 /** A file that was dropped, pasted or chosen: settings where it is a picture of ours, otherwise the photograph. */
 async function receive(file) {
   clearProblem("image");
+  if (!model) return notice("The studio cannot be reached yet.", {error: true});
   if (running) return notice("An edit is being made; cancel it to take another photograph.");
   const text = new TextDecoder("latin1").decode(await file.arrayBuffer());
   if (/[ti][ET]Xtip2p\0|urn:ip2p:1\.0:/.test(text)) {
@@ -452,23 +454,26 @@ async function takePhotograph(file, name) {
   } finally {
     URL.revokeObjectURL(image.src);
   }
-  const {naturalWidth: width, naturalHeight: height} = image;
-  if (model && width * height > model.limits.pixels) {
-    return problem("image", `${name} has ${(width * height / 1e6).toFixed(1)} million pixels; this studio takes at most ${(model.limits.pixels / 1e6).toFixed(1)}.`);
-  }
-  let blob = file;
-  if (!await isTaken(file)) {  // the browser can read it, the service cannot
+  let blob = file, {naturalWidth: width, naturalHeight: height} = image;
+  const scale = Math.min(1, Math.sqrt(model.limits.pixels / (width * height)));
+  if (scale < 1 || !await isTaken(file)) {  // the browser can read it, the service cannot
+    width = Math.max(1, Math.floor(width * scale));
+    height = Math.max(1, Math.floor(height * scale));
     const canvas = el("canvas", {width, height});
-    canvas.getContext("2d").drawImage(image, 0, 0);
-    blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+    const context = canvas.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(image, 0, 0, width, height);
+    blob = await new Promise((resolve) => canvas.toBlob(resolve, scale < 1 ? "image/jpeg" : "image/png", 0.95));
+    if (!blob) return problem("image", `${name} is too large for this browser.`);
   }
-  if (model && blob.size > model.limits.bytes) {
+  if (blob.size > model.limits.bytes) {
     return problem("image", `${name} has ${(blob.size / 1e6).toFixed(1)} MB; this studio takes at most ${(model.limits.bytes / 1e6).toFixed(1)} MB.`);
   }
   clearNotice();
   clearProblem("image");
   hang({key: await keyOf(blob, name), blob, name, width, height});
   setMask(null);
+  if (scale < 1) notice(`${name} was scaled down to ${width} × ${height}: this studio takes at most ${number(model.limits.pixels / 1e6)} million pixels.`);
   announce(`Photograph ${name}, ${width} by ${height} pixels.`);
 }
 
@@ -665,6 +670,7 @@ function render() {
   $("cancel").hidden = !running;
   $("command").classList.toggle("running", Boolean(running));
   renderSweep();
+  history.mark();
 }
 
 /** The photograph, and over it the preview, the result or the mask. */
@@ -1204,21 +1210,27 @@ const history = {
     clearNotice();
     show(kept.kind, {...rest, photo: of, kept});
     setMode(kept.kind);
-    this.render();
   },
 
   render() {
-    const current = hung[mode]?.kept;
     $("film-empty").hidden = this.list.length > 0;
     $("clear-history").hidden = this.list.length === 0;
     this.addresses.clear();
     $("film").replaceChildren(...[...this.list].reverse().map((kept) => {
       const when = new Date(kept.time).toLocaleString([], {dateStyle: "short", timeStyle: "short"});
       const label = `${kept.settings.instruction}, ${kept.results.length > 1 ? `${kept.results.length} results, ` : ""}${when}`;
-      return el("li", {}, el("button", {type: "button", "aria-label": label, title: label, "aria-current": String(kept === current), onclick: () => this.show(kept)},
+      return el("li", {}, el("button", {type: "button", "aria-label": label, title: label, onclick: () => this.show(kept)},
         el("img", {alt: "", src: this.addresses.of(kept.thumbnail)}),
         kept.results.length > 1 ? el("span", {className: "tag number"}, kept.kind === "sweep" ? "grid" : `× ${kept.results.length}`) : null));
     }));
+    this.mark();
+  },
+
+  /** Marks the piece that hangs on the wall. */
+  mark() {
+    [...$("film").querySelectorAll("button")].reverse().forEach((button, i) => {
+      button.setAttribute("aria-current", String(this.list[i] === hung[mode]?.kept));
+    });
   },
 
   addresses: new Addresses(),
