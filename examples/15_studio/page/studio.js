@@ -392,6 +392,10 @@ function openSettings(open) {
 
 /** Warns about an instruction that names no edit of a model that knows only a few, as the service's library judges it. */
 function promptChanged() {
+  if (!CSS.supports("field-sizing", "content")) {  // the field grows with its text
+    $("prompt").style.height = "auto";
+    $("prompt").style.height = `${$("prompt").scrollHeight + 2}px`;
+  }
   clearProblem("prompt");
   $("prompt").removeAttribute("aria-invalid");
   const words = $("prompt").value.toLowerCase().match(/[a-z0-9\u0080-\uffff]+/g) ?? [];
