@@ -156,6 +156,7 @@ function notice(sentence, {error = false, buttons = []} = {}) {
   box.hidden = false;
 }
 
+/** Takes the sentence away. */
 function clearNotice() {
   clearInterval(countdown);
   $("notice").hidden = true;
@@ -193,11 +194,13 @@ function problem(param, sentence) {
   announce(sentence);
 }
 
+/** Takes the error of a field away. */
 function clearProblem(name) {
   const line = $(`problem-${name}`);
   if (line) line.hidden = true;
 }
 
+/** Takes all errors of fields away. */
 function clearProblems() {
   for (const line of document.querySelectorAll(".problem[id]")) line.hidden = true;
   for (const input of document.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
@@ -242,6 +245,7 @@ function scaleField(name, label, hint, {least, most, step, sound, recommended, w
             el("p", {className: "problem", id: `problem-${name}`, hidden: true}));
 }
 
+/** A list to choose from. */
 function listField(name, label, values, recommended) {
   const input = el("select", {id: `set-${name}`, "aria-describedby": `problem-${name}`},
                    ...values.map((value) => el("option", {value}, value === recommended ? `${value} (recommended)` : value)));
@@ -279,6 +283,7 @@ function seedField() {
             el("p", {className: "problem", id: "problem-seed", hidden: true}));
 }
 
+/** What to steer away from. */
 function negativeField() {
   const input = el("input", {type: "text", id: "set-negative", autocomplete: "off", "aria-describedby": "hint-negative advice-negative problem-negative"});
   input.addEventListener("input", () => { clearProblem("negative"); summarise(); });
@@ -289,6 +294,7 @@ function negativeField() {
             el("p", {className: "problem", id: "problem-negative", hidden: true}));
 }
 
+/** A switch. */
 function toggleField(name, label, hint, recommended) {
   const input = el("input", {type: "checkbox", id: `set-${name}`, role: "switch", checked: recommended, "aria-describedby": `hint-${name} problem-${name}`});
   input.addEventListener("change", () => { clearProblem(name); summarise(); });
@@ -339,6 +345,7 @@ function spread(value, range, factors) {
   return [...new Set(range.most - range.least < 0.3 ? [inside[0], inside[3]] : inside)];
 }
 
+/** Puts what the model recommends into all fields. */
 function recommend() {
   for (const field of Object.values(fields)) field.reset ? field.reset() : field.set(field.recommended);
 }
@@ -373,6 +380,7 @@ function factsOf(settings, result) {
   return facts.join(" · ");
 }
 
+/** Says beside the button of the settings what they are. */
 function summarise() {
   if (!fields.negative || !fields.full_size && model.full_size) return;  // while they are made
   const settings = settingsNow();
@@ -384,6 +392,7 @@ function summarise() {
   $("advice-negative").hidden = !(settings.negative && settings.text_scale === 1 && settings.image_scale === 1);
 }
 
+/** Opens or closes the section of settings. */
 function openSettings(open) {
   $("settings").hidden = !open;
   $("settings-open").setAttribute("aria-expanded", String(open));
@@ -448,6 +457,7 @@ async function restore(file, found) {
   announce("Settings restored.");
 }
 
+/** Hangs a picture as the photograph: as it is, or in a form and size that the service takes. */
 async function takePhotograph(file, name) {
   const image = new Image();
   image.src = URL.createObjectURL(file);
@@ -483,8 +493,8 @@ async function takePhotograph(file, name) {
 
 /** Whether the first bytes are those of PNG, JPEG or WebP. */
 async function isTaken(file) {
-  const head = new TextDecoder("latin1").decode(await file.slice(0, 12).arrayBuffer());
-  return head.startsWith("\x89PNG") || head.startsWith("\xff\xd8") || head.startsWith("ÿØ") || /^RIFF....WEBP/s.test(head);
+  const head = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
+  return /^(\x89PNG|\xff\xd8|RIFF....WEBP)/s.test(head);
 }
 
 // The mask: a canvas over the photograph, in which what is painted is to be edited.
@@ -564,6 +574,7 @@ async function canvasOfMask(blob) {
   return canvas;
 }
 
+/** Opens or closes the brush. */
 function openMask(open) {
   if (open && hung.edit) show("edit", null);
   $("mask-tools").hidden = !open;
@@ -572,6 +583,7 @@ function openMask(open) {
   render();
 }
 
+/** Draws the brush from where it was to a pointer's place. */
 function strokeTo(event) {
   const box = mask.canvas.getBoundingClientRect();
   const scale = mask.canvas.width / box.width;
@@ -587,6 +599,7 @@ function strokeTo(event) {
   mask.last = point;
 }
 
+/** Connects the brush and its tools. */
 function wireMask() {
   const {canvas} = mask;
   canvas.addEventListener("pointerdown", (event) => {
@@ -758,6 +771,7 @@ function fill(list, count, describe, tag, cells = [...list.querySelectorAll(".ce
   cells.forEach((cell, index) => setCell(cell, describe(index)));
 }
 
+/** Says what a cell of a sheet or sweep shows. */
 function setCell(cell, {result, label, caption, source, shape, choose}) {
   const [image, tag, name] = cell.children;
   if (source) { if (image.getAttribute("src") !== source) image.src = source; } else image.removeAttribute("src");
@@ -771,11 +785,13 @@ function setCell(cell, {result, label, caption, source, shape, choose}) {
   cell.onclick = choose;
 }
 
+/** A name for a result's file: photograph, instruction and seed. */
 function fileName(one, result) {
   const plain = (text) => text.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60);
   return `${plain(one.photo.name)}-${plain(one.settings.instruction)}-${result.seed}.png`;
 }
 
+/** Chooses a tab. */
 function setMode(next) {
   mode = next;
   summarise();
@@ -793,6 +809,7 @@ function setMode(next) {
 
 let running = null;  // {piece, id, state, position, step, steps, secondsLeft, previews, fetched, stopping, begin, last}
 
+/** A run that begins. */
 function runOf(piece, state, id = null) {
   return {piece, id, state, position: 0, step: 0, steps: 0, secondsLeft: null, previews: new Map(), fetched: new Map(),
           stopping: false, begin: performance.now(), over: new AbortController()};
@@ -839,18 +856,18 @@ async function start() {
     settings.seed = fields.seed.get();
   }
   openMask(false);
-  const painted = await maskBlob();
-  const made = {kind: mode, time: Date.now(), photo, mask: painted, settings, results: [], chosen: null};
-  const form = new FormData();
-  form.append("image", photo.blob, photo.name);
-  if (painted) form.append("mask", painted, "mask.png");
-  form.append("settings", new Blob([JSON.stringify({...settings, preview_every: model.previews ? 1 : 0})], {type: "application/json"}));
+  const made = {kind: mode, time: Date.now(), photo, mask: null, settings, results: [], chosen: null};
   running = runOf(made, "sending");
   show(mode, made);
   renderProgress();
   if (narrow.matches) $("stage").scrollIntoView({block: "start"});
   announce(mode === "sweep" ? "Comparison sent." : "Edit sent.");
   const run = running;
+  made.mask = await maskBlob();
+  const form = new FormData();
+  form.append("image", photo.blob, photo.name);
+  if (made.mask) form.append("mask", made.mask, "mask.png");
+  form.append("settings", new Blob([JSON.stringify({...settings, preview_every: model.previews ? 1 : 0})], {type: "application/json"}));
   try {
     const job = await (await request("/api/jobs", {method: "POST", body: form, signal: run.over.signal})).json();
     run.id = job.id;
@@ -955,7 +972,7 @@ function take(run, result) {
         run.piece.results.sort((a, b) => a.index - b.index);
         return render();
       } catch (error) {
-        if (error instanceof Refusal || tries === 4) { run.missing = error; return; }
+        if (error instanceof Refusal || tries === 30) { run.missing = error; return; }
         await sleep(1000);
       }
     }
@@ -963,8 +980,10 @@ function take(run, result) {
   run.fetched.set(result.index, fetching);
 }
 
+/** The place in the queue as a sentence. */
 const queueText = (position) => position === 0 ? "Waiting; yours is the next." : `Waiting; ${plural(position, "edit")} before yours.`;
 
+/** Draws how far the run is. */
 function renderProgress() {
   if (!running) return;
   const {state, step, steps, secondsLeft, position, stopping} = running;
@@ -1027,11 +1046,13 @@ function listOf(id) {
   return words.length && values.every(Number.isFinite) ? values : null;
 }
 
+/** Says how many pictures the lists make. */
 function axesChanged() {
   const rows = listOf("text-scales"), columns = listOf("image-scales");
   $("axes-hint").textContent = rows && columns ? `${plural(rows.length * columns.length, "picture")} of one seed, at most ${model.limits.count}.` : "";
 }
 
+/** Draws the table of a comparison, or what it is for. */
 function renderSweep() {
   const holder = $("sweep");
   const {sweep} = hung;
@@ -1240,6 +1261,7 @@ const history = {
   addresses: new Addresses(),
 };
 
+/** A small JPEG of a picture. */
 async function thumbnailOf(blob) {
   const bitmap = await createImageBitmap(blob, {resizeWidth: 184, resizeQuality: "high"});
   const canvas = el("canvas", {width: bitmap.width, height: bitmap.height});
@@ -1262,6 +1284,7 @@ function confirmClear() {
 
 // Start.
 
+/** Colours: as the system's, light or dark; remembered. */
 function wireTheme() {
   const names = {auto: "Auto", light: "Light", dark: "Dark"};
   const set = (theme) => {
@@ -1276,6 +1299,7 @@ function wireTheme() {
   $("theme").addEventListener("click", () => { theme = set({auto: "light", light: "dark", dark: "auto"}[theme]); });
 }
 
+/** Tabs by mouse and arrow keys. */
 function wireTabs() {
   const tabs = [["edit", $("tab-edit")], ["sweep", $("tab-compare")]];
   tabs.forEach(([name, tab], i) => {
@@ -1314,6 +1338,7 @@ function wirePhotograph() {
   });
 }
 
+/** What can be done with a result. */
 function wireResult() {
   $("wipe").addEventListener("input", () => wipeTo(Number($("wipe").value)));
   $("to-sheet").addEventListener("click", () => { hung.edit.chosen = null; render(); $("sheet").querySelector(".cell:not(:disabled)")?.focus(); });
@@ -1321,6 +1346,7 @@ function wireResult() {
   $("go-on").addEventListener("click", () => takePhotograph(chosenOf(hung.edit).blob, fileName(hung.edit, chosenOf(hung.edit))));
 }
 
+/** The instruction, the settings, and what else sends or changes them. */
 function wireCommand() {
   $("command").addEventListener("submit", (event) => { event.preventDefault(); start(); });
   $("cancel").addEventListener("click", stop);
