@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace studio {
@@ -23,7 +24,8 @@ struct FieldRule {
 /// A form that is being sent. What it may not have is refused as soon as it begins.
 class Form {
  public:
-  explicit Form(std::vector<FieldRule> rules = {}) : rules_(std::move(rules)) {}
+  Form() = default;
+  explicit Form(std::vector<FieldRule> rules) : rules_(std::move(rules)) {}
 
   /// The next field begins. \throws Fault for a field that is not known or was there already
   void begin(std::string_view name);

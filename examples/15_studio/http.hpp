@@ -32,7 +32,7 @@ struct NameLess {
 struct Request {
   std::string method = {}, path = {}, address = {};  ///< The address is the client's.
   std::multimap<std::string, std::string, NameLess> headers = {};
-  Form form = Form();
+  Form form = {};
   std::string body = {};
   /// Whether the client has gone away.
   std::function<bool()> gone = [] { return false; };

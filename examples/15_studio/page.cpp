@@ -35,7 +35,7 @@ std::string policy_of(std::string_view page) {
   return fmt::format(
       "default-src 'none'; style-src{}; script-src{}; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; "
       "form-action 'none'; frame-ancestors 'none'",
-      sums_of(page, "<style>", "</style>"), sums_of(page, "<script>", "</script>"));
+      sums_of(page, "<style>", "</style>"), sums_of(page, "<script type=\"module\">", "</script>"));
 }
 
 }  // namespace studio
