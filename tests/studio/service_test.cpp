@@ -208,7 +208,7 @@ TEST_CASE("The page allows itself, and nothing from elsewhere", "[studio]") {
   CHECK(page.status == 200);
   CHECK(page.body.find("<!-- studio.") == std::string::npos);
   CHECK_THAT(page.body, Contains("<style>"));
-  CHECK_THAT(page.body, Contains("<script>"));
+  CHECK_THAT(page.body, Contains("<script type=\"module\">"));
   CHECK_THAT(page.headers.front().second, Contains("default-src 'none'"));
   // echo -n 'body {}' | openssl dgst -sha256 -binary | base64
   CHECK_THAT(studio::policy_of("<style>body {}</style>"),
