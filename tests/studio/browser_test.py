@@ -9,19 +9,15 @@ compared in the browser, so nothing but selenium is needed. Takes about four min
 """
 import argparse
 import base64
-import json
 import os
 import pathlib
 import re
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 import unittest
-import urllib.request
 
 from selenium import webdriver
 from selenium.common.exceptions import TimeoutException
@@ -29,6 +25,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from client import Service  # noqa: E402
 
 LIMIT = 120  # seconds for anything that is waited for
 
@@ -56,39 +55,8 @@ const [one, other, done] = arguments;
 """
 
 
-class Service:
-    """The program, on a port of this machine."""
-
-    def __init__(self, program, source, *options, port=None):
-        if port is None:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-        self.port, self.url = port, f"http://127.0.0.1:{port}/"
-        self.output = tempfile.TemporaryFile("w+")
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-        self.process = subprocess.Popen(
-            [program, "--model", source / "models/small-editor", "--port", str(port), *options], env=environment,
-            stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT)
-        begin = time.monotonic()
-        while True:
-            try:
-                with urllib.request.urlopen(self.url + "healthz", timeout=5) as answer:
-                    answer.read()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() - begin > LIMIT:
-                    self.output.seek(0)
-                    said = self.output.read()
-                    self.end()
-                    raise SystemExit(f"expected a service that answers, found:\n{said}") from None
-                time.sleep(0.1)
-
-    def end(self, how=signal.SIGTERM):
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-        self.process.wait(timeout=60)
-        self.output.close()
+def service_of(program, source, *options, port=0):
+    return Service(program, "--model", source / "models/small-editor", "--device", "cpu", *options, port=port)
 
 
 def browser(downloads, width=1280, height=800, phone=False, dark=False):
@@ -194,8 +162,8 @@ class StudioTest(unittest.TestCase):
         cls.scratch = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.scratch.cleanup)
         cls.folder = pathlib.Path(cls.scratch.name)
-        cls.service = Service(cls.program, cls.source)
-        cls.addClassCleanup(cls.service.end)
+        cls.service = service_of(cls.program, cls.source)
+        cls.addClassCleanup(cls.service.__exit__)
 
     def setUp(self):
         self.page = self.page_of(self.service)
@@ -204,7 +172,7 @@ class StudioTest(unittest.TestCase):
         """A page in a browser of its own, so that no test finds another's history."""
         driver = browser(self.folder, **how)
         self.addCleanup(driver.quit)
-        return Page(driver, service.url).open()
+        return Page(driver, service.address + "/").open()
 
     def tearDown(self):
         """Nothing breaks the page's own policy, and nothing fails unseen."""
@@ -608,8 +576,8 @@ class StudioTest(unittest.TestCase):
         self.assertLess(int(lightness()), 50)
 
     def test_a_lost_connection(self):
-        service = Service(self.program, self.source)
-        self.addCleanup(service.end)
+        service = service_of(self.program, self.source)
+        self.addCleanup(service.__exit__)
         page = self.page_of(service)
         page.photograph(self.photograph)
         page.settings()
@@ -618,45 +586,33 @@ class StudioTest(unittest.TestCase):
         page.begun()
         service.end(signal.SIGKILL)
         page.until(lambda: "connection to the studio was lost" in page["notice"].text, "the loss is said", 30)
-        again = Service(self.program, self.source, port=service.port)
-        self.addCleanup(again.end)
+        again = service_of(self.program, self.source, port=service.port)
+        self.addCleanup(again.__exit__)
         page.until(lambda: "no longer has this edit" in page["notice"].text, "the restart is said", 30)
         page.set("steps", 2)
         page.all("#notice button")[0].click()
         page.result()
 
     def test_a_full_queue(self):
-        service = Service(self.program, self.source, "--queue", "1")
-        self.addCleanup(service.end)
+        service = service_of(self.program, self.source, "--queue", "1")
+        self.addCleanup(service.__exit__)
         page = self.page_of(service)
         page.photograph(self.photograph)
-        sent = page.driver.execute_async_script("""
-          const [address, done] = arguments;
-          const bytes = Uint8Array.from(atob(address.split(',')[1]), (c) => c.charCodeAt(0));
-          const send = async (seed) => {
-            const form = new FormData();
-            form.append('image', new Blob([bytes]), 'photograph');
-            form.append('settings', new Blob([JSON.stringify({instruction: 'make it red', steps: 200, seed})]));
-            const job = await (await fetch('/api/jobs', {method: 'POST', body: form})).json();
-            while (seed === 1 && (await (await fetch(`/api/jobs/${job.id}`)).json()).state === 'queued') {
-              await new Promise((resolve) => setTimeout(resolve, 50));
-            }
-            return job.id;
-          };
-          (async () => [await send(1), await send(2)])().then(done, (error) => done(String(error)));""",
-          page.address(self.photograph))
-        self.assertEqual(len(sent), 2, sent)
+        settings = {"instruction": "make it red", "steps": 200}
+        sent = [service.submit(self.photograph.read_bytes(), settings)[1]["id"]]
+        page.until(lambda: service.json("GET", f"/api/jobs/{sent[0]}")[1]["state"] == "running", "the first edit begins")
+        sent.append(service.submit(self.photograph.read_bytes(), settings)[1]["id"])
         page.say("make it red", Keys.ENTER)
         page.until(lambda: re.search(r"Try again in \d+ s\.", page["notice"].text), "when to try again is said", 20)
         for job in sent:
-            page.script("fetch(`/api/jobs/${arguments[0]}`, {method: 'DELETE'})", job)
+            service.ask("DELETE", f"/api/jobs/{job}")
         page.until(lambda: "You can try again now." in page["notice"].text, "the time is over", 60)
         page.all("#notice button")[0].click()
         page.result()
 
     def test_a_photograph_larger_than_the_service_takes(self):
-        service = Service(self.program, self.source, "--max-megapixels", "0.05")
-        self.addCleanup(service.end)
+        service = service_of(self.program, self.source, "--max-megapixels", "0.05")
+        self.addCleanup(service.__exit__)
         page = self.page_of(service)
         page.photograph(self.photograph)
         self.assertRegex(page["notice"].text, r"was scaled down to \d+ × \d+: this studio takes at most 0.05 million pixels")
@@ -690,10 +646,10 @@ class StudioTest(unittest.TestCase):
         self.assertTrue(page.shown("invitation"))
 
     def test_a_token(self):
-        service = Service(self.program, self.source, "--token", "open-sesame-0123456789")
-        self.addCleanup(service.end)
-        page = Page(self.page.driver, service.url)
-        page.driver.get(service.url)
+        service = service_of(self.program, self.source, "--token", "open-sesame-0123456789")
+        self.addCleanup(service.__exit__)
+        page = Page(self.page.driver, service.address + "/")
+        page.driver.get(page.url)
         page.until(lambda: page.shown("entry"), "the token is asked for", 20)
         page["token"].send_keys("wrong", Keys.ENTER)
         page.until(lambda: page.shown("problem-token"), "the wrong token is refused", 20)
@@ -709,14 +665,14 @@ class StudioTest(unittest.TestCase):
 
 def screenshots(program, source, folder):
     """The pictures of the documentation: light, dark, and on a telephone."""
-    service = Service(program, source)
+    service = service_of(program, source)
     picture = source / "docs/images/quickstart.jpg"
     with tempfile.TemporaryDirectory() as scratch:
         try:
             for name, how in (("studio", {}), ("studio-dark", {"dark": True}),
                               ("studio-phone", {"width": 360, "height": 740, "phone": True})):
                 driver = browser(scratch, **how)
-                page = Page(driver, service.url).open()
+                page = Page(driver, service.address + "/").open()
                 page.photograph(picture)
                 page.say("make it snowy", Keys.ENTER)
                 page.result()
@@ -739,7 +695,7 @@ def screenshots(program, source, folder):
                 print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
                 driver.quit()
         finally:
-            service.end()
+            service.__exit__()
 
 
 def main():

@@ -9,12 +9,12 @@ import uuid
 
 
 class Service:
-    """The program, on a free port; `with` ends it."""
+    """The program, on a free port or the one that is given; `with` ends it."""
 
-    def __init__(self, program, *options, environment=None):
+    def __init__(self, program, *options, port=0, environment=None):
         environment = dict(os.environ, OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"), **(environment or {}))
         self.log = []
-        self.process = subprocess.Popen([str(program), "--port", "0", *map(str, options)], stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([str(program), "--port", str(port), *map(str, options)], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=environment)
         self.said = []
         self.threads = [threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)]
