@@ -13,7 +13,7 @@ set -euo pipefail
 torch_version=2.11.0
 packages=(g++ cmake ninja-build ccache pkg-config python3 python3-pip
   libfmt-dev nlohmann-json3-dev libeigen3-dev libstb-dev libpng-dev libjpeg-dev libwebp-dev liblcms2-dev
-  libcurl4-openssl-dev libgloo-dev libcli11-dev libtomlplusplus-dev
+  libcurl4-openssl-dev libgloo-dev libcli11-dev libtomlplusplus-dev libcpp-httplib-dev
   gnuplot-nox catch2 libbenchmark-dev)
 [ "${IP2P_LINT_TOOLS:-0}" = 0 ] || packages+=(clang-format-14 clang-tidy-14)
 

@@ -20,13 +20,13 @@
 
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/safetensors.hpp"
-#include "preview.hpp"
 #include "support/advice.hpp"
 #include "support/contents.hpp"
 #include "support/fit.hpp"
 #include "support/model.hpp"
 #include "support/picture_options.hpp"
 #include "support/program.hpp"
+#include "support/watched_edit.hpp"
 
 namespace edit_image {
 namespace {
@@ -177,11 +177,22 @@ ip2p::PipelineResult Editing::run_pipeline(const std::vector<Task>& tasks, std::
   // The empty instruction may have no steps to show.
   const bool edits = std::none_of(prompts.begin(), prompts.end(), [](const auto& prompt) { return prompt.empty(); });
   if (options_.preview == 0 || !edits) return edit_.run(photos, prompts, settings, noise);
-  return run_with_previews(edit_, photos, prompts, settings, noise, options_.preview,
-                           [&](std::size_t i, ip2p::Image picture) {
-                             const auto small = ip2p::own_part(tasks[i].photograph->fitted, picture);
-                             ip2p::write_image(tasks[i].preview, small, run_.quality);
-                           });
+  const auto show = [&](std::size_t i, const ip2p::Image& picture) {
+    const auto small = ip2p::own_part(tasks[i].photograph->fitted, picture);
+    ip2p::write_image(tasks[i].preview, small, run_.quality);
+  };
+  const auto options = edit_.completed(settings);
+  const auto pictures = edit_.prepare(photos, options);
+  const auto image_latents = edit_.encode_images(pictures);
+  auto shape = image_latents.sizes().vec();
+  shape.front() = static_cast<std::int64_t>(prompts.size());
+  const auto start = edit_.start_noise(options, shape, noise);
+  ip2p::PipelineResult result;
+  result.latents =
+      example::run_watched(edit_, pictures, image_latents, edit_.encode_text(prompts, options.negative_prompt), start,
+                           options, noise, {.preview_every = options_.preview, .show = show});
+  result.images = edit_.decode(result.latents, ip2p::rounding_of(*options.numerics));
+  return result;
 }
 
 ip2p::Image Editing::before(const Photograph& photograph) const {

@@ -12,38 +12,22 @@
 
 #include "editing.hpp"
 #include "ip2p/io/image.hpp"
+#include "support/edit_settings.hpp"
 #include "support/picture_settings.hpp"
 
 namespace edit_image {
 
 example::Settings Editing::settings(const Task& task) const {
-  const auto complete = edit_.completed(base_);
-  const auto rule = fit();
-  auto options = example::model_settings(options_.model, model_);
-  options["prompt"] = task.prompt;
-  if (!run_.negative_prompt.empty()) options["negative-prompt"] = run_.negative_prompt;
-  options["steps"] = *complete.steps;
-  options["sampler"] = edit_.sampler.name();
-  if (!run_.schedule.empty()) options["schedule"] = run_.schedule;
-  options["text-scale"] = edit_.guidance.text_scale;
-  options["image-scale"] = edit_.guidance.image_scale;
-  options["seed"] = task.seed;
-  options["noise"] = run_.noise;
-  options["numerics"] = run_.numerics;
-  if (rule.resolution) options["resolution"] = *rule.resolution;
-  options["fit"] = ip2p::fit_names[static_cast<std::size_t>(task.photograph->fitted.fit)];
-  const auto add_flag = [&](const char* name, bool given) {
-    if (given) options[name] = true;
-  };
-  add_flag("full-size", options_.full_size);
-  add_flag("keep-alpha", options_.keep_alpha);
-  const auto& picture = options_.picture;
-  const example::PictureOptions usual;
-  if (picture.background != usual.background) options["background"] = picture.background;
-  add_flag("ignore-exif", picture.ignore_exif);
-  add_flag("ignore-profile", picture.ignore_profile);
-  if (picture.max_megapixels != usual.max_megapixels) options["max-megapixels"] = picture.max_megapixels;
-  if (run_.quality != example::RunOptions{}.quality) options["quality"] = run_.quality;
+  auto options = example::edit_settings({.model_options = options_.model,
+                                         .model = model_,
+                                         .edit = edit_,
+                                         .run = run_,
+                                         .picture = options_.picture,
+                                         .resolution = fit().resolution,
+                                         .fit = task.photograph->fitted.fit,
+                                         .full_size = options_.full_size,
+                                         .keep_alpha = options_.keep_alpha},
+                                        task.prompt, task.seed);
   if (!options_.latents.empty()) options["latents"] = options_.latents.filename().string();
   return options;
 }

@@ -86,7 +86,10 @@ ip2p::Picture read_photo(const std::filesystem::path& path, const PictureOptions
 ip2p::Image read_mask(const std::filesystem::path& path, const PictureOptions& o, const ip2p::Picture& photo) {
   auto options = reading(o);
   options.max_pixels = options.max_file_pixels;  // what the photograph could have, it may have
-  auto mask = ip2p::read_mask(path, options);
+  return mask_for(ip2p::read_mask(path, options), photo);
+}
+
+ip2p::Image mask_for(ip2p::Image mask, const ip2p::Picture& photo) {
   const auto width = photo.image.width, height = photo.image.height;
   if (mask.width == width && mask.height == height) return mask;
   // The same shape: each side is the photograph's times one factor, to a pixel.

@@ -33,6 +33,9 @@ ip2p::Picture read_photo(const std::filesystem::path& path, const PictureOptions
 /// stays as it is.
 ip2p::Image read_mask(const std::filesystem::path& path, const PictureOptions& o, const ip2p::Picture& photo);
 
+/// The same of a mask that was read.
+ip2p::Image mask_for(ip2p::Image mask, const ip2p::Picture& photo);
+
 /// An edited picture with the photograph's alpha, brought to its size as the photograph was. The background is taken
 /// out of what is half clear. \param after of the photograph's size, or of the size at which `rule` says that it is
 /// edited, without what padding added

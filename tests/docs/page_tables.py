@@ -60,6 +60,7 @@ FOREIGN_OPTIONS = {
     "--max-restarts",  # torchrun
     "--nodes", "--ntasks-per-node", "--gpus-per-task",  # srun
     "--benchmark_filter",
+    "--retry", "--retry-delay", "--retry-connrefused",  # curl
     "--type",  # stable-diffusion.cpp
 }
 
@@ -89,6 +90,7 @@ BUILDS = "builds the whole project"
 INSTALLS = "installs packages"
 MACHINES = "takes several machines"
 GPU = "takes a GPU and its compiler"
+SERVES = "serves until it is stopped; tests/studio/browser_test.py opens it"
 CHAIN = "takes twenty minutes; tests/examples/paper_in_a_box_test.sh runs it with small numbers"
 
 PAGES = {
@@ -145,6 +147,7 @@ PAGES = {
         },
         no_output={"captions ": "of a model that takes ten minutes to train", "Ford by": "of the same model"},
         made=("triplets.jsonl",)),
+    "docs/how-to/serve-edits.md": Page(not_run={"studio --model models/small-editor --name": SERVES}),
     "docs/how-to/text2live.md": Page(
         sizes={"text2live": "--resolution 48 --scales 3 --channels 4 --views 1 --steps 2 --sample-every 1"}),
     "docs/how-to/train-on-pairs.md": Page(no_output={"seeds.json": "a folder"}),
@@ -173,6 +176,7 @@ PAGES = {
         sizes={"edit_image --model timbrooks/instruct-pix2pix": EDIT},
         saved={"cmake": "CMakeLists.txt", "cpp": "snow.cpp"}),
     "docs/tutorials/paper-in-a-box.md": Page(not_run={"python3 examples/14_paper_in_a_box": CHAIN}),
+    "docs/tutorials/studio.md": Page(not_run={"studio --model models/small-editor": SERVES}),
     "docs/tutorials/train-a-small-editor.md": Page(sizes={
         "train_small_editor autoencoder": "--steps 2 --resolution 64",
         "train_small_editor editor": "--steps 2 --coarse-steps 1 --resolution 64 --batch 2 --crops 2",

@@ -11,6 +11,7 @@ A block of ```text after a block of commands is what these print, on both stream
 Numbers of time, memory and speed may differ, and so may the spaces between words. The reader's home is /home/you, and the
 sources are in ip2p there.
 """
+import contextlib
 import os
 import pathlib
 import re
@@ -207,9 +208,9 @@ def run_page(root, build, page):
         except subprocess.TimeoutExpired:
             print(f"{page}: expected an end within {LIMIT} s")
         finally:
-            if shell.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # what the page left in the background ends too
                 os.killpg(shell.pid, signal.SIGKILL)
-                shell.wait()
+            shell.wait()
             for server in servers:
                 server.communicate()
         return judge(run, outputs, time.monotonic() - begin)

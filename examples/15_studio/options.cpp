@@ -1,0 +1,97 @@
+#include "options.hpp"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "access.hpp"
+#include "support/fit.hpp"
+#include "support/range.hpp"
+
+namespace studio {
+
+Limits Options::all_limits() const {
+  auto all = limits;
+  all.pixels = static_cast<std::int64_t>(std::llround(picture.max_megapixels * 1e6));
+  all.bytes = static_cast<std::size_t>(megabytes * 1e6);
+  all.memory = static_cast<std::size_t>(memory * 1e6);
+  return all;
+}
+
+/// Empty for a folder, otherwise the error message.
+static std::string folder_problem(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored) ? std::string()
+                                                      : fmt::format("expected a folder, found none at '{}'", path);
+}
+
+/// Throws `CLI::ValidationError` for a service that anybody could reach and use.
+static void check_reach(const Options& o) {
+  if (is_loopback(o.host) || o.token.size() >= 8) return;
+  throw CLI::ValidationError("--host",
+                             fmt::format("'{}' can be reached from other machines, which needs --token with at "
+                                         "least 8 characters",
+                                         o.host));
+}
+
+void add_options(CLI::App& app, Options& o) {
+  o.model.prompt_marks = true;
+  o.picture.max_megapixels = 16;
+  o.picture.max_file_megapixels = 64;
+  app.add_option("--host", o.host, "address to listen on; other than this machine's own, it needs --token")
+      ->capture_default_str();
+  app.add_option("--port", o.port, "port to listen on; 0: any that is free")
+      ->capture_default_str()
+      ->check(example::range(0, 65535));
+  app.add_option("--token", o.token, "what clients send as 'Authorization: Bearer TOKEN'")
+      ->envname("IP2P_STUDIO_TOKEN");
+  app.add_option("--name", o.names, "names by which browsers know the service, such as that of a proxy before it")
+      ->type_name("HOST");
+  app.add_option("--batch", o.batch, "results that are computed together, of any clients, if their settings allow it")
+      ->capture_default_str()
+      ->check(example::range(1, 1024));
+  app.add_option("--queue", o.limits.queue, "jobs that wait; more are refused")
+      ->capture_default_str()
+      ->check(example::range(1, 100000));
+  app.add_option("--queue-each", o.limits.jobs, "jobs of one client that wait")
+      ->capture_default_str()
+      ->check(example::range(1, 100000));
+  app.add_option("--max-results", o.limits.count, "results of one job")
+      ->capture_default_str()
+      ->check(example::range(1, 10000));
+  app.add_option("--max-steps", o.limits.steps, "sampling steps of a result")
+      ->capture_default_str()
+      ->check(example::range(1, 10000));
+  app.add_option("--max-megabytes", o.megabytes, "largest request, in millions of bytes")
+      ->capture_default_str()
+      ->check(example::range(0.01, 4000.0));
+  app.add_option("--memory", o.memory, "photographs and results that are kept, in millions of bytes")
+      ->capture_default_str()
+      ->check(example::range(1.0, 1e6));
+  app.add_option("--expire", o.limits.seconds_kept, "seconds that results are kept after a job's end")
+      ->capture_default_str()
+      ->check(example::range(1.0, 1e7));
+  app.add_option("--connections", o.limits.connections, "connections that are served at the same time")
+      ->capture_default_str()
+      ->check(example::range(4, 900));
+  app.add_option("--patience", o.limits.patience, "seconds that a slow client may keep the service waiting")
+      ->capture_default_str()
+      ->check(example::range(0.1, 3600.0));
+  app.add_option("--keep", o.keep, "folder that gets a copy of each result; without it, nothing is written")
+      ->type_name("FOLDER")
+      ->check(folder_problem);
+  app.add_flag("--log-prompts", o.log_prompts, "log the words of instructions too");
+  example::add_resolution(app, o.resolution);
+  example::add_fit(app, o.fit);
+  example::add_picture(app, o.picture);
+  example::add_model(app, o.model);
+  app.final_callback([&o] { check_reach(o); });
+}
+
+}  // namespace studio
