@@ -24,7 +24,6 @@
 #include "ip2p/text/prompt_syntax.hpp"
 #include "ip2p/text2live/text2live.hpp"
 #include "ip2p/vision/clip.hpp"
-#include "support/advice.hpp"
 #include "support/clip.hpp"
 #include "support/command_line.hpp"
 #include "support/hub.hpp"
@@ -75,7 +74,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     const auto limit = clip.tokenizer().max_length() - 2;
     example::report_prompt(name, tokens.count, limit, tokens.dropped);
     if (ip2p::has_prompt_marks(text)) {
-      example::warn(fmt::format("{}: text2live takes texts as they are, the marks in '{}' included", name, text));
+      fmt::print(stderr, "warning: {}: text2live takes texts as they are, the marks in '{}' included\n", name, text);
     }
   }
 
