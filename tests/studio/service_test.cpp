@@ -217,8 +217,12 @@ TEST_CASE("The page allows itself, and nothing from elsewhere", "[studio]") {
 }
 
 TEST_CASE("Base64 is that of RFC 4648", "[studio]") {
-  const std::vector<std::pair<std::string, std::string>> known{{"", ""},         {"f", "Zg=="},     {"fo", "Zm8="},
-                                                               {"foo", "Zm9v"},  {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="},
+  const std::vector<std::pair<std::string, std::string>> known{{"", ""},
+                                                               {"f", "Zg=="},
+                                                               {"fo", "Zm8="},
+                                                               {"foo", "Zm9v"},
+                                                               {"foob", "Zm9vYg=="},
+                                                               {"fooba", "Zm9vYmE="},
                                                                {"foobar", "Zm9vYmFy"}};
   for (const auto& [text, encoded] : known) CHECK(studio::base64(text) == encoded);
 }
@@ -249,8 +253,8 @@ TEST_CASE("Who goes away ends the edit that waits for them", "[studio]") {
   const auto response = bench.ask(request, {{"image", "photo"}, {"prompt", "p"}});
   CHECK(response.status == 503);
   bench.editor.allow_all();
-  auto events = bench.ask(request_of("POST", "/v1/images/edits"),
-                          {{"image", "photo"}, {"prompt", "p"}, {"stream", "true"}});
+  auto events =
+      bench.ask(request_of("POST", "/v1/images/edits"), {{"image", "photo"}, {"prompt", "p"}, {"stream", "true"}});
   events.closed(false);
   CHECK_THAT(bench.ask(request_of("GET", "/metrics")).body, Contains("studio_jobs_total{state=\"cancelled\"}"));
 }
