@@ -54,7 +54,8 @@ class Fields {
   void whole(const char* name, Number& value, Number least, Number most) const {
     const auto* found = find(name);
     if (found == nullptr) return;
-    const bool fits = found->is_number_unsigned() && found->get<std::uint64_t>() >= static_cast<std::uint64_t>(least) &&
+    const bool natural = found->is_number_unsigned() || (found->is_number_integer() && found->get<std::int64_t>() >= 0);
+    const bool fits = natural && found->get<std::uint64_t>() >= static_cast<std::uint64_t>(least) &&
                       found->get<std::uint64_t>() <= static_cast<std::uint64_t>(most);
     if (!fits) {
       throw wrong_value(path(name), fmt::format("expected a whole number from {} to {}, found {}", least, most,
@@ -157,10 +158,10 @@ EditRequest parse_request(std::string_view text, const ModelInfo& model, const L
   } catch (const json::exception& error) {
     throw wrong_value("settings", ip2p::detail::json_fault(error));
   }
-  return parse_request(settings, model, limits);
+  return request_of(settings, model, limits);
 }
 
-EditRequest parse_request(const json& settings, const ModelInfo& model, const Limits& limits) {
+EditRequest request_of(const json& settings, const ModelInfo& model, const Limits& limits) {
   const Fields fields(settings, "settings", names);
   EditRequest request{
       .text_scale = model.text_scale, .image_scale = model.image_scale, .steps = model.steps, .sampler = model.sampler};

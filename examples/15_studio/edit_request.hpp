@@ -45,7 +45,7 @@ struct EditRequest {
 EditRequest parse_request(std::string_view text, const ModelInfo& model, const Limits& limits);
 
 /// The same of JSON that was parsed.
-EditRequest parse_request(const nlohmann::json& settings, const ModelInfo& model, const Limits& limits);
+EditRequest request_of(const nlohmann::json& settings, const ModelInfo& model, const Limits& limits);
 
 /// Settings by the names that requests have for them, of those of edit_image. What requests do not have is left out.
 /// \param options "options" of a picture's settings

@@ -265,6 +265,14 @@ class HttpServer::Implementation final : public httplib::Server {
     set_logger([this](const httplib::Request& request, const httplib::Response& response) { log(request, response); });
   }
 
+  /// Binds to a port. \param wanted 0 for any that is free  \return whether it did
+  bool bind(const std::string& host, int wanted) {
+    port = wanted == 0 ? bind_to_any_port(host) : bind_to_port(host, wanted) ? wanted : -1;
+    return port > 0 && ::listen(svr_sock_, SOMAXCONN) == 0;  // httplib lets five connections wait
+  }
+
+  int port = 0;
+
  private:
   /// Gives a response of ours to httplib.
   static void send(Response ours, httplib::Response& response) {
@@ -426,16 +434,12 @@ class HttpServer::Implementation final : public httplib::Server {
   Service& service_;
   Limits limits_;
   std::atomic<std::size_t> receiving_ = 0;
-
- public:
-  int port = 0;
 };
 
 HttpServer::HttpServer(Service& service, const Limits& limits, const std::string& host, int port)
     : implementation_(std::make_unique<Implementation>(service, limits)) {
-  auto& server = *implementation_;
-  server.port = port == 0 ? server.bind_to_any_port(host) : server.bind_to_port(host, port) ? port : -1;
-  ip2p::require(server.port > 0, "--port: cannot listen on port {} of {}: {}", port, host, std::strerror(errno));
+  ip2p::require(implementation_->bind(host, port), "--port: cannot listen on port {} of {}: {}", port, host,
+                std::strerror(errno));
 }
 
 HttpServer::~HttpServer() = default;

@@ -213,7 +213,7 @@ OpenAiRequest parse_openai(const Form& form, const ModelInfo& model, const Limit
     throw wrong_value("response_format", "url cannot be combined with size, output_format or stream");
   }
   try {
-    request.edit = parse_request(settings_json(form, limits), model, limits);
+    request.edit = request_of(settings_json(form, limits), model, limits);
   } catch (const Fault& fault) {
     throw renamed(fault);
   }

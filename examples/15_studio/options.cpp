@@ -91,7 +91,7 @@ void add_options(CLI::App& app, Options& o) {
   example::add_fit(app, o.fit);
   example::add_picture(app, o.picture);
   example::add_model(app, o.model);
-  app.final_callback([&o] { check_reach(o); });
+  app.callback([&o] { check_reach(o); });
 }
 
 }  // namespace studio

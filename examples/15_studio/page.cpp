@@ -13,11 +13,11 @@
 
 namespace studio {
 
-/// 'sha256-...' of each element of the page that begins with `open`, as CSP names them.
+/// 'sha256-...' of each element of the page that begins with `open`, whatever its attributes, as CSP names them.
 static std::string sums_of(std::string_view page, std::string_view open, std::string_view close) {
   std::string sums;
   for (auto begin = page.find(open); begin != page.npos; begin = page.find(open, begin)) {
-    begin += open.size();
+    begin = page.find('>', begin) + 1;
     const auto content = page.substr(begin, page.find(close, begin) - begin);
     ip2p::detail::Sha256 sum;
     sum.add(std::as_bytes(std::span(content)));

@@ -147,7 +147,8 @@ PAGES = {
         },
         no_output={"captions ": "of a model that takes ten minutes to train", "Ford by": "of the same model"},
         made=("triplets.jsonl",)),
-    "docs/how-to/serve-edits.md": Page(not_run={"studio --model models/small-editor --name": SERVES}),
+    "docs/how-to/serve-edits.md": Page(
+        not_run={"studio --model models/small-editor --name": SERVES}, takes=("curl",)),
     "docs/how-to/text2live.md": Page(
         sizes={"text2live": "--resolution 48 --scales 3 --channels 4 --views 1 --steps 2 --sample-every 1"}),
     "docs/how-to/train-on-pairs.md": Page(no_output={"seeds.json": "a folder"}),

@@ -5,7 +5,7 @@
     browser_test.py PROGRAMS_DIR SOURCE_DIR --screenshots FOLDER    makes the pictures of the documentation instead
 
 The photograph is one of ../shared/data (or IP2P_TEST_DATA) where that is there, otherwise that of docs/images. Pictures are
-compared in the browser, so nothing but selenium is needed. Takes about four minutes on two cores.
+compared in the browser, so nothing but selenium is needed. Takes about five minutes on two cores.
 """
 import argparse
 import base64

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "fault.hpp"
@@ -26,6 +27,15 @@ studio::ModelInfo some_model() {
 }
 
 studio::EditRequest parsed(const std::string& text) { return studio::parse_request(text, some_model(), {}); }
+
+/// "seed text image", one a result.
+std::vector<std::string> cells(const std::string& text) {
+  std::vector<std::string> described;
+  for (const auto& cell : parsed(text).cells()) {
+    described.push_back(fmt::format("{} {} {}", cell.seed, cell.text_scale, cell.image_scale));
+  }
+  return described;
+}
 
 studio::Fault fault(const std::string& text) {
   try {
@@ -55,18 +65,19 @@ TEST_CASE("What a request leaves out is as the model recommends", "[studio]") {
   CHECK(request.steps == 20);
   CHECK(request.sampler == "euler");
   CHECK(request.schedule.empty());
-  CHECK(request.cells() == std::vector<studio::Cell>{{42, 7.5, 1.5}});
+  CHECK(cells(R"({"instruction": "x"})") == std::vector<std::string>{"42 7.5 1.5"});
   CHECK(parsed(R"({"instruction": "x", "schedule": "log-linear"})").schedule.empty());
   CHECK(parsed(R"({"instruction": "x", "schedule": "karras"})").schedule == "karras");
 }
 
 TEST_CASE("A job has a result for each seed, or for each cell of a sweep", "[studio]") {
-  CHECK(parsed(R"({"instruction": "x", "seed": 4294967293, "count": 3})").cells() ==
-        std::vector<studio::Cell>{{4294967293, 7.5, 1.5}, {4294967294, 7.5, 1.5}, {4294967295, 7.5, 1.5}});
-  CHECK(parsed(R"({"instruction": "x", "seed": 1, "grid": {"text_scale": [1, 2], "image_scale": [3, 4]}})").cells() ==
-        std::vector<studio::Cell>{{1, 1, 3}, {1, 1, 4}, {1, 2, 3}, {1, 2, 4}});
-  CHECK(parsed(R"({"instruction": "x", "seed": 1, "image_scale": 2, "grid": {"text_scale": [1, 2]}})").cells() ==
-        std::vector<studio::Cell>{{1, 1, 2}, {1, 2, 2}});
+  using Texts = std::vector<std::string>;
+  CHECK(cells(R"({"instruction": "x", "seed": 4294967293, "count": 3})") ==
+        Texts{"4294967293 7.5 1.5", "4294967294 7.5 1.5", "4294967295 7.5 1.5"});
+  CHECK(cells(R"({"instruction": "x", "seed": 1, "grid": {"text_scale": [1, 2], "image_scale": [3, 4]}})") ==
+        Texts{"1 1 3", "1 1 4", "1 2 3", "1 2 4"});
+  CHECK(cells(R"({"instruction": "x", "seed": 1, "image_scale": 2, "grid": {"text_scale": [1, 2]}})") ==
+        Texts{"1 1 2", "1 2 2"});
 }
 
 TEST_CASE("A wrong setting is refused by its name, in words", "[studio]") {
@@ -155,7 +166,8 @@ TEST_CASE("OpenAI's fields mean what they mean there", "[studio]") {
   CHECK_FALSE(plain.urls);
   CHECK_FALSE(plain.stream);
   CHECK_FALSE(plain.size);
-  CHECK(plain.edit.seed != openai({{"image", "i"}, {"prompt", "p"}}).edit.seed);  // random; equal once in 4 billion runs
+  CHECK(plain.edit.seed !=
+        openai({{"image", "i"}, {"prompt", "p"}}).edit.seed);  // random; equal once in 4 billion runs
 
   const auto full = openai({{"image[]", "i"},
                             {"prompt", "p"},
@@ -180,11 +192,24 @@ TEST_CASE("OpenAI's fields mean what they mean there", "[studio]") {
 }
 
 TEST_CASE("A wrong field of OpenAI's form is named as it is there", "[studio]") {
-  const std::vector<std::pair<std::string, std::string>> wrong{
-      {"n", "0"},         {"n", "x"},          {"n", "99"},      {"size", "big"},         {"size", "0x10"},
-      {"size", "1x"},     {"size", "9999999x9999999"},           {"model", "gpt"},        {"response_format", "xml"},
-      {"stream", "yes"},  {"partial_images", "4"},               {"output_format", "gif"}, {"background", "transparent"},
-      {"seed", "-1"},     {"seed", "1e3x"},    {"steps", "many"}, {"text_scale", "nan"},  {"sampler", "newton"}};
+  const std::vector<std::pair<std::string, std::string>> wrong{{"n", "0"},
+                                                               {"n", "x"},
+                                                               {"n", "99"},
+                                                               {"size", "big"},
+                                                               {"size", "0x10"},
+                                                               {"size", "1x"},
+                                                               {"size", "9999999x9999999"},
+                                                               {"model", "gpt"},
+                                                               {"response_format", "xml"},
+                                                               {"stream", "yes"},
+                                                               {"partial_images", "4"},
+                                                               {"output_format", "gif"},
+                                                               {"background", "transparent"},
+                                                               {"seed", "-1"},
+                                                               {"seed", "1e3x"},
+                                                               {"steps", "many"},
+                                                               {"text_scale", "nan"},
+                                                               {"sampler", "newton"}};
   for (const auto& [name, value] : wrong) {
     INFO(name << " = " << value);
     try {

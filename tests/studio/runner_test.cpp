@@ -8,8 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "fake_editor.hpp"
 #include "events.hpp"
+#include "fake_editor.hpp"
 #include "ip2p/io/image.hpp"
 #include "job_store.hpp"
 #include "support/catch.hpp"
@@ -76,7 +76,8 @@ TEST_CASE("Jobs that allow it are computed together, and each gets its own pictu
     const auto end = end_of(*job);
     CHECK(end.state == studio::State::done);
     CHECK(end.step == 3);
-    CHECK(picture_of(*end.results.front()) == FakeEditor::picture_of({job->photograph(), &job->request, job->cells[0]}));
+    CHECK(picture_of(*end.results.front()) ==
+          FakeEditor::picture_of({job->photograph(), &job->request, job->cells[0]}));
   }
   CHECK(editor.batches(3) == std::vector<std::vector<std::string>>{{"first"}, {"x", "yy", "uuuu"}, {"zzz"}});
   CHECK(ends.ids.size() == 5);
