@@ -275,7 +275,7 @@ if [ -e "$programs/../cmake_install.cmake" ]; then
     # shellcheck disable=SC2086
     "completed_by_$shell" $words > stdout 2> stderr
     [ ! -s stderr ] || fail "expected completion by $shell without errors: $words"
-    [ "$(sort stdout | tr '\n' ' ')" = "$(printf '%s\n' "$@" | sort | tr '\n' ' ')" ] ||
+    [ "$(sed '/^$/d' stdout | sort)" = "$(printf '%s\n' "$@" | sed '/^$/d' | sort)" ] ||
       fail "expected $shell to complete '$words' as: $*"
   }
   for shell in bash zsh fish; do
