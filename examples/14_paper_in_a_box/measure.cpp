@@ -80,7 +80,7 @@ class Measurement {
 
   /// Prints the report if it is there. \return whether it is
   bool is_there() {
-    if (record_.finished() != 1) return false;
+    if (record_.finished() != 1 || record_.changed()) return false;
     example::result_follows();
     fmt::print("{}\n", ip2p::detail::read_json_file(report_).dump(2));
     return true;

@@ -199,6 +199,7 @@ void RunRecord::begin(std::int64_t step) {
   made_ = record_.empty();
   const bool changed = !had_.empty();
   if (changed) {
+    if (finished() > step) record_["finished"] = step;
     auto& changes = record_["changes"];
     if (changes.is_null()) changes = nlohmann::json::array();
     auto given = nlohmann::json::object();

@@ -71,7 +71,11 @@ class RunRecord {
   /// The same where results of different settings cannot be continued by each other.
   void agree();
 
-  /// Writes the settings unless they are there already. \param step from which on they count: so many are made
+  /// Whether `agree` took settings that differ.
+  [[nodiscard]] bool changed() const { return !had_.empty(); }
+
+  /// Writes the settings unless they are there already. \param step from which on they count: so many are made. If they
+  /// differ from those before, what was made beyond it no longer counts
   /// \throws Error on I/O failure, and when another process has begun the run with other settings meanwhile
   void begin(std::int64_t step);
 
