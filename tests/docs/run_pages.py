@@ -136,7 +136,11 @@ def furnish(root, build, run, scratch):
         elif script.is_file():
             shutil.copy(script, work / name)
     for entry in root.iterdir():
-        if not entry.name.startswith((".", "build")):
+        if entry.name.startswith((".", "build")):
+            continue
+        if entry.is_file():
+            shutil.copy(entry, work / entry.name)  # a page may write a file of the same name
+        else:
             stand_ins.link(entry, work / entry.name)
     for entry in build.iterdir():
         stand_ins.link(entry, work / "build/release" / entry.name)
