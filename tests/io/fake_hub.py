@@ -226,5 +226,6 @@ for role in ("store", "hub"):
     server.store_port = servers[0].server_address[1] if servers else 0
     servers.append(server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-print(servers[1].server_address[1], servers[0].server_address[1], flush=True)
+sys.stdout.write(f"{servers[1].server_address[1]} {servers[0].server_address[1]}\n")  # in one write, buffered or not
+sys.stdout.flush()
 sys.stdin.read()
