@@ -12,7 +12,7 @@ class Service:
     """The program, on a free port or the one that is given; `with` ends it."""
 
     def __init__(self, program, *options, port=0, environment=None):
-        environment = dict(os.environ, OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"), **(environment or {}))
+        environment = {"OMP_NUM_THREADS": "1", **os.environ, **(environment or {})}
         self.log = []
         self.process = subprocess.Popen([str(program), "--port", str(port), *map(str, options)], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=environment)

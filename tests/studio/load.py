@@ -10,6 +10,7 @@ import argparse
 import concurrent.futures
 import http.client
 import json
+import multiprocessing
 import pathlib
 import random
 import resource
@@ -42,9 +43,8 @@ class Load:
         self.service, self.options = service, options
         self.lock = threading.Lock()
         self.counts, self.made, self.problems = {}, {}, []
-        self.memory, self.health = [], []
-        self.begun = 0
-        self.finished = threading.Event()
+        self.begun = multiprocessing.Value("i", 0)
+        self.finished = multiprocessing.Event()
 
     def count(self, what):
         with self.lock:
@@ -123,34 +123,40 @@ class Load:
 
     def client(self, client):
         while True:
-            with self.lock:
-                if self.begun == self.options.requests:
+            with self.begun.get_lock():
+                if self.begun.value == self.options.requests:
                     return
-                number = self.begun
-                self.begun += 1
+                number = self.begun.value
+                self.begun.value += 1
             kind = [self.good, self.good, self.good, self.cancelled, self.broken, self.slow][number % 6]
             try:
                 kind(number, client)
             except Exception as error:  # noqa: BLE001: whatever it was, it is a failure of the service
                 self.problem(f"request {number} ({kind.__name__}): {type(error).__name__}: {error}")
 
-    def watch(self):
+    def watch(self, seen):
+        """A process of its own: threads of this one wait for each other longer than the service takes to answer."""
+        memory, health, problems = [], [], []
         while not self.finished.wait(0.05):
             began = time.monotonic()
             status = self.service.ask("GET", "/healthz", seconds=60)[0]
-            self.health.append(time.monotonic() - began)
+            health.append(time.monotonic() - began)
             if status != 200:
-                self.problem(f"/healthz: {status}")
+                problems.append(f"/healthz: {status}")
             pages = int(pathlib.Path(f"/proc/{self.service.process.pid}/statm").read_text().split()[1])
-            self.memory.append((self.begun, pages * resource.getpagesize()))
+            memory.append((self.begun.value, pages * resource.getpagesize()))
+        seen.send((memory, health, problems))
 
     def run(self):
-        watcher = threading.Thread(target=self.watch)
+        seen, of_watcher = multiprocessing.Pipe(duplex=False)
+        watcher = multiprocessing.Process(target=self.watch, args=(of_watcher,))
         watcher.start()
         with concurrent.futures.ThreadPoolExecutor(self.options.clients) as pool:
             for _ in pool.map(self.client, range(self.options.clients)):
                 pass
         self.finished.set()
+        self.memory, self.health, problems = seen.recv()
+        self.problems += problems
         watcher.join()
 
     def check(self):
@@ -163,8 +169,9 @@ class Load:
                 different = max(different, difference)
                 if difference > 1:
                     self.problem(f"a picture of job kind {kind} differs from what it is alone by {difference} levels")
-        first = [bytes_ for begun, bytes_ in self.memory if begun <= self.options.requests / 4]
-        last = [bytes_ for begun, bytes_ in self.memory if begun > self.options.requests * 3 / 4]
+        warm, counted = self.options.warm, self.options.requests - self.options.warm
+        first = [bytes_ for begun, bytes_ in self.memory if warm < begun <= warm + counted / 4]
+        last = [bytes_ for begun, bytes_ in self.memory if begun > warm + counted * 3 / 4]
         health = sorted(self.health)
         p99 = health[int(len(health) * 0.99)]
         growth = statistics.median(last) / statistics.median(first) - 1 if first and last else 0
@@ -185,15 +192,17 @@ def main():
     parser.add_argument("source", type=pathlib.Path)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--warm", type=int, default=500, help="requests before those over which memory is compared")
     parser.add_argument("--kinds", type=int, default=60, help="jobs that differ")
     parser.add_argument("--seconds-slow", type=float, default=4)
     parser.add_argument("--growth", type=float, default=0.25, help="of memory that is allowed, 0.25 for a quarter")
     parser.add_argument("--p99", type=float, metavar="S", help="fails if /healthz takes longer")
     options = parser.parse_args()
+    options.requests += options.warm
     began = time.monotonic()
     with Service(options.programs / "studio", "--model", options.source / "models/small-editor", "--resolution", 64,
                  "--device", "cpu", "--dtype", "fp32", "--batch", 8, "--queue", 64, "--queue-each", 8, "--patience", 10,
-                 "--expire", 60, "--memory", 64) as service:
+                 "--expire", 4, "--memory", 64) as service:
         load = Load(service, options)
         load.run()
         taken = time.monotonic() - began

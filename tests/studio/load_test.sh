@@ -3,4 +3,4 @@
 #
 #   bash tests/studio/load_test.sh PROGRAMS_DIR SOURCE_DIR
 set -euo pipefail
-exec python3 "$(dirname "$0")/load.py" "$1" "$2" --clients 16 --requests 120 --seconds-slow 1 --growth 1
+exec python3 "$(dirname "$0")/load.py" "$1" "$2" --clients 16 --requests 100 --warm 20 --seconds-slow 1 --growth 1
