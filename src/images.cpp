@@ -1,3 +1,3 @@
 // Readers and writers of pictures.
-#define IP2P_IMAGE_DEFINITIONS
+#define IP2P_DEFINITIONS
 #include "ip2p/io/image_definitions.hpp"

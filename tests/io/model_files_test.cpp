@@ -1,4 +1,5 @@
 #include "ip2p/io/model_files.hpp"
+#include "ip2p/io/taesd_files.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 
 #include <ATen/ops/arange.h>

@@ -4,6 +4,7 @@
 /// The definitions of image.hpp that need the libraries of picture formats. Programs that link `ip2p::compiled` take
 /// them from there.
 
+#include <ip2p/core/definitions.hpp>
 #include <ip2p/io/exif.hpp>
 #include <ip2p/io/icc.hpp>
 #include <ip2p/io/image.hpp>
@@ -24,14 +25,7 @@
 #include <utility>
 #include <vector>
 
-#if !defined(IP2P_COMPILED) || defined(IP2P_IMAGE_DEFINITIONS)  // else they are linked
-#ifdef IP2P_COMPILED
-#define IP2P_IMAGE_INLINE
-#else
-/// How the definitions are declared; for the library alone.
-#define IP2P_IMAGE_INLINE inline
-#endif
-
+#if !defined(IP2P_COMPILED) || defined(IP2P_DEFINITIONS)  // else they are linked
 namespace ip2p {
 
 namespace detail {
@@ -101,7 +95,7 @@ inline void turn_upright(Picture& picture, int orientation) {
 
 // NOLINTBEGIN(misc-definitions-in-headers): not inline in the one unit of ip2p::compiled that has them
 
-IP2P_IMAGE_INLINE Picture decode_picture(std::span<const std::byte> content, std::string_view name,
+IP2P_INLINE Picture decode_picture(std::span<const std::byte> content, std::string_view name,
                                          const ReadOptions& options) {
   auto [picture, metadata] = detail::decode_stored(content, name, options, detail::Depth::high);
   detail::convert_to_srgb(picture.image, metadata.icc, name, options);
@@ -110,7 +104,7 @@ IP2P_IMAGE_INLINE Picture decode_picture(std::span<const std::byte> content, std
   return std::move(picture);
 }
 
-IP2P_IMAGE_INLINE Image decode_mask(std::span<const std::byte> content, std::string_view name,
+IP2P_INLINE Image decode_mask(std::span<const std::byte> content, std::string_view name,
                                     const ReadOptions& options) {
   auto as_stored = options;
   as_stored.alpha = Alpha::composite;  // that is, read it
@@ -120,7 +114,7 @@ IP2P_IMAGE_INLINE Image decode_mask(std::span<const std::byte> content, std::str
   return detail::mask_of(picture, name, options);
 }
 
-IP2P_IMAGE_INLINE std::vector<std::byte> encode_picture(const Picture& picture, ImageFormat format, int quality,
+IP2P_INLINE std::vector<std::byte> encode_picture(const Picture& picture, ImageFormat format, int quality,
                                                         std::string_view name) {
   require_consistent(picture.image, name);
   require(picture.alpha.empty() || picture.alpha.size() * 3 == picture.image.pixels.size(),

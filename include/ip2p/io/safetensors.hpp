@@ -47,27 +47,11 @@ struct SafetensorsOptions {
 namespace detail {
 
 /// Counts NaN and infinite elements of a CPU tensor and throws `Error` naming `name` if there are any.
-inline void require_finite(const at::Tensor& tensor, std::string_view name, std::string_view file) {
-  if (!at::isFloatingType(tensor.scalar_type()) && !at::isComplexType(tensor.scalar_type())) return;
-  const bool narrow = tensor.element_size() == 1;  // LibTorch has no isnan for some 8-bit types
-  const at::Tensor values = narrow ? tensor.to(at::kFloat) : tensor;
-  const auto nans = values.isnan().sum().item<std::int64_t>();
-  const auto infinite = values.isinf().sum().item<std::int64_t>();
-  require(nans == 0 && infinite == 0, "{}: tensor '{}' holds {} NaN and {} infinite values among its {}", file,
-          printable(name), nans, infinite, tensor.numel());
-}
+void require_finite(const at::Tensor& tensor, std::string_view name, std::string_view file);
 
 /// What is checked of every tensor that was read from a file: a contiguous `tensor` of bools holds bytes 0 and 1 only,
 /// and with `check_finite` there is no NaN and no infinity. Throws `Error` naming `name` otherwise.
-inline void require_stored_values(const at::Tensor& tensor, std::string_view name, std::string_view file,
-                                  bool check_finite) {
-  if (tensor.scalar_type() == at::kBool) {
-    const std::span stored(static_cast<const unsigned char*>(tensor.data_ptr()), tensor.nbytes());
-    require(std::all_of(stored.begin(), stored.end(), [](unsigned char value) { return value <= 1; }),
-            "{}: tensor '{}' is BOOL but holds bytes other than 0 and 1", file, printable(name));
-  }
-  if (check_finite) require_finite(tensor, name, file);
-}
+void require_stored_values(const at::Tensor& tensor, std::string_view name, std::string_view file, bool check_finite);
 
 /// The multiple of bytes at which tensors of `dtype` must lie in memory.
 inline std::uint64_t alignment_of(at::ScalarType dtype) {
@@ -91,38 +75,7 @@ class SafetensorsFile {
   /// Opens `path` and validates its header against the size of the file. Throws `Error` if the file cannot be opened,
   /// is something else (a git-LFS pointer, an HTML page, a pickle: the message says which), or breaks a rule listed at
   /// `detail::parse_safetensors_header`.
-  static SafetensorsFile open(const std::filesystem::path& path, const Options& options = {}) {
-    auto file = std::make_shared<const detail::OpenedFile>(path);
-    const std::string& name = file->name();
-    std::string start(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), 256)), '\0');
-    file->read(std::as_writable_bytes(std::span(start)), 0);
-    const auto refuse_foreign = [&] {
-      const auto kind = detail::foreign_file_kind(start);
-      require(kind.empty(), "{}: is not a safetensors file but {}", name, kind);
-    };
-    if (start.size() < 8) {
-      refuse_foreign();
-      throw_error("{}: is not a safetensors file: expected at least 8 bytes, found {}", name, start.size());
-    }
-    std::uint64_t length = 0;
-    std::memcpy(&length, start.data(), sizeof length);
-    if (length > detail::max_safetensors_header || length > file->size() - 8) refuse_foreign();
-    require(length <= detail::max_safetensors_header,
-            "{}: is not a safetensors file: its header claims {} bytes, at most {} are allowed", name, length,
-            detail::max_safetensors_header);
-    require(length <= file->size() - 8, "{}: is truncated: its header claims {} bytes, {} follow its length field",
-            name, length, file->size() - 8);
-    std::string json(static_cast<std::size_t>(length), '\0');
-    file->read(std::as_writable_bytes(std::span(json)), 8);
-    SafetensorsFile result;
-    result.header_ = std::make_shared<const SafetensorsHeader>(
-        detail::parse_safetensors_header(json, file->size() - 8 - length, name));
-    result.file_ = std::move(file);
-    result.data_start_ = 8 + length;
-    result.options_ = options;
-    result.path_ = path;
-    return result;
-  }
+  static SafetensorsFile open(const std::filesystem::path& path, const Options& options = {});
 
   /// The path that was opened.
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
@@ -145,14 +98,7 @@ class SafetensorsFile {
   [[nodiscard]] bool contains(std::string_view name) const { return tensors().contains(name); }
 
   /// Dtype, shape and place of a tensor. Throws `Error` with the nearest names if there is none of this name.
-  [[nodiscard]] const SafetensorsInfo& info(std::string_view name) const {
-    const auto found = tensors().find(name);
-    if (found == tensors().end()) {
-      throw_error("{}: has no tensor '{}'{}", file_->name(), detail::printable(name),
-                  detail::nearest_names_clause(name, names()));
-    }
-    return found->second;
-  }
+  [[nodiscard]] const SafetensorsInfo& info(std::string_view name) const;
 
   /// The `__metadata__` strings of the header.
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return header_->metadata; }
@@ -160,23 +106,7 @@ class SafetensorsFile {
   /// The tensor `name`, contiguous, on the CPU, in the file's dtype; see `WeightAccess` for whose memory it is.
   /// Throws `Error` if there is no such tensor, if the file has become shorter than when it was opened, on an I/O
   /// error, if a BOOL tensor holds bytes other than 0 and 1, and with `check_finite` for NaN or infinite values.
-  [[nodiscard]] at::Tensor tensor(std::string_view name) const {
-    const SafetensorsInfo& info = this->info(name);
-    const std::uint64_t offset = data_start_ + info.begin;
-    const auto bytes = static_cast<std::size_t>(info.end - info.begin);
-    const bool aligned = offset % detail::alignment_of(info.dtype) == 0;
-    at::Tensor result;
-    if (options_.access == WeightAccess::mapped && aligned && bytes >= detail::smallest_mapping) {
-      const auto pages = file_->map(offset, bytes);
-      result = at::from_blob(
-          pages.get(), info.shape, [pages](void*) {}, at::TensorOptions(info.dtype));
-    } else {
-      result = at::empty(info.shape, at::TensorOptions(info.dtype));
-      file_->read({static_cast<std::byte*>(result.data_ptr()), bytes}, offset);
-    }
-    detail::require_stored_values(result, name, file_->name(), options_.check_finite);
-    return result;
-  }
+  [[nodiscard]] at::Tensor tensor(std::string_view name) const;
 
  private:
   std::shared_ptr<const detail::OpenedFile> file_;
@@ -187,3 +117,7 @@ class SafetensorsFile {
 };
 
 }  // namespace ip2p
+
+#ifndef IP2P_COMPILED  // else they are linked
+#include "ip2p/io/safetensors_definitions.hpp"
+#endif

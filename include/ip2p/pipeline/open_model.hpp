@@ -164,10 +164,10 @@ class OpenedModel {
 }  // namespace ip2p
 
 #ifdef IP2P_COMPILED
-#define IP2P_INLINE
 namespace ip2p {
 extern template class AnySamplerOf<EulerAncestral, Euler, Heun, Dpm2, Dpm2Ancestral, Lms, DpmPlusPlus2M,
                                    DpmPlusPlus2SAncestral, DpmPlusPlus2MSde, DpmPlusPlus3MSde, UniPc, Ddim, Ddpm, Lcm>;
+extern template class BranchNetwork<AnyNetwork, PlainAttention>;
 extern template class LatentPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, DualGuidance>;
 extern template class LatentPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
 extern template class EditPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, DualGuidance>;
@@ -176,8 +176,6 @@ extern template class TextToImagePipeline<AnyTextEncoder, AnyCodec, AnyNetwork, 
 extern template class InpaintPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
 }  // namespace ip2p
 #else
-/// How the definitions are declared; for the library alone.
-#define IP2P_INLINE inline
 #include "ip2p/pipeline/open_model_definitions.hpp"
 #include "ip2p/pipeline/open_model_parts.hpp"
 #endif

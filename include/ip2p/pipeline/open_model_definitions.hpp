@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ip2p/core/definitions.hpp"
 #include "ip2p/attention/prompt_tokens.hpp"
 #include "ip2p/codec/any_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"

@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "ip2p/core/definitions.hpp"
 #include "ip2p/nn/apply_lora.hpp"
 #include "ip2p/nn/fp8.hpp"
 #include "ip2p/nn/int8.hpp"

@@ -98,8 +98,10 @@ class AnySamplerOf {
   }
 
  private:
-  at::Tensor run(const std::function<at::Tensor(const at::Tensor&, const Step&)>& evaluate, at::Tensor x,
-                 std::span<const double> sigmas, detail::NoiseReference& noise, const RunHooks& hooks) const {
+  // Never inlined: where the class is linked, the samplers would come along.
+  [[gnu::noinline]] at::Tensor run(const std::function<at::Tensor(const at::Tensor&, const Step&)>& evaluate,
+                                   at::Tensor x, std::span<const double> sigmas, detail::NoiseReference& noise,
+                                   const RunHooks& hooks) const {
     return std::visit([&](const auto& sampler) { return sampler.sample(evaluate, std::move(x), sigmas, noise, hooks); },
                       sampler_);
   }

@@ -1,0 +1,6 @@
+// Readers and writers of safetensors files and of PyTorch's own.
+#define IP2P_DEFINITIONS
+#include "ip2p/io/pickle_file_definitions.hpp"
+#include "ip2p/io/safetensors_definitions.hpp"
+#include "ip2p/io/safetensors_header_definitions.hpp"
+#include "ip2p/io/write_safetensors_definitions.hpp"
