@@ -72,7 +72,7 @@ for name in "${names[@]}"; do
   [ ! -f "tests/fuzz/corpus/$name.dict" ] || options+=(-dict="tests/fuzz/corpus/$name.dict")
   before=$(ls "$findings" | wc -l)
   fault=0
-  "$build/bin/$name" "${options[@]}" "$corpus" "$seeds" >"$log" 2>&1 || fault=$?
+  nice -n 5 "$build/bin/$name" "${options[@]}" "$corpus" "$seeds" >"$log" 2>&1 || fault=$?
   found=$(($(ls "$findings" | wc -l) - before))
   # A run that ends without having written a finding has failed all the same.
   if [ $fault -ne 0 ] && [ $found -eq 0 ]; then found=1; fi

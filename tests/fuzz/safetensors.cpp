@@ -7,6 +7,7 @@
 #include <map>
 
 #include "fuzz/harness.hpp"
+#include "fuzz/safetensors.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 
@@ -63,14 +64,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 }
 
 extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t most, unsigned seed) {
-  std::uint64_t length = 0;
-  if (size >= 8) std::memcpy(&length, data, 8);
-  if (seed % 8 == 0 || size < 8 || length > size - 8) return LLVMFuzzerMutate(data, size, most);
-  const std::string bytes(fuzz::text_of(data, size));
-  auto json = fuzz::mutated(bytes.substr(8, length), 64);
-  const auto values = bytes.substr(8 + length);
-  length = json.size();
-  std::string whole(8, '\0');
-  std::memcpy(whole.data(), &length, 8);
-  return fuzz::put_back(whole + json + values, data, size, most);
+  return fuzz::mutate_safetensors(data, size, most, seed);
 }

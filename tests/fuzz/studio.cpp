@@ -30,7 +30,9 @@ void answered(Answer&& answer) {
   } catch (const studio::Fault& fault) {
     fuzz::expect(fault.status() >= 400 && fault.status() < 500, "a fault of the request that is no 4xx");
     fuzz::expect(!fault.code().empty() && *fault.what() != '\0', "a fault without words");
-    fuzz::expect(!ip2p::detail::first_invalid_utf8(fault.json().dump()), "a fault that is not UTF-8");
+    fuzz::expect(
+        !ip2p::detail::first_invalid_utf8(fault.json().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)),
+        "a fault that is not UTF-8");
   }
 }
 

@@ -14,6 +14,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/json_field.hpp"
 
 namespace ip2p::detail {
 
@@ -46,8 +47,9 @@ inline std::optional<nlohmann::json> read_sealed(const std::filesystem::path& pa
 }
 
 /// Describes the first setting that differs, as "name: expected this, found that", with null for a missing one; "" if
-/// all agree. \param wanted, found JSON objects
+/// all agree. \param wanted a JSON object  \param found one too, unless a file is not what it seems
 inline std::string differing_setting(const nlohmann::json& wanted, const nlohmann::json& found) {
+  if (!found.is_object()) return fmt::format("expected an object, found {}", json_text(found));
   for (const auto* names : {&wanted, &found}) {
     for (const auto& [name, value] : names->items()) {
       const auto own = wanted.value(name, nlohmann::json()), other = found.value(name, nlohmann::json());
