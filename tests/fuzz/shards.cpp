@@ -29,7 +29,8 @@ std::optional<ip2p::detail::ShardInfo> first_shard(const nlohmann::json& index) 
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const fuzz::ScratchFolder scratch;
-  const auto [index, tar] = fuzz::files_of<2>(fuzz::text_of(data, size));
+  const auto files = fuzz::files_of<2>(fuzz::text_of(data, size));
+  const auto index = files[0], tar = files[1];
   scratch.clear();
   scratch.put(ip2p::detail::shard_index_name, index);
   const auto json = nlohmann::json::parse(index, nullptr, false);
@@ -48,9 +49,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fuzz::expect(shards.size() <= shards.pairs(), "more prompts than pairs");
     for (std::int64_t i = 0; i < shards.pairs(); ++i) {
       fuzz::reads([&] {
-        const auto files = shards.files(i);
-        fuzz::expect(files.before.bytes.size() + files.after.bytes.size() <= tar.size(), "contents beyond the file");
-        static_cast<void>(ip2p::decode_pair(files));
+        const auto pair = shards.files(i);
+        fuzz::expect(pair.before.bytes.size() + pair.after.bytes.size() <= tar.size(), "contents beyond the file");
+        static_cast<void>(ip2p::decode_pair(pair));
       });
     }
   });

@@ -1,5 +1,6 @@
 // The files of CLIP's and GPT-2's tokenizers are refused with an Error, or texts become ids of the vocabulary, and
-// these texts again. For CLIP, `max_length` ids that begin with BOS; for GPT-2, decoding is exact.
+// these texts again. For CLIP, `max_length` ids that begin with BOS; for GPT-2, decoding is exact without
+// added tokens.
 //
 // The input is vocab.json, merges.txt, tokenizer_config.json, special_tokens_map.json, added_tokens.json and
 // tokenizer.json, those that are not empty, and a text, separated as fuzz/harness.hpp says.
@@ -46,6 +47,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto tokenizer = ip2p::Gpt2Tokenizer::open(scratch.path());
     const auto ids = tokenizer.encode(text);
     expect_ids(ids, tokenizer.vocabulary_size());
+    // As in transformers, added tokens in characters that stand for bytes are decoded as these.
+    if (!files[2].empty() || !files[3].empty() || !files[5].empty()) return;
     const auto whole = ip2p::detail::encode_utf8(ip2p::detail::decode_utf8(text, ip2p::InvalidUtf8::replace));
     fuzz::expect(tokenizer.decode(ids) == whole, "decoding does not restore the text");
   });

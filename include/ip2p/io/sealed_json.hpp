@@ -27,7 +27,7 @@ inline std::string sealed_line(nlohmann::json record) {
 
 /// The record in a `sealed_line`, or nothing if the line is truncated or damaged. \param line newline optional
 inline std::optional<nlohmann::json> unsealed_line(std::string_view line) {
-  auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  auto record = json_or_discarded(line);
   if (!record.is_object() || !record.contains("sum")) return {};
   const auto sum = record["sum"];
   record.erase("sum");

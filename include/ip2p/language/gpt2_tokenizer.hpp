@@ -18,6 +18,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/hub_cache.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/text/byte_alphabet.hpp"
 #include "ip2p/text/byte_pair_vocabulary.hpp"
 #include "ip2p/text/unicode.hpp"
@@ -218,7 +219,7 @@ inline Gpt2Tokenizer::Gpt2Tokenizer(detail::BytePairVocabulary vocabulary, const
   pairs_ = std::move(vocabulary.pairs);
 }
 
-inline Gpt2Tokenizer Gpt2Tokenizer::open(const std::filesystem::path& name, InvalidUtf8 invalid_utf8) {
+inline Gpt2Tokenizer Gpt2Tokenizer::open(const std::filesystem::path& name, InvalidUtf8 invalid_utf8) try {
   const auto folder = detail::resolved_if_cached(name);
   require(std::filesystem::is_directory(folder), "{}: expected a folder with a tokenizer, found none", folder.string());
   const auto optional = [&](const char* file) {
@@ -243,6 +244,8 @@ inline Gpt2Tokenizer Gpt2Tokenizer::open(const std::filesystem::path& name, Inva
           "{}: expected GPT-2's tokenizer (pre_tokenizer ByteLevel without a prefix space, no normalizer), found {}",
           where, splitter.dump());
   return {std::move(vocabulary), whole.value("added_tokens", nlohmann::json()), config, invalid_utf8, where};
+} catch (const nlohmann::json::exception& error) {
+  throw_error("{}: expected the files of GPT-2's tokenizer, found {}", name.string(), detail::json_fault(error));
 }
 
 }  // namespace ip2p

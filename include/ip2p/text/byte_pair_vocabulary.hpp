@@ -16,6 +16,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/text/byte_pairs.hpp"
 
 namespace ip2p::detail {
@@ -46,7 +47,7 @@ inline std::string tokenizer_text(const std::filesystem::path& path) {
 
 inline nlohmann::json read_json_object(const std::filesystem::path& path) {
   const auto text = tokenizer_text(path);
-  const auto value = nlohmann::json::parse(std::string_view(text), nullptr, false);
+  const auto value = json_or_discarded(text);
   require(!value.is_discarded(), "{}: expected JSON, found {} bytes that do not parse", path.string(), text.size());
   require(value.is_object(), "{}: expected a JSON object, found {}", path.string(), value.type_name());
   return value;

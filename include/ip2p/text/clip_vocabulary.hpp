@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/text/byte_pair_vocabulary.hpp"
 #include "ip2p/text/unicode.hpp"
 
@@ -207,7 +208,11 @@ inline ClipVocabulary ClipVocabulary::open(const std::filesystem::path& vocab, c
     out.read_tokens(tokens, vocab.string());
     out.read_merges(merges);
   }
-  out.read_config(config, words, listed, where);
+  try {
+    out.read_config(config, words, listed, where);
+  } catch (const nlohmann::json::exception& error) {
+    throw_error("{}: expected the configuration of a CLIP tokenizer, found {}", where, json_fault(error));
+  }
   return out;
 }
 
