@@ -40,8 +40,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fuzz::expect(completions[0].text.find("\nEND") == std::string::npos, "the stop text is in the completion");
   } catch (const ip2p::Error& error) {
     const std::string_view message = error.what();
-    fuzz::expect(!message.empty() && message.find(key) == std::string_view::npos, "the key is in a message");
-    fuzz::expect(!ip2p::detail::first_invalid_utf8(message), "a message that is not UTF-8");
+    fuzz::expect(message.find(key) == std::string_view::npos, "the key is in a message");
+    fuzz::expect_shown(message);
   }
   return 0;
 }

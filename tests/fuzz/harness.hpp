@@ -20,6 +20,7 @@
 #include <system_error>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/utf8.hpp"
 
 /// libFuzzer's own mutation of `size` bytes, at most `most` afterwards. Returns the new size.
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t most);
@@ -41,6 +42,19 @@ inline std::string_view text_of(const std::uint8_t* data, std::size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
 
+/// A message is a sentence that a terminal may show: UTF-8 without control characters, but for breaks between lines.
+inline void expect_shown(std::string_view message) {
+  expect(!message.empty(), "an error without a message");
+  bool shown = !ip2p::detail::first_invalid_utf8(message);
+  for (std::size_t i = 0; i < message.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(message[i]);
+    shown = shown && (byte >= 0x20 || byte == '\n') && byte != 0x7F &&
+            !(byte == 0xC2 && static_cast<unsigned char>(message[i + 1]) < 0xA0);
+  }
+  if (!shown) std::fprintf(stderr, "fuzz: %.*s\n", static_cast<int>(message.size()), message.data());
+  expect(shown, "a message with bytes that a terminal must not be shown");
+}
+
 /// Calls `read`. Whether it returned; what it throws has to be an `Error` with a message, anything else is a finding.
 template <class Read>
 bool reads(Read&& read) {
@@ -48,7 +62,7 @@ bool reads(Read&& read) {
     read();
     return true;
   } catch (const ip2p::Error& error) {
-    expect(*error.what() != '\0', "an error without a message");
+    expect_shown(error.what());
     return false;
   }
 }

@@ -115,8 +115,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
   } catch (const ip2p::Error& error) {
     const std::string_view message = error.what();
-    fuzz::expect(!message.empty() && message.find(token) == std::string_view::npos, "the token is in a message");
-    fuzz::expect(!ip2p::detail::first_invalid_utf8(message), "a message that is not UTF-8");
+    fuzz::expect(message.find(token) == std::string_view::npos, "the token is in a message");
+    fuzz::expect_shown(message);
   }
   for (const auto& entry : std::filesystem::directory_iterator(scratch.path())) {
     fuzz::expect(entry.path().filename() == "cache", "something is left beside the cache");

@@ -29,7 +29,8 @@ void answered(Answer&& answer) {
     answer();
   } catch (const studio::Fault& fault) {
     fuzz::expect(fault.status() >= 400 && fault.status() < 500, "a fault of the request that is no 4xx");
-    fuzz::expect(!fault.code().empty() && *fault.what() != '\0', "a fault without words");
+    fuzz::expect(!fault.code().empty(), "a fault without a code");
+    fuzz::expect_shown(fault.what());
     fuzz::expect(
         !ip2p::detail::first_invalid_utf8(fault.json().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)),
         "a fault that is not UTF-8");
