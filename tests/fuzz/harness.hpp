@@ -62,7 +62,7 @@ bool reads(Read&& read) {
     read();
     return true;
   } catch (const ip2p::Error& error) {
-    expect_shown(error.what());
+    expect(*error.what() != '\0', "an error without a message");
     return false;
   }
 }

@@ -40,7 +40,7 @@ inline std::string pickle_outcome(std::string_view bytes) {
     return {};
   } catch (const ip2p::Error& error) {
     const std::string message = error.what();
-    expect_shown(message);
+    expect(!message.empty(), "an error without a message");
     return message;
   }
 }
