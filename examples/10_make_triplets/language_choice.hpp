@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/language/completions_client.hpp"
 #include "ip2p/language/gpt2_language_model.hpp"
 #include "ip2p/language/triplets.hpp"
@@ -66,7 +67,7 @@ inline AnyLanguageModel open_language(const LanguageOptions& o) {
   if (!o.model.empty()) return AnyLanguageModel(ip2p::Gpt2LanguageModel::open(o.model));
   auto service = o.service;
   if (!o.extra.empty()) {
-    service.extra = nlohmann::json::parse(o.extra, nullptr, false);
+    service.extra = ip2p::detail::json_or_discarded(o.extra);
     ip2p::require(service.extra.is_object(), "--extra: expected a JSON object, found '{}'", o.extra);
   }
   return AnyLanguageModel(ip2p::CompletionsClient<>(service));

@@ -154,7 +154,7 @@ std::vector<Cell> EditRequest::cells() const {
 EditRequest parse_request(std::string_view text, const ModelInfo& model, const Limits& limits) {
   json settings;
   try {
-    settings = json::parse(text);
+    settings = ip2p::detail::parse_json(text);
   } catch (const json::exception& error) {
     throw wrong_value("settings", ip2p::detail::json_fault(error));
   }

@@ -24,6 +24,7 @@
 #include "events.hpp"
 #include "fault.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/picture_settings.hpp"
 #include "ip2p/io/printable.hpp"
 
@@ -103,7 +104,7 @@ nlohmann::json settings_json(const Form& form, const Limits& limits) {
   const auto take_number = [&](const char* field, const char* name) {
     const auto text = texts.text(field);
     if (!text) return;
-    const auto number = nlohmann::json::parse(*text, nullptr, false);
+    const auto number = ip2p::detail::json_or_discarded(*text);
     settings[name] = number.is_number() ? number : nlohmann::json(*text);
   };
   take("prompt", "instruction");

@@ -262,6 +262,17 @@ TEST_CASE("SweepJournal: a last line that was cut off is no sample, a damaged on
   CHECK(results.damaged() == 1);
   CHECK(results.find("input", "x") == nullptr);
 
+  // Whole lines that are no samples, such as those of another program.
+  write_text(path, whole + ip2p::detail::sealed_line({{"unit", 1}}) +
+                       ip2p::detail::sealed_line({{"point", "input"}, {"edit", "e"}, {"scores", {{"score", "high"}}}}));
+  results = SweepResults::read(scratch.path(), settings);
+  CHECK(results.size() == 3);
+  CHECK(results.damaged() == 2);
+  write_text(path, ip2p::detail::sealed_line({{"settings", {1, 2}}}));
+  CHECK_THROWS_WITH(SweepResults::read(scratch.path(), settings),
+                    Contains("belongs to another evaluation: expected an object, found [1,2]"));
+  write_text(path, damaged);
+
   CHECK_THROWS_WITH(SweepResults::read(scratch.path(), {{"seed", 1}}),
                     Contains("belongs to another evaluation: seed: expected 1, found 0"));
   CHECK_THROWS_WITH(SweepJournal(scratch.path(), 0, {{"range", "compat"}}),

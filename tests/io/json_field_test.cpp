@@ -48,3 +48,27 @@ TEST_CASE("A field is read as the type that it is wanted in, or refused by name"
   CHECK_THROWS_WITH(ip2p::detail::require_config(json(3), "a UNet", "w"),
                     "w: expected the config.json of a UNet, found 3");
 }
+
+TEST_CASE("JSON that is nested too deep is refused before anything copies or writes it", "[io]") {
+  using ip2p::detail::deepest_json;
+  using ip2p::detail::json_or_discarded;
+  using ip2p::detail::parse_json;
+  const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  CHECK(parse_json(nested(deepest_json)).dump() == nested(deepest_json));
+  CHECK(json_or_discarded(nested(deepest_json)).is_array());
+  CHECK(json_or_discarded(nested(deepest_json + 1)).is_discarded());
+  CHECK(json_or_discarded("[").is_discarded());
+  // Brackets in texts, and beside each other, are none in each other.
+  const json flat{nested(10'000), "\\\"[["};
+  CHECK(parse_json(flat.dump()) == flat);
+  std::string beside = "[0";
+  for (int i = 0; i < 1000; ++i) beside += ",[{}]";
+  CHECK(parse_json(beside + "]").size() == 1001);
+  std::string found;
+  try {
+    parse_json(nested(1'000'000));
+  } catch (const json::exception& error) {
+    found = ip2p::detail::json_fault(error);
+  }
+  CHECK(found == "more than 500 levels of nesting at byte 501");
+}

@@ -42,6 +42,27 @@ TEST_CASE("CompletionsClient puts the address before what a transport says, what
   }
 }
 
+namespace {
+
+/// Answers every request with one body.
+struct SameBody {
+  std::string body;
+  ip2p::HttpResponse post(const ip2p::HttpRequest&) const { return {200, body}; }
+};
+
+}  // namespace
+
+TEST_CASE("CompletionsClient takes no count of tokens that is not a whole number", "[language]") {
+  const auto tokens = [](const std::string& count) {
+    const auto body = R"({"choices": [{"text": "x"}], "usage": {"completion_tokens": )" + count + "}}";
+    const std::vector<ip2p::CompletionRequest> one{{"x", 0}};
+    return ip2p::CompletionsClient({.key_variable = ""}, SameBody{body}).complete(one, {}).at(0).tokens;
+  };
+  CHECK(tokens("3") == 3);
+  CHECK(tokens("1e300") == 0);
+  CHECK(tokens("null") == 0);
+}
+
 #if IP2P_HAS_CURL
 
 namespace {

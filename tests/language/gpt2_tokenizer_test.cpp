@@ -207,6 +207,11 @@ TEST_CASE("Gpt2Tokenizer refuses folders and ids that it cannot read", "[languag
   std::filesystem::copy_file(tiny_folder() / "merges.txt", scratch / "merges.txt");
   write_json(scratch / "tokenizer_config.json", {{"eos_token", "<eos>"}});
   CHECK_THAT(opening_error(scratch.path()), Contains("eos_token '<eos>': expected a token of the vocabulary"));
+  for (const auto& token : std::vector<nlohmann::json>{{{"content", "a"}, {"lstrip", 1}}, {{"content", 7}}}) {
+    write_json(scratch / "tokenizer_config.json", {{"eos_token", token}});
+    CHECK_THAT(opening_error(scratch.path()), Contains("expected the files of GPT-2's tokenizer, found a value of") ||
+                                                  Contains("expected a text or an object with \"content\""));
+  }
   CHECK_THROWS_WITH(tiny_tokenizer().decode(std::vector<std::int64_t>{600}), "token id: expected 0 .. 599, found 600");
   CHECK_THROWS_WITH(tiny_tokenizer().bytes_of(-1), "token id: expected 0 .. 599, found -1");
 }

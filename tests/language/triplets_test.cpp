@@ -290,6 +290,20 @@ TEST_CASE("generate_triplets does not mix runs", "[language]") {
   CHECK_THROWS_WITH(ip2p::generate_triplets(model, all, scratch / "out.jsonl", {.batch = 3, .model = "another"}),
                     Contains("belongs to a run with other captions"));
   CHECK(read(scratch / "out.jsonl") == output);
+  // A whole line that is none of a run's, after the settings; the last is a unit that is not the next.
+  const auto journal = read(scratch / "out.jsonl.journal");
+  const auto head = journal.substr(0, journal.find('\n') + 1);
+  for (const auto& line : std::vector<nlohmann::json>{{{"point", "input"}},
+                                                      {{"unit", 0}, {"bytes", "many"}, {"counts", {}}},
+                                                      {{"unit", 0}, {"bytes", -1}, {"counts", {}}},
+                                                      {{"unit", INT64_MAX}, {"bytes", 1}, {"counts", {}}}}) {
+    write(scratch / "out.jsonl.journal", head + ip2p::detail::sealed_line(line));
+    CHECK_THROWS_WITH(
+        ip2p::generate_triplets(model, all, scratch / "out.jsonl", {.batch = 3}),
+        Contains("out.jsonl.journal: after byte") && Contains("expected unit 0 with the bytes and counts"));
+  }
+  write(scratch / "out.jsonl.journal", journal);
+  CHECK(read(scratch / "out.jsonl") == output);
   write(scratch / "out.jsonl", output.substr(0, 10));
   CHECK_THROWS_WITH(ip2p::generate_triplets(model, all, scratch / "out.jsonl", {.batch = 3}),
                     Contains("found 10") && Contains("out.jsonl: expected at least"));

@@ -304,6 +304,17 @@ TEST_CASE("BpeTokenizer refuses damaged vocabularies with a sentence", "[text]")
     write(dir / "tokenizer_config.json", R"({"model_max_length":1})");
     CHECK_THAT(opening_error(dir.path()), Contains("model_max_length: expected at least 2"));
   }
+  SECTION("values of another type, and brackets without an end") {
+    for (const char* config : {R"({"eos_token":{"content":"<|endoftext|>","lstrip":"yes"}})",
+                               R"({"bos_token":{"content":"<|startoftext|>","normalized":1}})",
+                               R"({"additional_special_tokens":[{"content":7}]})"}) {
+      write(dir / "tokenizer_config.json", config);
+      CHECK_THAT(opening_error(dir.path()), Contains("expected the configuration of a CLIP tokenizer, found a value") ||
+                                                Contains("expected a string or an object"));
+    }
+    write(dir / "tokenizer_config.json", std::string(1'000'000, '['));
+    CHECK_THAT(opening_error(dir.path()), Contains("tokenizer_config.json: expected JSON"));
+  }
   SECTION("tokenizer.json of another model") {
     std::filesystem::remove(vocab);
     write(dir / "tokenizer.json", R"({"model":{"vocab":{"a":0},"merges":[]}})");

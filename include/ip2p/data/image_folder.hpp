@@ -79,7 +79,7 @@ inline std::map<std::string, ImageFolderRow> read_image_folder(const std::filesy
     const auto where = fmt::format("{}:{}", list.string(), number);
     nlohmann::json json;
     try {
-      json = nlohmann::json::parse(line);
+      json = parse_json(line);
     } catch (const nlohmann::json::exception& error) {
       throw_error("{}: expected JSON, found {}", where, json_fault(error));
     }

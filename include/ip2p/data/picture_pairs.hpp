@@ -123,7 +123,7 @@ struct SkippedPair {
 /// \throws Error for anything else
 inline PairWords parse_pair_words(std::string_view text, std::string_view where) {
   try {
-    const auto json = nlohmann::json::parse(text);
+    const auto json = detail::parse_json(text);
     require(json.is_object(), "{}: expected an object with edit, input and output, found {}", where, json.type_name());
     const char* caption = json.contains("input") ? "input" : "caption";
     for (const char* key : {"edit", "output", caption}) {

@@ -24,6 +24,7 @@
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/sha.hpp"
 #include "ip2p/io/text_line.hpp"
 #include "ip2p/pipeline/numerics.hpp"
@@ -66,7 +67,7 @@ class EditSet {
       const auto where = fmt::format("{}, line {}", list.string(), number);
       detail::require_text(line, where);
       auto words = parse_pair_words(line, where);
-      const auto json = nlohmann::json::parse(line);
+      const auto json = detail::parse_json(line);
       require(json.contains("file") && json.at("file").is_string(), "{}: expected the text file, found none", where);
       found.edits.push_back({json.at("file").get<std::string>(), std::move(words)});
     }

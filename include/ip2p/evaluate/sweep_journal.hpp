@@ -125,12 +125,15 @@ class SweepResults {
   void read_journal(const std::filesystem::path& path, const nlohmann::json& settings) {
     detail::read_sweep_journal(path, settings, [this](const std::string& line) {
       const auto record = detail::unsealed_line(line);
-      if (!record) {
-        ++damaged_;
-        return;
+      try {
+        if (record) {
+          samples_.emplace(std::pair(record->at("point").get<std::string>(), record->at("edit").get<std::string>()),
+                           record->at("scores").get<EditMeasures>());
+          return;
+        }
+      } catch (const nlohmann::json::exception&) {  // whole, and no sample all the same
       }
-      samples_.emplace(std::pair(record->at("point").get<std::string>(), record->at("edit").get<std::string>()),
-                       record->at("scores").get<EditMeasures>());
+      ++damaged_;
     });
   }
 

@@ -33,6 +33,7 @@
 #include "ip2p/io/hub_client.hpp"
 #include "ip2p/io/hub_files.hpp"
 #include "ip2p/io/hub_snapshot.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/partial_file.hpp"
 #include "ip2p/io/printable.hpp"
 
@@ -205,7 +206,7 @@ class HubDownload {
         fmt::format("{}/api/models/{}/revision/{}?blobs=true", options_.endpoint, name_.id, escaped(revision, false));
     const auto answer = with_tries([&] { return client_.get(url); });
     require_success(answer, "");
-    const auto json = nlohmann::json::parse(answer.body, nullptr, false);
+    const auto json = json_or_discarded(answer.body);
     Listing listing;
     const auto commit = json.is_object() ? json.find("sha") : json.end();
     const auto files = json.is_object() ? json.find("siblings") : json.end();

@@ -11,6 +11,7 @@
 
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/hub_files.hpp"
+#include "ip2p/io/json_field.hpp"
 
 namespace ip2p::detail {
 
@@ -26,7 +27,7 @@ inline std::string lacking_in_snapshot(const std::filesystem::path& snapshot, co
   }
   const auto read = [&](const char* name) {
     const auto path = part.empty() ? snapshot / name : snapshot / part / name;
-    return nlohmann::json::parse(file_text(path).value_or(""), nullptr, false);
+    return json_or_discarded(file_text(path).value_or(""));
   };
   std::set<std::string> must_have;
   const auto index = read("model_index.json");

@@ -21,8 +21,50 @@ inline std::string json_text(const nlohmann::json& value) {
   return text;
 }
 
+/// How deep arrays and objects may lie in each other in a text of any origin. What copies, compares and writes JSON
+/// calls itself once a level, so a text of brackets alone would exhaust the stack.
+inline constexpr std::size_t deepest_json = 500;
+
+/// A JSON text is nested deeper than `deepest_json`.
+class DeepJson : public nlohmann::json::exception {
+ public:
+  explicit DeepJson(std::size_t place) : exception(0, "JSON is nested too deep"), byte(place) {}
+  std::size_t byte;  ///< The place of the bracket, from 1.
+};
+
+/// The place, from 1, of the bracket with which `text` is nested deeper than `deepest_json`; 0 if there is none.
+inline std::size_t deep_json_place(std::string_view text) {
+  std::size_t depth = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '"') {
+      for (++i; i < text.size() && text[i] != '"'; ++i) i += text[i] == '\\' ? 1 : 0;
+    } else if (c == '[' || c == '{') {
+      if (++depth > deepest_json) return i + 1;
+    } else if ((c == ']' || c == '}') && depth > 0) {
+      --depth;
+    }
+  }
+  return 0;
+}
+
+/// The JSON of a text of any origin. \throws nlohmann::json::exception, of which `json_fault` says what is wrong
+inline nlohmann::json parse_json(std::string_view text) {
+  if (const auto place = deep_json_place(text); place != 0) throw DeepJson(place);
+  return nlohmann::json::parse(text);
+}
+
+/// The same; a discarded value (`is_discarded`) for a text that is no JSON.
+inline nlohmann::json json_or_discarded(std::string_view text) {
+  if (deep_json_place(text) != 0) return nlohmann::json::value_t::discarded;
+  return nlohmann::json::parse(text, nullptr, false);
+}
+
 /// What is wrong with a JSON text, in words of our own.
 inline std::string json_fault(const nlohmann::json::exception& error) {
+  if (const auto* deep = dynamic_cast<const DeepJson*>(&error); deep != nullptr) {
+    return fmt::format("more than {} levels of nesting at byte {}", deepest_json, deep->byte);
+  }
   const auto* syntax = dynamic_cast<const nlohmann::json::parse_error*>(&error);
   if (syntax == nullptr) return "a value of another type than expected";
   const bool encoding = std::string_view(error.what()).find("UTF-8") != std::string_view::npos;

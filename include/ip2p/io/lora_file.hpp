@@ -206,7 +206,7 @@ inline LoraFile LoraFile::from(const Weights& weights, const std::string& where,
 
   auto settings = nlohmann::json::object();
   if (const auto stored = metadata.find("lora_adapter_metadata"); stored != metadata.end()) {
-    settings = nlohmann::json::parse(std::string_view(stored->second), nullptr, false);
+    settings = detail::json_or_discarded(stored->second);
     require(settings.is_object(), "{}: metadata lora_adapter_metadata: expected a JSON object, found something else",
             where);
   }

@@ -39,7 +39,7 @@ inline nlohmann::json read_json_file(const std::filesystem::path& path) {
   const auto kind = foreign_file_kind(text);
   require(kind.empty(), "{}: expected a JSON file, found {}", path.string(), kind);
   try {
-    auto json = nlohmann::json::parse(std::string_view(text));
+    auto json = parse_json(text);
     require(json.is_object(), "{}: expected a JSON object, found {}", path.string(), json.type_name());
     return json;
   } catch (const nlohmann::json::exception& error) {

@@ -14,6 +14,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/json_field.hpp"
 
 namespace ip2p::detail {
 
@@ -26,7 +27,7 @@ inline std::string sealed_line(nlohmann::json record) {
 
 /// The record in a `sealed_line`, or nothing if the line is truncated or damaged. \param line newline optional
 inline std::optional<nlohmann::json> unsealed_line(std::string_view line) {
-  auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  auto record = json_or_discarded(line);
   if (!record.is_object() || !record.contains("sum")) return {};
   const auto sum = record["sum"];
   record.erase("sum");
@@ -46,8 +47,9 @@ inline std::optional<nlohmann::json> read_sealed(const std::filesystem::path& pa
 }
 
 /// Describes the first setting that differs, as "name: expected this, found that", with null for a missing one; "" if
-/// all agree. \param wanted, found JSON objects
+/// all agree. \param wanted a JSON object  \param found one too, unless a file is not what it seems
 inline std::string differing_setting(const nlohmann::json& wanted, const nlohmann::json& found) {
+  if (!found.is_object()) return fmt::format("expected an object, found {}", json_text(found));
   for (const auto* names : {&wanted, &found}) {
     for (const auto& [name, value] : names->items()) {
       const auto own = wanted.value(name, nlohmann::json()), other = found.value(name, nlohmann::json());

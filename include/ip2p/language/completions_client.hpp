@@ -28,6 +28,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/language/concepts.hpp"
 #include "ip2p/language/curl_transport.hpp"
@@ -230,7 +231,7 @@ class CompletionsClient {
   [[nodiscard]] std::optional<Completion> read(const HttpResponse& response, const CompletionOptions& options,
                                                const std::string& url, std::string& problem) const {
     static const std::set<int> passing{408, 409, 429, 500, 502, 503, 504};
-    const auto json = nlohmann::json::parse(response.body, nullptr, false);
+    const auto json = detail::json_or_discarded(response.body);
     if (response.status != 200) {
       const auto said = words_of(json, response.body);
       problem = fmt::format("HTTP {}{}", response.status, said.empty() ? "" : ": " + said);
@@ -255,7 +256,8 @@ class CompletionsClient {
       if (reason == "content_filter" || text.is_null()) result.finish = FinishReason::filter;
       if (text.is_string()) result.text = text.template get<std::string>();
       if (json.contains("usage") && json["usage"].is_object()) {
-        result.tokens = json["usage"].value("completion_tokens", std::int64_t{0});
+        const auto tokens = json["usage"].value("completion_tokens", nlohmann::json());
+        if (tokens.is_number_integer()) result.tokens = tokens.template get<std::int64_t>();
       }
       // Some services include the stop text.
       if (detail::cut_at_stop(result.text, options.stop)) result.finish = FinishReason::stop;

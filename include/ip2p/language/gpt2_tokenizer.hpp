@@ -18,6 +18,8 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/hub_cache.hpp"
+#include "ip2p/io/json_field.hpp"
+#include "ip2p/io/printable.hpp"
 #include "ip2p/text/byte_alphabet.hpp"
 #include "ip2p/text/byte_pair_vocabulary.hpp"
 #include "ip2p/text/unicode.hpp"
@@ -153,15 +155,15 @@ inline void Gpt2Tokenizer::add_special(const nlohmann::json& value, const std::s
     content = value.contains("content") && value["content"].is_string() ? value["content"].get<std::string>() : "";
     for (const char* flag : {"lstrip", "rstrip", "single_word"}) {
       require(!value.value(flag, false), "{}: {} '{}': expected {} false, found true, which is not supported", where,
-              role, content, flag);
+              role, detail::printable(content), flag);
     }
   }
   require(!content.empty(), "{}: {}: expected a text or an object with \"content\", found {}", where, role,
-          value.dump());
+          detail::json_text(value));
   if (given_id >= 0 && !vocabulary.ids.contains(content)) {
     require(given_id == static_cast<std::int64_t>(vocabulary.tokens.size()),
-            "{}: {} '{}': expected id {}, the next one of the vocabulary, found {}", where, role, content,
-            vocabulary.tokens.size(), given_id);
+            "{}: {} '{}': expected id {}, the next one of the vocabulary, found {}", where, role,
+            detail::printable(content), vocabulary.tokens.size(), given_id);
     vocabulary.tokens.push_back(content);
     vocabulary.ids.emplace(content, given_id);
   }
@@ -177,14 +179,14 @@ inline Gpt2Tokenizer::Gpt2Tokenizer(detail::BytePairVocabulary vocabulary, const
   if (listed.is_array()) {
     for (const auto& value : listed) {
       require(value.is_object() && value.contains("id") && value["id"].is_number_integer(),
-              "{}: added_tokens: expected an object with an integer \"id\", found {}", where, value.dump());
+              "{}: added_tokens: expected an object with an integer \"id\", found {}", where, detail::json_text(value));
       add_special(value, "added token", value["id"].get<std::int64_t>(), vocabulary, where);
     }
   } else if (config.contains("added_tokens_decoder") && config["added_tokens_decoder"].is_object()) {
     std::vector<std::pair<std::int64_t, nlohmann::json>> by_id;
     for (const auto& [key, value] : config["added_tokens_decoder"].items()) {
       require(!key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == std::string::npos,
-              "{}: added_tokens_decoder: expected an id, found '{}'", where, key);
+              "{}: added_tokens_decoder: expected an id, found '{}'", where, detail::printable(key));
       by_id.emplace_back(std::stoll(key), value);
     }
     std::sort(by_id.begin(), by_id.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -218,7 +220,7 @@ inline Gpt2Tokenizer::Gpt2Tokenizer(detail::BytePairVocabulary vocabulary, const
   pairs_ = std::move(vocabulary.pairs);
 }
 
-inline Gpt2Tokenizer Gpt2Tokenizer::open(const std::filesystem::path& name, InvalidUtf8 invalid_utf8) {
+inline Gpt2Tokenizer Gpt2Tokenizer::open(const std::filesystem::path& name, InvalidUtf8 invalid_utf8) try {
   const auto folder = detail::resolved_if_cached(name);
   require(std::filesystem::is_directory(folder), "{}: expected a folder with a tokenizer, found none", folder.string());
   const auto optional = [&](const char* file) {
@@ -241,8 +243,10 @@ inline Gpt2Tokenizer Gpt2Tokenizer::open(const std::filesystem::path& name, Inva
               !splitter.value("add_prefix_space", true) && splitter.value("use_regex", true) &&
               whole.value("normalizer", nlohmann::json()).is_null(),
           "{}: expected GPT-2's tokenizer (pre_tokenizer ByteLevel without a prefix space, no normalizer), found {}",
-          where, splitter.dump());
+          where, detail::json_text(splitter));
   return {std::move(vocabulary), whole.value("added_tokens", nlohmann::json()), config, invalid_utf8, where};
+} catch (const nlohmann::json::exception& error) {
+  throw_error("{}: expected the files of GPT-2's tokenizer, found {}", name.string(), detail::json_fault(error));
 }
 
 }  // namespace ip2p

@@ -16,6 +16,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/journal_file.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/sealed_json.hpp"
 
 namespace ip2p::detail {
@@ -41,8 +42,12 @@ class TripletJournal {
       if (record->contains("settings")) {
         found = record->at("settings");
       } else {
-        next_ = record->at("unit").get<std::int64_t>() + 1;
-        length = record->at("bytes").get<std::int64_t>();
+        const auto unit = whole_number(*record, "unit"), end = whole_number(*record, "bytes");
+        require(unit == next_ && end >= length && record->contains("counts"),
+                "{}: after byte {}: expected unit {} with the bytes and counts up to it, found {}", where_, whole,
+                next_, json_text(*record));
+        ++next_;
+        length = *end;
         counts_ = record->at("counts");
       }
       whole += static_cast<std::int64_t>(line.size()) + 1;
@@ -88,6 +93,14 @@ class TripletJournal {
   }
 
  private:
+  /// The number under `key` that is at least 0, or nothing.
+  static std::optional<std::int64_t> whole_number(const nlohmann::json& record, const char* key) {
+    const auto found = record.find(key);
+    if (found == record.end() || !found->is_number_unsigned()) return {};
+    const auto value = found->get<std::uint64_t>();
+    if (value > static_cast<std::uint64_t>(INT64_MAX)) return {};
+    return static_cast<std::int64_t>(value);
+  }
   static std::filesystem::path checked(const std::filesystem::path& output) {
     const auto folder = output.has_parent_path() ? output.parent_path() : std::filesystem::path(".");
     require(std::filesystem::is_directory(folder), "cannot write '{}': there is no folder '{}'", output.string(),

@@ -19,6 +19,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/text_line.hpp"
 #include "ip2p/text/unicode.hpp"
@@ -183,7 +184,7 @@ inline std::string url_under(const nlohmann::json& json, const std::string& wher
 }
 
 inline nlohmann::json parse_object(const std::string& line, const std::string& where) {
-  auto json = nlohmann::json::parse(line, nullptr, false);
+  auto json = json_or_discarded(line);
   require(json.is_object(), "{}: expected a JSON object, found '{}'", where, printable(line.substr(0, 60)));
   return json;
 }

@@ -16,6 +16,8 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/json_field.hpp"
+#include "ip2p/io/printable.hpp"
 #include "ip2p/text/byte_pairs.hpp"
 
 namespace ip2p::detail {
@@ -46,7 +48,7 @@ inline std::string tokenizer_text(const std::filesystem::path& path) {
 
 inline nlohmann::json read_json_object(const std::filesystem::path& path) {
   const auto text = tokenizer_text(path);
-  const auto value = nlohmann::json::parse(std::string_view(text), nullptr, false);
+  const auto value = json_or_discarded(text);
   require(!value.is_discarded(), "{}: expected JSON, found {} bytes that do not parse", path.string(), text.size());
   require(value.is_object(), "{}: expected a JSON object, found {}", path.string(), value.type_name());
   return value;
@@ -58,13 +60,19 @@ inline void BytePairVocabulary::read_tokens(const nlohmann::json& vocab, const s
   // A model may reserve ids, which leaves gaps, but an id far beyond the number of tokens means a damaged file.
   const auto limit = 2 * static_cast<std::int64_t>(vocab.size()) + 1024;
   for (const auto& [token, value] : vocab.items()) {
-    require(value.is_number_integer(), "{}: token '{}': expected an integer id, found {}", where, token,
-            value.type_name());
+    if (!value.is_number_integer()) {
+      throw_error("{}: token '{}': expected an integer id, found {}", where, printable(token), value.type_name());
+    }
     const auto id = value.get<std::int64_t>();
-    require(id >= 0 && id < limit, "{}: token '{}': expected an id in 0 .. {}, found {}", where, token, limit - 1, id);
+    if (id < 0 || id >= limit) {
+      throw_error("{}: token '{}': expected an id in 0 .. {}, found {}", where, printable(token), limit - 1, id);
+    }
     if (static_cast<std::size_t>(id) >= tokens.size()) tokens.resize(static_cast<std::size_t>(id) + 1);
     auto& slot = tokens[static_cast<std::size_t>(id)];
-    require(slot.empty(), "{}: expected one token for id {}, found '{}' and '{}'", where, id, slot, token);
+    if (!slot.empty()) {
+      throw_error("{}: expected one token for id {}, found '{}' and '{}'", where, id, printable(slot),
+                  printable(token));
+    }
     slot = token;
     ids.emplace(token, id);
   }
@@ -74,8 +82,10 @@ inline void BytePairVocabulary::add_merge(std::string_view left, std::string_vie
                                           const std::string& where) {
   const auto find = [&](const std::string& token) {
     const auto found = ids.find(token);
-    require(found != ids.end(), "{}: merge {} ('{}' + '{}'): expected tokens of the vocabulary, '{}' is not in it",
-            where, rank + 1, left, right, token);
+    if (found == ids.end()) {
+      throw_error("{}: merge {} ('{}' + '{}'): expected tokens of the vocabulary, '{}' is not in it", where, rank + 1,
+                  printable(left), printable(right), printable(token));
+    }
     return found->second;
   };
   const auto l = find(std::string(left)), r = find(std::string(right));
@@ -85,7 +95,8 @@ inline void BytePairVocabulary::add_merge(std::string_view left, std::string_vie
 inline std::int64_t BytePairVocabulary::id_of(const std::string& token, std::string_view role,
                                               const std::string& where) const {
   const auto found = ids.find(token);
-  require(found != ids.end(), "{}: {} '{}': expected a token of the vocabulary, but it is not one", where, role, token);
+  require(found != ids.end(), "{}: {} '{}': expected a token of the vocabulary, but it is not one", where, role,
+          printable(token));
   return found->second;
 }
 
@@ -100,9 +111,11 @@ inline void BytePairVocabulary::read_merges(const std::filesystem::path& path) {
     begin = end + 1;
     if (line.empty() || line.starts_with("#version")) continue;
     const auto space = line.find(' ');
-    require(space != std::string_view::npos && space > 0 && space + 1 < line.size() &&
-                line.find(' ', space + 1) == std::string_view::npos,
-            "{}: merge {}: expected two tokens with a space between them, found '{}'", path.string(), rank + 1, line);
+    if (!(space != std::string_view::npos && space > 0 && space + 1 < line.size() &&
+          line.find(' ', space + 1) == std::string_view::npos)) {
+      throw_error("{}: merge {}: expected two tokens with a space between them, found '{}'", path.string(), rank + 1,
+                  printable(line));
+    }
     add_merge(line.substr(0, space), line.substr(space + 1), rank++, path.string());
   }
   require(rank > 0, "{}: expected a list of merges, found none", path.string());
@@ -125,8 +138,9 @@ inline void BytePairVocabulary::read_model(const nlohmann::json& model, const st
       left = line.substr(0, space);
       right = line.substr(std::min(space + 1, line.size()));
     }
-    require(!left.empty() && !right.empty(), "{}: merge {}: expected two tokens, found {}", where, rank + 1,
-            merge.dump());
+    if (left.empty() || right.empty()) {
+      throw_error("{}: merge {}: expected two tokens, found {}", where, rank + 1, json_text(merge));
+    }
     add_merge(left, right, rank++, where);
   }
 }

@@ -14,6 +14,8 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
+#include "ip2p/io/printable.hpp"
 #include "ip2p/text/byte_pair_vocabulary.hpp"
 #include "ip2p/text/unicode.hpp"
 
@@ -60,18 +62,18 @@ inline void ClipVocabulary::read_config(const nlohmann::json& config, const nloh
       content = value.get<std::string>();
     } else {
       require(value.is_object() && value.contains("content") && value["content"].is_string(),
-              "{}: {}: expected a string or an object with \"content\", found {}", where, role, value.dump());
+              "{}: {}: expected a string or an object with \"content\", found {}", where, role, json_text(value));
       content = value["content"].get<std::string>();
       token.normalized = value.value("normalized", !value.value("special", true));
       for (const char* flag : {"lstrip", "rstrip", "single_word"}) {
         require(!value.value(flag, false), "{}: {} '{}': expected {} false, as in every CLIP tokenizer, found true",
-                where, role, content, flag);
+                where, role, printable(content), flag);
       }
     }
     require(!content.empty(), "{}: {}: expected text, found an empty string", where, role);
     if (given_id >= 0 && !ids.contains(content)) {
       require(given_id == static_cast<std::int64_t>(tokens.size()),
-              "{}: {} '{}': expected id {}, the next one of the vocabulary, found {}", where, role, content,
+              "{}: {} '{}': expected id {}, the next one of the vocabulary, found {}", where, role, printable(content),
               tokens.size(), given_id);
       tokens.push_back(content);
       ids.emplace(content, given_id);
@@ -98,7 +100,7 @@ inline void ClipVocabulary::read_config(const nlohmann::json& config, const nloh
   if (listed.is_array()) {
     for (const auto& value : listed) {
       require(value.is_object() && value.contains("id") && value["id"].is_number_integer(),
-              "{}: added_tokens: expected an object with an integer \"id\", found {}", where, value.dump());
+              "{}: added_tokens: expected an object with an integer \"id\", found {}", where, json_text(value));
       from_list.push_back(add(value, "added token", value["id"].get<std::int64_t>()));
     }
   }
@@ -119,7 +121,7 @@ inline void ClipVocabulary::read_config(const nlohmann::json& config, const nloh
     Numbered by_id;
     for (const auto& [key, value] : decoder.items()) {
       require(!key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == std::string::npos,
-              "{}: added_tokens_decoder: expected an id, found '{}'", where, key);
+              "{}: added_tokens_decoder: expected an id, found '{}'", where, printable(key));
       by_id.emplace_back(std::stoll(key), value);
     }
     add_numbered(std::move(by_id));
@@ -128,8 +130,8 @@ inline void ClipVocabulary::read_config(const nlohmann::json& config, const nloh
     for (const auto& entry : words.items()) {
       const auto& word = entry.key();  // no structured binding: clang 14 cannot capture one
       const auto& id = entry.value();
-      require(id.is_number_integer(), "{}: added_tokens.json: '{}': expected an integer id, found {}", where, word,
-              id.dump());
+      require(id.is_number_integer(), "{}: added_tokens.json: '{}': expected an integer id, found {}", where,
+              printable(word), json_text(id));
       const bool special = std::any_of(roles.begin(), roles.end(), [&](const Role& role) {
         const auto value = config.value(role.name, nlohmann::json(role.fallback));
         return (value.is_object() ? value.value("content", nlohmann::json()) : value) == word;
@@ -201,13 +203,17 @@ inline ClipVocabulary ClipVocabulary::open(const std::filesystem::path& vocab, c
     out.read_model(model, where);
     const auto suffix = model.value("end_of_word_suffix", nlohmann::json());
     require(suffix == "</w>", "{}: expected a CLIP tokenizer, whose end_of_word_suffix is \"</w>\", found {}", where,
-            suffix.dump());
+            json_text(suffix));
     listed = tokens.value("added_tokens", nlohmann::json());
   } else {
     out.read_tokens(tokens, vocab.string());
     out.read_merges(merges);
   }
-  out.read_config(config, words, listed, where);
+  try {
+    out.read_config(config, words, listed, where);
+  } catch (const nlohmann::json::exception& error) {
+    throw_error("{}: expected the configuration of a CLIP tokenizer, found {}", where, json_fault(error));
+  }
   return out;
 }
 

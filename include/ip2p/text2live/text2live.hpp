@@ -135,7 +135,7 @@ class Text2Live {
     if (options_.folder.empty() || !std::filesystem::exists(path)) return false;
     std::string differing;
     try {
-      differing = detail::differing_setting(description(), nlohmann::json::parse(detail::file_text(path).value_or("")));
+      differing = detail::differing_setting(description(), detail::parse_json(detail::file_text(path).value_or("")));
     } catch (const nlohmann::json::exception& error) {
       throw_error("Text2Live: '{}': expected the description of an edit, found {}", path.string(),
                   detail::json_fault(error));
