@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/json_field.hpp"
 #include "ip2p/io/printable.hpp"
 
@@ -55,11 +55,11 @@ inline void sort_prompts(std::vector<PromptSeeds>& prompts, const std::string& w
 /// Reads seeds.json: [["0000000", ["seed", ...]], ...], seeds as texts or numbers.
 inline std::vector<PromptSeeds> read_seed_list(const std::filesystem::path& path) {
   const auto where = path.string();
-  std::ifstream file(path, std::ios::binary);
-  require(file.good(), "cannot open '{}'", where);
+  const auto text = file_text(path);
+  require(text.has_value(), "cannot open '{}'", where);
   std::vector<PromptSeeds> prompts;
   try {
-    const auto json = nlohmann::json::parse(file);
+    const auto json = nlohmann::json::parse(*text);
     require(json.is_array(), R"({}: expected [["prompt", ["seed", ...]], ...], found {})", where, json.type_name());
     for (const auto& entry : json) {
       if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_array()) {

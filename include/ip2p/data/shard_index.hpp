@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <stdexcept>
@@ -19,6 +18,7 @@
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/data/seed_list.hpp"
 #include "ip2p/data/ustar.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/json_field.hpp"
 #include "ip2p/io/printable.hpp"
 
@@ -105,10 +105,10 @@ inline ShardInfo shard_from_json(const nlohmann::json& json, const std::string& 
 /// Parses `path` and passes the JSON to `use`; any problem becomes an `Error` that names the file.
 template <class Use>
 auto with_json_file(const std::filesystem::path& path, Use&& use) {
-  std::ifstream file(path, std::ios::binary);
-  require(file.good(), "cannot open '{}'", path.string());
+  const auto text = file_text(path);
+  require(text.has_value(), "cannot open '{}'", path.string());
   try {
-    return use(nlohmann::json::parse(file));
+    return use(nlohmann::json::parse(*text));
   } catch (const nlohmann::json::exception& error) {
     throw_error("{}: is not an index of pair shards: found {}", path.string(), detail::json_fault(error));
   } catch (const std::logic_error& error) {  // from std::stoul

@@ -156,11 +156,11 @@ class CheckpointFolder {
 
   /// Reads and verifies the checkpoint in `path`. Throws `Error` when a file is missing or does not match its manifest.
   static Checkpoint load(const std::filesystem::path& path) {
-    std::ifstream file(path / detail::checkpoint_manifest);
-    require(file.good(), "checkpoint '{}': no {}", path.string(), detail::checkpoint_manifest);
+    const auto text = detail::file_text(path / detail::checkpoint_manifest);
+    require(text.has_value(), "checkpoint '{}': no {}", path.string(), detail::checkpoint_manifest);
     Checkpoint checkpoint;
     try {
-      auto manifest = nlohmann::json::parse(file);
+      auto manifest = nlohmann::json::parse(*text);
       const auto version = manifest.at("version").get<std::int64_t>();
       require(version == detail::checkpoint_version, "checkpoint '{}': {}: expected version {}, found {}",
               path.string(), detail::checkpoint_manifest, detail::checkpoint_version, version);
