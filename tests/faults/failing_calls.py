@@ -70,7 +70,7 @@ class Campaign:
         """Counts a case's calls and keeps its result."""
         folder = self.folder_of(case)
         cases.prepare(case, folder, self.material)
-        done, counts, _, _ = self.with_library(case, folder)
+        done, counts = self.with_library(case, folder)[:2] if self.library else (self.run(case, folder), {})
         if done.returncode != 0:
             raise SystemExit(f"{case.name}: expected an undisturbed run, found status {done.returncode}: {done.stderr}")
         self.expected[case.name] = cases.lasting(case, cases.contents(folder / "out"))
