@@ -137,7 +137,8 @@ void add_options(CLI::App& app, Commands& c) {
     command->callback([&c, command] { c.settings.values = example::option_values(*command); });
     return command;
   };
-  const auto learning = [&](CLI::App* command, LearningSettings& o, const char* network, const char* samples, int least) {
+  const auto learning = [&](CLI::App* command, LearningSettings& o, const char* network, const char* samples,
+                            int least) {
     command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count(1));
     command->add_option("--rate", o.rate, "peak learning rate")
         ->capture_default_str()
