@@ -17,8 +17,18 @@ packages=(g++ cmake ninja-build ccache pkg-config python3 python3-pip
   gnuplot-nox catch2 libbenchmark-dev)
 [ "${IP2P_LINT_TOOLS:-0}" = 0 ] || packages+=(clang-format-14 clang-tidy-14)
 
-# The wheels that libtorch_cpu.so needs at run time on a machine without CUDA, and those that libtorch_cuda.so adds.
-runtime_wheels=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+# The wheels that are unpacked, each with the SHA-256 sums that are accepted (x86_64, aarch64): what a package index gives
+# under these names has to be what the project was tested with. The last two are what libtorch_cpu.so needs at run time on
+# a machine without CUDA.
+libtorch_wheel=(torch==$torch_version
+  --hash=sha256:7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a
+  --hash=sha256:d91aac77f24082809d2c5a93f52a5f085032740a1ebc9252a7b052ef5a4fddc6)
+cuda_runtime_wheel=(nvidia-cuda-runtime==13.0.96
+  --hash=sha256:7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548
+  --hash=sha256:ef9bcbe90493a2b9d810e43d249adb3d02e98dd30200d86607d8d02687c43f55)
+cupti_wheel=(nvidia-cuda-cupti==13.0.85
+  --hash=sha256:4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8
+  --hash=sha256:796bd679890ee55fb14a94629b698b6db54bcfd833d391d5e94017dd9d7d3151)
 
 log() { printf '%s\n' "$*" >&2; }
 die() { log "dependencies: $*"; exit 1; }
@@ -80,6 +90,15 @@ download() {
     --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none "${tags[@]}" --dest "$into" "$@" >&2
 }
 
+# Downloads one wheel into folder $1, in scratch. The rest are its requirement and sums; pip deletes a wheel with another
+# sum and fails. Sums can only be given in a file of requirements.
+download_checked() {
+  local into=$1
+  shift
+  printf '%s\n' "$*" >"$scratch/requirements.txt"
+  download "$into" --no-deps --require-hashes --requirement "$scratch/requirements.txt"
+}
+
 # Unpacks what a C++ build needs of the wheels in folder $1 into folder $2 (torch without its Python files).
 unpack() {
   python3 - "$1" "$2" <<'PYTHON'
@@ -107,12 +126,13 @@ fetch_libtorch() {
   scratch=$(mktemp -d "$home.partial-XXXXXX")
   log "fetching LibTorch $torch_version (530 MB) into $home"
   mkdir "$scratch/wheels" "$scratch/tree"
-  download "$scratch/wheels" --no-deps "torch==$torch_version"
+  download_checked "$scratch/wheels" "${libtorch_wheel[@]}"
   unpack "$scratch/wheels" "$scratch/tree"
   rm -rf "$scratch/wheels"
   if grep -q 'libcudart\.so\.13' "$scratch/tree/torch/lib/libtorch_cpu.so"; then
     mkdir "$scratch/wheels"
-    download "$scratch/wheels" --no-deps "${runtime_wheels[@]}"
+    download_checked "$scratch/wheels" "${cuda_runtime_wheel[@]}"
+    download_checked "$scratch/wheels" "${cupti_wheel[@]}"
     unpack "$scratch/wheels" "$scratch/tree"
   fi
   [ -f "$scratch/tree/torch/share/cmake/Torch/TorchConfig.cmake" ] || die "torch==$torch_version has no TorchConfig.cmake"

@@ -21,6 +21,7 @@
 #include <fmt/format.h>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "support/program.hpp"
 
 namespace edit_image {
@@ -44,7 +45,7 @@ bool looks_like_picture(const fs::path& path) {
 
 std::vector<fs::path> in_folder(const fs::path& folder) {
   std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(folder)) {
+  for (const auto& entry : ip2p::detail::folder_entries(folder)) {
     if (entry.is_regular_file() && looks_like_picture(entry.path())) found.push_back(entry.path());
   }
   ip2p::require(!found.empty(), "{}: expected photographs in this folder, found none", folder.string());
@@ -60,6 +61,7 @@ std::vector<fs::path> in_list(const fs::path& list) {
     if (line.ends_with('\r')) line.pop_back();
     if (!line.empty()) found.push_back(list.parent_path() / line);
   }
+  ip2p::detail::require_read(file, list);
   ip2p::require(!found.empty(), "{}: expected a list of photographs, one in each line, found none", list.string());
   return found;
 }

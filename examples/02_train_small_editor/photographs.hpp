@@ -19,6 +19,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
 
 namespace small_editor {
@@ -35,7 +36,7 @@ inline PhotographSplit split_photographs(const std::filesystem::path& folder, st
   ip2p::require(std::filesystem::is_directory(folder), "photographs: '{}' is not a folder", folder.string());
   ip2p::require(every >= 2, "photographs: expected to hold out every 2nd or fewer, found every {}", every);
   std::vector<std::pair<std::uint64_t, std::filesystem::path>> found;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+  for (const auto& entry : ip2p::detail::folder_entries(folder)) {
     auto extension = entry.path().extension().string();
     std::transform(extension.begin(), extension.end(), extension.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

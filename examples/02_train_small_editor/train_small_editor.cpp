@@ -137,7 +137,8 @@ void add_options(CLI::App& app, Commands& c) {
     command->callback([&c, command] { c.settings.values = example::option_values(*command); });
     return command;
   };
-  const auto learning = [&](CLI::App* command, LearningSettings& o, const char* network, const char* samples) {
+  const auto learning = [&](CLI::App* command, LearningSettings& o, const char* network, const char* samples,
+                            int least) {
     command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count(1));
     command->add_option("--rate", o.rate, "peak learning rate")
         ->capture_default_str()
@@ -147,18 +148,18 @@ void add_options(CLI::App& app, Commands& c) {
         ->check(count(1));
     command->add_option("--channels", o.channels, fmt::format("channels of the {}, finest resolution first", network))
         ->capture_default_str()
-        ->check(example::range(1, 4096));
+        ->check(example::range(least, 4096));
   };
 
   auto* codec = c.train_codec = training(photographs(app.add_subcommand("autoencoder", "train the autoencoder")));
-  learning(codec, c.autoencoder, "autoencoder", "64-pixel crops");
+  learning(codec, c.autoencoder, "autoencoder", "64-pixel crops", 8);  // as start_as_block_average needs
 
   auto* unet = c.train_unet =
       training(photographs(app.add_subcommand("editor", "train the text encoder and the UNet")));
   unet->add_option("--tokenizer", c.editor.tokenizer, "folder with vocab.json and merges.txt")
       ->type_name("MODEL")
       ->capture_default_str();
-  learning(unet, c.editor, "UNet", "whole pictures");
+  learning(unet, c.editor, "UNet", "whole pictures", 4);
   unet->add_option("--coarse-steps", c.editor.coarse_steps, "how many of them use crops of half the side")
       ->capture_default_str()
       ->check(count(0));
@@ -193,7 +194,7 @@ void add_options(CLI::App& app, Commands& c) {
   for (const auto& [name, scale, help] :
        {std::tuple{"--image-scale", &c.evaluation.image_scale, "how closely to follow the photograph"},
         std::tuple{"--text-scale", &c.evaluation.text_scale, "how closely to follow the instruction"}}) {
-    measuring->add_option(name, *scale, help)->capture_default_str()->check(example::finite_number);
+    measuring->add_option(name, *scale, help)->capture_default_str()->check(example::guidance_scale);
   }
   measuring->add_option("--sampler", c.evaluation.sampler, "sampler")
       ->capture_default_str()

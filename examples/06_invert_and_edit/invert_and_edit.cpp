@@ -134,7 +134,7 @@ int main(int argc, char** argv) {
             ->check(example::range(0, 100));
         app.add_option("--text-scale", o.text_scale, "how closely to follow the prompt")
             ->capture_default_str()
-            ->check(example::finite_number);
+            ->check(example::guidance_scale);
         example::add_schedule(app, o.schedule, "linear as published");
         app.add_option("--resolution", o.resolution,
                        "length of the longer side in pixels (default: the model's, or 512)")

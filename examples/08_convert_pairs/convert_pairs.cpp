@@ -5,6 +5,7 @@
 //   convert_pairs --pairs clip-filtered-dataset --out shards
 //   convert_pairs --pairs clip-filtered-dataset --out images --to imagefolder
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -20,6 +21,7 @@
 #include "ip2p/data/pair_shards.hpp"
 #include "ip2p/data/write_image_folder.hpp"
 #include "ip2p/data/write_pair_shards.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "support/contents.hpp"
 #include "support/option_table.hpp"
 #include "support/output_folder.hpp"
@@ -44,11 +46,9 @@ struct Options {
 
 /// Whether a folder holds anything but the record of a run.
 bool holds_results(const std::filesystem::path& folder) {
-  std::error_code problem;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, problem)) {
-    if (entry.path().filename() != record_name) return true;
-  }
-  return false;
+  return std::filesystem::exists(folder) &&
+         std::ranges::any_of(ip2p::detail::folder_entries(folder),
+                             [](const auto& entry) { return entry.path().filename() != record_name; });
 }
 
 int run(Options o, const example::Interrupt& interrupt) {

@@ -31,11 +31,11 @@ static void add_language(CLI::App& app, LanguageOptions& o, std::function<void()
   of_service(app.add_option("--connections", o.service.connections, "maximum concurrent requests")
                  ->check(example::range(std::int64_t{1}, std::int64_t{256})));
   of_service(app.add_option("--requests-per-minute", o.service.requests_per_minute, "maximum requests per minute")
-                 ->check(CLI::NonNegativeNumber));
+                 ->check(example::range(0.0, 1e9)));
   of_service(app.add_option("--extra", o.extra, "JSON object to merge into each request"));
   app.add_option("--temperature", o.sampling.temperature, "sampling temperature")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(example::range(0.0, 1e6));
   app.add_option("--top-p", o.sampling.top_p, "nucleus sampling: probability mass to keep")
       ->capture_default_str()
       ->check(example::range(1e-9, 1.0));

@@ -42,6 +42,8 @@ constexpr std::array<const char*, 5> tokenizer_files{"vocab.json", "merges.txt",
 
 ip2p::Gpt2 model_to_train(TrainOptions& o, const ip2p::Gpt2Tokenizer& tokenizer) {
   if (!o.model.empty()) return ip2p::load_gpt2(o.model);
+  ip2p::require(o.fresh.n_embd % o.fresh.n_head == 0, "--hidden-size: expected a multiple of --heads {}, found {}",
+                o.fresh.n_head, o.fresh.n_embd);
   o.fresh.vocab_size = tokenizer.vocabulary_size();
   ip2p::Gpt2 model(o.fresh);
   ip2p::initialise(model.module(), o.seed);

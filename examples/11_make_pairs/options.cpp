@@ -67,7 +67,7 @@ void add_options(CLI::App& app, Options& o) {
   for (const auto& [name, number, help] :
        {std::tuple{"--text-scale-from", &o.text_scale_from, "lowest text scale of a pair"},
         std::tuple{"--text-scale-to", &o.text_scale_to, "highest text scale; each pair draws its own"}}) {
-    app.add_option(name, *number, help)->capture_default_str()->check(example::finite_number);
+    app.add_option(name, *number, help)->capture_default_str()->check(example::guidance_scale);
   }
   app.add_flag("--no-self-replacement", o.no_self_replacement, "do not share self-attention, only noise");
   auto* none =

@@ -184,7 +184,7 @@ int main(int argc, char** argv) {
       command->add_option("--steps", m.steps, "number of sampling steps")->capture_default_str()->check(count);
       command->add_option("--text-scale", m.text_scale, "how closely to follow the text")
           ->capture_default_str()
-          ->check(example::finite_number);
+          ->check(example::guidance_scale);
       command->add_option("--sampler", m.sampler, "sampler")
           ->capture_default_str()
           ->check(example::one_of(ip2p::AnySampler::names()));
@@ -198,7 +198,7 @@ int main(int argc, char** argv) {
     editor->add_option("--pairs", m.pairs, "pairs in the published layout")->type_name("FOLDER")->required();
     editor->add_option("--image-scale", m.image_scale, "how closely to follow the picture")
         ->capture_default_str()
-        ->check(example::finite_number);
+        ->check(example::guidance_scale);
   };
   return example::run_program(argc, argv, "small_world",
                               "A small world of composed scenes: its pictures, models of it, and measurements.",

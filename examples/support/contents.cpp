@@ -16,6 +16,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/sha.hpp"
 
 namespace example {
@@ -58,11 +59,9 @@ void add_file(Sha256& sum, const fs::path& path) {
 template <class Wanted>
 std::vector<fs::path> listed(const fs::path& folder, const Wanted& wanted) {
   std::vector<fs::path> found;
-  std::error_code problem;
-  for (const auto& entry : fs::directory_iterator(folder, problem)) {
+  for (const auto& entry : ip2p::detail::folder_entries(folder)) {
     if (wanted(entry)) found.push_back(entry.path());
   }
-  ip2p::require(!problem, "cannot list '{}': {}", folder.string(), problem.message());
   std::ranges::sort(found);
   return found;
 }
@@ -78,6 +77,7 @@ std::string sum_of_file(const fs::path& path) {
     file.read(block.data(), static_cast<std::streamsize>(block.size()));
     sum.add(std::as_bytes(std::span(block)).first(static_cast<std::size_t>(file.gcount())));
   }
+  ip2p::detail::require_read(file, path);
   return sum.finish();
 }
 

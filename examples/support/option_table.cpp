@@ -96,8 +96,6 @@ void add_check(nlohmann::ordered_json& row, const std::string& check) {
         name += c;
       }
     }
-  } else if (check == "NONNEGATIVE") {
-    row["range"] = "0 or more";
   }
 }
 

@@ -17,6 +17,7 @@
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/resample.hpp"
 #include "ip2p/pipeline/fitted_photo.hpp"
+#include "range.hpp"
 
 namespace example {
 
@@ -53,13 +54,13 @@ void add_picture(CLI::App& app, PictureOptions& o) {
          "largest photograph in memory, in millions of pixels; JPEG photographs with more are read at 1/2, 1/4 or "
          "1/8 of their size")
       ->capture_default_str()
-      ->check(CLI::Range(0.001, 100000.0));
+      ->check(range(0.001, 100000.0));
   app.add_option("--max-file-megapixels", o.max_file_megapixels, "largest JPEG photograph, in millions of pixels")
       ->capture_default_str()
-      ->check(CLI::Range(0.001, 100000.0));
+      ->check(range(0.001, 100000.0));
   app.add_option("--max-aspect", o.max_aspect, "largest ratio of a photograph's longer side to the shorter")
       ->capture_default_str()
-      ->check(CLI::Range(1.0, 100000.0));
+      ->check(range(1.0, 100000.0));
 }
 
 ip2p::ReadOptions reading(const PictureOptions& o) {

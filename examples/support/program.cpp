@@ -216,7 +216,9 @@ int run_program(int argc, char** argv, const char* name, const char* description
   } catch (const c10::Error& error) {
     return report(error.what_without_backtrace());
   } catch (const std::filesystem::filesystem_error& error) {
-    return report(fmt::format("cannot access '{}': {}", error.path1().string().substr(0, 200), error.code().message()));
+    const auto where = error.path1().string();
+    return report(where.empty() ? error.code().message()
+                                : fmt::format("cannot access '{}': {}", where.substr(0, 200), error.code().message()));
   } catch (const std::exception& error) {
     return report(error.what());
   }

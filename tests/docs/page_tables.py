@@ -173,6 +173,7 @@ PAGES = {
             "LinearGuidancePolicy breaks": "tests/testing/conformance_test.cpp looks for such messages",
         }),
     "docs/reference/command-line.md": Page(not_run={"cmake": "tests/examples/command_line_test.sh installs the programs"}),
+    "docs/reference/dependencies.md": Page(),
     "docs/reference/robustness.md": Page(not_run={"scripts/fuzz.sh": "takes minutes; CTest runs it as fuzz"}),
     "docs/tutorials/first-edit.md": Page(
         sizes={"edit_image --model timbrooks/instruct-pix2pix": EDIT},

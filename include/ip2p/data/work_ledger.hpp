@@ -117,8 +117,11 @@ class WorkLedger {
     if (!claimed_) return;
     const auto path = claim_path(*claimed_);
     claimed_.reset();
-    // If the lease expired, another process may own the unit by now.
-    if (detail::file_text(path) == name_) ::unlink(path.c_str());
+    try {
+      // If the lease expired, another process may own the unit by now.
+      if (detail::file_text(path) == name_) ::unlink(path.c_str());
+    } catch (const Error&) {  // whoever comes next waits until the lease is over
+    }
   }
 
   /// Whether a unit counts as finished; `record` also checks that its record is intact.

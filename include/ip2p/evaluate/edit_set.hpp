@@ -71,6 +71,7 @@ class EditSet {
       require(json.contains("file") && json.at("file").is_string(), "{}: expected the text file, found none", where);
       found.edits.push_back({json.at("file").get<std::string>(), std::move(words)});
     }
+    detail::require_read(file, list);
     require(!found.edits.empty(), "{}: expected at least one line, found none", list.string());
     EditSet set(options, std::move(found));
     set.fingerprint_ = "list " + detail::text_checksum(text);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/journal_file.hpp"
 #include "ip2p/io/sealed_json.hpp"
 
@@ -50,6 +51,7 @@ std::int64_t read_sweep_journal(const std::filesystem::path& path, const nlohman
     }
     whole += static_cast<std::int64_t>(line.size()) + 1;
   }
+  require_read(lines, path);  // the rest would be cut off
   return whole;
 }
 
@@ -102,7 +104,7 @@ class SweepResults {
   static SweepResults read(const std::filesystem::path& folder, const nlohmann::json& settings) {
     SweepResults results;
     std::vector<std::filesystem::path> journals;
-    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    for (const auto& entry : detail::folder_entries(folder)) {
       const auto name = entry.path().filename().string();
       if (name.starts_with("samples-") && name.ends_with(".jsonl")) journals.push_back(entry.path());
     }

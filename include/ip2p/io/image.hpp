@@ -70,13 +70,13 @@ inline std::vector<std::byte> read_picture_file(const std::filesystem::path& pat
     content.resize(old_size + wanted);
     const std::size_t got = std::fread(content.data() + old_size, 1, wanted, file.get());
     content.resize(old_size + got);
+    require(std::ferror(file.get()) == 0, "{}: reading failed: {}", name, errno_text(errno));
     if (!sniffed) static_cast<void>(sniff_image_format(content, name));
     require(static_cast<std::int64_t>(content.size()) <= options.max_file_bytes,
             "{}: the file is larger than the limit of {} bytes", name, options.max_file_bytes);
     if (got < wanted) break;
     wanted = std::clamp<std::size_t>(content.size(), 1 << 16, 1 << 24);
   }
-  require(std::ferror(file.get()) == 0, "{}: reading failed: {}", name, errno_text(errno));
   return content;
 }
 

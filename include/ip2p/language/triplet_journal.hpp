@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/journal_file.hpp"
 #include "ip2p/io/json_field.hpp"
 #include "ip2p/io/sealed_json.hpp"
@@ -52,6 +53,7 @@ class TripletJournal {
       }
       whole += static_cast<std::int64_t>(line.size()) + 1;
     }
+    detail::require_read(file, where_);  // the rest would be cut off
     std::error_code none;
     const auto bytes =
         static_cast<std::int64_t>(std::filesystem::exists(path_) ? std::filesystem::file_size(path_, none) : 0);

@@ -14,6 +14,7 @@
 
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/ldm_checkpoint.hpp"
 #include "ip2p/io/ldm_inverse_keys.hpp"
 #include "ip2p/io/write_safetensors.hpp"
@@ -150,7 +151,7 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler);
     if (!options.tokenizer.empty()) {
       fs::create_directories(folder / "tokenizer");
-      for (const auto& entry : fs::directory_iterator(options.tokenizer)) {
+      for (const auto& entry : detail::folder_entries(options.tokenizer)) {
         if (!entry.is_regular_file()) continue;
         fs::copy_file(entry.path(), folder / "tokenizer" / entry.path().filename(),
                       fs::copy_options::overwrite_existing);

@@ -19,6 +19,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/file_text.hpp"
 
 namespace ip2p {
 
@@ -103,6 +104,7 @@ class LossCurve {
               points.size() + 2, line);
       points.push_back(point);
     }
+    detail::require_read(file, path);
     if (whole != nullptr) *whole = line.empty();
     return points;
   }

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Kills every program that can be resumed N times (3 by default) at random moments, and compares its result with an
+# undisturbed one; kills the service too, and looks at what it kept. Then training alone, 50 times as often, with a network
+# so small that most kills meet a checkpoint being written.
+#
+#   scripts/kills.sh [N [SEED]]
+#
+#   IP2P_PROGRAMS=FOLDER   take the programs there; nothing is built, and training alone is left out
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+kills=${1:-3}
+case "$kills" in
+  *[!0-9]*|'') echo "kills: expected a number, found \`$kills\`" >&2; exit 2 ;;
+esac
+seed=${2:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
+if [ -n "${IP2P_PROGRAMS:-}" ]; then
+  exec python3 tests/faults/kills.py "$IP2P_PROGRAMS" . --kills "$kills" --seed "$seed"
+fi
+scripts/build.sh
+python3 tests/faults/kills.py build/release/examples . --kills "$kills" --seed "$seed"
+build/release/tests/faults killed $((kills * 50)) "$seed"
