@@ -174,7 +174,10 @@ PAGES = {
         }),
     "docs/reference/command-line.md": Page(not_run={"cmake": "tests/examples/command_line_test.sh installs the programs"}),
     "docs/reference/dependencies.md": Page(),
-    "docs/reference/robustness.md": Page(not_run={"scripts/fuzz.sh": "takes minutes; CTest runs it as fuzz"}),
+    "docs/reference/robustness.md": Page(not_run={
+        "scripts/fuzz.sh": "takes minutes; CTest runs it as fuzz",
+        "scripts/faults.sh": "takes an hour; CTest runs a part of it",
+        "scripts/kills.sh": "takes minutes; CTest runs a part of it"}),
     "docs/tutorials/first-edit.md": Page(
         sizes={"edit_image --model timbrooks/instruct-pix2pix": EDIT},
         saved={"cmake": "CMakeLists.txt", "cpp": "snow.cpp"}),
