@@ -174,6 +174,10 @@ PAGES = {
         }),
     "docs/reference/command-line.md": Page(not_run={"cmake": "tests/examples/command_line_test.sh installs the programs"}),
     "docs/reference/dependencies.md": Page(),
+    "docs/reference/robustness-faults.part.md": Page(not_run={
+        "scripts/faults.sh": "takes an hour; tests/faults runs a part",
+        "scripts/kills.sh": "takes long; tests/faults runs a part",
+    }),
     "docs/tutorials/first-edit.md": Page(
         sizes={"edit_image --model timbrooks/instruct-pix2pix": EDIT},
         saved={"cmake": "CMakeLists.txt", "cpp": "snow.cpp"}),
