@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <nlohmann/json.hpp>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -94,6 +95,12 @@ void require_field(const nlohmann::json& json, const char* key, const Value& exp
   Value found = expected;
   read_field(json, key, found, where);
   require(found == expected, "{}: {}: expected {}, found {}, which is not supported", where, key, expected, found);
+}
+
+/// Throws `Error` for more layers than any model has. Each takes memory before the weights are looked for that a file
+/// lacks.
+inline void require_layers(std::int64_t layers, const char* key, std::string_view where) {
+  require(layers >= 0 && layers <= 1000, "{}: {}: expected at most 1000, found {}", where, key, layers);
 }
 
 }  // namespace ip2p::detail
