@@ -103,4 +103,9 @@ inline void require_layers(std::int64_t layers, const char* key, std::string_vie
   require(layers >= 0 && layers <= 1000, "{}: {}: expected at most 1000, found {}", where, key, layers);
 }
 
+/// Throws `Error` for more values a pixel or token than any model has: products of such widths would overflow.
+inline void require_width(std::int64_t width, const char* key, std::string_view where) {
+  require(width <= 1'000'000, "{}: {}: expected at most 1000000, found {}", where, key, width);
+}
+
 }  // namespace ip2p::detail
