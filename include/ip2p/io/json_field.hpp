@@ -4,8 +4,8 @@
 /// Reads typed values out of a JSON object, so that a wrong one is refused in a sentence with its key.
 
 #include <cstddef>
-#include <nlohmann/json.hpp>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <type_traits>
