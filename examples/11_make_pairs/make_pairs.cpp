@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
@@ -16,6 +17,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/language/triplets.hpp"
 #include "ip2p/parallel/device_for.hpp"
@@ -69,12 +71,9 @@ nlohmann::json settings_of(const Options& o, const ip2p::ModelFiles& clip) {
 
 /// Names in a folder of the ledger but those of files that are being written.
 std::int64_t entries_in(const fs::path& folder) {
-  std::error_code ignored;
-  std::int64_t count = 0;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    count += entry.path().filename().string().starts_with('.') ? 0 : 1;
-  }
-  return count;
+  if (!fs::exists(folder)) return 0;
+  return std::ranges::count_if(ip2p::detail::folder_entries(folder),
+                               [](const auto& entry) { return !entry.path().filename().string().starts_with('.'); });
 }
 
 /// The published algorithm, whatever the model recommends for pictures by themselves.

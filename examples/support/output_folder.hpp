@@ -39,13 +39,12 @@ class OutputFolder {
  private:
   /// Removes folders in `folder` that hold nothing but empty ones.
   static void remove_empty(const std::filesystem::path& folder) {
-    std::error_code ignored;
+    std::error_code problem, ignored;
     std::vector<std::filesystem::path> inner;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-      if (entry.is_directory(ignored) && !entry.is_symlink(ignored))
-        inner.push_back(entry.path());
-      else
-        return;  // something is kept, and what lies beside it may belong to it
+    std::filesystem::directory_iterator entry(folder, problem);
+    for (const std::filesystem::directory_iterator end; !problem && entry != end; entry.increment(problem)) {
+      if (!entry->is_directory(ignored) || entry->is_symlink(ignored)) return;  // kept, with what lies beside it
+      inner.push_back(entry->path());
     }
     for (const auto& part : inner) {
       remove_empty(part);

@@ -159,7 +159,7 @@ class Trials:
         status, stderr, files = self.run("edit_image", words)
         keys = [str(step) for step in path if isinstance(step, str)]
         where = f"{file} {'.'.join(map(str, path))} = {value}"
-        problem = self.judge("edit_image", [keys[-1], file, pathlib.Path(file).name, file.split("/")[0]], None, status,
+        problem = self.judge("edit_image", [keys[-1], WORDS.get(keys[-1], keys[-1]), file, pathlib.Path(file).name, file.split("/")[0]], None, status,
                              stderr, files)
         self.note(where, status, problem)
 
@@ -189,6 +189,8 @@ def option_trials(trials, tables):
                     yield trials.option, table["name"], command, base, option, value, True, True
 
 
+WORDS = {"num_train_timesteps": "training timesteps", "beta_start": "training betas", "beta_end": "training betas",
+         "trained_betas": "training betas"}  # keys that messages call otherwise
 SETTING_VALUES = ["NaN", "Infinity", "1e999", "-1e999", "1e308", "4.9e-324", "-1", "0", "0.5", "2147483648",
                   "9223372036854775807", "18446744073709551616", "1e-30", "1000000000", '"x"', "null", "[]", "{}", "true",
                   '""', "[1, 2, 3, 4, 5, 6, 7, 8, 9]"]

@@ -46,6 +46,12 @@ TEST_CASE("A wrong value of a UNet's config.json is refused with its key", "[une
   CHECK(with("use_linear_projection", 1) == "config.json: use_linear_projection: expected true or false, found 1");
   CHECK(with("down_block_types", nullptr) == "config.json: down_block_types: expected a value, found none");
   CHECK_THAT(with("layers_per_block", 0), Contains("found 8, 4, 0, 768 and 32"));
+  CHECK(with("layers_per_block", 2147483648) ==
+        "config.json: layers_per_block: expected at most 1000, found 2147483648");
+  CHECK(with("cross_attention_dim", 1000000000) ==
+        "config.json: cross_attention_dim: expected at most 1000000, found 1000000000");
+  CHECK(with("transformer_layers_per_block", 1000000000) ==
+        "config.json: transformer_layers_per_block: expected at most 1000, found 1000000000");
 }
 
 TEST_CASE("A wrong value of an AutoencoderKL's config.json is refused with its key", "[codec]") {
@@ -58,6 +64,9 @@ TEST_CASE("A wrong value of an AutoencoderKL's config.json is refused with its k
         "config.json: block_out_channels: expected a list of whole numbers, found []");
   CHECK(with("latent_channels", 4.5) == "config.json: latent_channels: expected a whole number, found 4.5");
   CHECK(with("scaling_factor", 0) == "config.json: scaling_factor: expected a positive number, found 0");
+  CHECK(with("latent_channels", 9223372036854775807) ==
+        "config.json: latent_channels: expected at most 1000000, found 9223372036854775807");
+  CHECK(with("layers_per_block", 1001) == "config.json: layers_per_block: expected at most 1000, found 1001");
   CHECK(with("norm_num_groups", 0) ==
         "config.json: expected positive latent_channels, layers_per_block and norm_num_groups, found 4, 2 and 0");
 }

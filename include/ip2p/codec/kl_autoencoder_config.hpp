@@ -62,6 +62,9 @@ struct KlAutoencoderConfig {
     require(latent_channels > 0 && layers_per_block > 0 && norm_num_groups > 0,
             "{}: expected positive latent_channels, layers_per_block and norm_num_groups, found {}, {} and {}", where,
             latent_channels, layers_per_block, norm_num_groups);
+    detail::require_width(latent_channels, "latent_channels", where);
+    for (const auto channels : block_out_channels) detail::require_width(channels, "block_out_channels", where);
+    detail::require_layers(layers_per_block, "layers_per_block", where);
     require(std::isfinite(scaling_factor) && scaling_factor > 0,
             "{}: scaling_factor: expected a positive number, found {}", where, scaling_factor);
     require(!block_out_channels.empty() && block_out_channels.size() <= 16,

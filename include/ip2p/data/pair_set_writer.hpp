@@ -134,9 +134,15 @@ class PairSetWriter {
       require(!problem, "cannot create the folder '{}': {}", unfinished_.string(), problem.message());
       const auto temporary = unfinished_ / ("seeds." + random_name());
       write_text(temporary, text);
-      move(temporary, out_ / "seeds.json");
+      try {
+        move(temporary, out_ / "seeds.json");
+      } catch (const Error&) {
+        fs::remove(temporary, problem);
+        throw;
+      }
     }
-    for (const auto& entry : fs::directory_iterator(unfinished_, problem)) {
+    if (!fs::exists(unfinished_, problem)) return;
+    for (const auto& entry : detail::folder_entries(unfinished_)) {
       std::error_code ignored;
       if (entry.is_directory(ignored)) fs::remove_all(entry.path(), ignored);
     }

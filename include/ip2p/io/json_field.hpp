@@ -4,6 +4,7 @@
 /// Reads typed values out of a JSON object, so that a wrong one is refused in a sentence with its key.
 
 #include <cstddef>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -136,6 +137,17 @@ void require_field(const nlohmann::json& json, const char* key, const Value& exp
   Value found = expected;
   read_field(json, key, found, where);
   require(found == expected, "{}: {}: expected {}, found {}, which is not supported", where, key, expected, found);
+}
+
+/// Throws `Error` for more layers than any model has. Each takes memory before the weights are looked for that a file
+/// lacks.
+inline void require_layers(std::int64_t layers, const char* key, std::string_view where) {
+  require(layers >= 0 && layers <= 1000, "{}: {}: expected at most 1000, found {}", where, key, layers);
+}
+
+/// Throws `Error` for more values a pixel or token than any model has: products of such widths would overflow.
+inline void require_width(std::int64_t width, const char* key, std::string_view where) {
+  require(width <= 1'000'000, "{}: {}: expected at most 1000000, found {}", where, key, width);
 }
 
 }  // namespace ip2p::detail

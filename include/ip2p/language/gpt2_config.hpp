@@ -73,6 +73,7 @@ struct Gpt2Config {
     require(vocab_size > 0 && n_positions > 0 && n_embd > 0 && n_layer > 0 && n_head > 0 && n_inner >= 0 &&
                 n_embd % n_head == 0,
             "{}: expected positive sizes and n_embd {} to be a multiple of n_head {}", where, n_embd, n_head);
+    detail::require_layers(n_layer, "n_layer", where);
     require(activation_function == "gelu_new" || activation_function == "gelu_pytorch_tanh" ||
                 activation_function == "gelu",
             "{}: activation_function: expected gelu_new, gelu_pytorch_tanh or gelu, found {}", where,

@@ -83,6 +83,9 @@ struct ClipTextConfig {
           std::pair{"max_position_embeddings", max_position_embeddings}}) {
       require(size > 0, "{}: {}: expected at least 1, found {}", where, key, size);
     }
+    detail::require_width(hidden_size, "hidden_size", where);
+    detail::require_width(intermediate_size, "intermediate_size", where);
+    detail::require_layers(num_hidden_layers, "num_hidden_layers", where);
     require(hidden_size % num_attention_heads == 0,
             "{}: hidden_size: expected a multiple of num_attention_heads {}, found {}", where, num_attention_heads,
             hidden_size);

@@ -159,6 +159,14 @@ inline void UNetConfig::validate(const std::string& where) const {
           "found "
           "{}, {}, {}, {} and {}",
           where, in_channels, out_channels, layers_per_block, cross_attention_dim, norm_num_groups);
+  detail::require_width(in_channels, "in_channels", where);
+  detail::require_width(out_channels, "out_channels", where);
+  detail::require_width(cross_attention_dim, "cross_attention_dim", where);
+  for (const auto channels : block_out_channels) detail::require_width(channels, "block_out_channels", where);
+  detail::require_layers(layers_per_block, "layers_per_block", where);
+  for (const auto layers : transformer_layers) {
+    detail::require_layers(layers, "transformer_layers_per_block", where);
+  }
   require(std::isfinite(norm_eps) && norm_eps > 0, "{}: norm_eps: expected a positive number, found {}", where,
           norm_eps);
   const auto half = static_cast<double>(block_out_channels[0] / 2);

@@ -34,6 +34,7 @@ struct ClipVisionConfig {
                 hidden_size % num_attention_heads == 0,
             "{}: expected positive sizes and hidden_size {} to be a multiple of num_attention_heads {}", where,
             hidden_size, num_attention_heads);
+    detail::require_layers(num_hidden_layers, "num_hidden_layers", where);
     require(patch_size > 0 && image_size >= patch_size && image_size % patch_size == 0,
             "{}: image_size: expected a multiple of patch_size {}, found {}", where, patch_size, image_size);
     require(hidden_act == "quick_gelu" || hidden_act == "gelu", "{}: hidden_act: expected quick_gelu or gelu, found {}",
