@@ -98,9 +98,11 @@ def of_studio(programs, source, material, work, kills, rng):
     problems, whole, done = [], 0, 0
     for number in range(kills):
         with client.Service(programs / "studio", "--model", material / "ip2p", "--device", "cpu", "--dtype", "fp32",
-                            "--keep", kept) as service:
+                            "--resolution", 64, "--keep", kept) as service:
             for _ in range(4):
-                service.submit(photograph, {"prompt": "make it snowy", "steps": 1, "resolution": 64, "count": 4})
+                status, answer = service.submit(photograph, {"instruction": "make it snowy", "steps": 1, "count": 4})
+                if status != 202:
+                    return [f"studio: expected a job, found status {status}: {answer}"], "studio: not tried"
             before = len(list(kept.glob("[!.]*")))
             deadline = time.monotonic() + 60
             while len(list(kept.glob("[!.]*"))) == before and time.monotonic() < deadline:
