@@ -96,7 +96,7 @@ inline void turn_upright(Picture& picture, int orientation) {
 // NOLINTBEGIN(misc-definitions-in-headers): not inline in the one unit of ip2p::compiled that has them
 
 IP2P_INLINE Picture decode_picture(std::span<const std::byte> content, std::string_view name,
-                                         const ReadOptions& options) {
+                                   const ReadOptions& options) {
   auto [picture, metadata] = detail::decode_stored(content, name, options, detail::Depth::high);
   detail::convert_to_srgb(picture.image, metadata.icc, name, options);
   detail::composite(picture, options.background);
@@ -104,8 +104,7 @@ IP2P_INLINE Picture decode_picture(std::span<const std::byte> content, std::stri
   return std::move(picture);
 }
 
-IP2P_INLINE Image decode_mask(std::span<const std::byte> content, std::string_view name,
-                                    const ReadOptions& options) {
+IP2P_INLINE Image decode_mask(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
   auto as_stored = options;
   as_stored.alpha = Alpha::composite;  // that is, read it
   as_stored.colour = ColourProfile::ignore;
@@ -115,7 +114,7 @@ IP2P_INLINE Image decode_mask(std::span<const std::byte> content, std::string_vi
 }
 
 IP2P_INLINE std::vector<std::byte> encode_picture(const Picture& picture, ImageFormat format, int quality,
-                                                        std::string_view name) {
+                                                  std::string_view name) {
   require_consistent(picture.image, name);
   require(picture.alpha.empty() || picture.alpha.size() * 3 == picture.image.pixels.size(),
           "{}: expected an alpha for each of {} pixels, got {}", name, picture.image.pixels.size() / 3,

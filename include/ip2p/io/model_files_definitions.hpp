@@ -144,8 +144,8 @@ IP2P_INLINE std::string ModelFiles::describe() const {
   for (const auto& [name, component] : parts_.components) {
     text += fmt::format("\n  {}: {}", name, detail::text_at(component.config, "_class_name", "unnamed class"));
     if (name == "unet") {
-      text +=
-          fmt::format(", {} input channels{}", detail::config_channels(component, "in_channels"), detail::unet_purpose(component));
+      text += fmt::format(", {} input channels{}", detail::config_channels(component, "in_channels"),
+                          detail::unet_purpose(component));
     }
     if (name == "scheduler") {
       text += fmt::format(", predicts {}", detail::text_at(component.config, "prediction_type", "epsilon"));

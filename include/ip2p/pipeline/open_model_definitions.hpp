@@ -13,11 +13,11 @@
 #include <type_traits>
 #include <utility>
 
-#include "ip2p/core/definitions.hpp"
 #include "ip2p/attention/prompt_tokens.hpp"
 #include "ip2p/codec/any_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
+#include "ip2p/core/definitions.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
 #include "ip2p/io/model_files.hpp"
