@@ -42,5 +42,4 @@ unit=build/release/lint.cpp
 { git ls-files 'include/*.hpp' | sed 's|^include/|#include "|; s|$|"|'
   git ls-files 'src/*.cpp' | sed 's|^|#include "../../|; s|$|"|'; } >"$unit"
 mapfile -t flags <build/release/user_flags.txt
-"$tidy" --quiet --warnings-as-errors='*' "$unit" -- "${flags[@]}" -DIP2P_COMPILED=1 -DIP2P_KERNEL_DEFINITIONS= \
-  -DIP2P_IMAGE_DEFINITIONS=
+"$tidy" --quiet --warnings-as-errors='*' "$unit" -- "${flags[@]}"
