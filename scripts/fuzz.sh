@@ -5,6 +5,8 @@
 #
 #   IP2P_FUZZ_TORCH     LibTorch for the targets that need it (default: the one that scripts/dependencies.sh keeps);
 #                       empty: these are left out
+#   IP2P_FUZZ_SEED      makes the same mutations each time (default: others each time)
+#   IP2P_FUZZ_RUNS      most executions of each target (default: as many as there is time for)
 #
 # Each target first reads its seeds and all that earlier runs found interesting (build/fuzz/corpus), then what it makes
 # of these. Findings are files in build/fuzz/findings, and the status is then 1; without clang or libFuzzer it is 77.
@@ -68,7 +70,8 @@ for name in "${names[@]}"; do
     if [ -f "$seed" ]; then cp "$seed" "$seeds/$(tr / _ <<<"$seed")"; fi
   done
   options=(-max_total_time="$seconds" -max_len="${most_bytes[$name]}" -timeout=20 -rss_limit_mb=2560
-    -malloc_limit_mb=1024 -print_final_stats=1 -reload=0 -artifact_prefix="$findings/")
+    -malloc_limit_mb=1024 -print_final_stats=1 -reload=0 -seed="${IP2P_FUZZ_SEED:-0}"
+    -runs="${IP2P_FUZZ_RUNS:--1}" -artifact_prefix="$findings/")
   [ ! -f "tests/fuzz/corpus/$name.dict" ] || options+=(-dict="tests/fuzz/corpus/$name.dict")
   before=$(ls "$findings" | wc -l)
   fault=0

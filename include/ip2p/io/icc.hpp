@@ -101,7 +101,8 @@ class ToSrgb {
                        cmsCloseProfile);
     const Profile srgb(cmsCreate_sRGBProfileTHR(context_.get()), cmsCloseProfile);
     if (context == nullptr || from == nullptr || srgb == nullptr) return;
-    const auto space = cmsGetColorSpace(from.get());
+    // As a number: a damaged profile holds values that are none of the enumeration.
+    const auto space = static_cast<cmsUInt32Number>(cmsGetColorSpace(from.get()));
     gray_ = space == cmsSigGrayData;
     if (cmyk ? space != cmsSigCmykData : !gray_ && space != cmsSigRgbData) return;
     const auto type = cmyk ? TYPE_CMYK_8_REV : gray_ ? TYPE_GRAY_8 : TYPE_RGB_8;

@@ -73,8 +73,9 @@ inline bool png_read_header(PngState* state) {
   png_set_read_fn(state->png, state, png_on_read);
   png_set_user_limits(state->png, 0x7fffffff, 0x7fffffff);  // ReadOptions enforces the limits, with better messages
   png_set_crc_action(state->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
-  // Chunks that are not needed are only checked against their CRC: some could unpack to gigabytes.
-  static constexpr png_byte skipped[] = "iCCP\0tEXt\0zTXt\0iTXt\0sPLT\0hIST\0pCAL\0sCAL\0tIME\0bKGD\0oFFs\0pHYs";
+  // Chunks that are not needed are only checked against their CRC: some could unpack to gigabytes, and eXIf takes the
+  // memory that it claims before it is read.
+  static constexpr png_byte skipped[] = "eXIf\0iCCP\0tEXt\0zTXt\0iTXt\0sPLT\0hIST\0pCAL\0sCAL\0tIME\0bKGD\0oFFs\0pHYs";
   png_set_keep_unknown_chunks(state->png, PNG_HANDLE_CHUNK_NEVER, skipped, sizeof skipped / 5);
   png_read_info(state->png, state->info);
   return true;
