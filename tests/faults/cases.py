@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import time
 
 
 @dataclasses.dataclass
@@ -49,8 +50,9 @@ CASES = [
     Case("invert", "invert_and_edit",
          [*DRAW, "--image", "in/disc.png", "--source", "a red disc", "--prompt", "a blue disc", "--resolution",
           "64", "--out", "out/a.png"]),
-    Case("shards", "convert_pairs", ["--pairs", "in/set", "--out", "out/set", "--shard-count", "4", "--largest-damage", "0"], resumes=True,
-         final=r".*\.tar|.*/shards\.json"),
+    Case("shards", "convert_pairs", ["--pairs", "in/set", "--out", "out/set", "--shard-count", "4",
+                                     "--largest-damage", "0"],
+         resumes=True, final=r".*\.tar|.*/shards\.json"),
     Case("image-folder", "convert_pairs", ["--pairs", "in/set", "--out", "out/set", "--to", "imagefolder",
                                            "--largest-damage", "0"],
          resumes=True, final=r".*\.(jpg|jsonl)"),
@@ -225,3 +227,14 @@ def sentence_of(case, stderr):
     if len(ours[0]) > 600:
         return f"expected a sentence, found {len(ours[0])} bytes: {ours[0][:200]}"
     return None
+
+
+def judge_all(names, judge):
+    """The exit status of a campaign. Prints what `judge` says of each case: its problems, and a sentence."""
+    start, problems = time.monotonic(), []
+    for name in names:
+        found, sentence = judge(name)
+        problems += found
+        print("\n".join(["FAILED: " + problem for problem in found] + [sentence]), flush=True)
+    print(f"{len(names)} cases in {time.monotonic() - start:.0f} s, {len(problems)} problems")
+    return 1 if problems else 0

@@ -131,21 +131,18 @@ def main():
     seed = given.seed if given.seed is not None else random.randrange(1 << 32)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    problems, start = [], time.monotonic()
     names = given.case or [case.name for case in cases.CASES if case.resumes] + ["studio"]
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work).resolve()
         cases.make_material(work / "material", source, programs)
-        for name in names:
+
+        def judge(name):
             if name == "studio":
-                found, sentence = of_studio(programs, source, work / "material", work, given.kills, rng)
-            else:
-                case = next(case for case in cases.CASES if case.name == name)
-                found, sentence = of_case(case, programs, work / "material", work, given.kills, rng)
-            problems += found
-            print("\n".join(["FAILED: " + problem for problem in found] + [sentence]), flush=True)
-    print(f"{len(names)} cases in {time.monotonic() - start:.0f} s, {len(problems)} problems")
-    return 1 if problems else 0
+                return of_studio(programs, source, work / "material", work, given.kills, rng)
+            case = next(case for case in cases.CASES if case.name == name)
+            return of_case(case, programs, work / "material", work, given.kills, rng)
+
+        return cases.judge_all(names, judge)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 
 import cases
 import failing_calls
@@ -77,18 +76,13 @@ def main():
     parser.add_argument("--limits", type=int, default=12)
     parser.add_argument("--case", action="append", default=[])
     given = parser.parse_args()
-    programs, start, problems = given.programs.resolve(), time.monotonic(), []
+    programs = given.programs.resolve()
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work).resolve()
         cases.make_material(work / "material", given.source.resolve(), programs)
         campaign = Campaign(programs, None, work, work / "material")
-        chosen = [case for case in cases.CASES if not given.case or case.name in given.case]
-        for case in chosen:
-            found, sentence = campaign.of_case(case, given.limits)
-            problems += found
-            print("\n".join(["FAILED: " + problem for problem in found] + [sentence]), flush=True)
-    print(f"{len(chosen)} programs in {time.monotonic() - start:.0f} s, {len(problems)} problems")
-    return 1 if problems else 0
+        chosen = {case.name: case for case in cases.CASES if not given.case or case.name in given.case}
+        return cases.judge_all(chosen, lambda name: campaign.of_case(chosen[name], given.limits))
 
 
 if __name__ == "__main__":
