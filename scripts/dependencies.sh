@@ -7,7 +7,7 @@
 #   XDG_CACHE_HOME                 where a downloaded LibTorch is kept (default ~/.cache)
 #   IP2P_SKIP_APT=1                never call apt-get (the packages come from elsewhere)
 #   IP2P_CUDA_RUNTIME=1            also fetch the CUDA libraries that libtorch_cuda needs (2 GB, for a GPU machine)
-#   IP2P_LINT_TOOLS=1              also install what scripts/lint.sh needs
+#   IP2P_LINT_TOOLS=1              also install what scripts/lint.sh and scripts/docs.sh need
 set -euo pipefail
 
 torch_version=2.11.0
@@ -15,7 +15,7 @@ packages=(g++ cmake ninja-build ccache pkg-config python3 python3-pip
   libfmt-dev nlohmann-json3-dev libeigen3-dev libstb-dev libpng-dev libjpeg-dev libwebp-dev liblcms2-dev
   libcurl4-openssl-dev libgloo-dev libcli11-dev libtomlplusplus-dev libcpp-httplib-dev
   gnuplot-nox catch2 libbenchmark-dev)
-[ "${IP2P_LINT_TOOLS:-0}" = 0 ] || packages+=(clang-format-14 clang-tidy-14)
+[ "${IP2P_LINT_TOOLS:-0}" = 0 ] || packages+=(clang-format-14 clang-tidy-14 doxygen)
 
 # The wheels that are unpacked, each with the SHA-256 sums that are accepted (x86_64, aarch64): what a package index gives
 # under these names has to be what the project was tested with. The last two are what libtorch_cpu.so needs at run time on
@@ -48,7 +48,7 @@ install_packages() {
     case "$package" in
       python3-pip) python3 -m pip --version >/dev/null 2>&1 || wanted+=("$package") ;;
       ninja-build) command -v ninja >/dev/null || wanted+=("$package") ;;
-      python3|cmake|ccache|pkg-config|g++|clang-format-14|clang-tidy-14) command -v "$package" >/dev/null || wanted+=("$package") ;;
+      python3|cmake|ccache|pkg-config|g++|clang-format-14|clang-tidy-14|doxygen) command -v "$package" >/dev/null || wanted+=("$package") ;;
       *) wanted+=("$package") ;;
     esac
   done

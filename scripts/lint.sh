@@ -37,7 +37,7 @@ fi
 
 # All headers and the library's own instantiations as one unit, because LibTorch's headers take most of the time.
 tidy=$(tool clang-tidy)
-scripts/build.sh --configure
+[ -f build/release/user_flags.txt ] || scripts/build.sh --configure
 unit=build/release/lint.cpp
 { git ls-files 'include/*.hpp' | sed 's|^include/|#include "|; s|$|"|'
   git ls-files 'src/*.cpp' | sed 's|^|#include "../../|; s|$|"|'; } >"$unit"
