@@ -153,21 +153,20 @@ bool Multipart::read_border() {
   auto text = whole;
   skip_spaces(text);
   const auto spaces = whole.size() - text.size();
-  if (text.starts_with("\r\n")) {
-    at_ += spaces + 2;
-    part_ = Part::headers;
-    return true;
-  }
-  const bool may_go_on = whole == "-" || text.empty() || text == "\r";
+  const bool may_go_on = whole == "-" || text.empty() || text == "\r" || text.starts_with("\r\n");
   if (!may_go_on || spaces > 100) throw no_form("expected a border of the form to end its line");
-  return false;
+  if (!text.starts_with("\r\n")) return false;
+  at_ += spaces + 2;
+  part_ = Part::headers;
+  return true;
 }
 
 bool Multipart::read_headers() {
   const auto text = rest();
   // A field without headers begins with the empty line.
   const auto end = text.starts_with("\r\n") ? std::size_t{0} : text.find("\r\n\r\n");
-  if (end == text.npos ? text.size() > most_field_head : end > most_field_head) {
+  // An end that is not there yet may have begun with the last three bytes.
+  if (end == text.npos ? text.size() > most_field_head + 3 : end > most_field_head) {
     throw no_form(fmt::format("expected headers of at most {} bytes for each field", most_field_head));
   }
   if (end == text.npos) return false;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
@@ -75,13 +76,15 @@ std::optional<ip2p::Size> parse_size(const std::string& text, const Limits& limi
   const auto x = text.find('x');
   const auto number = [](std::string_view part, std::int64_t& value) {
     const auto [end, problem] = std::from_chars(part.data(), part.data() + part.size(), value);
-    return problem == std::errc() && end == part.data() + part.size() && value >= 16 && value <= 16384;
+    constexpr std::int64_t longest = 16383;  // of WebP
+    return problem == std::errc() && end == part.data() + part.size() && value >= 16 && value <= longest;
   };
   const bool fits = x != text.npos && number(std::string_view(text).substr(0, x), size.width) &&
                     number(std::string_view(text).substr(x + 1), size.height) &&
                     size.width * size.height <= limits.pixels;
   if (!fits) {
-    throw wrong_value("size", fmt::format("expected auto or WIDTHxHEIGHT with at most {} pixels, found '{}'",
+    throw wrong_value("size", fmt::format("expected auto or WIDTHxHEIGHT, of sides from 16 to 16383 and at most {} "
+                                          "pixels, found '{}'",
                                           limits.pixels, ip2p::detail::printable(text)));
   }
   return size;
@@ -270,12 +273,14 @@ std::string OpenAiEvents::preview_text(std::size_t cell, const Preview& preview)
   return event_text(name, data);
 }
 
-std::string OpenAiEvents::result_text(std::size_t, const Result& result) {
+std::string OpenAiEvents::result_text(std::size_t, const Result& result) try {
   const std::string name = "image_edit.completed";
   auto data = picture_event(name, base64(converted(result.png, request_)), name_of(request_.format),
                             size_text(result, request_));
   data["usage"] = usage(tokens_);
   return event_text(name, data);
+} catch (...) {  // such as a lack of memory for a large size
+  return event_text("error", {{"error", fault_of(std::current_exception()).json()}});
 }
 
 std::string OpenAiEvents::end_text(const Standing& standing) const {
