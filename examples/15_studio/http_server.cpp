@@ -293,6 +293,11 @@ class HttpServer::Implementation final : public httplib::Server {
       send(answered(), response);
       return HandlerResponse::Handled;
     });
+    set_post_routing_handler([](const httplib::Request&, httplib::Response& response) {
+      if (exchange.keeps_open) return;
+      response.headers.erase("Keep-Alive");  // which httplib has set
+      response.set_header("Connection", "close");
+    });
     set_logger([this](const httplib::Request&, const httplib::Response& response) { log(response); });
   }
 
@@ -363,7 +368,6 @@ class HttpServer::Implementation final : public httplib::Server {
     } catch (...) {
       response = Service::refusal(fault_of(std::current_exception()));
     }
-    if (!exchange.keeps_open) response.headers.emplace_back("Connection", "close");
     return response;
   }
 
@@ -400,13 +404,15 @@ class HttpServer::Implementation final : public httplib::Server {
                     taken.count());
   }
 
-  /// Reads the next head into `exchange`. \return whether there is a request to answer
-  static bool begin_exchange(Connection& connection) {
+  /// Reads the next head into `exchange`. \param last whether no other request is taken after it
+  /// \return whether there is a request to answer
+  static bool begin_exchange(Connection& connection, bool last) {
     exchange = {.connection = &connection, .begun = std::chrono::steady_clock::now()};
     try {
       const auto head = connection.read_head();
       if (!head) return false;
       exchange.head = parse_head(*head);
+      if (last) exchange.head.keeps_open = false;
     } catch (...) {
       exchange.problem = std::current_exception();
     }
@@ -414,9 +420,8 @@ class HttpServer::Implementation final : public httplib::Server {
     int port = 0;
     connection.get_remote_ip_and_port(request.address, port);
     request.gone = [&connection] { return connection.gone(); };
-    // What httplib has to know: whether a body is sent, and whether the connection stays.
-    connection.give(fmt::format("{} / HTTP/1.1\r\nConnection: {}\r\n\r\n", request.method == "HEAD" ? "HEAD" : "GET",
-                                exchange.problem || !exchange.head.keeps_open ? "close" : "keep-alive"));
+    // All that httplib has to know is whether a body is sent.
+    connection.give(fmt::format("{} / HTTP/1.1\r\n\r\n", request.method == "HEAD" ? "HEAD" : "GET"));
     return true;
   }
 
@@ -429,10 +434,9 @@ class HttpServer::Implementation final : public httplib::Server {
         comes = connection.wait_for_request(100ms);
       }
       if (!comes) break;
-      if (!begin_exchange(connection)) break;
+      if (!begin_exchange(connection, left == 1)) break;
       bool closes = false;
-      const bool answered = process_request(connection, left == 1, closes, {});
-      if (!answered || closes || !exchange.keeps_open) break;
+      if (!process_request(connection, false, closes, {}) || !exchange.keeps_open) break;
     }
     exchange = {};
     connection.close_gently();
