@@ -17,12 +17,20 @@
 #
 # reduces what runs found interesting to what reaches all that they reached, and writes the smallest of these, 40 kB of
 # each target, to tests/fuzz/corpus/TARGET.tar.gz, where later runs begin.
+#
+#   scripts/fuzz.sh --compare [OPTIONS]
+#
+# compares what the library reads with what Pillow and safetensors read; OPTIONS are those of tests/fuzz/differential.py.
+# Without these packages of Python (tests/parity/venv.sh) the status is 77.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 die() { echo "fuzz: $*" >&2; exit 2; }
-keep=false
-if [ "${1:-}" = --keep ]; then keep=true; shift; fi
+keep=false compare=false
+case "${1:-}" in
+  --keep) keep=true; shift ;;
+  --compare) compare=true; shift ;;
+esac
 minutes=10
 if [[ ${1:-} =~ ^[0-9]+(\.[0-9]+)?$ ]]; then minutes=$1; shift; fi
 jobs=${IP2P_FUZZ_JOBS:-$(nproc)}
@@ -43,6 +51,24 @@ if [ -z "${IP2P_FUZZ_TORCH+set}" ]; then
   IP2P_FUZZ_TORCH=$(compgen -G "${XDG_CACHE_HOME:-$HOME/.cache}/ip2p/libtorch-*/torch" | sort -V | tail -1 || true)
 fi
 
+configure() {
+  cmake -S tests/fuzz -B $build -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DIP2P_FUZZ_TORCH="$IP2P_FUZZ_TORCH" \
+    >"$probe/log" || { cat "$probe/log" >&2; die "cannot configure"; }
+}
+compile() { ninja -C $build -j "$jobs" "$@" >"$probe/log" || { tail -60 "$probe/log" >&2; die "cannot build"; }; }
+
+if $compare; then
+  [ -n "$IP2P_FUZZ_TORCH" ] || die "--compare needs LibTorch; name it in IP2P_FUZZ_TORCH"
+  python=${IP2P_PARITY_PYTHON:-build/venv/bin/python}
+  [ -x "$python" ] || python=python3
+  "$python" tests/fuzz/differential.py --check || exit $?
+  configure
+  compile read_files
+  status=0
+  "$python" tests/fuzz/differential.py $build/bin/read_files . "$@" || status=$?
+  exit $status
+fi
+
 # The table, without targets that cannot be built.
 declare -A most_bytes seeds_of
 names=()
@@ -59,9 +85,8 @@ done
 [ $# -eq 0 ] || names=("$@")
 
 echo "fuzz: building ${#names[@]} targets"
-cmake -S tests/fuzz -B $build -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DIP2P_FUZZ_TORCH="$IP2P_FUZZ_TORCH" >"$probe/log" ||
-  { cat "$probe/log" >&2; die "cannot configure"; }
-ninja -C $build -j "$jobs" "${names[@]}" >"$probe/log" || { tail -60 "$probe/log" >&2; die "cannot build"; }
+configure
+compile "${names[@]}"
 
 seconds=$(awk -v minutes="$minutes" -v count="${#names[@]}" 'BEGIN { s = int(minutes * 60 / count); print s < 1 ? 1 : s }')
 # Less memory kept aside after its release than by default, and shorter stacks of allocations: an execution takes little
@@ -71,7 +96,6 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 export OMP_NUM_THREADS=1
 symbolizer=$(command -v llvm-symbolizer-14 || command -v llvm-symbolizer || true)
 [ -z "$symbolizer" ] || export ASAN_SYMBOLIZER_PATH=$symbolizer
-
 
 # Seeds of a target, in $build/seeds/NAME.
 put_seeds() {
@@ -113,8 +137,8 @@ for name in "${names[@]}"; do
   corpus=$build/corpus/$name seeds=$build/seeds/$name findings=$build/findings/$name log=$build/logs/$name
   put_seeds "$name"
   mkdir -p "$corpus" "$findings" $build/logs
-  options=(-max_total_time="$seconds" -max_len="${most_bytes[$name]}" -timeout=20 -rss_limit_mb=2560
-    -malloc_limit_mb=1024 -entropic=0 -print_final_stats=1 -reload=0 -seed="${IP2P_FUZZ_SEED:-0}"
+  options=(-max_total_time="$seconds" -max_len="${most_bytes[$name]}" -timeout=20 -report_slow_units=20
+    -rss_limit_mb=2560 -malloc_limit_mb=1024 -entropic=0 -print_final_stats=1 -reload=0 -seed="${IP2P_FUZZ_SEED:-0}"
     -runs="${IP2P_FUZZ_RUNS:--1}" -artifact_prefix="$findings/")
   [ ! -f "tests/fuzz/corpus/$name.dict" ] || options+=(-dict="tests/fuzz/corpus/$name.dict")
   before=$(ls "$findings" | wc -l)
