@@ -8,14 +8,13 @@
 #                                IP2P_SANITIZED=tests_tensor scripts/sanitizers.sh address -L io
 #   IP2P_JOBS=N                  compiler processes at a time (default: as many as there are processors)
 #
-# What sanitizers wrongly take for errors, because LibTorch is compiled without them, is named in tests/sanitizers.
+# LibTorch is compiled without them: what it does itself is not seen.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kind=${1:-address}
 [ $# -eq 0 ] || shift
 libtorch=$(scripts/dependencies.sh)
-supp=$PWD/tests/sanitizers
 case "$kind" in
   address)
     preset=asan
@@ -25,7 +24,6 @@ case "$kind" in
     # tests/fuzz has sanitizers of its own; a library that makes calls fail cannot be loaded before the sanitizers'.
     selection=(-LE '^(headers|compile_fail|package|docs|fuzz|faults)$')
     export ASAN_OPTIONS=strict_string_checks=1:detect_leaks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}
-    export LSAN_OPTIONS=suppressions=$supp/lsan.supp:print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}
     ;;
   thread)
@@ -33,10 +31,11 @@ case "$kind" in
     files=(core/large_blocks io/hub_download kernels/table text/cached_text_encoder language/completions_client
       nn/frozen nn/prepare data/encoded_pairs data/pair_folder data/pair_set parallel/communicator
       parallel/sharded_state train/checkpoint_writer train/trainer studio/fair_queue studio/runner studio/service)
-    define=("-DIP2P_TEST_FILES=$(printf '%s_test;' "${files[@]}")")
+    # Few files need what ip2p::compiled has, and all of it would be compiled for them.
+    define=(-DIP2P_BUILD_COMPILED=OFF "-DIP2P_TEST_FILES=$(printf '%s_test;' "${files[@]}")")
     targets=(tests_tensor tests_modules tests_studio processes)
     selection=(-R "^($(printf '%s_test|' "${files[@]}")parallel/processes_.*)\$")
-    export TSAN_OPTIONS=suppressions=$supp/tsan.supp:second_deadlock_stack=1${TSAN_OPTIONS:+:$TSAN_OPTIONS}
+    export TSAN_OPTIONS=second_deadlock_stack=1${TSAN_OPTIONS:+:$TSAN_OPTIONS}
     ;;
   *)
     echo "sanitizers: expected \`address\` or \`thread\`, found \`$kind\`" >&2

@@ -176,6 +176,7 @@ PAGES = {
     "docs/reference/dependencies.md": Page(),
     "docs/reference/robustness.md": Page(not_run={
         "scripts/fuzz.sh": "takes minutes; CTest runs it as fuzz",
+        "scripts/sanitizers.sh": "compiles all tests again",
         "scripts/faults.sh": "takes an hour; CTest runs a part of it",
         "scripts/kills.sh": "takes minutes; CTest runs a part of it"}),
     "docs/tutorials/first-edit.md": Page(
