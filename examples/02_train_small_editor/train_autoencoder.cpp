@@ -17,6 +17,7 @@
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "photographs.hpp"
+#include "support/folder_lock.hpp"
 #include "support/loss_plot.hpp"
 #include "support/output_folder.hpp"
 #include "training.hpp"
@@ -26,6 +27,7 @@ namespace small_editor {
 int train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted,
                       const example::Interrupt& interrupt) {
   const example::OutputFolder folder(settings.work);
+  const example::FolderLock lock(settings.work);
   auto record = run_record(settings, settings.work / "vae", {});
   record.agree(settings.change);
   if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "vae")) {

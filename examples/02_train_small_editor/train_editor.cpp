@@ -28,6 +28,7 @@
 #include "ip2p/unet/unet.hpp"
 #include "photographs.hpp"
 #include "start_at_condition.hpp"
+#include "support/folder_lock.hpp"
 #include "support/loss_plot.hpp"
 #include "training.hpp"
 
@@ -102,6 +103,7 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
 
 int train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
   const auto files = ip2p::ModelFiles::open(settings.work / "model");
+  const example::FolderLock lock(settings.work);
   auto record = run_record(settings, settings.work / "editor",
                            {{"autoencoder", settings.work / "model" / "vae"}, {"--tokenizer", wanted.tokenizer}});
   record.agree(settings.change);

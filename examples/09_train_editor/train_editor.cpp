@@ -45,6 +45,7 @@
 #include "options.hpp"
 #include "pairs.hpp"
 #include "support/contents.hpp"
+#include "support/folder_lock.hpp"
 #include "support/hub.hpp"
 #include "support/labels.hpp"
 #include "support/loss_plot.hpp"
@@ -99,6 +100,7 @@ class Training {
 
   int operator()(const example::Interrupt& interrupt) {
     std::optional<example::OutputFolder> folder;  // outlives the record, which may leave it empty
+    std::optional<example::FolderLock> lock;
     example::RunRecord record(o_.out / "run.json", settings(), [this] { return has_checkpoints(); });
     ip2p::detail::on_first(processes_, "continue the run", [&] { record.agree(o_.change); });
     if (ip2p::detail::any_of_all(speaks() && record.finished() >= o_.steps && fs::exists(result()), processes_)) {
@@ -109,7 +111,10 @@ class Training {
     }
     if (speaks()) describe();
     if (o_.dry_run) return 0;
-    if (speaks()) folder.emplace(o_.out);
+    ip2p::detail::on_first(processes_, "begin in its folder", [&] {
+      folder.emplace(o_.out);
+      lock.emplace(o_.out);
+    });
     return o_.optimiser == "adafactor" ? train<ip2p::Adafactor>(interrupt, record)
                                        : train<ip2p::AdamW>(interrupt, record);
   }
