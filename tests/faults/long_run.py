@@ -12,7 +12,6 @@ import array
 import json
 import pathlib
 import random
-import statistics
 import struct
 import subprocess
 import sys
@@ -24,6 +23,11 @@ import cases
 PROMPTS = ["", "make it winter", "make it night", "turn it into a pencil sketch", "make it sepia",
            "a view under water", "make it red, with fog", "autumn " * 60]
 GROWTH = 1.05  # of the memory held at the end over that after a fifth of the edits
+
+
+def median(values):
+    """Of numbers; Python's own module for it would find numbers.py of this folder in the place of another."""
+    return sorted(values)[len(values) // 2]
 
 
 def header_of(path):
@@ -108,7 +112,7 @@ def main():
             if pathlib.Path(job["out"]).read_bytes() != made[key]:
                 problems.append(f"edit {number + 1}: expected the picture of a process of its own: {key}")
     fifth = max(1, len(held) // 5)
-    early, late = statistics.median(held[fifth:2 * fifth]), statistics.median(held[-fifth:])
+    early, late = median(held[fifth:2 * fifth]), median(held[-fifth:])
     if len(jobs) >= 100 and late > early * GROWTH:
         problems.append(f"expected memory to stay, found {early:.0f} MiB early and {late:.0f} MiB late")
     print("\n".join(f"FAILED: {problem}" for problem in problems))

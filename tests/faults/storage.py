@@ -189,10 +189,10 @@ class Campaign(failing_calls.Campaign):
                 elif done.returncode == 1 and (words := cases.sentence_of(case, done.stderr)):
                     wrong.append(words)
                 if done.returncode == 0:
-                    # What was reported as written is there, whatever became of the power since.
-                    left = cases.temporaries(case, found)
-                    wrong += self.compare(case, {path: found[path] for path in found if path not in left},
-                                          "after the end: ")
+                    # What was reported as written is there, whatever became of the power since. What was removed in the
+                    # end may be back.
+                    wrong += [f"after the end: expected the undisturbed {path}"
+                              for path, digest in self.expected[case.name].items() if found.get(path) != digest]
                 else:
                     wrong += [f"expected {path} as before or whole" for path, digest in found.items()
                               if re.fullmatch(case.final, path) and not re.fullmatch(case.varying, path)
