@@ -19,6 +19,13 @@
 
 namespace studio {
 
+/// ASCII in lower case; other bytes stay as they are.
+inline std::string lower_case(std::string_view text) {
+  std::string result(text);
+  for (char& c : result) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return result;
+}
+
 /// Orders names of headers, in which case does not count.
 struct NameLess {
   bool operator()(const std::string& a, const std::string& b) const {

@@ -30,7 +30,12 @@
 #include <httplib.h>
 
 #include "fault.hpp"
+#include "form.hpp"
+#include "http.hpp"
+#include "http_body.hpp"
+#include "http_head.hpp"
 #include "ip2p/core/error.hpp"
+#include "multipart.hpp"
 
 namespace studio {
 namespace {
@@ -38,8 +43,11 @@ namespace {
 using namespace std::chrono_literals;
 using Seconds = std::chrono::duration<double>;
 
-/// A connection's bytes, from a client that may not be slow for long: for each request, the time spent on waiting for
-/// it is bounded, in each direction, by a patience and by the least speed that is called one.
+/// A connection to a client that may not be slow for long: for each request, the time spent on waiting for it is
+/// bounded, in each direction, by a patience and by the least speed that is called one.
+///
+/// httplib, which writes the responses, reads none of the client's bytes: heads and bodies are read here, strictly, and
+/// `read` gives it the first line and headers of a request that asks for the same kind of response.
 class Connection final : public httplib::Stream {
  public:
   Connection(socket_t socket, double patience) : socket_(socket), patience_(patience) {}
@@ -47,13 +55,55 @@ class Connection final : public httplib::Stream {
   /// Waits for the next request. \return whether one begins
   bool wait_for_request(std::chrono::milliseconds patience) {
     read_ = written_ = {};
-    in_headers_ = true;
-    header_bytes_ = 0;
     return begin_ < end_ || ready(POLLIN, patience);
   }
-  void headers_end() { in_headers_ = false; }
-  [[nodiscard]] bool headers_too_long() const { return header_bytes_ > most_header_bytes; }
-  [[nodiscard]] bool too_slow() const { return too_slow_; }
+
+  /// Reads a request's head, up to its empty line or to a line that ends in LF alone, which is none of HTTP's.
+  /// \return it as it came; nothing if the client has gone without a request
+  /// \throws Fault for one that is too long, too slow or cut off
+  std::optional<std::string> read_head() {
+    std::string head;
+    char byte = 0;
+    while (!head.ends_with("\r\n\r\n") && !(head.ends_with('\n') && !head.ends_with("\r\n"))) {
+      if (head.size() == most_head_bytes) {
+        // A target that is too long on its own has a status of its own.
+        const bool line = head.find('\n') == head.npos;
+        throw Fault(line ? 414 : 431, "too_large", "the request's headers are too long");
+      }
+      if (receive(&byte, 1) == 0) {
+        if (head.empty()) return {};
+        throw Fault(400, "wrong_value", "the request is cut off");
+      }
+      head += byte;
+    }
+    return head;
+  }
+
+  /// Gives up to `size` bytes of what the client sends, once there are some; 0 at the end.
+  /// \throws Fault if they come too slowly
+  std::size_t receive(char* data, std::size_t size) {
+    if (begin_ == end_) {
+      if (!wait(POLLIN, read_)) throw Fault(408, "timeout", "the request came too slowly");
+      const auto got = recv(socket_, buffer_.data(), buffer_.size(), 0);
+      if (got <= 0) return 0;
+      read_.bytes += static_cast<double>(got);
+      begin_ = 0;
+      end_ = static_cast<std::size_t>(got);
+    }
+    const auto count = std::min(size, end_ - begin_);
+    std::memcpy(data, buffer_.data() + begin_, count);
+    begin_ += count;
+    return count;
+  }
+
+  /// Lets a client that waits for it send the body.
+  void say_continue() {
+    constexpr std::string_view text = "HTTP/1.1 100 Continue\r\n\r\n";
+    write(text.data(), text.size());
+  }
+
+  /// What httplib reads as the request.
+  void give(std::string request) { given_ = std::move(request); }
 
   /// Whether the client has closed its end.
   [[nodiscard]] bool gone() const {
@@ -74,22 +124,12 @@ class Connection final : public httplib::Stream {
     close(socket_);
   }
 
-  [[nodiscard]] bool is_readable() const override { return begin_ < end_ || ready(POLLIN, 0ms); }
-  [[nodiscard]] bool is_writable() const override { return ready(POLLOUT, 0ms) && !gone(); }
+  [[nodiscard]] bool is_readable() const override { return !given_.empty(); }
+  [[nodiscard]] bool is_writable() const override { return ready(POLLOUT, 0ms); }
 
   ssize_t read(char* data, size_t size) override {
-    if (in_headers_ && ++header_bytes_ > most_header_bytes) return -1;  // httplib reads them byte by byte
-    if (begin_ == end_) {
-      if (!wait(POLLIN, read_)) return -1;
-      const auto got = recv(socket_, buffer_.data(), buffer_.size(), 0);
-      if (got <= 0) return got;
-      read_.bytes += static_cast<double>(got);
-      begin_ = 0;
-      end_ = static_cast<std::size_t>(got);
-    }
-    const auto count = std::min(size, end_ - begin_);
-    std::memcpy(data, buffer_.data() + begin_, count);
-    begin_ += count;
+    const auto count = given_.copy(data, size);
+    given_.erase(0, count);
     return static_cast<ssize_t>(count);
   }
 
@@ -111,7 +151,6 @@ class Connection final : public httplib::Stream {
     Seconds seconds{0};
     double bytes = 0;
   };
-  static constexpr std::size_t most_header_bytes = 32 << 10;
   static constexpr double least_speed = 16 << 10;  // bytes a second
 
   [[nodiscard]] bool ready(short events, std::chrono::milliseconds patience) const {
@@ -128,7 +167,6 @@ class Connection final : public httplib::Stream {
     const auto begin = std::chrono::steady_clock::now();
     const bool came = left > Seconds(0) && ready(events, std::chrono::ceil<std::chrono::milliseconds>(left));
     waited.seconds += std::chrono::steady_clock::now() - begin;
-    too_slow_ = too_slow_ || !came;
     return came;
   }
 
@@ -152,8 +190,8 @@ class Connection final : public httplib::Stream {
   socket_t socket_;
   double patience_;
   std::array<char, 16384> buffer_;
-  std::size_t begin_ = 0, end_ = 0, header_bytes_ = 0;
-  bool in_headers_ = true, too_slow_ = false;
+  std::size_t begin_ = 0, end_ = 0;
+  std::string given_;
   Waited read_, written_;
 };
 
@@ -206,12 +244,13 @@ class Threads final : public httplib::TaskQueue {
   std::vector<std::thread> threads_;
 };
 
-/// What is known of the request that a thread works on, beside what httplib says.
+/// The request that a thread works on.
 struct Exchange {
   Connection* connection = nullptr;
-  Request request = {};
+  Head head = {};
+  std::exception_ptr problem = {};  ///< Why there is no head.
   std::chrono::steady_clock::time_point begun = {};
-  bool keeps_open = true;  ///< The body was read, so that another request may follow.
+  bool keeps_open = false;  ///< Another request may follow.
 };
 thread_local Exchange exchange;
 
@@ -241,7 +280,6 @@ class HttpServer::Implementation final : public httplib::Server {
     new_task_queue = [this] { return new Threads(limits_.connections); };
     set_keep_alive_max_count(1000);
     set_keep_alive_timeout(5);
-    set_payload_max_length(limits.bytes);
     set_socket_options([](socket_t socket) {
       const int yes = 1;
       setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
@@ -251,18 +289,16 @@ class HttpServer::Implementation final : public httplib::Server {
                          {"Referrer-Policy", "no-referrer"},
                          {"Cross-Origin-Resource-Policy", "same-origin"},
                          {"Cache-Control", "no-store"}});
-    set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& response) {
-      return refused_or_answered(request, response) ? HandlerResponse::Handled : HandlerResponse::Unhandled;
+    set_pre_routing_handler([this](const httplib::Request&, httplib::Response& response) {
+      send(answered(), response);
+      return HandlerResponse::Handled;
     });
-    Post(R"([\s\S]*)", [this](const httplib::Request& request, httplib::Response& response,
-                              const httplib::ContentReader& reader) { answer_with_body(request, response, reader); });
-    set_error_handler(httplib::Server::Handler([this](const httplib::Request& request, httplib::Response& response) {
-      if (response.body.empty()) say_what_was_wrong(request, response);
-    }));
-    set_exception_handler([](const httplib::Request&, httplib::Response& response, const std::exception_ptr& problem) {
-      send(Service::refusal(fault_of(problem)), response);
+    set_post_routing_handler([](const httplib::Request&, httplib::Response& response) {
+      if (exchange.keeps_open) return;
+      response.headers.erase("Keep-Alive");  // which httplib has set
+      response.set_header("Connection", "close");
     });
-    set_logger([this](const httplib::Request& request, const httplib::Response& response) { log(request, response); });
+    set_logger([this](const httplib::Request&, const httplib::Response& response) { log(response); });
   }
 
   /// Binds to a port. \param wanted 0 for any that is free  \return whether it did
@@ -279,19 +315,27 @@ class HttpServer::Implementation final : public httplib::Server {
     response.status = ours.status;
     for (auto& [name, value] : ours.headers) response.set_header(name, value);
     if (ours.next) {
-      response.set_chunked_content_provider(
-          ours.type,
-          [next = std::move(ours.next)](size_t, httplib::DataSink& sink) {
-            auto piece = next();
-            if (!piece) {
-              sink.done();
-              return true;
-            }
-            return piece->empty() ? sink.is_writable() : sink.write(piece->data(), piece->size());
-          },
-          [closed = std::move(ours.closed)](bool whole) {
-            if (closed) closed(whole);
-          });
+      auto provider = [next = std::move(ours.next), connection = exchange.connection](size_t, httplib::DataSink& sink) {
+        // What is thrown here would end the program. The head is sent, so the client is told by the connection's end.
+        try {
+          auto piece = next();
+          if (!piece) {
+            sink.done();
+            return true;
+          }
+          return piece->empty() ? !connection->gone() : sink.write(piece->data(), piece->size());
+        } catch (...) {
+          return false;
+        }
+      };
+      auto released = [closed = std::move(ours.closed)](bool whole) {
+        if (closed) closed(whole);
+      };
+      if (exchange.head.http_1_0) {
+        response.set_content_provider(ours.type, provider, released);
+      } else {
+        response.set_chunked_content_provider(ours.type, provider, released);
+      }
     } else if (ours.shared_body) {
       const auto length = ours.shared_body->size();
       response.set_content_provider(
@@ -303,112 +347,82 @@ class HttpServer::Implementation final : public httplib::Server {
     }
   }
 
-  static void send_fault(const Fault& fault, httplib::Response& response) {
-    exchange.keeps_open = false;
-    auto refusal = Service::refusal(fault);
-    refusal.headers.emplace_back("Connection", "close");
-    send(std::move(refusal), response);
-  }
-
-  static Request request_of(const httplib::Request& given) {
-    Request request{.method = given.method, .path = given.path, .address = given.remote_addr};
-    for (const auto& [name, value] : given.headers) request.headers.emplace(name, value);
-    request.gone = [connection = exchange.connection] { return connection->gone(); };
-    return request;
-  }
-
-  /// Answers requests without a body, and refuses those whose body need not be read. \return whether it did
-  bool refused_or_answered(const httplib::Request& given, httplib::Response& response) {
-    exchange.request = request_of(given);
-    auto& request = exchange.request;
-    try {
-      const auto rule = service_.begin(request);
-      if (rule.bytes > 0 || !rule.fields.empty()) return false;
-      // A body that nobody asked for would be taken for the next request.
-      const auto length = request.header("Content-Length");
-      exchange.keeps_open = (length.empty() || length == "0") && request.header("Transfer-Encoding").empty();
-      send(service_.answer_or_fault(request), response);
-    } catch (...) {
-      send_fault(fault_of(std::current_exception()), response);
-    }
-    return true;
-  }
-
-  void answer_with_body(const httplib::Request& given, httplib::Response& response,
-                        const httplib::ContentReader& reader) {
-    auto& request = exchange.request;
-    std::exception_ptr problem;
-    // httplib must not be left by an exception while it reads.
-    const auto takes = [&](auto&& take) {
-      try {
-        take();
-        return true;
-      } catch (...) {
-        problem = std::current_exception();
-        return false;
-      }
-    };
-    bool whole = false;
+  /// The response to the request of `exchange`, whose body is read if it is asked for.
+  Response answered() {
+    auto& head = exchange.head;
+    Response response;
     Received received(receiving_, limits_.memory);
     try {
-      const auto rule = service_.begin(request);
-      if (!rule.fields.empty()) {
-        request.form = Form(rule.fields);
-        whole = reader(
-            [&](const httplib::MultipartFormData& field) { return takes([&] { request.form.begin(field.name); }); },
-            [&](const char* data, size_t size) {
-              return takes([&] {
-                received.add(size);
-                request.form.add({data, size});
-              });
-            });
+      if (exchange.problem) std::rethrow_exception(exchange.problem);
+      const auto rule = service_.begin(head.request);
+      if (rule.bytes > 0 || !rule.fields.empty()) {
+        read_body(rule, received);
+        exchange.keeps_open = head.keeps_open;
       } else {
-        whole = reader([&](const char* data, size_t size) {
-          return takes([&] {
-            received.add(size);
-            if (size > rule.bytes - request.body.size()) {
-              throw Fault(413, "too_large", fmt::format("expected at most {} bytes", rule.bytes));
-            }
-            request.body.append(data, size);
-          });
-        });
+        // A body that nobody asked for would be taken for the next request.
+        exchange.keeps_open = head.keeps_open && !head.has_body();
       }
-      if (problem) std::rethrow_exception(problem);
-      if (!whole) {
-        if (exchange.connection->too_slow()) throw Fault(408, "timeout", "the request came too slowly");
-        throw Fault(400, "wrong_value", "the body cannot be read: it is cut off, or no form");
-      }
-      if (!rule.fields.empty()) request.form.finish();
+      response = service_.answer_or_fault(head.request);
+      head.request.form = {};
+      head.request.body.clear();
     } catch (...) {
-      return send_fault(fault_of(std::current_exception()), response);
+      response = Service::refusal(fault_of(std::current_exception()));
     }
-    send(service_.answer_or_fault(request), response);
-    request.form = {};
-    request.body.clear();
+    return response;
   }
 
-  /// For what httplib refuses by itself.
-  void say_what_was_wrong(const httplib::Request&, httplib::Response& response) {
-    const auto* connection = exchange.connection;
-    if (connection->headers_too_long()) {
-      send_fault(Fault(431, "too_large", "the request's headers are too long"), response);
-    } else if (connection->too_slow()) {
-      send_fault(Fault(408, "timeout", "the request came too slowly"), response);
-    } else if (response.status == 413) {
-      send_fault(Fault(413, "too_large", fmt::format("expected a request of at most {} bytes", limits_.bytes)),
-                 response);
-    } else if (response.status == 404) {
-      send_fault(not_found("there is nothing here"), response);
-    } else {
-      send_fault(Fault(response.status, "wrong_value", "the request cannot be read"), response);
+  void read_body(const BodyRule& rule, Received& received) {
+    auto& connection = *exchange.connection;
+    const auto& head = exchange.head;
+    auto& request = exchange.head.request;
+    if (!head.chunked && !head.length) throw Fault(411, "wrong_value", "expected Content-Length or Transfer-Encoding");
+    std::optional<Multipart> fields;
+    if (!rule.fields.empty()) {
+      request.form = Form(rule.fields);
+      fields.emplace(boundary_of(request.header("Content-Type")), request.form);
+    }
+    Body body([&connection](char* data, std::size_t size) { return connection.receive(data, size); },
+              head.chunked ? std::nullopt : head.length, limits_.bytes);
+    if (head.waits) connection.say_continue();
+    for (auto piece = body.next(); !piece.empty(); piece = body.next()) {
+      received.add(piece.size());
+      if (fields) {
+        fields->add(piece);
+      } else {
+        request.body += piece;
+      }
+    }
+    if (fields) {
+      fields->finish();
+      request.form.finish();
     }
   }
 
-  void log(const httplib::Request& given, const httplib::Response& response) {
-    if (exchange.request.method.empty()) exchange.request = request_of(given);
+  void log(const httplib::Response& response) {
     const Seconds taken = std::chrono::steady_clock::now() - exchange.begun;
-    service_.record(exchange.request, response.status, std::max(response.body.size(), response.content_length_),
+    service_.record(exchange.head.request, response.status, std::max(response.body.size(), response.content_length_),
                     taken.count());
+  }
+
+  /// Reads the next head into `exchange`. \param last whether no other request is taken after it
+  /// \return whether there is a request to answer
+  static bool begin_exchange(Connection& connection, bool last) {
+    exchange = {.connection = &connection, .begun = std::chrono::steady_clock::now()};
+    try {
+      const auto head = connection.read_head();
+      if (!head) return false;
+      exchange.head = parse_head(*head);
+      if (last) exchange.head.keeps_open = false;
+    } catch (...) {
+      exchange.problem = std::current_exception();
+    }
+    auto& request = exchange.head.request;
+    int port = 0;
+    connection.get_remote_ip_and_port(request.address, port);
+    request.gone = [&connection] { return connection.gone(); };
+    // All that httplib has to know is whether a body is sent.
+    connection.give(fmt::format("{} / HTTP/1.1\r\n\r\n", request.method == "HEAD" ? "HEAD" : "GET"));
+    return true;
   }
 
   bool process_and_close_socket(socket_t socket) override {
@@ -420,11 +434,9 @@ class HttpServer::Implementation final : public httplib::Server {
         comes = connection.wait_for_request(100ms);
       }
       if (!comes) break;
-      exchange = {.connection = &connection, .begun = std::chrono::steady_clock::now()};
+      if (!begin_exchange(connection, left == 1)) break;
       bool closes = false;
-      const bool answered =
-          process_request(connection, left == 1, closes, [&](httplib::Request&) { connection.headers_end(); });
-      if (!answered || closes || !exchange.keeps_open) break;
+      if (!process_request(connection, false, closes, {}) || !exchange.keeps_open) break;
     }
     exchange = {};
     connection.close_gently();

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <exception>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -21,7 +22,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base64.hpp"
-#include "events.hpp"
 #include "fault.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/json_field.hpp"
@@ -76,13 +76,15 @@ std::optional<ip2p::Size> parse_size(const std::string& text, const Limits& limi
   const auto x = text.find('x');
   const auto number = [](std::string_view part, std::int64_t& value) {
     const auto [end, problem] = std::from_chars(part.data(), part.data() + part.size(), value);
-    return problem == std::errc() && end == part.data() + part.size() && value >= 16 && value <= 16384;
+    constexpr std::int64_t longest = 16383;  // of WebP
+    return problem == std::errc() && end == part.data() + part.size() && value >= 16 && value <= longest;
   };
   const bool fits = x != text.npos && number(std::string_view(text).substr(0, x), size.width) &&
                     number(std::string_view(text).substr(x + 1), size.height) &&
                     size.width * size.height <= limits.pixels;
   if (!fits) {
-    throw wrong_value("size", fmt::format("expected auto or WIDTHxHEIGHT with at most {} pixels, found '{}'",
+    throw wrong_value("size", fmt::format("expected auto or WIDTHxHEIGHT, of sides from 16 to 16383 and at most {} "
+                                          "pixels, found '{}'",
                                           limits.pixels, ip2p::detail::printable(text)));
   }
   return size;
@@ -157,6 +159,17 @@ Json usage(std::int64_t tokens) {
           {"output_tokens", 0},
           {"total_tokens", tokens},
           {"input_tokens_details", {{"text_tokens", tokens}, {"image_tokens", 0}}}};
+}
+
+/// What an event with a picture says. \param image in base64
+Json picture_event(const std::string& name, std::string image, const char* format, const std::string& size) {
+  return {{"type", name},
+          {"b64_json", std::move(image)},
+          {"background", "opaque"},
+          {"created_at", std::time(nullptr)},
+          {"output_format", format},
+          {"quality", "auto"},
+          {"size", size}};
 }
 
 }  // namespace
@@ -248,56 +261,34 @@ Json openai_answer(const Job& job, const OpenAiRequest& request, const std::stri
 }
 
 OpenAiEvents::OpenAiEvents(std::shared_ptr<const Job> job, OpenAiRequest request, std::int64_t tokens)
-    : job_(std::move(job)),
-      request_(std::move(request)),
-      tokens_(tokens),
-      partial_(job_->cells.size()),
-      told_(job_->cells.size()) {}
+    : Follower(std::move(job)), request_(std::move(request)), tokens_(tokens), partial_(this->job().cells.size()) {}
 
-std::optional<std::string> OpenAiEvents::next(std::chrono::milliseconds patience) {
-  constexpr auto silence = std::chrono::seconds(15);
-  if (ended_) return {};
-  const auto now = job_->standing(version_, patience);
-  const auto event = [&](const char* name, std::string image, const char* format, const std::string& size) {
-    return Json{{"type", name},
-                {"b64_json", std::move(image)},
-                {"background", "opaque"},
-                {"created_at", std::time(nullptr)},
-                {"output_format", format},
-                {"quality", "auto"},
-                {"size", size}};
-  };
-  std::string text;
-  auto latest = preview_;
-  for (std::size_t i = 0; i < now.previews.size(); ++i) {
-    const auto& preview = now.previews[i];
-    if (preview.number <= preview_ || partial_[i] == request_.partial_images) continue;
-    latest = std::max(latest, preview.number);
-    const std::string_view url = *preview.url;
-    auto data = event("image_edit.partial_image", std::string(url.substr(url.find(',') + 1)), "jpeg", "auto");
-    data["partial_image_index"] = partial_[i]++;
-    text += event_text("image_edit.partial_image", data);
+std::string OpenAiEvents::preview_text(std::size_t cell, const Preview& preview) {
+  auto& sent = partial_.at(cell);
+  if (sent == request_.partial_images) return {};
+  const std::string_view url = *preview.url;
+  const std::string name = "image_edit.partial_image";
+  auto data = picture_event(name, std::string(url.substr(url.find(',') + 1)), "jpeg", "auto");
+  data["partial_image_index"] = sent++;
+  return event_text(name, data);
+}
+
+std::string OpenAiEvents::result_text(std::size_t, const Result& result) try {
+  const std::string name = "image_edit.completed";
+  auto data = picture_event(name, base64(converted(result.png, request_)), name_of(request_.format),
+                            size_text(result, request_));
+  data["usage"] = usage(tokens_);
+  return event_text(name, data);
+} catch (...) {  // such as a lack of memory for a large size
+  return event_text("error", {{"error", fault_of(std::current_exception()).json()}});
+}
+
+std::string OpenAiEvents::end_text(const Standing& standing) const {
+  if (standing.fault) return event_text("error", {{"error", standing.fault->json()}});
+  if (standing.state == State::cancelled) {
+    return event_text("error", {{"error", Fault(503, "stopping", "the job was cancelled").json()}});
   }
-  for (std::size_t i = 0; i < now.results.size(); ++i) {
-    if (!now.results[i] || told_[i]) continue;
-    const auto& result = *now.results[i];
-    auto data = event("image_edit.completed", base64(converted(result.png, request_)), name_of(request_.format),
-                      size_text(result, request_));
-    data["usage"] = usage(tokens_);
-    text += event_text("image_edit.completed", data);
-    told_[i] = true;
-  }
-  if (now.over()) {
-    ended_ = true;
-    if (now.fault) text += event_text("error", {{"error", now.fault->json()}});
-    if (now.state == State::cancelled)
-      text += event_text("error", {{"error", Fault(503, "stopping", "the job was cancelled").json()}});
-  }
-  version_ = now.version;
-  preview_ = latest;
-  if (text.empty() && Clock::now() - spoke_ >= silence) text = ": still here\n\n";
-  if (!text.empty()) spoke_ = Clock::now();
-  return text;
+  return {};
 }
 
 }  // namespace studio

@@ -3,7 +3,6 @@
 /// \file
 /// OpenAI's interface for edits of images: what its clients send, and what they expect.
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -14,6 +13,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "edit_request.hpp"
+#include "events.hpp"
 #include "form.hpp"
 #include "ip2p/io/image_format.hpp"
 #include "ip2p/io/resample.hpp"
@@ -47,23 +47,20 @@ nlohmann::ordered_json openai_model(const ModelInfo& model);
 nlohmann::ordered_json openai_answer(const Job& job, const OpenAiRequest& request, const std::string& origin,
                                      std::int64_t tokens);
 
-/// The events of a job, as OpenAI's clients read them.
-class OpenAiEvents {
+/// Follows a job in the words of OpenAI's interface.
+class OpenAiEvents final : public Follower {
  public:
+  /// \param tokens of the prompt
   OpenAiEvents(std::shared_ptr<const Job> job, OpenAiRequest request, std::int64_t tokens);
 
-  /// As `Follower::next`.
-  [[nodiscard]] std::optional<std::string> next(std::chrono::milliseconds patience);
-
  private:
-  std::shared_ptr<const Job> job_;
+  std::string preview_text(std::size_t cell, const Preview& preview) override;
+  std::string result_text(std::size_t cell, const Result& result) override;
+  [[nodiscard]] std::string end_text(const Standing& standing) const override;
+
   OpenAiRequest request_;
   std::int64_t tokens_;
-  bool ended_ = false;
-  std::uint64_t version_ = 0, preview_ = 0;
   std::vector<std::int64_t> partial_;  // so many were sent, of each result
-  std::vector<bool> told_;
-  Clock::time_point spoke_ = Clock::now();
 };
 
 }  // namespace studio

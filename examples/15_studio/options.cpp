@@ -3,9 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <string>
-#include <system_error>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -22,13 +20,6 @@ Limits Options::all_limits() const {
   all.bytes = static_cast<std::size_t>(megabytes * 1e6);
   all.memory = static_cast<std::size_t>(memory * 1e6);
   return all;
-}
-
-/// Empty for a folder, otherwise the error message.
-static std::string folder_problem(const std::string& path) {
-  std::error_code ignored;
-  return std::filesystem::is_directory(path, ignored) ? std::string()
-                                                      : fmt::format("expected a folder, found none at '{}'", path);
 }
 
 /// Throws `CLI::ValidationError` for a service that anybody could reach and use.
@@ -85,7 +76,7 @@ void add_options(CLI::App& app, Options& o) {
       ->check(example::range(0.1, 3600.0));
   app.add_option("--keep", o.keep, "folder that gets a copy of each result; without it, nothing is written")
       ->type_name("FOLDER")
-      ->check(folder_problem);
+      ->check(CLI::ExistingDirectory);
   app.add_flag("--log-prompts", o.log_prompts, "log the words of instructions too");
   example::add_resolution(app, o.resolution);
   example::add_fit(app, o.fit);

@@ -23,6 +23,7 @@
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/picture_settings.hpp"
 #include "ip2p/io/printable.hpp"
+#include "multipart.hpp"
 #include "page.hpp"
 #include "support/picture_settings.hpp"
 
@@ -144,9 +145,7 @@ BodyRule Service::begin(const Request& request) const {
     throw Fault(413, "too_large", fmt::format("expected a request of at most {} bytes, found {}", limits.bytes, given));
   }
   if (route.name == Route::settings) return {.bytes = limits.bytes};
-  if (!request.header("Content-Type").starts_with("multipart/form-data")) {
-    throw Fault(400, "wrong_value", "expected a body of the type multipart/form-data");
-  }
+  static_cast<void>(boundary_of(request.header("Content-Type")));
   runner_.check_room(Access::client(request));
   if (route.name == Route::edits) return {.fields = openai_fields(limits)};
   return {.fields = {{"image", limits.bytes, true}, {"mask", limits.bytes, false}, {"settings", limits.field, true}}};
@@ -265,9 +264,9 @@ Response Service::post_job(const Request& request) {
 
 Response Service::follow(const std::shared_ptr<Job>& job) {
   ++*streams_;
-  auto follower = std::make_shared<Follower>(job, [this](const std::string& id) { return runner_.position(id); });
+  auto events = std::make_shared<PageEvents>(job, [this](const std::string& id) { return runner_.position(id); });
   return {.type = "text/event-stream",
-          .next = [follower] { return follower->next(1s); },
+          .next = [events] { return events->next(1s); },
           .closed = [streams = streams_](bool) { --*streams; }};
 }
 

@@ -1,11 +1,16 @@
 // A request of the service is refused with a Fault that has a status of 4xx, a code and a sentence of UTF-8, or what it
 // asks for lies within the limits: a job's settings, and OpenAI's form, whose settings are those of a job.
 //
-// The input is a request as HTTP/1.1 has it: a line "METHOD PATH", headers, an empty line, and a body. A body is the
-// settings as JSON, or a form: "NAME=VALUE", each after an empty line.
+// The input is a line "METHOD PATH", headers, an empty line, and a body, which is the settings as JSON or a form:
+// "NAME=VALUE", each after an empty line. With lines that end in CR LF it is a request as it is sent: its head is read
+// strictly, and its body gives the same in whatever pieces it comes.
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "fuzz/harness.hpp"
 
@@ -15,12 +20,39 @@
 #include "events.cpp"        // NOLINT(bugprone-suspicious-include)
 #include "fault.cpp"         // NOLINT(bugprone-suspicious-include)
 #include "form.cpp"          // NOLINT(bugprone-suspicious-include)
+#include "http_body.cpp"     // NOLINT(bugprone-suspicious-include)
+#include "http_head.cpp"     // NOLINT(bugprone-suspicious-include)
 #include "job.cpp"           // NOLINT(bugprone-suspicious-include)
+#include "multipart.cpp"     // NOLINT(bugprone-suspicious-include)
 #include "openai.cpp"        // NOLINT(bugprone-suspicious-include)
 
 namespace fuzz = ip2p::testing::fuzz;
 
 namespace {
+
+/// What reading a body that comes in pieces of so many bytes gives: the fields of its form, or what is wrong with it.
+std::string outcome(const studio::Head& head, std::string_view sent, std::size_t piece, const studio::Limits& limits) {
+  try {
+    std::optional<std::size_t> length = head.chunked ? std::nullopt : std::optional(head.length.value_or(0));
+    studio::Body body(
+        [&](char* data, std::size_t size) {
+          const auto count = sent.copy(data, std::min(size, piece));
+          sent.remove_prefix(count);
+          return count;
+        },
+        length, limits.bytes);
+    studio::Form form(studio::openai_fields(limits));
+    studio::Multipart fields(studio::boundary_of(head.request.header("Content-Type")), form);
+    for (auto next = body.next(); !next.empty(); next = body.next()) fields.add(next);
+    fields.finish();
+    form.finish();
+    return std::string(*form.find("image")) + '\0' + std::string(*form.find("prompt")) + '\0' + std::string(sent);
+  } catch (const studio::Fault& fault) {
+    fuzz::expect(fault.status() >= 400 && fault.status() < 500, "a fault of the request that is no 4xx");
+    fuzz::expect_shown(fault.what());
+    return "fault";  // which one depends on what was seen of the body before
+  }
+}
 
 /// Calls `answer`; a Fault has to be one that a client can be told.
 template <class Answer>
@@ -62,6 +94,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                        .schedules = {"karras", "linear"}};
   static const studio::Access access("token", {"Photos.example"});
   std::string_view rest = fuzz::text_of(data, size);
+  if (const auto end = rest.find("\r\n\r\n"); end != rest.npos) {
+    answered([&] {
+      const auto head = studio::parse_head(rest.substr(0, end + 4));
+      fuzz::expect(!(head.chunked && head.length), "a body that ends in two ways");
+      const auto sent = rest.substr(end + 4);
+      const auto whole = outcome(head, sent, sent.size(), limits);
+      for (const std::size_t piece : {1, 2, 7}) {
+        fuzz::expect(outcome(head, sent, piece, limits) == whole, "a body that depends on its pieces");
+      }
+    });
+    return 0;
+  }
   const auto upto = [&](std::string_view end) {
     const auto place = rest.find(end);
     const auto part = rest.substr(0, place);

@@ -197,6 +197,7 @@ TEST_CASE("A wrong field of OpenAI's form is named as it is there", "[studio]") 
                                                                {"n", "99"},
                                                                {"size", "big"},
                                                                {"size", "0x10"},
+                                                               {"size", "16384x16"},
                                                                {"size", "1x"},
                                                                {"size", "9999999x9999999"},
                                                                {"model", "gpt"},

@@ -213,7 +213,7 @@ TEST_CASE("Who follows a job hears of every result and of its end, however late"
   FakeEditor editor;
   studio::Runner runner(editor, {}, 4, {});
   const auto job = a_job(editor, "a", "x", 1, "photo", 2, 1);
-  studio::Follower early(job, [&](const std::string& id) { return runner.position(id); });
+  studio::PageEvents early(job, [&](const std::string& id) { return runner.position(id); });
   CHECK_THAT(*early.next(0ms), Contains("event: state"));
   runner.submit(job);
   editor.allow(1);
@@ -225,7 +225,7 @@ TEST_CASE("Who follows a job hears of every result and of its end, however late"
   editor.allow_all();
   end_of(*job);
   for (auto text = early.next(0ms); text; text = early.next(0ms)) heard += *text;
-  studio::Follower late(job, [](const std::string&) { return 0; });
+  studio::PageEvents late(job, [](const std::string&) { return 0; });
   const auto all = *late.next(0ms);
   CHECK_FALSE(late.next(0ms));
   for (const auto& text : {heard, all}) {

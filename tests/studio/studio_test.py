@@ -267,9 +267,9 @@ class Requests(unittest.TestCase):
             b"\r\n\r\n": 400, b"GET\r\n\r\n": 400, b"GET / HTTP/9.9\r\n" + host + b"\r\n": 400, b"\xff" * 100 + b"\r\n\r\n": 400,
             b"GET / HTTP/1.1\r\n\r\n": 400, b"GET / HTTP/1.1\r\nHost: evil\r\n\r\n": 403,
             b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + host + b"\r\n": 414,
-            b"GET / HTTP/1.1\r\n" + host + b"X: " + b"a" * 9000 + b"\r\n\r\n": 400,
+            b"GET / HTTP/1.1\r\n" + host + b"X: a\n\r\n": 400,
             b"GET / HTTP/1.1\r\n" + host + b"".join(b"X%d: %s\r\n" % (i, b"a" * 1000) for i in range(100)) + b"\r\n": 431,
-            b"BREW / HTTP/1.1\r\n" + host + b"\r\n": 400,
+            b"BREW / HTTP/1.1\r\n" + host + b"\r\n": 405,
             b"POST /api/jobs HTTP/1.1\r\n" + host + b"Content-Length: 99999999999\r\n" + multipart + b"\r\n": 413,
             b"POST /api/jobs HTTP/1.1\r\n" + host + b"Content-Length: x\r\n" + multipart + b"\r\n": 400,
             b"POST /api/jobs HTTP/1.1\r\n" + host + b"Content-Length: 3\r\nContent-Type: text/plain\r\n\r\nabc": 400,
@@ -279,6 +279,11 @@ class Requests(unittest.TestCase):
             b"POST /api/jobs HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n" + multipart + b"\r\nzz\r\n": 400,
             b"POST /api/settings HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n"
             + b"100000\r\n" + b"x" * 0x100000 + b"\r\n100000\r\n" + b"x" * 0x100000 + b"\r\n": 413,
+            b"POST /api/settings HTTP/1.1\r\n" + host + b"\r\n": 411,
+            b"POST /api/settings HTTP/1.1\r\n" + host + b"Content-Length: -1\r\n\r\n": 400,
+            b"POST /api/settings HTTP/1.1\r\n" + host + b"Content-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc": 415,
+            b"GET /healthz HTTP/1.1\r\n" + host + b"Content-Length: 0\r\nContent-Length: 30\r\n\r\nGET / HTTP/1.1\r\n\r\n": 400,
+            b"POST /api/settings HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcX\r\nGET / HTTP/1.1\r\n\r\n": 400,
             b"GET /healthz HTTP/1.1\r\n" + host + b"Content-Length: 30\r\n\r\nGET /api/model HTTP/1.1\r\n\r\n": 200,
         }
         for data, status in cases.items():
@@ -289,6 +294,46 @@ class Requests(unittest.TestCase):
                 if status != 200:
                     self.assertIn("message", json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"])
         self.works()
+
+    def test_ranges_of_a_picture_are_not_given(self):
+        job = self.service.submit(self.photo, QUICK)[1]["id"]
+        self.service.wait(job)
+        whole = self.service.picture(job)
+        for wanted in ("0-3", "3-", "-3", "999999999-", "0-999999999", "0-3,5-6", "9-3", "x", ",".join(["0-"] * 2000)):
+            status, _, content = self.service.ask("GET", f"/api/jobs/{job}/results/0", headers={"Range": f"bytes={wanted}"})
+            self.assertEqual((status, content), (200, whole), wanted[:20])
+
+    def test_a_form_may_come_byte_by_byte(self):
+        body, kind = form([("image", "a.png", self.photo), ("settings", None, json.dumps(QUICK))])
+        head = f"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", self.service.port), timeout=10) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in head.encode() + body:
+                connection.sendall(bytes([byte]))
+            self.assertEqual(connection.recv(12), b"HTTP/1.1 202")
+
+    def test_one_connection_serves_requests_that_are_sent_together(self):
+        requests = [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"] * 3
+        answers = self.raw(b"".join(requests) + requests[0].replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        self.assertEqual(answers.count(b'{"status":"ok"}'), 4)
+
+    def test_a_client_of_http_1_0_reads_events_without_chunks(self):
+        job = self.service.submit(self.photo, QUICK)[1]["id"]
+        answer = self.raw(b"GET /api/jobs/%s/events HTTP/1.0\r\nHost: localhost\r\n\r\n" % job.encode())
+        head, _, body = answer.partition(b"\r\n\r\n")
+        self.assertNotIn(b"Transfer-Encoding", head)
+        self.assertTrue(body.startswith(b"event: state\n"), body[:100])
+        self.assertIn(b"event: done\n", body)
+
+    def test_a_body_is_asked_for_where_a_client_waits_for_that(self):
+        body, kind = form([("image", "a.png", self.photo), ("settings", None, json.dumps(QUICK))])
+        head = f"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n"
+        with socket.create_connection(("127.0.0.1", self.service.port), timeout=10) as connection:
+            connection.sendall(f"{head}Content-Type: {kind}\r\n\r\n".encode())
+            self.assertEqual(connection.recv(100), b"HTTP/1.1 100 Continue\r\n\r\n")
+            connection.sendall(body)
+            self.assertEqual(connection.recv(12), b"HTTP/1.1 202")
+        self.assertTrue(self.raw(f"{head}Content-Type: text/plain\r\n\r\n".encode()).startswith(b"HTTP/1.1 400 "))
 
     def test_slow_clients_are_let_go(self):
         host = b"Host: localhost\r\n"
