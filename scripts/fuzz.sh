@@ -7,13 +7,30 @@
 #                       empty: these are left out
 #   IP2P_FUZZ_SEED      makes the same mutations each time (default: others each time)
 #   IP2P_FUZZ_RUNS      most executions of each target (default: as many as there is time for)
+#   IP2P_FUZZ_JOBS      compiler processes at a time (default: as many as there are processors)
 #
 # Each target first reads its seeds and all that earlier runs found interesting (build/fuzz/corpus), then what it makes
 # of these. Findings are files in build/fuzz/findings, and the status is then 1; without clang or libFuzzer it is 77.
+# build/fuzz/executions.tsv has a line for each run of a target: its name, executions and seconds.
+#
+#   scripts/fuzz.sh --keep [TARGET...]
+#
+# reduces what runs found interesting to what reaches all that they reached, and writes the smallest of these, 40 kB of
+# each target, to tests/fuzz/corpus/TARGET.tar.gz, where later runs begin.
+#
+#   scripts/fuzz.sh --compare [OPTIONS]
+#
+# compares what the library reads with what Pillow and safetensors read; OPTIONS are those of tests/fuzz/differential.py.
+# Without these packages of Python (tests/parity/venv.sh) the status is 77.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 die() { echo "fuzz: $*" >&2; exit 2; }
+keep=false compare=false
+case "${1:-}" in
+  --keep) keep=true; shift ;;
+  --compare) compare=true; shift ;;
+esac
 minutes=10
 if [[ ${1:-} =~ ^[0-9]+(\.[0-9]+)?$ ]]; then minutes=$1; shift; fi
 jobs=${IP2P_FUZZ_JOBS:-$(nproc)}
@@ -34,6 +51,24 @@ if [ -z "${IP2P_FUZZ_TORCH+set}" ]; then
   IP2P_FUZZ_TORCH=$(compgen -G "${XDG_CACHE_HOME:-$HOME/.cache}/ip2p/libtorch-*/torch" | sort -V | tail -1 || true)
 fi
 
+configure() {
+  cmake -S tests/fuzz -B $build -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DIP2P_FUZZ_TORCH="$IP2P_FUZZ_TORCH" \
+    >"$probe/log" || { cat "$probe/log" >&2; die "cannot configure"; }
+}
+compile() { ninja -C $build -j "$jobs" "$@" >"$probe/log" || { tail -60 "$probe/log" >&2; die "cannot build"; }; }
+
+if $compare; then
+  [ -n "$IP2P_FUZZ_TORCH" ] || die "--compare needs LibTorch; name it in IP2P_FUZZ_TORCH"
+  python=${IP2P_PARITY_PYTHON:-build/venv/bin/python}
+  [ -x "$python" ] || python=python3
+  "$python" tests/fuzz/differential.py --check || exit $?
+  configure
+  compile read_files
+  status=0
+  "$python" tests/fuzz/differential.py $build/bin/read_files . "$@" || status=$?
+  exit $status
+fi
+
 # The table, without targets that cannot be built.
 declare -A most_bytes seeds_of
 names=()
@@ -50,37 +85,71 @@ done
 [ $# -eq 0 ] || names=("$@")
 
 echo "fuzz: building ${#names[@]} targets"
-cmake -S tests/fuzz -B $build -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DIP2P_FUZZ_TORCH="$IP2P_FUZZ_TORCH" >"$probe/log" ||
-  { cat "$probe/log" >&2; die "cannot configure"; }
-ninja -C $build -j "$jobs" "${names[@]}" >"$probe/log" || { tail -60 "$probe/log" >&2; die "cannot build"; }
+configure
+compile "${names[@]}"
 
 seconds=$(awk -v minutes="$minutes" -v count="${#names[@]}" 'BEGIN { s = int(minutes * 60 / count); print s < 1 ? 1 : s }')
-export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+# Less memory kept aside after its release than by default, and shorter stacks of allocations: an execution takes little
+# memory, and a finding is looked at again with the defaults.
+export ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=8:thread_local_quarantine_size_kb=64:malloc_context_size=2}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 export OMP_NUM_THREADS=1
 symbolizer=$(command -v llvm-symbolizer-14 || command -v llvm-symbolizer || true)
 [ -z "$symbolizer" ] || export ASAN_SYMBOLIZER_PATH=$symbolizer
+
+# Seeds of a target, in $build/seeds/NAME.
+put_seeds() {
+  local name=$1 seed
+  rm -rf "$build/seeds/$name"
+  mkdir -p "$build/seeds/$name"
+  for seed in ${seeds_of[$name]} "tests/fuzz/corpus/$name"/*; do
+    if [ -f "$seed" ]; then cp "$seed" "$build/seeds/$name/$(tr / _ <<<"$seed")"; fi
+  done
+  if [ -f "tests/fuzz/corpus/$name.tar.gz" ]; then
+    tar -xzf "tests/fuzz/corpus/$name.tar.gz" -C "$build/seeds/$name"
+  fi
+}
+
+if $keep; then
+  for name in "${names[@]}"; do
+    put_seeds "$name"
+    merged=$build/merged/$name kept=$build/kept/$name
+    rm -rf "$merged" "$kept"
+    mkdir -p "$merged" "$kept" "$build/corpus/$name" $build/logs
+    "$build/bin/$name" -merge=1 -max_len="${most_bytes[$name]}" -timeout=20 -rss_limit_mb=2560 -detect_leaks=0 \
+      "$merged" "$build/corpus/$name" "$build/seeds/$name" >"$build/logs/$name.merge" 2>&1 ||
+      die "cannot reduce what is kept of $name; all it said: $build/logs/$name.merge"
+    rm -rf "$build/corpus/$name"
+    cp -r "$merged" "$build/corpus/$name"
+    find "$merged" -type f -printf '%s %f\n' | sort -n | awk '(sum += $1) <= 40000 { print $2 }' |
+      while read -r file; do cp "$merged/$file" "$kept/$file"; done
+    tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=644 -C "$kept" -cf - . |
+      gzip -9n >"tests/fuzz/corpus/$name.tar.gz"
+    printf '%-20s %6s inputs, of which %s are kept in %s bytes\n' "$name" "$(find "$merged" -type f | wc -l)" \
+      "$(find "$kept" -type f | wc -l)" "$(stat -c %s "tests/fuzz/corpus/$name.tar.gz")"
+  done
+  exit
+fi
 
 status=0
 printf '%-20s %12s %10s %10s %9s\n' target executions a\ second coverage findings
 for name in "${names[@]}"; do
   corpus=$build/corpus/$name seeds=$build/seeds/$name findings=$build/findings/$name log=$build/logs/$name
-  rm -rf "$seeds"
-  mkdir -p "$corpus" "$seeds" "$findings" $build/logs
-  for seed in ${seeds_of[$name]} "tests/fuzz/corpus/$name"/*; do
-    if [ -f "$seed" ]; then cp "$seed" "$seeds/$(tr / _ <<<"$seed")"; fi
-  done
-  options=(-max_total_time="$seconds" -max_len="${most_bytes[$name]}" -timeout=20 -rss_limit_mb=2560
-    -malloc_limit_mb=1024 -print_final_stats=1 -reload=0 -seed="${IP2P_FUZZ_SEED:-0}"
+  put_seeds "$name"
+  mkdir -p "$corpus" "$findings" $build/logs
+  options=(-max_total_time="$seconds" -max_len="${most_bytes[$name]}" -timeout=20 -report_slow_units=20
+    -rss_limit_mb=2560 -malloc_limit_mb=1024 -entropic=0 -print_final_stats=1 -reload=0 -seed="${IP2P_FUZZ_SEED:-0}"
     -runs="${IP2P_FUZZ_RUNS:--1}" -artifact_prefix="$findings/")
   [ ! -f "tests/fuzz/corpus/$name.dict" ] || options+=(-dict="tests/fuzz/corpus/$name.dict")
   before=$(ls "$findings" | wc -l)
-  fault=0
+  fault=0 begun=$SECONDS
   nice -n 5 "$build/bin/$name" "${options[@]}" "$corpus" "$seeds" >"$log" 2>&1 || fault=$?
   found=$(($(ls "$findings" | wc -l) - before))
+  executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+  printf '%s\t%s\t%s\n' "$name" "${executions:-0}" $((SECONDS - begun)) >>$build/executions.tsv
   # A run that ends without having written a finding has failed all the same.
   if [ $fault -ne 0 ] && [ $found -eq 0 ]; then found=1; fi
-  printf '%-20s %12s %10s %10s %9s\n' "$name" \
-    "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
+  printf '%-20s %12s %10s %10s %9s\n' "$name" "$executions" \
     "$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")" \
     "$(grep -o ' cov: [0-9]*' "$log" | tail -1 | grep -o '[0-9]*')" "$found"
   if [ $found -ne 0 ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Kills every program that can be resumed N times (3 by default) at random moments, and compares its result with an
 # undisturbed one; kills the service too, and looks at what it kept. Then training alone, 50 times as often, with a network
-# so small that most kills meet a checkpoint being written.
+# so small that most kills meet a checkpoint being written, and one of two processes that train together, 10 times as often.
 #
 #   scripts/kills.sh [N [SEED]]
 #
@@ -20,3 +20,4 @@ fi
 scripts/build.sh
 python3 tests/faults/kills.py build/release/examples . --kills "$kills" --seed "$seed"
 build/release/tests/faults killed $((kills * 50)) "$seed"
+python3 tests/parallel/kills.py build/release/tests/processes --kills $((kills * 10)) --seed "$seed"

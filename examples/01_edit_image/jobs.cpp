@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -21,6 +22,7 @@
 #include <fmt/format.h>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "support/program.hpp"
 
@@ -195,7 +197,9 @@ void check_results(const std::vector<Job>& jobs) {
     if (!fs::exists(folder, ignored)) folder = ".";
     ip2p::require(fs::is_directory(folder, ignored), "{}: expected a folder to write into, found a file",
                   folder.string());
-    ip2p::require(access(folder.c_str(), W_OK) == 0, "{}: no permission to write into this folder", folder.string());
+    const int refused = access(folder.c_str(), W_OK) == 0 ? 0 : errno;
+    ip2p::require(refused == 0, "{}: cannot write into this folder: {}", folder.string(),
+                  ip2p::detail::errno_text(refused));
   }
   for (const auto& job : jobs) {
     std::error_code ignored;

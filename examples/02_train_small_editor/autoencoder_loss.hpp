@@ -4,6 +4,9 @@
 /// Data and loss for the small autoencoder.
 
 #include <ATen/ATen.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/stack.h>
 
 #include <cstdint>
@@ -11,28 +14,28 @@
 #include <vector>
 
 #include "edits.hpp"
-#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/core/random.hpp"
+#include "ip2p/train/precision.hpp"
 #include "photographs.hpp"
 
 namespace small_editor {
 
-/// Reconstruction of random crops, half of them edited by a random family, so that every look that the editor must
-/// produce can be decoded. A function of (seed, step).
+/// Reconstruction of random crops: half of them as they are, a quarter edited by a random family, and a quarter with
+/// random colours, so that every look that the editor must produce can be decoded. A function of (seed, step).
 struct AutoencoderLoss {
-  const ip2p::KlAutoencoder& codec;
+  const ip2p::DcAutoencoder& codec;
   std::span<const at::Tensor> photographs;  ///< uint8 [3,H,W]
   std::uint64_t seed = 0;
-  std::int64_t pixels = 8 * 64 * 64;  ///< Pixels per batch; every fourth batch has fewer, larger crops.
-  std::int64_t picture = 256;         ///< Side of the pictures to edit.
-  double square_weight = 1.0;         ///< Of the mean squared error beside the L1 error; hurries the colours.
-  double edge_weight = 0.5;           ///< Of the L1 distance of finite differences, against blur.
-  double kl_weight = 2e-4;            ///< Of the mean KL divergence an element; keeps latents near unit scale.
+  std::int64_t crops = 4;      ///< Per batch.
+  std::int64_t side = 96;      ///< Of the crops, in pixels.
+  std::int64_t picture = 256;  ///< Side of the pictures to edit.
+  double noise = 0.03;         ///< Added to the latents, of their standard deviation: the editor's will not be exact.
+  at::ScalarType precision = at::kFloat;  ///< kBFloat16: convolutions in 16 bits.
 
   /// Images of one part of a batch, [B,3,s,s] in [-1,1].
   [[nodiscard]] at::Tensor batch(std::int64_t step, std::int64_t part, std::int64_t parts) const {
-    const std::int64_t side = step % 4 == 3 ? 128 : 64;
-    const std::int64_t count = std::max<std::int64_t>(1, pixels / (side * side * parts));
+    const std::int64_t count = std::max<std::int64_t>(1, crops / parts);
     std::vector<at::Tensor> images;
     for (std::int64_t i = part * count; i < (part + 1) * count; ++i) {
       ip2p::SampleRandom random(seed, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(i));
@@ -40,12 +43,23 @@ struct AutoencoderLoss {
           photographs[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(photographs.size())))];
       auto crop = random_crop(photo, side, picture, random);
       const auto& families = edit_families();
-      const auto choice = random.below(2 * static_cast<std::int64_t>(families.size()));
-      if (choice < static_cast<std::int64_t>(families.size()))
+      const auto kind = random.below(4);
+      if (kind == 0) {
+        const auto choice = random.below(static_cast<std::int64_t>(families.size()));
         crop = families[static_cast<std::size_t>(choice)].apply(crop);
+      } else if (kind == 1) {
+        crop = recoloured(crop, random);
+      }
       images.push_back(crop * 2 - 1);
     }
     return at::stack(images);
+  }
+
+  /// Images of the first batches, [count,3,s,s].
+  [[nodiscard]] at::Tensor sample(std::int64_t count) const {
+    std::vector<at::Tensor> batches;
+    for (std::int64_t step = 0; step * crops < count; ++step) batches.push_back(batch(step, 0, 1));
+    return at::cat(batches).narrow(0, 0, count);
   }
 
   /// Mean loss of a part; see `ip2p::LossByParts`.
@@ -54,14 +68,27 @@ struct AutoencoderLoss {
       const at::NoGradGuard no_grad;
       return batch(step, part, parts).contiguous(at::MemoryFormat::ChannelsLast);
     }();
-    const auto moments = codec.encode_moments(images);
-    const auto noise = ip2p::CounterNoise(seed + 1, static_cast<std::uint32_t>(part * images.size(0)))
-                           .normal(moments.mean.sizes(), step);
-    const auto error = codec.decode(moments.sample(noise)) - images;
-    const auto edges = (error.slice(2, 1) - error.slice(2, 0, -1)).abs().mean() +
-                       (error.slice(3, 1) - error.slice(3, 0, -1)).abs().mean();
-    const auto divergence = 0.5 * (moments.mean.square() + moments.logvar.exp() - 1 - moments.logvar).mean();
-    return error.abs().mean() + square_weight * error.square().mean() + edge_weight * edges + kl_weight * divergence;
+    const auto decoded = [&] {
+      const ip2p::Autocast autocast(at::kCPU, precision);
+      const auto latents = codec.encode(images);
+      const auto deviation = latents.detach().to(at::kFloat).std();
+      const auto draw =
+          ip2p::CounterNoise(seed + 1, static_cast<std::uint32_t>(part * images.size(0))).normal(latents.sizes(), step);
+      return codec.decode(latents + (draw * deviation * noise).to(latents.scalar_type()));
+    }();
+    const auto error = decoded.to(at::kFloat) - images;
+    // The root of each picture's mean square counts pictures more alike than the mean square over all of them.
+    return error.abs().mean() + (error.square().mean({1, 2, 3}) + 1e-4).sqrt().mean();
+  }
+
+ private:
+  /// Mixes the channels of [3,s,s] and changes their contrast, at random.
+  static at::Tensor recoloured(const at::Tensor& rgb, ip2p::SampleRandom& random) {
+    auto mix = at::empty({3, 3});
+    for (std::int64_t i = 0; i < 9; ++i) mix.view(-1)[i].fill_(random.uniform(-0.5, 0.8));
+    const auto mean = rgb.mean({1, 2}, true);
+    const auto mixed = at::matmul(mix, (rgb - mean).flatten(1)).view_as(rgb);
+    return (mixed + mean * random.uniform(0.3, 1.5)).clamp(0, 1);
   }
 };
 

@@ -3,17 +3,21 @@
 /// \file
 /// The small editor's training pairs: crops of photographs, their computed edits, encoded once.
 
+#include <ATen/ops/full_like.h>
+
 #include <array>
 #include <cstdint>
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "edits.hpp"
-#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/data/edit_pairs.hpp"
 #include "photographs.hpp"
+#include "variations.hpp"
 
 namespace small_editor {
 
@@ -22,57 +26,71 @@ struct CachedEditsOptions {
   std::int64_t side = 256;     ///< Of the crops, in pixels.
   std::int64_t picture = 256;  ///< Side of the pictures to be edited; see `random_crop`.
   std::int64_t crops = 600;
-  std::int64_t unedited = 2;  ///< Of every `families + unedited` pairs, this many are the unchanged photograph with "".
+  std::int64_t varied = 8;    ///< Variations of each crop, of all kinds in turn, beside the plain edits.
+  std::int64_t unedited = 3;  ///< Of a crop's pairs, this many are the unchanged photograph with "".
   std::uint64_t seed = 0;
 };
 
-/// Pair i is crop i / (families + unedited) with one of its edits. Latents are computed on first use and cached, so
-/// an epoch only costs the network. `get` may be called from several threads.
+/// Pair i is crop i / slots with one of its edits, where a crop has a slot for each family, then for each variation and
+/// each unedited pair. Latents are computed on first use and cached, so an epoch only costs the network. `get` may be
+/// called from several threads.
 class CachedEdits {
  public:
-  CachedEdits(ip2p::KlAutoencoder codec, std::span<const at::Tensor> photographs, CachedEditsOptions options)
+  CachedEdits(ip2p::DcAutoencoder codec, std::span<const at::Tensor> photographs, CachedEditsOptions options)
       : codec_(std::move(codec)),
         photographs_(photographs),
         options_(options),
         families_(static_cast<std::int64_t>(edit_families().size())),
-        cache_(static_cast<std::size_t>(options.crops * (families_ + 1))) {}
+        edits_(families_ + options.varied),
+        cache_(static_cast<std::size_t>(options.crops * (edits_ + 1))) {}
 
-  [[nodiscard]] std::int64_t size() const { return options_.crops * (families_ + options_.unedited); }
+  [[nodiscard]] std::int64_t size() const { return options_.crops * (edits_ + options_.unedited); }
 
   ip2p::EditPair get(std::int64_t i, ip2p::SampleRandom& random) {
-    const auto slots = families_ + options_.unedited;
+    const auto slots = edits_ + options_.unedited;
     const auto crop = i / slots;
-    const auto family = std::min(i % slots, families_);  // `families_` itself stands for the photograph
+    const auto edit = std::min(i % slots, edits_);  // `edits_` itself stands for the photograph
     const std::scoped_lock lock(locks_[static_cast<std::size_t>(crop) % locks_.size()]);
-    const auto condition = moments(crop, families_);
-    const auto target = family == families_ ? condition : moments(crop, family);
+    const auto condition = latents(crop, edits_);
+    const auto target = edit == edits_ ? condition : latents(crop, edit);
     std::string instruction;
-    if (family < families_) {
-      const auto texts = edit_families()[static_cast<std::size_t>(family)].training_texts();
+    if (edit < families_) {
+      const auto texts = edit_families()[static_cast<std::size_t>(edit)].training_texts();
       instruction = texts[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(texts.size())))];
+    } else if (edit < edits_) {
+      instruction = random_text(variation(crop, edit), false, random);
     }
-    return {target.mean, target.logvar, condition.mean, std::move(instruction)};
+    // The smallest variance that moments of latents have: these are certain.
+    return {target, at::full_like(target, -30.0), condition, std::move(instruction)};
   }
 
  private:
-  ip2p::LatentMoments moments(std::int64_t crop, std::int64_t family) {
-    auto& entry = cache_[static_cast<std::size_t>(crop * (families_ + 1) + family)];
-    if (entry.mean.defined()) return entry;
+  [[nodiscard]] VariedEdit variation(std::int64_t crop, std::int64_t edit) const {
+    ip2p::SampleRandom random(options_.seed, static_cast<std::uint64_t>(crop), static_cast<std::uint64_t>(edit) + 1);
+    return random_variation(variations[static_cast<std::size_t>(edit - families_) % variations.size()].first, random);
+  }
+
+  at::Tensor latents(std::int64_t crop, std::int64_t edit) {
+    auto& entry = cache_[static_cast<std::size_t>(crop * (edits_ + 1) + edit)];
+    if (entry.defined()) return entry;
     const at::NoGradGuard no_grad;
     ip2p::SampleRandom random(options_.seed, static_cast<std::uint64_t>(crop), 0);
     const auto& photo = photographs_[static_cast<std::size_t>(crop) % photographs_.size()];
     auto picture = random_crop(photo, options_.side, options_.picture, random);
-    if (family < families_) picture = edit_families()[static_cast<std::size_t>(family)].apply(picture);
-    const auto encoded = codec_.encode_moments((picture * 2 - 1).unsqueeze(0));
-    entry = {encoded.mean.squeeze(0).contiguous(), encoded.logvar.squeeze(0).contiguous()};
+    if (edit < families_) {
+      picture = edit_families()[static_cast<std::size_t>(edit)].apply(picture);
+    } else if (edit < edits_) {
+      picture = variation(crop, edit).apply(picture);
+    }
+    entry = codec_.encode((picture * 2 - 1).unsqueeze(0)).squeeze(0).contiguous();
     return entry;
   }
 
-  ip2p::KlAutoencoder codec_;
+  ip2p::DcAutoencoder codec_;
   std::span<const at::Tensor> photographs_;
   CachedEditsOptions options_;
-  std::int64_t families_;
-  std::vector<ip2p::LatentMoments> cache_;
+  std::int64_t families_, edits_;
+  std::vector<at::Tensor> cache_;
   std::array<std::mutex, 64> locks_;
 };
 

@@ -6,6 +6,10 @@
 #include <ATen/ATen.h>
 #include <ATen/ops/cat.h>
 
+#include <fmt/format.h>
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <iterator>
@@ -14,38 +18,66 @@
 #include <vector>
 
 #include "edits.hpp"
+#include "ip2p/core/sample_random.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "variations.hpp"
 
 namespace small_editor {
 
-/// Measurements for one family.
+/// Measurements for one family, or one kind of variation.
 struct FamilyScore {
   std::string name;
   std::int64_t edits = 0;
-  std::int64_t nearest = 0;    ///< Edits whose result is nearest to the right family's target among all families.
+  std::int64_t nearest = 0;    ///< Edits whose result is nearer to the right target than to any other it is held to.
   double psnr_edit = 0.0;      ///< Mean PSNR of the result to the computed target, dB.
   double psnr_unedited = 0.0;  ///< Mean PSNR of the photograph itself to that target, dB.
+  double sharpness = 0.0;      ///< Mean share of the target's energy of gradients that the result has.
+
+  void add(const FamilyScore& one) {
+    edits += one.edits;
+    nearest += one.nearest;
+    psnr_edit += one.psnr_edit;
+    psnr_unedited += one.psnr_unedited;
+    sharpness += one.sharpness;
+  }
+
+  /// Sums become means.
+  void finish() {
+    for (double* sum : {&psnr_edit, &psnr_unedited, &sharpness})
+      *sum /= static_cast<double>(std::max<std::int64_t>(1, edits));
+  }
 };
 
 /// All measurements.
 struct Scores {
   std::vector<FamilyScore> families;
-  double psnr_round_trip = 0.0;  ///< Mean PSNR of the autoencoder's round trip to the photograph, dB.
-  double psnr_empty = 0.0;       ///< Mean PSNR with an empty instruction to that round trip, dB.
-  at::Tensor sheet;              ///< uint8 [3,H,W]: photographs and their edits side by side.
+  std::vector<FamilyScore> variations;  ///< Of `small_editor::variations`; empty where none were measured.
+  double psnr_round_trip = 0.0;         ///< Mean PSNR of the autoencoder's round trip to the photograph, dB.
+  double psnr_empty = 0.0;              ///< Mean PSNR with an empty instruction to that round trip, dB.
+  double psnr_empty_photo = 0.0;        ///< The same to the photograph itself, dB.
+  at::Tensor sheet;                     ///< uint8 [3,H,W]: photographs and their edits side by side.
 
   [[nodiscard]] FamilyScore total() const {
     FamilyScore sum{"all"};
-    for (const auto& family : families) {
-      sum.edits += family.edits;
-      sum.nearest += family.nearest;
-      sum.psnr_edit += family.psnr_edit * static_cast<double>(family.edits);
-      sum.psnr_unedited += family.psnr_unedited * static_cast<double>(family.edits);
+    for (auto family : families) {
+      for (double* mean : {&family.psnr_edit, &family.psnr_unedited, &family.sharpness}) {
+        *mean *= static_cast<double>(family.edits);
+      }
+      sum.add(family);
     }
-    sum.psnr_edit /= static_cast<double>(sum.edits);
-    sum.psnr_unedited /= static_cast<double>(sum.edits);
+    sum.finish();
     return sum;
   }
+};
+
+/// What `evaluate` measures.
+struct EvaluationOptions {
+  std::int64_t phrasings = 1;              ///< Of each family and photograph.
+  std::int64_t variations = 2;             ///< Of each kind, of each photograph.
+  std::vector<std::string> families = {};  ///< Names of those to measure, and to hold results to; empty: all.
+  bool held_out = true;                    ///< False measures with training phrasings.
+  /// Called with the number of photographs and phrasings done, and of all.
+  std::function<void(std::int64_t, std::int64_t)> on_part = {};
 };
 
 /// Peak signal-to-noise ratio of two pictures [..] in [0,1], in dB; a perfect match counts as 60.
@@ -53,89 +85,140 @@ inline double psnr(const at::Tensor& a, const at::Tensor& b) {
   return -10.0 * std::log10(std::max(1e-6, (a - b).square().mean().item<double>()));
 }
 
-/// Edits every photograph by every family with `phrasings` held-out phrasings each, and with "".
-/// \param photographs float [3,H,W] in [0,1], each  \param held_out false measures with training phrasings
-/// \param on_part called with the number of photographs and phrasings done, and of all
+/// The energy of a picture's gradients, [3,H,W]: the sum of squared differences of neighbours.
+inline double gradient_energy(const at::Tensor& picture) {
+  return ((picture.slice(1, 1) - picture.slice(1, 0, -1)).square().sum() +
+          (picture.slice(2, 1) - picture.slice(2, 0, -1)).square().sum())
+      .item<double>();
+}
+
+/// How a result compares with its target, with other targets and with the photograph.
+inline FamilyScore score_of(const at::Tensor& result, const at::Tensor& target, std::span<const at::Tensor> others,
+                            const at::Tensor& photo) {
+  const auto reached = psnr(result, target);
+  const bool nearest = std::all_of(others.begin(), others.end(),
+                                   [&](const at::Tensor& other) { return psnr(result, other) <= reached; });
+  return {.name = {},
+          .edits = 1,
+          .nearest = nearest ? 1 : 0,
+          .psnr_edit = reached,
+          .psnr_unedited = psnr(photo, target),
+          .sharpness = gradient_energy(result) / std::max(1e-6, gradient_energy(target))};
+}
+
+/// Edits every photograph by every family with held-out phrasings, and with "", and by random variations.
+/// \param photographs float [3,H,W] in [0,1], each
 template <class Pipeline>
 Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photographs, const ip2p::RunSettings& settings,
-                std::int64_t phrasings = 1, bool held_out = true,
-                const std::function<void(std::int64_t, std::int64_t)>& on_part = {}) {
+                const EvaluationOptions& options) {
   const at::NoGradGuard no_grad;
-  const auto& families = edit_families();
+  std::vector<EditFamily> families;
+  for (const auto& family : edit_families()) {
+    const auto& wanted = options.families;
+    if (wanted.empty() || std::find(wanted.begin(), wanted.end(), family.name) != wanted.end())
+      families.push_back(family);
+  }
   Scores scores;
   for (const auto& family : families) scores.families.push_back({std::string(family.name)});
+  if (options.variations > 0) {
+    for (const auto& [kind, name] : variations) scores.variations.push_back({std::string(name)});
+  }
   std::vector<at::Tensor> rows;
   std::uint64_t seed = settings.seed;
+  const auto noise = [&](std::size_t count) {
+    std::vector<std::uint64_t> seeds;
+    for (std::size_t i = 0; i < count; ++i) seeds.push_back(seed++);
+    return ip2p::TorchNoise(seeds);
+  };
+  const auto decoded = [&](const at::Tensor& latents) {
+    return (pipeline.decode_to_tensor(latents) + 1).div(2).clamp(0, 1);
+  };
   for (std::size_t p = 0; p < photographs.size(); ++p) {
     const auto& photo = photographs[p];
     std::vector<at::Tensor> targets;
     for (const auto& family : families) targets.push_back(family.apply(photo));
     const auto image = (photo * 2 - 1).unsqueeze(0);
-    const auto decoded = [&](const at::Tensor& latents) {
-      return (pipeline.decode_to_tensor(latents) + 1).div(2).clamp(0, 1);
-    };
     const auto round_trip = decoded(pipeline.clean_latents(image))[0];
     scores.psnr_round_trip += psnr(round_trip, photo);
-    for (std::int64_t k = 0; k < phrasings; ++k) {
+    for (std::int64_t k = 0; k < options.phrasings; ++k) {
       std::vector<std::string> instructions;
       for (const auto& family : families) {
-        const auto texts = held_out ? family.held_out_texts() : family.training_texts();
+        const auto texts = options.held_out ? family.held_out_texts() : family.training_texts();
         instructions.emplace_back(texts[(p + static_cast<std::size_t>(k)) % texts.size()]);
       }
       instructions.emplace_back("");
-      std::vector<std::uint64_t> seeds;
-      for (std::size_t i = 0; i < instructions.size(); ++i) seeds.push_back(seed++);
-      ip2p::TorchNoise noise(seeds);
-      const auto results = decoded(pipeline.sample(image, instructions, settings, noise));
+      auto source = noise(instructions.size());
+      const auto results = decoded(pipeline.sample(image, instructions, settings, source));
       for (std::size_t f = 0; f < families.size(); ++f) {
-        auto& score = scores.families[f];
-        const auto result = results[static_cast<std::int64_t>(f)];
-        std::size_t nearest = 0;
-        for (std::size_t other = 1; other < families.size(); ++other) {
-          if (psnr(result, targets[other]) > psnr(result, targets[nearest])) nearest = other;
-        }
-        ++score.edits;
-        score.nearest += nearest == f ? 1 : 0;
-        score.psnr_edit += psnr(result, targets[f]);
-        score.psnr_unedited += psnr(photo, targets[f]);
+        scores.families[f].add(score_of(results[static_cast<std::int64_t>(f)], targets[f], targets, photo));
       }
-      scores.psnr_empty += psnr(results[static_cast<std::int64_t>(families.size())], round_trip);
+      const auto unchanged = results[static_cast<std::int64_t>(families.size())];
+      scores.psnr_empty += psnr(unchanged, round_trip);
+      scores.psnr_empty_photo += psnr(unchanged, photo);
       if (k == 0) {
         auto shown = results.unbind(0);
         const auto empty = shown.back();
         shown.pop_back();
-        targets.insert(targets.begin(), {photo, round_trip});
+        auto above = targets;
+        above.insert(above.begin(), {photo, round_trip});
         shown.insert(shown.begin(), {photo, empty});
-        rows.push_back(at::cat({at::cat(targets, 2), at::cat(shown, 2)}, 1));
+        rows.push_back(at::cat({at::cat(above, 2), at::cat(shown, 2)}, 1));
       }
-      if (on_part) on_part(static_cast<std::int64_t>(p) * phrasings + k + 1, std::ssize(photographs) * phrasings);
+      if (options.on_part) {
+        options.on_part(static_cast<std::int64_t>(p) * options.phrasings + k + 1,
+                        std::ssize(photographs) * options.phrasings);
+      }
+    }
+    if (options.variations == 0) continue;
+    std::vector<VariedEdit> edits;
+    std::vector<std::string> instructions;
+    for (std::size_t kind = 0; kind < variations.size(); ++kind) {
+      ip2p::SampleRandom random(settings.seed, p, kind);
+      for (std::int64_t i = 0; i < options.variations; ++i) {
+        edits.push_back(random_variation(variations[kind].first, random));
+        instructions.push_back(random_text(edits.back(), options.held_out, random));
+      }
+    }
+    auto source = noise(edits.size());
+    const auto results = decoded(pipeline.sample(image, instructions, settings, source));
+    for (std::size_t i = 0; i < edits.size(); ++i) {
+      scores.variations[i / static_cast<std::size_t>(options.variations)].add(
+          score_of(results[static_cast<std::int64_t>(i)], edits[i].apply(photo), edits[i].mistaken(photo), photo));
     }
   }
-  for (auto& score : scores.families) {
-    score.psnr_edit /= static_cast<double>(score.edits);
-    score.psnr_unedited /= static_cast<double>(score.edits);
+  for (auto* list : {&scores.families, &scores.variations}) {
+    for (auto& score : *list) score.finish();
   }
   const auto count = static_cast<double>(photographs.size());
   scores.psnr_round_trip /= count;
-  scores.psnr_empty /= count * static_cast<double>(phrasings);
+  scores.psnr_empty /= count * static_cast<double>(options.phrasings);
+  scores.psnr_empty_photo /= count * static_cast<double>(options.phrasings);
   scores.sheet = (at::cat(rows, 1) * 255).round().to(at::kByte);
   return scores;
 }
 
-/// The scores as a Markdown table.
+/// The scores as Markdown tables.
 inline std::string table(const Scores& scores) {
-  std::string text = "| edit | right edit nearest | PSNR to target | unedited photo | gain |\n|---|---|---|---|---|\n";
-  auto rows = scores.families;
-  rows.push_back(scores.total());
-  for (const auto& row : rows) {
-    text += fmt::format("| {} | {} of {} ({:.0f} %) | {:.1f} dB | {:.1f} dB | {:+.1f} dB |\n", row.name, row.nearest,
-                        row.edits, 100.0 * static_cast<double>(row.nearest) / static_cast<double>(row.edits),
-                        row.psnr_edit, row.psnr_unedited, row.psnr_edit - row.psnr_unedited);
+  const auto row_of = [](const FamilyScore& row) {
+    return fmt::format("| {} | {} of {} ({:.0f} %) | {:.1f} dB | {:.1f} dB | {:+.1f} dB | {:.2f} |\n", row.name,
+                       row.nearest, row.edits,
+                       100.0 * static_cast<double>(row.nearest) / static_cast<double>(row.edits), row.psnr_edit,
+                       row.psnr_unedited, row.psnr_edit - row.psnr_unedited, row.sharpness);
+  };
+  std::string text =
+      "| edit | right edit nearest | PSNR to target | unedited photo | gain | sharpness |\n|---|---|---|---|---|---|\n";
+  for (const auto& row : scores.families) text += row_of(row);
+  text += row_of(scores.total());
+  if (!scores.variations.empty()) {
+    text +=
+        "\n| variation | right one nearest | PSNR to target | unedited photo | gain | sharpness |\n"
+        "|---|---|---|---|---|---|\n";
+    for (const auto& row : scores.variations) text += row_of(row);
   }
   text += fmt::format(
-      "\nEmpty instruction: {:.1f} dB to the autoencoder's own round trip, which is {:.1f} dB to the "
-      "photograph.\n",
-      scores.psnr_empty, scores.psnr_round_trip);
+      "\nEmpty instruction: {:.1f} dB to the photograph and {:.1f} dB to the autoencoder's own round trip, which is "
+      "{:.1f} dB to the photograph.\n",
+      scores.psnr_empty_photo, scores.psnr_empty, scores.psnr_round_trip);
   return text;
 }
 

@@ -11,12 +11,14 @@
 #include <fmt/format.h>
 
 #include "autoencoder_loss.hpp"
-#include "averaging_start.hpp"
-#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/codec/dc_autoencoder.hpp"
+#include "ip2p/core/device.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "photographs.hpp"
+#include "principal_start.hpp"
+#include "support/folder_lock.hpp"
 #include "support/loss_plot.hpp"
 #include "support/output_folder.hpp"
 #include "training.hpp"
@@ -26,6 +28,7 @@ namespace small_editor {
 int train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted,
                       const example::Interrupt& interrupt) {
   const example::OutputFolder folder(settings.work);
+  const example::FolderLock lock(settings.work);
   auto record = run_record(settings, settings.work / "vae", {});
   record.agree(settings.change);
   if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "vae")) {
@@ -33,15 +36,17 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
     return 0;
   }
   const auto split = split_photographs(settings.photographs);
-  const auto photographs = load_all(split.training, 4 * settings.picture, interrupt);
+  auto photographs = load_all(split.training, 4 * settings.picture, interrupt);
+  // Once more at the size of the pictures to edit, where detail is finest: half of the crops come from these.
+  for (const auto& small : load_all(split.training, settings.picture, interrupt)) photographs.push_back(small);
   const auto held_out = at::stack(held_out_squares(settings, interrupt)) * 2 - 1;
 
-  ip2p::KlAutoencoderConfig config;
-  config.block_out_channels = wanted.channels;
-  config.layers_per_block = 1;
-  config.norm_num_groups = 2;
-  ip2p::KlAutoencoder codec(config);
-  start_as_block_average(codec, settings.seed);
+  ip2p::DcAutoencoderConfig config;
+  config.latent_channels = wanted.latent_channels;
+  config.encoder_block_out_channels = config.decoder_block_out_channels = wanted.channels;
+  config.encoder_layers_per_block = wanted.encoder_blocks;
+  config.decoder_layers_per_block = wanted.decoder_blocks;
+  ip2p::DcAutoencoder codec(config);
   ip2p::TrainingOptions options;
   options.folder = settings.work / "vae";
   options.clip_norm = 1.0;
@@ -49,8 +54,11 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
   options.ema_decay = 0.998;
   options.threads = settings.shards;
   AutoencoderLoss objective{codec, photographs, settings.seed};
-  objective.pixels = wanted.batch * 64 * 64;
+  objective.crops = wanted.batch;
+  objective.side = wanted.side;
   objective.picture = settings.picture;
+  objective.precision = ip2p::parse_dtype(wanted.compute, at::kCPU);
+  start_at_principal_blocks(codec, objective.sample(64), settings.seed);
   ip2p::Trainer run(ip2p::Parameters().add(codec), objective, ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.05},
                     options);
   std::vector<std::string> skipped;
@@ -67,6 +75,8 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
     const auto sheet = at::cat({at::cat(held_out.unbind(0), 2), at::cat(decoded.unbind(0), 2)}, 1);
     write_sheet(options.folder / "sheet.png", ((sheet + 1) * 127.5).round().to(at::kByte));
   };
+  fmt::print("{:.2f} M parameters\n", static_cast<double>(run.parameters().elements()) / 1e6);
+  if (run.step() == 0) measure();
   Report report(run.step(), wanted.steps);
   const bool complete = run.run(
       wanted.steps,
@@ -81,17 +91,10 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
   // The scaling factor that makes latents of training pictures, edited and not, unit variance.
   run.swap_average();
   const at::NoGradGuard no_grad;
-  double square = 0.0;
-  double mean = 0.0;
-  constexpr std::int64_t batches = 40;
-  for (std::int64_t i = 0; i < batches; ++i) {
-    interrupt.check();
-    const auto latents = codec.encode(objective.batch(i, 0, 1));
-    square += latents.square().mean().item<double>() / batches;
-    mean += latents.mean().item<double>() / batches;
-  }
-  config.scaling_factor = 1.0 / std::sqrt(square - mean * mean);
-  ip2p::KlAutoencoder scaled(config);
+  const auto latents = codec.encode(objective.sample(160));
+  const auto mean = latents.mean().item<double>();
+  config.scaling_factor = 1.0 / latents.std().item<double>();
+  ip2p::DcAutoencoder scaled(config);
   ip2p::copy_weights(codec.module(), scaled.module());
   ip2p::save_component(scaled, settings.work / "model");
   record.finish(run.step());

@@ -10,7 +10,7 @@
 
 #include "cached_edits.hpp"
 #include "evaluation.hpp"
-#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
@@ -19,6 +19,7 @@
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/model_diffusion.hpp"
+#include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/euler.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
@@ -28,15 +29,19 @@
 #include "ip2p/unet/unet.hpp"
 #include "photographs.hpp"
 #include "start_at_condition.hpp"
+#include "support/folder_lock.hpp"
 #include "support/loss_plot.hpp"
 #include "training.hpp"
+#include "warm_start.hpp"
 
 namespace small_editor {
 namespace {
 
 /// Text model, UNet and everything their training needs.
-ip2p::UNetConfig unet_config(const std::vector<std::int64_t>& channels) {
+ip2p::UNetConfig unet_config(const std::vector<std::int64_t>& channels, std::int64_t latents) {
   ip2p::UNetConfig config;
+  config.in_channels = 2 * latents;
+  config.out_channels = latents;
   config.block_out_channels = channels;
   config.cross_attention.assign(channels.size(), true);
   config.cross_attention[0] = false;
@@ -77,7 +82,7 @@ void write_model(const std::filesystem::path& folder, const ip2p::UNet& unet, co
                       {"text_scale_range", {0.75, 1.5}},
                       {"sampler", "euler"},
                       {"knows", known}};
-  ip2p::save_model_index(folder, unet.in_channels(), options);
+  ip2p::save_model_index(folder, unet.in_channels(), options, "AutoencoderDC");
 }
 
 /// The decoder without its weights' gradients, and pictures made with the weights as they are. Cut short, it leaves the
@@ -87,7 +92,8 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
              std::int64_t step, const example::Interrupt& interrupt) {
   Scores scores;
   try {
-    scores = evaluate(pipeline, squares, {.steps = 8, .seed = 1, .hooks = {.stop = interrupt.token()}});
+    scores = evaluate(pipeline, squares, {.steps = 4, .seed = 1, .hooks = {.stop = interrupt.token()}},
+                      EvaluationOptions{.variations = 0});
   } catch (const ip2p::Cancelled&) {
     return;
   }
@@ -102,27 +108,44 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
 
 int train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
   const auto files = ip2p::ModelFiles::open(settings.work / "model");
-  auto record = run_record(settings, settings.work / "editor",
-                           {{"autoencoder", settings.work / "model" / "vae"}, {"--tokenizer", wanted.tokenizer}});
+  const example::FolderLock lock(settings.work);
+  std::map<std::string, std::filesystem::path> inputs{{"autoencoder", settings.work / "model" / "vae"},
+                                                      {"--tokenizer", wanted.tokenizer}};
+  if (!wanted.start.empty()) inputs["--start"] = wanted.start;
+  auto record = run_record(settings, settings.work / "editor", inputs);
   record.agree(settings.change);
   if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "model_index.json")) {
     fmt::print("complete already, at step {}: {}\n", record.finished(), (settings.work / "model").string());
     return 0;
   }
-  auto codec = ip2p::load<ip2p::KlAutoencoder>(files);
+  auto codec = ip2p::load<ip2p::DcAutoencoder>(files);
   const auto photographs = load_all(split_photographs(settings.photographs).training, 4 * settings.picture, interrupt);
   const auto squares = held_out_squares(settings, interrupt, 2);
 
-  ip2p::UNet unet(unet_config(wanted.channels));
+  ip2p::UNet unet(unet_config(wanted.channels, codec.latent_channels()));
   ip2p::initialise(unet.module(), settings.seed);
-  start_at_condition(unet, codec.scaling_factor());
   ip2p::ClipTextModel text(text_config());
-  ip2p::initialise(text.module(), settings.seed + 1);
+  if (wanted.start.empty()) {
+    start_at_condition(unet, codec.scaling_factor());
+    ip2p::initialise(text.module(), settings.seed + 1);
+  } else {
+    const auto before = ip2p::OpenedModel::open(wanted.start, {.device = at::kCPU, .dtype = at::kFloat});
+    const auto start_files = ip2p::ModelFiles::open(wanted.start);
+    std::vector<at::Tensor> images;
+    for (const auto& square : squares_of(photographs, settings.picture)) images.push_back(square * 2 - 1);
+    start_at_editor(unet, ip2p::load<ip2p::UNet>(start_files, {.inference = false}), codec, before.codec(),
+                    at::stack(images));
+    text = ip2p::load<ip2p::ClipTextModel>(start_files, {.inference = false});
+  }
   const ip2p::ClipTextEncoder encoder(ip2p::BpeTokenizer::open(wanted.tokenizer), text);
 
-  CachedEditsOptions coarse_options{settings.picture / 2, settings.picture, 3 * wanted.crops, wanted.unedited,
-                                    settings.seed};
-  CachedEditsOptions fine_options{settings.picture, settings.picture, wanted.crops, wanted.unedited, settings.seed + 1};
+  const auto smaller =
+      std::max<std::int64_t>(1, settings.picture * settings.picture / (wanted.coarse_side * wanted.coarse_side));
+  const auto coarse_crops = std::min<std::int64_t>(smaller, 8) * wanted.crops;
+  CachedEditsOptions coarse_options{wanted.coarse_side, settings.picture, coarse_crops,
+                                    wanted.varied,      wanted.unedited,  settings.seed};
+  CachedEditsOptions fine_options{settings.picture, settings.picture, wanted.crops,
+                                  wanted.varied,    wanted.unedited,  settings.seed + 1};
   CachedEdits coarse(codec, photographs, coarse_options);
   CachedEdits fine(codec, photographs, fine_options);
 
@@ -134,8 +157,8 @@ int train_editor(const Settings& settings, const EditorSettings& wanted, const e
   const ip2p::SamplePrediction prediction;
   // "" belongs to the unedited photograph here (see CachedEdits), so text alone is never dropped.
   const ip2p::ConditioningDropout dropout{.text = 0.0, .both = 0.05, .image = 0.0};
-  // Crops of half the side cost a quarter, so four times as many edits fit into a batch of equal cost.
-  sampling.batch = 4 * wanted.batch;
+  // As many more crops as they are smaller, so that updates cost about the same.
+  sampling.batch = smaller * wanted.batch;
   const ip2p::DiffusionLoss coarse_loss(unet, encoder, coarse, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
   sampling.batch = wanted.batch;
   const ip2p::DiffusionLoss fine_loss(unet, encoder, fine, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
@@ -166,7 +189,7 @@ int train_editor(const Settings& settings, const EditorSettings& wanted, const e
       wanted.steps,
       [&](const ip2p::TrainingProgress& progress) {
         report(progress);
-        if (progress.step % 500 == 0 || progress.step == 200) {
+        if (progress.step % 1000 == 0 || progress.step == 200) {
           run.with_average([&] { measure(pipeline, squares, options.folder, progress.step, interrupt); });
           run.with_average(
               [&] { write_model(settings.work / "model", unet, text, wanted.tokenizer, settings.picture); });

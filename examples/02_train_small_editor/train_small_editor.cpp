@@ -24,6 +24,7 @@
 #include "ip2p/sampling/any_sampler.hpp"
 #include "photographs.hpp"
 #include "support/command_line.hpp"
+#include "support/folder_lock.hpp"
 #include "support/one_of.hpp"
 #include "support/option_table.hpp"
 #include "support/output_folder.hpp"
@@ -44,6 +45,8 @@ struct EvaluationSettings {
   fs::path report;
   ip2p::RunSettings run{.steps = 20};
   std::int64_t phrasings = 3;
+  std::int64_t variations = 4;
+  std::vector<std::string> families;
   std::int64_t photographs = 0;
   double image_scale = 1.0;
   double text_scale = 1.0;
@@ -61,8 +64,10 @@ int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, c
   run.hooks.stop = interrupt.token();
   const auto scores = [&] {
     example::ProgressBar bar(stderr, "edits of photograph and phrasing");
-    return evaluate(pipeline, squares, run, wanted.phrasings, true,
-                    [&](std::int64_t done, std::int64_t all) { bar({.index = done - 1, .count = all}); });
+    EvaluationOptions options{.phrasings = wanted.phrasings, .variations = wanted.variations};
+    options.families = wanted.families;
+    options.on_part = [&](std::int64_t done, std::int64_t all) { bar({.index = done - 1, .count = all}); };
+    return evaluate(pipeline, squares, run, options);
   }();
   interrupt.check();
   const auto text = table(scores);
@@ -93,6 +98,7 @@ int show_edits(const Settings& settings, const fs::path& out, const example::Int
 
 int write_set(const Settings& settings, const fs::path& out, const example::Interrupt& interrupt) {
   const example::OutputFolder folder(out);
+  const example::FolderLock lock(out);
   const auto photographs = split_photographs(settings.photographs).training;
   example::ProgressBar bar(stderr, "photograph");
   const auto count = write_pairs(photographs, out, settings.picture, interrupt,
@@ -110,6 +116,12 @@ struct Commands {
   fs::path edits_out = "edits.png", pairs_out;
   CLI::App *train_codec = nullptr, *train_unet = nullptr, *measure_model = nullptr, *pairs = nullptr, *edits = nullptr;
 };
+
+std::vector<std::string> family_names() {
+  std::vector<std::string> names;
+  for (const auto& family : edit_families()) names.emplace_back(family.name);
+  return names;
+}
 
 void add_options(CLI::App& app, Commands& c) {
   app.footer("Run the same command again to continue an interrupted training.");
@@ -152,7 +164,20 @@ void add_options(CLI::App& app, Commands& c) {
   };
 
   auto* codec = c.train_codec = training(photographs(app.add_subcommand("autoencoder", "train the autoencoder")));
-  learning(codec, c.autoencoder, "autoencoder", "64-pixel crops", 8);  // as start_as_block_average needs
+  learning(codec, c.autoencoder, "autoencoder", "crops", 4);
+  codec->add_option("--latent-channels", c.autoencoder.latent_channels, "channels of the latents")
+      ->capture_default_str()
+      ->check(count(1));
+  codec->add_option("--side", c.autoencoder.side, "side of the crops in pixels, a multiple of 8")
+      ->capture_default_str()
+      ->check(example::range(8, 4096));
+  for (const auto& [name, blocks, path] : {std::tuple{"--encoder-blocks", &c.autoencoder.encoder_blocks, "encoder"},
+                                           std::tuple{"--decoder-blocks", &c.autoencoder.decoder_blocks, "decoder"}}) {
+    codec->add_option(name, *blocks, fmt::format("residual blocks of the {}, finest resolution first", path))
+        ->capture_default_str()
+        ->check(example::range(0, 1000));
+  }
+  example::add_dtype(*codec, c.autoencoder.compute);
 
   auto* unet = c.train_unet =
       training(photographs(app.add_subcommand("editor", "train the text encoder and the UNet")));
@@ -160,15 +185,21 @@ void add_options(CLI::App& app, Commands& c) {
       ->type_name("MODEL")
       ->capture_default_str();
   learning(unet, c.editor, "UNet", "whole pictures", 4);
-  unet->add_option("--coarse-steps", c.editor.coarse_steps, "how many of them use crops of half the side")
+  unet->add_option("--coarse-steps", c.editor.coarse_steps, "how many of them use small crops, more of them")
       ->capture_default_str()
       ->check(count(0));
+  unet->add_option("--coarse-side", c.editor.coarse_side, "side of the small crops in pixels, a multiple of 8")
+      ->capture_default_str()
+      ->check(example::range(8, 4096));
   unet->add_option("--crops", c.editor.crops, "whole-picture crops kept in memory")
       ->capture_default_str()
       ->check(count(1));
-  unet->add_option("--unedited", c.editor.unedited, "unedited pairs for every 14 edits of a crop")
+  unet->add_option("--varied", c.editor.varied, "edits of a crop that are varied in strength, place or number")
       ->capture_default_str()
       ->check(count(0));
+  unet->add_option("--unedited", c.editor.unedited, "unedited pairs of a crop")->capture_default_str()->check(count(0));
+  unet->add_option("--start", c.editor.start, "model folder of an editor to start from, over any autoencoder")
+      ->type_name("MODEL");
   example::add_dtype(*unet, c.editor.compute);
 
   auto* measuring = c.measure_model =
@@ -187,6 +218,11 @@ void add_options(CLI::App& app, Commands& c) {
   measuring->add_option("--phrasings", c.evaluation.phrasings, "held-out phrasings per edit")
       ->capture_default_str()
       ->check(count(1));
+  measuring->add_option("--variations", c.evaluation.variations, "varied edits of each kind per photograph")
+      ->capture_default_str()
+      ->check(count(0));
+  measuring->add_option("--families", c.evaluation.families, "names of the edits to measure; none: all of them")
+      ->check(example::one_of(family_names()));
   auto* limit = measuring->add_option("--limit", c.evaluation.photographs, "maximum number of photographs, 0 for all")
                     ->capture_default_str()
                     ->check(count(0));

@@ -48,16 +48,23 @@ struct LearningSettings {
 
 /// Of the autoencoder's training; its batch is of crops.
 struct AutoencoderSettings : LearningSettings {
-  AutoencoderSettings() : LearningSettings{4000, 8, 2e-3, {16, 16, 32, 64}} {}
+  AutoencoderSettings() : LearningSettings{3200, 4, 4e-4, {40, 40, 80, 160}} {}
+  std::int64_t latent_channels = 16;
+  std::int64_t side = 96;  ///< Of the crops, in pixels.
+  std::vector<std::int64_t> encoder_blocks{0, 1, 2, 2}, decoder_blocks{0, 1, 3, 2};
+  std::string compute = "fp32";
 };
 
 /// Of the text encoder's and the UNet's training; its batch is of whole pictures.
 struct EditorSettings : LearningSettings {
-  EditorSettings() : LearningSettings{6000, 16, 7e-4, {64, 96, 128}} {}
+  EditorSettings() : LearningSettings{4000, 4, 6e-4, {64, 96, 128}} {}
   std::filesystem::path tokenizer = "models/clip-tokenizer";
-  std::int64_t coarse_steps = 4500;
-  std::int64_t crops = 80;
-  std::int64_t unedited = 2;
+  std::int64_t coarse_steps = 3100;
+  std::int64_t coarse_side = 64;  ///< Of the crops of the coarse updates, in pixels.
+  std::int64_t crops = 60;        ///< Whole-picture crops.
+  std::int64_t varied = 8;
+  std::int64_t unedited = 3;
+  std::filesystem::path start;  ///< Folder of an editor to start from; empty: fresh weights.
   std::string compute = "fp32";
 };
 
@@ -88,6 +95,13 @@ inline std::vector<at::Tensor> held_out_squares(const Settings& settings, const 
   return read_photographs(paths, interrupt, [&](const auto& path) {
     return centre_square(load_photograph(path, 4 * settings.picture), settings.picture);
   });
+}
+
+/// The middle squares of photographs, [3,side,side] each, values 0 to 1. \param photographs uint8 [3,H,W]
+inline std::vector<at::Tensor> squares_of(const std::vector<at::Tensor>& photographs, std::int64_t side) {
+  std::vector<at::Tensor> squares;
+  for (const auto& photograph : photographs) squares.push_back(centre_square(photograph, side));
+  return squares;
 }
 
 inline void write_sheet(const std::filesystem::path& path, const at::Tensor& sheet) {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/codec/any_codec.hpp"
 #include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/data/cached_pairs.hpp"
 #include "ip2p/data/encoded_pairs.hpp"
@@ -21,7 +21,7 @@ namespace train_editor {
 class Pairs {
  public:
   /// \param pictures kept by reference  \param codec_checksum names the codec in the cache
-  Pairs(const ip2p::AnyPicturePairs& pictures, const ip2p::KlAutoencoder& codec, const std::string& codec_checksum,
+  Pairs(const ip2p::AnyPicturePairs& pictures, const ip2p::AnyCodec& codec, const std::string& codec_checksum,
         const Options& o)
       : size_(pictures.size()) {
     if (o.cache.empty()) {
@@ -45,8 +45,8 @@ class Pairs {
   }
 
  private:
-  using Encoded = ip2p::EncodedPairs<const ip2p::AnyPicturePairs, ip2p::KlAutoencoder>;
-  using Cached = ip2p::CachedPairs<const ip2p::AnyPicturePairs, ip2p::KlAutoencoder>;
+  using Encoded = ip2p::EncodedPairs<const ip2p::AnyPicturePairs, ip2p::AnyCodec>;
+  using Cached = ip2p::CachedPairs<const ip2p::AnyPicturePairs, ip2p::AnyCodec>;
 
   std::int64_t size_;
   std::unique_ptr<Encoded> encoded_;

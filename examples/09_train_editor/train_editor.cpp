@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/codec/any_codec.hpp"
 #include "ip2p/core/freed_memory.hpp"
 #include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/io/weights.hpp"
@@ -29,6 +29,7 @@
 #include "ip2p/parallel/launch.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/load_codec.hpp"
 #include "ip2p/pipeline/model_diffusion.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
@@ -45,6 +46,7 @@
 #include "options.hpp"
 #include "pairs.hpp"
 #include "support/contents.hpp"
+#include "support/folder_lock.hpp"
 #include "support/hub.hpp"
 #include "support/labels.hpp"
 #include "support/loss_plot.hpp"
@@ -74,7 +76,7 @@ class Training {
         files_(ip2p::ModelFiles::open(example::located(o_.model))),
         scheduler_(scheduler_of(files_, o_)),
         pictures_(open_pairs(ip2p::PairSplit::train)),
-        codec_(ip2p::load<ip2p::KlAutoencoder>(files_, {.device = device_, .dtype = frozen_dtype()})),
+        codec_(ip2p::load_codec(files_, {.device = device_, .dtype = frozen_dtype()})),
         text_(ip2p::load<ip2p::ClipTextEncoder>(files_, {.device = device_, .dtype = frozen_dtype()}),
               {.folder = o_.cache.empty() ? fs::path() : o_.cache / "texts", .encoder = checksum("text_encoder")}),
         pairs_(pictures_, codec_, checksum("vae"), o_),
@@ -99,6 +101,7 @@ class Training {
 
   int operator()(const example::Interrupt& interrupt) {
     std::optional<example::OutputFolder> folder;  // outlives the record, which may leave it empty
+    std::optional<example::FolderLock> lock;
     example::RunRecord record(o_.out / "run.json", settings(), [this] { return has_checkpoints(); });
     ip2p::detail::on_first(processes_, "continue the run", [&] { record.agree(o_.change); });
     if (ip2p::detail::any_of_all(speaks() && record.finished() >= o_.steps && fs::exists(result()), processes_)) {
@@ -109,7 +112,10 @@ class Training {
     }
     if (speaks()) describe();
     if (o_.dry_run) return 0;
-    if (speaks()) folder.emplace(o_.out);
+    ip2p::detail::on_first(processes_, "begin in its folder", [&] {
+      folder.emplace(o_.out);
+      lock.emplace(o_.out);
+    });
     return o_.optimiser == "adafactor" ? train<ip2p::Adafactor>(interrupt, record)
                                        : train<ip2p::AdamW>(interrupt, record);
   }
@@ -349,9 +355,11 @@ class Training {
     const auto vocabulary = files_.tokenizer().vocab;
     auto settings = files_.settings();
     settings.erase("knows");  // it has learned other edits
-    ip2p::save_model(o_.out / "model", unet_, ip2p::load<ip2p::KlAutoencoder>(files_, {.inference = false}),
-                     ip2p::load<ip2p::ClipTextModel>(files_, {.inference = false}),
-                     {.scheduler = scheduler_, .tokenizer = vocabulary.parent_path(), .settings = settings});
+    ip2p::with_codec_of(files_, [&]<class Codec>() {
+      ip2p::save_model(o_.out / "model", unet_, ip2p::load<Codec>(files_, {.inference = false}),
+                       ip2p::load<ip2p::ClipTextModel>(files_, {.inference = false}),
+                       {.scheduler = scheduler_, .tokenizer = vocabulary.parent_path(), .settings = settings});
+    });
   }
 
   void finish(const std::vector<ip2p::LossPoint>& points, std::int64_t step, bool complete) const {
@@ -369,7 +377,7 @@ class Training {
   ip2p::SchedulerConfig scheduler_;
   ip2p::AnyPicturePairs pictures_;
   std::optional<ip2p::AnyPicturePairs> validation_;
-  ip2p::KlAutoencoder codec_;
+  ip2p::AnyCodec codec_;
   TextEncoder text_;
   Pairs pairs_;
   ip2p::UNet unet_;

@@ -9,11 +9,11 @@
 #include <iterator>
 #include <optional>
 #include <span>
-#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/progress.hpp"
 #include "ip2p/data/pair_set_writer.hpp"
 #include "ip2p/filter/all_of.hpp"
 #include "ip2p/filter/candidate_pair.hpp"
@@ -65,11 +65,11 @@ inline ip2p::PairRanges ranges_of(const Options& o) {
 class PairDrawer {
  public:
   PairDrawer(const Options& o, const ip2p::OpenedModel& model, const ip2p::TextToImage& pipeline,
-             const ip2p::Clip& clip, std::stop_token stop)
+             const ip2p::Clip& clip, ip2p::RunHooks hooks)
       : o_(o),
         model_(model),
         clip_(clip),
-        generate_(pipeline, {.steps = o.steps, .size = ip2p::Size{o.side, o.side}, .hooks = {.stop = std::move(stop)}},
+        generate_(pipeline, {.steps = o.steps, .size = ip2p::Size{o.side, o.side}, .hooks = std::move(hooks)},
                   {o.noise}) {}
 
   /// \throws Error when no sample of this process has given pictures yet: then the models are at fault, not

@@ -104,6 +104,12 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--lease", o.lease, "seconds of silence after which a process counts as dead")
       ->capture_default_str()
       ->check(example::range(0.1, 86400.0));
+  app.add_option(
+         "--patience", o.patience,
+         "seconds without a step after which a process that lives counts as hanging, and another takes over its "
+         "prompt; 0: never")
+      ->capture_default_str()
+      ->check(example::range(0.0, 604800.0));
   example::add_change(app, o.change);
   example::add_model(app, o.model);
 }

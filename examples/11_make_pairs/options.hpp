@@ -24,7 +24,7 @@ struct Options {
   std::string preset = "paper", schedule, noise = "counter";
   bool no_filter = false, no_self_replacement = false, change = false;
   std::optional<double> image, pixel_change;
-  double caption = 0.2, direction = 0.2, lease = 120;
+  double caption = 0.2, direction = 0.2, lease = 120, patience = 3600;
   double text_scale_from = 7.5, text_scale_to = 15;
   std::uint64_t seed = 42;
 

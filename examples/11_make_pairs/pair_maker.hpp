@@ -42,9 +42,11 @@ class PairMaker {
         place_(place),
         stop_(std::move(stop)),
         ledger_(o.out / ".ledger", settings,
-                {.lease = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * o.lease))}),
+                {.lease = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * o.lease)),
+                 .patience = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * o.patience))}),
         set_(o.out, o.out / ".ledger" / "unfinished"),
-        draw_(o, model, pipeline, clip, stop_) {}
+        draw_(o, model, pipeline, clip,
+              {.on_step = [this](const ip2p::Step&, const at::Tensor&) { ledger_.progressed(); }, .stop = stop_}) {}
 
   /// \return the program's status
   int operator()() {

@@ -26,9 +26,11 @@
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
 #include "support/command_line.hpp"
+#include "support/folder_lock.hpp"
 #include "support/hub.hpp"
 #include "support/labels.hpp"
 #include "support/option_table.hpp"
+#include "support/output_folder.hpp"
 #include "support/picture_options.hpp"
 #include "support/program.hpp"
 #include "support/range.hpp"
@@ -78,6 +80,12 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     }
   }
 
+  std::optional<example::OutputFolder> folder;
+  std::optional<example::FolderLock> lock;
+  if (!o.edit.folder.empty()) {
+    folder.emplace(o.edit.folder);
+    lock.emplace(o.edit.folder);
+  }
   ip2p::Text2Live<> edit(clip, photo, o.texts, o.edit);
   if (!o.edit.folder.empty() && edit.resume()) fmt::print("resumed at step {}\n", edit.step());
   const auto write = [&](const std::filesystem::path& path, const ip2p::EditLayer& layer) {

@@ -60,7 +60,7 @@ int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
   } source{set, world_side};
   const ip2p::ContrastiveLoss loss(model, tokenizer, source, {.batch = o.batch, .seed = o.seed});
   ip2p::Trainer run(ip2p::Parameters().add(model), loss, rate_of(o), options_of(o));
-  begin(run, record);
+  const auto lock = begin(o, run, record);
   fmt::print("CLIP of {:.2f} M values on {} pictures\n", static_cast<double>(run.parameters().elements()) / 1e6,
              set.pictures.size());
   if (!run.run(o.steps, TrainingReport(run.step(), o.steps), interrupt.token())) return stopped(run.step());

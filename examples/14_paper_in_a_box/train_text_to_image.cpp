@@ -103,7 +103,7 @@ int train_text_to_image(const TextToImageSettings& o, const example::Interrupt& 
                                  {.batch = o.batch, .seed = o.seed, .scaling_factor = codec.scaling_factor()},
                                  ip2p::ConditioningDropout{.text = o.drop_text, .both = 0.0, .image = 0.0});
   ip2p::Trainer run(ip2p::Parameters().add(unet).add(text), loss, rate_of(o), options_of(o));
-  begin(run, record);
+  const auto lock = begin(o, run, record);
   fmt::print("UNet and text encoder of {:.2f} M values on {} pictures\n",
              static_cast<double>(run.parameters().elements()) / 1e6, latents.size());
   if (!run.run(o.steps, TrainingReport(run.step(), o.steps), interrupt.token())) return stopped(run.step());

@@ -17,6 +17,7 @@
 #include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/learning_rate.hpp"
 #include "ip2p/train/training_options.hpp"
+#include "support/folder_lock.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
 #include "support/run_record.hpp"
@@ -83,13 +84,17 @@ inline bool is_complete(const TrainingSettings& o, example::RunRecord& record, c
   return complete;
 }
 
-/// Goes on from the last checkpoint, says so, and records the settings.
+/// Goes on from the last checkpoint, says so, and records the settings. \return what keeps other processes out
 template <class Run>
-void begin(Run& run, example::RunRecord& record) {
+[[nodiscard]] example::FolderLock begin(const TrainingSettings& o, Run& run, example::RunRecord& record) {
+  const auto folder = options_of(o).folder;
+  fs::create_directories(folder);
+  example::FolderLock lock(folder);
   std::vector<std::string> skipped;
   if (run.resume(&skipped)) fmt::print("resumed at update {}\n", run.step());
   for (const auto& line : skipped) fmt::print(stderr, "warning: {}\n", line);
   record.begin(run.step());
+  return lock;
 }
 
 /// Says how to go on. \returns the exit status of an interrupted program

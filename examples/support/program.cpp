@@ -2,9 +2,12 @@
 
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
+#include <cxxabi.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <oneapi/dnnl/dnnl_common.hpp>
 
+#include <cerrno>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
@@ -14,10 +17,12 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <typeinfo>
 #include <utility>
 
 #include <fmt/format.h>
@@ -36,6 +41,31 @@
 #include "text_file.hpp"
 
 namespace example {
+namespace {
+
+std::terminate_handler terminate_before = nullptr;
+
+/// Ends a program that no handler is left to end: LibTorch allocates while it is loaded, before main(), and where it
+/// gets no memory there, nobody can catch what it throws. Allocates nothing.
+[[noreturn]] void end_without_memory() {
+  const auto* type = abi::__cxa_current_exception_type();
+  if (type != nullptr && *type == typeid(std::bad_alloc)) {
+    for (const std::string_view part :
+         {std::string_view(program_invocation_short_name), std::string_view(": out of memory\n")}) {
+      [[maybe_unused]] const auto told = write(STDERR_FILENO, part.data(), part.size());
+    }
+    _exit(1);
+  }
+  terminate_before();
+  _exit(1);  // no handler of terminate returns
+}
+
+void catch_early() { terminate_before = std::set_terminate(end_without_memory); }
+
+/// The loader calls what stands in this section before it initialises the shared libraries.
+[[gnu::section(".preinit_array"), gnu::used]] constexpr void (*before_libraries)() = catch_early;
+
+}  // namespace
 
 void check_folders(std::initializer_list<const std::filesystem::path*> outputs) {
   for (const auto* path : outputs) {
@@ -46,11 +76,17 @@ void check_folders(std::initializer_list<const std::filesystem::path*> outputs) 
                   NAME_MAX, name.size());
     const auto target = ip2p::detail::write_target(*path);  // what a link leads to
     const auto folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
-    std::error_code ignored;
-    ip2p::require(std::filesystem::is_directory(folder, ignored), "{}: expected a folder to write into, found none{}",
+    std::error_code problem, ignored;
+    const auto found = std::filesystem::status(folder, problem).type();
+    ip2p::require(found != std::filesystem::file_type::none, "cannot access '{}': {}", folder.string(),
+                  problem.message());
+    ip2p::require(found == std::filesystem::file_type::directory, "{}: expected a folder to write into, found none{}",
                   folder.string(),
                   target == *path ? std::string() : fmt::format(" ('{}' is a link into it)", path->string()));
-    ip2p::require(access(folder.c_str(), W_OK) == 0, "{}: no permission to write into this folder", folder.string());
+    const int refused = access(folder.c_str(), W_OK) == 0 ? 0 : errno;
+    ip2p::require(refused != EACCES, "{}: no permission to write into this folder", folder.string());
+    ip2p::require(refused == 0, "{}: cannot write into this folder: {}", folder.string(),
+                  ip2p::detail::errno_text(refused));
     ip2p::require(!std::filesystem::is_directory(*path, ignored), "{}: expected the name of a file, found a folder",
                   path->string());
   }
@@ -102,6 +138,18 @@ std::string with_option(const ip2p::SettingNeeded& error) {
     if (setting == error.setting()) option = name;
   }
   return fmt::format("{}; pass {} {}", error.problem(), option, error.purpose());
+}
+
+/// Runs the program. What oneDNN throws where it gets no memory becomes what others throw.
+int run_with_memory_advice(const std::function<int(const Interrupt&)>& run, const Interrupt& interrupt) {
+  return ip2p::with_memory_advice([&] {
+    try {
+      return run(interrupt);
+    } catch (const dnnl::error& error) {
+      if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
+      throw;
+    }
+  });
 }
 
 /// What every program takes besides its own options.
@@ -196,7 +244,7 @@ int run_program(int argc, char** argv, const char* name, const char* description
     const Interrupt interrupt;
     stop_downloads_on(interrupt.token());
     check_folders({&common.save_config});
-    const int status = ip2p::with_memory_advice([&] { return run(interrupt); });
+    const int status = run_with_memory_advice(run, interrupt);
     if (status != 0) return status;
     if (!common.save_config.empty()) {
       const auto text = config_text(app, std::filesystem::absolute(common.save_config).parent_path());
@@ -219,6 +267,12 @@ int run_program(int argc, char** argv, const char* name, const char* description
     const auto where = error.path1().string();
     return report(where.empty() ? error.code().message()
                                 : fmt::format("cannot access '{}': {}", where.substr(0, 200), error.code().message()));
+  } catch (const std::system_error& error) {
+    // The standard library says no more where a thread gets no memory for its stack, or no process is left for it.
+    const bool thread = error.code() == std::errc::resource_unavailable_try_again;
+    return report(
+        thread ? fmt::format("cannot start a thread: too little memory, or too many processes ({})", error.what())
+               : error.what());
   } catch (const std::exception& error) {
     return report(error.what());
   }

@@ -255,6 +255,8 @@
 
 #include "ip2p/codec/any_codec.hpp"
 #include "ip2p/codec/concepts.hpp"
+#include "ip2p/codec/dc_autoencoder.hpp"
+#include "ip2p/codec/dc_autoencoder_config.hpp"
 #include "ip2p/codec/identity_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/kl_autoencoder_config.hpp"
@@ -363,6 +365,7 @@
 #include "ip2p/pipeline/latent_pipeline.hpp"
 #include "ip2p/pipeline/latent_walk.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/load_codec.hpp"
 #include "ip2p/pipeline/model_diffusion.hpp"
 #include "ip2p/pipeline/noise_ahead.hpp"
 #include "ip2p/pipeline/null_text.hpp"

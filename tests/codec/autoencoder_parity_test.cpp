@@ -4,14 +4,15 @@
 #include <string>
 #include <vector>
 
+#include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "support/reference.hpp"
 
-// Expected values: diffusers' AutoencoderKL and AutoencoderTiny, by tests/parity/make_model_fixtures.py, and for TAESD
-// the reference latent and picture that accompany its weights.
+// Expected values: diffusers' AutoencoderKL, AutoencoderTiny and AutoencoderDC, by tests/parity/make_model_fixtures.py,
+// and for TAESD the reference latent and picture that accompany its weights.
 
 namespace {
 
@@ -90,6 +91,19 @@ TEST_CASE("TinyAutoencoder equals diffusers' AutoencoderTiny", "[codec][parity]"
   const auto file = SafetensorsFile::open(fixture("codec/fixtures/tiny-autoencoder-expected.safetensors"));
   CHECK(max_difference(codec.encode(to_signed(file.tensor("images"))), file.tensor("encoded")) < 2e-4);
   CHECK(max_difference(codec.decode(file.tensor("latents")), file.tensor("decoded")) < 2e-4);
+}
+
+TEST_CASE("DcAutoencoder equals diffusers' AutoencoderDC", "[codec][parity]") {
+  const at::NoGradGuard no_grad;
+  const auto file = SafetensorsFile::open(fixture("codec/fixtures/dc-autoencoder-expected.safetensors"));
+  for (const std::string name : {"dc-autoencoder", "dc-autoencoder-full"}) {  // without and with blocks at full size
+    INFO(name);
+    const auto codec = load<DcAutoencoder>(ModelFiles::open(fixture("codec/fixtures/" + name)));
+    CHECK(codec.downscale() == (name == "dc-autoencoder" ? 8 : 2));
+    CHECK(max_difference(codec.encode(to_signed(file.tensor(name + ".images"))), file.tensor(name + ".encoded")) <
+          2e-4);
+    CHECK(max_difference(codec.decode(file.tensor(name + ".latents")), file.tensor(name + ".decoded")) < 2e-4);
+  }
 }
 
 TEST_CASE("TinyAutoencoder with TAESD's published weights reproduces its reference latent and picture",

@@ -145,6 +145,39 @@ TEST_CASE("WorkLedger: the units of a process that dies are taken over after the
   CHECK(names_in(scratch / "claims").empty());
 }
 
+TEST_CASE("WorkLedger: a process that lives and hangs loses its unit, one that goes on keeps it", "[data]") {
+  const ScratchDir scratch;
+  const WorkLedgerOptions options{.lease = 600ms, .patience = 600ms};
+  WorkLedger hanging(scratch.path(), none, options), working(scratch.path(), none, options);
+  WorkLedger other(scratch.path(), none, options);
+  REQUIRE(hanging.claim("1") == Claim::taken);
+  REQUIRE(working.claim("2") == Claim::taken);
+  auto claim = other.claim("1");
+  CHECK(claim == Claim::busy);
+  for (int i = 0; i < 200 && claim == Claim::busy; ++i) {
+    std::this_thread::sleep_for(50ms);
+    working.progressed();
+    claim = other.claim("1");
+  }
+  REQUIRE(claim == Claim::taken);
+  other.finish({{"by", "other"}});
+  CHECK(other.claim("2") == Claim::busy);
+  // It wakes up, and does no harm.
+  hanging.finish({{"by", "hanging"}});
+  CHECK(other.claim("1") == Claim::done);
+  CHECK(names_in(scratch / "claims") == std::vector<std::string>{"2"});
+}
+
+TEST_CASE("WorkLedger: a claim from the future counts from now on", "[data]") {
+  const ScratchDir scratch;
+  WorkLedger ledger(scratch.path(), none, {.lease = 300ms});
+  write_text(scratch / "claims/1", "somebody who died before the clock was set back");
+  make_older(scratch / "claims/1", -24h);
+  CHECK(ledger.claim("1") == Claim::busy);
+  std::this_thread::sleep_for(600ms);
+  CHECK(ledger.claim("1") == Claim::taken);
+}
+
 TEST_CASE("WorkLedger: of two processes that see a dead claim, only one gets the unit", "[data]") {
   const ScratchDir scratch;
   WorkLedger first(scratch.path()), second(scratch.path());
@@ -216,6 +249,8 @@ TEST_CASE("WorkLedger: one folder, one run; a failed write is an error", "[data]
   { const WorkLedger ledger(scratch / "a", settings); }
   CHECK_THROWS_WITH(WorkLedger(scratch / "a", none), Contains("other settings"));
   CHECK_THROWS_WITH(WorkLedger(scratch / "a", settings, {.lease = 0ms}), Contains("expected a lease above 0"));
+  CHECK_THROWS_WITH(WorkLedger(scratch / "a", settings, {.patience = -1ms}),
+                    Contains("expected a patience of at least 0"));
   write_text(scratch / "file", "x");
   CHECK_THROWS_WITH(WorkLedger(scratch / "file"), Contains("cannot create the folder"));
   CHECK_THROWS_WITH(WorkLedger("/proc/ledger"), Contains("cannot create the folder '/proc/ledger/claims'"));

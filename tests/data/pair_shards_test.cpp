@@ -164,6 +164,8 @@ TEST_CASE("A conversion that was stopped continues and ends with the same bytes"
     };
     CHECK_THROWS_AS(write_pair_shards(folder, out, stopping), Cancelled);
     CHECK_THROWS_WITH(PairShards::open(out), Contains("expected shards.json"));
+    // As a kill between writing and renaming leaves it.
+    std::ofstream(out / ".shards.json.0123456789abcdef.tmp") << "{";
     const auto rest = write_pair_shards(folder, out, options);
     CHECK(rest.kept == (stop_at - (stop_at > 3 ? 1 : 0)) / 3);
     CHECK((rest.skipped == whole.skipped));

@@ -176,8 +176,10 @@ PAGES = {
     "docs/reference/dependencies.md": Page(),
     "docs/reference/robustness.md": Page(not_run={
         "scripts/fuzz.sh": "takes minutes; CTest runs it as fuzz",
+        "scripts/sanitizers.sh": "compiles all tests again",
         "scripts/faults.sh": "takes an hour; CTest runs a part of it",
-        "scripts/kills.sh": "takes minutes; CTest runs a part of it"}),
+        "scripts/kills.sh": "takes minutes; CTest runs a part of it",
+        "bash tests/parallel/processes_test.sh": "CTest runs three others of its kind"}),
     "docs/tutorials/first-edit.md": Page(
         sizes={"edit_image --model timbrooks/instruct-pix2pix": EDIT},
         saved={"cmake": "CMakeLists.txt", "cpp": "snow.cpp"}),

@@ -214,7 +214,7 @@ run 0 "${added[@]}" --lora ink.safetensors:0.75
 says "1 samples, 0 of them done"
 run 0 "${added[@]}" --vae "$fixtures/tiny-ip2p/vae"
 says "1 samples, 1 of them done"  # the same as its own
-run 0 "${added[@]}" --vae "tiny=$source/models/small-editor"
+run 0 "${added[@]}" --vae "tiny=$source/tests/codec/fixtures/dc-autoencoder"
 says "1 samples, 0 of them done"
 run 1 "${added[@]}" --deep-cache 2
 says "--deep-cache: had nothing, given 2"

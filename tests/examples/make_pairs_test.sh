@@ -34,7 +34,7 @@ same() { diff -r -x .ledger "$1" "$2" > difference || fail "expected $1 and $2 t
 echo "== usage and errors"
 run 0 --help
 for option in --triplets --clip --out --samples --keep-pairs --steps --resolution --batch --no-self-replacement --no-filter --preset \
-  --least-image --least-caption --least-direction --least-change --schedule --noise --sheets --lease --model --device; do says "$option"; done
+  --least-image --least-caption --least-direction --least-change --schedule --noise --sheets --lease --patience --model --device; do says "$option"; done
 run 2 --model sd --clip clip --out set
 says "--triplets is required"
 run 2 "${few[@]}" --out set --no-filter --preset released

@@ -11,7 +11,7 @@ export OMP_NUM_THREADS=1
 mkdir photographs
 cp "$source"/docs/images/quickstart*.jpg "$source/models/small-editor/examples.jpg" photographs
 common=(--photographs photographs --out work --resolution 64 --threads 1)
-codec=(autoencoder "${common[@]}" --batch 1 --channels 16 16 16 16)
+codec=(autoencoder "${common[@]}" --batch 1 --side 64 --channels 28 28 56 112 --latent-channels 4)
 
 echo "== the autoencoder"
 run 1 autoencoder --photographs nowhere --work never/work
@@ -23,7 +23,7 @@ cp -r photographs moved
 run 0 "${codec[@]}" --steps 2 --photographs moved --threads 2
 says "complete already, at step 2: work/model/vae"
 run 1 "${codec[@]}" --steps 3 --rate 1e-3
-says "work/vae: belongs to a run with other settings: --rate: had 0.002, given 1e-3; --steps: had 2, given 3; pass --change"
+says "work/vae: belongs to a run with other settings: --rate: had 0.0004, given 1e-3; --steps: had 2, given 3; pass --change"
 stamps work | cmp -s - before || fail "expected nothing to be written"
 run 0 "${codec[@]}" --steps 3 --rate 1e-3 --change
 says "resumed at step 2"
@@ -37,7 +37,14 @@ says "complete at step 2: wrote work/model"
 run 0 "${unet[@]}" --steps 2 --tokenizer "$source/models/../models/clip-tokenizer"
 says "complete already, at step 2: work/model"
 run 1 "${unet[@]}" --steps 2 --unedited 5
-says "work/editor: belongs to a run with other settings: --unedited: had 2, given 5"
+says "work/editor: belongs to a run with other settings: --unedited: had 3, given 5"
+mkdir -p warm/model
+cp -r work/model/vae warm/model
+run 0 "${unet[@]}" --steps 1 --out warm --start work/model
+says "complete at step 1: wrote warm/model"
+run 1 "${unet[@]}" --steps 1 --out warm
+says "warm/editor: belongs to a run with other settings: --start: had work/model"
+run 1 "${unet[@]}" --steps 1 --out warm --start work/model/vae
 for entry in image_scale_range text_scale_range knows winter; do
   grep -q "\"$entry\"" work/model/model_index.json || fail "expected $entry in the model's folder"
 done

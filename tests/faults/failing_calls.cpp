@@ -3,13 +3,15 @@
 //
 //   IP2P_FAULT_REPORT=FILE   where the counts go; see `Report`. Without it, nothing is counted
 //   IP2P_FAULT_UNDER=FOLDER  only calls on paths in this folder count; malloc, fork and anonymous mmap have no path; of
-//   the
-//                           last, those of the program itself count
-//   IP2P_FAULT_KIND=NAME     the kind of which one call fails: a name of `names`
+//                           the last, those of the program itself count
+//   IP2P_FAULT_KIND=NAME     the kind of which one call fails: a name of `names`; `share`: any call on a path, whose
+//                           successors fail too, as when what is mounted there goes away
 //   IP2P_FAULT_AT=N          which one, from 1 on; 0: none
 //   IP2P_FAULT_ERRNO=CODE    with what it fails
 //   IP2P_FAULT_LARGE=BYTES   malloc: smaller requests do not count; 65536 by default
 //   IP2P_FAULT_FOR_GOOD=1    all later ones of that kind fail too, as on a full disk
+//   IP2P_FAULT_HANGS=1       the call does not fail: it never returns
+//   IP2P_FAULT_CLOCK=SECONDS the wall clock jumps forward and back by so much, once a call
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -19,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -32,6 +35,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <string_view>
 
 extern "C" {
@@ -43,9 +47,22 @@ void* __libc_memalign(std::size_t, std::size_t) noexcept;
 
 namespace {
 
-enum Kind { opening, reading, writing, syncing, renaming, making, mapping, forking, allocating, threading, kinds };
-constexpr std::array<std::string_view, kinds> names = {"open",  "read", "write", "fsync",  "rename",
-                                                       "mkdir", "mmap", "fork",  "malloc", "thread"};
+enum Kind {
+  opening,
+  reading,
+  writing,
+  syncing,
+  renaming,
+  making,
+  mapping,
+  forking,
+  allocating,
+  threading,
+  sharing,
+  kinds
+};
+constexpr std::array<std::string_view, kinds> names = {"open", "read", "write",  "fsync",  "rename", "mkdir",
+                                                       "mmap", "fork", "malloc", "thread", "share"};
 
 /// What the report's file holds, in the machine's byte order: it is mapped, so that it outlives the process however
 /// that ends.
@@ -63,7 +80,8 @@ std::size_t under_length = 0;
 int wanted_kind = -1, wanted_code = EIO;
 std::uint64_t wanted_at = 0;
 std::size_t large = 65536;
-bool for_good = false;
+bool for_good = false, hangs = false;
+std::int64_t clock_jump = 0;
 std::atomic<bool> active = false;
 
 /// The rest of this file's own work makes no call that is counted.
@@ -98,6 +116,7 @@ bool count(Kind kind, const char* path) {
   if (kind != wanted_kind || wanted_at == 0) return false;
   if (number != wanted_at && !(for_good && number > wanted_at)) return false;
   if (report->failed++ == 0 && path != nullptr) std::strncpy(report->path.data(), path, report->path.size() - 1);
+  while (hangs) syscall(SYS_ppoll, nullptr, 0, nullptr, nullptr, 0);
   errno = wanted_code;
   return true;
 }
@@ -110,7 +129,8 @@ bool fails_at(Kind kind, int folder, const char* path) {
   std::array<char, 4096> whole;
   const bool counted = resolve(folder, path, whole) && is_under(whole.data());
   errno = before;
-  const bool fails = counted && count(kind, whole.data());
+  bool fails = counted && kind != sharing && count(kind, whole.data());
+  if (counted && !fails) fails = count(sharing, whole.data());
   inside = false;
   return fails;
 }
@@ -167,7 +187,9 @@ void begin() {
   if (const auto* at = std::getenv("IP2P_FAULT_AT")) wanted_at = std::strtoull(at, nullptr, 10);
   if (const auto* code = std::getenv("IP2P_FAULT_ERRNO")) wanted_code = std::atoi(code);
   if (const auto* bytes = std::getenv("IP2P_FAULT_LARGE")) large = std::strtoull(bytes, nullptr, 10);
-  for_good = std::getenv("IP2P_FAULT_FOR_GOOD") != nullptr;
+  hangs = std::getenv("IP2P_FAULT_HANGS") != nullptr;
+  for_good = std::getenv("IP2P_FAULT_FOR_GOOD") != nullptr || (wanted_kind == sharing && !hangs);
+  if (const auto* seconds = std::getenv("IP2P_FAULT_CLOCK")) clock_jump = std::strtoll(seconds, nullptr, 10);
   unsetenv("LD_PRELOAD");
   unsetenv("IP2P_FAULT_REPORT");
   active = true;
@@ -296,6 +318,79 @@ int renameat(int from_folder, const char* from, int to_folder, const char* to) n
 
 int mkdir(const char* path, mode_t mode) noexcept {
   return fails_at(making, AT_FDCWD, path) ? -1 : static_cast<int>(syscall(SYS_mkdirat, AT_FDCWD, path, mode));
+}
+
+// Calls that fail only with what is mounted there.
+
+int stat(const char* path, struct stat* info) noexcept {
+  return fails_at(sharing, AT_FDCWD, path) ? -1 : static_cast<int>(syscall(SYS_newfstatat, AT_FDCWD, path, info, 0));
+}
+
+int lstat(const char* path, struct stat* info) noexcept {
+  return fails_at(sharing, AT_FDCWD, path)
+             ? -1
+             : static_cast<int>(syscall(SYS_newfstatat, AT_FDCWD, path, info, AT_SYMLINK_NOFOLLOW));
+}
+
+int fstatat(int folder, const char* path, struct stat* info, int flags) noexcept {
+  return fails_at(sharing, folder, path) ? -1 : static_cast<int>(syscall(SYS_newfstatat, folder, path, info, flags));
+}
+
+int fstat(int descriptor, struct stat* info) noexcept {
+  return fails_on(sharing, descriptor) ? -1
+                                       : static_cast<int>(syscall(SYS_newfstatat, descriptor, "", info, AT_EMPTY_PATH));
+}
+
+int stat64(const char*, struct stat64*) noexcept __attribute__((alias("stat")));
+int lstat64(const char*, struct stat64*) noexcept __attribute__((alias("lstat")));
+int fstatat64(int, const char*, struct stat64*, int) noexcept __attribute__((alias("fstatat")));
+int fstat64(int, struct stat64*) noexcept __attribute__((alias("fstat")));
+
+int access(const char* path, int mode) noexcept {
+  return fails_at(sharing, AT_FDCWD, path) ? -1 : static_cast<int>(syscall(SYS_faccessat, AT_FDCWD, path, mode));
+}
+
+int unlinkat(int folder, const char* path, int flags) noexcept {
+  return fails_at(sharing, folder, path) ? -1 : static_cast<int>(syscall(SYS_unlinkat, folder, path, flags));
+}
+
+int unlink(const char* path) noexcept { return unlinkat(AT_FDCWD, path, 0); }
+
+int rmdir(const char* path) noexcept { return unlinkat(AT_FDCWD, path, AT_REMOVEDIR); }
+
+int remove(const char* path) noexcept {
+  const int result = unlink(path);
+  return result != 0 && errno == EISDIR ? rmdir(path) : result;
+}
+
+int ftruncate(int descriptor, off_t size) noexcept {
+  return fails_on(sharing, descriptor) ? -1 : static_cast<int>(syscall(SYS_ftruncate, descriptor, size));
+}
+
+int ftruncate64(int, off64_t) noexcept __attribute__((alias("ftruncate")));
+
+int clock_gettime(clockid_t clock, struct timespec* time) noexcept {
+  static std::atomic<bool> forward = false;
+  const auto result = static_cast<int>(syscall(SYS_clock_gettime, clock, time));
+  if (clock == CLOCK_REALTIME && active && clock_jump != 0) {
+    time->tv_sec += forward.exchange(!forward) ? clock_jump : -clock_jump;
+  }
+  return result;
+}
+
+time_t time(time_t* into) noexcept {
+  struct timespec now {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (into != nullptr) *into = now.tv_sec;
+  return now.tv_sec;
+}
+
+int gettimeofday(struct timeval* into, void*) noexcept {
+  struct timespec now {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  into->tv_sec = now.tv_sec;
+  into->tv_usec = now.tv_nsec / 1000;
+  return 0;
 }
 
 void* mmap(void* where, size_t size, int protection, int flags, int descriptor, off_t offset) noexcept {

@@ -25,11 +25,11 @@ import time
 
 import cases
 
-KINDS = ["open", "read", "write", "fsync", "rename", "mkdir", "mmap", "fork", "malloc", "thread"]
+KINDS = ["open", "read", "write", "fsync", "rename", "mkdir", "mmap", "fork", "malloc", "thread", "share"]
 CODES = {"open": [errno.EMFILE, errno.EIO], "read": [errno.EIO, errno.EINTR],
          "write": [errno.ENOSPC, errno.EIO, errno.EINTR], "fsync": [errno.EIO], "rename": [errno.ENOSPC],
          "mkdir": [errno.ENOSPC], "mmap": [errno.ENOMEM], "fork": [errno.EAGAIN], "malloc": [errno.ENOMEM],
-         "thread": [errno.EAGAIN]}
+         "thread": [errno.EAGAIN], "share": [errno.ESTALE, errno.EIO]}
 PATIENCE = 120
 
 
@@ -58,12 +58,12 @@ class Campaign:
         except subprocess.TimeoutExpired as ended:
             return subprocess.CompletedProcess(ended.cmd, "none: it hangs", "", str(ended.stderr or ""))
 
-    def with_library(self, case, folder, **more):
-        """A run under the library, which counts calls on the material and on what the case writes."""
+    def with_library(self, case, folder, under=None, **more):
+        """A run under the library, which counts calls on `under`: by default, what the case reads and writes."""
         report = folder.with_suffix(".report")
         report.unlink(missing_ok=True)
         done = self.run(case, folder, LD_PRELOAD=str(self.library), IP2P_FAULT_REPORT=str(report),
-                        IP2P_FAULT_UNDER=str(self.work), **more)
+                        IP2P_FAULT_UNDER=str(under or self.work), **more)
         return done, *read_report(report)
 
     def dry_run(self, case):
@@ -83,7 +83,9 @@ class Campaign:
         folder = self.folder_of(case)
         cases.prepare(case, folder, self.material)
         before = cases.contents(folder / "out")
-        done, _, failed, where = self.with_library(case, folder, IP2P_FAULT_KIND=kind, IP2P_FAULT_AT=str(at),
+        # A share that goes away takes the results with it, or the inputs too.
+        under = folder / "out" if (kind, code) == ("share", errno.EIO) else self.work
+        done, _, failed, where = self.with_library(case, folder, under, IP2P_FAULT_KIND=kind, IP2P_FAULT_AT=str(at),
                                                    IP2P_FAULT_ERRNO=str(code))
         problems = []
         outcome = "not met"
@@ -117,11 +119,13 @@ class Campaign:
         return problems[:3]
 
     def judge(self, case, kind, code, where, done, before, found):
+        gone = kind == "share"
         if done.returncode == 0:
-            return self.compare(case, found)
+            left = cases.temporaries(case, found) if gone else []
+            return self.compare(case, {path: digest for path, digest in found.items() if path not in left})
         if done.returncode != 1:
             return [f"expected status 1, found {done.returncode}: {done.stderr[-300:]}"]
-        problems = [f"expected no temporary file, found {path}" for path in cases.temporaries(case, found)]
+        problems = [f"expected no temporary file, found {path}" for path in cases.temporaries(case, found) if not gone]
         if words := cases.sentence_of(case, done.stderr):
             problems.append(words)
         sentence = "".join(line for line in done.stderr.split("\n") if line.startswith(case.program + ": "))
@@ -135,6 +139,8 @@ class Campaign:
         for path, digest in found.items():
             if re.fullmatch(case.varying, path) or not re.fullmatch(case.final, path):
                 continue
+            if gone and cases.temporaries(case, [path]):
+                continue
             if digest not in (before.get(path), expected.get(path)):
                 problems.append(f"expected {path} as before or whole")
         problems += [f"expected {path} still to be there" for path in before if path not in found]
@@ -144,6 +150,8 @@ class Campaign:
     def names(where, sentence):
         """Whether the sentence names a file, or what it is a part of: a model's folder, a checkpoint, a set."""
         parts = [re.sub(r"^\.(.*)\.[0-9a-f]{16}\.tmp$", r"\1", part) for part in pathlib.Path(where).parts[-3:]]
+        if parts[-1] in ("in", "out"):
+            return f"{parts[-1]}:" in sentence or f"'{parts[-1]}'" in sentence
         return any(part.removesuffix(".tmp") in sentence for part in parts if part not in ("in", "out"))
 
 

@@ -12,7 +12,7 @@
 namespace fuzz = ip2p::testing::fuzz;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const fuzz::ScratchFolder scratch;
+  static fuzz::ScratchFolder scratch;
   const auto [manifest, tensors] = fuzz::files_of<2>(fuzz::text_of(data, size));
   scratch.clear();
   scratch.put("step_7/manifest.json", manifest);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fuzz/harness.hpp"
+#include "ip2p/codec/dc_autoencoder_config.hpp"
 #include "ip2p/codec/kl_autoencoder_config.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/language/gpt2_config.hpp"
@@ -44,6 +45,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 't':
       check<ip2p::TinyAutoencoderConfig>(json);
+      break;
+    case 'd':
+      check<ip2p::DcAutoencoderConfig>(json);
       break;
     case 'c':
       check<ip2p::ClipTextConfig>(json);

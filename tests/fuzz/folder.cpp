@@ -27,15 +27,12 @@ const std::string& picture() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const fuzz::ScratchFolder scratch;
+  static fuzz::ScratchFolder scratch;
   static constexpr const char* names[] = {"seeds.json", "0000000/prompt.json", "metadata.jsonl", "captions.jsonl"};
   const auto files = fuzz::files_of<4>(fuzz::text_of(data, size));
-  scratch.clear();
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    if (!files[i].empty()) scratch.put(names[i], files[i]);
-  }
-  scratch.put("0000000/1_0.png", picture());
-  scratch.put("0000000/1_1.png", picture());
+  for (std::size_t i = 0; i < files.size(); ++i) scratch.hold(names[i], files[i]);
+  scratch.hold("0000000/1_0.png", picture());
+  scratch.hold("0000000/1_1.png", picture());
   for (const bool scan : {false, true}) {
     fuzz::reads([&] {
       const auto folder =

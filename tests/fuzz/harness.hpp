@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -105,7 +106,8 @@ class ScratchFolder {
     std::error_code ignored;
     const std::filesystem::path shared = "/dev/shm";
     const bool there = std::filesystem::is_directory(shared, ignored) && ::access(shared.c_str(), W_OK) == 0;
-    path_ = (there ? shared : std::filesystem::temp_directory_path()) / ("ip2p-fuzz-" + std::to_string(::getpid()));
+    path_ = (there ? shared : std::filesystem::temp_directory_path()) /
+            ("ip2p-fuzz-" + std::to_string(::getpid()) + "-" + std::to_string(made++));
     clear();
   }
   ScratchFolder(const ScratchFolder&) = delete;
@@ -116,9 +118,22 @@ class ScratchFolder {
   }
 
   /// Removes what is in it.
-  void clear() const {
+  void clear() {
     std::filesystem::remove_all(path_);
     std::filesystem::create_directories(path_);
+    held_.clear();
+  }
+  /// Makes it hold `bytes` under `name`, or no such file if there are none. What it holds already is not written again,
+  /// which is most of the files of most mutations; for folders that only this function writes to.
+  void hold(const std::string& name, std::string_view bytes) {
+    auto& held = held_[name];
+    if (held == bytes) return;
+    held = bytes;
+    if (bytes.empty()) {
+      std::filesystem::remove(path_ / name);
+    } else {
+      put(name, bytes);
+    }
   }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
@@ -136,6 +151,8 @@ class ScratchFolder {
 
  private:
   std::filesystem::path path_;
+  std::map<std::string, std::string> held_;
+  static inline int made = 0;
 };
 
 /// Stands between the files of an input that holds several.

@@ -87,7 +87,7 @@ class Server {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static Server server;
-  static const fuzz::ScratchFolder scratch;
+  static fuzz::ScratchFolder scratch;
   std::vector<std::string> answers;
   for (std::string_view rest = fuzz::text_of(data, size);;) {
     const auto end = rest.find(fuzz::separator);

@@ -66,7 +66,7 @@ void resume_work(const fuzz::ScratchFolder& scratch) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const fuzz::ScratchFolder scratch;
+  static fuzz::ScratchFolder scratch;
   static constexpr const char* names[] = {"triplets.jsonl.journal", "triplets.jsonl", "samples-0000.jsonl",
                                           "ledger/settings.json", "ledger/done/unit.json"};
   const auto files = fuzz::files_of<5>(fuzz::text_of(data, size));

@@ -28,7 +28,7 @@ std::optional<ip2p::detail::ShardInfo> first_shard(const nlohmann::json& index) 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const fuzz::ScratchFolder scratch;
+  static fuzz::ScratchFolder scratch;
   const auto files = fuzz::files_of<2>(fuzz::text_of(data, size));
   const auto index = files[0], tar = files[1];
   scratch.clear();

@@ -24,15 +24,12 @@ void expect_ids(const std::vector<std::int64_t>& ids, std::int64_t size) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const fuzz::ScratchFolder scratch;
+  static fuzz::ScratchFolder scratch;
   static constexpr const char* names[] = {
       "vocab.json",        "merges.txt",    "tokenizer_config.json", "special_tokens_map.json",
       "added_tokens.json", "tokenizer.json"};
   const auto files = fuzz::files_of<7>(fuzz::text_of(data, size));
-  for (std::size_t i = 0; i < 6; ++i) {
-    std::filesystem::remove(scratch.path() / names[i]);
-    if (!files[i].empty()) scratch.put(names[i], files[i]);
-  }
+  for (std::size_t i = 0; i < 6; ++i) scratch.hold(names[i], files[i]);
   const std::string text(files[6]);
   fuzz::reads([&] {
     const auto tokenizer = ip2p::BpeTokenizer::open(scratch.path());

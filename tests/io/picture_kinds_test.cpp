@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -220,6 +222,54 @@ TEST_CASE("Where a picture is clear, the background is seen and the alpha kept",
   CHECK(mixed > 100);
   CHECK(ip2p::read_picture(fixture("io/fixtures/images/rgb.png")).alpha.empty());
   CHECK(ip2p::read_picture(rgba, ip2p::released_reading()).alpha.empty());
+}
+
+TEST_CASE("Colours of a GIF that are clear are kept where alpha is dropped", "[io]") {
+  CHECK(ip2p::read_image(kind("formats_clear.gif")) != ip2p::read_image(kind("formats_palette.gif")));
+  CHECK(ip2p::read_image(kind("formats_clear.gif"), ip2p::released_reading()) ==
+        ip2p::read_image(kind("formats_palette.gif")));
+}
+
+TEST_CASE("Values of PNM between two levels become the even one, as in Pillow", "[io]") {
+  const std::string file("P6 2 1 510\n\0\1\0\3\0\5\1\xFD\1\xFE\0\7", 23);
+  // Python: [round(v / 510 * 255) for v in (1, 3, 5, 509, 510, 7)]
+  CHECK(ip2p::decode_image(std::as_bytes(std::span(file)), "input").pixels ==
+        std::vector<std::uint8_t>{0, 2, 2, 254, 255, 4});
+}
+
+TEST_CASE("BMP and PSD whose pixels are not where they say are refused", "[io]") {
+  const auto bytes = [](const char* file) {
+    std::ifstream stream(kind(file), std::ios::binary);
+    return std::string{std::istreambuf_iterator<char>(stream), {}};
+  };
+  const auto refused = [](const std::string& file, const std::string& why) {
+    CHECK_THROWS_WITH(ip2p::decode_image(std::as_bytes(std::span(file)), "input"), "input: " + why);
+  };
+  auto bmp = bytes("formats_rgb.bmp");
+  bmp[10] = 30;
+  refused(bmp, "corrupt BMP: its pixels begin within its header");
+  // Two bytes of compression and then the length of each row, after a header of 26 bytes and three empty parts.
+  const auto psd = bytes("formats_rgb.psd");
+  CHECK(psd[39] == 1);
+  for (const std::size_t length : {41, 43}) {
+    auto damaged = psd;
+    damaged[length] ^= 1;
+    refused(damaged, "corrupt PSD: a row is not as long as the picture is wide");
+  }
+  auto wide = psd;
+  wide[23] = 16;
+  refused(wide, "unusual PSD: packed values of 16 bits, which are not read; save it with 8, or as PNG");
+}
+
+TEST_CASE("Numbers in the header of a PNM end in white space", "[io]") {
+  for (const char* file : {"P5 1\b1 255\n_", "P5 1 1\b255\n_", "P5 1 1 255#\n_", "P5 1 1 15\b\1"}) {
+    const std::string_view bytes(file);
+    CAPTURE(bytes);
+    CHECK_THROWS_WITH(ip2p::decode_image(std::as_bytes(std::span(bytes)), "input"),
+                      "input: corrupt PNM: expected white space after a number in its header");
+  }
+  const std::string_view remark("P5 1#remark\n1 15\n\1");
+  CHECK(ip2p::decode_image(std::as_bytes(std::span(remark)), "input").pixels == std::vector<std::uint8_t>{17, 17, 17});
 }
 
 TEST_CASE("Alpha is written to PNG and WebP", "[io]") {

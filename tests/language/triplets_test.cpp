@@ -275,6 +275,22 @@ TEST_CASE("generate_triplets ends with the same bytes wherever it was killed and
   }
 }
 
+TEST_CASE("TripletJournal: one process at a time writes an output", "[language]") {
+  using ip2p::detail::TripletJournal;
+  const ScratchDir scratch;
+  const auto out = scratch / "out.jsonl";
+  TripletJournal early(out, {{"seed", 1}});
+  {
+    TripletJournal first(out, {{"seed", 1}});
+    first.finish("a line\n", 1);
+    CHECK_THROWS_WITH(TripletJournal(out, {{"seed", 1}}), Contains("out.jsonl.journal: expected no other process"));
+  }
+  // What was written since it looked is not its own to go on from.
+  CHECK_THROWS_WITH(early.finish("another\n", 1), Contains("out.jsonl.journal: expected no other process"));
+  CHECK(read(out) == "a line\n");
+  CHECK(TripletJournal(out, {{"seed", 1}}).next() == 1);
+}
+
 TEST_CASE("generate_triplets does not mix runs", "[language]") {
   const ScratchDir scratch;
   Scripted model;

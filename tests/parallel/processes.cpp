@@ -9,8 +9,11 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/stack.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <concepts>
@@ -19,6 +22,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <span>
 #include <string>
 #include <thread>
@@ -32,6 +36,18 @@
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "train/tiny_editor.hpp"
+
+namespace {
+
+/// Whether the process dies where it next flushes a file to disk.
+std::atomic<bool> die_in_fsync = false;
+
+}  // namespace
+
+extern "C" int fsync(int descriptor) {
+  if (die_in_fsync) std::raise(SIGKILL);
+  return static_cast<int>(syscall(SYS_fsync, descriptor));
+}
 
 using namespace ip2p;
 
@@ -120,24 +136,65 @@ int train(const ProcessGroup& group, const std::string& folder, std::int64_t ste
   return 0;
 }
 
-/// Trains with checkpoints every two updates. The first time that a supervisor starts it, `victim` dies after update
-/// `at_step`.
+/// Where a process dies in its run.
+enum class Phase {
+  start,       ///< Before it has the others' weights.
+  forward,     ///< In the loss.
+  backward,    ///< In the gradients.
+  reduce,      ///< While it waits for the others' gradients.
+  checkpoint,  ///< While it writes a checkpoint; only rank 0 does.
+  end,         ///< After the update.
+};
+
+Phase phase_named(const std::string& name) {
+  const std::map<std::string, Phase> phases{{"start", Phase::start},           {"forward", Phase::forward},
+                                            {"backward", Phase::backward},     {"reduce", Phase::reduce},
+                                            {"checkpoint", Phase::checkpoint}, {"end", Phase::end}};
+  const auto found = phases.find(name);
+  require(found != phases.end(), "phase: expected one of those above, found '{}'", name);
+  return found->second;
+}
+
+/// Trains with checkpoints every two updates. The first time that a supervisor starts it, `victim` dies in update
+/// `at_step`. \param divided whether the processes divide the optimiser's state and the averages among them
 int train_with_restarts(const ProcessGroup& group, const std::string& folder, std::int64_t steps, std::int64_t victim,
-                        std::int64_t at_step) {
+                        std::int64_t at_step, Phase phase, bool divided) {
+  const char* restarts = std::getenv("TORCHELASTIC_RESTART_COUNT");
+  const bool first_start = restarts == nullptr || std::string(restarts) == "0";
+  const auto dies = [&](std::int64_t step, Phase here) {
+    return first_start && group.rank() == victim && step == at_step && phase == here;
+  };
+  if (dies(at_step, Phase::start)) std::raise(SIGKILL);
   const auto unet = tiny_unet(first_seed);
   Pairs pairs;
-  const DiffusionLoss loss(unet, encode, pairs, UniformTimesteps{}, EpsPrediction{}, {.batch = 4},
-                           ConditioningDropout{.2, .2, .2});
+  const DiffusionLoss whole(unet, encode, pairs, UniformTimesteps{}, EpsPrediction{}, {.batch = 4},
+                            ConditioningDropout{.2, .2, .2});
+  const auto loss = [&](std::int64_t step, std::int64_t part, std::int64_t parts) {
+    if (dies(step + 1, Phase::forward)) std::raise(SIGKILL);
+    if (dies(step + 1, Phase::checkpoint)) die_in_fsync = true;
+    // The victim waits for rank 0, which comes late.
+    if (dies(step + 1, Phase::reduce)) {
+      std::thread([] {
+        std::this_thread::sleep_for(std::chrono::seconds(1));
+        std::raise(SIGKILL);
+      }).detach();
+    } else if (first_start && phase == Phase::reduce && step + 1 == at_step && group.rank() == 0) {
+      std::this_thread::sleep_for(std::chrono::seconds(3));
+    }
+    const auto value = whole(step, part, parts);
+    if (dies(step + 1, Phase::backward)) value.register_hook([](const at::Tensor&) { std::raise(SIGKILL); });
+    return value;
+  };
   TrainingOptions options;
   options.folder = folder;
   options.checkpoint_every = 2;
+  options.shard_state = divided;
+  options.asynchronous = phase != Phase::checkpoint;  // else the others are elsewhere when it is written
   Trainer trainer(Parameters().add(unet), loss, ConstantRate{2e-4}, options, group);
-  const char* restarts = std::getenv("TORCHELASTIC_RESTART_COUNT");
-  const bool first_start = restarts == nullptr || std::string(restarts) == "0";
   trainer.resume();
   say(group, "start {} from step {}", restarts == nullptr ? "without number" : restarts, trainer.step());
   trainer.run(steps, [&](const TrainingProgress& progress) {
-    if (first_start && group.rank() == victim && progress.step == at_step) std::raise(SIGKILL);
+    if (dies(progress.step, Phase::end)) std::raise(SIGKILL);
   });
   return 0;
 }
@@ -277,7 +334,8 @@ int run(const std::vector<std::string>& arguments) {
   }
   if (scenario == "restarts") {
     return train_with_restarts(group, arguments.at(2), std::stol(arguments.at(3)), std::stol(arguments.at(4)),
-                               std::stol(arguments.at(5)));
+                               std::stol(arguments.at(5)), phase_named(arguments.at(6)),
+                               arguments.size() > 7 && arguments[7] == "divided");
   }
   if (scenario == "nan") return not_a_number(group);
   if (scenario == "killed") return vanish(group, SIGKILL, arguments.at(2) == "backward");

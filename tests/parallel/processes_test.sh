@@ -147,9 +147,9 @@ case $scenario in
     done
     ;;
 
-  killed | killed_in_backward)
+  killed | killed_backward)
     place=loss
-    if [ $scenario = killed_in_backward ]; then place=backward; fi
+    if [ $scenario = killed_backward ]; then place=backward; fi
     port=$(free_port)
     for rank in 0 1 2; do start 3 $rank killed 10 $place; done
     expect 2 137
@@ -186,17 +186,35 @@ case $scenario in
     ;;
 
   restarted)  # a process is killed, the others say which, and after a restart all end as if nothing had happened
-    together 2 restarts $patience "$work/whole" 9 -1 0
-    supervised 2 restarts 10 "$work/one" 9 1 5
+    together 2 restarts $patience "$work/whole" 9 -1 0 end
+    supervised 2 restarts 10 "$work/one" 9 1 5 end
     says 0.0 'unexpected: rank 0 of 2: .*no sign of rank 1\)'
     # Rank 0 begins the checkpoint of step 4 before it meets rank 1 again, and finishes it before it gives up.
     for rank in 0 1; do says 1.$rank 'start 1 from step 4'; done
     "$program" compare "$work/whole" "$work/one" 0
     # The checkpoint of step 4, which rank 0 is writing, may be lost with it.
-    supervised 2 restarts 10 "$work/zero" 9 0 5
+    supervised 2 restarts 10 "$work/zero" 9 0 5 end
     says 0.1 'unexpected: rank 1 of 2: '
     says 1.0 'start 1 from step [24]'
     "$program" compare "$work/whole" "$work/zero" 0
+    ;;
+
+  killed_in_*)  # one of four dies there; the others say so, and a restart ends as if nothing had happened
+    phase=${scenario#killed_in_}
+    victim=3 step=5
+    case $phase in
+      checkpoint) victim=0 step=4 ;;  # the first of two files of that step
+      end) step=6 ;;
+    esac
+    together 4 restarts $patience "$work/whole" 6 -1 0 end divided
+    begin=$SECONDS
+    supervised 4 restarts 20 "$work/run" 6 $victim $step "$phase" divided
+    for rank in 0 1 2 3; do
+      if [ $rank != $victim ]; then says 0.$rank "unexpected: rank $rank of 4: .* expected all processes to take part"; fi
+    done
+    [ $phase = start ] || says 1.1 'start 1 from step [24]'
+    "$program" compare "$work/whole" "$work/run" 0
+    echo "$phase: rank $victim of 4 killed in update $step, restarted and ended in $((SECONDS - begin)) s"
     ;;
 
   torchrun)  # the same with the real one, if the Python environment of tests/parity/venv.sh is installed
@@ -205,9 +223,9 @@ case $scenario in
       echo "skipped torchrun: no $python; tests/parity/venv.sh installs it"
       exit 77
     fi
-    together 2 restarts $patience "$work/whole" 9 -1 0
+    together 2 restarts $patience "$work/whole" 9 -1 0 end
     "$python" -m torch.distributed.run --no-python --standalone --nproc-per-node=2 --max-restarts=2 \
-      "$program" restarts 10 "$work/run" 9 1 5 >"$work/0.log" 2>"$work/0.err.log" || fail "expected torchrun to end well"
+      "$program" restarts 10 "$work/run" 9 1 5 end >"$work/0.log" 2>"$work/0.err.log" || fail "expected torchrun to end well"
     for rank in 0 1; do says 0 "rank $rank of 2: start 1 from step [24]"; done
     "$program" compare "$work/whole" "$work/run" 0
     ;;

@@ -18,6 +18,7 @@ TABLES = {
     "unet_keys": "UNet",
     "autoencoder_keys": "Autoencoder",
     "tiny_autoencoder_keys": "Tiny autoencoder",
+    "dc_autoencoder_keys": "Deep compression autoencoder",
     "clip_text_keys": "Text encoder",
     "scheduler_keys": "Scheduler",
 }
@@ -94,6 +95,7 @@ def check_classes(tables, scheduler_classes):
         "unet_keys": parameters(diffusers.UNet2DConditionModel),
         "autoencoder_keys": parameters(diffusers.AutoencoderKL),
         "tiny_autoencoder_keys": parameters(diffusers.AutoencoderTiny),
+        "dc_autoencoder_keys": parameters(diffusers.AutoencoderDC),
         "clip_text_keys": (own - {"model_type"}) | ids,
         "scheduler_keys": schedulers,
     }

@@ -12,6 +12,8 @@ nothing is neutral by accident, and the query/key projections are large enough f
     tests/unet/fixtures/sd2-inpaint/         UNet of SD2: linear projections, heads per level, 9 input channels
     tests/unet/fixtures/sd1-4ch/             UNet with 4 input channels and one layer per block
     tests/codec/fixtures/tiny-autoencoder/   AutoencoderTiny
+    tests/codec/fixtures/dc-autoencoder/     AutoencoderDC without blocks at the finest resolution
+    tests/codec/fixtures/dc-autoencoder-full/  the same with blocks there
     tests/<folder>/fixtures/*.safetensors    inputs and reference outputs
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     AutoencoderTiny,
     EulerAncestralDiscreteScheduler,
@@ -261,6 +264,41 @@ def codec_fixtures(vae):
     )
 
 
+def dc_fixtures():
+    out = folder("codec", "fixtures")
+    tensors = {}
+    shapes = {
+        "dc-autoencoder": {"layers": ((0, 1, 2, 1), (0, 1, 1, 2)), "size": (64, 40)},
+        "dc-autoencoder-full": {"layers": ((1, 1), (2, 1)), "size": (12, 6)},
+    }
+    for seed, (name, shape) in enumerate(shapes.items(), 70):
+        layers = shape["layers"]
+        widths = (8, 8, 16, 32)[-len(layers[0]) :]
+        scales = ((),) * len(widths)
+        dc = AutoencoderDC(
+            latent_channels=4,
+            encoder_block_out_channels=widths,
+            decoder_block_out_channels=widths,
+            encoder_layers_per_block=layers[0],
+            decoder_layers_per_block=layers[1],
+            encoder_qkv_multiscales=scales,
+            decoder_qkv_multiscales=scales,
+        )
+        round_to_half(randomise(dc, seed))
+        save_half(dc, out / name / "vae")
+        width, height = shape["size"]
+        images = torch.stack([picture(width, height, seed + i) for i in range(2)])
+        f = dc.spatial_compression_ratio
+        latents = torch.randn(2, 4, height // f, width // f, generator=generator(seed)) * 2
+        tensors |= {
+            f"{name}.images": images,
+            f"{name}.encoded": dc.encode(images.float() * 2 / 255 - 1).latent,
+            f"{name}.latents": latents,
+            f"{name}.decoded": dc.decode(latents).sample,
+        }
+    save(out / "dc-autoencoder-expected.safetensors", tensors)
+
+
 # ---------------------------------------------------------------------------------------------------------------- unet
 
 
@@ -477,6 +515,7 @@ def main():
 
     text_fixtures(tokenizer, text_encoder)
     codec_fixtures(vae)
+    dc_fixtures()
     unet_fixtures(unet)
     pipeline_fixtures(pipe)
 

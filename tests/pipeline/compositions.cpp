@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ip2p/attention/attention_reference.hpp"
+#include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/pipeline/edit.hpp"
@@ -109,8 +110,8 @@ using with_more = typename Join<Made, std::tuple<More...>>::type;
 using Samplers = decltype(composed_samplers());
 using Schedules = decltype(composed_schedules());
 using Predictions = decltype(composed_predictions());
-using Codecs = with_more<decltype(composed_codecs()), KlAutoencoder, TinyAutoencoder, Tiled<KlAutoencoder>,
-                         OnDemand<KlAutoencoder>, OnDemand<TinyAutoencoder>>;
+using Codecs = with_more<decltype(composed_codecs()), KlAutoencoder, DcAutoencoder, TinyAutoencoder,
+                         Tiled<KlAutoencoder>, OnDemand<KlAutoencoder>, OnDemand<TinyAutoencoder>>;
 using Encoders = with_more<decltype(composed_encoders()), ClipTextEncoder, OnDemand<ClipTextEncoder>>;
 using Networks = std::tuple<NetworkArchetype, AnyNetwork, UNet>;
 using Guidances = decltype(composed_guidances());

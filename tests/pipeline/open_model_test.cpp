@@ -10,12 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/codec/identity_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/execution/graphed.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/kernels/cpu/winograd.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/load_codec.hpp"
 #include "ip2p/testing/rerun_recorder.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/unet/unet.hpp"
@@ -80,6 +82,34 @@ TEST_CASE("open_editor gives the same bits as a pipeline composed by hand", "[pi
   const auto near = frugal.run(photos, prompts, three_steps);
   CHECK((near.latents - expected.latents).abs().max().item<double>() <
         0.02 * expected.latents.abs().max().item<double>());
+}
+
+TEST_CASE("An opened model has the codec that its files name", "[pipeline]") {
+  const at::NoGradGuard no_grad;
+  ChangedModel changed;
+  std::filesystem::remove_all(changed.folder() / "vae");
+  std::filesystem::copy(fixture("codec/fixtures/dc-autoencoder/vae"), changed.folder() / "vae");
+  const auto files = ModelFiles::open(changed.folder());
+  const auto expected = load<DcAutoencoder>(files);
+  const auto opened = OpenedModel::open(changed.folder(), on_cpu);
+  CHECK(opened.kind() == ModelKind::editor);
+  const auto latents = at::randn({1, 4, 3, 2});
+  CHECK(at::equal(opened.codec().decode(latents), expected.decode(latents)));
+  CHECK(at::equal(load_codec(files).decode(latents), expected.decode(latents)));
+  CHECK(load_codec(files).device().is_cpu());
+
+  const std::vector<Image> photos{tiny_photo()};
+  const std::vector<std::string> prompts{"make it snowy"};
+  const auto result = opened.editor().run(photos, prompts, three_steps);
+  CHECK(result.images.front().width == 64);
+  auto frugal = on_cpu;
+  frugal.low_memory = true;
+  const auto near = open_editor(changed.folder(), frugal).run(photos, prompts, three_steps);
+  CHECK((near.latents - result.latents).abs().max().item<double>() < 0.02 * result.latents.abs().max().item<double>());
+
+  changed.change("vae/config.json", [](auto& json) { json["_class_name"] = "AutoencoderOther"; });
+  CHECK_THROWS_WITH(load_codec(ModelFiles::open(changed.folder())),
+                    Contains("_class_name") && Contains("AutoencoderOther"));
 }
 
 TEST_CASE("How an opened model computes is chosen when it is opened", "[pipeline]") {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "data/made_pairs.hpp"
+#include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/codec/identity_codec.hpp"
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/codec/tiled.hpp"
@@ -42,6 +43,8 @@ TEST_CASE("The shipped codecs keep the laws", "[testing]") {
   const auto kl = load<KlAutoencoder>(small_model());
   testing::check_codec(kl);
   testing::check_codec(load<TinyAutoencoder>(ModelFiles::open(testing::fixture("codec/fixtures/tiny-autoencoder"))));
+  testing::check_codec(load<DcAutoencoder>(ModelFiles::open(testing::fixture("codec/fixtures/dc-autoencoder"))));
+  testing::check_codec(OnDemand<DcAutoencoder>(ModelFiles::open(testing::fixture("codec/fixtures/dc-autoencoder"))));
   testing::check_codec(Tiled(IdentityCodec{}, 4, 1), {.round_trip = 1e-6});
   testing::check_codec(Tiled(kl, 4, 2));
   testing::check_codec(OnDemand<KlAutoencoder>(small_model()));

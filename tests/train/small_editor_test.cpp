@@ -13,11 +13,14 @@
 #include <sstream>
 #include <string>
 
-#include "../../examples/02_train_small_editor/averaging_start.hpp"
 #include "../../examples/02_train_small_editor/cached_edits.hpp"
 #include "../../examples/02_train_small_editor/edits.hpp"
+#include "../../examples/02_train_small_editor/evaluation.hpp"
 #include "../../examples/02_train_small_editor/photographs.hpp"
+#include "../../examples/02_train_small_editor/principal_start.hpp"
 #include "../../examples/02_train_small_editor/start_at_condition.hpp"
+#include "../../examples/02_train_small_editor/variations.hpp"
+#include "../../examples/02_train_small_editor/warm_start.hpp"
 #include "../../examples/support/loss_plot.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/io/image.hpp"
@@ -52,8 +55,9 @@ std::set<std::string> words(std::string_view text) {
 
 TEST_CASE("Every edit family keeps shape and range, and no two give the same result", "[train]") {
   const auto& families = edit_families();
-  REQUIRE(families.size() >= 10);
-  const auto photo = picture(64);
+  REQUIRE(families.size() >= 30);
+  const auto photo =  // with detail, which some edits smooth
+      (picture(64) + ip2p::CounterNoise(8).normal({1, 3, 64, 64}, 0)[0] * 0.15).clamp(0, 1);
   const auto before = photo.clone();
   std::vector<at::Tensor> results;
   for (const auto& family : families) {
@@ -118,41 +122,58 @@ TEST_CASE("Random crops have the requested side and range and depend only on the
   CHECK(centre_square(photo, 32).sizes() == at::IntArrayRef({3, 32, 32}));
 }
 
-TEST_CASE("The autoencoder starts as the mean of 8x8 blocks", "[train]") {
-  ip2p::KlAutoencoderConfig config;
-  config.block_out_channels = {16, 16, 32, 64};
-  config.layers_per_block = 1;
-  config.norm_num_groups = 2;
-  const ip2p::KlAutoencoder codec(config);
-  start_as_block_average(codec, 1);
+namespace {
+
+ip2p::DcAutoencoder small_codec(std::int64_t latents = 4) {
+  ip2p::DcAutoencoderConfig config;
+  config.latent_channels = latents;
+  config.encoder_block_out_channels = config.decoder_block_out_channels = {28, 28, 56, 112};
+  config.encoder_layers_per_block = {0, 1, 1, 1};
+  config.decoder_layers_per_block = {0, 1, 1, 1};
+  const ip2p::DcAutoencoder codec(config);
+  start_at_principal_blocks(codec, at::stack({picture(128, 11), picture(128, 12)}) * 2 - 1, 1);
+  return codec;
+}
+
+double round_trip_error(const ip2p::DcAutoencoder& codec, const at::Tensor& images) {
+  return (codec.decode(codec.encode(images)) - images).square().mean().item<double>();
+}
+
+}  // namespace
+
+TEST_CASE("The autoencoder starts with the principal components of blocks", "[train]") {
   const at::NoGradGuard no_grad;
-  const auto images = (at::stack({picture(64, 1), picture(64, 2)}) * 2 - 1);
-  const auto decoded = codec.decode(codec.encode(images));
+  const auto images = at::stack({picture(64, 1), picture(64, 2)}) * 2 - 1;
   const auto blocks = at::upsample_nearest2d(at::avg_pool2d(images, {8, 8}), at::IntArrayRef{64, 64});
-  const auto inner = [](const at::Tensor& x) { return x.slice(2, 8, 56).slice(3, 8, 56); };
-  const double error = (inner(decoded) - inner(blocks)).square().mean().item<double>();
-  CHECK(error < 0.15 * inner(images).var().item<double>());
+  const double of_means = (images - blocks).square().mean().item<double>();
+  const double coarse = round_trip_error(small_codec(4), images);
+  CHECK(coarse < of_means);  // 3 of the 4 could hold the means of blocks
+  CHECK(round_trip_error(small_codec(14), images) < 0.5 * coarse);
+
+  auto config = small_codec().config();
+  config.decoder_block_out_channels = {28, 28, 112};
+  config.decoder_layers_per_block = {0, 1, 1};
+  config.encoder_block_out_channels = config.decoder_block_out_channels;
+  config.encoder_layers_per_block = {0, 1, 1};
+  CHECK_THROWS_WITH(start_at_principal_blocks(ip2p::DcAutoencoder(config), images, 1),
+                    Catch::Contains("expected 4 resolutions") && Catch::Contains("found 3 resolutions"));
 }
 
 TEST_CASE("CachedEdits returns the same pair each time, and the photograph for an empty instruction", "[train]") {
-  ip2p::KlAutoencoderConfig config;
-  config.block_out_channels = {16, 16, 32, 64};
-  config.layers_per_block = 1;
-  config.norm_num_groups = 2;
-  const ip2p::KlAutoencoder codec(config);
-  start_as_block_average(codec, 1);
+  const auto codec = small_codec();
   const std::vector<at::Tensor> photographs{(picture(96, 3) * 255).to(at::kByte), (picture(80, 4) * 255).to(at::kByte)};
-  CachedEdits edits(codec, photographs, {.side = 32, .picture = 64, .crops = 4, .unedited = 2, .seed = 9});
-  const auto families = static_cast<std::int64_t>(edit_families().size());
-  REQUIRE(edits.size() == 4 * (families + 2));
-  for (const std::int64_t i : {std::int64_t{0}, families - 1, families, families + 1, 2 * (families + 2)}) {
+  CachedEdits edits(codec, photographs, {.side = 32, .picture = 64, .crops = 4, .varied = 8, .unedited = 2, .seed = 9});
+  const auto edited = static_cast<std::int64_t>(edit_families().size()) + 8;
+  const auto slots = edited + 2;
+  REQUIRE(edits.size() == 4 * slots);
+  for (const std::int64_t i : {std::int64_t{0}, edited - 9, edited - 8, edited - 1, edited, edited + 1, 2 * slots}) {
     ip2p::SampleRandom one(1, 1, 1), again(1, 1, 1);
     const auto a = edits.get(i, one);
     const auto b = edits.get(i, again);
     CHECK(a.target_mean.sizes() == at::IntArrayRef({4, 4, 4}));
     CHECK(a.target_mean.equal(b.target_mean));
     CHECK(a.instruction == b.instruction);
-    const bool unedited = i % (families + 2) >= families;
+    const bool unedited = i % slots >= edited;
     CHECK(a.instruction.empty() == unedited);
     CHECK(a.target_mean.equal(a.condition) == unedited);
   }
@@ -176,8 +197,121 @@ TEST_CASE("A UNet can start as the identity edit", "[train]") {
   narrow.block_out_channels = {8, 16};
   auto text_to_image = config;
   text_to_image.in_channels = 4;
-  CHECK_THROWS_WITH(start_at_condition(ip2p::UNet(narrow), 0.45), Catch::Contains("norm groups of at least 10"));
+  CHECK_THROWS_WITH(start_at_condition(ip2p::UNet(narrow), 0.45), Catch::Contains("room for 4 pairs of channels"));
   CHECK_THROWS_WITH(start_at_condition(ip2p::UNet(text_to_image), 0.45), Catch::Contains("8 input channels"));
+}
+
+TEST_CASE("An editor over other latents can start at a trained one", "[train]") {
+  const at::NoGradGuard no_grad;
+  auto config = ip2p::testing::tiny_editor_config();
+  config.block_out_channels = {64, 64};
+  config.norm_num_groups = 4;
+  const ip2p::UNet from(config);
+  ip2p::initialise(from.module(), 1);
+  config.in_channels = 28;
+  config.out_channels = 14;
+  const ip2p::UNet to(config);
+  ip2p::initialise(to.module(), 2);
+  const auto now = small_codec(14), before = small_codec(4);
+  const auto photo = picture(128, 5).unsqueeze(0) * 2 - 1;
+  start_at_editor(to, from, now, before, photo);
+
+  const auto latents = now.encode(photo);
+  const auto noisy = ip2p::CounterNoise(1).normal(latents.sizes(), 0);
+  const auto context = ip2p::CounterNoise(3).normal({1, 3, 6}, 0);
+  const auto first = to(at::cat({noisy, latents}, 1), at::full({1}, 900.0), context);
+  CHECK((first - now.scaling_factor() * latents).abs().max().item<double>() < 0.1);
+
+  // What is not replaced reads of the new latents what it read of the old ones; the condition alone, to be exact.
+  const auto old_in = (*from.module().conv_in)(at::cat({at::zeros({1, 4, 16, 16}), before.encode(photo)}, 1));
+  const auto new_in = (*to.module().conv_in)(at::cat({at::zeros({1, 14, 16, 16}), latents}, 1));
+  const auto inner = [](const at::Tensor& x) { return x.narrow(1, 0, 50).slice(2, 1, -1).slice(3, 1, -1); };
+  CHECK((inner(new_in) - inner(old_in)).square().mean().item<double>() < 0.05 * inner(old_in).var().item<double>());
+  CHECK(to.module().middle->resnets.front()->conv1->weight.equal(from.module().middle->resnets.front()->conv1->weight));
+
+  config.cross_attention_dim = 8;
+  CHECK_THROWS_WITH(start_at_editor(ip2p::UNet(config), from, now, before, photo),
+                    Catch::Contains("start_at_editor: expected a parameter"));
+}
+
+TEST_CASE("Variations change strength, place and number of edits", "[train]") {
+  const auto photo = picture(64);
+  const auto sepia = small_editor::detail::family_named("sepia"), fog = small_editor::detail::family_named("fog");
+  const auto& families = edit_families();
+  const auto distance = [](const at::Tensor& a, const at::Tensor& b) { return (a - b).square().mean().item<double>(); };
+  const auto whole = families[sepia].apply(photo);
+  const auto slight = VariedEdit{Variation::slight, sepia}.apply(photo);
+  CHECK(distance(slight, photo) == Approx(0.25 * distance(whole, photo)));
+  const auto strong = VariedEdit{Variation::strong, fog}.apply(photo);
+  CHECK(distance(strong, photo) > 1.3 * distance(families[fog].apply(photo), photo));
+  CHECK(VariedEdit{Variation::both, sepia, fog}.apply(photo).equal(families[fog].apply(whole)));
+  CHECK_THROWS_WITH(small_editor::detail::family_named("lego"), Catch::Contains("found 'lego'"));
+
+  for (std::size_t region = 0; region < regions().size(); ++region) {
+    INFO(regions()[region].name);
+    const auto mask = regions()[region].mask(photo);
+    REQUIRE(mask.sizes() == at::IntArrayRef({1, 64, 64}));
+    CHECK(mask.min().item<double>() >= 0.0);
+    CHECK(mask.max().item<double>() <= 1.0);
+    const auto local = VariedEdit{Variation::local, sepia, 0, region}.apply(photo);
+    CHECK(at::allclose(local, photo + (whole - photo) * mask));
+  }
+  const auto mean = [](const at::Tensor& mask, std::int64_t axis, std::int64_t from) {
+    return mask.narrow(axis, from, 28).mean().item<double>();
+  };
+  CHECK(mean(small_editor::detail::upper_half(photo), 1, 0) > 0.9);
+  CHECK(mean(small_editor::detail::lower_half(photo), 1, 0) < 0.1);
+  CHECK(mean(small_editor::detail::left_half(photo), 2, 0) > 0.9);
+  CHECK(mean(small_editor::detail::right_half(photo), 2, 36) > 0.9);
+
+  auto scene = at::zeros({3, 64, 64});  // a blue sky over dark, rough ground
+  scene.narrow(1, 0, 28).copy_(at::tensor({0.5F, 0.7F, 0.95F}).view({3, 1, 1}).expand({3, 28, 64}));
+  scene.narrow(1, 28, 36).copy_(ip2p::CounterNoise(4).normal({1, 3, 36, 64}, 0)[0] * 0.1 + 0.25);
+  const auto sky = small_editor::detail::sky(scene);
+  CHECK(sky.narrow(1, 0, 20).mean().item<double>() > 0.9);
+  CHECK(sky.narrow(1, 36, 28).mean().item<double>() < 0.1);
+}
+
+TEST_CASE("Instructions for variations name the edits and differ between training and measurement", "[train]") {
+  std::set<std::string> trained, held_out;
+  for (std::uint64_t i = 0; i < 400; ++i) {
+    ip2p::SampleRandom random(1, 2, i);
+    const auto edit = random_variation(variations[i % variations.size()].first, random);
+    ip2p::SampleRandom again(1, 2, i);
+    CHECK(random_variation(edit.kind, again).first == edit.first);
+    CHECK((edit.kind != Variation::both || edit.first != edit.second));
+    CHECK(edit.mistaken(picture(32)).size() >= 2);
+    const auto text = random_text(edit, false, random);
+    trained.insert(text);
+    held_out.insert(random_text(edit, true, random));
+    CHECK(text.size() > edit_families()[edit.first].texts[0].size() / 2);
+  }
+  CHECK(trained.size() > 200);
+  for (const auto& text : held_out) {
+    INFO(text);
+    CHECK_FALSE(trained.contains(text));
+  }
+  const VariedEdit both{Variation::both, small_editor::detail::family_named("autumn"),
+                        small_editor::detail::family_named("fog")};
+  std::set<std::string> phrasings;
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    ip2p::SampleRandom random(5, 6, i);
+    phrasings.insert(random_text(both, false, random));
+  }
+  CHECK(phrasings.contains("make it autumn and foggy"));
+}
+
+TEST_CASE("A score compares a result with its target, with others and with the photograph", "[train]") {
+  const auto photo = picture(32, 1), target = picture(32, 2), other = picture(32, 3);
+  const std::vector<at::Tensor> others{target, other};
+  const auto perfect = score_of(target, target, others, photo);
+  CHECK(perfect.nearest == 1);
+  CHECK(perfect.psnr_edit == 60.0);
+  CHECK(perfect.sharpness == Approx(1.0));
+  CHECK(perfect.psnr_unedited == Approx(psnr(photo, target)));
+  CHECK(score_of(other, target, others, photo).nearest == 0);
+  const auto flat = at::full_like(target, target.mean().item<double>());
+  CHECK(score_of(flat, target, others, photo).sharpness == 0.0);
 }
 
 TEST_CASE("plot_loss draws a falling loss as a falling curve", "[train]") {

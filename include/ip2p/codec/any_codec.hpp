@@ -20,7 +20,8 @@
 namespace ip2p {
 
 /// Holds any `ImageCodec` by value, and is one itself. Copies copy the codec held (copies of a model handle share its
-/// weights). Optional members of a codec are forwarded: `encode_moments`, `to`, `compute_in` and `first_non_finite`.
+/// weights). Optional members of a codec are forwarded: `encode_moments`, `device`, `to`, `compute_in` and
+/// `first_non_finite`.
 class AnyCodec {
  public:
   /// Holds `codec`. Implicit, so that any codec can be passed where an `AnyCodec` is expected.
@@ -55,6 +56,9 @@ class AnyCodec {
   /// Channels of the latents, as the codec answers.
   [[nodiscard]] std::int64_t latent_channels() const { return held_->latent_channels(); }
 
+  /// Where the codec's weights are; the CPU if it has none.
+  [[nodiscard]] at::Device device() const { return held_->device(); }
+
   /// Moves and converts the codec's weights, if it has any.
   void to(at::Device device, at::ScalarType dtype) { held_->to(device, dtype); }
 
@@ -76,6 +80,7 @@ class AnyCodec {
     [[nodiscard]] virtual double scaling_factor() const = 0;
     [[nodiscard]] virtual std::int64_t downscale() const = 0;
     [[nodiscard]] virtual std::int64_t latent_channels() const = 0;
+    [[nodiscard]] virtual at::Device device() const = 0;
     virtual void to(at::Device device, at::ScalarType dtype) = 0;
     virtual void compute_in(at::ScalarType dtype) = 0;
     [[nodiscard]] virtual std::string first_non_finite(const std::function<void()>& evaluate) const = 0;
@@ -98,6 +103,13 @@ class AnyCodec {
     [[nodiscard]] double scaling_factor() const override { return codec.scaling_factor(); }
     [[nodiscard]] std::int64_t downscale() const override { return codec.downscale(); }
     [[nodiscard]] std::int64_t latent_channels() const override { return codec.latent_channels(); }
+    [[nodiscard]] at::Device device() const override {
+      if constexpr (requires { codec.device(); }) {
+        return codec.device();
+      } else {
+        return at::kCPU;
+      }
+    }
     void to(at::Device device, at::ScalarType dtype) override {
       if constexpr (requires { codec.to(device, dtype); }) codec.to(device, dtype);
     }

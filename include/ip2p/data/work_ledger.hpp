@@ -35,6 +35,9 @@ struct WorkLedgerOptions {
   /// A claim not renewed for this long belongs to a dead process; live ones renew four times as often. Must exceed the
   /// time for which the file system caches attributes (NFS: 60 s).
   std::chrono::milliseconds lease = std::chrono::minutes(2);
+  /// A claim is no longer renewed once its process has shown no progress for this long: it lives and hangs, in a device
+  /// or on a file system that no longer answers. 0: a living process keeps its claim.
+  std::chrono::milliseconds patience{0};
 };
 
 /// Result of claiming a unit.
@@ -48,9 +51,11 @@ enum class Claim {
 /// with a checksum once it is finished, and the settings that all processes share. Processes communicate in no other
 /// way, and may come and go at any time.
 ///
-/// A process that dies leaves a claim that is no longer renewed, and another takes over the unit after the lease. Ages
-/// are measured by the file system's clock only. In rare cases (a process suspended for longer than the lease) two
-/// processes work on one unit at once, so a unit's result must be deterministic and be published atomically.
+/// A process that dies leaves a claim that is no longer renewed, and another takes over the unit after the lease; so
+/// does one that hangs, after its patience. Ages are measured by the file system's clock only, and a claim from its
+/// future counts as renewed now, so that a clock that was set back costs a lease. In rare cases (a process suspended
+/// for longer than the lease, a clock that was set forward) two processes work on one unit at once, so a unit's result
+/// must be deterministic and be published atomically.
 class WorkLedger {
  public:
   /// \param settings an object with everything that the results depend on
@@ -59,6 +64,8 @@ class WorkLedger {
                       WorkLedgerOptions options = {})
       : folder_(std::move(folder)), options_(options), name_(process_name()) {
     require(options_.lease.count() > 0, "work ledger: expected a lease above 0, found {} ms", options_.lease.count());
+    require(options_.patience.count() >= 0, "work ledger: expected a patience of at least 0, found {} ms",
+            options_.patience.count());
     for (const char* part : {"claims", "done"}) {
       std::error_code problem;
       std::filesystem::create_directories(folder_ / part, problem);
@@ -90,6 +97,7 @@ class WorkLedger {
     {
       const std::scoped_lock lock(mutex_);
       claimed_ = unit;
+      last_progress_ = Clock::now();
     }
     if (!done(unit)) return Claim::taken;
     release();  // finished between the check and the claim
@@ -100,6 +108,13 @@ class WorkLedger {
   [[nodiscard]] std::optional<std::string> claimed() const {
     const std::scoped_lock lock(mutex_);
     return claimed_;
+  }
+
+  /// Says that the work on the claimed unit goes on. Does nothing without a `patience`, and costs next to nothing.
+  void progressed() {
+    if (options_.patience.count() == 0) return;
+    const std::scoped_lock lock(mutex_);
+    last_progress_ = Clock::now();
   }
 
   /// Marks the claimed unit as finished. \param record stored with it
@@ -154,6 +169,7 @@ class WorkLedger {
  private:
   static constexpr const char* name_characters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
   using Age = std::chrono::nanoseconds;
+  using Clock = std::chrono::steady_clock;
 
   /// "machine-1234-89abcdef": readable for whoever inspects a claim, and unique to each ledger object.
   static std::string process_name() {
@@ -197,11 +213,16 @@ class WorkLedger {
   /// Age of the file's last renewal, relative to a file touched now; empty if the file is gone.
   [[nodiscard]] std::optional<Age> age_of(const std::filesystem::path& path) const {
     const auto touched = folder_ / "claims" / ("." + name_ + ".now");
-    if (!create(touched)) static_cast<void>(::utimensat(AT_FDCWD, touched.c_str(), nullptr, 0));
+    if (!create(touched)) touch(touched);
     const auto now = time_of(touched), then = time_of(path);
     ::unlink(touched.c_str());
     if (!now || !then) return {};
     return *now - *then;
+  }
+
+  /// Sets a file's time to now, by the file system's clock.
+  static void touch(const std::filesystem::path& path) {
+    static_cast<void>(::utimensat(AT_FDCWD, path.c_str(), nullptr, 0));
   }
 
   /// Opens the file instead of using its path, because opening makes NFS fetch attributes from the server.
@@ -220,6 +241,7 @@ class WorkLedger {
     const auto path = claim_path(unit);
     const auto gone = [&](const std::filesystem::path& claim) {
       const auto age = age_of(claim);
+      if (age && age->count() < 0) touch(claim);  // the clock was set back
       return age && *age > options_.lease;
     };
     if (!gone(path)) return false;
@@ -236,7 +258,8 @@ class WorkLedger {
     std::unique_lock lock(mutex_);
     while (!stop.stop_requested()) {
       wake_.wait_for(lock, stop, options_.lease / 4, [] { return false; });
-      if (claimed_) static_cast<void>(::utimensat(AT_FDCWD, claim_path(*claimed_).c_str(), nullptr, 0));
+      const bool hangs = options_.patience.count() > 0 && Clock::now() - last_progress_ > options_.patience;
+      if (claimed_ && !hangs) touch(claim_path(*claimed_));
     }
   }
 
@@ -246,6 +269,7 @@ class WorkLedger {
   mutable std::mutex mutex_;
   std::condition_variable_any wake_;
   std::optional<std::string> claimed_;
+  Clock::time_point last_progress_;
   std::jthread renewer_;  // Last member, so that it is joined before what it uses is destroyed.
 };
 

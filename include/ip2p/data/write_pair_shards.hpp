@@ -219,6 +219,7 @@ class PairShardsWriter {
   static void write_json(const std::filesystem::path& path, const nlohmann::json& json) {
     // A reason may quote bytes that are not UTF-8.
     const auto text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    remove_temporaries_of(path);  // of a process that was killed here
     write_file_atomically(path, std::as_bytes(std::span(text)));
   }
 

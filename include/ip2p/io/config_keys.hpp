@@ -126,6 +126,29 @@ inline constexpr std::array tiny_autoencoder_keys{
     ConfigKey{"shift_factor", KeyUse::fixed, "[0]"},
 };
 
+/// Keys of diffusers' `AutoencoderDC`.
+inline constexpr std::array dc_autoencoder_keys{
+    ConfigKey{"in_channels", KeyUse::fixed, "[3]"},
+    ConfigKey{"latent_channels"},
+    ConfigKey{"attention_head_dim", KeyUse::unused},
+    ConfigKey{"encoder_block_types", KeyUse::fixed, R"(["ResBlock"])"},
+    ConfigKey{"decoder_block_types", KeyUse::fixed, R"(["ResBlock"])"},
+    ConfigKey{"encoder_block_out_channels"},
+    ConfigKey{"decoder_block_out_channels"},
+    ConfigKey{"encoder_layers_per_block"},
+    ConfigKey{"decoder_layers_per_block"},
+    ConfigKey{"encoder_qkv_multiscales", KeyUse::unused},
+    ConfigKey{"decoder_qkv_multiscales", KeyUse::unused},
+    ConfigKey{"upsample_block_type", KeyUse::fixed, R"(["pixel_shuffle"])"},
+    ConfigKey{"downsample_block_type", KeyUse::fixed, R"(["pixel_unshuffle"])"},
+    ConfigKey{"decoder_norm_types", KeyUse::fixed, R"(["rms_norm"])"},
+    ConfigKey{"decoder_act_fns", KeyUse::fixed, R"(["silu"])"},
+    ConfigKey{"encoder_out_shortcut", KeyUse::fixed, "[true]"},
+    ConfigKey{"decoder_in_shortcut", KeyUse::fixed, "[true]"},
+    ConfigKey{"decoder_conv_act_fn", KeyUse::fixed, R"(["relu"])"},
+    ConfigKey{"scaling_factor"},
+};
+
 /// Keys of transformers' `CLIPTextConfig`; those of every `PretrainedConfig` do not concern the network.
 inline constexpr std::array clip_text_keys{
     ConfigKey{"vocab_size"},

@@ -97,8 +97,8 @@ inline ModelParts folder_parts(const std::filesystem::path& path, const std::str
                        : class_name.starts_with("CLIPTextModel") ? "text_encoder"
                                                                  : nullptr;
     require(name != nullptr,
-            "{}: config.json has the _class_name '{}', expected UNet2DConditionModel, AutoencoderKL, AutoencoderTiny "
-            "or CLIPTextModel",
+            "{}: config.json has the _class_name '{}', expected UNet2DConditionModel, AutoencoderKL, AutoencoderTiny, "
+            "AutoencoderDC or CLIPTextModel",
             path.string(), class_name);
     model.components.emplace(name, component_of_folder(name, path, path, variant, weights));
     return model;

@@ -9,6 +9,7 @@
 #include <ip2p/io/whole_pictures.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -83,8 +84,11 @@ inline Picture decode_bmp(std::span<const std::byte> content, std::string_view n
 
 /// Decodes the first frame of GIF `content`. What it does not cover is clear.
 inline Picture decode_gif(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
-  require_whole_gif(content, name);
+  const auto clear_flags = require_whole_gif(content, name);
   std::vector<std::byte> copy(content.begin(), content.end());
+  if (options.alpha == Alpha::drop) {  // stb leaves out what is clear, with its colour
+    for (const auto place : clear_flags) copy[place] &= std::byte{0xfe};
+  }
   copy[11] = {};  // the background's number: where it is not 0, stb paints what is clear with it
   return stb_picture(copy, name, "GIF", options, Depth::high);
 }
@@ -120,8 +124,8 @@ inline Picture decode_pnm(std::span<const std::byte> content, std::string_view n
   for (std::size_t i = 0; i < picture.image.pixels.size(); ++i) {
     const std::size_t place = header.colour ? i : i / 3;
     const auto stored = wide ? big_endian<2>(header.values, place * 2) : big_endian<1>(header.values, place);
-    const auto value = std::min(stored, header.largest);
-    picture.image.pixels[i] = static_cast<std::uint8_t>((value * 510 + header.largest) / (2 * header.largest));
+    const double share = static_cast<double>(std::min(stored, header.largest)) / header.largest;
+    picture.image.pixels[i] = static_cast<std::uint8_t>(std::nearbyint(share * 255));  // halves to the even number
   }
   return picture;
 }

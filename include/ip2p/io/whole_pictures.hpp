@@ -14,10 +14,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace ip2p::detail {
 
@@ -70,6 +73,7 @@ inline void require_whole_bmp(std::span<const std::byte> content, std::string_vi
   in.take(10);
   const std::uint64_t pixels = in.low_first<4>();
   const auto header = in.low_first<4>();
+  if (pixels < std::uint64_t{14} + header) in.damaged("its pixels begin within its header");
   const bool old = header == 12;
   const auto width = static_cast<std::int32_t>(old ? in.low_first<2>() : in.low_first<4>());
   const auto height = static_cast<std::int32_t>(old ? in.low_first<2>() : in.low_first<4>());
@@ -119,7 +123,8 @@ inline std::optional<std::size_t> gif_pixels(const std::string& codes, unsigned 
 }
 
 /// The first frame's pixels must all be there, and the file's end. Source: the GIF89a specification.
-inline void require_whole_gif(std::span<const std::byte> content, std::string_view name) {
+/// \return where the bytes are whose lowest bit says whether one of the first frame's colours stands for clear
+inline std::vector<std::size_t> require_whole_gif(std::span<const std::byte> content, std::string_view name) {
   PictureBytes in(text_of_bytes(content), name, "GIF");
   in.take(10);
   const auto table = [&](std::uint32_t flags) {
@@ -128,14 +133,16 @@ inline void require_whole_gif(std::span<const std::byte> content, std::string_vi
   const auto flags = in.low_first<1>();
   in.take(2);
   table(flags);
+  std::vector<std::size_t> clear_flags;
   bool first = true;
   while (true) {
     const auto kind = in.low_first<1>();
     if (kind == 0x3b) break;
     unsigned code_size = 0;
     std::size_t wanted = 0;
+    bool describes = false;
     if (kind == 0x21) {
-      in.take(1);
+      describes = in.low_first<1>() == 0xf9 && first;
     } else if (kind == 0x2c) {
       in.take(4);
       const std::size_t width = in.low_first<2>(), height = in.low_first<2>();
@@ -148,6 +155,7 @@ inline void require_whole_gif(std::span<const std::byte> content, std::string_vi
     }
     std::string codes;
     while (const auto count = in.low_first<1>()) {
+      if (std::exchange(describes, false)) clear_flags.push_back(in.position());
       const auto part = in.take(count);
       if (first && kind == 0x2c) codes += part;
     }
@@ -157,6 +165,7 @@ inline void require_whole_gif(std::span<const std::byte> content, std::string_vi
     }
   }
   if (first) in.damaged("expected a picture, found none");
+  return clear_flags;
 }
 
 /// What the header of a TGA file says. Source: Truevision TGA File Format Specification 2.0.
@@ -196,6 +205,18 @@ inline void require_whole_tga(std::span<const std::byte> content, std::string_vi
   }
 }
 
+/// How many bytes a row gives that PackBits packed; more than any row has if the last of it is missing.
+inline std::uint64_t unpacked_size(std::string_view packed) {
+  std::uint64_t size = 0;
+  for (std::size_t place = 0; place < packed.size();) {
+    const auto head = static_cast<unsigned char>(packed[place]);
+    if (head != 128) size += head < 128 ? head + 1u : 257u - head;
+    place += head < 128 ? head + 2u : head == 128 ? 1u : 2u;
+    if (place > packed.size()) return std::numeric_limits<std::uint64_t>::max();
+  }
+  return size;
+}
+
 /// Source: Adobe Photoshop File Formats Specification.
 inline void require_whole_psd(std::span<const std::byte> content, std::string_view name) {
   PictureBytes in(text_of_bytes(content), name, "PSD");
@@ -210,10 +231,14 @@ inline void require_whole_psd(std::span<const std::byte> content, std::string_vi
   if (compression == 0) {
     in.take(channels * height * ((width * depth + 7) / 8));
   } else if (compression == 1) {
+    require(depth == 8, "{}: unusual PSD: packed values of {} bits, which are not read; save it with 8, or as PNG",
+            name, depth);
+    // The decoder unpacks a channel's rows as one, so each has to end where it should.
     const auto counts = in.take(channels * height * 2);
-    std::uint64_t total = 0;
-    for (std::size_t i = 0; i < counts.size(); i += 2) total += big_endian<2>(counts, i);
-    in.take(total);
+    for (std::size_t i = 0; i < counts.size(); i += 2) {
+      const auto packed = in.take(big_endian<2>(counts, i));
+      if (unpacked_size(packed) != width) in.damaged("a row is not as long as the picture is wide");
+    }
   }
 }
 
@@ -241,6 +266,10 @@ inline PnmHeader require_whole_pnm(std::span<const std::byte> content, std::stri
     for (; c >= '0' && c <= '9'; c = in.take(1)[0]) {
       number = number * 10 + static_cast<std::uint64_t>(c - '0');
       if (number > 0x7fffffff) in.damaged("a number in its header is too large");
+    }
+    const bool last = &number == &numbers[2];
+    if (std::isspace(static_cast<unsigned char>(c)) == 0 && (last || c != '#')) {
+      in.damaged("expected white space after a number in its header");
     }
   }
   if (numbers[2] == 0 || numbers[2] > 65535) in.damaged("expected a largest value of 1 to 65535");

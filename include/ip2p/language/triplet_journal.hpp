@@ -31,9 +31,11 @@ class TripletJournal {
   /// Opens both files, if they are there, and resumes where they end. \param settings everything that the units'
   /// results depend on  \param change go on with other settings than the run's, which the journal then records between
   /// units \throws Error when the files belong to a run with other settings, or the output is shorter than the journal
-  /// says
+  /// says, or another process is writing them
   TripletJournal(const std::filesystem::path& output, nlohmann::json settings, bool change = false)
       : where_(output.string() + ".journal"), path_(checked(output)), settings_(std::move(settings)) {
+    std::error_code none;
+    if (std::filesystem::exists(where_)) read_ = static_cast<std::int64_t>(std::filesystem::file_size(where_, none));
     std::ifstream file(where_, std::ios::binary);
     std::int64_t whole = 0, length = 0;
     nlohmann::json found;
@@ -54,7 +56,6 @@ class TripletJournal {
       whole += static_cast<std::int64_t>(line.size()) + 1;
     }
     detail::require_read(file, where_);  // the rest would be cut off
-    std::error_code none;
     const auto bytes =
         static_cast<std::int64_t>(std::filesystem::exists(path_) ? std::filesystem::file_size(path_, none) : 0);
     require(!found.is_null() || bytes == 0, "{}: exists, but its journal {} is missing", output.string(), where_);
@@ -79,7 +80,7 @@ class TripletJournal {
   [[nodiscard]] const nlohmann::json& counts() const { return counts_; }
 
   /// Appends a unit's lines, each with its newline, to the output. They are durable when this returns. \throws Error on
-  /// I/O failure
+  /// I/O failure, and when another process has begun to write the files
   void finish(std::string_view lines, const nlohmann::json& counts) {
     if (!output_) {
       open();
@@ -109,9 +110,14 @@ class TripletJournal {
             folder.string());
     return output;
   }
+  /// \throws Error if another process writes to the files, or did since they were read
   void open() {
-    output_.emplace(path_);
     journal_.emplace(where_);
+    if (!journal_->lock() || journal_->size() != read_) {
+      journal_.reset();  // and what was locked
+      throw_error("{}: expected no other process writing to it, found one", where_);
+    }
+    output_.emplace(path_);
   }
   /// A file that ends there already is left alone.
   static void cut(AppendedFile& file, std::int64_t size) {
@@ -123,7 +129,8 @@ class TripletJournal {
   std::filesystem::path path_;
   nlohmann::json settings_;
   std::optional<AppendedFile> output_, journal_;
-  bool headed_ = false;  ///< Whether the journal's last settings are these.
+  bool headed_ = false;    ///< Whether the journal's last settings are these.
+  std::int64_t read_ = 0;  ///< Bytes of the journal when it was read.
   std::int64_t next_ = 0;
   nlohmann::json counts_;
 };

@@ -54,9 +54,9 @@ Model load_module(const ModelFiles& files, const LoadOptions& options) {
 
 }  // namespace detail
 
-/// Loads one component: `UNet`, `KlAutoencoder`, `TinyAutoencoder`, `ClipTextModel`, `ClipModel`, or, with the model's
-/// tokenizer, `ClipTextEncoder` and `Clip`. \throws Error naming file, component and the tensors that do not fit;
-/// nothing is left half-loaded.
+/// Loads one component: `UNet`, `KlAutoencoder`, `TinyAutoencoder`, `DcAutoencoder`, `ClipTextModel`, `ClipModel`, or,
+/// with the model's tokenizer, `ClipTextEncoder` and `Clip`. \throws Error naming file, component and the tensors that
+/// do not fit; nothing is left half-loaded.
 template <class Model>
 Model load(const ModelFiles& files, const LoadOptions& options = {}) {
   if constexpr (requires { typename Model::Network; }) {
@@ -116,6 +116,8 @@ class OnDemand {
     const auto chosen = config();
     if constexpr (requires { chosen.block_out_channels; }) {
       return std::int64_t{1} << (chosen.block_out_channels.size() - 1);
+    } else if constexpr (requires { chosen.encoder_block_out_channels; }) {
+      return std::int64_t{1} << (chosen.encoder_block_out_channels.size() - 1);
     } else {
       return std::int64_t{1} << (chosen.encoder_blocks.size() - 1);
     }

@@ -128,7 +128,7 @@ class OpenedModel {
   [[nodiscard]] PromptTokens tokens(std::string_view prompt) const;  ///< The prompt's words, for edits of attention.
 
   [[nodiscard]] AnyTextEncoder text_encoder() const;  ///< Loads it, and what was added to it.
-  [[nodiscard]] AnyCodec codec() const;               ///< `KlAutoencoder` or `TinyAutoencoder`, as the files say.
+  [[nodiscard]] AnyCodec codec() const;               ///< The one that the files say.
   [[nodiscard]] AnyNetwork network() const;           ///< Loads the UNet, and what was added to it.
   /// The model's noise and prediction under the schedule of `OpenOptions::numerics`.
   [[nodiscard]] ModelDiffusion diffusion() const;

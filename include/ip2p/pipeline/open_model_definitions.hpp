@@ -15,13 +15,12 @@
 
 #include "ip2p/attention/prompt_tokens.hpp"
 #include "ip2p/codec/any_codec.hpp"
-#include "ip2p/codec/kl_autoencoder.hpp"
-#include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/core/definitions.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
 #include "ip2p/guidance/text_guidance.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/load_codec.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/pipeline/open_model_files.inc"
 #include "ip2p/schedule/scheduler_config_json.hpp"
@@ -114,8 +113,8 @@ IP2P_INLINE const SchedulerConfig& OpenedModel::scheduler() const { return files
 IP2P_INLINE const ModelSettings& OpenedModel::settings() const { return files_->settings; }
 
 IP2P_INLINE ModelKind OpenedModel::kind() const {
-  const auto channels = files_->tiny_codec() ? files_->config<TinyAutoencoder>().latent_channels
-                                             : files_->config<KlAutoencoder>().latent_channels;
+  const auto channels =
+      with_codec_of(files_->files, [&]<class Codec>() { return files_->config<Codec>().latent_channels; });
   const auto found = files_->config<UNet>().in_channels;
   if (found == channels) return ModelKind::text_to_image;
   if (found == 2 * channels) return ModelKind::editor;
@@ -137,7 +136,7 @@ IP2P_INLINE PromptTokens OpenedModel::tokens(std::string_view prompt) const {
 }
 
 IP2P_INLINE AnyCodec OpenedModel::codec() const {
-  return files_->tiny_codec() ? files_->codec<TinyAutoencoder>() : files_->codec<KlAutoencoder>();
+  return with_codec_of(files_->files, [&]<class Codec>() { return files_->codec<Codec>(); });
 }
 
 IP2P_INLINE ModelDiffusion OpenedModel::diffusion() const {

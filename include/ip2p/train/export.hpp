@@ -130,8 +130,9 @@ void save_component(const Model& model, const std::filesystem::path& folder, at:
 
 /// Writes everything but the components that `ModelFiles` and diffusers need in a model folder: model_index.json, the
 /// scheduler and the tokenizer. \param in_channels of the UNet; determines the pipeline class
+/// \param codec class of the codec in diffusers
 inline void save_model_index(const std::filesystem::path& folder, std::int64_t in_channels,
-                             const ExportOptions& options = {}) {
+                             const ExportOptions& options = {}, const std::string& codec = "AutoencoderKL") {
   namespace fs = std::filesystem;
   const auto scheduler = scheduler_config_to_json(options.scheduler);
   nlohmann::json index{{"_class_name", in_channels == 4   ? "StableDiffusionPipeline"
@@ -144,7 +145,7 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
                        {"text_encoder", {"transformers", "CLIPTextModel"}},
                        {"tokenizer", {"transformers", "CLIPTokenizer"}},
                        {"unet", {"diffusers", "UNet2DConditionModel"}},
-                       {"vae", {"diffusers", "AutoencoderKL"}}};
+                       {"vae", {"diffusers", codec}}};
   if (!options.settings.is_null()) index["_ip2p_settings"] = options.settings;
   try {
     fs::create_directories(folder / "scheduler");
@@ -164,15 +165,17 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
 }
 
 /// Writes a model as a diffusers folder. model_index.json is written last, so a folder that has it is complete.
+/// \param codec `KlAutoencoder`, `TinyAutoencoder` or `DcAutoencoder`
 /// \throws Error on I/O failure, and when a weight does not fit the range of the dtype
-inline void save_model(const std::filesystem::path& folder, const UNet& unet, const KlAutoencoder& codec,
-                       const ClipTextModel& text, const ExportOptions& options = {}) {
+template <class Codec>
+void save_model(const std::filesystem::path& folder, const UNet& unet, const Codec& codec, const ClipTextModel& text,
+                const ExportOptions& options = {}) {
   std::error_code ignored;
   std::filesystem::remove(folder / "model_index.json", ignored);
   save_component(unet, folder, options.dtype);
   save_component(codec, folder, options.dtype);
   save_component(text, folder, options.dtype);
-  save_model_index(folder, unet.in_channels(), options);
+  save_model_index(folder, unet.in_channels(), options, codec.config().to_json().at("_class_name"));
 }
 
 /// Writes a model as one safetensors file under the names of Stable Diffusion 1.x (`model.diffusion_model`,

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Runs the tests under the compiler's sanitizers, built in folders of their own (build/asan, build/tsan).
+#
+#   scripts/sanitizers.sh address [CTEST ARGUMENT...]   address and undefined-behaviour sanitizers, all that runs our code
+#   scripts/sanitizers.sh thread [CTEST ARGUMENT...]    thread sanitizer, on the tests of what uses threads
+#
+#   IP2P_SANITIZED="TARGET..."   build these programs alone; the arguments have to choose their tests, as in
+#                                IP2P_SANITIZED=tests_tensor scripts/sanitizers.sh address -L io
+#   IP2P_JOBS=N                  compiler processes at a time (default: as many as there are processors)
+#
+# LibTorch is compiled without them: what it does itself is not seen.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+kind=${1:-address}
+[ $# -eq 0 ] || shift
+libtorch=$(scripts/dependencies.sh)
+case "$kind" in
+  address)
+    preset=asan
+    define=()
+    targets=(all)
+    # Tests of messages, of installed files and of documentation compile rather than run, or run what others run;
+    # tests/fuzz has sanitizers of its own; a library that makes calls fail cannot be loaded before the sanitizers'.
+    selection=(-LE '^(headers|compile_fail|package|docs|fuzz|faults)$')
+    export ASAN_OPTIONS=strict_string_checks=1:detect_leaks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}
+    export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}
+    ;;
+  thread)
+    preset=tsan
+    files=(core/large_blocks io/hub_download kernels/table text/cached_text_encoder language/completions_client
+      nn/frozen nn/prepare data/encoded_pairs data/pair_folder data/pair_set parallel/communicator
+      parallel/sharded_state train/checkpoint_writer train/trainer studio/fair_queue studio/runner studio/service)
+    # Few files need what ip2p::compiled has, and all of it would be compiled for them.
+    define=(-DIP2P_BUILD_COMPILED=OFF "-DIP2P_TEST_FILES=$(printf '%s_test;' "${files[@]}")")
+    targets=(tests_tensor tests_modules tests_studio processes)
+    selection=(-R "^($(printf '%s_test|' "${files[@]}")parallel/processes_.*)\$")
+    export TSAN_OPTIONS=second_deadlock_stack=1${TSAN_OPTIONS:+:$TSAN_OPTIONS}
+    ;;
+  *)
+    echo "sanitizers: expected \`address\` or \`thread\`, found \`$kind\`" >&2
+    exit 2
+    ;;
+esac
+if [ -n "${IP2P_SANITIZED:-}" ]; then read -ra targets <<<"$IP2P_SANITIZED"; fi
+
+cmake --preset $preset -DTorch_ROOT="$libtorch" "${define[@]}" >&2
+cmake --build build/$preset --parallel "${IP2P_JOBS:-$(nproc)}" --target "${targets[@]}" >&2
+ctest --test-dir build/$preset --output-on-failure "${selection[@]}" "$@"
