@@ -16,6 +16,7 @@
 
 #include "fault.hpp"
 #include "ip2p/io/json_field.hpp"
+#include "ip2p/io/utf8.hpp"
 
 namespace studio {
 namespace {
@@ -84,6 +85,7 @@ class Fields {
       throw wrong_value(path(name), fmt::format("expected a text, found {}", ip2p::detail::json_text(*found)));
     }
     value = found->get<std::string>();
+    if (ip2p::detail::first_invalid_utf8(value)) throw wrong_value(path(name), "expected UTF-8");  // of a form's field
     if (value.size() > most) {
       throw Fault(400, "too_large",
                   fmt::format("{}: expected at most {} bytes, found {}", path(name), most, value.size()), path(name));

@@ -210,6 +210,7 @@ TEST_CASE("A wrong field of OpenAI's form is named as it is there", "[studio]") 
                                                                {"seed", "1e3x"},
                                                                {"steps", "many"},
                                                                {"text_scale", "nan"},
+                                                               {"negative", "fog\xad"},
                                                                {"sampler", "newton"}};
   for (const auto& [name, value] : wrong) {
     INFO(name << " = " << value);
@@ -222,10 +223,13 @@ TEST_CASE("A wrong field of OpenAI's form is named as it is there", "[studio]") 
       CHECK_THAT(found.what(), Contains(name));
     }
   }
-  try {
-    openai({{"image", "i"}, {"prompt", " "}});
-    FAIL("was taken");
-  } catch (const studio::Fault& found) {
-    CHECK(found.param() == "prompt");
+  for (const char* prompt : {" ", "x\xc3"}) {
+    try {
+      openai({{"image", "i"}, {"prompt", prompt}});
+      FAIL("was taken");
+    } catch (const studio::Fault& found) {
+      CHECK(found.param() == "prompt");
+      CHECK(found.status() == 400);
+    }
   }
 }
