@@ -71,7 +71,7 @@ void read_first_line(std::string_view line, Head& head) {
     throw bad_head(fmt::format("expected a target of visible ASCII, found '{}'", shown(*target)));
   }
   if (line != "HTTP/1.1" && line != "HTTP/1.0") {
-    throw bad_head(fmt::format("expected HTTP/1.1 or HTTP/1.0, found '{}'", shown(line)));
+    throw bad_head(fmt::format("expected HTTP/1.0 or HTTP/1.1, found '{}'", shown(line)));
   }
   head.request.method = *method;
   head.request.path = path_of(*target);

@@ -341,9 +341,11 @@ class Campaign:
                 connection.sendall(data)
                 return
             cuts = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice([1, 2, 5, 20])))
+            wait = 0 if way < 0.8 else 0.001 if way < 0.99 else 0.1  # all in all, less than the service's patience
             if way > 0.95 and len(data) < 500:
-                cuts = range(1, len(data))
-            wait = 0.1 if way > 0.995 else 0 if way < 0.8 else 0.001
+                cuts, wait = range(1, len(data)), 0
+            if wait == 0.1:
+                cuts = cuts[:5]
             for begin, end in zip([0, *cuts], [*cuts, len(data)]):
                 connection.sendall(data[begin:end])
                 time.sleep(wait)
