@@ -28,9 +28,10 @@ DTYPES = ["fp32", "bf16"]
 
 def worker(job):
     """The update of diffusers' examples/instruct_pix2pix/train_instruct_pix2pix.py, with its default optimiser."""
+    import diffusers
     import torch
     import torch.nn.functional as functional
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from diffusers import DDPMScheduler, UNet2DConditionModel
     from diffusers.training_utils import EMAModel
     from transformers import CLIPTextModel
 
@@ -41,7 +42,8 @@ def worker(job):
     unet = UNet2DConditionModel.from_pretrained(f"{folder}/unet", dtype=torch.float32).train()
     if job["checkpointing"]:
         unet.enable_gradient_checkpointing()
-    vae = AutoencoderKL.from_pretrained(f"{folder}/vae", dtype=dtype).requires_grad_(False)
+    kind = json.loads((Path(folder) / "vae/config.json").read_text())["_class_name"]
+    vae = getattr(diffusers, kind).from_pretrained(f"{folder}/vae", dtype=dtype).requires_grad_(False)
     text = CLIPTextModel.from_pretrained(f"{folder}/text_encoder", dtype=dtype).requires_grad_(False)
     scheduler = DDPMScheduler.from_config(f"{folder}/scheduler")
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
@@ -51,13 +53,17 @@ def worker(job):
     ids = torch.randint(0, 1000, (batch, text.config.max_position_embeddings))
     null = text(torch.zeros_like(ids[:1]))[0].float()
 
+    def encode(pictures, kind):
+        encoded = vae.encode(pictures.to(dtype))
+        return encoded.latent if "latent" in encoded else getattr(encoded.latent_dist, kind)()
+
     def update():
-        latents = vae.encode(edited.to(dtype)).latent_dist.sample() * vae.config.scaling_factor
+        latents = encode(edited, "sample") * vae.config.scaling_factor
         noise = torch.randn_like(latents)
         timesteps = torch.randint(0, 1000, (batch,))
         noisy = scheduler.add_noise(latents, noise, timesteps)
         context = text(ids)[0]
-        condition = vae.encode(original.to(dtype)).latent_dist.mode()
+        condition = encode(original, "mode")
         p = torch.rand(batch)
         context = torch.where((p < 0.1).reshape(batch, 1, 1), null.to(context.dtype), context)
         keep = 1 - ((p >= 0.05) & (p < 0.15)).to(condition.dtype)

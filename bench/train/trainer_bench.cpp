@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/data/encoded_pairs.hpp"
 #include "ip2p/nn/winograd_gradients.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/load_codec.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/trainer.hpp"
@@ -74,14 +74,14 @@ void online(benchmark::State& state) {
     const RandomPictures pictures(state.range(0));
     const PairAugmentation augmentation{
         .smallest = state.range(0), .largest = state.range(0) + state.range(0) / 8, .crop = state.range(0)};
-    EncodedPairs pairs(pictures, load<KlAutoencoder>(files, {.dtype = bench::dtype_of(state.range(2))}), augmentation);
+    EncodedPairs pairs(pictures, load_codec(files, {.dtype = bench::dtype_of(state.range(2))}), augmentation);
     measure(state, files, pairs);
   });
 }
 
 void cached(benchmark::State& state) {
   bench::with_model(state, [&](const ModelFiles& files) {
-    const KlAutoencoder codec(KlAutoencoderConfig::from_json(files.config("vae"), "vae"));
+    const auto codec = load_codec(files);
     const RandomLatents pairs(codec.latent_channels(), state.range(0) / codec.downscale());
     measure(state, files, pairs);
   });

@@ -67,6 +67,7 @@ int generate(GenerateOptions o, const example::Interrupt& interrupt) {
   const auto beside = [&](const char* ending) { return fs::path(o.out.string() + ending); };
   example::RunRecord record(beside(".run.json"), settings_of(o), [&] { return fs::exists(beside(".journal")); });
   record.agree(o.change);
+  ip2p::detail::remove_temporaries_of(beside(".run.json"));  // of a process that was killed here
   record.begin(std::max<std::int64_t>(0, record.finished()));
   fmt::print("{} captions\n", captions.size());
   example::ProgressBar bar(stderr);

@@ -16,7 +16,7 @@ using nlohmann::json;
 namespace {
 
 /// What the default configuration with another value for `key` is refused with.
-std::string with(const char* key, const json& value) {
+std::string read_with(const char* key, const json& value) {
   auto config = DcAutoencoderConfig{}.to_json();
   config[key] = value;
   try {
@@ -39,29 +39,29 @@ DcAutoencoderConfig small() {
 
 TEST_CASE("A wrong value of AutoencoderDC's config.json is refused with its key, what was expected and found",
           "[codec]") {
-  CHECK(with("latent_channels", 64) == "no error");
-  CHECK(with("_diffusers_version", "0.42") == "no error");
-  CHECK(with("latent_channels", 0) == "vae/config.json: latent_channels: expected at least 1, found 0");
-  CHECK(with("latent_channels", 48) ==
+  CHECK(read_with("latent_channels", 64) == "no error");
+  CHECK(read_with("_diffusers_version", "0.42") == "no error");
+  CHECK(read_with("latent_channels", 0) == "vae/config.json: latent_channels: expected at least 1, found 0");
+  CHECK(read_with("latent_channels", 48) ==
         "vae/config.json: encoder_block_out_channels: expected a last width that is a multiple of latent_channels 48, "
         "found 1024");
-  CHECK(with("scaling_factor", -1) == "vae/config.json: scaling_factor: expected a positive number, found -1");
+  CHECK(read_with("scaling_factor", -1) == "vae/config.json: scaling_factor: expected a positive number, found -1");
   CHECK(
-      with("encoder_block_types", {"ResBlock", "EfficientViTBlock"}) ==
+      read_with("encoder_block_types", {"ResBlock", "EfficientViTBlock"}) ==
       R"(vae/config.json: encoder_block_types: expected "ResBlock", found ["ResBlock","EfficientViTBlock"], which is not supported)");
   CHECK(
-      with("upsample_block_type", "interpolate") ==
+      read_with("upsample_block_type", "interpolate") ==
       R"(vae/config.json: upsample_block_type: expected "pixel_shuffle", found "interpolate", which is not supported)");
-  CHECK(with("encoder_block_out_channels", {128}) ==
+  CHECK(read_with("encoder_block_out_channels", {128}) ==
         "vae/config.json: encoder_block_out_channels: expected 2 to 16 resolutions, found 1");
-  CHECK(with("encoder_block_out_channels", {128, 256, 512, 512, 1024, 1022}) ==
+  CHECK(read_with("encoder_block_out_channels", {128, 256, 512, 512, 1024, 1022}) ==
         "vae/config.json: encoder_block_out_channels: expected positive multiples of 4, found 1022");
-  CHECK(with("decoder_block_out_channels", {128, 256, 512, 512, 768, 1024}) ==
+  CHECK(read_with("decoder_block_out_channels", {128, 256, 512, 512, 768, 1024}) ==
         "vae/config.json: decoder_block_out_channels: expected widths that divide 4 times the one before, found "
         "[128, 256, 512, 512, 768, 1024]");
-  CHECK(with("decoder_layers_per_block", {3, 3, 3}) ==
+  CHECK(read_with("decoder_layers_per_block", {3, 3, 3}) ==
         "vae/config.json: decoder_layers_per_block: expected 6 resolutions, found 3");
-  CHECK(with("decoder_layers_per_block", {3, 3, 3, 0, 3, 3}) ==
+  CHECK(read_with("decoder_layers_per_block", {3, 3, 3, 0, 3, 3}) ==
         "vae/config.json: decoder_layers_per_block: expected 1 to 1000 at a coarser resolution, found 0");
   auto config = DcAutoencoderConfig{};
   config.decoder_block_out_channels = {128, 256, 512};

@@ -283,7 +283,7 @@ if [ -e "$programs/../cmake_install.cmake" ]; then
     offers "edit_image --model editor --neg" --negative-prompt
     offers "edit_image --noise c" counter cuda
     offers "train_small_editor auto" autoencoder
-    offers "train_small_editor editor --coa" --coarse-steps
+    offers "train_small_editor editor --coarse-st" --coarse-steps
     offers "train_small_editor evaluate --coa" ""
   done
 else

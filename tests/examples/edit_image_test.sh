@@ -228,7 +228,7 @@ run 0 "${small[@]}" --prompt "make it night" --text-scale 9 --image-scale 1.5
 grep -q "^warning: --text-scale 9 is outside of [0-9.]* to [0-9.]*, and --image-scale 1.5 is outside of [0-9.]* to [0-9.]*, for which this model was trained" stderr ||
   fail "expected a warning with the ranges"
 run 0 "${small[@]}" --prompt "add a dog"
-grep -q "^warning: this small model knows only these edits, and the instruction names none of them: autumn, black and white, fog" stderr ||
+grep -q "^warning: this small model knows only these edits, and the instruction names none of them: autumn, black and white, blue" stderr ||
   fail "expected a warning with what the model knows"
 cp -r "$model" misled
 sed -i 's/^{/{"_ip2p_settings": {"text_scale_range": [2, 1]},/' misled/model_index.json

@@ -40,11 +40,12 @@ run 1 "${unet[@]}" --steps 2 --unedited 5
 says "work/editor: belongs to a run with other settings: --unedited: had 3, given 5"
 mkdir -p warm/model
 cp -r work/model/vae warm/model
-run 0 "${unet[@]}" --steps 1 --out warm --start work/model
+warm=("${unet[@]/#work/warm}")
+run 0 "${warm[@]}" --steps 1 --start work/model
 says "complete at step 1: wrote warm/model"
-run 1 "${unet[@]}" --steps 1 --out warm
-says "warm/editor: belongs to a run with other settings: --start: had work/model"
-run 1 "${unet[@]}" --steps 1 --out warm --start work/model/vae
+run 1 "${warm[@]}" --steps 1
+says "warm/editor: belongs to a run with other settings: --start: had 'work/model', given nothing"
+run 1 "${warm[@]}" --steps 2 --start work/model/vae --change
 for entry in image_scale_range text_scale_range knows winter; do
   grep -q "\"$entry\"" work/model/model_index.json || fail "expected $entry in the model's folder"
 done

@@ -75,7 +75,7 @@ CASES = [
          resumes=True, final=r"run/model/.*|run/samples/.*"),
     Case("train-small", "train_small_editor",
          ["autoencoder", "--photographs", "in/photographs", "--out", "out/work", "--resolution", "64", "--threads", "1",
-          "--batch", "1", "--channels", "16", "16", "16", "16", "--steps", "2"],
+          "--batch", "1", "--channels", "28", "28", "56", "112", "--latent-channels", "4", "--steps", "2"],
          resumes=True, final=r"work/model/.*"),
     Case("text2live", "text2live",
          ["--clip", "in/clip", "--image", "in/disc.png", "--prompt", "a golden box", "--source", "a box",

@@ -135,8 +135,15 @@ class Trials:
     def option(self, program, command, base, option, value, refused, toml):
         if toml:
             file = self.work / f"{threading.current_thread().name}.toml"
-            file.write_text(("" if not command else f"[{command}]\n") + f"{option['name'][2:]} = {value}\n")
-            words = [word for word in with_option(base, option["name"], "")][:-1] + ["--config", str(file)]
+            words = [word for word in with_option(base, option["name"], "")][:-1]
+            lines = [f"{option['name'][2:]} = {value}"]
+            if "--config" in words:  # the program takes one file
+                at = words.index("--config")
+                given = (self.material / pathlib.Path(words[at + 1]).name).read_text().splitlines()
+                lines += [line for line in given if not line.startswith(f"{option['name'][2:]} =")]
+                del words[at:at + 2]
+            file.write_text("\n".join(([f"[{command}]"] if command else []) + lines) + "\n")
+            words += ["--config", str(file)]
         else:
             words = with_option(base, option["name"], value)
         status, stderr, files = self.run(program, words, REFUSAL if refused else PATIENCE)

@@ -199,7 +199,8 @@ case $scenario in
     "$program" compare "$work/whole" "$work/zero" 0
     ;;
 
-  killed_in_*)  # one of four dies there; the others say so, and a restart ends as if nothing had happened
+  killed_in_*)  # one of four dies there; the others say so, and a restart ends as if nothing had happened, but for the
+                # order of additions: c10d's Reducer sends gradients in other buckets in its first pass
     phase=${scenario#killed_in_}
     victim=3 step=5
     case $phase in
@@ -213,7 +214,7 @@ case $scenario in
       if [ $rank != $victim ]; then says 0.$rank "unexpected: rank $rank of 4: .* expected all processes to take part"; fi
     done
     [ $phase = start ] || says 1.1 'start 1 from step [24]'
-    "$program" compare "$work/whole" "$work/run" 0
+    "$program" compare "$work/whole" "$work/run" 1e-6
     echo "$phase: rank $victim of 4 killed in update $step, restarted and ended in $((SECONDS - begin)) s"
     ;;
 
