@@ -5,6 +5,7 @@
 #
 #   scripts/faults.sh                     all of it
 #   scripts/faults.sh calls|memory|storage|numbers|long [OPTIONS]   one of them; OPTIONS as the script in tests/faults says
+#   scripts/faults.sh long --threads 2    the pictures that are compared are made with two threads
 #
 #   IP2P_PROGRAMS=FOLDER   take the programs there, and `../tests/many_edits`; nothing is built
 set -euo pipefail

@@ -12,9 +12,10 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/codec/any_codec.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/load_codec.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
@@ -38,7 +39,7 @@ namespace {
 class SceneLatents {
  public:
   /// \throws Cancelled on a signal
-  SceneLatents(const ip2p::KlAutoencoder& codec, const CaptionedPictures& set, const example::Interrupt& interrupt)
+  SceneLatents(const ip2p::AnyCodec& codec, const CaptionedPictures& set, const example::Interrupt& interrupt)
       : captions_(set.captions) {
     example::ProgressBar bar(stderr, "batch of pictures encoded,");
     const at::NoGradGuard no_grad;
@@ -75,9 +76,8 @@ int train_text_to_image(const TextToImageSettings& o, const example::Interrupt& 
                     {"--vae", example::content_setting(o.codec, example::model_digest(codec_files))}});
   if (is_complete(o, record, o.out / "model")) return 0;
   const auto side = World::open(o.scenes).side();
-  const SceneLatents latents(ip2p::load<ip2p::KlAutoencoder>(codec_files),
-                             CaptionedPictures::read(o.scenes / "training", interrupt), interrupt);
-  const auto codec = ip2p::load<ip2p::KlAutoencoder>(codec_files, {.inference = false});
+  const auto codec = ip2p::load_codec(codec_files);
+  const SceneLatents latents(codec, CaptionedPictures::read(o.scenes / "training", interrupt), interrupt);
   const auto clip_files = ip2p::ModelFiles::open(o.clip);
   const auto clip = ip2p::load<ip2p::Clip>(clip_files, {.inference = false});
   const ip2p::ClipTextModel text = clip.model().module().text;
@@ -113,7 +113,9 @@ int train_text_to_image(const TextToImageSettings& o, const example::Interrupt& 
   written.tokenizer = clip_files.tokenizer().vocab.parent_path();
   written.settings = {
       {"steps", 20}, {"resolution", side}, {"image_scale", 1.2}, {"text_scale", 2.0}, {"sampler", "euler"}};
-  ip2p::save_model(o.out / "model", unet, codec, text, written);
+  ip2p::with_codec_of(codec_files, [&]<class Codec>() {
+    ip2p::save_model(o.out / "model", unet, ip2p::load<Codec>(codec_files, {.inference = false}), text, written);
+  });
   example::plot_loss(o.out / "loss.png", run.curve().points());
   ip2p::write_json(
       o.out / "report.json",
