@@ -179,6 +179,7 @@ PAGES = {
         "scripts/sanitizers.sh": "compiles all tests again",
         "scripts/faults.sh": "takes an hour; CTest runs a part of it",
         "scripts/kills.sh": "takes minutes; CTest runs a part of it",
+        "python3 tests/studio/raw_http.py": "takes minutes; CTest runs a part of it",
         "bash tests/parallel/processes_test.sh": "CTest runs three others of its kind"}),
     "docs/tutorials/first-edit.md": Page(
         sizes={"edit_image --model timbrooks/instruct-pix2pix": EDIT},
