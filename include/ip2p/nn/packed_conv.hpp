@@ -13,14 +13,14 @@
 #include <optional>
 #include <string_view>
 
-#include "ip2p/core/cpu_features.hpp"
+#include "ip2p/kernels/cpu/levels.hpp"
 
 namespace ip2p::detail {
 
-/// Whether oneDNN has fast convolutions of `dtype` on this CPU.
+/// Whether oneDNN has fast convolutions of `dtype` on this CPU, with the instructions that LibTorch is allowed to use.
 inline bool can_pack(at::ScalarType dtype) {
   return at::hasMKLDNN() && at::globalContext().userEnabledMkldnn() &&
-         (dtype == at::kFloat || (dtype == at::kBFloat16 && has_avx512()));
+         (dtype == at::kFloat || (dtype == at::kBFloat16 && cpu_level() == CpuLevel::avx512));
 }
 
 using PackedConvolution = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
