@@ -125,11 +125,15 @@ inline at::Tensor sunset(const at::Tensor& rgb) {
   return unit(0.75 * glow + 0.25 * rgb * colour(1.2, 0.85, 0.7));
 }
 
-/// Foliage (green is the strongest channel) turns orange; everything else warms a little.
-inline at::Tensor autumn(const at::Tensor& rgb) {
-  const auto green = rgb.narrow(0, 1, 1);
+/// Where green is the strongest channel: [3,H,W] -> [1,H,W] in [0,1].
+inline at::Tensor foliage_of(const at::Tensor& rgb) {
   const auto others = at::maximum(rgb.narrow(0, 0, 1) * 0.92, rgb.narrow(0, 2, 1));
-  const auto foliage = ((green - others) * 6 + 0.1).clamp(0, 1);
+  return ((rgb.narrow(0, 1, 1) - others) * 6 + 0.1).clamp(0, 1);
+}
+
+/// Foliage turns orange; everything else warms a little.
+inline at::Tensor autumn(const at::Tensor& rgb) {
+  const auto foliage = foliage_of(rgb);
   const auto leaf = unit(luma(rgb) * colour(1.80, 0.78, 0.10) + colour(0.08, 0.0, 0.0));
   const auto warm = unit(saturate(rgb, 1.2) * colour(1.20, 0.92, 0.50) + colour(0.04, 0.01, 0.0));
   return leaf * foliage + warm * (1 - foliage);
@@ -274,8 +278,7 @@ inline at::Tensor storm(const at::Tensor& rgb) {
 /// Fresh greens, and light that blossoms pink.
 inline at::Tensor spring(const at::Tensor& rgb) {
   const auto grey = luma(rgb);
-  const auto foliage =
-      ((rgb.narrow(0, 1, 1) - at::maximum(rgb.narrow(0, 0, 1) * 0.92, rgb.narrow(0, 2, 1))) * 6 + 0.1).clamp(0, 1);
+  const auto foliage = foliage_of(rgb);
   const auto leaf = unit(grey.clamp_min(1e-4).pow(0.75) * colour(0.72, 1.16, 0.34) + colour(0.02, 0.06, 0.0));
   const auto light = gradient_map(grey, colour(0.10, 0.16, 0.10), colour(0.78, 0.52, 0.62), colour(1.0, 0.90, 0.95));
   return unit(leaf * foliage + (0.55 * light + 0.45 * rgb.clamp_min(1e-4).pow(0.8)) * (1 - foliage));

@@ -18,8 +18,8 @@
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
+#include "ip2p/pipeline/load_codec.hpp"
 #include "ip2p/pipeline/model_diffusion.hpp"
-#include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/euler.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
@@ -129,12 +129,11 @@ int train_editor(const Settings& settings, const EditorSettings& wanted, const e
     start_at_condition(unet, codec.scaling_factor());
     ip2p::initialise(text.module(), settings.seed + 1);
   } else {
-    const auto before = ip2p::OpenedModel::open(wanted.start, {.device = at::kCPU, .dtype = at::kFloat});
     const auto start_files = ip2p::ModelFiles::open(wanted.start);
     std::vector<at::Tensor> images;
     for (const auto& square : squares_of(photographs, settings.picture)) images.push_back(square * 2 - 1);
-    start_at_editor(unet, ip2p::load<ip2p::UNet>(start_files, {.inference = false}), codec, before.codec(),
-                    at::stack(images));
+    start_at_editor(unet, ip2p::load<ip2p::UNet>(start_files, {.inference = false}), codec,
+                    ip2p::load_codec(start_files), at::stack(images));
     text = ip2p::load<ip2p::ClipTextModel>(start_files, {.inference = false});
   }
   const ip2p::ClipTextEncoder encoder(ip2p::BpeTokenizer::open(wanted.tokenizer), text);

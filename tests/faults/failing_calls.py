@@ -94,21 +94,26 @@ class Campaign:
             problems = self.judge(case, kind, code, where, done, before, found)
             outcome = "bridged" if done.returncode == 0 else "reported"
             if case.resumes and done.returncode != 0:
-                again = self.run(case, folder)
-                # A share that is gone keeps what could not be removed from it: temporary files, or what is in the way.
-                if again.returncode == 0:
-                    after = cases.contents(folder / "out")
-                    if kind == "share":
-                        after = {path: content for path, content in after.items() if not path.endswith(".tmp")}
-                    problems += self.compare(case, after, "again: ")
-                elif kind != "share" or "expected a new folder" not in again.stderr:
-                    problems.append(f"again: expected to go on, found status {again.returncode}: {again.stderr[-300:]}")
+                problems += self.again(case, folder, gone=kind == "share")
         with self.lock:
             self.outcomes[kind, outcome] += 1
             for problem in problems:
                 where = where.replace(str(folder) + "/", "")
                 self.problems.append((case.name, kind, os.strerror(code), where, at, problem))
                 print(f"FAILED: {case.name}: {kind} {at} ({os.strerror(code)}) {where}: {problem}", flush=True)
+
+    def again(self, case, folder, gone=False):
+        """Problems of the same command after the trouble. A share that was gone keeps what could not be removed from
+        it: temporary files, or what is in the way."""
+        done = self.run(case, folder)
+        if done.returncode == 0:
+            found = cases.contents(folder / "out")
+            if gone:
+                found = {path: digest for path, digest in found.items() if not path.endswith(".tmp")}
+            return self.compare(case, found, "again: ")
+        if gone and "expected a new folder" in done.stderr:
+            return []
+        return [f"again: expected to go on, found status {done.returncode}: {done.stderr[-300:]}"]
 
     def compare(self, case, found, when=""):
         problems = [f"{when}expected no temporary file, found {path}" for path in cases.temporaries(case, found)]

@@ -86,13 +86,6 @@ class Campaign(failing_calls.Campaign):
             child.kill()
             return subprocess.CompletedProcess(child.args, "none: it hangs", "", child.communicate()[1])
 
-    def again(self, case, folder):
-        """Problems of a run after the trouble."""
-        done = self.run(case, folder)
-        if done.returncode != 0:
-            return [f"again: expected to go on, found status {done.returncode}: {done.stderr[-300:]}"]
-        return self.compare(case, cases.contents(folder / "out"), "again: ")
-
     def judged(self, case, done, before, found, words, kind="write"):
         problems = self.judge(case, kind, 0, "", done, before, found)
         if done.returncode == 1 and not problems and not re.search(words, done.stderr):
