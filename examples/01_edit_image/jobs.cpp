@@ -1,12 +1,10 @@
 #include "jobs.hpp"
 
 #include <glob.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -197,9 +195,7 @@ void check_results(const std::vector<Job>& jobs) {
     if (!fs::exists(folder, ignored)) folder = ".";
     ip2p::require(fs::is_directory(folder, ignored), "{}: expected a folder to write into, found a file",
                   folder.string());
-    const int refused = access(folder.c_str(), W_OK) == 0 ? 0 : errno;
-    ip2p::require(refused == 0, "{}: cannot write into this folder: {}", folder.string(),
-                  ip2p::detail::errno_text(refused));
+    example::require_writable(folder);
   }
   for (const auto& job : jobs) {
     std::error_code ignored;

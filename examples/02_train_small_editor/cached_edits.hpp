@@ -61,7 +61,7 @@ class CachedEdits {
       instruction = random_text(variation(crop, edit), false, random);
     }
     // The smallest variance that moments of latents have: these are certain.
-    return {target, at::full_like(target, -30.0), condition, std::move(instruction)};
+    return {target, at::full_like(target, ip2p::LatentMoments::least_logvar), condition, std::move(instruction)};
   }
 
  private:

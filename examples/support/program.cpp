@@ -67,6 +67,13 @@ void catch_early() { terminate_before = std::set_terminate(end_without_memory); 
 
 }  // namespace
 
+void require_writable(const std::filesystem::path& folder) {
+  const int refused = access(folder.c_str(), W_OK) == 0 ? 0 : errno;
+  ip2p::require(refused != EACCES, "{}: no permission to write into this folder", folder.string());
+  ip2p::require(refused == 0, "{}: cannot write into this folder: {}", folder.string(),
+                ip2p::detail::errno_text(refused));
+}
+
 void check_folders(std::initializer_list<const std::filesystem::path*> outputs) {
   for (const auto* path : outputs) {
     if (path->empty()) continue;
@@ -83,10 +90,7 @@ void check_folders(std::initializer_list<const std::filesystem::path*> outputs) 
     ip2p::require(found == std::filesystem::file_type::directory, "{}: expected a folder to write into, found none{}",
                   folder.string(),
                   target == *path ? std::string() : fmt::format(" ('{}' is a link into it)", path->string()));
-    const int refused = access(folder.c_str(), W_OK) == 0 ? 0 : errno;
-    ip2p::require(refused != EACCES, "{}: no permission to write into this folder", folder.string());
-    ip2p::require(refused == 0, "{}: cannot write into this folder: {}", folder.string(),
-                  ip2p::detail::errno_text(refused));
+    require_writable(folder);
     ip2p::require(!std::filesystem::is_directory(*path, ignored), "{}: expected the name of a file, found a folder",
                   path->string());
   }

@@ -31,6 +31,9 @@ inline double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+/// \throws ip2p::Error if this process may not write into an existing folder
+void require_writable(const std::filesystem::path& folder);
+
 /// Checks the outputs before the work rather than after it.
 void check_folders(std::initializer_list<const std::filesystem::path*> outputs);
 

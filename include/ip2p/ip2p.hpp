@@ -154,6 +154,7 @@
 #include "ip2p/kernels/cpu/threads.hpp"
 #include "ip2p/kernels/cpu/vectors.hpp"
 #include "ip2p/kernels/cpu/winograd.hpp"
+#include "ip2p/kernels/cpu/winograd_weight.hpp"
 
 #include "ip2p/kernels/for_device.hpp"
 #include "ip2p/kernels/norm_arithmetic.hpp"

@@ -85,11 +85,11 @@ TEST_CASE("The gradient of an input by Winograd's filtering is autograd's, at ev
 TEST_CASE("A layer that trains by Winograd's filtering has autograd's gradients", "[nn]") {
   for (const bool ordered : {false, true}) {
     for (const std::int64_t padding : {0, 1}) {
-      const auto conv = layer_of(40, 72, padding);
+      const auto conv = layer_of(40, 80, padding);
       winograd_gradients(*conv);
       if (ordered) static_cast<void>(Parameters().add(*conv, "conv"));
       const auto x = map(2, 40, 15, 10).requires_grad_(true);
-      const auto slope = map(2, 72, 13 + 2 * padding, 8 + 2 * padding);
+      const auto slope = map(2, 80, 13 + 2 * padding, 8 + 2 * padding);
       const auto y = (*conv)(x);
       const auto found = ip2p::detail::gradients_of((y * slope).sum(), {x, conv->weight, conv->bias});
       const auto expected = by_autograd(x, conv->weight, conv->bias, slope, padding);

@@ -252,7 +252,7 @@ class DcAutoencoder : public ModelHandle<detail::DcAutoencoderModule> {
   /// \throws Error as `encode`
   [[nodiscard]] LatentMoments encode_moments(const at::Tensor& images) const {
     const auto latents = encode(images);
-    return {latents, at::full_like(latents, -30.0)};
+    return {latents, at::full_like(latents, LatentMoments::least_logvar)};
   }
 
   /// \param latents [B,C,h,w], not scaled (divided by `scaling_factor()` already)

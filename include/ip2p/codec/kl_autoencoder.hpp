@@ -192,7 +192,7 @@ class KlAutoencoder : public ModelHandle<detail::KlAutoencoderModule> {
             tensor_text(images));
     const auto x = images.to(device(), dtype(), false, false, at::MemoryFormat::ChannelsLast);
     const auto moments = (*module_->quant_conv)((*module_->encoder)(x)).chunk(2, 1);
-    return {moments[0], at::clamp(moments[1], -30.0, 20.0)};
+    return {moments[0], at::clamp(moments[1], LatentMoments::least_logvar, LatentMoments::most_logvar)};
   }
 
   /// Mode of the posterior, not scaled (what InstructPix2Pix conditions on).

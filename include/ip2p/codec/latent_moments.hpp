@@ -13,8 +13,11 @@ namespace ip2p {
 
 /// Diagonal Gaussian over latents; both tensors are [B, C, h, w].
 struct LatentMoments {
+  static constexpr double least_logvar = -30.0;  ///< As in the reference: a deviation of 3e-7.
+  static constexpr double most_logvar = 20.0;    ///< As in the reference.
+
   at::Tensor mean;    ///< Also the mode.
-  at::Tensor logvar;  ///< Log variance, clamped to [-30, 20] as in the reference; undefined if there is no variance.
+  at::Tensor logvar;  ///< Log variance, clamped to the range above; undefined if there is no variance.
 
   /// A posterior without variance, at `latents`.
   static LatentMoments certain(at::Tensor latents) { return {std::move(latents), {}}; }

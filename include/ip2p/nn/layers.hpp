@@ -180,9 +180,9 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
     return detail::plain_tensor(weight);
   }
 
-  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
+  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return detail::plain_shape(weight); }
 
-  at::Tensor weight;             ///< Plain, or packed while frozen (`is_mkldnn()`); `plain_weight()` handles both.
+  at::Tensor weight;             ///< Plain, or in another form while frozen; `plain_weight()` is always plain.
   at::Tensor bias;               ///< [out]; undefined where there is none.
   std::int64_t stride, padding;  ///< In pixels, along both axes.
   /// How 3x3 maps of stride 1 are convolved while gradients are computed, by `winograd_gradients`; null: by LibTorch. A
@@ -210,7 +210,7 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
     auto y = winograd             ? detail::winograd(x, weight, added, padding, false, fused ? residual : at::Tensor())
                          : weight.is_mkldnn() ? convolve_packed(x, added)
              : takes_gradients(x, added) ? with_gradients(x, weight, added, padding)
-                                         : detail::convolution(x, weight, added, stride, padding);
+                                         : detail::convolution(x, detail::plain_tensor(weight), added, stride, padding);
     add_loras(y, x);
     detail::probed(this, y);
     if (fused || !residual.defined()) return y;

@@ -120,7 +120,7 @@ class ModelHandle {
   /// there is none. Cached, because looking one up means listing all parameters.
   [[nodiscard]] static at::Tensor lasting(const Module& module) {
     for (const auto& parameter : module.parameters()) {
-      if (parameter.dim() != 4) return parameter;
+      if (parameter.dim() < 4) return parameter;
     }
     return {};
   }

@@ -95,7 +95,7 @@ inline void load_weights(Module& module, const Weights& weights, const std::stri
 
   for (const auto& [parameter, tensor] : parameters) {
     const auto names = detail::file_names(parameter);
-    auto expected = tensor.sizes().vec();
+    auto expected = detail::plain_shape(tensor);
     if (names.size() > 1) expected[0] /= static_cast<std::int64_t>(names.size());
     for (const auto& name : names) {
       const auto found = weights.find(name);
@@ -130,7 +130,7 @@ inline void load_weights(Module& module, const Weights& weights, const std::stri
   for (const auto& [parameter, tensor] : parameters) {
     const auto names = detail::file_names(parameter);
     std::vector<at::Tensor> blocks;
-    auto shape = tensor.sizes().vec();
+    auto shape = detail::plain_shape(tensor);
     if (names.size() > 1) shape[0] /= static_cast<std::int64_t>(names.size());
     for (const auto& name : names) {
       const auto& entry = weights.at(name);

@@ -59,8 +59,9 @@ void load_trained(const Model& model, const Checkpoint& checkpoint, TrainedWeigh
     const auto found = checkpoint.tensors.find(prefix + parameter);
     require(found != checkpoint.tensors.end(), "checkpoint of step {}: no tensor '{}'", checkpoint.step,
             prefix + parameter);
-    require(found->second.sizes() == tensor.sizes(), "checkpoint of step {}: tensor '{}': expected {}, found {}",
-            checkpoint.step, prefix + parameter, shape_text(tensor.sizes()), shape_text(found->second.sizes()));
+    const auto expected = detail::plain_shape(tensor);
+    require(found->second.sizes() == expected, "checkpoint of step {}: tensor '{}': expected {}, found {}",
+            checkpoint.step, prefix + parameter, shape_text(expected), shape_text(found->second.sizes()));
   }
   const at::NoGradGuard no_grad;
   const detail::PlainForNow plain(model.module());

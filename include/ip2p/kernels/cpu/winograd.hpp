@@ -7,8 +7,8 @@
 /// A tile of 4x4 results takes 36 products for each pair of channels instead of 144. The same real numbers are
 /// computed, rounded otherwise: the rms error is 2 to 4 times that of a direct sum.
 ///
-/// Weights are transformed in the cache, at each call, from plain ones in the order [in, 3, 3, out]. That costs a few
-/// percent of the products, while transformed weights would take four times the memory and the time to read it.
+/// Weights are transformed in the cache, at each call, from plain ones in the order of `winograd_weight`. That costs a
+/// few percent of the products, while transformed weights would take four times the memory and the time to read it.
 /// A result's bits depend on the map's size alone, not on batch, threads or blocks.
 
 #include <ATen/Parallel.h>
@@ -23,12 +23,12 @@
 #include <string>
 
 #include "ip2p/core/error.hpp"
-#include "ip2p/core/large_pages.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/cpu/int8.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
 #include "ip2p/kernels/cpu/vectors.hpp"
+#include "ip2p/kernels/cpu/winograd_weight.hpp"
 
 namespace ip2p::detail::cpu {
 
@@ -37,16 +37,21 @@ inline constexpr std::int64_t winograd_width = 32;  ///< Output channels that ar
 /// Numbers between the planes of transformed weights; a power of two would put all planes into the same cache lines.
 inline constexpr std::int64_t winograd_weight_plane = winograd_depth * winograd_width + 16;
 
+/// How weights lie in memory: numbers from an input channel to the next, from a tap to the next, and from 16 output
+/// channels to the next 16.
+struct WinogradSteps {
+  std::int64_t in, tap, line;
+};
+
 /// The passes over registers at one level of instructions, for tiles of one size n; there are (n + 2)^2 points.
 struct WinogradPasses {
   /// Transforms a tile's `channels` inputs at the (n + 2)^2 `pixels`. Channel c at point p goes to
   /// `to[(c / winograd_depth * points + p) * plane + c % winograd_depth]`.
   void (*spread_input)(const float* const* pixels, std::int64_t channels, std::int64_t plane, float* to);
-  /// Transforms weights [depth, 3, 3, `out`], of which `width` columns are used and further ones taken as zero, to
-  /// planes of points [winograd_width / panel, winograd_depth, panel]. `step` leads from tap to tap: `out`, or -`out`
-  /// with `weight` at the last tap, for a kernel that is turned by half a circle.
-  void (*spread_weight)(const float* weight, std::int64_t out, std::int64_t step, std::int64_t width,
-                        std::int64_t depth, float* to);
+  /// Transforms the weights of `depth` input and `width` output channels, further ones taken as zero, to planes of
+  /// points [winograd_width / panel, winograd_depth, panel]. A kernel that is turned by half a circle has negative
+  /// `steps.tap` and `weight` at its last tap.
+  void (*spread_weight)(const float* weight, WinogradSteps steps, std::int64_t width, std::int64_t depth, float* to);
   /// m (+)= v u at one point, v [rows, winograd_depth] with `depth` columns in use, m [rows, winograd_width].
   /// `rows` is a multiple of 6.
   void (*multiply)(const float* v, const float* u, float* m, std::int64_t rows, std::int64_t depth, bool add);
@@ -84,65 +89,6 @@ extern template const WinogradPasses& winograd_passes<4>(CpuLevel level);
 
 namespace ip2p::detail::cpu {
 
-/// Columns of a matrix [rows, columns], as the rows of another: to[c * to_row + r] = from[r * from_row + c] for c in
-/// [first, last). Squares of whole cache lines, so that each line is fetched once.
-inline void transpose_columns(const float* from, std::int64_t rows, std::int64_t from_row, std::int64_t first,
-                              std::int64_t last, float* to, std::int64_t to_row) {
-  constexpr std::int64_t line = 16, wide = 4 * line;
-  for (auto left = first; left < last; left += wide) {
-    const auto right = std::min(left + wide, last);
-    for (std::int64_t top = 0; top < rows; top += line) {
-      const auto height = std::min(line, rows - top);
-      for (auto c = left; c < right; ++c) {
-        const float* column = from + top * from_row + c;
-        float* row = to + c * to_row + top;
-        if (height == line) {
-#pragma GCC unroll 16
-          for (std::int64_t r = 0; r < line; ++r) row[r] = column[r * from_row];
-        } else {
-          for (std::int64_t r = 0; r < height; ++r) row[r] = column[r * from_row];
-        }
-      }
-    }
-  }
-}
-
-/// `weight` [out, in, 3, 3] with its numbers in the order that `winograd` reads: [in, 3, 3, out].
-inline at::Tensor winograd_weight(const at::Tensor& weight) {
-  const bool last = weight.is_contiguous(at::MemoryFormat::ChannelsLast);
-  if (weight.scalar_type() != at::kFloat || !weight.is_cpu() || weight.numel() == 0 ||
-      !(last || weight.is_contiguous())) {
-    return weight.permute({1, 2, 3, 0}).contiguous().permute({3, 0, 1, 2});
-  }
-  // Transposed matrices: one of [out, in * 3 * 3], or [out, in] for each tap. LibTorch's copy takes several times as
-  // long.
-  const auto out = weight.size(0);
-  const auto in = weight.size(1);
-  auto ordered = at::empty({in, 3, 3, out}, weight.options().requires_grad(false));
-  const auto* from = weight.const_data_ptr<float>();
-  auto* to = ordered.mutable_data_ptr<float>();
-  ask_for_large_pages(to, ordered.nbytes());
-  constexpr std::int64_t part = 64;
-  const auto columns = last ? in : 9 * in;
-  in_threads((columns + part - 1) / part, 4, [&](std::int64_t begin, std::int64_t end) {
-    const auto first = begin * part;
-    const auto beyond = std::min(end * part, columns);
-    if (!last) return transpose_columns(from, out, 9 * in, first, beyond, to, out);
-    for (std::int64_t tap = 0; tap < 9; ++tap) {
-      transpose_columns(from + tap * in, out, 9 * in, first, beyond, to + tap * out, 9 * out);
-    }
-  });
-  return ordered.permute({3, 0, 1, 2});
-}
-
-/// Whether `weight` has been through `winograd_weight`.
-inline bool is_winograd_weight(const at::Tensor& weight) {
-  if (!weight.device().is_cpu() || weight.layout() != at::kStrided || weight.scalar_type() != at::kFloat) return false;
-  if (weight.dim() != 4 || weight.size(2) != 3 || weight.size(3) != 3) return false;
-  const auto out = weight.size(0);
-  return weight.stride(0) == 1 && weight.stride(3) == out && weight.stride(2) == 3 * out && weight.stride(1) == 9 * out;
-}
-
 /// The side of the tiles for results of `height` x `width`, 2 or 4: that which takes less time for three samples, the
 /// branches of guidance. The actual batch is left out, so that a sample's bits do not depend on it.
 inline std::int64_t winograd_tile(std::int64_t height, std::int64_t width) {
@@ -172,7 +118,9 @@ class WinogradRun {
         y_(y.mutable_data_ptr<float>()),
         in_(x.size(1)),
         out_(y.size(1)),
-        tap_(turned ? -out_ : out_),
+        steps_(turned ? WinogradSteps{9 * out_, -out_, winograd_line}
+                      : WinogradSteps{9 * winograd_line, winograd_line, 9 * winograd_line * in_}),
+        turned_(turned),
         stored_width_(x.size(3)),
         stored_pixels_(x.size(2) * x.size(3)),
         shift_(doubled ? 1 : 0),
@@ -248,6 +196,29 @@ class WinogradRun {
     passes_.spread_input(pixels.data(), in_, plane_, v + row * winograd_depth);
   }
 
+  /// Input channels in the `d`th share of them.
+  [[nodiscard]] std::int64_t depth_of(std::int64_t d) const {
+    return std::min(winograd_depth, in_ - d * winograd_depth);
+  }
+
+  /// Where the weights of output channels from `channel`, a multiple of 16, and the `d`th input channels begin.
+  [[nodiscard]] std::int64_t place_of_weight(std::int64_t channel, std::int64_t d) const {
+    return channel / winograd_line * steps_.line + d * winograd_depth * steps_.in;
+  }
+
+  /// Asks for a share, that of point `p`, of the weights that are transformed next, so that memory is read while
+  /// products are computed. Inlined, because g++ drops calls of a function that does nothing else.
+  [[gnu::always_inline]] void fetch_weights(std::int64_t begin, std::int64_t d, std::int64_t p) const {
+    if (turned_ || bytes_ != nullptr) return;  // elsewhere in memory; a quarter
+    const auto count = 9 * winograd_line * depth_of(d);
+    for (auto channel = begin; channel < std::min(begin + winograd_width, out_); channel += winograd_line) {
+      const float* from = weight_ + place_of_weight(channel, d);
+      for (auto i = count * p / points; i < count * (p + 1) / points; i += winograd_line) {
+        __builtin_prefetch(from + i, 0, 2);
+      }
+    }
+  }
+
   /// Products and results of the parts [from, to): all blocks for the first channels, then for the next.
   void multiply(std::int64_t first, std::int64_t from, std::int64_t to, const float* v, std::int64_t count) const {
     const auto widened = bytes_ != nullptr ? winograd_depth * 9 * winograd_width : 0;
@@ -262,16 +233,22 @@ class WinogradRun {
       const auto tiles = std::min(block_, tiles_ - (first + block) * block_);
       const auto rows = (tiles + 5) / 6 * 6;
       for (std::int64_t d = 0; d < depths_; ++d) {
-        const auto depth = std::min(winograd_depth, in_ - d * winograd_depth);
-        const auto place_of_weight = d * winograd_depth * 9 * out_ + begin;
+        const auto depth = depth_of(d);
         if (bytes_ != nullptr) {
-          widen_(bytes_ + place_of_weight, out_, width, depth * 9, weight_scale_ + begin, wide, winograd_width);
-          passes_.spread_weight(wide, winograd_width, winograd_width, width, depth, u);
+          for (std::int64_t c = 0; c < width; c += winograd_line) {
+            widen_(bytes_ + place_of_weight(begin + c, d), winograd_line, std::min(winograd_line, width - c), 9 * depth,
+                   weight_scale_ + begin + c, wide + c, winograd_width);
+          }
+          constexpr WinogradSteps of_wide{9 * winograd_width, winograd_width, winograd_line};
+          passes_.spread_weight(wide, of_wide, width, depth, u);
         } else {
-          passes_.spread_weight(weight_ + place_of_weight, out_, tap_, width, depth, u);
+          passes_.spread_weight(weight_ + place_of_weight(begin, d), steps_, width, depth, u);
         }
+        const bool deepest = d + 1 == depths_;
+        const auto next = deepest ? part + 1 : part;
         const float* spread = v + place(block) + d * points * plane_;
         for (std::int64_t p = 0; p < points; ++p) {
+          if (next < to) fetch_weights(next / count * winograd_width, deepest ? 0 : d + 1, p);
           passes_.multiply(spread + p * plane_, u + p * winograd_weight_plane, m + p * product_plane_, rows, depth,
                            d > 0);
         }
@@ -296,8 +273,11 @@ class WinogradRun {
   const float* weight_scale_;  ///< Of `bytes_`.
   const float* residual_;
   float* y_;
-  std::int64_t in_, out_, tap_, stored_width_, stored_pixels_, shift_, padding_, in_height_, in_width_, out_height_,
-      out_width_, tiles_down_, tiles_across_, tiles_, depths_, widths_, block_, plane_, product_plane_;
+  std::int64_t in_, out_;
+  WinogradSteps steps_;  ///< Of the weights.
+  bool turned_;
+  std::int64_t stored_width_, stored_pixels_, shift_, padding_, in_height_, in_width_, out_height_, out_width_,
+      tiles_down_, tiles_across_, tiles_, depths_, widths_, block_, plane_, product_plane_;
   at::Tensor outside_, bias_;
 };
 
@@ -313,12 +293,11 @@ void run_winograd(std::int64_t tile, const Arguments&... arguments) {
 
 /// Convolves x with a 3x3 weight, stride 1.
 ///
-/// \param x [B, in, h, w], fp32 on the CPU  \param weight [out, in, 3, 3] in the order of `winograd_weight`
+/// \param x [B, in, h, w], fp32 on the CPU  \param weight [out, in, 3, 3] as `winograd_weight` leaves it
 /// \param bias [out] or undefined, fp32  \param padding 0 or 1; h + 2 padding and w + 2 padding are at least 3
 /// \param doubled convolves x enlarged to twice its size by repeating pixels, without writing it
 /// \param tile 2 or 4  \param residual [B, out, h', w'] in fp32, added to the result; undefined for nothing
-/// \param weight_scale [out], fp32, what weights of int8 are to be multiplied by, `out` a multiple of 16; undefined for
-///   weights of fp32
+/// \param weight_scale [out], fp32, what weights of int8 are to be multiplied by; undefined for weights of fp32
 /// \param level one that the processor has  \return [B, out, h', w'], channels-last
 /// \throws Error when the residual has another shape than the result
 inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, std::int64_t padding,
@@ -328,7 +307,8 @@ inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const 
   const std::int64_t scale = doubled ? 2 : 1;
   const auto height = scale * x.size(2) + 2 * padding - 2;
   const auto width = scale * x.size(3) + 2 * padding - 2;
-  auto y = at::empty({x.size(0), weight.size(0), height, width}, x.options(), at::MemoryFormat::ChannelsLast);
+  auto y = at::empty({x.size(0), weight.size(0) * winograd_line, height, width}, x.options(),
+                     at::MemoryFormat::ChannelsLast);
   require(!residual.defined() || residual.sizes() == y.sizes(), "convolution: residual: expected {}, found {}",
           shape_text(y.sizes()), residual.defined() ? shape_text(residual.sizes()) : std::string());
   if (y.numel() == 0) return y;
