@@ -19,11 +19,13 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/sealed_json.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "measure.hpp"
 #include "scenes.hpp"
 #include "support/command_line.hpp"
 #include "support/contents.hpp"
+#include "support/folder_lock.hpp"
 #include "support/one_of.hpp"
 #include "support/option_table.hpp"
 #include "support/program.hpp"
@@ -46,6 +48,17 @@ struct SceneOptions {
   example::OptionValues values;  ///< All options of the command, by name.
 };
 
+/// Empties a folder, but for the record in it, of what a run with these settings made before it was killed.
+/// \throws Error if there is anything else in it
+void begin_anew(const fs::path& out, const nlohmann::json& settings) {
+  const auto left = ip2p::detail::read_sealed(out / "run.json");
+  ip2p::require(fs::is_empty(out) || (left && left->value("settings", nlohmann::json()) == settings),
+                "{}: expected a new folder, found files", out.string());
+  for (const auto& entry : ip2p::detail::folder_entries(out)) {
+    if (entry.path().filename() != "run.json") fs::remove_all(entry.path());
+  }
+}
+
 int scenes(const SceneOptions& o, const example::Interrupt& interrupt) {
   ip2p::require(o.side % 8 == 0, "--resolution: expected a multiple of 8, found {}", o.side);
   const World world(Vocabulary(ip2p::detail::read_json_file(o.vocabulary), o.vocabulary.string(), o.most), o.stamps,
@@ -54,15 +67,18 @@ int scenes(const SceneOptions& o, const example::Interrupt& interrupt) {
   settings["--vocabulary"] = example::content_setting(o.vocabulary, example::file_digest(o.vocabulary));
   settings["--stamps"] = example::content_setting(o.stamps, example::files_digest(world.stamps()));
   settings["--photographs"] = example::content_setting(o.photographs, example::files_digest(world.photographs()));
+  fs::create_directories(o.out);
+  const example::FolderLock lock(o.out);
   example::RunRecord record(o.out / "run.json", settings, [&] { return fs::exists(o.out / "world.json"); });
   record.agree();
   if (record.finished() == 1) {
     fmt::print("complete already: {}\n", o.out.string());
     return 0;
   }
+  begin_anew(o.out, settings);
+  record.begin(0);
   fmt::print("{} captions\n", world.vocabulary().count());
   write_scenes(world, o.out, o.counts, o.seed, interrupt);
-  record.begin(0);
   record.finish(1);
   fmt::print("{}\n", o.out.string());
   return 0;

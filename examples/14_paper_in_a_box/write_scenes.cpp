@@ -18,7 +18,6 @@
 #include "ip2p/train/export.hpp"
 #include "scenes.hpp"
 #include "support/contents.hpp"
-#include "support/folder_lock.hpp"
 #include "support/pictures.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
@@ -124,9 +123,6 @@ void write_texts(const World& world, const fs::path& out, const SceneCounts& cou
 
 void write_scenes(const World& world, const fs::path& out, const SceneCounts& counts, std::uint64_t seed,
                   const example::Interrupt& interrupt) {
-  fs::create_directories(out);
-  const example::FolderLock lock(out);
-  ip2p::require(fs::is_empty(out), "{}: expected a new folder, found files", out.string());
   example::Outputs written;
   written.add(out, [] {});  // all of it or nothing
   const auto training = draw_pictures(world, counts.training, seed, false, interrupt);

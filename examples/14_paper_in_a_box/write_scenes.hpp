@@ -56,8 +56,8 @@ std::string scenes_digest(const fs::path& scenes);
 /// A few pictures as rows of `columns`.
 ip2p::Image contact_sheet(std::span<const ip2p::Image> pictures, std::size_t columns);
 
-/// Writes everything; a function of the world, the counts and the seed. \throws Error for a folder that holds files
-/// \throws Cancelled on a signal; then nothing is left
+/// Writes everything; a function of the world, the counts and the seed. On an exception, the folder is removed.
+/// \param out a folder, empty but for the run's record  \throws Cancelled on a signal
 void write_scenes(const World& world, const fs::path& out, const SceneCounts& counts, std::uint64_t seed,
                   const example::Interrupt& interrupt);
 

@@ -60,8 +60,12 @@ says "images/s"
 for file in checkpoints/loss.csv loss.png samples/step_000003.png samples/step_000006.png model/unet/config.json \
   model/model_index.json config.toml; do exists "whole/$file"; done
 run 0 train_editor --config small.toml --model sd --out parts --steps 3
+# As processes leave them that are killed while they write these files.
+left="parts/.config.toml.0123456789abcdef.tmp parts/samples/.step_000003.png.0123456789abcdef.tmp"
+touch $left
 run 0 train_editor --config small.toml --model sd --out parts
 says "resumed at step 3"
+for file in $left; do [ ! -e "$file" ] || fail "expected no temporary file, found $file"; done
 cmp -s whole/model/unet/diffusion_pytorch_model.safetensors parts/model/unet/diffusion_pytorch_model.safetensors ||
   fail "expected the resumed run's weights to be those of the unbroken one"
 read -r width height <<< "$(size_of whole/samples/step_000006.png)"
