@@ -28,7 +28,7 @@ namespace small_editor {
 int train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted,
                       const example::Interrupt& interrupt) {
   const example::OutputFolder folder(settings.work);
-  const example::FolderLock lock(settings.work);
+  const example::FolderLock lock(settings.work, {"vae", "editor", "model"});
   auto record = run_record(settings, settings.work / "vae", {});
   record.agree(settings.change);
   if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "vae")) {

@@ -108,7 +108,7 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
 
 int train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
   const auto files = ip2p::ModelFiles::open(settings.work / "model");
-  const example::FolderLock lock(settings.work);
+  const example::FolderLock lock(settings.work, {"vae", "editor", "model"});
   std::map<std::string, std::filesystem::path> inputs{{"autoencoder", settings.work / "model" / "vae"},
                                                       {"--tokenizer", wanted.tokenizer}};
   if (!wanted.start.empty()) inputs["--start"] = wanted.start;

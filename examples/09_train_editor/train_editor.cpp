@@ -114,7 +114,7 @@ class Training {
     if (o_.dry_run) return 0;
     ip2p::detail::on_first(processes_, "begin in its folder", [&] {
       folder.emplace(o_.out);
-      lock.emplace(o_.out);
+      lock.emplace(o_.out, std::initializer_list<const char*>{"samples", "model"});
     });
     return o_.optimiser == "adafactor" ? train<ip2p::Adafactor>(interrupt, record)
                                        : train<ip2p::AdamW>(interrupt, record);

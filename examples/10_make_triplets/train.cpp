@@ -129,7 +129,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   ip2p::TrainingOptions training;
   training.folder = o.out / "training";
   const example::OutputFolder folder(o.out);
-  const example::FolderLock lock(o.out);
+  const example::FolderLock lock(o.out, {"training"});
   const auto has_checkpoints = [&] { return !ip2p::CheckpointFolder(training.folder).steps().empty(); };
   example::RunRecord record(training.folder / "run.json", settings_of(o, files), has_checkpoints);
   record.agree(o.change);

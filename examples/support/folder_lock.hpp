@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <filesystem>
+#include <initializer_list>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -19,14 +20,12 @@
 
 namespace example {
 
-/// Removes the temporary files of `ip2p::AtomicFile` that killed processes left in a folder and those in it. For the
-/// sole process that writes there.
-inline void remove_temporaries_in(const std::filesystem::path& folder) {
+/// Removes the temporary files of `ip2p::AtomicFile` that killed processes left among these entries of folders.
+template <class Entries>
+void remove_temporaries_among(Entries entry, std::error_code code) {
   constexpr std::size_t around = 22;  // characters of ".NAME.0123456789abcdef.tmp" besides NAME
   std::set<std::filesystem::path> files;
-  std::error_code code;
-  std::filesystem::recursive_directory_iterator entry(folder, code);
-  for (const std::filesystem::recursive_directory_iterator end; !code && entry != end; entry.increment(code)) {
+  for (const Entries end; !code && entry != end; entry.increment(code)) {
     const auto name = entry->path().filename().string();
     if (name.size() > around && name.starts_with('.') && name.ends_with(".tmp")) {
       files.insert(entry->path().parent_path() / name.substr(1, name.size() - around));
@@ -40,13 +39,20 @@ inline void remove_temporaries_in(const std::filesystem::path& folder) {
 /// removes. A file system without locks is treated as one on which nobody else works.
 class FolderLock {
  public:
-  /// \param folder that exists  \throws Error if another process has locked it, or if it cannot be opened
-  explicit FolderLock(const std::filesystem::path& folder)
+  /// \param folder that exists  \param own names of folders in it that nobody writes to without this lock; others in
+  /// it may be in use  \throws Error if another process has locked it, or if it cannot be opened
+  explicit FolderLock(const std::filesystem::path& folder, std::initializer_list<const char*> own = {})
       : descriptor_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
     ip2p::require(descriptor_ >= 0, "cannot open the folder '{}': {}", folder.string(),
                   ip2p::detail::errno_text(errno));
     if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
-      remove_temporaries_in(folder);
+      std::error_code code;
+      const std::filesystem::directory_iterator inside(folder, code);
+      remove_temporaries_among(inside, code);
+      for (const auto* name : own) {
+        const std::filesystem::recursive_directory_iterator below(folder / name, code);
+        remove_temporaries_among(below, code);
+      }
       return;
     }
     ::close(descriptor_);
