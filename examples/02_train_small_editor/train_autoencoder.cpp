@@ -13,12 +13,12 @@
 #include "autoencoder_loss.hpp"
 #include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/core/device.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "photographs.hpp"
 #include "principal_start.hpp"
-#include "support/folder_lock.hpp"
 #include "support/loss_plot.hpp"
 #include "support/output_folder.hpp"
 #include "training.hpp"
@@ -28,7 +28,7 @@ namespace small_editor {
 int train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted,
                       const example::Interrupt& interrupt) {
   const example::OutputFolder folder(settings.work);
-  const example::FolderLock lock(settings.work, {"vae", "editor", "model"});
+  const ip2p::FolderLock lock(settings.work, {"vae", "editor", "model"});
   auto record = run_record(settings, settings.work / "vae", {});
   record.agree(settings.change);
   if (record.finished() >= wanted.steps && std::filesystem::exists(settings.work / "model" / "vae")) {

@@ -14,6 +14,7 @@
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/pipeline/edit.hpp"
@@ -29,7 +30,6 @@
 #include "ip2p/unet/unet.hpp"
 #include "photographs.hpp"
 #include "start_at_condition.hpp"
-#include "support/folder_lock.hpp"
 #include "support/loss_plot.hpp"
 #include "training.hpp"
 #include "warm_start.hpp"
@@ -108,7 +108,7 @@ void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, cons
 
 int train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt) {
   const auto files = ip2p::ModelFiles::open(settings.work / "model");
-  const example::FolderLock lock(settings.work, {"vae", "editor", "model"});
+  const ip2p::FolderLock lock(settings.work, {"vae", "editor", "model"});
   std::map<std::string, std::filesystem::path> inputs{{"autoencoder", settings.work / "model" / "vae"},
                                                       {"--tokenizer", wanted.tokenizer}};
   if (!wanted.start.empty()) inputs["--start"] = wanted.start;

@@ -20,11 +20,11 @@
 #include "edits.hpp"
 #include "evaluation.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/pipeline/open_model.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "photographs.hpp"
 #include "support/command_line.hpp"
-#include "support/folder_lock.hpp"
 #include "support/one_of.hpp"
 #include "support/option_table.hpp"
 #include "support/output_folder.hpp"
@@ -98,7 +98,7 @@ int show_edits(const Settings& settings, const fs::path& out, const example::Int
 
 int write_set(const Settings& settings, const fs::path& out, const example::Interrupt& interrupt) {
   const example::OutputFolder folder(out);
-  const example::FolderLock lock(out);
+  const ip2p::FolderLock lock(out);
   const auto photographs = split_photographs(settings.photographs).training;
   example::ProgressBar bar(stderr, "photograph");
   const auto count = write_pairs(photographs, out, settings.picture, interrupt,

@@ -22,8 +22,8 @@
 #include "ip2p/data/write_image_folder.hpp"
 #include "ip2p/data/write_pair_shards.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "support/contents.hpp"
-#include "support/folder_lock.hpp"
 #include "support/option_table.hpp"
 #include "support/output_folder.hpp"
 #include "support/program.hpp"
@@ -65,7 +65,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   auto settings = example::settings_of(o.values, {"largest-damage"});
   settings["--pairs"] = example::content_setting(o.folder, example::pairs_digest(o.folder));
   const example::OutputFolder made(out);
-  const example::FolderLock lock(out);
+  const ip2p::FolderLock lock(out);
   example::RunRecord record(out / record_name, settings, [&] { return holds_results(out); });
   record.agree();
   record.begin(0);

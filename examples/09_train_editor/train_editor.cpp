@@ -21,6 +21,7 @@
 #include "ip2p/codec/any_codec.hpp"
 #include "ip2p/core/freed_memory.hpp"
 #include "ip2p/data/any_picture_pairs.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/new_lora.hpp"
@@ -46,7 +47,6 @@
 #include "options.hpp"
 #include "pairs.hpp"
 #include "support/contents.hpp"
-#include "support/folder_lock.hpp"
 #include "support/hub.hpp"
 #include "support/labels.hpp"
 #include "support/loss_plot.hpp"
@@ -101,7 +101,7 @@ class Training {
 
   int operator()(const example::Interrupt& interrupt) {
     std::optional<example::OutputFolder> folder;  // outlives the record, which may leave it empty
-    std::optional<example::FolderLock> lock;
+    std::optional<ip2p::FolderLock> lock;
     example::RunRecord record(o_.out / "run.json", settings(), [this] { return has_checkpoints(); });
     ip2p::detail::on_first(processes_, "continue the run", [&] { record.agree(o_.change); });
     if (ip2p::detail::any_of_all(speaks() && record.finished() >= o_.steps && fs::exists(result()), processes_)) {

@@ -17,6 +17,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/language/gpt2_files.hpp"
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/new_lora.hpp"
@@ -26,7 +27,6 @@
 #include "language_choice.hpp"
 #include "renaming.hpp"
 #include "support/contents.hpp"
-#include "support/folder_lock.hpp"
 #include "support/hub.hpp"
 #include "support/output_folder.hpp"
 #include "support/program.hpp"
@@ -129,7 +129,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   ip2p::TrainingOptions training;
   training.folder = o.out / "training";
   const example::OutputFolder folder(o.out);
-  const example::FolderLock lock(o.out, {"training"});
+  const ip2p::FolderLock lock(o.out, {"training"});
   const auto has_checkpoints = [&] { return !ip2p::CheckpointFolder(training.folder).steps().empty(); };
   example::RunRecord record(training.folder / "run.json", settings_of(o, files), has_checkpoints);
   record.agree(o.change);

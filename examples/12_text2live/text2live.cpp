@@ -18,6 +18,7 @@
 
 #include "ip2p/core/device.hpp"
 #include "ip2p/data/augment.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/io/resample.hpp"
@@ -26,7 +27,6 @@
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
 #include "support/command_line.hpp"
-#include "support/folder_lock.hpp"
 #include "support/hub.hpp"
 #include "support/labels.hpp"
 #include "support/option_table.hpp"
@@ -81,7 +81,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   }
 
   std::optional<example::OutputFolder> folder;
-  std::optional<example::FolderLock> lock;
+  std::optional<ip2p::FolderLock> lock;
   if (!o.edit.folder.empty()) {
     folder.emplace(o.edit.folder);
     lock.emplace(o.edit.folder);

@@ -19,13 +19,13 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/io/sealed_json.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "measure.hpp"
 #include "scenes.hpp"
 #include "support/command_line.hpp"
 #include "support/contents.hpp"
-#include "support/folder_lock.hpp"
 #include "support/one_of.hpp"
 #include "support/option_table.hpp"
 #include "support/program.hpp"
@@ -68,7 +68,7 @@ int scenes(const SceneOptions& o, const example::Interrupt& interrupt) {
   settings["--stamps"] = example::content_setting(o.stamps, example::files_digest(world.stamps()));
   settings["--photographs"] = example::content_setting(o.photographs, example::files_digest(world.photographs()));
   fs::create_directories(o.out);
-  const example::FolderLock lock(o.out);
+  const ip2p::FolderLock lock(o.out);
   example::RunRecord record(o.out / "run.json", settings, [&] { return fs::exists(o.out / "world.json"); });
   record.agree();
   if (record.finished() == 1) {

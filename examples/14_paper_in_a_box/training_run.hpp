@@ -14,10 +14,10 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/learning_rate.hpp"
 #include "ip2p/train/training_options.hpp"
-#include "support/folder_lock.hpp"
 #include "support/program.hpp"
 #include "support/progress_bar.hpp"
 #include "support/run_record.hpp"
@@ -86,10 +86,10 @@ inline bool is_complete(const TrainingSettings& o, example::RunRecord& record, c
 
 /// Goes on from the last checkpoint, says so, and records the settings. \return what keeps other processes out
 template <class Run>
-[[nodiscard]] example::FolderLock begin(const TrainingSettings& o, Run& run, example::RunRecord& record) {
+[[nodiscard]] ip2p::FolderLock begin(const TrainingSettings& o, Run& run, example::RunRecord& record) {
   const auto folder = options_of(o).folder;
   fs::create_directories(folder);
-  example::FolderLock lock(folder);
+  ip2p::FolderLock lock(folder);
   std::vector<std::string> skipped;
   if (run.resume(&skipped)) fmt::print("resumed at update {}\n", run.step());
   for (const auto& line : skipped) fmt::print(stderr, "warning: {}\n", line);

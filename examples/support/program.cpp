@@ -5,7 +5,6 @@
 #include <cxxabi.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include <oneapi/dnnl/dnnl_common.hpp>
 
 #include <cerrno>
 #include <climits>
@@ -33,6 +32,7 @@
 #include "hub.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/version.hpp"
 #include "option_table.hpp"
@@ -144,18 +144,6 @@ std::string with_option(const ip2p::SettingNeeded& error) {
   return fmt::format("{}; pass {} {}", error.problem(), option, error.purpose());
 }
 
-/// Runs the program. What oneDNN throws where it gets no memory becomes what others throw.
-int run_with_memory_advice(const std::function<int(const Interrupt&)>& run, const Interrupt& interrupt) {
-  return ip2p::with_memory_advice([&] {
-    try {
-      return run(interrupt);
-    } catch (const dnnl::error& error) {
-      if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
-      throw;
-    }
-  });
-}
-
 /// What every program takes besides its own options.
 struct CommonOptions {
   std::filesystem::path save_config;
@@ -201,10 +189,23 @@ std::string usage_message(CLI::App& app, const CLI::ParseError& problem) {
       return fmt::format("{}: expected a value, found none", text.substr(0, colon));
     }
   }
-  if (dynamic_cast<const CLI::FileError*>(&problem) != nullptr) {
-    return fmt::format("--config: '{}': no such file", text.substr(0, text.find(" was not readable")));
-  }
   return text;
+}
+
+/// Why the file of --config could not be opened. CLI11 says the same of one that is not there, of a folder, and of one
+/// for which there is no permission or descriptor. \return the status with which the program ends, and the message
+std::pair<int, std::string> config_message(const CLI::FileError& problem) {
+  const std::string text = problem.what();
+  const std::filesystem::path path = text.substr(0, text.find(" was not readable"));
+  try {
+    if (std::filesystem::is_directory(path))
+      return {2, fmt::format("--config: '{}': expected a file, found a folder", path.string())};
+    // Whatever it was may be over by now.
+    if (ip2p::detail::file_text(path)) return {1, fmt::format("--config: cannot open '{}'", path.string())};
+    return {2, fmt::format("--config: '{}': no such file", path.string())};
+  } catch (const std::exception& error) {
+    return {1, fmt::format("--config: {}", error.what())};
+  }
 }
 
 /// Parses the words. \return the status with which the program ends, or -1 to go on
@@ -222,6 +223,11 @@ int parse(CLI::App& app, int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
     return app.exit(asked);
+  } catch (const CLI::FileError& problem) {
+    const auto [status, message] = config_message(problem);
+    if (status == 2) return wrong(message);
+    fmt::print(stderr, "{}: {}\n", app.get_name(), message);
+    return status;
   } catch (const CLI::ParseError& problem) {
     return wrong(usage_message(app, problem));
   }
@@ -248,7 +254,7 @@ int run_program(int argc, char** argv, const char* name, const char* description
     const Interrupt interrupt;
     stop_downloads_on(interrupt.token());
     check_folders({&common.save_config});
-    const int status = run_with_memory_advice(run, interrupt);
+    const int status = ip2p::with_memory_advice([&] { return run(interrupt); });
     if (status != 0) return status;
     if (!common.save_config.empty()) {
       const auto text = config_text(app, std::filesystem::absolute(common.save_config).parent_path());

@@ -31,6 +31,10 @@ bool runs_out(Body&& body) {
 TEST_CASE("Memory that ran out is told from other errors", "[core]") {
   CHECK(runs_out([] { throw std::bad_alloc(); }));
   CHECK(runs_out([] { TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory."); }));
+#ifdef IP2P_HAS_DNNL
+  CHECK(runs_out([] { throw dnnl::error(dnnl_out_of_memory, "could not create a primitive"); }));
+  CHECK_FALSE(runs_out([] { throw dnnl::error(dnnl_unimplemented, "could not create a primitive"); }));
+#endif
 #ifndef __SANITIZE_ADDRESS__  // which ends the process instead
   // Pins the text of LibTorch's CPU allocator: if it changes, this fails.
   CHECK(runs_out([] { static_cast<void>(at::empty({std::int64_t{1} << 60}, at::kByte)); }));

@@ -289,8 +289,11 @@ TEST_CASE("CachedPairs encodes once, and encodes again what is damaged or belong
   auto bent = sound;
   bent[bent.size() - 10] = static_cast<char>(bent[bent.size() - 10] ^ 4);  // a value
   write_text(entry, bent);
+  const auto half = scratch / "cache/0000000/.10.safetensors.0123456789abcdef.tmp";  // of a process that was killed
+  write_text(half, "half");
   expect_made(options, 1);
   CHECK(read_text(entry) == sound);
+  CHECK_FALSE(std::filesystem::exists(half));
   bent = sound;
   bent[bent.find("edit 1")] = 'E';  // the instruction
   write_text(entry, bent);

@@ -83,7 +83,10 @@ TEST_CASE("Texts kept on disk serve only the encoder they belong to, and are enc
   }
   REQUIRE(files.size() == 4);
   std::filesystem::resize_file(files[0], std::filesystem::file_size(files[0]) - 1);
+  const auto half = files[1].parent_path() / ".x.safetensors.0123456789abcdef.tmp";  // of a process that was killed
+  std::ofstream(half) << "half";
   REQUIRE(made_by("first") + made_by("other") == 1);
+  REQUIRE_FALSE(std::filesystem::exists(half));
   REQUIRE(made_by("first") + made_by("other") == 0);
   REQUIRE_THROWS_WITH(CachedTextEncoder(CountingEncoder{}, {.folder = folder}), Catch::Contains("checksum"));
 }

@@ -166,6 +166,9 @@ TEST_CASE("Other exceptions of a write become errors, and the last one is printe
   CHECK_THROWS_AS(writer.wait(), Error);
   writer.save(of(1, weight));
   CHECK_THROWS_WITH(writer.wait(), "cannot write the checkpoint: out of luck");
+  CheckpointWriter full([](const Checkpoint&) { throw std::bad_alloc(); });
+  full.save(of(1, weight));
+  CHECK_THROWS_AS(full.wait(), std::bad_alloc);  // which has advice of its own
   CHECK(errors_of([&] {
           CheckpointWriter last(broken);
           last.save(of(1, weight));

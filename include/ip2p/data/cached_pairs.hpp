@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -26,6 +27,7 @@
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/data/shard_index.hpp"
 #include "ip2p/io/crc32.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/io/write_safetensors.hpp"
@@ -65,7 +67,8 @@ struct CachedPairsOptions {
 /// codec.
 ///
 /// An entry is valid if codec, crop and id match and its checksum holds; otherwise it is made again. A pair that
-/// replaces a damaged one is not cached. `get` may be called from several threads.
+/// replaces a damaged one is not cached. `get` may be called from several threads, and processes may share a folder:
+/// the first to write there removes what killed ones left half-written.
 template <class Source, class Codec>
 class CachedPairs {
   static_assert((require_named_picture_source<Source>(), require_posterior_codec<Codec>(), true));
@@ -167,10 +170,18 @@ class CachedPairs {
     }
   }
 
-  void save(const std::filesystem::path& path, const std::string& id, const Entry& entry) const {
+  static void make_folder(const std::filesystem::path& folder) {
     std::error_code problem;
-    std::filesystem::create_directories(path.parent_path(), problem);
-    require(!problem, "cannot create the folder '{}': {}", path.parent_path().string(), problem.message());
+    std::filesystem::create_directories(folder, problem);
+    require(!problem, "cannot create the folder '{}': {}", folder.string(), problem.message());
+  }
+
+  void save(const std::filesystem::path& path, const std::string& id, const Entry& entry) {
+    std::call_once(entered_, [&] {
+      make_folder(options_.folder);
+      lock_.emplace(FolderLock::shared(options_.folder));
+    });
+    make_folder(path.parent_path());
     write_safetensors(path, entry.tensors,
                       {{"key", key(id)}, {"instruction", entry.instruction}, {"crc32", entry.checksum()}});
   }
@@ -179,6 +190,8 @@ class CachedPairs {
   detail::PairEncoder<Codec> encode_;
   CachedPairsOptions options_;
   std::atomic<std::int64_t> made_ = 0;
+  std::once_flag entered_;
+  std::optional<FolderLock> lock_;
 };
 
 }  // namespace ip2p

@@ -16,6 +16,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -144,19 +145,49 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+namespace detail {
+
+/// Whether a file is named as `AtomicFile` names its temporary files: ".NAME.0123456789abcdef.tmp".
+inline bool is_temporary(std::string_view name) {
+  constexpr std::size_t digits = 16, ending = digits + std::string_view("..tmp").size();
+  if (name.size() <= 1 + ending || !name.starts_with('.') || !name.ends_with(".tmp")) return false;
+  const auto end = name.substr(name.size() - ending);
+  return end[0] == '.' && end.substr(1, digits).find_first_not_of("0123456789abcdef") == end.npos;
+}
+
+/// Removes the files among `entry` and those after it that `chosen` accepts by name; an error ends the search.
+template <class Entries, class Chosen>
+void remove_files(Entries entry, std::error_code& code, const Chosen& chosen) {
+  std::error_code ignored;
+  for (const Entries end; !code && entry != end; entry.increment(code)) {
+    if (chosen(entry->path().filename().string())) std::filesystem::remove(entry->path(), ignored);
+  }
+}
+
+}  // namespace detail
+
 /// Removes temporary files left behind by processes that were killed while writing to `path`. Call it only from the
 /// sole process that writes to `path`.
 inline void remove_temporaries_of(const std::filesystem::path& path) {
   const auto start = "." + path.filename().string().substr(0, 200) + ".";
-  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
   std::error_code code;
-  for (std::filesystem::directory_iterator entry(folder, code), end; !code && entry != end; entry.increment(code)) {
-    const auto name = entry->path().filename().string();
-    std::error_code ignored;
-    if (name.starts_with(start) && name.ends_with(".tmp") && name.size() == start.size() + 20) {
-      std::filesystem::remove(entry->path(), ignored);
-    }
-  }
+  std::filesystem::directory_iterator inside(path.has_parent_path() ? path.parent_path() : ".", code);
+  detail::remove_files(std::move(inside), code, [&](const std::string& name) {
+    return detail::is_temporary(name) && name.starts_with(start) && name.size() == start.size() + 20;
+  });
+}
+
+/// Removes all temporary files that killed processes left behind in `folder`. Call it only while no other process
+/// writes there.
+inline void remove_temporaries_in(const std::filesystem::path& folder) {
+  std::error_code code;
+  detail::remove_files(std::filesystem::directory_iterator(folder, code), code, detail::is_temporary);
+}
+
+/// The same in `folder` and in all folders below it.
+inline void remove_temporaries_below(const std::filesystem::path& folder) {
+  std::error_code code;
+  detail::remove_files(std::filesystem::recursive_directory_iterator(folder, code), code, detail::is_temporary);
 }
 
 /// Writes the concatenation of `parts` to `path` atomically. Throws `Error` and keeps the old file on failure.

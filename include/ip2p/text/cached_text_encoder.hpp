@@ -24,6 +24,7 @@
 #include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/safetensors_header.hpp"
 #include "ip2p/io/write_safetensors.hpp"
@@ -43,8 +44,9 @@ struct CachedTextOptions {
 ///
 /// On disk a prompt's file is named by a checksum of encoder and prompt that is the same on every machine, so that
 /// machines and encoders can share a folder. The file holds both in full and is used only if they are equal; a damaged
-/// one is written anew. Files under names that no prompt has, such as an older program left behind, are not
-/// looked at and can be deleted. Prompts that are not UTF-8, which the format cannot hold, are cached in memory only.
+/// one is written anew, and what killed processes left half-written is removed. Files under names that no prompt has,
+/// such as an older program left behind, are not looked at and can be deleted. Prompts that are not UTF-8, which the
+/// format cannot hold, are cached in memory only.
 template <class Encoder>
 class CachedTextEncoder {
   static_assert((require_text_encoder<Encoder>(), true));
@@ -125,12 +127,13 @@ class CachedTextEncoder {
       }
     }
 
-    void save(const std::string& prompt, const at::Tensor& context) const {
+    void save(const std::string& prompt, const at::Tensor& context) {
       if (options.folder.empty() || detail::first_invalid_utf8(prompt)) return;
       const auto path = path_of(prompt);
       std::error_code problem;
       std::filesystem::create_directories(path.parent_path(), problem);
       require(!problem, "cannot create the folder '{}': {}", path.parent_path().string(), problem.message());
+      if (!lock) lock.emplace(FolderLock::shared(options.folder));
       write_safetensors(path, {{"context", context}},
                         {{"prompt", prompt}, {"encoder", options.encoder}, {"checksum", checksum_of(context)}});
     }
@@ -145,6 +148,7 @@ class CachedTextEncoder {
     Encoder encoder;
     CachedTextOptions options;
     std::mutex mutex;
+    std::optional<FolderLock> lock;
     std::list<Row> order;  // most recently used first
     std::unordered_map<std::string_view, typename std::list<Row>::iterator> places;
     std::size_t bytes = 0;

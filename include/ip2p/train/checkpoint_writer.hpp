@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/out_of_memory.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/train/checkpoint.hpp"
 
@@ -67,7 +68,8 @@ class HostCopies {
 /// Writes checkpoints in a background thread, one at a time. The caller waits only while the tensors are copied to host
 /// memory, and for the previous checkpoint if it is not finished yet.
 ///
-/// A failed write is thrown as `Error` by the next call of any member; if there is none, the destructor prints it.
+/// A failed write is thrown as `Error` by the next call of any member, or as it was thrown if memory ran out; if there
+/// is no call, the destructor prints it.
 class CheckpointWriter {
  public:
   /// Writes one checkpoint or throws; called in the writer's thread.
@@ -116,6 +118,7 @@ class CheckpointWriter {
     } catch (const Error&) {
       throw;
     } catch (const std::exception& error) {
+      if (is_out_of_memory(error)) throw;
       throw_error("cannot write the checkpoint: {}", error.what());
     }
   }

@@ -1,0 +1,64 @@
+#pragma once
+
+/// \file
+/// Folders that one process at a time works in, or several that know of each other.
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <initializer_list>
+#include <utility>
+
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/atomic_file.hpp"
+
+namespace ip2p {
+
+/// A lock of a folder itself (flock(2)), so that nothing is left in it. A process that ends, however it ends, gives its
+/// lock back; temporary files that it left, the next to be alone in the folder removes.
+class FolderLock {
+ public:
+  /// Keeps other processes out of a folder. A file system without locks is treated as one on which nobody else works.
+  /// \param folder that exists  \param own names of folders in it that nobody writes to without this lock; others in
+  /// it may be in use  \throws Error if another process has locked it, or if it cannot be opened
+  explicit FolderLock(const std::filesystem::path& folder, std::initializer_list<const char*> own = {})
+      : FolderLock(open(folder)) {
+    const bool alone = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+    require(alone, "{}: expected no other process working in this folder, found one", folder.string());
+    remove_temporaries_in(folder);
+    for (const auto* name : own) remove_temporaries_below(folder / name);
+  }
+
+  /// Works in a folder together with others that share it, such as a cache; waits for one that is just entering it.
+  /// Who enters it alone removes temporary files in it and below, unless the file system has no locks.
+  /// \param folder that exists  \throws Error if it cannot be opened
+  [[nodiscard]] static FolderLock shared(const std::filesystem::path& folder) {
+    FolderLock lock(open(folder));
+    if (::flock(lock.descriptor_, LOCK_EX | LOCK_NB) == 0) remove_temporaries_below(folder);
+    while (::flock(lock.descriptor_, LOCK_SH) != 0 && errno == EINTR) {
+    }
+    return lock;
+  }
+
+  FolderLock(FolderLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  FolderLock& operator=(FolderLock&&) = delete;
+  ~FolderLock() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+
+ private:
+  explicit FolderLock(int descriptor) : descriptor_(descriptor) {}
+
+  static int open(const std::filesystem::path& folder) {
+    const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    require(descriptor >= 0, "cannot open the folder '{}': {}", folder.string(), detail::errno_text(errno));
+    return descriptor;
+  }
+
+  int descriptor_;
+};
+
+}  // namespace ip2p
