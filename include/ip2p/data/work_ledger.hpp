@@ -202,7 +202,10 @@ class WorkLedger {
       require(problem == EEXIST, "cannot write '{}': {}", path.string(), detail::errno_text(problem));
       return false;
     }
-    const bool written = ::write(descriptor, name_.data(), name_.size()) == static_cast<ssize_t>(name_.size());
+    ssize_t count = 0;
+    do count = ::write(descriptor, name_.data(), name_.size());
+    while (count < 0 && errno == EINTR);
+    const bool written = count == static_cast<ssize_t>(name_.size());
     const int problem = errno;
     ::close(descriptor);
     if (!written) ::unlink(path.c_str());
