@@ -78,6 +78,7 @@ int generate(GenerateOptions o, const example::Interrupt& interrupt) {
   };
   try {
     const auto counts = ip2p::generate_triplets(model, captions, o.out, o.generator, blocked);
+    record.finish(static_cast<std::int64_t>(captions.size()));  // an earlier run may have ended before it said so
     const auto named = counts.to_json();
     for (const auto& [name, count] : named.items()) {
       fmt::print("{:20} {}\n", name, count.get<std::int64_t>());

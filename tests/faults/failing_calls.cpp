@@ -158,6 +158,14 @@ bool is_program(void* caller) {
          of_caller.dli_fbase == of_program.dli_fbase;
 }
 
+/// Whether LibTorch calls `malloc` itself, not through C++ or its allocator. MKL in it does, for scratch memory, and
+/// multiplies in another order without, which is right and has other bits.
+bool is_torch(void* caller) {
+  Dl_info of_caller{};
+  return dladdr(caller, &of_caller) != 0 &&
+         std::string_view(of_caller.dli_fname).find("libtorch") != std::string_view::npos;
+}
+
 /// The function that this library stands before.
 template <class Function>
 Function* next(const char* name, Function*) {
@@ -421,7 +429,10 @@ int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*
   return fails(threading) ? wanted_code : real(thread, attributes, start, argument);
 }
 
-void* malloc(size_t size) noexcept { return size >= large && fails(allocating) ? nullptr : __libc_malloc(size); }
+void* malloc(size_t size) noexcept {
+  const bool counts = size >= large && active && !is_torch(__builtin_return_address(0));
+  return counts && fails(allocating) ? nullptr : __libc_malloc(size);
+}
 
 void* calloc(size_t number, size_t size) noexcept {
   const bool counts = size != 0 && number >= large / size;
