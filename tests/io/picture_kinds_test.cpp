@@ -248,6 +248,21 @@ TEST_CASE("BMP and PSD whose pixels are not where they say are refused", "[io]")
   auto bmp = bytes("formats_rgb.bmp");
   bmp[10] = 30;
   refused(bmp, "corrupt BMP: its pixels begin within its header");
+  // 54 bytes of headers, two colours and one row.
+  const auto two_colours = [](char pixels, char used, char compression) {
+    std::string file("BM\x42\0\0\0\0\0\0\0\0\0\0\0\x28\0\0\0\x2\0\0\0\1\0\0\0\1\0\1\0", 30);
+    file.append(36, '\0');
+    file[10] = pixels, file[33] = compression, file[46] = used;
+    file.replace(54, 8, "\1\2\3\0\4\5\6", 8);
+    file[62] = '\x40';
+    return file;
+  };
+  const auto read = two_colours(62, 2, 0);
+  CHECK(ip2p::decode_image(std::as_bytes(std::span(read)), "input").pixels ==
+        std::vector<std::uint8_t>{3, 2, 1, 6, 5, 4});
+  for (const char used : {0, 2, 4})
+    refused(two_colours(58, used, 0), "corrupt BMP: its palette reaches into its pixels");
+  refused(two_colours(62, 2, '\xD1'), "corrupt BMP: its kind of compression is none");
   // Two bytes of compression and then the length of each row, after a header of 26 bytes and three empty parts.
   const auto psd = bytes("formats_rgb.psd");
   CHECK(psd[39] == 1);

@@ -80,6 +80,14 @@ inline void require_whole_bmp(std::span<const std::byte> content, std::string_vi
   in.take(2);
   const std::uint64_t bits = in.low_first<2>();
   const auto compression = old ? 0 : in.low_first<4>();
+  if (compression > 0xffff) in.damaged("its kind of compression is none");
+  if (!old) in.take(12);
+  const std::uint64_t used = old ? 0 : in.low_first<4>();
+  if (bits <= 8) {
+    const auto most = std::uint64_t{1} << bits, colours = used == 0 ? most : std::min(used, most);
+    if (pixels < std::uint64_t{14} + header + colours * (old ? 3 : 4))
+      in.damaged("its palette reaches into its pixels");
+  }
   if (width <= 0 || (compression != 0 && compression != 3)) return;
   const std::uint64_t row = (static_cast<std::uint64_t>(width) * bits + 31) / 32 * 4;
   const auto rows = static_cast<std::uint64_t>(height < 0 ? -static_cast<std::int64_t>(height) : height);
