@@ -2,6 +2,7 @@
 #include "ip2p/pipeline/open_model.hpp"
 
 namespace ip2p {
+template struct detail::BranchEvaluation<AnyNetwork, PlainAttention>;
 template class BranchNetwork<AnyNetwork, PlainAttention>;
 template class LatentPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, DualGuidance>;
 template class LatentPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;

@@ -99,8 +99,8 @@ std::string slug(const std::string& text) {
 
 std::string replaced(std::string text, std::string_view field, const std::string& value) {
   const auto mark = fmt::format("{{{}}}", field);
-  for (auto at = text.find(mark); at != text.npos; at = text.find(mark, at + value.size())) {
-    text.replace(at, mark.size(), value);
+  for (auto place = text.find(mark); place != text.npos; place = text.find(mark, place + value.size())) {
+    text.replace(place, mark.size(), value);
   }
   return text;
 }

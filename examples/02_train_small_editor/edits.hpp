@@ -12,9 +12,11 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -563,6 +565,15 @@ inline const std::vector<EditFamily>& edit_families() {
         "make the picture a blueprint"},
        {"blueprint", "plan"}},
   };
+  return families;
+}
+
+/// The families with these names; all without any.
+inline std::vector<EditFamily> chosen_families(const std::vector<std::string>& names) {
+  std::vector<EditFamily> families;
+  for (const auto& family : edit_families()) {
+    if (names.empty() || std::find(names.begin(), names.end(), family.name) != names.end()) families.push_back(family);
+  }
   return families;
 }
 

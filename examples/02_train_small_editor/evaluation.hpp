@@ -112,12 +112,7 @@ template <class Pipeline>
 Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photographs, const ip2p::RunSettings& settings,
                 const EvaluationOptions& options) {
   const at::NoGradGuard no_grad;
-  std::vector<EditFamily> families;
-  for (const auto& family : edit_families()) {
-    const auto& wanted = options.families;
-    if (wanted.empty() || std::find(wanted.begin(), wanted.end(), family.name) != wanted.end())
-      families.push_back(family);
-  }
+  const auto families = chosen_families(options.families);
   Scores scores;
   for (const auto& family : families) scores.families.push_back({std::string(family.name)});
   if (options.variations > 0) {

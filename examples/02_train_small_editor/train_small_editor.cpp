@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -19,6 +20,7 @@
 
 #include "edits.hpp"
 #include "evaluation.hpp"
+#include "full_size_evaluation.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/folder_lock.hpp"
 #include "ip2p/pipeline/open_model.hpp"
@@ -48,10 +50,31 @@ struct EvaluationSettings {
   std::int64_t variations = 4;
   std::vector<std::string> families;
   std::int64_t photographs = 0;
+  std::int64_t full_size = 0;
   double image_scale = 1.0;
   double text_scale = 1.0;
   std::string sampler = "euler";
 };
+
+/// What the results have at the size of those held-out photographs that are large enough.
+template <class Pipeline>
+std::string full_size_table(const Pipeline& pipeline, const Settings& settings, const EvaluationSettings& wanted,
+                            const ip2p::RunSettings& run) {
+  std::vector<fs::path> large;
+  for (const auto& path : split_photographs(settings.photographs).held_out) {
+    const auto photo = ip2p::read_image(path);
+    if (photo.width * photo.height >= wanted.full_size * 1'000'000) large.push_back(path);
+  }
+  ip2p::require(!large.empty(), "--full-size: expected a held-out photograph of at least {} megapixels, found none",
+                wanted.full_size);
+  example::ProgressBar bar(stderr, "edit at full size");
+  const auto families = chosen_families(wanted.families);
+  const auto scores = evaluate_full_size(pipeline, large, run, families, [&](std::int64_t done, std::int64_t all) {
+    bar({.index = done - 1, .count = all});
+  });
+  return fmt::format("\nAt the own size of the {} photographs of at least {} megapixels:\n\n{}", large.size(),
+                     wanted.full_size, table(scores));
+}
 
 int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, const example::Interrupt& interrupt) {
   std::optional<example::OutputFolder> report;
@@ -70,7 +93,9 @@ int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, c
     return evaluate(pipeline, squares, run, options);
   }();
   interrupt.check();
-  const auto text = table(scores);
+  auto text = table(scores);
+  if (wanted.full_size > 0) text += full_size_table(pipeline, settings, wanted, run);
+  interrupt.check();
   example::result_follows();
   fmt::print("the middle squares of {} photographs at {} pixels, {} steps, {}, image scale {}, text scale {}\n\n{}",
              squares.size(), settings.picture, *run.steps, wanted.sampler, wanted.image_scale, wanted.text_scale, text);
@@ -223,6 +248,11 @@ void add_options(CLI::App& app, Commands& c) {
       ->check(count(0));
   measuring->add_option("--families", c.evaluation.families, "names of the edits to measure; none: all of them")
       ->check(example::one_of(family_names()));
+  measuring
+      ->add_option("--full-size", c.evaluation.full_size,
+                   "also measure results at the size of photographs with at least this many megapixels; 0: do not")
+      ->capture_default_str()
+      ->check(count(0));
   auto* limit = measuring->add_option("--limit", c.evaluation.photographs, "maximum number of photographs, 0 for all")
                     ->capture_default_str()
                     ->check(count(0));

@@ -32,10 +32,10 @@ bool is_token(std::string_view text) {
 
 /// The text up to the next `end`, which is taken off too; nothing without one.
 std::optional<std::string_view> take(std::string_view& text, std::string_view end) {
-  const auto at = text.find(end);
-  if (at == text.npos) return {};
-  const auto part = text.substr(0, at);
-  text.remove_prefix(at + end.size());
+  const auto place = text.find(end);
+  if (place == text.npos) return {};
+  const auto part = text.substr(0, place);
+  text.remove_prefix(place + end.size());
   return part;
 }
 

@@ -339,8 +339,9 @@ class HttpServer::Implementation final : public httplib::Server {
     } else if (ours.shared_body) {
       const auto length = ours.shared_body->size();
       response.set_content_provider(
-          length, ours.type, [body = std::move(ours.shared_body)](size_t at, size_t count, httplib::DataSink& sink) {
-            return sink.write(body->data() + at, std::min<size_t>(count, 1 << 16));
+          length, ours.type,
+          [body = std::move(ours.shared_body)](size_t offset, size_t count, httplib::DataSink& sink) {
+            return sink.write(body->data() + offset, std::min<size_t>(count, 1 << 16));
           });
     } else {
       response.set_content(ours.body, ours.type);

@@ -128,8 +128,8 @@ Fault renamed(const Fault& fault) {
                     : param.starts_with("settings.") ? param.substr(9)
                                                      : param;
   std::string message = fault.what();
-  if (const auto at = message.find(param); !param.empty() && at != message.npos)
-    message.replace(at, param.size(), name);
+  if (const auto place = message.find(param); !param.empty() && place != message.npos)
+    message.replace(place, param.size(), name);
   return {fault.status(), fault.code(), message, name};
 }
 

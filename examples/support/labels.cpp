@@ -98,8 +98,8 @@ void draw_line(ip2p::Image& onto, std::string line, std::int64_t left, std::int6
   for (int i = 0; i < strokes; ++i) {
     const auto& first = corners[static_cast<std::size_t>(i) * 4];
     const auto& last = corners[static_cast<std::size_t>(i) * 4 + 2];  // the opposite corner
-    const auto place = [&](float at, std::int64_t begin, std::int64_t most) {
-      return std::clamp<std::int64_t>(begin + static_cast<std::int64_t>(at) * scale, 0, most);
+    const auto place = [&](float corner, std::int64_t begin, std::int64_t most) {
+      return std::clamp<std::int64_t>(begin + static_cast<std::int64_t>(corner) * scale, 0, most);
     };
     const auto right = place(last.x, left, onto.width), bottom = place(last.y, top, onto.height);
     for (auto y = place(first.y, top, onto.height); y < bottom; ++y) {

@@ -68,6 +68,7 @@
 #include "ip2p/io/partial_file.hpp"
 #include "ip2p/io/pickle.hpp"
 #include "ip2p/io/pickle_file.hpp"
+#include "ip2p/io/pickle_machine.hpp"
 #include "ip2p/io/pickle_tensors.hpp"
 #include "ip2p/io/pickled_tensor.hpp"
 #include "ip2p/io/pickled_tensor_finder.hpp"
@@ -358,6 +359,7 @@
 #include "ip2p/train/training_target.hpp"
 #include "ip2p/train/zero_branches.hpp"
 
+#include "ip2p/pipeline/branch_evaluation.hpp"
 #include "ip2p/pipeline/branch_network.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/fitted_photo.hpp"

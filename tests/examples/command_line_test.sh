@@ -231,6 +231,13 @@ run 0 train_small_editor evaluate --photographs photographs --model "$source/mod
   --phrasings 1 --limit 1 --quiet
 grep -q "| right edit nearest |" stdout || fail "expected the table with --quiet"
 silent stderr
+mkdir large && example="$source/docs/images/quickstart.jpg" && cp "$example" large/1.jpg && cp "$example" large/2.jpg
+run 0 train_small_editor evaluate --photographs large --model "$source/models/small-editor" --resolution 64 --steps 1 \
+  --phrasings 1 --variations 0 --families sepia --full-size 1 --quiet
+grep -q "| all | .* | 0 of 1 |" stdout || fail "expected the measurements at full size"
+run 1 train_small_editor evaluate --photographs large --model "$source/models/small-editor" --resolution 64 --steps 1 \
+  --phrasings 1 --variations 0 --families sepia --full-size 100
+says "--full-size: expected a held-out photograph of at least 100 megapixels, found none"
 
 echo "== Ctrl-C outside of training"
 stopped() {

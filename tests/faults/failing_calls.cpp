@@ -192,7 +192,7 @@ void begin() {
     }
     if (wanted_kind < 0) std::abort();
   }
-  if (const auto* at = std::getenv("IP2P_FAULT_AT")) wanted_at = std::strtoull(at, nullptr, 10);
+  if (const auto* number = std::getenv("IP2P_FAULT_AT")) wanted_at = std::strtoull(number, nullptr, 10);
   if (const auto* code = std::getenv("IP2P_FAULT_ERRNO")) wanted_code = std::atoi(code);
   if (const auto* bytes = std::getenv("IP2P_FAULT_LARGE")) large = std::strtoull(bytes, nullptr, 10);
   hangs = std::getenv("IP2P_FAULT_HANGS") != nullptr;

@@ -159,6 +159,8 @@ class Campaign:
     def names(where, sentence):
         """Whether the sentence names a file, or what it is a part of: a model's folder, a checkpoint, a set."""
         parts = [re.sub(r"^\.(.*)\.[0-9a-f]{16}\.tmp$", r"\1", part) for part in pathlib.Path(where).parts[-3:]]
+        if not parts:
+            return False
         if parts[-1] in ("in", "out"):
             return f"{parts[-1]}:" in sentence or f"'{parts[-1]}'" in sentence
         return any(part.removesuffix(".tmp") in sentence for part in parts if part not in ("in", "out"))

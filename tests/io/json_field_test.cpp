@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -64,11 +65,15 @@ TEST_CASE("JSON that is nested too deep is refused before anything copies or wri
   std::string beside = "[0";
   for (int i = 0; i < 1000; ++i) beside += ",[{}]";
   CHECK(parse_json(beside + "]").size() == 1001);
-  std::string found;
-  try {
-    parse_json(nested(1'000'000));
-  } catch (const json::exception& error) {
-    found = ip2p::detail::json_fault(error);
-  }
-  CHECK(found == "more than 500 levels of nesting at byte 501");
+  const auto fault = [](std::string_view text) {
+    try {
+      parse_json(text);
+    } catch (const json::exception& error) {
+      return ip2p::detail::json_fault(error);
+    }
+    return std::string();
+  };
+  CHECK(fault(nested(1'000'000)) == "more than 500 levels of nesting at byte 501");
+  CHECK(fault("{\"a\": \"b\xFF\"}") == "text that is not UTF-8 at byte 9");
+  CHECK(fault("{\"a\": }") == "a syntax error at byte 7");
 }

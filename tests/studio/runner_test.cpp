@@ -230,7 +230,9 @@ TEST_CASE("Who follows a job hears of every result and of its end, however late"
   CHECK_FALSE(late.next(0ms));
   for (const auto& text : {heard, all}) {
     std::size_t results = 0;
-    for (auto at = text.find("event: result"); at != text.npos; at = text.find("event: result", at + 1)) ++results;
+    for (auto place = text.find("event: result"); place != text.npos; place = text.find("event: result", place + 1)) {
+      ++results;
+    }
     CHECK(results == 2);
     CHECK_THAT(text, Contains("event: done\ndata: {"));
   }

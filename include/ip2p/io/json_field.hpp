@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/utf8.hpp"
 
 namespace ip2p::detail {
 
@@ -33,6 +34,13 @@ class DeepJson : public nlohmann::json::exception {
   std::size_t byte;  ///< The place of the bracket, from 1.
 };
 
+/// A JSON text is not UTF-8.
+class JsonEncoding : public nlohmann::json::exception {
+ public:
+  explicit JsonEncoding(std::size_t place) : exception(0, "JSON is not UTF-8"), byte(place) {}
+  std::size_t byte;  ///< The place of the first byte that is wrong, from 1.
+};
+
 /// The place, from 1, of the bracket with which `text` is nested deeper than `deepest_json`; 0 if there is none.
 inline std::size_t deep_json_place(std::string_view text) {
   std::size_t depth = 0;
@@ -52,6 +60,7 @@ inline std::size_t deep_json_place(std::string_view text) {
 /// The JSON of a text of any origin. \throws nlohmann::json::exception, of which `json_fault` says what is wrong
 inline nlohmann::json parse_json(std::string_view text) {
   if (const auto place = deep_json_place(text); place != 0) throw DeepJson(place);
+  if (const auto place = first_invalid_utf8(text)) throw JsonEncoding(*place + 1);
   return nlohmann::json::parse(text);
 }
 
@@ -66,10 +75,12 @@ inline std::string json_fault(const nlohmann::json::exception& error) {
   if (const auto* deep = dynamic_cast<const DeepJson*>(&error); deep != nullptr) {
     return fmt::format("more than {} levels of nesting at byte {}", deepest_json, deep->byte);
   }
+  if (const auto* encoding = dynamic_cast<const JsonEncoding*>(&error); encoding != nullptr) {
+    return fmt::format("text that is not UTF-8 at byte {}", encoding->byte);
+  }
   const auto* syntax = dynamic_cast<const nlohmann::json::parse_error*>(&error);
   if (syntax == nullptr) return "a value of another type than expected";
-  const bool encoding = std::string_view(error.what()).find("UTF-8") != std::string_view::npos;
-  return fmt::format("{} at byte {}", encoding ? "text that is not UTF-8" : "a syntax error", syntax->byte);
+  return fmt::format("a syntax error at byte {}", syntax->byte);
 }
 
 /// Throws `Error` unless `json` is an object. \param model whose config.json it is

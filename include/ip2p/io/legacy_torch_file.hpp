@@ -17,6 +17,7 @@
 #include "ip2p/io/checked.hpp"
 #include "ip2p/io/opened_file.hpp"
 #include "ip2p/io/pickle.hpp"
+#include "ip2p/io/pickle_machine.hpp"
 #include "ip2p/io/pickled_tensor.hpp"
 #include "ip2p/io/pickled_tensor_finder.hpp"
 #include "ip2p/io/printable.hpp"
@@ -53,7 +54,7 @@ class LegacyTensorFinder : public PickledTensorFinder {
       require(found != mentions.end(), "{}: is damaged: it lists a storage that its pickle does not have", file_);
       require(lies_within(position, 8, file.size()), "{}: is truncated: the storage '{}' is missing", file_,
               printable(found->first));
-      const auto stated = little_endian<std::uint64_t>(bytes_of(file, position, 8), 0);
+      const auto stated = little_endian<std::uint64_t>(read_bytes(file, position, 8), 0);
       const std::uint64_t bytes = found->second.values * found->second.type->bytes;
       require(stated == found->second.values, "{}: is damaged: the storage '{}' has {} values, its pickle says {}",
               file_, printable(found->first), stated, found->second.values);
@@ -85,11 +86,11 @@ inline std::vector<Pickle> legacy_torch_pickles(const OpenedFile& file) {
   // How long they are is known only when they have been read.
   for (std::uint64_t window = 1 << 20;; window *= 4) {
     const auto length = std::min({window, file.size(), limit});
-    const auto bytes = std::make_shared<const std::string>(bytes_of(file, 0, length));
+    const auto bytes = std::make_shared<const std::string>(read_bytes(file, 0, length));
     std::vector<Pickle> pickles;
     try {
       for (int i = 0; i < 5; ++i) {
-        pickles.push_back(Pickle::parse(bytes, pickles.empty() ? 0 : pickles.back().end(), file.name()));
+        pickles.push_back(parse_pickle(bytes, pickles.empty() ? 0 : pickles.back().end(), file.name()));
         const auto& first = pickles.front()[pickles.front().root()];
         require(first.kind == PickleKind::long_integer && first.text == legacy_torch_magic,
                 "{}: is a pickle that torch.save did not write: its magic number is missing", file.name());

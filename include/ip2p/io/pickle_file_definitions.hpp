@@ -75,7 +75,7 @@ IP2P_INLINE const detail::PickledTensor& PickleFile::find(std::string_view name)
 
 IP2P_INLINE bool PickleFile::recognises(const std::filesystem::path& path) {
   const detail::OpenedFile file(path);
-  const auto start = detail::bytes_of(file, 0, std::min<std::uint64_t>(file.size(), 64));
+  const auto start = detail::read_bytes(file, 0, std::min<std::uint64_t>(file.size(), 64));
   return detail::starts_as_zip(start) || detail::starts_as_pickle(start);
 }
 

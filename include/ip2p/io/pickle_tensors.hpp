@@ -32,11 +32,11 @@ inline bool starts_as_pickle(std::string_view start) {
 /// as names; where dictionaries or modules lie within others, the keys are joined by dots. Whatever else the file holds
 /// (callbacks, settings, objects of any class) is passed over.
 ///
-/// Memory and time are bounded by the size of the file and the limits of pickle.hpp and zip_archive.hpp.
+/// Memory and time are bounded by the size of the file and the limits of pickle_machine.hpp and zip_archive.hpp.
 /// \throws Error for whatever is damaged, for tensors that reach out of their storages, that are sparse or quantised,
 ///   and for duplicate names
 inline PickledTensors read_pickled_tensors(const OpenedFile& file) {
-  const auto start = bytes_of(file, 0, std::min<std::uint64_t>(file.size(), 64));
+  const auto start = read_bytes(file, 0, std::min<std::uint64_t>(file.size(), 64));
   if (starts_as_zip(start)) return read_torch_archive(file);
   require(starts_as_pickle(start), "{}: is not a file that torch.save wrote", file.name());
   return read_legacy_torch_file(file);

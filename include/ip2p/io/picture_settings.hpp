@@ -136,8 +136,12 @@ inline std::optional<std::string> exif_comment(std::span<const std::byte> exif) 
   if (block.size() < 8) return {};
   const bool little = block.starts_with("II");
   if (!little && !block.starts_with("MM")) return {};
-  const auto u16 = [&](std::size_t at) { return little ? little_endian<2>(block, at) : big_endian<2>(block, at); };
-  const auto u32 = [&](std::size_t at) { return little ? little_endian<4>(block, at) : big_endian<4>(block, at); };
+  const auto u16 = [&](std::size_t offset) {
+    return little ? little_endian<2>(block, offset) : big_endian<2>(block, offset);
+  };
+  const auto u32 = [&](std::size_t offset) {
+    return little ? little_endian<4>(block, offset) : big_endian<4>(block, offset);
+  };
   // The offset of the entry `tag` in the directory at `directory`.
   const auto find = [&](std::size_t directory, std::uint32_t tag) -> std::optional<std::size_t> {
     if (directory > block.size() - 2) return {};

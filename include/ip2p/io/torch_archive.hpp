@@ -14,6 +14,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/opened_file.hpp"
 #include "ip2p/io/pickle.hpp"
+#include "ip2p/io/pickle_machine.hpp"
 #include "ip2p/io/pickled_tensor.hpp"
 #include "ip2p/io/pickled_tensor_finder.hpp"
 #include "ip2p/io/printable.hpp"
@@ -69,15 +70,15 @@ inline PickledTensors read_torch_archive(const OpenedFile& file) {
   require(pickled->bytes <= max_pickle_bytes, "{}: its pickle has {} bytes, at most {} are read", file.name(),
           pickled->bytes, max_pickle_bytes);
   if (const auto order = entries.find(folder + "byteorder"); order != entries.end()) {
-    const auto written = bytes_of(file, order->second.begin, std::min<std::uint64_t>(order->second.bytes, 16));
+    const auto written = read_bytes(file, order->second.begin, std::min<std::uint64_t>(order->second.bytes, 16));
     require(written == "little", "{}: its numbers are stored highest byte first ('{}'), which is not read", file.name(),
             printable(written));
   }
   if (summed) require_zip_sum(file, *pickled, folder + "data.pkl");
-  const auto bytes = std::make_shared<const std::string>(bytes_of(file, pickled->begin, pickled->bytes));
+  const auto bytes = std::make_shared<const std::string>(read_bytes(file, pickled->begin, pickled->bytes));
   Pickle pickle = [&] {
     try {
-      return Pickle::parse(bytes, 0, file.name());
+      return parse_pickle(bytes, 0, file.name());
     } catch (const PickleCutOff& error) {
       throw Error(error.what());
     }

@@ -48,7 +48,7 @@ Number little_endian(std::string_view bytes, std::size_t offset) {
 }
 
 /// `length` bytes of `file` from `offset` on.
-inline std::string bytes_of(const OpenedFile& file, std::uint64_t offset, std::uint64_t length) {
+inline std::string read_bytes(const OpenedFile& file, std::uint64_t offset, std::uint64_t length) {
   std::string bytes(static_cast<std::size_t>(length), '\0');
   file.read(std::as_writable_bytes(std::span(bytes)), offset);
   return bytes;
@@ -75,7 +75,7 @@ struct ZipDirectory {
 inline ZipDirectory zip_directory(const OpenedFile& file) {
   constexpr std::uint64_t end_bytes = 22, locator_bytes = 20, end64_bytes = 56;
   const std::uint64_t tail_bytes = std::min<std::uint64_t>(file.size(), end_bytes + 65535);
-  const std::string tail = bytes_of(file, file.size() - tail_bytes, tail_bytes);
+  const std::string tail = read_bytes(file, file.size() - tail_bytes, tail_bytes);
   std::optional<std::size_t> found;
   for (std::size_t i = tail.size() < end_bytes ? 0 : tail.size() - end_bytes + 1; i-- > 0 && !found;) {
     // The comment after the record must reach to the end of the file.
@@ -96,12 +96,12 @@ inline ZipDirectory zip_directory(const OpenedFile& file) {
                       .entries = little_endian<std::uint16_t>(end, 10)};
   std::uint64_t limit = end_begin;  // of the list
   const auto locator =
-      end_begin < locator_bytes ? std::string() : bytes_of(file, end_begin - locator_bytes, locator_bytes);
+      end_begin < locator_bytes ? std::string() : read_bytes(file, end_begin - locator_bytes, locator_bytes);
   if (locator.starts_with("PK\x06\x07")) {
     const auto place = little_endian<std::uint64_t>(locator, 8);
     require(lies_within(place, end64_bytes, end_begin - locator_bytes),
             "{}: is damaged: the archive's 64-bit record is said to lie at byte {}", file.name(), place);
-    const auto record = bytes_of(file, place, end64_bytes);
+    const auto record = read_bytes(file, place, end64_bytes);
     require(record.starts_with("PK\x06\x06"), "{}: is damaged: there is no 64-bit record at byte {} of the archive",
             file.name(), place);
     const ZipDirectory wide{.begin = little_endian<std::uint64_t>(record, 48),
@@ -159,7 +159,7 @@ inline ZipEntries read_zip_entries(const OpenedFile& file) {
   constexpr std::size_t header = 46, local_header = 30;
   constexpr unsigned encrypted = 1, sizes_follow = 8;
   const auto where = zip_directory(file);
-  const std::string list = bytes_of(file, where.begin, where.bytes);
+  const std::string list = read_bytes(file, where.begin, where.bytes);
   ZipEntries entries;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;  // of local headers with their bytes
   std::size_t position = 0;
@@ -190,7 +190,7 @@ inline ZipEntries read_zip_entries(const OpenedFile& file) {
     require(lies_within(offset, local_header + name_bytes, where.begin),
             "{}: is damaged: the archive's entry '{}' is said to lie at byte {} of {}", file.name(), shown, offset,
             where.begin);
-    const auto local = bytes_of(file, offset, local_header + name_bytes);
+    const auto local = read_bytes(file, offset, local_header + name_bytes);
     require(local.starts_with("PK\x03\x04") && little_endian<std::uint16_t>(local, 26) == name_bytes &&
                 std::string_view(local).substr(local_header) == name && little_endian<std::uint16_t>(local, 8) == 0,
             "{}: is damaged: at byte {} of the archive there is another entry than '{}'", file.name(), offset, shown);

@@ -87,7 +87,7 @@ IP2P_HOST_DEVICE inline Affine normalisation(float mean, float inverse, float ad
 
 /// Numbers of a step of Euler's method; see `GuidedStep`.
 struct EulerCoefficients {
-  float skip, out, slope, up, next_scale;  ///< Named as the places of `GuidedStep::coefficients`.
+  float skip, out, step, up, next_scale;  ///< Named as the places of `GuidedStep::coefficients`.
 };
 
 /// What a step makes of one number.
@@ -100,7 +100,7 @@ struct EulerResult {
 /// One number's step; `guided` is the weighted sum of the branches' predictions.
 IP2P_HOST_DEVICE inline EulerResult euler(float x, float guided, float noise, const EulerCoefficients& c) {
   const float estimate = c.skip * x + c.out * guided;
-  const float next = x + c.slope * (x - estimate) + c.up * noise;
+  const float next = x + c.step * (x - estimate) + c.up * noise;
   return {estimate, next, c.next_scale * next};
 }
 

@@ -43,7 +43,7 @@ struct GuidedStep {
   enum Coefficient : std::int64_t {
     skip,        ///< c_skip: share of the noisy latents in the estimate of x0.
     out,         ///< c_out: scale of the guided prediction in the estimate.
-    slope,       ///< (down - sigma) / sigma, where `down` is the noise level that the deterministic part goes to.
+    step,        ///< (down - sigma) / sigma, where `down` is the noise level that the deterministic part goes to.
     up,          ///< Standard deviation of the added noise; 0 for none.
     next_scale,  ///< c_in at the next noise level.
     weights,     ///< The first of K weights, one of each branch.
@@ -130,7 +130,7 @@ struct Kernels {
   ///
   ///     guided = sum_k weights[k] * predictions[k]
   ///     x0     = skip * x + out * guided
-  ///     x      = x + slope * (x - x0) + up * noise
+  ///     x      = x + step * (x - x0) + up * noise
   ///     input  = [next_scale * x, images], x repeated for each distinct input
   ///
   /// computed in the dtype of the latents, at least fp32. \throws Error when shapes do not fit each other
@@ -253,7 +253,7 @@ inline GuidedStepResult guided_step(const GuidedStep& step) {
   }
   const auto noisy = x.to(wide);
   const auto estimate = noisy * coefficient(GuidedStep::skip) + guided * coefficient(GuidedStep::out);
-  auto next = noisy + (noisy - estimate) * coefficient(GuidedStep::slope);
+  auto next = noisy + (noisy - estimate) * coefficient(GuidedStep::step);
   if (step.noise.defined()) next.add_(step.noise.to(wide) * coefficient(GuidedStep::up));
   const auto dtype = step.predictions.scalar_type();
   const auto scaled = (next * coefficient(GuidedStep::next_scale)).to(dtype);

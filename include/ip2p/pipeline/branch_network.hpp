@@ -6,11 +6,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -27,76 +24,20 @@
 
 #include "ip2p/attention/plain.hpp"
 #include "ip2p/core/autocast.hpp"
+#include "ip2p/core/branch.hpp"
 #include "ip2p/core/cudnn_benchmark.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/model_changes.hpp"
-#include "ip2p/core/to_device.hpp"
+#include "ip2p/core/step.hpp"
+#include "ip2p/core/tensor.hpp"
 #include "ip2p/execution/any_execution.hpp"
-#include "ip2p/guidance/concepts.hpp"
 #include "ip2p/kernels/table.hpp"
+#include "ip2p/pipeline/branch_evaluation.hpp"
 #include "ip2p/pipeline/fused_steps.hpp"
 #include "ip2p/schedule/concepts.hpp"
 #include "ip2p/unet/concepts.hpp"
 
 namespace ip2p {
-
-/// Conditionings of a run.
-struct Conditioning {
-  at::Tensor text;  ///< [B,tokens,D].
-  /// Encoding of the empty or negative prompt: [B,tokens,D], or [S,B,tokens,D] with one per step of the run (null-text
-  /// optimisation).
-  at::Tensor null_text;
-  at::Tensor image = {};  ///< [B,C,h,w], extra input channels of the network; undefined if it has none.
-};
-
-namespace detail {
-
-/// Tells the attention policy which branches the rows belong to: all of them, or before the first text cross-attention
-/// one per distinct input.
-template <class Attention>
-struct BranchAttention {
-  const Attention& attend;
-  std::span<const Branch> all, distinct;
-  std::int64_t batch;
-  AttentionMemory* memory;
-
-  at::Tensor operator()(AttentionSite site, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
-    site.memory = memory;
-    site.branches = q.size(0) == static_cast<std::int64_t>(all.size()) * batch ? all : distinct;
-    return attend(site, q, k, v);
-  }
-};
-
-/// Splits projections of several timesteps, each [steps, ...], into those of each step, [1, ...]. If they have one
-/// dtype, those of a step lie together in one row of a table, from where a recording takes them in one copy.
-inline std::vector<TimeProjections> time_table(const TimeProjections& all, std::int64_t steps) {
-  constexpr std::int64_t alignment = 64;  // in elements, for vector instructions
-  std::vector<std::int64_t> starts;
-  std::int64_t length = 0;
-  bool together = true;
-  for (const auto& projection : all) {
-    together = together && projection.scalar_type() == all[0].scalar_type() && projection.device() == all[0].device();
-    starts.push_back(length);
-    length += (projection.numel() / steps + alignment - 1) / alignment * alignment;
-  }
-  std::vector<TimeProjections> each(static_cast<std::size_t>(steps));
-  // With a row more than needed, strides are the same for a single step as for many, and so is the recording.
-  const auto table = together && !all.empty() ? at::zeros({steps + 1, length}, all[0].options()) : at::Tensor();
-  for (std::size_t p = 0; p < all.size(); ++p) {
-    auto values = all[p];
-    if (table.defined()) {
-      auto sizes = values.sizes().vec();
-      sizes[0] = steps + 1;
-      const auto place = table.narrow(1, starts[p], values.numel() / steps).view(sizes);
-      place.narrow(0, 0, steps).copy_(values);
-      values = place;
-    }
-    for (std::int64_t i = 0; i < steps; ++i) each[static_cast<std::size_t>(i)].push_back(values.narrow(0, i, 1));
-  }
-  return each;
-}
-
-}  // namespace detail
 
 /// Steps between checks that predictions are finite. On an accelerator each check makes the host wait, so there are
 /// few; on a CPU checking is free, and stopping at once saves time.
@@ -190,101 +131,15 @@ class BranchNetwork {
   }
 
  private:
-  using Attend = detail::BranchAttention<Attention>;
-  static constexpr bool shares = uniform_over_branches<Attention>() &&
-                                 requires(const Network& unet, const at::Tensor& x, const TimeProjections& times,
-                                          const ContextProjections& texts, const Attend& attend, const Step& step) {
-    unet(x, times, texts, attend, step, x);
-  };
-
-  /// What all evaluations of a run use. Recordings may outlive the run.
-  struct Parts {
-    Network unet;
-    Attention attention;
-    std::unique_ptr<AttentionMemory> memory = std::make_unique<AttentionMemory>();
-  };
-
-  /// Network inputs for a set of branches.
-  struct Inputs {
-    ContextProjections texts;
-    at::Tensor images;
-    std::vector<Branch> distinct;  ///< The first branch with each distinct input; one row of x each.
-    at::Tensor rows;               ///< Input row of each prediction; undefined if they match one to one.
-  };
+  using Parts = detail::EvaluationParts<Network, Attention>;
+  using Inputs = detail::BranchInputs;
+  using Work = detail::BranchEvaluation<Network, Attention>;
+  static constexpr bool shares = detail::shares_evaluations<Network, Attention>;
 
   /// A step by one operator, which follows the network.
   struct Tail {
     const Kernels& table;
     const GuidedStep& rest;
-  };
-
-  /// Which tensors `Kernels::guided_step` is given after the network.
-  struct TailForm {
-    GuidedStepResult (*operation)(const GuidedStep&) = nullptr;
-    std::int64_t copies = 1;
-    bool noise = false;
-    bool images = false;
-  };
-
-  /// The evaluation of a step, as a function of tensors. Without a tail: x and the images of `inputs` if defined; the
-  /// constants below. It gives the predictions, whether they are finite, and deep features if it makes some. With a
-  /// tail: the input that x and images make up; latents, and noise if there is some; coefficients, and images of the
-  /// next input if there are some; the constants. It gives what the tail gives in the predictions' place. Constants are
-  /// the rows of `inputs` if defined, deep features if `reuse`, time projections, and keys and values of the texts.
-  struct Work {
-    std::shared_ptr<const Parts> parts;
-    std::shared_ptr<const Inputs> inputs;  ///< Says which tensors there are; the values come with the call.
-    std::vector<Branch> branches;
-    Step step;
-    std::size_t times = 0;
-    std::optional<TailForm> tail = {};
-    bool reuse = false;
-
-    std::vector<at::Tensor> operator()(std::span<const at::Tensor> given) const {
-      auto next = given.begin();
-      auto input = *next++;
-      GuidedStep call;
-      if (tail) {
-        call.latents = *next++;
-        if (tail->noise) call.noise = *next++;
-        call.coefficients = *next++;
-        if (tail->images) call.images = *next++;
-        call.inputs = tail->copies;
-      } else {
-        const std::vector<at::Tensor> copies(inputs->distinct.size(), input);
-        if (copies.size() > 1) input = at::cat(copies, 0);
-        if (inputs->images.defined()) input = at::cat({input, *next++}, 1);
-      }
-      const auto rows = inputs->rows.defined() ? *next++ : at::Tensor();
-      auto deep = reuse ? *next++ : at::Tensor();
-      const TimeProjections time(next, next + static_cast<std::ptrdiff_t>(times));
-      next += static_cast<std::ptrdiff_t>(times);
-      ContextProjections texts;
-      for (; next != given.end(); next += 2) texts.push_back({next[0], next[1]});
-
-      const auto count = static_cast<std::int64_t>(inputs->distinct.size());
-      const Attend attend{parts->attention, branches, inputs->distinct, input.size(0) / count, parts->memory.get()};
-      const auto& unet = parts->unet;
-      at::Tensor output;
-      if constexpr (detail::ReusesFeatures<Network>) {
-        output = unet(input, time, texts, attend, step, rows, deep);
-      } else if constexpr (shares) {
-        output = unet(input, time, texts, attend, step, rows);
-      } else {
-        output = unet(input, time, texts, attend, step);
-      }
-      std::vector<at::Tensor> results;
-      if (tail) {
-        call.predictions = output;
-        auto taken = tail->operation(call);
-        results = {std::move(taken.latents), std::move(taken.estimate), std::move(taken.input)};
-      } else {
-        results = {output};
-      }
-      results.push_back(at::isfinite(output).all());
-      if (deep.defined() && !reuse) results.push_back(deep);
-      return results;
-    }
   };
 
   /// An evaluation whose prediction is still unchecked, with everything needed to repeat it.
@@ -321,36 +176,18 @@ class BranchNetwork {
               left.features.size(0) * copies == static_cast<std::int64_t>(branches.size()) * x.size(0);
     }
 
-    Evaluation evaluation;
-    evaluation.inputs = {x.to(unet.device(), unet.dtype())};
     Work work{.parts = parts_,
               .inputs = inputs,
               .branches = std::vector<Branch>(branches.begin(), branches.end()),
               .step = step,
               .times = found->second.size(),
               .reuse = reuse};
-    const auto constant = [&](const at::Tensor& tensor) { evaluation.inputs.push_back(tensor); };
-    std::size_t changing = 1;
     if (tail) {
       const auto& rest = tail->rest;
       work.tail = {tail->table.guided_step, rest.inputs, rest.noise.defined(), rest.images.defined()};
-      evaluation.inputs.push_back(rest.latents);
-      if (rest.noise.defined()) evaluation.inputs.push_back(rest.noise);
-      changing = evaluation.inputs.size();
-      constant(rest.coefficients);
-      if (rest.images.defined()) constant(rest.images);
-    } else if (inputs->images.defined()) {
-      constant(inputs->images);
     }
-    if (inputs->rows.defined()) constant(inputs->rows);
-    if (reuse) constant(left.features);
-    for (const auto& time : found->second) constant(time);
-    for (const auto& text : inputs->texts) {
-      constant(text.keys);
-      constant(text.values);
-    }
-    evaluation.constant = evaluation.inputs.size() - changing;
-    evaluation.body = work;
+    auto evaluation = detail::evaluation_of(work, x.to(unet.device(), unet.dtype()), tail ? &tail->rest : nullptr,
+                                            left.features, found->second);
     evaluation.recordable = [&] { return recordable(work); };
 
     auto results = execution_.evaluate(evaluation);
@@ -428,30 +265,8 @@ class BranchNetwork {
     const auto found = inputs_.find(key);
     if (found != inputs_.end()) return found->second;
 
-    const auto& unet = parts_->unet;
     const auto null_text = each_step ? given_.null_text.select(0, step.index) : given_.null_text;
-    const auto batch = given_.text.size(0);
-    Inputs inputs;
-    std::vector<at::Tensor> texts;
-    std::vector<at::Tensor> images;
-    std::vector<std::int64_t> rows;
-    for (const auto& branch : branches) {
-      texts.push_back(branch.text ? given_.text : null_text);
-      std::size_t same = shares ? 0 : inputs.distinct.size();
-      while (same < inputs.distinct.size() && given_.image.defined() && inputs.distinct[same].image != branch.image) {
-        ++same;
-      }
-      if (same == inputs.distinct.size()) {
-        inputs.distinct.push_back(branch);
-        if (given_.image.defined()) images.push_back(branch.image ? given_.image : at::zeros_like(given_.image));
-      }
-      for (std::int64_t i = 0; i < batch; ++i) rows.push_back(static_cast<std::int64_t>(same) * batch + i);
-    }
-    inputs.texts = unet.project_context(at::cat(texts, 0));
-    if (!images.empty()) inputs.images = at::cat(images, 0);
-    if (inputs.distinct.size() < branches.size()) {
-      inputs.rows = detail::to_device(at::tensor(rows, at::kLong), unet.device());
-    }
+    auto inputs = detail::branch_inputs(parts_->unet, given_, null_text, branches, shares);
     return inputs_.emplace(key, std::make_shared<const Inputs>(std::move(inputs))).first->second;
   }
 

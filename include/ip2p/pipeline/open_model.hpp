@@ -167,6 +167,7 @@ class OpenedModel {
 namespace ip2p {
 extern template class AnySamplerOf<EulerAncestral, Euler, Heun, Dpm2, Dpm2Ancestral, Lms, DpmPlusPlus2M,
                                    DpmPlusPlus2SAncestral, DpmPlusPlus2MSde, DpmPlusPlus3MSde, UniPc, Ddim, Ddpm, Lcm>;
+extern template struct detail::BranchEvaluation<AnyNetwork, PlainAttention>;
 extern template class BranchNetwork<AnyNetwork, PlainAttention>;
 extern template class LatentPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, DualGuidance>;
 extern template class LatentPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;

@@ -80,7 +80,7 @@ void on_first(const Processes& processes, const char* purpose, Work&& work) {
 }
 
 /// A hash of names and shapes.
-inline std::int64_t fingerprint(const Parameters& parameters) {
+inline std::int64_t layout_hash(const Parameters& parameters) {
   auto hash = fnv_start;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     hash = fnv(shape_text(parameters.tensors[i].sizes()), fnv(parameters.names[i], hash));
@@ -92,7 +92,7 @@ inline std::int64_t fingerprint(const Parameters& parameters) {
 template <Communicator Processes>
 Parameters with_weights_of_first(Parameters parameters, const Processes& processes) {
   if (processes.size() == 1) return parameters;
-  const auto prints = from_all(fingerprint(parameters), processes);
+  const auto prints = from_all(layout_hash(parameters), processes);
   for (std::size_t rank = 1; rank < prints.size(); ++rank) {
     require(prints[rank] == prints[0],
             "training: expected the same parameters on every process, found others on rank {} "

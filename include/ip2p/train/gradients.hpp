@@ -23,7 +23,7 @@ namespace ip2p {
 
 namespace detail {
 
-inline std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& parameters) {
+inline std::vector<at::Tensor> stored_gradients(const std::vector<at::Tensor>& parameters) {
   std::vector<at::Tensor> gradients;
   for (const auto& parameter : parameters) {
     if (parameter.grad().defined()) gradients.push_back(parameter.grad());
@@ -62,7 +62,7 @@ inline void drop_gradients(const std::vector<at::Tensor>& parameters) {
 /// Multiplies the gradients of `parameters` by `factor`.
 inline void scale_gradients(const std::vector<at::Tensor>& parameters, double factor) {
   const at::NoGradGuard no_grad;
-  const auto gradients = detail::gradients_of(parameters);
+  const auto gradients = detail::stored_gradients(parameters);
   if (!gradients.empty()) at::_foreach_mul_(gradients, factor);
 }
 
@@ -70,7 +70,7 @@ inline void scale_gradients(const std::vector<at::Tensor>& parameters, double fa
 /// \return the norm before scaling, a scalar where the gradients are; reading it makes the host wait for a GPU
 inline at::Tensor clip_gradients(const std::vector<at::Tensor>& parameters, double limit) {
   const at::NoGradGuard no_grad;
-  const auto gradients = detail::gradients_of(parameters);
+  const auto gradients = detail::stored_gradients(parameters);
   if (gradients.empty()) return at::zeros({});
   const auto norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients)));
   if (!(limit > 0)) return norm;

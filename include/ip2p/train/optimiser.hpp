@@ -111,7 +111,7 @@ consteval void require_optimiser_policy() {
 namespace detail {
 
 /// Bytes of the tensors in `lists` on this process.
-inline std::int64_t bytes_of(const std::vector<OptimiserState>& lists) {
+inline std::int64_t state_bytes(const std::vector<OptimiserState>& lists) {
   std::int64_t bytes = 0;
   for (const auto& list : lists) {
     for (const auto& tensor : list.tensors) bytes += tensor.defined() ? static_cast<std::int64_t>(tensor.nbytes()) : 0;

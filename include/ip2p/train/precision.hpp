@@ -106,7 +106,7 @@ class LossScaler {
   /// \return whether all of them are finite  \throws Error for gradients in fp16, which have already lost their range
   [[nodiscard]] bool unscale(const std::vector<at::Tensor>& parameters) const {
     const at::NoGradGuard no_grad;
-    const auto gradients = detail::gradients_of(parameters);
+    const auto gradients = detail::stored_gradients(parameters);
     if (gradients.empty()) return true;
     for (const auto& gradient : gradients) {
       require(gradient.scalar_type() != at::kHalf,

@@ -163,7 +163,7 @@ struct GuidedStepArguments {
   const float* latents = nullptr;                      ///< [B, C, pixels].
   const float* noise = nullptr;                        ///< [B, C, pixels], or null.
   const void* images = nullptr;                        ///< [D*B, I, pixels]; null where I = 0.
-  const float* coefficients = nullptr;                 ///< skip, out, slope, up, next_scale, K weights, on the device.
+  const float* coefficients = nullptr;                 ///< skip, out, step, up, next_scale, K weights, on the device.
   const std::int64_t* step = nullptr;    ///< Row of a table of coefficients, on the device; null: the first.
   std::int64_t coefficients_stride = 0;  ///< Floats of a row.
   std::int64_t noise_stride = 0;         ///< Floats from one step's noise to the next one's; 0: one for all.
