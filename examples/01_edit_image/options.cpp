@@ -108,8 +108,8 @@ void add_options(CLI::App& app, Options& o) {
       "One result is written whole or not at all; of several, those that were made are kept, and the same command "
       "makes the rest.");
   app.add_option("--image", o.images,
-                 "photographs to edit: files, folders, patterns such as 'photos/*.jpg', or lists, which are .txt files "
-                 "with a name in each line")
+                 "photographs to edit: files, folders, patterns such as 'photos/*.jpg', or lists (.txt files with one "
+                 "name per line)")
       ->type_name("PATH")
       ->required();
   app.add_option("--prompt", o.prompts,
@@ -128,16 +128,15 @@ void add_options(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->check(example::range(1, 100000));
   app.add_option("--batch", o.batch,
-                 "results that are computed together, if their sizes are equal; each has the noise of a run of its own")
+                 "results to compute together if their sizes are equal; each still gets its own noise")
       ->capture_default_str()
       ->check(example::range(1, 1024));
   app.add_flag("--overwrite", o.overwrite,
-               "with several results: make those again that are there already; without it they are skipped");
+               "with several results: make those that already exist again; without it they are skipped");
   app.add_option(
          "--grid", o.grid,
-         "one sheet instead of a picture: NAME=VALUE,VALUE,... once or twice, for the columns and the rows, such "
-         "as text-scale=3,7.5,12 image-scale=1,1.5,2; NAME is text-scale, image-scale, steps, seed, sampler or "
-         "schedule")
+         "draw one sheet instead of a picture: NAME=VALUE,VALUE,... once or twice, for columns and rows, such as "
+         "text-scale=3,7.5,12 image-scale=1,1.5,2; NAME is text-scale, image-scale, steps, seed, sampler or schedule")
       ->expected(1, 2)
       ->check(axis_problem);
   example::add_image_scale(app, o.run.image_scale, "how closely to follow the photograph; 1 to 1.5 works well");
@@ -149,8 +148,8 @@ void add_options(CLI::App& app, Options& o) {
                      "also write the photograph and the result side by side (default name: OUT with -compare)");
   compare->expected(0, 1)->type_name("FILE");
   app.add_option("--preview", o.preview,
-                 "every N steps, write what the result looks like so far as OUT with -preview: small and coarse, by a "
-                 "linear map from latents to colours that is fitted to the photograph")
+                 "every N steps, write what the result looks like so far to OUT with -preview; small and coarse, "
+                 "because it uses a linear map from latents to colours, fitted to the photograph")
       ->check(example::range(1, 10000));
   app.add_option("--latents", o.latents,
                  "start noise of unit variance: a safetensors file with a tensor `latents` [1,4,h,w], or a file "

@@ -210,7 +210,8 @@ void add_options(CLI::App& app, Commands& c) {
       ->type_name("MODEL")
       ->capture_default_str();
   learning(unet, c.editor, "UNet", "whole pictures", 4);
-  unet->add_option("--coarse-steps", c.editor.coarse_steps, "how many of them use small crops, more of them")
+  unet->add_option("--coarse-steps", c.editor.coarse_steps,
+                   "how many of the updates use small crops, in larger batches")
       ->capture_default_str()
       ->check(count(0));
   unet->add_option("--coarse-side", c.editor.coarse_side, "side of the small crops in pixels, a multiple of 8")
@@ -219,11 +220,11 @@ void add_options(CLI::App& app, Commands& c) {
   unet->add_option("--crops", c.editor.crops, "whole-picture crops kept in memory")
       ->capture_default_str()
       ->check(count(1));
-  unet->add_option("--varied", c.editor.varied, "edits of a crop that are varied in strength, place or number")
+  unet->add_option("--varied", c.editor.varied, "edits per crop that are varied in strength, place or number")
       ->capture_default_str()
       ->check(count(0));
-  unet->add_option("--unedited", c.editor.unedited, "unedited pairs of a crop")->capture_default_str()->check(count(0));
-  unet->add_option("--start", c.editor.start, "model folder of an editor to start from, over any autoencoder")
+  unet->add_option("--unedited", c.editor.unedited, "unedited pairs per crop")->capture_default_str()->check(count(0));
+  unet->add_option("--start", c.editor.start, "model folder of an editor to start from; its autoencoder may differ")
       ->type_name("MODEL");
   example::add_dtype(*unet, c.editor.compute);
 

@@ -110,8 +110,8 @@ int main(int argc, char** argv) {
       [&](CLI::App& app) {
         app.add_option("--image", o.image, "photograph to edit")->type_name("FILE")->required();
         app.add_option("--mask", o.mask,
-                       "picture of the same shape, bright where to redraw; its alpha counts too, and so does a hole in "
-                       "a photograph")
+                       "picture of the same shape, bright where to redraw; alpha works too, and so does a transparent "
+                       "hole in a photograph")
             ->type_name("FILE")
             ->required();
         app.add_option("--prompt", o.prompt, "what to draw there; an instruction for InstructPix2Pix models")
@@ -124,9 +124,9 @@ int main(int argc, char** argv) {
         example::add_image_scale(app, o.run.image_scale, "InstructPix2Pix: how closely to follow the photograph");
         example::add_resolution(app, o.run.resolution);
         example::add_fit(app, o.fit);
-        auto* model_size =
-            app.add_flag("--model-size", o.model_size,
-                         "give the result at the size at which the model draws, of what it sees of the photograph");
+        auto* model_size = app.add_flag("--model-size", o.model_size,
+                                        "give the model's own picture, at the size at which it draws and of the part "
+                                        "of the photograph that it sees");
         app.add_flag("--full-size", o.full_size, "the result has the photograph's own size anyway")->group("");
         example::add_picture(app, o.picture);
         app.add_flag("--keep-codec", o.keep_codec,

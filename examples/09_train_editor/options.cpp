@@ -68,8 +68,9 @@ void add_options(CLI::App& app, Options& o) {
       ->capture_default_str()
       ->check(count(8));
   pictures
-      ->add_option("--resize-shape", o.shape,
-                   "kept: keep the aspect ratio; square: resize both sides alike, as the released program does")
+      ->add_option(
+          "--resize-shape", o.shape,
+          "kept: keep the aspect ratio; square: resize both sides to the same length, as the released program does")
       ->capture_default_str()
       ->check(CLI::IsMember({"kept", "square"}));
   pictures->add_option("--mirror", o.augmentation.mirror, "share of pairs to mirror")
@@ -130,7 +131,7 @@ void add_options(CLI::App& app, Options& o) {
   step->add_option("--seed", o.seed, "random seed")->capture_default_str()->check(example::whole_number);
   step->add_flag("--gradient-checkpointing", o.checkpoint_gradients, "recompute activations instead of storing them");
   step->add_flag("--direct-convolution", o.direct_convolution,
-                 "on a CPU: do not convolve by Winograd's filtering, which is faster and rounds a little more");
+                 "CPU: do not use Winograd's filtering, which is faster but rounds a little more");
   step->add_flag("--shard-state", o.shard_state, "split optimiser state and averages across processes");
   step->add_option("--lora-rank", o.lora_rank, "train a LoRA of this rank instead of the whole network, 0 for none")
       ->capture_default_str()

@@ -68,7 +68,7 @@ void add_options(CLI::App& app, Commands& commands) {
   example::add_download(*training);
   auto* nothing = training
                       ->add_option("--tokenizer", t.tokenizer,
-                                   "train from scratch, with the tokenizer in this folder or of this name")
+                                   "train from scratch, with this tokenizer: a folder or a name on the Hub")
                       ->type_name("MODEL");
   from->excludes(nothing);
   const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});

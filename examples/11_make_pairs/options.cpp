@@ -93,7 +93,7 @@ void add_options(CLI::App& app, Options& o) {
           ->check(example::range(0.0, 255.0)));
   for (auto* filter : filters) filter->excludes(none);
   app.add_option("--sheets", o.sheets,
-                 "folder for pages with all pairs of a prompt, kept and dropped, and their numbers")
+                 "folder for pages with all pairs of a prompt, kept and dropped, and their scores")
       ->type_name("FOLDER");
   app.add_option("--sheet-every", o.sheet_every, "write a page for every Nth prompt")
       ->capture_default_str()
@@ -104,10 +104,9 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--lease", o.lease, "seconds of silence after which a process counts as dead")
       ->capture_default_str()
       ->check(example::range(0.1, 86400.0));
-  app.add_option(
-         "--patience", o.patience,
-         "seconds without a step after which a process that lives counts as hanging, and another takes over its "
-         "prompt; 0: never")
+  app.add_option("--patience", o.patience,
+                 "seconds without a step after which a live process counts as hanging and another may take over its "
+                 "prompt; 0: never")
       ->capture_default_str()
       ->check(example::range(0.0, 604800.0));
   example::add_change(app, o.change);

@@ -195,7 +195,8 @@ int main(int argc, char** argv) {
         app.add_option("--views", o.edit.views.count, "views of a picture that CLIP judges per update")
             ->capture_default_str()
             ->check(example::range(1, 256));
-        app.add_option("--bootstrap-steps", o.edit.weights.bootstrap_steps, "updates during which --region counts")
+        app.add_option("--bootstrap-steps", o.edit.weights.bootstrap_steps,
+                       "number of updates during which --region is used")
             ->capture_default_str()
             ->check(example::range(0, 1'000'000));
         app.add_option("--scales", o.edit.network.scales,

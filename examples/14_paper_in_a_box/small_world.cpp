@@ -117,7 +117,7 @@ int main(int argc, char** argv) {
     drawing->add_option("--seed", s.seed, "random seed")->capture_default_str()->check(example::whole_number);
     for (std::size_t kind = 0; kind < kind_count; ++kind) {
       drawing->add_option(fmt::format("--{}", kind_names[kind]), s.most[kind],
-                          "number of these words to use (default: all)");
+                          fmt::format("number of {} to use (default: all)", kind_names[kind]));
     }
     for (const auto& [name, before, number, help] :
          {std::tuple{"--picture-count", "--training", &s.counts.training, "number of captioned pictures"},
@@ -217,7 +217,7 @@ int main(int argc, char** argv) {
         ->check(example::guidance_scale);
   };
   return example::run_program(argc, argv, "small_world",
-                              "A small world of composed scenes: its pictures, models of it, and measurements.",
+                              "Composes scenes of a small world, trains models on them, and measures the models.",
                               add_options, [&](const example::Interrupt& interrupt) {
                                 const int threads = std::max({c.threads, t.threads, m.threads});
                                 if (threads > 0) at::set_num_threads(threads);

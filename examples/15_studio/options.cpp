@@ -35,40 +35,41 @@ void add_options(CLI::App& app, Options& o) {
   o.model.prompt_marks = true;
   o.picture.max_megapixels = 16;
   o.picture.max_file_megapixels = 64;
-  app.add_option("--host", o.host, "address to listen on; other than this machine's own, it needs --token")
+  app.add_option("--host", o.host, "address to listen on; any other than this machine's own requires --token")
       ->capture_default_str();
-  app.add_option("--port", o.port, "port to listen on; 0: any that is free")
+  app.add_option("--port", o.port, "port to listen on; 0: any free one")
       ->capture_default_str()
       ->check(example::range(0, 65535));
   app.add_option("--token", o.token, "what clients send as 'Authorization: Bearer TOKEN'")
       ->envname("IP2P_STUDIO_TOKEN");
-  app.add_option("--name", o.names, "names by which browsers know the service, such as that of a proxy before it")
+  app.add_option("--name", o.names,
+                 "host names under which browsers reach the service, such as that of a proxy in front of it")
       ->type_name("HOST");
-  app.add_option("--batch", o.batch, "results that are computed together, of any clients, if their settings allow it")
+  app.add_option("--batch", o.batch, "results to compute together, for any clients, if their settings allow it")
       ->capture_default_str()
       ->check(example::range(1, 1024));
-  app.add_option("--queue", o.limits.queue, "jobs that wait; more are refused")
+  app.add_option("--queue", o.limits.queue, "maximum number of waiting jobs; more are refused")
       ->capture_default_str()
       ->check(example::range(1, 100000));
-  app.add_option("--queue-each", o.limits.jobs, "jobs of one client that wait")
+  app.add_option("--queue-each", o.limits.jobs, "maximum number of waiting jobs per client")
       ->capture_default_str()
       ->check(example::range(1, 100000));
-  app.add_option("--max-results", o.limits.count, "results of one job")
+  app.add_option("--max-results", o.limits.count, "maximum results of one job")
       ->capture_default_str()
       ->check(example::range(1, 10000));
-  app.add_option("--max-steps", o.limits.steps, "sampling steps of a result")
+  app.add_option("--max-steps", o.limits.steps, "maximum sampling steps of a result")
       ->capture_default_str()
       ->check(example::range(1, 10000));
   app.add_option("--max-megabytes", o.megabytes, "largest request, in millions of bytes")
       ->capture_default_str()
       ->check(example::range(0.01, 4000.0));
-  app.add_option("--memory", o.memory, "photographs and results that are kept, in millions of bytes")
+  app.add_option("--memory", o.memory, "memory for photographs and results, in millions of bytes")
       ->capture_default_str()
       ->check(example::range(1.0, 1e6));
-  app.add_option("--expire", o.limits.seconds_kept, "seconds that results are kept after a job's end")
+  app.add_option("--expire", o.limits.seconds_kept, "seconds to keep results after a job ends")
       ->capture_default_str()
       ->check(example::range(1.0, 1e7));
-  app.add_option("--connections", o.limits.connections, "connections that are served at the same time")
+  app.add_option("--connections", o.limits.connections, "maximum number of simultaneous connections")
       ->capture_default_str()
       ->check(example::range(4, 900));
   app.add_option("--patience", o.limits.patience, "seconds that a slow client may keep the service waiting")
@@ -77,7 +78,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--keep", o.keep, "folder that gets a copy of each result; without it, nothing is written")
       ->type_name("FOLDER")
       ->check(CLI::ExistingDirectory);
-  app.add_flag("--log-prompts", o.log_prompts, "log the words of instructions too");
+  app.add_flag("--log-prompts", o.log_prompts, "also log the text of instructions");
   example::add_resolution(app, o.resolution);
   example::add_fit(app, o.fit);
   example::add_picture(app, o.picture);

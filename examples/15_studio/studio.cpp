@@ -70,7 +70,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
 int main(int argc, char** argv) {
   studio::Options options;
   return example::run_program(
-      argc, argv, "studio", "Edits photographs in a browser and for other programs (InstructPix2Pix).",
+      argc, argv, "studio", "Edits photographs in the browser and for other programs (InstructPix2Pix).",
       [&](CLI::App& app) { studio::add_options(app, options); },
       [&](const example::Interrupt& interrupt) { return studio::run(options, interrupt); });
 }

@@ -107,20 +107,19 @@ void add_computing(CLI::App& app, ModelOptions& o) {
                "load the text encoder and codec only while in use, tile the codec, keep weights in 16 bits");
   add_threads(app, o.threads);
   app.add_flag("--graph", o.graph,
-               "GPU: record the work of a step once and repeat the recording (CUDA graphs); the same picture, sooner");
+               "GPU: record the work of a step once and replay the recording (CUDA graphs); the same picture, faster");
   app.add_option("--deep-cache", o.deep_cache,
-                 "evaluate the deep layers of the network at every N-th step only: the larger N, the faster and the "
-                 "less like the exact picture; 1 is exact")
+                 "evaluate the deep layers of the network only at every N-th step: a larger N is faster, but less like "
+                 "the exact picture; 1 is exact")
       ->capture_default_str()
       ->check(example::range(1, 1000));
   app.add_flag("--tf32", o.tf32,
                "GPU: round the factors of fp32 products to 10 bits (TF32); faster, a slightly different picture");
   app.add_flag("--fp8", o.fp8,
                "GPU from sm_89 on: compute the network's transformers in 8 bits; faster, a slightly different picture");
-  app.add_flag(
-      "--int8", o.int8,
-      "CPU: hold the network's weights in 8 bits, a third of the memory; faster with VNNI, a slightly different "
-      "picture");
+  app.add_flag("--int8", o.int8,
+               "CPU: hold the network's weights in 8 bits, which takes a third of the memory; faster with VNNI, a "
+               "slightly different picture");
   app.add_flag("--direct-convolution", o.direct_convolution,
                "CPU: compute all convolutions directly, without Winograd's filtering; slower, with less rounding");
 }
@@ -129,7 +128,7 @@ std::string vae_help() { return "autoencoder to use instead of the model's: a fo
 
 void add_weights(CLI::App& app, ModelOptions& o) {
   app.add_option("--base", o.base,
-                 "model that gives what --model lacks, such as the one that a training checkpoint's UNet began as")
+                 "model that supplies what --model lacks, such as the one that a training checkpoint started from")
       ->type_name("MODEL");
   app.add_flag("--no-ema", o.no_ema, "use the raw weights even if the model also holds averaged (EMA) ones");
   app.add_option("--variant", o.variant, "folder: load *.VARIANT.safetensors, e.g. fp16");
@@ -155,8 +154,8 @@ void add_model(CLI::App& app, ModelOptions& o) {
 void add_prompt_marks(CLI::App& app, ModelOptions& o) {
   o.prompt_marks = true;
   app.add_flag("!--plain-prompts", o.prompt_marks,
-               "take prompts literally: without (word:1.5), [word] and <lora:name:0.8>");
-  app.add_option("--lora-folder", o.lora_folder, "where <lora:name> in a prompt looks for name.safetensors")
+               "take prompts literally: (word:1.5), [word] and <lora:name:0.8> have no special meaning");
+  app.add_option("--lora-folder", o.lora_folder, "folder where <lora:name> in a prompt finds name.safetensors")
       ->type_name("FOLDER")
       ->capture_default_str();
 }
@@ -174,8 +173,8 @@ void add_schedule(CLI::App& app, std::string& schedule, const std::string& other
 
 void add_noise(CLI::App& app, std::string& noise) {
   app.add_option("--noise", noise,
-                 "random generator: as torch on a CPU (torch) or on a GPU (cuda), or counter-based, so that a "
-                 "picture does not depend on its batch (counter)")
+                 "random generator: that of torch on a CPU (torch) or on a GPU (cuda), or a counter-based one, with "
+                 "which a picture does not depend on its batch (counter)")
       ->capture_default_str()
       ->check(one_of(ip2p::AnyNoise::names()));
 }
@@ -189,8 +188,8 @@ void add_resolution(CLI::App& app, std::optional<std::int64_t>& resolution) {
 
 void add_full_size(CLI::App& app, bool& full_size) {
   app.add_flag("--full-size", full_size,
-               "give the result at the photograph's own size and sharpness, by the changes of colour that the model "
-               "made; what it drew anew is enlarged");
+               "give the result at the photograph's own size and sharpness by applying the model's changes of colour "
+               "to it; what the model drew from scratch is enlarged");
 }
 
 void add_size(CLI::App& app, std::optional<std::int64_t>& width, std::optional<std::int64_t>& height,

@@ -16,8 +16,8 @@ namespace example {
 
 void add_fit(CLI::App& app, std::string& fit) {
   app.add_option("--fit", fit,
-                 "where the photograph's proportions are not those of the edit: crop it, pad it by its mirror image, "
-                 "which is taken off again, or stretch it (default: crop; stretch with --numerics diffusers)")
+                 "if the photograph's proportions differ from those of the edit: crop it, pad it with its mirror image "
+                 "and cut that off afterwards, or stretch it (default: crop; stretch with --numerics diffusers)")
       ->check(one_of(ip2p::fit_names));
 }
 

@@ -81,7 +81,7 @@ class DownloadBar {
 
 void add_download(CLI::App& app) {
   app.add_flag("--download", downloads().allowed,
-               "fetch models that are given by name and are absent from the cache (HF_TOKEN, HF_ENDPOINT)");
+               "fetch models that are given by name and not in the cache yet (uses HF_TOKEN and HF_ENDPOINT)");
 }
 
 void stop_downloads_on(std::stop_token token) { downloads().stop = std::move(token); }

@@ -41,14 +41,14 @@ static std::string background_name(const std::string& text) {
 
 void add_picture(CLI::App& app, PictureOptions& o) {
   app.add_option("--background", o.background,
-                 "what is seen where the photograph is clear: white, black, a colour '#rrggbb', or stored, the hidden "
-                 "colours, as the released program has it")
+                 "what to show where the photograph is transparent: white, black, a colour '#rrggbb', or stored (the "
+                 "hidden colours, as in the released program)")
       ->capture_default_str()
       ->check(background_name);
   app.add_flag("--ignore-exif", o.ignore_exif,
                "ignore the orientation in the photograph's metadata, as the released program does");
   app.add_flag("--ignore-profile", o.ignore_profile,
-               "take colours for sRGB whatever the photograph's profile says, as the released program does");
+               "treat colours as sRGB whatever the photograph's profile says, as the released program does");
   app.add_option(
          "--max-megapixels", o.max_megapixels,
          "largest photograph in memory, in millions of pixels; JPEG photographs with more are read at 1/2, 1/4 or "

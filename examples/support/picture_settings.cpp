@@ -195,8 +195,8 @@ void add_like(CLI::App& app, std::string_view program, std::filesystem::path& li
         }
         for (const auto& [name, value] : settings["options"].items()) take(app, name, value, path);
       },
-      "a picture that this program made: what is not given is as it was there; --out and --image are not taken from "
-      "it");
+      "use the settings of this picture, made by this program; options that are given take precedence, and --out and "
+      "--image are never taken from it");
 }
 
 std::string difference(const Settings& before, const Settings& now) {

@@ -44,7 +44,7 @@ static void take_old_words(CLI::Option* source, CLI::Option* prompt, const std::
 void add_prompt_edit(CLI::App& app, PromptEditOptions& o, ModelOptions& model) {
   auto* source = app.add_option("--source", o.source, "what the picture shows")->required();
   auto* prompt =
-      app.add_option("--prompt", o.edited, "what it should show instead; may be repeated, for a picture each")
+      app.add_option("--prompt", o.edited, "what it should show instead; may be repeated to get several pictures")
           ->required()
           ->allow_extra_args(false);  // else CLI11 takes a text in brackets for a list
   const auto edited = std::make_shared<std::vector<std::string>>();

@@ -50,8 +50,8 @@ void add_quiet(CLI::App& app) {
 
 void add_json(CLI::App& app) {
   app.add_flag("--json", reporting().json,
-               "print the result as one line of JSON: files written, seconds and settings; all else goes to standard "
-               "error")
+               "print the result as one line of JSON: files written, seconds and settings; everything else goes to "
+               "standard error")
       ->configurable(false);
 }
 

@@ -121,7 +121,7 @@ OptionValues option_values(const CLI::App& command) {
 void add_change(CLI::App& app, bool& change) {
   // A configuration that a run writes must not allow the next one to differ.
   app.add_flag("--change", change,
-               "go on with other settings than the run in --out had so far; it records from where on they count")
+               "continue the run in --out with different settings; it records from where on they apply")
       ->configurable(false);
 }
 
