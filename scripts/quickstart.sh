@@ -17,4 +17,12 @@ scripts/build.sh edit_image
 mkdir -p out
 build/release/examples/edit_image --model models/small-editor --image "$photo" --prompt "$prompt" \
   --full-size --out out/quickstart.png --compare out/quickstart_compare.png >&2
+cat >&2 <<NEXT
+
+Try next, in $PWD:
+  scripts/quickstart.sh YOUR-PHOTO.jpg "make it autumn"
+  scripts/build.sh studio && build/release/examples/studio --model models/small-editor
+  build/release/examples/edit_image --model timbrooks/instruct-pix2pix --download --image docs/images/quickstart.jpg \\
+    --prompt "put a castle on the hill" --full-size --out out/castle.png
+NEXT
 printf '%s\n' "$PWD/out/quickstart.png"

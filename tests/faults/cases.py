@@ -158,7 +158,7 @@ def make_material(into, source, programs):
     shutil.copy(into / "disc.png", into / "photos")
     (into / "photographs").mkdir()
     shutil.copy(source / "models/small-editor/examples.jpg", into / "photographs")
-    for name in ("quickstart.jpg", "quickstart_compare.jpg"):
+    for name in ("quickstart.jpg", "gallery.jpg"):
         shutil.copy(source / "docs/images" / name, into / "photographs")
     (into / "triplets.jsonl").write_text("".join(
         f'{{"caption": "a red boat in year {i}", "edit": "make it blue", "output": "a blue boat in year {i}"}}\n'
