@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The campaigns of tests/faults at full length, over every program: failing calls, memory that runs out, storage that gives
-# trouble, numbers that are none, many edits in one process. Takes hours; builds the programs first. The tests run a short
-# part of it (`ctest -L faults`).
+# Runs the campaigns of tests/faults in full, over every program: failing calls, running out of memory, failing storage,
+# invalid numbers, many edits in one process. Builds the programs first and takes hours. The tests run a short version
+# (`ctest -L faults`).
 #
-#   scripts/faults.sh                     all of it
-#   scripts/faults.sh calls|memory|storage|numbers|long [OPTIONS]   one of them; OPTIONS as the script in tests/faults says
-#   scripts/faults.sh long --threads 2    the pictures that are compared are made with two threads
+#   scripts/faults.sh                     all campaigns
+#   scripts/faults.sh calls|memory|storage|numbers|long [OPTIONS]   one; for OPTIONS, see its script in tests/faults
+#   scripts/faults.sh long --threads 2    makes the pictures to compare with on two threads
 #
-#   IP2P_PROGRAMS=FOLDER   take the programs there, and `../tests/many_edits`; nothing is built
+#   IP2P_PROGRAMS=FOLDER   use the programs in FOLDER, and FOLDER/../tests/many_edits, instead of building them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,7 +34,7 @@ if wanted calls; then
   python3 tests/faults/failing_calls.py "$programs" "$library" . --jobs "$(nproc)" "$@" || status=1
 fi
 if wanted memory; then python3 tests/faults/memory.py "$programs" . "$@" || status=1; fi
-if wanted storage; then  # 77: the system allows no mounts, which it says
+if wanted storage; then  # 77: the system does not allow mounts, as the script reports
   python3 tests/faults/storage.py "$programs" "$library" . "$@" || [ $? = 77 ] || status=1
 fi
 if wanted numbers; then python3 tests/faults/numbers.py "$programs" . --jobs "$(nproc)" "$@" || status=1; fi

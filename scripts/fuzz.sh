@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
-# Looks for input that the library reads otherwise than it should, with libFuzzer and the sanitizers of clang.
+# Looks for input that the library does not read as it should, with libFuzzer and clang's sanitizers.
 #
 #   scripts/fuzz.sh [MINUTES] [TARGET...]     MINUTES (10) in all, shared by the targets (all of tests/fuzz/targets.txt)
 #
 #   IP2P_FUZZ_TORCH     LibTorch for the targets that need it (default: the one that scripts/dependencies.sh keeps);
-#                       empty: these are left out
-#   IP2P_FUZZ_SEED      makes the same mutations each time (default: others each time)
-#   IP2P_FUZZ_RUNS      most executions of each target (default: as many as there is time for)
-#   IP2P_FUZZ_JOBS      compiler processes at a time (default: as many as there are processors)
+#                       if empty, these targets are left out
+#   IP2P_FUZZ_SEED      seed that makes the mutations repeatable (default: a new one each time)
+#   IP2P_FUZZ_RUNS      maximum executions of each target (default: as many as time allows)
+#   IP2P_FUZZ_JOBS      parallel compiler processes (default: the number of processors)
 #
-# Each target first reads its seeds and all that earlier runs found interesting (build/fuzz/corpus), then what it makes
-# of these. Findings are files in build/fuzz/findings, and the status is then 1; without clang or libFuzzer it is 77.
+# Each target first reads its seeds and the interesting inputs of earlier runs (build/fuzz/corpus), then mutations of
+# these. Findings are files in build/fuzz/findings, and make the exit status 1; without clang or libFuzzer it is 77.
 # build/fuzz/executions.tsv has a line for each run of a target: its name, executions and seconds.
 #
 #   scripts/fuzz.sh --keep [TARGET...]
 #
-# reduces what runs found interesting to what reaches all that they reached, and writes the smallest of these, 40 kB of
-# each target, to tests/fuzz/corpus/TARGET.tar.gz, where later runs begin.
+# reduces the interesting inputs to a set with the same coverage, and writes the smallest of them, 40 kB per target, to
+# tests/fuzz/corpus/TARGET.tar.gz, from which later runs start.
 #
 #   scripts/fuzz.sh --compare [OPTIONS]
 #
-# compares what the library reads with what Pillow and safetensors read; OPTIONS are those of tests/fuzz/differential.py.
-# Without these packages of Python (tests/parity/venv.sh) the status is 77.
+# compares what the library reads with what Pillow and safetensors read, with OPTIONS of tests/fuzz/differential.py.
+# Without these Python packages (tests/parity/venv.sh) the exit status is 77.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -69,7 +69,7 @@ if $compare; then
   exit $status
 fi
 
-# The table, without targets that cannot be built.
+# Reads the table of targets, leaving out those that cannot be built.
 declare -A most_bytes seeds_of
 names=()
 while read -r name needs most seeds; do
@@ -89,15 +89,15 @@ configure
 compile "${names[@]}"
 
 seconds=$(awk -v minutes="$minutes" -v count="${#names[@]}" 'BEGIN { s = int(minutes * 60 / count); print s < 1 ? 1 : s }')
-# Less memory kept aside after its release than by default, and shorter stacks of allocations: an execution takes little
-# memory, and a finding is looked at again with the defaults.
+# A smaller quarantine of freed memory than by default, and shorter allocation stacks: an execution needs little memory,
+# and findings are examined again with the defaults.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=8:thread_local_quarantine_size_kb=64:malloc_context_size=2}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 export OMP_NUM_THREADS=1
 symbolizer=$(command -v llvm-symbolizer-14 || command -v llvm-symbolizer || true)
 [ -z "$symbolizer" ] || export ASAN_SYMBOLIZER_PATH=$symbolizer
 
-# Seeds of a target, in $build/seeds/NAME.
+# Puts the seeds of a target into $build/seeds/NAME.
 put_seeds() {
   local name=$1 seed
   rm -rf "$build/seeds/$name"
@@ -147,7 +147,7 @@ for name in "${names[@]}"; do
   found=$(($(ls "$findings" | wc -l) - before))
   executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
   printf '%s\t%s\t%s\n' "$name" "${executions:-0}" $((SECONDS - begun)) >>$build/executions.tsv
-  # A run that ends without having written a finding has failed all the same.
+  # A run that fails without writing a finding counts as one, too.
   if [ $fault -ne 0 ] && [ $found -eq 0 ]; then found=1; fi
   printf '%-20s %12s %10s %10s %9s\n' "$name" "$executions" \
     "$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")" \

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Kills every program that can be resumed N times (3 by default) at random moments, and compares its result with an
-# undisturbed one; kills the service too, and looks at what it kept. Then training alone, 50 times as often, with a network
-# so small that most kills meet a checkpoint being written, and one of two processes that train together, 10 times as often.
+# Kills every resumable program N times (3 by default) at random moments and compares its result with that of an
+# undisturbed run; kills the service too and checks the results it kept. Then kills training alone, 50 times as often,
+# with a network so small that most kills hit the writing of a checkpoint, and one of two processes that train together,
+# 10 times as often.
 #
 #   scripts/kills.sh [N [SEED]]
 #
-#   IP2P_PROGRAMS=FOLDER   take the programs there; nothing is built, and training alone is left out
+#   IP2P_PROGRAMS=FOLDER   use the programs in FOLDER; nothing is built, and the separate training kills are left out
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs the tests under the compiler's sanitizers, built in folders of their own (build/asan, build/tsan).
+# Runs the tests under the compiler's sanitizers, in build folders of their own (build/asan, build/tsan).
 #
-#   scripts/sanitizers.sh address [CTEST ARGUMENT...]   address and undefined-behaviour sanitizers, all that runs our code
-#   scripts/sanitizers.sh thread [CTEST ARGUMENT...]    thread sanitizer, on the tests of what uses threads
+#   scripts/sanitizers.sh address [CTEST ARGUMENT...]   address and undefined-behaviour sanitizers, all our code
+#   scripts/sanitizers.sh thread [CTEST ARGUMENT...]    thread sanitizer, the tests of code that uses threads
 #
-#   IP2P_SANITIZED="TARGET..."   build these programs alone; the arguments have to choose their tests, as in
+#   IP2P_SANITIZED="TARGET..."   build only these programs; the arguments must select their tests, as in
 #                                IP2P_SANITIZED=tests_tensor scripts/sanitizers.sh address -L io
-#   IP2P_JOBS=N                  compiler processes at a time (default: as many as there are processors)
+#   IP2P_JOBS=N                  parallel compiler processes (default: the number of processors)
 #
-# LibTorch is compiled without them: what it does itself is not seen.
+# LibTorch itself is not instrumented, so errors inside it go unnoticed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,8 +20,8 @@ case "$kind" in
     preset=asan
     define=()
     targets=(all)
-    # Tests of messages, of installed files and of documentation compile rather than run, or run what others run;
-    # tests/fuzz has sanitizers of its own; a library that makes calls fail cannot be loaded before the sanitizers'.
+    # The tests of messages, installed files and documentation only compile, or run what other tests run; tests/fuzz has
+    # its own sanitizers; the library that makes calls fail cannot be preloaded before the sanitizers' runtime.
     selection=(-LE '^(headers|compile_fail|package|docs|fuzz|faults)$')
     export ASAN_OPTIONS=strict_string_checks=1:detect_leaks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}
@@ -31,7 +31,7 @@ case "$kind" in
     files=(core/large_blocks io/hub_download kernels/table text/cached_text_encoder language/completions_client
       nn/frozen nn/prepare data/encoded_pairs data/pair_folder data/pair_set parallel/communicator
       parallel/sharded_state train/checkpoint_writer train/trainer studio/fair_queue studio/runner studio/service)
-    # Few files need what ip2p::compiled has, and all of it would be compiled for them.
+    # Few files need ip2p::compiled, and all of it would have to be compiled for them.
     define=(-DIP2P_BUILD_COMPILED=OFF "-DIP2P_TEST_FILES=$(printf '%s_test;' "${files[@]}")")
     targets=(tests_tensor tests_modules tests_studio processes)
     selection=(-R "^($(printf '%s_test|' "${files[@]}")parallel/processes_.*)\$")

@@ -1,6 +1,6 @@
-"""The main path of each program at tiny size, as the campaigns in this folder run it.
+"""The main path of each program on tiny models, as the campaigns in this folder run it.
 
-A case is run in a folder of its own that holds `in`, which is read only, and `out`, which is written.
+Each case runs in its own folder, which contains `in`, which it only reads, and `out`, which it writes.
 """
 import dataclasses
 import hashlib
@@ -14,16 +14,16 @@ import time
 
 @dataclasses.dataclass
 class Case:
-    """One command. Patterns are regular expressions for whole paths below `out`."""
+    """One command. Patterns are regular expressions that match whole paths below `out`."""
     name: str
     program: str
     arguments: list
-    resumes: bool = False  # the same command again goes on, and ends with the same bytes
-    before: dict = dataclasses.field(default_factory=dict)  # what `out` holds at first
-    varying: str = r".*/manifest\.json|.*loss\.(csv|png)"  # differ between any two runs, by times
-    final: str = ".*"  # files that appear whole or not at all; others grow
-    kept: str = "(?!)"  # temporaries that are kept to go on from
-    edits: int = 1  # as many sentences may say what failed
+    resumes: bool = False  # running the same command again continues, and ends with the same bytes
+    before: dict = dataclasses.field(default_factory=dict)  # initial contents of `out`
+    varying: str = r".*/manifest\.json|.*loss\.(csv|png)"  # differ between any two runs, because they contain times
+    final: str = ".*"  # files that appear complete or not at all; others grow
+    kept: str = "(?!)"  # temporary files kept in order to resume
+    edits: int = 1  # at most this many error messages
 
     def command(self, programs):
         return [str(programs / self.program), *self.arguments]
@@ -74,7 +74,7 @@ CASES = [
          ["--config", "in/small.toml", "--model", "in/sd", "--pairs", "in/set", "--out", "out/run", "--cache",
           "out/cache"],
          resumes=True, final=r"run/model/.*|run/samples/.*",
-         # Pairs are encoded ahead, some of them for updates that never come.
+         # Pairs are encoded ahead, some for updates that are never made.
          varying=r".*/manifest\.json|.*loss\.(csv|png)|cache/latents/\d+/\d+\.safetensors"),
     Case("train-small", "train_small_editor",
          ["autoencoder", "--photographs", "in/photographs", "--out", "out/work", "--resolution", "64", "--threads", "1",
@@ -130,7 +130,7 @@ WORDS = """{"objects": [{"phrase": "a ball", "file": "ball.png"}, {"phrase": "a 
 
 
 def png(path, side, kind, pixel):
-    """A square picture: `kind` is 2 (RGB) or 6 (RGBA)."""
+    """Writes a square picture; `kind` is 2 (RGB) or 6 (RGBA)."""
     import struct
     import zlib
     rows = b"".join(b"\0" + b"".join(bytes(pixel(x, y)) for x in range(side)) for y in range(side))
@@ -141,7 +141,7 @@ def png(path, side, kind, pixel):
 
 
 def make_material(into, source, programs):
-    """Everything that the cases read."""
+    """Makes everything that the cases read."""
     into.mkdir(parents=True)
     fixtures = source / "tests"
     shutil.copytree(fixtures / "pipeline/fixtures/tiny-ip2p", into / "ip2p")
@@ -192,7 +192,7 @@ def environment(**more):
 
 
 def prepare(case, folder, material):
-    """An empty folder for a run, with links to the material."""
+    """Makes an empty folder for a run, with a link to the material."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "in").symlink_to(material)
@@ -202,25 +202,25 @@ def prepare(case, folder, material):
 
 
 def contents(folder):
-    """What a folder holds: digest of every file by path."""
+    """The contents of a folder: the digest of each file, by path."""
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def lasting(case, found):
-    """Those files that two undisturbed runs have alike."""
+    """The files that are the same in any two undisturbed runs."""
     return {path: digest for path, digest in found.items() if not re.fullmatch(case.varying, path)}
 
 
 def temporaries(case, found):
-    """Files that a program makes on the way and has to take away."""
+    """Temporary files, which a program must remove."""
     return [path for path in found
             if re.search(r"\.tmp(/|$)|\.partial|\.old(/|$)", path) and not re.fullmatch(case.varying, path)
             and not re.fullmatch(case.kept, path)]
 
 
 def sentence_of(case, stderr):
-    """What is wrong with the words of a run that failed, or None."""
+    """What is wrong with the error messages of a failed run, or None."""
     lines = [line for line in stderr.replace("\r", "\n").split("\n") if line.strip()]
     ours = [line for line in lines if line.startswith(case.program + ": ")]
     if not 1 <= len(ours) <= case.edits:
@@ -234,7 +234,7 @@ def sentence_of(case, stderr):
 
 
 def judge_all(names, judge):
-    """The exit status of a campaign. Prints what `judge` says of each case: its problems, and a sentence."""
+    """The exit status of a campaign. Prints what `judge` returns for each case: problems and a summary."""
     start, problems = time.monotonic(), []
     for name in names:
         found, sentence = judge(name)

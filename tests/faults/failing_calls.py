@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the main path of every program with one call of the C library failing, and checks how it ends: with the bytes of
-an undisturbed run, or with status 1, one sentence, whole files or none, and a second run that puts all right.
+"""Runs the main path of every program with one failing call of the C library and checks how it ends: with the bytes of
+an undisturbed run, or with status 1, a one-sentence error message and complete or no files; a second run must succeed.
 
     failing_calls.py PROGRAMS LIBRARY SOURCE [--calls N] [--case NAME]... [--kind NAME]... [--limit SECONDS]
 
-LIBRARY is made of failing_calls.cpp, which says what the kinds count. With --limit, cases and calls are drawn until the
-time is up, from a seed that is printed.
+LIBRARY is built from failing_calls.cpp, which says what each kind counts. With --limit, cases and calls are drawn at
+random until the time is up; the seed is printed.
 """
 import argparse
 import collections
@@ -34,7 +34,7 @@ PATIENCE = 120
 
 
 def read_report(path):
-    """(counts by kind, calls that failed, path of the first)"""
+    """(counts by kind, number of failed calls, path of the first)"""
     data = path.read_bytes()
     *counts, failed = struct.unpack(f"={len(KINDS) + 1}Q", data[:8 * (len(KINDS) + 1)])
     where = data[8 * (len(KINDS) + 1):].split(b"\0")[0].decode(errors="replace")
@@ -59,7 +59,7 @@ class Campaign:
             return subprocess.CompletedProcess(ended.cmd, "none: it hangs", "", str(ended.stderr or ""))
 
     def with_library(self, case, folder, under=None, **more):
-        """A run under the library, which counts calls on `under`: by default, what the case reads and writes."""
+        """Runs a case under the library, which counts calls on `under` (default: what the case reads and writes)."""
         report = folder.with_suffix(".report")
         report.unlink(missing_ok=True)
         done = self.run(case, folder, LD_PRELOAD=str(self.library), IP2P_FAULT_REPORT=str(report),
@@ -67,7 +67,7 @@ class Campaign:
         return done, *read_report(report)
 
     def dry_run(self, case):
-        """Counts a case's calls and keeps its result."""
+        """Counts the calls of a case and keeps its result."""
         folder = self.folder_of(case)
         cases.prepare(case, folder, self.material)
         done, counts = self.with_library(case, folder)[:2] if self.library else (self.run(case, folder), {})
@@ -83,7 +83,7 @@ class Campaign:
         folder = self.folder_of(case)
         cases.prepare(case, folder, self.material)
         before = cases.contents(folder / "out")
-        # A share that goes away takes the results with it, or the inputs too.
+        # A share that goes away takes the results with it, and possibly the inputs.
         under = folder / "out" if (kind, code) == ("share", errno.EIO) else self.work
         done, _, failed, where = self.with_library(case, folder, under, IP2P_FAULT_KIND=kind, IP2P_FAULT_AT=str(at),
                                                    IP2P_FAULT_ERRNO=str(code))
@@ -103,8 +103,8 @@ class Campaign:
                 print(f"FAILED: {case.name}: {kind} {at} ({os.strerror(code)}) {where}: {problem}", flush=True)
 
     def again(self, case, folder, gone=False):
-        """Problems of the same command after the trouble. A share that was gone keeps temporary files, which could not
-        be removed from it."""
+        """Problems when the same command is run again after the failure. A share that was gone still holds temporary
+        files, which could not be removed."""
         done = self.run(case, folder)
         if done.returncode == 0:
             found = cases.contents(folder / "out")
@@ -138,7 +138,7 @@ class Campaign:
         sentence = "".join(line for line in done.stderr.split("\n") if line.startswith(case.program + ": "))
         if code == errno.EINTR:
             problems.append(f"expected an interrupted call to be made again, found: {sentence}")
-        # What is gone with a share is more than the first file that was asked for: any of it will do.
+        # More is gone with a share than the first file that was accessed: the message may name any of it.
         named = self.names(where, sentence) or gone and re.search(r"\b(in|out)/", sentence)
         if where and not problems and not named:
             problems.append(f"expected words that name the file, found: {sentence}")
@@ -157,7 +157,7 @@ class Campaign:
 
     @staticmethod
     def names(where, sentence):
-        """Whether the sentence names a file, or what it is a part of: a model's folder, a checkpoint, a set."""
+        """Whether the message names a file, or what it is part of: a model's folder, a checkpoint, a set."""
         parts = [re.sub(r"^\.(.*)\.[0-9a-f]{16}\.tmp$", r"\1", part) for part in pathlib.Path(where).parts[-3:]]
         if not parts:
             return False
@@ -167,7 +167,7 @@ class Campaign:
 
 
 def places(count, calls):
-    """Which of `count` calls fail: the first half of `calls`, the rest spread evenly to the last."""
+    """Which of `count` calls fail: the first `calls` / 2 of them, and as many spread evenly up to the last."""
     if count <= calls:
         return list(range(1, count + 1))
     first = calls // 2

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Kills programs (SIGKILL) at random moments and runs the same command again, until they end: the result has the bytes of
-an undisturbed run. And kills the service, whose folder of kept results then holds whole pictures.
+"""Kills programs (SIGKILL) at random moments and runs the same command again until they end: the result must have the
+bytes of an undisturbed run. Also kills the service, whose folder of kept results must then hold complete pictures.
 
     kills.py PROGRAMS SOURCE [--kills N] [--seed SEED] [--case NAME]...
 
@@ -20,7 +20,7 @@ import cases
 
 
 def kill_within(command, folder, seconds):
-    """Whether the command was killed rather than ended, after that time."""
+    """Whether the command was still running after that time and was killed."""
     with subprocess.Popen(command, cwd=folder, env=cases.environment(), stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
         try:
@@ -36,7 +36,7 @@ def kill_within(command, folder, seconds):
 
 
 def of_case(case, programs, material, work, kills, rng):
-    """Problems, and a sentence about the kills."""
+    """Problems, and a one-sentence summary of the kills."""
     folder = work / "run"
     command = case.command(programs)
     cases.prepare(case, folder, material)
@@ -57,7 +57,7 @@ def of_case(case, programs, material, work, kills, rng):
     cases.prepare(case, folder, material)
     begun = False
     while killed < kills or begun:
-        # In the end, nothing disturbs the run.
+        # The last run is left undisturbed.
         limit = rng.uniform(0.2, 1.05) * whole if killed < kills else 600
         if kill_within(command, folder, limit):
             killed += 1
@@ -72,7 +72,7 @@ def of_case(case, programs, material, work, kills, rng):
 
 
 def whole_png(data):
-    """Whether every chunk of a PNG is there, and its sum right."""
+    """Whether every chunk of a PNG is there with the right checksum."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         return False
     at = 8
@@ -89,7 +89,7 @@ def whole_png(data):
 
 
 def of_studio(programs, source, material, work, kills, rng):
-    """The service, killed while it makes and keeps results."""
+    """Kills the service while it makes and keeps results."""
     sys.path.insert(0, str(source / "tests/studio"))
     import client
     kept = work / "kept"

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Many edits in one process, whose sizes, seeds, steps, instructions and LoRAs change: every picture has the bytes of one
-that a process of its own makes with edit_image, and the process does not grow.
+"""Makes many edits in one process, with changing sizes, seeds, steps, instructions and LoRAs: every picture must have
+the same bytes as one made by a separate edit_image process, and the memory of the process must not grow.
 
     long_run.py PROGRAMS MANY_EDITS SOURCE [--edits N] [--seed SEED] [--threads N]
 
-Edits with the same settings come again far apart, so fewer processes are needed than edits. Those have as many threads as
---threads says, the one has one. MANY_EDITS is many_edits.cpp.
+Settings recur, far apart, so fewer processes are needed than edits. --threads sets the threads of the separate
+processes; the process that makes all edits has one. MANY_EDITS is the program of many_edits.cpp.
 """
 import argparse
 import array
@@ -22,11 +22,11 @@ import cases
 
 PROMPTS = ["", "make it winter", "make it night", "turn it into a pencil sketch", "make it sepia",
            "a view under water", "make it red, with fog", "autumn " * 60]
-GROWTH = 1.05  # of the memory held at the end over that after a fifth of the edits
+GROWTH = 1.05  # maximum ratio of the memory held at the end to that after a fifth of the edits
 
 
 def median(values):
-    """Of numbers; Python's own module for it would find numbers.py of this folder in the place of another."""
+    """Replaces Python's statistics module, which would import numbers.py of this folder instead of Python's."""
     return sorted(values)[len(values) // 2]
 
 
@@ -36,7 +36,7 @@ def header_of(path):
 
 
 def write_lora(path, unet, rank, layers, rng):
-    """A LoRA with small random weights for the layers of a UNet whose names hold `layers`."""
+    """Writes a LoRA with small random weights for the UNet layers whose names end in `layers`."""
     tensors, content = {}, b""
     for name, entry in sorted(header_of(unet).items()):
         if not name.endswith(layers) or ".attn" not in name:
@@ -52,7 +52,7 @@ def write_lora(path, unet, rank, layers, rng):
 
 
 def jobs_of(count, photographs, loras, work, rng):
-    """Settings of `count` edits, of which about a third are different."""
+    """The settings of `count` edits, about a third of which are distinct."""
     different = [{"image": str(rng.choice(photographs)), "prompt": rng.choice(PROMPTS), "seed": rng.randrange(1 << 32),
                   "steps": rng.randint(1, 3), "resolution": rng.choice([64, 96, 128, 160, 192]),
                   "loras": [[str(path), rng.choice([0.5, 1, -0.75])]
@@ -64,7 +64,7 @@ def jobs_of(count, photographs, loras, work, rng):
 
 
 def alone(programs, model, job, out, threads):
-    """The bytes of the picture that a process of its own makes."""
+    """The bytes of the picture that a separate process makes."""
     command = [programs / "edit_image", "--model", model, *cases.FP32, "--image", job["image"], "--prompt", job["prompt"],
                "--seed", str(job["seed"]), "--steps", str(job["steps"]), "--resolution", str(job["resolution"]), "--out", out,
                "--threads", str(threads), "--no-settings", "--quiet"]

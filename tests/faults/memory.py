@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Runs programs with less and less memory (RLIMIT_AS): each ends with the bytes of an undisturbed run, or with status 1, a
-sentence about memory, and whole files or none.
+"""Runs programs with less and less memory (RLIMIT_AS): each must end with the bytes of an undisturbed run, or with
+status 1, an out-of-memory message, and complete files or none.
 
     memory.py PROGRAMS SOURCE [--limits N] [--case NAME]...
 
-The limits are below the least with which the run succeeds, which is searched first, and above what the program needs to
-begin. A limit that leaves no memory for the code that oneDNN generates makes LibTorch 2.11 jump to address 0; those ends
-are counted apart, since oneDNN does not check what it got.
+The limits range from just below the least memory with which the run succeeds, which is searched for first, down to half
+of it. A limit that leaves no memory for the code that oneDNN generates makes LibTorch 2.11 jump to address 0, because
+oneDNN does not check its allocation; these crashes are counted separately.
 """
 import argparse
 import pathlib
@@ -37,7 +37,7 @@ class Campaign(failing_calls.Campaign):
         return done, cases.contents(folder / "out")
 
     def of_case(self, case, limits):
-        """(problems, sentence)"""
+        """(problems, one-sentence summary)"""
         self.dry_run(case)
         folder = self.folder_of(case)
         cases.prepare(case, folder, self.material)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Gives every numeric option of every program, and every value of a model's configuration, numbers that are none, not
-finite, too small or too large, and checks that none crashes or hangs the program or goes unmentioned.
+"""Gives every numeric option of every program, and every value of a model's configuration, invalid numbers and numbers
+that are not finite, too small or too large, and checks that none crashes or hangs the program or goes unreported.
 
     numbers.py PROGRAMS SOURCE [options|settings]... [--program NAME]... [--every N] [--jobs N]
 
-The options are read from the programs (--help-json). Without a range, an option takes any finite number that the program
-accepts. `options` are the options on the command line and as TOML, `settings` the files config.json. --every N makes only
-every N-th of the trials.
+The options are read from the programs (--help-json). An option without a range may take or refuse any finite number.
+`options` tests options on the command line and in TOML, `settings` tests the config.json files. --every N runs only
+every N-th trial.
 """
 import argparse
 import collections
@@ -26,9 +26,9 @@ import time
 
 import cases
 
-MEMORY = 8 << 30  # of each process, so that a large number does not take the machine's
-PATIENCE = 15  # seconds that a value which is allowed may compute
-REFUSAL = 120  # seconds within which any other is refused
+MEMORY = 8 << 30  # of each process, so that a large number cannot use up the machine's
+PATIENCE = 15  # seconds that a run with a valid value may compute
+REFUSAL = 120  # seconds within which an invalid value must be refused
 
 NEVER = ["nan", "-nan", "inf", "-inf", "1e999", "-1e999", "", " ", "abc", "0x", "1,5", "1e", "--", "5 6", "\u0663"]
 NEVER_WHOLE = ["0.5", "18446744073709551616", "-9223372036854775809", "1e5.5"]
@@ -43,13 +43,13 @@ def limits():
 
 
 def bounds(option):
-    """(least, most), or None for an option that names none."""
+    """(least, most), or None for an option without a range."""
     found = re.fullmatch(r"(\S+) to (\S+)", option.get("range", ""))
     return (float(found[1]), float(found[2])) if found else None
 
 
 def values_of(option):
-    """(value, whether it has to be refused; None if either will do)"""
+    """(value, whether it must be refused, or None if either is right)"""
     whole = option["value"] == "N"
     for value in NEVER + (NEVER_WHOLE if whole else []):
         yield value, True
@@ -69,7 +69,7 @@ def values_of(option):
 
 
 def with_option(words, name, value):
-    """The words with an option set, in place of its value if they have it."""
+    """The command line with an option set, replacing any value it already has."""
     if name in words:
         at = words.index(name)
         end = at + 1
@@ -86,7 +86,7 @@ class Trials:
         self.outcomes, self.problems, self.made = collections.Counter(), [], 0
 
     def run(self, program, words, patience=PATIENCE):
-        """(status or signal, standard error, files written); 'slow' for one that SIGTERM ended."""
+        """(status or signal, standard error, files written); the status is 'slow' if SIGTERM ended the run."""
         folder = self.work / threading.current_thread().name / "run"
         cases.prepare(cases.Case("", program, []), folder, self.material)
         with subprocess.Popen([self.programs / program, *words], cwd=folder, env=cases.environment(),
@@ -115,7 +115,7 @@ class Trials:
                 print(f"FAILED: {where}: {problem}", flush=True)
 
     def judge(self, program, named, refused, status, stderr, files):
-        """What is wrong with a run, or nothing."""
+        """What is wrong with a run, or an empty string."""
         sentence = "".join(line for line in stderr.replace("\r", "\n").split("\n")
                            if line.startswith(program + ": "))[:400]
         if status in (0, "slow", 130):
@@ -125,7 +125,7 @@ class Trials:
         if not sentence:
             return f"expected a sentence, found: {stderr[-200:]}"
         if refused is False and re.search("memory|too large|limit", sentence):
-            return ""  # a machine's limits, not the option's
+            return ""  # the machine's limits, not the option's
         if not any(name in sentence for name in named):
             return f"expected words about {named[0]}, found: {sentence}"
         if refused and files:
@@ -137,7 +137,7 @@ class Trials:
             file = self.work / f"{threading.current_thread().name}.toml"
             words = [word for word in with_option(base, option["name"], "")][:-1]
             lines = [f"{option['name'][2:]} = {value}"]
-            if "--config" in words:  # the program takes one file
+            if "--config" in words:  # the program takes only one file
                 at = words.index("--config")
                 given = (self.material / pathlib.Path(words[at + 1]).name).read_text().splitlines()
                 lines += [line for line in given if not line.startswith(f"{option['name'][2:]} =")]
@@ -151,7 +151,7 @@ class Trials:
         self.note(where, status, self.judge(program, [option["name"], option["name"][2:].replace("-", " ") + ":", *(["line "] if toml else [])], refused, status, stderr, files))
 
     def setting(self, file, path, value):
-        """An edit with one value of a model's configuration changed."""
+        """Makes an edit with one value of a model's configuration changed."""
         folder = self.work / f"{threading.current_thread().name}.model"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.material / "ip2p", folder)
@@ -172,7 +172,7 @@ class Trials:
 
 
 def bases(program, command):
-    """A command line that runs, without the program: that of a case, or only the subcommand."""
+    """A valid command line without the program: that of a case, or only the subcommand."""
     for case in cases.CASES:
         if case.program == program and (not command or case.arguments[0] == command):
             return list(case.arguments), True
@@ -197,7 +197,7 @@ def option_trials(trials, tables):
 
 
 WORDS = {"num_train_timesteps": "training timesteps", "beta_start": "training betas", "beta_end": "training betas",
-         "trained_betas": "training betas"}  # keys that messages call otherwise
+         "trained_betas": "training betas"}  # keys that have another name in messages
 SETTING_VALUES = ["NaN", "Infinity", "1e999", "-1e999", "1e308", "4.9e-324", "-1", "0", "0.5", "2147483648",
                   "9223372036854775807", "18446744073709551616", "1e-30", "1000000000", '"x"', "null", "[]", "{}", "true",
                   '""', "[1, 2, 3, 4, 5, 6, 7, 8, 9]"]

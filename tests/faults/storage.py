@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Runs the programs on storage that gives trouble, and checks how they end and what they leave.
+"""Runs the programs on failing storage and checks how they end and what they leave behind.
 
     storage.py PROGRAMS LIBRARY SOURCE [KIND]... [--case NAME]... [--trials N] [--seed SEED]
 
-Kinds of trouble, all of them by default:
+Kinds of failure (default: all):
 
-    disk      the file system of the results is full: of N sizes, each too small
-    inodes    it takes no more files: N numbers of them, each too small
+    disk      the file system of the results is too small, in N sizes
+    inodes    it cannot hold enough files, with N different limits
     readonly  it is read-only
     power     the machine loses power N times at random moments, and once after the end; needs root and mkfs.ext4
-    twice     a second process runs the same command in the same folder: refused in words, or both are right
-    clock     the wall clock jumps by years while the program runs and between a kill and the next run, so that files are
-              from the future and from before 1970
-    hangs     a process that draws pairs lives and hangs: another takes over what it was at
+    twice     a second process runs the same command in the same folder: one is refused with a message, or both succeed
+    clock     the wall clock jumps by years while the program runs and between a kill and the next run, so that files
+              date from the future and from before 1970
+    hangs     a process that draws pairs hangs without dying: another takes over its work
 
-Inputs are on a read-only file system in every run. Runs that can be resumed are run again once the trouble is over, and end
-with the bytes of an undisturbed run. Mounts are made in a namespace of this script's own: where the system allows none, it
-ends with status 77. LIBRARY is made of failing_calls.cpp.
+Inputs are on a read-only file system in every run. Runs that can be resumed are repeated once the failure is over and
+must end with the bytes of an undisturbed run. The script mounts file systems in a namespace of its own; if the system
+does not allow that, the exit status is 77. LIBRARY is built from failing_calls.cpp.
 """
 import argparse
 import collections
@@ -41,7 +41,7 @@ KINDS = ["disk", "inodes", "readonly", "power", "twice", "clock", "hangs"]
 YEARS = 40 * 365 * 86400
 PAGE = 4096
 SHUTDOWN = (2 << 30) | (4 << 16) | (ord("X") << 8) | 125  # FS_IOC_SHUTDOWN
-WITHOUT_JOURNAL = struct.pack("I", 2)  # what was not flushed is lost
+WITHOUT_JOURNAL = struct.pack("I", 2)  # unflushed data is lost
 
 
 def mount(*arguments):
@@ -53,7 +53,7 @@ def unmount(folder):
 
 
 def sizes_below(enough, count):
-    """`count` whole numbers from 1 to below `enough`, evenly spread."""
+    """Up to `count` evenly spaced integers from 1 to just below `enough`."""
     return sorted({max(1, round(enough * (i + 0.5) / count)) for i in range(count)})
 
 
@@ -78,7 +78,7 @@ class Campaign(failing_calls.Campaign):
                                 errors="replace")
 
     def finished(self, child):
-        """What became of a process that was started."""
+        """The result of a process that was started."""
         try:
             stderr = child.communicate(timeout=failing_calls.PATIENCE)[1]
             return subprocess.CompletedProcess(child.args, child.returncode, "", stderr)
@@ -93,7 +93,7 @@ class Campaign(failing_calls.Campaign):
         return problems
 
     def on_small(self, case, option, enough, room):
-        """Problems, and outcomes, with a file system for the results that is too small."""
+        """Problems and outcomes when the file system for the results is too small."""
         problems, outcomes = [], collections.Counter()
         folder = self.folder_of(case)
         for size in sizes_below(enough, self.trials):
@@ -126,7 +126,7 @@ class Campaign(failing_calls.Campaign):
 
     def inodes(self, case):
         enough = sum(1 for _ in (self.folder_of(case) / "out").rglob("*"))
-        return self.on_small(case, "nr_inodes", enough, lambda number: number + 1)  # one is the folder's own
+        return self.on_small(case, "nr_inodes", enough, lambda number: number + 1)  # one is for the folder itself
 
     def readonly(self, case):
         folder = self.folder_of(case)
@@ -182,8 +182,7 @@ class Campaign(failing_calls.Campaign):
                 elif done.returncode == 1 and (words := cases.sentence_of(case, done.stderr)):
                     wrong.append(words)
                 if done.returncode == 0:
-                    # What was reported as written is there, whatever became of the power since. What was removed in the
-                    # end may be back.
+                    # What was reported as written must survive the power loss. Files removed at the end may be back.
                     wrong += [f"after the end: expected the undisturbed {path}"
                               for path, digest in self.expected[case.name].items() if found.get(path) != digest]
                 else:
@@ -205,7 +204,7 @@ class Campaign(failing_calls.Campaign):
         for number in range(self.trials):
             cases.prepare(case, folder, self.material)
             first = self.start(case, folder)
-            # Together, and while the first is at work.
+            # Start both together first, then the second while the first is working.
             time.sleep(self.rng.uniform(0.0, 0.9) * self.seconds[case.name] if number else 0)
             second = self.start(case, folder)
             ends = [self.finished(child) for child in (first, second)]
@@ -328,7 +327,7 @@ def main():
         def judge(name):
             case, kind = chosen[name]
             if kind in ("disk", "inodes"):
-                campaign.expected.pop(case.name, None)  # its folder is measured
+                campaign.expected.pop(case.name, None)  # the folder of its undisturbed run is measured
             campaign.undisturbed(case)
             problems, outcomes = getattr(campaign, kind)(case)
             return ([f"{name}: {problem}" for problem in problems],

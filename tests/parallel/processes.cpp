@@ -120,7 +120,7 @@ int train(const ProcessGroup& group, const std::string& folder, std::int64_t ste
               "rank {}: {}: expected the average in the weight's place", group.rank(), name);
     }
   });
-  std::int64_t bytes = ip2p::detail::bytes_of(run.optimiser().state()), all = 0;
+  std::int64_t bytes = ip2p::detail::state_bytes(run.optimiser().state()), all = 0;
   for (const auto& tensor : run.average().average()) bytes += static_cast<std::int64_t>(tensor.nbytes());
   for (const auto& [name, tensor] : snapshot.tensors) {
     if (!name.starts_with("weights/")) all += static_cast<std::int64_t>(tensor.nbytes());

@@ -62,7 +62,7 @@ TrainingOptionsOf<Optimiser> options_in(const std::filesystem::path& folder, boo
 }
 
 std::int64_t bytes_of_state(const auto& run) {
-  auto bytes = ip2p::detail::bytes_of(run.optimiser().state());
+  auto bytes = ip2p::detail::state_bytes(run.optimiser().state());
   for (const auto& tensor : run.average().average()) bytes += static_cast<std::int64_t>(tensor.nbytes());
   return bytes;
 }

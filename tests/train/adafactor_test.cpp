@@ -186,7 +186,7 @@ TEST_CASE("Adafactor keeps a row and a column of a matrix, and refuses options t
   CHECK(kinds[1].tensors[0].sizes() == at::IntArrayRef({1, 200}));
   CHECK(kinds[0].tensors[1].sizes() == at::IntArrayRef({8, 4, 3, 1}));
   CHECK_FALSE(kinds[2].tensors[0].defined());
-  CHECK(ip2p::detail::bytes_of(kinds) == 4 * (100 + 200 + 2 * 96 + 2));
+  CHECK(ip2p::detail::state_bytes(kinds) == 4 * (100 + 200 + 2 * 96 + 2));
 
   const auto refuse = [&](const AdafactorOptions& options) { Adafactor({matrix}, options); };
   CHECK_THROWS_WITH(refuse({.beta2_decay = 0.1}), Catch::Contains("beta2_decay: expected at most 0, found 0.1"));
