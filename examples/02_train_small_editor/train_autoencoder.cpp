@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -13,6 +14,7 @@
 #include "autoencoder_loss.hpp"
 #include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/core/device.hpp"
+#include "ip2p/core/error.hpp"
 #include "ip2p/io/folder_lock.hpp"
 #include "ip2p/nn/state.hpp"
 #include "ip2p/train/export.hpp"
@@ -27,6 +29,12 @@ namespace small_editor {
 
 int train_autoencoder(const Settings& settings, const AutoencoderSettings& wanted,
                       const example::Interrupt& interrupt) {
+  for (const auto& [option, blocks] :
+       {std::pair{"--encoder-blocks", &wanted.encoder_blocks}, std::pair{"--decoder-blocks", &wanted.decoder_blocks}}) {
+    ip2p::require(blocks->size() == wanted.channels.size(),
+                  "{}: expected {} numbers, as many as --channels has, found {}", option, wanted.channels.size(),
+                  blocks->size());
+  }
   const example::OutputFolder folder(settings.work);
   const ip2p::FolderLock lock(settings.work, {"vae", "editor", "model"});
   auto record = run_record(settings, settings.work / "vae", {});

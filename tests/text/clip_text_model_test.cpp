@@ -4,6 +4,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 
@@ -61,4 +62,12 @@ TEST_CASE("ClipTextModel takes the ids of rows that were added", "[text]") {
   CHECK(model(at::full({1, 3}, 51, at::kLong)).size(1) == 3);
   CHECK_THROWS_WITH(model(at::full({1, 3}, 52, at::kLong)), Contains("expected ids from 0 to 51"));
   CHECK_THROWS_WITH(model.add_rows(52, at::Tensor()), Contains("vectors: expected [n, 8], found no tensor"));
+}
+
+TEST_CASE("ClipTextConfig refuses more positions than any model has", "[text]") {
+  ClipTextConfig config;
+  config.max_position_embeddings = std::numeric_limits<std::int64_t>::max();
+  CHECK_THROWS_WITH(config.validate("here"),
+                    "here: max_position_embeddings: expected at most 1000000, found "
+                    "9223372036854775807");
 }

@@ -85,6 +85,7 @@ struct ClipTextConfig {
     }
     detail::require_width(hidden_size, "hidden_size", where);
     detail::require_width(intermediate_size, "intermediate_size", where);
+    detail::require_width(max_position_embeddings, "max_position_embeddings", where);
     detail::require_layers(num_hidden_layers, "num_hidden_layers", where);
     require(hidden_size % num_attention_heads == 0,
             "{}: hidden_size: expected a multiple of num_attention_heads {}, found {}", where, num_attention_heads,
