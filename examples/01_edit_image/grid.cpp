@@ -16,7 +16,7 @@
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/any_schedule.hpp"
 #include "support/labels.hpp"
-#include "support/range.hpp"
+#include "support/number.hpp"
 
 namespace edit_image {
 namespace {

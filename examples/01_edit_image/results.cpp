@@ -19,6 +19,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "support/fit.hpp"
 #include "support/labels.hpp"
@@ -55,7 +56,7 @@ void write_result(const Editing& editing, const Options& o, const Job& job, cons
                   std::size_t i, example::StandardOutput* standard_output) {
   const auto& photograph = *task.photograph;
   const auto& after = edited.pictures[i];
-  if (const auto folder = job.out.parent_path(); !folder.empty()) fs::create_directories(folder);
+  if (const auto folder = job.out.parent_path(); !folder.empty()) ip2p::make_folder(folder);
   example::Outputs outputs;
   if (!o.save_latents.empty()) {
     outputs.add(o.save_latents, [&] {
@@ -172,7 +173,7 @@ class Many {
       Previews previews;
       std::vector<Task> tasks;
       for (const auto& [job, photograph] : batch) {
-        if (o_.preview > 0 && job->out.has_parent_path()) fs::create_directories(job->out.parent_path());
+        if (o_.preview > 0 && job->out.has_parent_path()) ip2p::make_folder(job->out.parent_path());
         tasks.push_back({photograph.get(), job->prompt, job->seed, previews.add(preview_of(o_, *job))});
       }
       const auto edited = editing_.edit(tasks);
@@ -211,7 +212,7 @@ void make_one(Editing& editing, const Options& o, const Job& job, const Photogra
 void make_sheet(Editing& editing, const Options& o, const Job& job, const Photograph& photograph,
                 example::StandardOutput* standard_output) {
   const auto sheet = draw_grid(editing, photograph, job.prompt, axes_of(o.grid));
-  if (const auto folder = job.out.parent_path(); !folder.empty()) fs::create_directories(folder);
+  if (const auto folder = job.out.parent_path(); !folder.empty()) ip2p::make_folder(folder);
   write(o, job.out, {sheet, {}}, editing.settings_of({&photograph, job.prompt, job.seed}, o.grid), standard_output);
   if (!job.out.empty()) example::result().wrote(job.out, sheet);
 }

@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -56,24 +55,16 @@ struct EvaluationSettings {
   std::string sampler = "euler";
 };
 
-/// What the results have at the size of those held-out photographs that are large enough.
-template <class Pipeline>
-std::string full_size_table(const Pipeline& pipeline, const Settings& settings, const EvaluationSettings& wanted,
-                            const ip2p::RunSettings& run) {
+/// The held-out photographs of at least so many megapixels. \throws ip2p::Error if there are none
+std::vector<fs::path> large_photographs(const Settings& settings, std::int64_t megapixels) {
   std::vector<fs::path> large;
   for (const auto& path : split_photographs(settings.photographs).held_out) {
     const auto photo = ip2p::read_image(path);
-    if (photo.width * photo.height >= wanted.full_size * 1'000'000) large.push_back(path);
+    if (photo.width * photo.height >= megapixels * 1'000'000) large.push_back(path);
   }
   ip2p::require(!large.empty(), "--full-size: expected a held-out photograph of at least {} megapixels, found none",
-                wanted.full_size);
-  example::ProgressBar bar(stderr, "edit at full size");
-  const auto families = chosen_families(wanted.families);
-  const auto scores = evaluate_full_size(pipeline, large, run, families, [&](std::int64_t done, std::int64_t all) {
-    bar({.index = done - 1, .count = all});
-  });
-  return fmt::format("\nAt the own size of the {} photographs of at least {} megapixels:\n\n{}", large.size(),
-                     wanted.full_size, table(scores));
+                megapixels);
+  return large;
 }
 
 int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, const example::Interrupt& interrupt) {
@@ -82,6 +73,7 @@ int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, c
   auto pipeline = ip2p::open_editor(wanted.model, {.device = at::kCPU, .dtype = at::kFloat});
   pipeline.sampler = ip2p::AnySampler::named(wanted.sampler);
   pipeline.guidance = {.image_scale = wanted.image_scale, .text_scale = wanted.text_scale};
+  const auto large = wanted.full_size > 0 ? large_photographs(settings, wanted.full_size) : std::vector<fs::path>();
   const auto squares = held_out_squares(settings, interrupt, static_cast<std::size_t>(wanted.photographs));
   auto run = wanted.run;
   run.hooks.stop = interrupt.token();
@@ -94,7 +86,14 @@ int evaluate_model(const Settings& settings, const EvaluationSettings& wanted, c
   }();
   interrupt.check();
   auto text = table(scores);
-  if (wanted.full_size > 0) text += full_size_table(pipeline, settings, wanted, run);
+  if (!large.empty()) {
+    example::ProgressBar bar(stderr, "edits at full size");
+    const auto at_full_size =
+        evaluate_full_size(pipeline, large, run, chosen_families(wanted.families),
+                           [&](std::int64_t done, std::int64_t all) { bar({.index = done - 1, .count = all}); });
+    text += fmt::format("\nAt the own size of the {} photographs of at least {} megapixels:\n\n{}", large.size(),
+                        wanted.full_size, table(at_full_size));
+  }
   interrupt.check();
   example::result_follows();
   fmt::print("the middle squares of {} photographs at {} pixels, {} steps, {}, image scale {}, text scale {}\n\n{}",

@@ -22,6 +22,7 @@
 #include "ip2p/core/freed_memory.hpp"
 #include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/io/folder_lock.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/new_lora.hpp"
@@ -332,7 +333,7 @@ class Training {
       sheet.rows.push_back(fmt::format("\"{}\", seed {}", pair.instruction, settings.seed));
       sheet.pictures.push_back({before, square(pair.after), pipeline(before, pair.instruction, settings)});
     }
-    fs::create_directories(o_.out / "samples");
+    ip2p::make_folder(o_.out / "samples");
     ip2p::write_image(o_.out / "samples" / fmt::format("step_{:06}.png", step), example::draw(sheet));
   }
 
@@ -349,7 +350,7 @@ class Training {
   void write_model() {
     if (!speaks()) return;
     if (lora_) {
-      fs::create_directories(o_.out);
+      ip2p::make_folder(o_.out);
       return ip2p::write_safetensors(o_.out / "lora.safetensors", lora_->state());
     }
     const auto vocabulary = files_.tokenizer().vocab;

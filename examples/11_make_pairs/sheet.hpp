@@ -10,7 +10,6 @@
 #include <map>
 #include <span>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include <fmt/format.h>
@@ -20,6 +19,7 @@
 #include "ip2p/filter/keep_best.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/resample.hpp"
 #include "ip2p/language/triplets.hpp"
 #include "support/pictures.hpp"
@@ -64,9 +64,7 @@ inline void write_sheet(const std::filesystem::path& sheets, const std::string& 
                         const ip2p::FilterCounts& counts, std::span<const SheetPair> pairs) {
   constexpr std::int64_t height = 160;
   const auto folder = sheets / prompt;
-  std::error_code problem;
-  std::filesystem::create_directories(folder, problem);
-  ip2p::require(!problem, "cannot create the folder '{}': {}", folder.string(), problem.message());
+  ip2p::make_folder(folder);
   auto page = fmt::format("{}<p><b>{}</b>: {}<br>&rarr; {}<br>edit: {}<p>{}<p>\n", sheet_head, prompt,
                           html_text(triplet.caption), html_text(triplet.edited), html_text(triplet.instruction),
                           counts_text(counts));

@@ -20,6 +20,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/folder_lock.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/sealed_json.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "measure.hpp"
@@ -67,7 +68,7 @@ int scenes(const SceneOptions& o, const example::Interrupt& interrupt) {
   settings["--vocabulary"] = example::content_setting(o.vocabulary, example::file_digest(o.vocabulary));
   settings["--stamps"] = example::content_setting(o.stamps, example::files_digest(world.stamps()));
   settings["--photographs"] = example::content_setting(o.photographs, example::files_digest(world.photographs()));
-  fs::create_directories(o.out);
+  ip2p::make_folder(o.out);
   const ip2p::FolderLock lock(o.out);
   example::RunRecord record(o.out / "run.json", settings, [&] { return fs::exists(o.out / "world.json"); });
   record.agree();

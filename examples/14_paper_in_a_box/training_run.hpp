@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ip2p/io/folder_lock.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/learning_rate.hpp"
 #include "ip2p/train/training_options.hpp"
@@ -88,7 +89,7 @@ inline bool is_complete(const TrainingSettings& o, example::RunRecord& record, c
 template <class Run>
 [[nodiscard]] ip2p::FolderLock begin(const TrainingSettings& o, Run& run, example::RunRecord& record) {
   const auto folder = options_of(o).folder;
-  fs::create_directories(folder);
+  ip2p::make_folder(folder);
   ip2p::FolderLock lock(folder);
   std::vector<std::string> skipped;
   if (run.resume(&skipped)) fmt::print("resumed at update {}\n", run.step());

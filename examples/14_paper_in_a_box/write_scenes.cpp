@@ -14,6 +14,7 @@
 
 #include "ip2p/data/pair_set_writer.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/language/triplets.hpp"
 #include "ip2p/train/export.hpp"
 #include "scenes.hpp"
@@ -36,7 +37,7 @@ CaptionedPictures CaptionedPictures::read(const fs::path& folder, const example:
 }
 
 void CaptionedPictures::write(const fs::path& folder, const example::Interrupt& interrupt) const {
-  fs::create_directories(folder);
+  ip2p::make_folder(folder);
   std::string lines;
   for (std::size_t i = 0; i < pictures.size(); ++i) {
     interrupt.check();

@@ -18,6 +18,7 @@
 #include "ip2p/io/image_format.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/any_schedule.hpp"
+#include "number.hpp"
 #include "one_of.hpp"
 #include "range.hpp"
 #include "reporting.hpp"

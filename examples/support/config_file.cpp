@@ -21,8 +21,8 @@
 
 #include "ip2p/io/hub_cache.hpp"
 #include "named.hpp"
+#include "number.hpp"
 #include "option_table.hpp"
-#include "range.hpp"
 
 namespace example {
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "ip2p/core/error.hpp"
+#include "ip2p/io/make_folder.hpp"
 
 namespace example {
 
@@ -18,13 +18,12 @@ class OutputFolder {
   /// \throws Error if it cannot be made
   explicit OutputFolder(std::filesystem::path path) : path_(std::move(path)) {
     namespace fs = std::filesystem;
-    std::error_code problem;
+    std::error_code ignored;
     if (!path_.has_filename()) path_ = path_.parent_path();  // "set/" as "set"
-    for (auto part = path_; !part.empty() && !fs::exists(part, problem); part = part.parent_path()) {
+    for (auto part = path_; !part.empty() && !fs::exists(part, ignored); part = part.parent_path()) {
       made_.push_back(part);
     }
-    fs::create_directories(path_, problem);
-    ip2p::require(!problem, "cannot create the folder '{}': {}", path_.string(), problem.message());
+    ip2p::make_folder(path_);
   }
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;

@@ -35,8 +35,8 @@
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/pipeline/numerics.hpp"
 #include "ip2p/version.hpp"
+#include "number.hpp"
 #include "option_table.hpp"
-#include "range.hpp"
 #include "reporting.hpp"
 #include "text_file.hpp"
 

@@ -18,9 +18,10 @@
 #include <CLI/CLI.hpp>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/sealed_json.hpp"
-#include "range.hpp"
+#include "number.hpp"
 
 namespace example {
 namespace {
@@ -249,9 +250,7 @@ std::string RunRecord::where() const {
 }
 
 void RunRecord::write() const {
-  std::error_code problem;
-  if (file_.has_parent_path()) std::filesystem::create_directories(file_.parent_path(), problem);
-  ip2p::require(!problem, "cannot create the folder '{}': {}", file_.parent_path().string(), problem.message());
+  if (file_.has_parent_path()) ip2p::make_folder(file_.parent_path());
   ip2p::detail::write_sealed(file_, record_);
 }
 

@@ -57,6 +57,7 @@
 #include "ip2p/io/legacy_torch_file.hpp"
 #include "ip2p/io/lora_file.hpp"
 #include "ip2p/io/lora_keys.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/mask_levels.hpp"
 #include "ip2p/io/model_advice.hpp"
 #include "ip2p/io/model_files.hpp"

@@ -28,6 +28,7 @@
 #include "ip2p/data/shard_index.hpp"
 #include "ip2p/io/crc32.hpp"
 #include "ip2p/io/folder_lock.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/io/write_safetensors.hpp"
@@ -168,12 +169,6 @@ class CachedPairs {
     } catch (const Error&) {
       return {};
     }
-  }
-
-  static void make_folder(const std::filesystem::path& folder) {
-    std::error_code problem;
-    std::filesystem::create_directories(folder, problem);
-    require(!problem, "cannot create the folder '{}': {}", folder.string(), problem.message());
   }
 
   void save(const std::filesystem::path& path, const std::string& id, const Entry& entry) {

@@ -23,6 +23,7 @@
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/make_folder.hpp"
 
 namespace ip2p {
 
@@ -91,8 +92,7 @@ class PairSetWriter {
     const auto folder = unfinished_ / (prompt + "." + random_name());
     std::error_code problem;
     try {
-      fs::create_directories(folder, problem);
-      require(!problem, "cannot create the folder '{}': {}", folder.string(), problem.message());
+      make_folder(folder);
       std::string lines;
       for (const auto& pair : pairs) {
         write_image(folder / fmt::format("{}_0.jpg", pair.numbers.seed), pair.before, 100);
@@ -130,8 +130,7 @@ class PairSetWriter {
     text = "[" + text + "]";
     std::error_code problem;
     if (detail::file_text(out_ / "seeds.json") != text) {
-      fs::create_directories(unfinished_, problem);
-      require(!problem, "cannot create the folder '{}': {}", unfinished_.string(), problem.message());
+      make_folder(unfinished_);
       const auto temporary = unfinished_ / ("seeds." + random_name());
       write_text(temporary, text);
       try {

@@ -25,6 +25,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/sealed_json.hpp"
 
@@ -66,11 +67,7 @@ class WorkLedger {
     require(options_.lease.count() > 0, "work ledger: expected a lease above 0, found {} ms", options_.lease.count());
     require(options_.patience.count() >= 0, "work ledger: expected a patience of at least 0, found {} ms",
             options_.patience.count());
-    for (const char* part : {"claims", "done"}) {
-      std::error_code problem;
-      std::filesystem::create_directories(folder_ / part, problem);
-      require(!problem, "cannot create the folder '{}': {}", (folder_ / part).string(), problem.message());
-    }
+    for (const char* part : {"claims", "done"}) make_folder(folder_ / part);
     agree_on(settings);
     renewer_ = std::jthread([this](const std::stop_token& stop) { renew(stop); });
   }

@@ -20,6 +20,7 @@
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/make_folder.hpp"
 
 namespace ip2p {
 
@@ -69,21 +70,16 @@ inline std::string image_folder_line(const std::string& before, const std::strin
 ///   on a requested stop
 inline ImageFolderReport write_image_folder(const PairFolder& folder, const std::filesystem::path& out,
                                             const ImageFolderOptions& options = {}) {
-  std::error_code problem;
-  const auto make = [&](const std::filesystem::path& path) {
-    std::filesystem::create_directories(path, problem);
-    require(!problem, "cannot create the folder '{}': {}", path.string(), problem.message());
-  };
   std::int64_t count = 0, done = 0;
   for (const auto& entry : folder.prompts()) count += static_cast<std::int64_t>(entry.seeds.size());
   require(count > 0, "image folder: expected at least one pair in '{}', found none", folder.path().string());
-  make(out);
+  make_folder(out);
   const auto list = out / "metadata.jsonl";
   remove_temporaries_of(list);
   AtomicFile file(list);
   ImageFolderReport report;
   for (const auto& entry : folder.prompts()) {
-    if (!entry.seeds.empty()) make(out / entry.prompt);
+    if (!entry.seeds.empty()) make_folder(out / entry.prompt);
     for (const auto& seed : entry.seeds) {
       if (options.stop.stop_requested())
         throw Cancelled(fmt::format("cancelled before pair {} of {}", done + 1, count));

@@ -26,6 +26,7 @@
 #include "ip2p/data/ustar.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/crc32.hpp"
+#include "ip2p/io/make_folder.hpp"
 
 namespace ip2p {
 
@@ -71,9 +72,7 @@ class PairShardsWriter {
   }
 
   PairShardsReport run() {
-    std::error_code problem;
-    std::filesystem::create_directories(out_, problem);
-    require(!problem, "cannot create the folder '{}': {}", out_.string(), problem.message());
+    make_folder(out_);
     read_finished();
     PairShardsReport report;
     std::vector<ShardInfo> shards;

@@ -28,6 +28,7 @@
 #include "ip2p/io/hub_files.hpp"
 #include "ip2p/io/hub_model.hpp"
 #include "ip2p/io/hub_snapshot.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/partial_file.hpp"
 #include "ip2p/io/printable.hpp"
 
@@ -76,12 +77,6 @@ class HubDownload {
   }
 
  private:
-  void make_folder(const std::filesystem::path& folder) const {
-    std::error_code code;
-    std::filesystem::create_directories(folder, code);
-    require(!code, "cannot create the folder '{}': {}", folder.string(), code.message());
-  }
-
   [[nodiscard]] std::filesystem::path blob_of(const HubFile& file) const { return folder_ / "blobs" / file.etag; }
 
   /// Whether the contents are there already, of another revision perhaps.

@@ -25,6 +25,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/io/folder_lock.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/safetensors_header.hpp"
 #include "ip2p/io/write_safetensors.hpp"
@@ -130,9 +131,7 @@ class CachedTextEncoder {
     void save(const std::string& prompt, const at::Tensor& context) {
       if (options.folder.empty() || detail::first_invalid_utf8(prompt)) return;
       const auto path = path_of(prompt);
-      std::error_code problem;
-      std::filesystem::create_directories(path.parent_path(), problem);
-      require(!problem, "cannot create the folder '{}': {}", path.parent_path().string(), problem.message());
+      make_folder(path.parent_path());
       if (!lock) lock.emplace(FolderLock::shared(options.folder));
       write_safetensors(path, {{"context", context}},
                         {{"prompt", prompt}, {"encoder", options.encoder}, {"checksum", checksum_of(context)}});

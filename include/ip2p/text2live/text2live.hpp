@@ -24,6 +24,7 @@
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/json_field.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/resample.hpp"
 #include "ip2p/io/sealed_json.hpp"
 #include "ip2p/text2live/clip_guide.hpp"
@@ -153,7 +154,7 @@ class Text2Live {
           step() > 0 || CheckpointFolder(options_.folder).steps().empty(),
           "Text2Live: '{}': expected no checkpoints of another run, found some; resume it, or choose another folder",
           options_.folder.string());
-      std::filesystem::create_directories(options_.folder);
+      make_folder(options_.folder);
       const auto text = description().dump(2) + "\n";
       write_file_atomically(options_.folder / description_name, std::as_bytes(std::span(text)));
     }

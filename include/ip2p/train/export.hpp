@@ -17,6 +17,7 @@
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/ldm_checkpoint.hpp"
 #include "ip2p/io/ldm_inverse_keys.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/write_safetensors.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/state.hpp"
@@ -122,7 +123,7 @@ template <class Model>
 void save_component(const Model& model, const std::filesystem::path& folder, at::ScalarType dtype = at::kHalf) {
   const std::string component = Model::component;
   const auto weights = detail::exported(model, dtype);
-  std::filesystem::create_directories(folder / component);
+  make_folder(folder / component);
   const bool transformers = component == "text_encoder" || component == "clip";
   write_safetensors(folder / component / (transformers ? "model.safetensors" : "diffusion_pytorch_model.safetensors"),
                     weights, {{"format", "pt"}});
@@ -149,10 +150,10 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
                        {"vae", {"diffusers", codec}}};
   if (!options.settings.is_null()) index["_ip2p_settings"] = options.settings;
   try {
-    fs::create_directories(folder / "scheduler");
+    make_folder(folder / "scheduler");
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler);
     if (!options.tokenizer.empty()) {
-      fs::create_directories(folder / "tokenizer");
+      make_folder(folder / "tokenizer");
       for (const auto& entry : detail::folder_entries(options.tokenizer)) {
         if (!entry.is_regular_file()) continue;
         fs::copy_file(entry.path(), folder / "tokenizer" / entry.path().filename(),
