@@ -1,6 +1,5 @@
 #include "train.hpp"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/matmul.h>
 
@@ -31,6 +30,7 @@
 #include "support/output_folder.hpp"
 #include "support/program.hpp"
 #include "support/run_record.hpp"
+#include "support/use_threads.hpp"
 
 namespace make_triplets {
 
@@ -78,7 +78,7 @@ nlohmann::json settings_of(const TrainOptions& o, const fs::path& files) {
 }  // namespace
 
 int train(TrainOptions o, const example::Interrupt& interrupt) {
-  if (o.threads > 0) at::set_num_threads(o.threads);
+  example::use_threads(o.threads);
   Split split(o.data);
   o.model = example::located(o.model);
   const auto files = o.model.empty() ? example::located_tokenizer(o.tokenizer) : o.model;
