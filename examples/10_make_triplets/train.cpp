@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/io/copy_file.hpp"
 #include "ip2p/io/folder_lock.hpp"
 #include "ip2p/language/gpt2_files.hpp"
 #include "ip2p/nn/initialise.hpp"
@@ -167,7 +168,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   ip2p::save_gpt2(model, o.out);
   for (const char* name : tokenizer_files) {
     if (!fs::exists(files / name)) continue;
-    fs::copy_file(files / name, o.out / name, fs::copy_options::overwrite_existing);
+    ip2p::detail::copy_file_atomically(files / name, o.out / name);
   }
   record.finish(run.step());
   fmt::print("{:.0f} s\n{}\n", example::seconds_since(begin), o.out.string());
