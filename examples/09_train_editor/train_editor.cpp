@@ -4,7 +4,6 @@
 //   train_editor --model stable-diffusion-v1-5 --pairs clip-filtered-dataset --out training --dtype bf16
 //   torchrun --nproc-per-node 8 --no-python train_editor --config paper.toml
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -54,6 +53,7 @@
 #include "support/output_folder.hpp"
 #include "support/program.hpp"
 #include "support/run_record.hpp"
+#include "support/use_threads.hpp"
 
 namespace train_editor {
 
@@ -396,7 +396,7 @@ int main(int argc, char** argv) {
       [&](CLI::App& app) { train_editor::add_options(app, o); },
       [&](const example::Interrupt& interrupt) {
         ip2p::set_freed_memory(ip2p::FreedMemory::kept);
-        if (o.threads > 0) at::set_num_threads(o.threads);
+        example::use_threads(o.threads);
         const auto place = ip2p::place_in_environment();
         const auto processes = ip2p::launch(place);
         return train_editor::Training(std::move(o), place, processes)(interrupt);

@@ -1,6 +1,5 @@
 #include "train.hpp"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/matmul.h>
 
@@ -17,6 +16,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/io/copy_file.hpp"
 #include "ip2p/io/folder_lock.hpp"
 #include "ip2p/language/gpt2_files.hpp"
 #include "ip2p/nn/initialise.hpp"
@@ -31,6 +31,7 @@
 #include "support/output_folder.hpp"
 #include "support/program.hpp"
 #include "support/run_record.hpp"
+#include "support/use_threads.hpp"
 
 namespace make_triplets {
 
@@ -78,7 +79,7 @@ nlohmann::json settings_of(const TrainOptions& o, const fs::path& files) {
 }  // namespace
 
 int train(TrainOptions o, const example::Interrupt& interrupt) {
-  if (o.threads > 0) at::set_num_threads(o.threads);
+  example::use_threads(o.threads);
   Split split(o.data);
   o.model = example::located(o.model);
   const auto files = o.model.empty() ? example::located_tokenizer(o.tokenizer) : o.model;
@@ -167,7 +168,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   ip2p::save_gpt2(model, o.out);
   for (const char* name : tokenizer_files) {
     if (!fs::exists(files / name)) continue;
-    fs::copy_file(files / name, o.out / name, fs::copy_options::overwrite_existing);
+    ip2p::detail::copy_file_atomically(files / name, o.out / name);
   }
   record.finish(run.step());
   fmt::print("{:.0f} s\n{}\n", example::seconds_since(begin), o.out.string());

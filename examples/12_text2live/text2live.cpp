@@ -3,8 +3,6 @@
 //   text2live --clip clip-vit-base-patch32 --image horse.jpg --source "a horse" --prompt "a golden horse"
 //     --region horse --out golden.png --run golden-run --sample-every 100
 
-#include <ATen/Parallel.h>
-
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -35,6 +33,7 @@
 #include "support/program.hpp"
 #include "support/range.hpp"
 #include "support/reporting.hpp"
+#include "support/use_threads.hpp"
 
 namespace {
 
@@ -60,7 +59,7 @@ std::filesystem::path numbered(const std::filesystem::path& path, std::int64_t s
 }
 
 int run(const Options& o, const example::Interrupt& interrupt) {
-  if (o.threads > 0) at::set_num_threads(o.threads);
+  example::use_threads(o.threads);
   example::check_folders({&o.out, &o.compare});
   const auto whole = example::read_photo(o.image, o.picture).image;
   const auto photo = scaled(whole, o.size);

@@ -4,8 +4,6 @@
 //   evaluate --config examples/13_evaluate/small-editor.toml --photographs photographs
 //     --clip vit-l=clip-vit-large-patch14 --out comparison
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -44,6 +42,7 @@
 #include "support/program.hpp"
 #include "support/reporting.hpp"
 #include "support/run_record.hpp"
+#include "support/use_threads.hpp"
 
 namespace evaluate {
 namespace {
@@ -222,7 +221,7 @@ void warn_of_scales(const std::vector<ip2p::SweepPoint>& points, Workshop& shop)
 }
 
 int run(Options o, const example::Interrupt& interrupt) {
-  if (o.every.threads > 0) at::set_num_threads(o.every.threads);
+  example::use_threads(o.every.threads);
   const auto place = ip2p::place_in_environment();
   o.every.device = ip2p::device_for(o.every.device, place).str();
   const auto clips = named_paths(o.clips, "--clip");

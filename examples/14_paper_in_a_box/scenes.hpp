@@ -20,6 +20,7 @@
 #include "02_train_small_editor/edits.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/io/image.hpp"
+#include "ip2p/io/json_whole.hpp"
 #include "ip2p/io/model_folder.hpp"
 #include "ip2p/io/resample.hpp"
 #include "ip2p/train/export.hpp"
@@ -77,7 +78,7 @@ class World {
     const auto json = ip2p::detail::read_json_file(path);
     try {
       return {Vocabulary(json.at("words"), path.string()), json.at("stamps").get<std::string>(),
-              json.at("photographs").get<std::string>(), json.at("side").get<std::int64_t>()};
+              json.at("photographs").get<std::string>(), ip2p::detail::json_whole<std::int64_t>(json.at("side"))};
     } catch (const nlohmann::json::exception& error) {
       ip2p::throw_error("{}: expected what `small_world scenes` writes: {}", path.string(), error.what());
     }

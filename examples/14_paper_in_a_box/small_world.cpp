@@ -5,8 +5,6 @@
 //   small_world clip --scenes scenes --tokenizer models/clip-tokenizer --out clip
 //   small_world text-to-image --scenes scenes --clip clip/clip --vae models/small-editor --out text-to-image
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -32,6 +30,7 @@
 #include "support/program.hpp"
 #include "support/range.hpp"
 #include "support/run_record.hpp"
+#include "support/use_threads.hpp"
 #include "training.hpp"
 #include "vocabulary.hpp"
 #include "write_scenes.hpp"
@@ -221,7 +220,7 @@ int main(int argc, char** argv) {
                               "Composes scenes of a small world, trains models on them, and measures the models.",
                               add_options, [&](const example::Interrupt& interrupt) {
                                 const int threads = std::max({c.threads, t.threads, m.threads});
-                                if (threads > 0) at::set_num_threads(threads);
+                                example::use_threads(threads);
                                 if (*drawing) return scenes(s, interrupt);
                                 if (*clip) return train_clip(c, interrupt);
                                 if (*text_to_image) return train_text_to_image(t, interrupt);

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/io/copy_file.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/text/bpe_tokenizer.hpp"
 #include "ip2p/train/contrastive_loss.hpp"
@@ -68,7 +69,7 @@ int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
   ip2p::save_component(model, o.out);
   for (const auto& entry : ip2p::detail::folder_entries(o.tokenizer)) {
     if (!entry.is_regular_file() || entry.path().filename() == "config.json") continue;
-    fs::copy_file(entry.path(), o.out / "clip" / entry.path().filename(), fs::copy_options::overwrite_existing);
+    ip2p::detail::copy_file_atomically(entry.path(), o.out / "clip" / entry.path().filename());
   }
   example::plot_loss(o.out / "loss.png", run.curve().points());
 

@@ -88,7 +88,7 @@ void add_dtype(CLI::App& app, std::string& dtype) {
 }
 
 void add_threads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "number of CPU threads, 0 for all")
+  app.add_option("--threads", threads, "number of CPU threads, at most one per processor, 0 for all")
       ->capture_default_str()
       ->check(example::range(0, 1024));
 }

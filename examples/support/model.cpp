@@ -1,7 +1,5 @@
 #include "model.hpp"
 
-#include <ATen/Parallel.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -27,6 +25,7 @@
 #include "ip2p/text/prompt_syntax.hpp"
 #include "program.hpp"
 #include "reporting.hpp"
+#include "use_threads.hpp"
 
 #ifdef IP2P_HAS_CUDA
 #include "ip2p/execution/cuda_graph.hpp"
@@ -171,7 +170,7 @@ nlohmann::json computing_settings(const ModelOptions& o) {
 
 ip2p::OpenedModel open_model(const ModelOptions& given, ip2p::Numerics numerics) {
   const auto o = located(given);
-  if (o.threads > 0) at::set_num_threads(o.threads);
+  use_threads(o.threads);
   if (o.tf32) ip2p::allow_tf32(true);
   ip2p::set_freed_memory(o.low_memory ? ip2p::FreedMemory::returned : ip2p::FreedMemory::kept);
   auto model = ip2p::OpenedModel::open(o.model, open_options(o, numerics));

@@ -378,12 +378,16 @@ TEST_CASE("An image folder has the pictures' bytes and the published set's colum
   write_pair_folder(set, 4);
   fs::remove(set / "0000002/20_1.jpg");
   const auto folder = PairFolder::open(set, {.split = PairSplit::all});
+  fs::create_directories(out / "0000001");  // what a killed process left
+  const auto left = out / "0000001/.10_0.jpg.0123456789abcdef.tmp";
+  write_text(left, "half");
   std::int64_t last = 0, of = 0;
   const auto report = write_image_folder(folder, out, {.on_pair = [&](std::int64_t done, std::int64_t count) {
                                            CHECK(done > last);
                                            last = done;
                                            of = count;
                                          }});
+  CHECK_FALSE(fs::exists(left));
   CHECK(report.pairs == 6);
   CHECK(last == 7);
   CHECK(of == 7);

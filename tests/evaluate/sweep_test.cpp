@@ -468,9 +468,17 @@ TEST_CASE("draw_sweep says what is missing and keeps the script", "[evaluate]") 
   CHECK_THROWS_WITH(draw_sweep(scratch.path(), "figure", rows, plot),
                     Contains("false: expected it to draw") && Contains("found that it ended with status 1"));
   // Stands in for gnuplot: it is given the script in the folder itself.
-  write_text(scratch / "draws", "#!/bin/sh\n[ -s \"$1\" ] && cp \"$1\" figure.svg && cp \"$1\" figure.png\n");
-  std::filesystem::permissions(scratch / "draws", std::filesystem::perms::owner_all);
-  plot.program = (scratch / "draws").string();
-  draw_sweep(scratch.path(), "figure", rows, plot);
-  CHECK(read_text(scratch / "figure.svg") == read_text(scratch / "figure.gp"));
+  const auto draws = [&](const std::string& svg_end) {
+    write_text(scratch / "draws", "#!/bin/sh\n{ cat \"$1\"; echo '" + svg_end +
+                                      "'; } > figure.svg && { cat \"$1\"; echo 'IEND....'; } > figure.png\n");
+    std::filesystem::permissions(scratch / "draws", std::filesystem::perms::owner_all);
+    plot.program = (scratch / "draws").string();
+    draw_sweep(scratch.path(), "figure", rows, plot);
+  };
+  draws("</svg>");
+  CHECK(read_text(scratch / "figure.svg") == read_text(scratch / "figure.gp") + "</svg>\n");
+  // On a full disk gnuplot draws a part and says that all is well.
+  CHECK_THROWS_WITH(draws("</sv"), Contains("expected it to draw the whole of") && Contains("figure.svg, found"));
+  CHECK_FALSE(std::filesystem::exists(scratch / "figure.svg"));
+  CHECK_FALSE(std::filesystem::exists(scratch / ".figure.drawing"));
 }

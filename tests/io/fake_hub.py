@@ -129,6 +129,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             siblings += [{"rfilename": name} for name in (
                 "../../evil", "/tmp/evil", "unet/../../../evil/config.json", "unet\\..\\evil", "a\0b", 7, None)]
             siblings += ["evil", {"name": "evil"}]
+        if self.behaviour == "token_name":
+            siblings = [{"rfilename": entry["rfilename"].replace("model.", f"{token[7:]}.")} for entry in siblings]
         self.answer(200, json.dumps({"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings}).encode(),
                     [("Content-Type", "application/json")])
 
@@ -149,6 +151,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         etag = name_of(path)
         if self.behaviour == "hostile_etag":
             etag = "../../../evil"
+        if self.behaviour == "token_etag":
+            etag = self.headers["Authorization"]
         if self.behaviour == "mirror":
             etag = f"mirror-{etag[:10]}"
         if self.behaviour == "huge":

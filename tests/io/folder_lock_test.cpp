@@ -76,6 +76,20 @@ TEST_CASE("A locked folder is one process's own, and clean where nobody else wri
                     "cannot open the folder '" + (folder / "none").string() + "': No such file or directory");
 }
 
+TEST_CASE("A file's temporaries are removed by the first that works on it", "[io]") {
+  const testing::ScratchDir scratch;
+  const auto& folder = scratch.path();
+  leave(folder / half);
+  leave(folder / other_half);
+  std::optional<FolderLock> first(FolderLock::shared_for(folder / "a.png"));
+  CHECK(names_below(folder) == std::set<std::string>{other_half});
+  leave(folder / half);  // the first is writing
+  const auto second = FolderLock::shared_for(folder / "a.png");
+  CHECK(names_below(folder).contains(half));
+  first.reset();
+  CHECK_THROWS_AS(FolderLock(folder), Error);
+}
+
 TEST_CASE("A shared folder is cleaned by the first that enters it", "[io]") {
   const testing::ScratchDir scratch;
   const auto& folder = scratch.path();

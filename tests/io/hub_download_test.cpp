@@ -366,6 +366,11 @@ TEST_CASE("What the Hub refuses is said in a sentence, without the token", "[io]
                                  " answered HTTP 403: Your account is blocked, Bearer [token] (the token in " +
                                  "the options was sent)");
   CHECK_THAT(says("gated"), Contains("it is gated") && Contains("(the token in the options was sent)"));
+  CHECK_THAT(says("token_etag"), Contains("(ETag), found 'Bearer [token]'"));
+  CHECK_THAT(says("token_name"), Contains("it lacks") && !Contains("hf_other"));
+  fetch.options.token = "token";  // part of what would stand for it, and of messages
+  CHECK(says("bad_token") == prefix + "the token in the options was not accepted (HTTP 401)");
+  CHECK_THAT(says("token_etag"), Contains("(ETag), found 'Bearer token'"));
   fetch.options.token = "two words";
   CHECK_THAT(says("fine"), Contains("expected a token of printable characters in the options, found others"));
   fetch.options.token = "";

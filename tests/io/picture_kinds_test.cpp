@@ -276,6 +276,51 @@ TEST_CASE("BMP and PSD whose pixels are not where they say are refused", "[io]")
   refused(wide, "unusual PSD: packed values of 16 bits, which are not read; save it with 8, or as PNG");
 }
 
+TEST_CASE("White that the colours of a PSD were mixed with is taken out", "[io]") {
+  // Four pixels in a row; the planes of red, green, blue, opacity and a channel more.
+  const auto psd = [](bool wide, const std::vector<std::string>& planes) {
+    std::string file("8BPS\0\1\0\0\0\0\0\0\0_\0\0\0\1\0\0\0\4\0_\0\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 40);
+    file[13] = static_cast<char>(planes.size()), file[23] = wide ? 16 : 8;
+    for (const auto& plane : planes) {
+      for (const char value : plane) file += wide ? std::string{value, '\x33'} : std::string{value};
+    }
+    return file;
+  };
+  const std::string red("\xE6\x0A\xC8\x40", 4), green("\xFF\xFF\xFF\x41", 4), blue("\xCC\x00\x7F\x42", 4);
+  const std::string opacity("\x33\x33\x80\x00", 4);
+  ip2p::ReadOptions dropped, on_black;
+  dropped.alpha = ip2p::Alpha::drop;
+  on_black.background = {0, 0, 0};
+  for (const bool wide : {false, true}) {
+    CAPTURE(wide);
+    const auto file = psd(wide, {red, green, blue, opacity, red});
+    const auto content = std::as_bytes(std::span(file));
+    // As Pillow: the stored values.
+    CHECK(ip2p::decode_image(content, "input", dropped).pixels ==
+          std::vector<std::uint8_t>{0xE6, 0xFF, 0xCC, 0x0A, 0xFF, 0, 0xC8, 0xFF, 0x7F, 0x40, 0x41, 0x42});
+    // A colour c of opacity a was stored as a c + (1 - a) 255; that of the second pixel is darker than any such.
+    const auto picture = ip2p::decode_picture(content, "input", on_black);
+    CHECK(picture.alpha == std::vector<std::uint8_t>{0x33, 0x33, 0x80, 0});
+    const auto part = [](std::uint32_t colour, std::uint32_t alpha) { return ip2p::detail::over(0, colour, alpha); };
+    CHECK(picture.image.pixels ==
+          std::vector<std::uint8_t>{part(130, 51), 51, 0, 0, 51, 0, part(145, 128), 128, part(0, 128), 0, 0, 0});
+    // Without opacity.
+    const auto opaque = psd(wide, {red, green, blue});
+    CHECK(ip2p::decode_picture(std::as_bytes(std::span(opaque)), "input", on_black).image ==
+          ip2p::decode_image(content, "input", dropped));
+  }
+  const auto refused = [](std::string file, std::size_t place, char byte, const std::string& why) {
+    file[place] = byte;
+    CHECK_THROWS_WITH(ip2p::decode_image(std::as_bytes(std::span(file)), "input"), "input: " + why);
+  };
+  const auto file = psd(false, {red, green, blue});
+  refused(file, 13, 2, "corrupt PSD: RGB has three channels at least");
+  refused(
+      file, 25, 4,
+      "unusual PSD: expected version 1, mode 3 (RGB), 8 or 16 bits and compression 0 or 1, found 1, 4, 8 and 0; save "
+      "it as PNG");
+}
+
 TEST_CASE("Numbers in the header of a PNM end in white space", "[io]") {
   for (const char* file : {"P5 1\b1 255\n_", "P5 1 1\b255\n_", "P5 1 1 255#\n_", "P5 1 1 15\b\1"}) {
     const std::string_view bytes(file);

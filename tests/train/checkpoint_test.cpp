@@ -70,6 +70,18 @@ TEST_CASE("A damaged checkpoint is skipped with the reason, and the one before i
     CHECK(folder.load_newest(&skipped)->step == 1);
     CHECK_THAT(skipped.at(0), Catch::Contains("manifest.json"));
   }
+  SECTION("numbers that are not whole, or beyond their type") {
+    const auto place = GENERATE("/version", "/step", "/files/tensors.safetensors/bytes");
+    const auto* number = GENERATE("1.6e35", "-1.1e301", "7.5", "18446744073709551616");
+    CAPTURE(place, number);
+    auto manifest = nlohmann::json::parse(std::ifstream(scratch / "step_2/manifest.json"));
+    manifest[nlohmann::json::json_pointer(place)] = nlohmann::json::parse(number);
+    manifest.erase("checksum");
+    manifest["checksum"] = ip2p::detail::text_checksum(manifest.dump());
+    std::ofstream(scratch / "step_2/manifest.json") << manifest.dump();
+    CHECK(folder.load_newest(&skipped)->step == 1);
+    CHECK_THAT(skipped.at(0), Catch::Contains("manifest.json: expected a whole number, found "));
+  }
 }
 
 TEST_CASE("What a killed writer left behind is not taken for a checkpoint, nor in the way of the next", "[train]") {

@@ -128,6 +128,18 @@ TEST_CASE("OpenCLIP: without a configuration, heads are the published ones; dama
   CHECK(config.text.hidden_act == "gelu");
   CHECK(config.eos_token_id == 2);
 
+  const auto refused = [&](const char* described, const std::string& words) {
+    std::ofstream(scratch / "open_clip_config.json") << described;
+    CHECK_THAT(error_of([&] { static_cast<void>(ModelFiles::open(scratch / "a.safetensors")); }), Contains(words));
+    std::filesystem::remove(scratch / "open_clip_config.json");
+  };
+  refused(R"({"model_cfg": {"vision_cfg": {"head_width": 0}}})", "head_width: expected at least 1, found 0");
+  refused(R"({"model_cfg": {"vision_cfg": {"head_width": 1e300}}})",
+          "head_width: expected a whole number, found 1e+300");
+  refused(R"({"model_cfg": {"vision_cfg": 7}})", "vision_cfg: expected an object, found 7");
+  refused(R"({"model_cfg": {"quick_gelu": "yes"}})", "quick_gelu: expected true or false, found \"yes\"");
+  refused("[]", "open_clip_config.json: expected the config.json of OpenCLIP, found []");
+
   tensors["visual.positional_embedding"] = tensors["visual.positional_embedding"].narrow(0, 0, 9).clone();
   write_safetensors(scratch / "b.safetensors", tensors);
   CHECK_THAT(error_of([&] { static_cast<void>(ModelFiles::open(scratch / "b.safetensors")); }),

@@ -3,6 +3,8 @@
 /// \file
 /// Shape of the deep compression autoencoder, and its config.json.
 
+#include <fmt/ranges.h>
+
 #include <array>
 #include <cmath>
 #include <cstddef>

@@ -20,6 +20,7 @@
 #include "ip2p/data/ustar.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/json_field.hpp"
+#include "ip2p/io/json_whole.hpp"
 #include "ip2p/io/printable.hpp"
 
 namespace ip2p {
@@ -74,14 +75,15 @@ inline ShardInfo shard_from_json(const nlohmann::json& json, const std::string& 
   shard.name = json.at("name").get<std::string>();
   require(!shard.name.empty() && std::filesystem::path(shard.name).filename() == shard.name && shard.name != "..",
           "{}: expected the name of a file beside the index, found '{}'", where, printable(shard.name));
-  shard.bytes = json.at("bytes").get<std::uint64_t>();
+  shard.bytes = json_whole<std::uint64_t>(json.at("bytes"));
   shard.checksum = static_cast<std::uint32_t>(std::stoul(json.at("crc32").get<std::string>(), nullptr, 16));
-  shard.first = json.at("first").get<std::int64_t>();
-  shard.end = json.at("end").get<std::int64_t>();
+  shard.first = json_whole<std::int64_t>(json.at("first"));
+  shard.end = json_whole<std::int64_t>(json.at("end"));
   std::uint64_t offset = 0;
   for (const auto& entry : json.at("pairs")) {
     ShardPair pair{entry.at(0).get<std::string>(), entry.at(1).get<std::string>(), offset,
-                   entry.at(2).get<std::array<std::uint64_t, 3>>(), entry.at(3).get<std::array<std::uint32_t, 3>>()};
+                   json_wholes<std::array<std::uint64_t, 3>>(entry.at(2)),
+                   json_wholes<std::array<std::uint32_t, 3>>(entry.at(3))};
     if (!is_pair_name(pair.prompt) || !is_pair_name(pair.seed)) {
       throw_error("{}: {}: expected names of letters and digits, found '{}' and '{}'", where, shard.name,
                   printable(pair.prompt), printable(pair.seed));
@@ -93,9 +95,10 @@ inline ShardInfo shard_from_json(const nlohmann::json& json, const std::string& 
     offset += pair.span();
     shard.pairs.push_back(std::move(pair));
   }
-  require(shard.pairs.size() == json.at("count").get<std::size_t>() && shard.bytes == offset + tar_end,
-          "{}: {}: expected {} pairs in {} bytes, found {} in {}", where, shard.name,
-          json.at("count").get<std::size_t>(), shard.bytes, shard.pairs.size(), offset + tar_end);
+  const auto count = json_whole<std::size_t>(json.at("count"));
+  require(shard.pairs.size() == count && shard.bytes == offset + tar_end,
+          "{}: {}: expected {} pairs in {} bytes, found {} in {}", where, shard.name, count, shard.bytes,
+          shard.pairs.size(), offset + tar_end);
   for (const auto& entry : json.at("skipped")) {
     shard.skipped.push_back({entry.at("path").get<std::string>(), entry.at("reason").get<std::string>()});
   }

@@ -20,6 +20,7 @@
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/io/make_folder.hpp"
 
 namespace ip2p {
@@ -75,7 +76,8 @@ inline ImageFolderReport write_image_folder(const PairFolder& folder, const std:
   require(count > 0, "image folder: expected at least one pair in '{}', found none", folder.path().string());
   make_folder(out);
   const auto list = out / "metadata.jsonl";
-  remove_temporaries_of(list);
+  // Others may copy into it as well; who is alone removes what killed ones left.
+  const auto lock = FolderLock::shared(out);
   AtomicFile file(list);
   ImageFolderReport report;
   for (const auto& entry : folder.prompts()) {

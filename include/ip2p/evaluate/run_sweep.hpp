@@ -15,6 +15,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -84,7 +85,7 @@ inline EditMeasure clip_measures(std::vector<ClipMeasure> clips) {
 
 /// Where to save pictures of a set's first edits for inspection.
 struct KeptPictures {
-  std::filesystem::path folder = {};  ///< Must exist.
+  std::filesystem::path folder = {};  ///< Made if it is absent.
   std::int64_t edits = 0;             ///< Number of edits whose pictures are saved.
 
   /// Path of the photograph of an edit.
@@ -145,6 +146,8 @@ inline void run_sweep(std::span<const SweepPoint> points, const EditSet& edits,
     const auto of_picture = measure(edit);
     const bool kept = i < options.kept.edits;
     if (kept) {
+      std::error_code ignored;  // a process that made the folder and was refused has removed it
+      std::filesystem::create_directories(options.kept.folder, ignored);
       write_image(options.kept.photograph(i), tensor_to_images(edit.photograph, Rounding::nearest).front());
     }
     for (const auto number : numbers) {

@@ -8,17 +8,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/evaluate/sweep_table.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/file_text.hpp"
 
 namespace ip2p {
 
@@ -110,23 +115,40 @@ inline std::string sweep_plot_script(std::span<const SweepRow> rows, const Sweep
 inline void draw_sweep(const std::filesystem::path& folder, const std::string& name, std::span<const SweepRow> rows,
                        const SweepPlot& plot) {
   const auto script = sweep_plot_script(rows, plot, name);
-  write_file_atomically(folder / (name + ".gp"), std::as_bytes(std::span(script)));
+  const auto script_path = folder / (name + ".gp");
+  write_file_atomically(script_path, std::as_bytes(std::span(script)));
   for (const char* extension : {".svg", ".png"}) std::filesystem::remove(folder / (name + extension));
+  // The program writes its files bit by bit and does not notice a full disk, so the figures are taken from a folder of
+  // its own when they are whole.
+  const auto drawing = folder / ("." + name + ".drawing");
+  std::error_code problem;
+  std::filesystem::remove_all(drawing, problem);
+  std::filesystem::create_directory(drawing, problem);
+  require(!problem, "cannot create the folder '{}': {}", drawing.string(), problem.message());
+  const std::unique_ptr<const std::filesystem::path, void (*)(const std::filesystem::path*)> cleaned(
+      &drawing, [](const std::filesystem::path* path) {
+        std::error_code ignored;
+        std::filesystem::remove_all(*path, ignored);
+      });
   int status = 0;
   try {
-    status = detail::run_program_in(folder, {plot.program, name + ".gp"});
+    status = detail::run_program_in(drawing, {plot.program, "../" + name + ".gp"});
   } catch (const Error& error) {
-    throw_error("{}; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}", error.what(),
-                (folder / (name + ".gp")).string());
+    throw_error("{}; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}", error.what(), script_path.string());
   }
   // If the program is missing, some systems start a child that exits with 127.
   require(status != 127, "{}: cannot be started; figures are drawn by gnuplot (Debian: gnuplot-nox), from {}",
-          plot.program, (folder / (name + ".gp")).string());
-  for (const char* extension : {".svg", ".png"}) {
-    const auto drawn = folder / (name + extension);
-    std::error_code ignored;
-    require(status == 0 && std::filesystem::file_size(drawn, ignored) > 0 && !ignored,
-            "{}: expected it to draw {}, found that it ended with status {}", plot.program, drawn.string(), status);
+          plot.program, script_path.string());
+  constexpr std::size_t last = 12;  // a PNG ends with a chunk of so many bytes
+  for (const auto& [extension, end] : {std::pair(".svg", "</svg>"), std::pair(".png", "IEND")}) {
+    const auto drawn = detail::file_text(drawing / (name + extension)).value_or("");
+    const bool whole = drawn.find(end, drawn.size() - std::min(drawn.size(), last)) != std::string::npos;
+    const auto path = folder / (name + extension);
+    require(status == 0 && !drawn.empty(), "{}: expected it to draw {}, found that it ended with status {}",
+            plot.program, path.string(), status);
+    require(whole, "{}: expected it to draw the whole of {}, found {} bytes; {}?", plot.program, path.string(),
+            drawn.size(), detail::errno_text(ENOSPC));
+    write_file_atomically(path, std::as_bytes(std::span(drawn)));
   }
 }
 

@@ -43,6 +43,15 @@ class FolderLock {
     return lock;
   }
 
+  /// Works on a file in a folder together with others, as `shared`, but removes temporary files of that file alone, and
+  /// waits for nobody. \throws Error if the folder cannot be opened
+  [[nodiscard]] static FolderLock shared_for(const std::filesystem::path& file) {
+    FolderLock lock(open(file.has_parent_path() ? file.parent_path() : std::filesystem::path(".")));
+    if (::flock(lock.descriptor_, LOCK_EX | LOCK_NB) == 0) remove_temporaries_of(file);
+    static_cast<void>(::flock(lock.descriptor_, LOCK_SH | LOCK_NB));
+    return lock;
+  }
+
   FolderLock(FolderLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
   FolderLock& operator=(FolderLock&&) = delete;
   ~FolderLock() {

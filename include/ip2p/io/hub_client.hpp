@@ -120,11 +120,13 @@ class HubClient {
     return host == "localhost" || host == "[::1]" || (numbers && host.starts_with("127."));
   }
 
-  /// A text without the token, for a server may repeat it in an answer.
+  /// A text without the token, for a server may repeat it in an answer. One of a few letters, as for a mirror that
+  /// wants any, is part of other words and stays.
   [[nodiscard]] std::string without_token(std::string text) const {
-    if (options_.token.empty()) return text;
-    for (auto place = text.find(options_.token); place != std::string::npos; place = text.find(options_.token)) {
-      text.replace(place, options_.token.size(), "[token]");
+    const auto& token = options_.token;
+    if (token.size() < 8) return text;
+    for (auto place = text.find(token); place != std::string::npos; place = text.find(token, place)) {
+      text.replace(place, token.size(), "[token]");
     }
     return text;
   }

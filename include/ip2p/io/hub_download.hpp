@@ -49,6 +49,17 @@ class HubDownload {
 
   /// Fetches what is absent. \return the snapshot
   std::filesystem::path run() {
+    try {
+      return fetch_all();
+    } catch (const Error& error) {  // parts of which the server may have written, with the token that it was sent
+      const auto text = hub_.without_token(error.what());
+      if (text == error.what()) throw;
+      throw Error(text);
+    }
+  }
+
+ private:
+  std::filesystem::path fetch_all() {
     const auto listing = hub_.files();
     const auto found = needed_hub_files(listing.names, name_.part, options_.files);
     require(found.lacking.empty(), "{}: it lacks {}", hub_.prefix(), found.lacking);
@@ -76,7 +87,6 @@ class HubDownload {
     return name_.part.empty() ? snapshot_ : snapshot_ / name_.part;
   }
 
- private:
   [[nodiscard]] std::filesystem::path blob_of(const HubFile& file) const { return folder_ / "blobs" / file.etag; }
 
   /// Whether the contents are there already, of another revision perhaps.
@@ -156,7 +166,9 @@ class HubDownload {
       // What an earlier run had left may be to blame; once more from the beginning.
       restart();
       require(++faults < 2, "{}: '{}' came damaged twice: {}", hub_.prefix(), file.path, fault);
-      if (options_.tell) options_.tell(fmt::format("'{}' came damaged ({}); fetching it again", file.path, fault));
+      if (options_.tell) {
+        options_.tell(hub_.without_token(fmt::format("'{}' came damaged ({}); fetching it again", file.path, fault)));
+      }
     }
     partial.commit(blob_of(file));
     show();

@@ -80,7 +80,7 @@ class HubModel {
       const auto path = file.is_object() ? file.find("rfilename") : file.end();
       if (path == file.end() || !path->is_string()) continue;
       const auto text = path->get<std::string>();
-      if (!is_plain_relative_path(text)) continue;  // no file of a model, whatever it is
+      if (!is_plain_relative_path(text) || without_token(text) != text) continue;  // no file of a model
       listing.names.insert(text);
       const auto size = file.find("size");
       if (size != file.end() && size->is_number_unsigned()) listing.sizes[text] = size->get<std::uint64_t>();
@@ -123,7 +123,7 @@ class HubModel {
   /// Waits before another try. \throws Error if there is to be none
   void wait_after(const HubFailure& failure, std::int64_t attempt, const std::string& file) {
     reached_ = reached_ || failure.answered();
-    const auto words = client_.without_token(failure.what());
+    const std::string_view words = failure.what();
     require(reached_, "{}: no answer from {}; check the network, and the proxy in https_proxy if there is one",
             prefix(), words);
     require(attempt < options_.tries, "{}{}: gave up after {} tries ({}); what has come is kept for the next run",
@@ -160,8 +160,11 @@ class HubModel {
     }
     const auto said = answer.header("x-error-message");
     throw_error("{}: {} answered HTTP {}{} ({})", prefix(), HubClient::host_of(options_.endpoint), answer.status,
-                said.empty() ? "" : ": " + printable(client_.without_token(said)), sent);
+                said.empty() ? "" : ": " + printable(said), sent);
   }
+
+  /// A text without the token.
+  [[nodiscard]] std::string without_token(std::string text) const { return client_.without_token(std::move(text)); }
 
   /// Waits. \throws Cancelled on a requested stop
   void pause(double seconds) const { client_.pause(seconds); }
@@ -214,7 +217,7 @@ class HubModel {
       } catch (const Cancelled&) {
         throw;
       } catch (const Error& error) {
-        throw_error("{}: {}", prefix(), client_.without_token(error.what()));
+        throw_error("{}: {}", prefix(), error.what());
       }
     }
   }

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_field.hpp"
 #include "ip2p/io/ldm_checkpoint.hpp"
 #include "ip2p/io/model_parts.hpp"
 #include "ip2p/io/weights.hpp"
@@ -106,8 +107,16 @@ inline ModelComponent open_clip_model(const Weights& all, const nlohmann::json& 
     weights.emplace(name.starts_with(tower) ? "vision_model." + name.substr(tower.size()) : "visual." + name, entry);
   }
 
-  const auto section = [&](const char* key) { return model.value(key, nlohmann::json::object()); };
-  const char* activation = model.value("quick_gelu", false) ? "quick_gelu" : "gelu";
+  const auto section = [&](const char* key) {
+    const auto found = model.find(key);
+    require(found == model.end() || found->is_object(), "{}: open_clip_config.json: {}: expected an object, found {}",
+            where, key, found == model.end() ? "" : json_text(*found));
+    return found == model.end() ? nlohmann::json::object() : *found;
+  };
+  const auto config_file = where + ": open_clip_config.json";
+  bool quick = false;
+  read_field(model, "quick_gelu", quick, config_file);
+  const char* activation = quick ? "quick_gelu" : "gelu";
   text_config["hidden_act"] = activation;
   text_config["num_attention_heads"] = section("text_cfg").value("heads", text_config.at("num_attention_heads"));
   // The file does not give the end token; 2 means "the largest id in the text", which is how OpenCLIP finds it.
@@ -120,7 +129,9 @@ inline ModelComponent open_clip_model(const Weights& all, const nlohmann::json& 
                                  {"num_hidden_layers", layers},
                                  {"image_size", patch * side},
                                  {"patch_size", patch}});
-  const std::int64_t head_width = section("vision_cfg").value("head_width", open_clip_head_width(width));
+  auto head_width = open_clip_head_width(width);
+  read_field(section("vision_cfg"), "head_width", head_width, config_file);
+  require(head_width > 0, "{}: head_width: expected at least 1, found {}", config_file, head_width);
   vision["num_attention_heads"] = std::max<std::int64_t>(width / head_width, 1);
   vision["hidden_act"] = activation;
   result.config["vision_config"] = std::move(vision);

@@ -4,7 +4,7 @@
 /// stb_image, kept to this library: in a namespace of its own and with internal linkage, so that it meets neither
 /// another copy in the program nor one that is linked.
 ///
-/// It reads BMP, GIF, TGA, PSD, PNM and HDR, and unpacks the compressed texts of PNG files. Where libpng or libjpeg is
+/// It reads BMP, GIF, TGA, PNM and HDR, and unpacks the compressed texts of PNG files. Where libpng or libjpeg is
 /// absent, it reads and writes PNG or JPEG as well. `IP2P_HAS_PNG` and `IP2P_HAS_JPEG` are 1 where these libraries are
 /// used. The project's build sets them to match the libraries that are linked; if they are not set, they are 1 when the
 /// headers are found. With `IP2P_STB_ONLY` defined, all libraries of pictures but stb are left aside.
@@ -71,6 +71,7 @@
 #define STB_IMAGE_STATIC
 #define STBI_NO_STDIO
 #define STBI_NO_PIC
+#define STBI_NO_PSD
 #define STBI_SUPPORT_ZLIB
 #if IP2P_HAS_PNG
 #define STBI_NO_PNG
@@ -120,6 +121,7 @@ namespace ip2p::detail::stb {
 #endif
 #undef STBI_NO_STDIO
 #undef STBI_NO_PIC
+#undef STBI_NO_PSD
 #undef STBI_NO_PNG
 #undef STBI_NO_JPEG
 #undef STBI_SUPPORT_ZLIB

@@ -213,41 +213,77 @@ inline void require_whole_tga(std::span<const std::byte> content, std::string_vi
   }
 }
 
+/// Calls `take(bytes, count)` for each run of a row that PackBits packed: `count` times what `bytes` holds.
+/// \return false if the last of it is missing
+template <class Take>
+bool unpack_bits(std::string_view packed, Take&& take) {
+  for (std::size_t place = 0; place < packed.size();) {
+    const auto head = static_cast<unsigned char>(packed[place]);
+    ++place;
+    if (head == 128) continue;
+    const std::size_t stored = head < 128 ? head + 1u : 1u;
+    if (stored > packed.size() - place) return false;
+    take(packed.substr(place, stored), head < 128 ? 1u : 257u - head);
+    place += stored;
+  }
+  return true;
+}
+
 /// How many bytes a row gives that PackBits packed; more than any row has if the last of it is missing.
 inline std::uint64_t unpacked_size(std::string_view packed) {
   std::uint64_t size = 0;
-  for (std::size_t place = 0; place < packed.size();) {
-    const auto head = static_cast<unsigned char>(packed[place]);
-    if (head != 128) size += head < 128 ? head + 1u : 257u - head;
-    place += head < 128 ? head + 2u : head == 128 ? 1u : 2u;
-    if (place > packed.size()) return std::numeric_limits<std::uint64_t>::max();
-  }
-  return size;
+  const bool whole =
+      unpack_bits(packed, [&](std::string_view bytes, std::size_t count) { size += bytes.size() * count; });
+  return whole ? size : std::numeric_limits<std::uint64_t>::max();
 }
 
+/// The merged picture of a PSD file. Its channels are stored one after the other, and in them the rows.
+struct PsdPicture {
+  std::uint64_t channels = 0, width = 0, height = 0;
+  bool wide = false;           ///< Values have 16 bits, the high byte first, instead of 8.
+  std::string_view row_bytes;  ///< Two bytes a row: how many it is packed into; empty if rows are not packed.
+  std::string_view rows;
+};
+
 /// Source: Adobe Photoshop File Formats Specification.
-inline void require_whole_psd(std::span<const std::byte> content, std::string_view name) {
+inline PsdPicture require_whole_psd(std::span<const std::byte> content, std::string_view name) {
   PictureBytes in(text_of_bytes(content), name, "PSD");
-  in.take(12);
-  const std::uint64_t channels = in.high_first<2>(), height = in.high_first<4>(), width = in.high_first<4>();
+  in.take(4);
+  const auto version = in.high_first<2>();
+  in.take(6);
+  PsdPicture found;
+  found.channels = in.high_first<2>();
+  found.height = in.high_first<4>();
+  found.width = in.high_first<4>();
   const std::uint64_t depth = in.high_first<2>();
-  in.take(2);
+  const auto mode = in.high_first<2>();
   for (int section = 0; section < 3; ++section) in.take(in.high_first<4>());
   const auto compression = in.high_first<2>();
   constexpr std::uint64_t most = 300'000;  // the format's largest side, so that the products below fit
-  if (height > most || width > most || channels > 56) in.damaged("it is larger than the format allows");
-  if (compression == 0) {
-    in.take(channels * height * ((width * depth + 7) / 8));
-  } else if (compression == 1) {
-    require(depth == 8, "{}: unusual PSD: packed values of {} bits, which are not read; save it with 8, or as PNG",
-            name, depth);
-    // The decoder unpacks a channel's rows as one, so each has to end where it should.
-    const auto counts = in.take(channels * height * 2);
-    for (std::size_t i = 0; i < counts.size(); i += 2) {
-      const auto packed = in.take(big_endian<2>(counts, i));
-      if (unpacked_size(packed) != width) in.damaged("a row is not as long as the picture is wide");
-    }
+  if (found.height > most || found.width > most || found.channels > 56) {
+    in.damaged("it is larger than the format allows");
   }
+  require(
+      version == 1 && mode == 3 && (depth == 8 || depth == 16) && compression <= 1,
+      "{}: unusual PSD: expected version 1, mode 3 (RGB), 8 or 16 bits and compression 0 or 1, found {}, {}, {} and "
+      "{}; save it as PNG",
+      name, version, mode, depth, compression);
+  if (found.channels < 3) in.damaged("RGB has three channels at least");
+  found.wide = depth == 16;
+  if (compression == 0) {
+    found.rows = in.take(found.channels * found.height * found.width * (depth / 8));
+    return found;
+  }
+  require(depth == 8, "{}: unusual PSD: packed values of {} bits, which are not read; save it with 8, or as PNG", name,
+          depth);
+  found.row_bytes = in.take(found.channels * found.height * 2);
+  const auto begin = in.position();
+  for (std::size_t i = 0; i < found.row_bytes.size(); i += 2) {
+    const auto packed = in.take(big_endian<2>(found.row_bytes, i));
+    if (unpacked_size(packed) != found.width) in.damaged("a row is not as long as the picture is wide");
+  }
+  found.rows = text_of_bytes(content).substr(begin, in.position() - begin);
+  return found;
 }
 
 /// The header of a binary PNM file (P5 or P6). Source: the pages pgm(5) and ppm(5) of Netpbm.

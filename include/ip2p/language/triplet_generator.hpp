@@ -19,6 +19,7 @@
 
 #include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_whole.hpp"
 #include "ip2p/language/concepts.hpp"
 #include "ip2p/language/moderation.hpp"
 #include "ip2p/language/triplet_journal.hpp"
@@ -58,14 +59,15 @@ struct TripletCounts {
   /// The inverse of `to_json`. \throws nlohmann::json::exception for anything else
   static TripletCounts from_json(const nlohmann::json& json) {
     TripletCounts counts;
-    json.at("captions").get_to(counts.captions);
-    json.at("duplicate_captions").get_to(counts.duplicate_captions);
-    json.at("duplicate_urls").get_to(counts.duplicate_urls);
-    json.at("written").get_to(counts.written);
-    json.at("given_up").get_to(counts.given_up);
-    json.at("samples").get_to(counts.samples);
+    counts.captions = detail::json_whole<std::int64_t>(json.at("captions"));
+    counts.duplicate_captions = detail::json_whole<std::int64_t>(json.at("duplicate_captions"));
+    counts.duplicate_urls = detail::json_whole<std::int64_t>(json.at("duplicate_urls"));
+    counts.written = detail::json_whole<std::int64_t>(json.at("written"));
+    counts.given_up = detail::json_whole<std::int64_t>(json.at("given_up"));
+    counts.samples = detail::json_whole<std::int64_t>(json.at("samples"));
     for (std::size_t i = 0; i < counts.rejected.size(); ++i) {
-      json.at(std::string(rejection_name(static_cast<TripletRejection>(i)))).get_to(counts.rejected[i]);
+      counts.rejected[i] =
+          detail::json_whole<std::int64_t>(json.at(std::string(rejection_name(static_cast<TripletRejection>(i)))));
     }
     return counts;
   }

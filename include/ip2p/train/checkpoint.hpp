@@ -25,6 +25,7 @@
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/json_field.hpp"
+#include "ip2p/io/json_whole.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
 #include "ip2p/io/write_safetensors.hpp"
@@ -162,7 +163,7 @@ class CheckpointFolder {
     Checkpoint checkpoint;
     try {
       auto manifest = detail::parse_json(*text);
-      const auto version = manifest.at("version").get<std::int64_t>();
+      const auto version = detail::json_whole<std::int64_t>(manifest.at("version"));
       require(version == detail::checkpoint_version, "checkpoint '{}': {}: expected version {}, found {}",
               path.string(), detail::checkpoint_manifest, detail::checkpoint_version, version);
       const auto stated = manifest.at("checksum").get<std::string>();
@@ -174,14 +175,14 @@ class CheckpointFolder {
         std::error_code problem;
         const auto bytes = std::filesystem::file_size(path / name, problem);
         require(!problem, "checkpoint '{}': no {}", path.string(), name);
-        require(bytes == expected.at("bytes").get<std::uintmax_t>(), "checkpoint '{}': {}: expected {} bytes, found {}",
-                path.string(), name, expected.at("bytes").get<std::uintmax_t>(), bytes);
+        const auto size = detail::json_whole<std::uintmax_t>(expected.at("bytes"));
+        require(bytes == size, "checkpoint '{}': {}: expected {} bytes, found {}", path.string(), name, size, bytes);
         const auto found = detail::file_checksum(path / name);
         require(found == expected.at("checksum").get<std::string>(),
                 "checkpoint '{}': {}: expected checksum {}, found {}", path.string(), name,
                 expected.at("checksum").get<std::string>(), found);
       }
-      checkpoint.step = manifest.at("step").get<std::int64_t>();
+      checkpoint.step = detail::json_whole<std::int64_t>(manifest.at("step"));
       checkpoint.state = manifest.at("state");
     } catch (const nlohmann::json::exception& error) {
       throw_error("checkpoint '{}': {}: {}", path.string(), detail::checkpoint_manifest, error.what());

@@ -14,6 +14,7 @@
 
 #include "ip2p/codec/kl_autoencoder.hpp"
 #include "ip2p/io/atomic_file.hpp"
+#include "ip2p/io/copy_file.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/ldm_checkpoint.hpp"
 #include "ip2p/io/ldm_inverse_keys.hpp"
@@ -156,8 +157,7 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
       make_folder(folder / "tokenizer");
       for (const auto& entry : detail::folder_entries(options.tokenizer)) {
         if (!entry.is_regular_file()) continue;
-        fs::copy_file(entry.path(), folder / "tokenizer" / entry.path().filename(),
-                      fs::copy_options::overwrite_existing);
+        detail::copy_file_atomically(entry.path(), folder / "tokenizer" / entry.path().filename());
       }
     }
     write_json(folder / "model_index.json", index);

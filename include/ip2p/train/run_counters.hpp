@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/json_whole.hpp"
 #include "ip2p/train/checkpoint.hpp"
 
 namespace ip2p {
@@ -36,12 +37,12 @@ struct RunCounters {
     try {
       RunCounters counters;
       counters.step = checkpoint.step;
-      counters.ema_updates = checkpoint.state.at("ema_updates").get<std::int64_t>();
+      counters.ema_updates = detail::json_whole<std::int64_t>(checkpoint.state.at("ema_updates"));
       counters.seconds = checkpoint.state.at("seconds").get<double>();
       if (const auto scaler = checkpoint.state.find("loss_scaler"); scaler != checkpoint.state.end()) {
         counters.loss_scale = scaler->at("scale").get<double>();
-        counters.good_updates = scaler->at("good_updates").get<std::int64_t>();
-        counters.overflows = scaler->at("overflows").get<std::int64_t>();
+        counters.good_updates = detail::json_whole<std::int64_t>(scaler->at("good_updates"));
+        counters.overflows = detail::json_whole<std::int64_t>(scaler->at("overflows"));
       }
       return counters;
     } catch (const nlohmann::json::exception& error) {

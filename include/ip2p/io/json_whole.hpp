@@ -1,0 +1,48 @@
+#pragma once
+
+/// \file
+/// Whole numbers out of JSON. nlohmann's own conversion takes any number, even one beyond the type.
+
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "ip2p/io/json_field.hpp"
+
+namespace ip2p::detail {
+
+/// A JSON value is not the whole number that it should be.
+class NotWhole : public nlohmann::json::exception {
+ public:
+  explicit NotWhole(const std::string& text) : exception(0, text.c_str()) {}
+};
+
+/// The whole number that `value` is. \throws nlohmann::json::exception for anything else, and beyond the type
+template <class Integer>
+Integer json_whole(const nlohmann::json& value) {
+  if (value.is_number_unsigned()) {
+    if (const auto number = value.get<std::uint64_t>(); std::in_range<Integer>(number)) {
+      return static_cast<Integer>(number);
+    }
+  } else if (value.is_number_integer()) {
+    if (const auto number = value.get<std::int64_t>(); std::in_range<Integer>(number)) {
+      return static_cast<Integer>(number);
+    }
+  }
+  throw NotWhole("expected a whole number, found " + json_text(value));
+}
+
+/// The whole numbers that a list holds; one that is longer is not read to its end. \throws nlohmann::json::exception
+/// for anything else
+template <class Integers>
+Integers json_wholes(const nlohmann::json& values) {
+  Integers result{};
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    result[i] = json_whole<typename Integers::value_type>(values.at(i));
+  }
+  return result;
+}
+
+}  // namespace ip2p::detail
