@@ -149,6 +149,7 @@ bad "unknown table [train]" '[train]
 steps = 3'
 bad "save-config is for the command line only" 'save-config = "x.toml"'
 bad "Error while parsing string" 'negative-prompt = "rain'
+bad "Error while parsing key-value pair: expected a comment or whitespace, saw 'é'" 'guidance = 1 é'
 run 2 edit_image --config nowhere.toml --out never.png
 says "--config: 'nowhere.toml': no such file"
 sed 's/^steps = 2/steps = "two"/' settings/run.toml > settings/text.toml

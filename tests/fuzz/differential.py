@@ -51,6 +51,7 @@ JUDGED = [
     ("safetensors", "we do", "FILE: .*duplicate", "the reference takes the last of two tensors of one name"),
     ("bmp", "they do", "OSError: Unsupported BMP Palette size", "where the pixels begin says how long the palette is"),
     ("jpeg", "they do", "UnidentifiedImageError", "Pillow looks for the header past fewer markers than libjpeg (TEM)"),
+    ("psd", "they do", "UnidentifiedImageError", "Pillow reads no RGB of 16 bits"),
     ("tga", "they do", "OSError: buffer overrun", "a packed run that goes on after the last pixel is cut"),
     ("webp", "they do", "OSError: failed to read next frame", "Pillow brings libwebp 1.6, which checks more than Debian's 1.2"),
 ]

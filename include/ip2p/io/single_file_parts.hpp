@@ -127,7 +127,6 @@ inline ModelParts single_file_parts(const std::filesystem::path& path, bool pref
     model.open_clip = true;
     const auto beside = path.parent_path() / "open_clip_config.json";
     const auto described = std::filesystem::exists(beside) ? read_json_file(beside) : nlohmann::json::object();
-    require_config(described, "OpenCLIP", beside.string());
     model.components.emplace("clip", open_clip_model(all, described.value("model_cfg", described), where));
     return model;
   }
