@@ -100,7 +100,8 @@ TEST_CASE("Shards return what the folder returned, with the pictures' bytes unch
 
   const auto limited = write_pair_shards(folder, scratch / "small", {.max_bytes = 12'000});
   CHECK(limited.written > 3);
-  for (const auto& shard : index_of(scratch / "small")["shards"]) {
+  const auto small = index_of(scratch / "small");
+  for (const auto& shard : small["shards"]) {
     CHECK((shard["bytes"] <= 12'000 || shard["count"] == 1));
     CHECK(shard["bytes"] == std::filesystem::file_size(scratch / "small" / shard["name"].get<std::string>()));
   }

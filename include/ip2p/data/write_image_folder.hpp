@@ -108,8 +108,10 @@ inline ImageFolderReport write_image_folder(const PairFolder& folder, const std:
       if (options.on_pair) options.on_pair(done, count);
     }
   }
-  require(report.pairs > 0, "image folder: expected a sound pair in '{}', found none; the first: {}",
-          folder.path().string(), report.skipped.front().reason);
+  if (report.pairs == 0) {
+    throw_error("image folder: expected a sound pair in '{}', found none; the first: {}", folder.path().string(),
+                report.skipped.front().reason);
+  }
   file.commit();
   return report;
 }
