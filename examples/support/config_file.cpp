@@ -13,8 +13,8 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-// Compiled here, for toml++ 3.3 as a library has faults: it asserts what a file decides, as in "scales = [}"; and where
-// it looks for white space, it tells the compiler that no letter such as an e with an accent comes.
+// Compiled here because toml++ 3.3 as a library has faults: it asserts what depends on the file, as in "scales = [}";
+// and where it looks for white space, it tells the compiler that letters such as an accented e cannot occur.
 #undef TOML_HEADER_ONLY
 #undef TOML_SHARED_LIB
 #define TOML_HEADER_ONLY 1
