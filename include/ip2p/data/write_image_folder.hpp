@@ -20,7 +20,6 @@
 #include "ip2p/data/pair_folder.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/io/atomic_file.hpp"
-#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/io/make_folder.hpp"
 
 namespace ip2p {
@@ -63,10 +62,9 @@ inline std::string image_folder_line(const std::string& before, const std::strin
 }  // namespace detail
 
 /// Copies the pairs of `folder` (only its split) to `{out}/{prompt}/`, pictures' bytes and extensions unchanged, and
-/// writes
-/// `{out}/metadata.jsonl` last, from which `datasets` loads them into the columns of the published set:
+/// writes `{out}/metadata.jsonl` last, from which `datasets` loads them into the columns of the published set:
 /// original_prompt, original_image, edit_prompt, edited_prompt, edited_image. An interrupted run resumes where it
-/// stopped. Damaged pairs are left out and listed.
+/// stopped. Damaged pairs are left out and listed. No other process may write to `out`, as `FolderLock` can ensure.
 /// \throws Error when more than `largest_damage` pairs are damaged, when no pair is left, and on I/O failure; Cancelled
 ///   on a requested stop
 inline ImageFolderReport write_image_folder(const PairFolder& folder, const std::filesystem::path& out,
@@ -76,12 +74,14 @@ inline ImageFolderReport write_image_folder(const PairFolder& folder, const std:
   require(count > 0, "image folder: expected at least one pair in '{}', found none", folder.path().string());
   make_folder(out);
   const auto list = out / "metadata.jsonl";
-  // Others may copy into it as well; who is alone removes what killed ones left.
-  const auto lock = FolderLock::shared(out);
+  remove_temporaries_of(list);
   AtomicFile file(list);
   ImageFolderReport report;
   for (const auto& entry : folder.prompts()) {
-    if (!entry.seeds.empty()) make_folder(out / entry.prompt);
+    if (!entry.seeds.empty()) {
+      make_folder(out / entry.prompt);
+      remove_temporaries_in(out / entry.prompt);
+    }
     for (const auto& seed : entry.seeds) {
       if (options.stop.stop_requested())
         throw Cancelled(fmt::format("cancelled before pair {} of {}", done + 1, count));
