@@ -24,6 +24,7 @@
 #include "ip2p/evaluate/sweep_table.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
+#include "ip2p/io/make_folder.hpp"
 
 namespace ip2p {
 
@@ -121,10 +122,9 @@ inline void draw_sweep(const std::filesystem::path& folder, const std::string& n
   // The program writes its files bit by bit and does not notice a full disk, so the figures are taken from a folder of
   // its own when they are whole.
   const auto drawing = folder / ("." + name + ".drawing");
-  std::error_code problem;
-  std::filesystem::remove_all(drawing, problem);
-  std::filesystem::create_directory(drawing, problem);
-  require(!problem, "cannot create the folder '{}': {}", drawing.string(), problem.message());
+  std::error_code ignored;
+  std::filesystem::remove_all(drawing, ignored);
+  make_folder(drawing);
   const std::unique_ptr<const std::filesystem::path, void (*)(const std::filesystem::path*)> cleaned(
       &drawing, [](const std::filesystem::path* path) {
         std::error_code ignored;
