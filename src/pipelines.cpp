@@ -9,4 +9,10 @@ template class LatentPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusi
 template class EditPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, DualGuidance>;
 template class TextToImagePipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
 template class InpaintPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
+template at::Tensor Editor::LatentPipeline::denoise(const at::Tensor&, std::span<const double>, Conditioning, AnyNoise&,
+                                                    const RunHooks&, const PlainAttention&) const;
+template PipelineResult Editor::run(std::span<const Image>, std::span<const std::string>, const RunSettings&, AnyNoise&,
+                                    const PlainAttention&) const;
+template PipelineResult TextToImage::run(std::span<const std::string>, const RunSettings&, AnyNoise&,
+                                         const PlainAttention&) const;
 }  // namespace ip2p

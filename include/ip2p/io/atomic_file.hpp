@@ -3,48 +3,24 @@
 /// \file
 /// Atomic file writes: a file appears complete or not at all.
 
-#include <ip2p/core/error.hpp>
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstddef>
-#include <cstdint>
 #include <filesystem>
-#include <random>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
-#include <utility>
 
 namespace ip2p {
 
 namespace detail {
 
 /// The text of an errno value, e.g. "No space left on device".
-inline std::string errno_text(int code) { return std::generic_category().message(code); }
+std::string errno_text(int code);
 
 /// The file that a write to `path` should replace. Symbolic links are followed, so that a link stays a link.
-inline std::filesystem::path write_target(const std::filesystem::path& path) {
-  std::filesystem::path target = path;
-  std::error_code ignored;
-  for (int hops = 0; hops < 40 && std::filesystem::is_symlink(target, ignored); ++hops) {
-    const auto next = std::filesystem::read_symlink(target, ignored);
-    target = next.is_absolute() ? next : target.parent_path() / next;
-  }
-  return target;
-}
+std::filesystem::path write_target(const std::filesystem::path& path);
 
 /// Flushes a folder's entries to disk. Some file systems cannot open or sync a folder; that is not an error.
-inline void sync_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  static_cast<void>(::fsync(descriptor));
-  ::close(descriptor);
-}
+void sync_folder(const std::filesystem::path& folder);
 
 }  // namespace detail
 
@@ -57,20 +33,7 @@ class AtomicFile {
  public:
   /// Creates the temporary file. Throws `Error` if `path` exists and is not a regular file, or if its folder is missing
   /// or not writable.
-  explicit AtomicFile(const std::filesystem::path& path) : target_(detail::write_target(path)) {
-    require(target_.has_filename(), "cannot write '{}': expected the path of a file", path.string());
-    folder_ = target_.has_parent_path() ? target_.parent_path() : std::filesystem::path(".");
-    std::error_code ignored;
-    require(std::filesystem::is_directory(folder_, ignored), "cannot write '{}': there is no folder '{}'",
-            path.string(), folder_.string());
-    struct stat existing {};
-    const bool exists = ::stat(target_.c_str(), &existing) == 0;
-    require(!exists || !S_ISDIR(existing.st_mode), "cannot write '{}': it is a folder", path.string());
-    require(!exists || S_ISREG(existing.st_mode), "cannot write '{}': it exists and is not a regular file",
-            path.string());
-    open_temporary();
-    if (exists) static_cast<void>(::fchmod(descriptor_, existing.st_mode & 07777));
-  }
+  explicit AtomicFile(const std::filesystem::path& path);
 
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -79,65 +42,17 @@ class AtomicFile {
   ~AtomicFile() { discard(); }
 
   /// Appends `bytes`. Throws `Error` (disk full, quota, I/O error) and leaves the old file untouched.
-  void write(std::span<const std::byte> bytes) {
-    require(descriptor_ >= 0, "cannot write '{}': the file is already committed", target_.string());
-    while (!bytes.empty()) {
-      // Linux transfers at most about 2 GiB per call; 1 GiB is within every platform's limit.
-      const std::size_t wanted = bytes.size() < (std::size_t{1} << 30) ? bytes.size() : std::size_t{1} << 30;
-      const ssize_t written = ::write(descriptor_, bytes.data(), wanted);
-      if (written < 0 && errno == EINTR) continue;
-      if (written <= 0) give_up(written == 0 ? ENOSPC : errno, "write");
-      bytes = bytes.subspan(static_cast<std::size_t>(written));
-    }
-  }
+  void write(std::span<const std::byte> bytes);
 
   /// Flushes the bytes to disk and moves the file to `path`. Throws `Error` and leaves the old file untouched if that
   /// fails.
-  void commit() {
-    require(descriptor_ >= 0, "cannot write '{}': the file is already committed", target_.string());
-    sync(descriptor_);
-    if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) give_up(errno, "close");
-    if (::rename(temporary_.c_str(), target_.c_str()) != 0) give_up(errno, "rename");
-    temporary_.clear();
-    detail::sync_folder(folder_);  // makes the rename itself durable
-  }
+  void commit();
 
  private:
-  void open_temporary() {
-    std::random_device entropy;
-    int code = EEXIST;
-    for (int attempt = 0; attempt < 16 && code == EEXIST; ++attempt) {
-      // Truncated to leave room for the suffix within the usual limit of 255 bytes.
-      temporary_ = folder_ / fmt::format(".{}.{:08x}{:08x}.tmp", target_.filename().string().substr(0, 200),
-                                         static_cast<std::uint32_t>(entropy()), static_cast<std::uint32_t>(entropy()));
-      descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      code = descriptor_ < 0 ? errno : 0;
-    }
-    if (code != 0) {
-      temporary_.clear();
-      throw_error("cannot write '{}': creating a file in '{}' failed: {}", target_.string(), folder_.string(),
-                  detail::errno_text(code));
-    }
-  }
-
-  void sync(int descriptor) {
-    while (::fsync(descriptor) != 0) {
-      if (errno == EINTR) continue;
-      if (errno == EINVAL || errno == ENOTSUP || errno == EROFS) return;  // file systems without fsync
-      give_up(errno, "fsync");
-    }
-  }
-
-  [[noreturn]] void give_up(int code, const char* operation) {
-    discard();
-    throw_error("cannot write '{}': {} failed: {}", target_.string(), operation, detail::errno_text(code));
-  }
-
-  void discard() noexcept {
-    if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
-    if (!temporary_.empty()) ::unlink(temporary_.c_str());
-    temporary_.clear();
-  }
+  void open_temporary();
+  void sync(int descriptor);
+  [[noreturn]] void give_up(int code, const char* operation);
+  void discard() noexcept;
 
   std::filesystem::path target_;
   std::filesystem::path folder_;
@@ -148,59 +63,29 @@ class AtomicFile {
 namespace detail {
 
 /// Whether a file is named as `AtomicFile` names its temporary files: ".NAME.0123456789abcdef.tmp".
-inline bool is_temporary(std::string_view name) {
-  constexpr std::size_t digits = 16, ending = digits + std::string_view("..tmp").size();
-  if (name.size() <= 1 + ending || !name.starts_with('.') || !name.ends_with(".tmp")) return false;
-  const auto end = name.substr(name.size() - ending);
-  return end[0] == '.' && end.substr(1, digits).find_first_not_of("0123456789abcdef") == end.npos;
-}
-
-/// Removes the files among `entry` and those after it that `chosen` accepts by name; an error ends the search.
-template <class Entries, class Chosen>
-void remove_files(Entries entry, std::error_code& code, const Chosen& chosen) {
-  std::error_code ignored;
-  for (const Entries end; !code && entry != end; entry.increment(code)) {
-    if (chosen(entry->path().filename().string())) std::filesystem::remove(entry->path(), ignored);
-  }
-}
+bool is_temporary(std::string_view name);
 
 }  // namespace detail
 
 /// Removes temporary files left behind by processes that were killed while writing to `path`. Call it only from the
 /// sole process that writes to `path`.
-inline void remove_temporaries_of(const std::filesystem::path& path) {
-  const auto start = "." + path.filename().string().substr(0, 200) + ".";
-  std::error_code code;
-  std::filesystem::directory_iterator inside(path.has_parent_path() ? path.parent_path() : ".", code);
-  detail::remove_files(std::move(inside), code, [&](const std::string& name) {
-    return detail::is_temporary(name) && name.starts_with(start) && name.size() == start.size() + 20;
-  });
-}
+void remove_temporaries_of(const std::filesystem::path& path);
 
 /// Removes all temporary files that killed processes left behind in `folder`. Call it only while no other process
 /// writes there.
-inline void remove_temporaries_in(const std::filesystem::path& folder) {
-  std::error_code code;
-  detail::remove_files(std::filesystem::directory_iterator(folder, code), code, detail::is_temporary);
-}
+void remove_temporaries_in(const std::filesystem::path& folder);
 
 /// The same in `folder` and in all folders below it.
-inline void remove_temporaries_below(const std::filesystem::path& folder) {
-  std::error_code code;
-  detail::remove_files(std::filesystem::recursive_directory_iterator(folder, code), code, detail::is_temporary);
-}
+void remove_temporaries_below(const std::filesystem::path& folder);
 
 /// Writes the concatenation of `parts` to `path` atomically. Throws `Error` and keeps the old file on failure.
-inline void write_file_atomically(const std::filesystem::path& path,
-                                  std::span<const std::span<const std::byte>> parts) {
-  AtomicFile file(path);
-  for (const auto part : parts) file.write(part);
-  file.commit();
-}
+void write_file_atomically(const std::filesystem::path& path, std::span<const std::span<const std::byte>> parts);
 
 /// Writes `bytes` to `path` atomically. Throws `Error` and keeps the old file on failure.
-inline void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  write_file_atomically(path, std::span<const std::span<const std::byte>>(&bytes, 1));
-}
+void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
 }  // namespace ip2p
+
+#ifndef IP2P_COMPILED  // else it is linked
+#include <ip2p/io/atomic_file_definitions.hpp>
+#endif

@@ -164,6 +164,8 @@ class OpenedModel {
 }  // namespace ip2p
 
 #ifdef IP2P_COMPILED
+#include "ip2p/core/any_noise.hpp"
+
 namespace ip2p {
 extern template class AnySamplerOf<EulerAncestral, Euler, Heun, Dpm2, Dpm2Ancestral, Lms, DpmPlusPlus2M,
                                    DpmPlusPlus2SAncestral, DpmPlusPlus2MSde, DpmPlusPlus3MSde, UniPc, Ddim, Ddpm, Lcm>;
@@ -175,6 +177,12 @@ extern template class EditPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDi
 extern template class TextToImagePipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler,
                                           TextGuidance>;
 extern template class InpaintPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
+extern template at::Tensor Editor::LatentPipeline::denoise(const at::Tensor&, std::span<const double>, Conditioning, AnyNoise&,
+                                                const RunHooks&, const PlainAttention&) const;
+extern template PipelineResult Editor::run(std::span<const Image>, std::span<const std::string>, const RunSettings&, AnyNoise&,
+                                        const PlainAttention&) const;
+extern template PipelineResult TextToImage::run(std::span<const std::string>, const RunSettings&, AnyNoise&,
+                                             const PlainAttention&) const;
 }  // namespace ip2p
 #else
 #include "ip2p/pipeline/open_model_definitions.hpp"
