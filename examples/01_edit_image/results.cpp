@@ -56,7 +56,7 @@ void write_result(const Editing& editing, const Options& o, const Job& job, cons
                   std::size_t i, example::StandardOutput* standard_output) {
   const auto& photograph = *task.photograph;
   const auto& after = edited.pictures[i];
-  if (const auto folder = job.out.parent_path(); !folder.empty()) ip2p::make_folder(folder);
+  ip2p::make_folder(job.out.parent_path());
   example::Outputs outputs;
   if (!o.save_latents.empty()) {
     outputs.add(o.save_latents, [&] {
@@ -173,7 +173,7 @@ class Many {
       Previews previews;
       std::vector<Task> tasks;
       for (const auto& [job, photograph] : batch) {
-        if (o_.preview > 0 && job->out.has_parent_path()) ip2p::make_folder(job->out.parent_path());
+        if (o_.preview > 0) ip2p::make_folder(job->out.parent_path());
         tasks.push_back({photograph.get(), job->prompt, job->seed, previews.add(preview_of(o_, *job))});
       }
       const auto edited = editing_.edit(tasks);
@@ -212,7 +212,7 @@ void make_one(Editing& editing, const Options& o, const Job& job, const Photogra
 void make_sheet(Editing& editing, const Options& o, const Job& job, const Photograph& photograph,
                 example::StandardOutput* standard_output) {
   const auto sheet = draw_grid(editing, photograph, job.prompt, axes_of(o.grid));
-  if (const auto folder = job.out.parent_path(); !folder.empty()) ip2p::make_folder(folder);
+  ip2p::make_folder(job.out.parent_path());
   write(o, job.out, {sheet, {}}, editing.settings_of({&photograph, job.prompt, job.seed}, o.grid), standard_output);
   if (!job.out.empty()) example::result().wrote(job.out, sheet);
 }

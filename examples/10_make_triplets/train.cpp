@@ -168,7 +168,7 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   ip2p::save_gpt2(model, o.out);
   for (const char* name : tokenizer_files) {
     if (!fs::exists(files / name)) continue;
-    ip2p::detail::copy_file_atomically(files / name, o.out / name);
+    ip2p::copy_file_atomically(files / name, o.out / name);
   }
   record.finish(run.step());
   fmt::print("{:.0f} s\n{}\n", example::seconds_since(begin), o.out.string());

@@ -69,7 +69,7 @@ int train_clip(const ClipSettings& o, const example::Interrupt& interrupt) {
   ip2p::save_component(model, o.out);
   for (const auto& entry : ip2p::detail::folder_entries(o.tokenizer)) {
     if (!entry.is_regular_file() || entry.path().filename() == "config.json") continue;
-    ip2p::detail::copy_file_atomically(entry.path(), o.out / "clip" / entry.path().filename());
+    ip2p::copy_file_atomically(entry.path(), o.out / "clip" / entry.path().filename());
   }
   example::plot_loss(o.out / "loss.png", run.curve().points());
 

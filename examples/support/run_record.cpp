@@ -250,7 +250,7 @@ std::string RunRecord::where() const {
 }
 
 void RunRecord::write() const {
-  if (file_.has_parent_path()) ip2p::make_folder(file_.parent_path());
+  ip2p::make_folder(file_.parent_path());
   ip2p::detail::write_sealed(file_, record_);
 }
 

@@ -77,6 +77,7 @@
 #include "ip2p/io/pickled_tensor_finder.hpp"
 #include "ip2p/io/picture_settings.hpp"
 #include "ip2p/io/printable.hpp"
+#include "ip2p/io/psd.hpp"
 #include "ip2p/io/psnr.hpp"
 #include "ip2p/io/refuse_undetected.hpp"
 #include "ip2p/io/resample.hpp"

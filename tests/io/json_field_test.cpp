@@ -39,7 +39,17 @@ TEST_CASE("A field is read as the type that it is wanted in, or refused by name"
   CHECK_THROWS_WITH(as("empty", std::vector<double>{}), "a/b.json: empty: expected a list of numbers, found []");
   CHECK_THROWS_WITH(as("count", std::vector<double>{}), "a/b.json: count: expected a list of numbers, found 3");
 
+  const json large{{"count", std::uint64_t{1} << 63}, {"sizes", {1, 1e300}}, {"negative", -1}};
   std::int64_t value = 0;
+  CHECK_THROWS_WITH(read_field(large, "count", value, "w"),
+                    "w: count: expected a whole number within its range, found 9223372036854775808");
+  std::uint32_t small = 0;
+  CHECK_THROWS_WITH(read_field(large, "negative", small, "w"),
+                    "w: negative: expected a whole number within its range, found -1");
+  std::vector<std::int64_t> sizes;
+  CHECK_THROWS_WITH(read_field(large, "sizes", sizes, "w"),
+                    "w: sizes: expected a list of whole numbers, found [1,1e+300]");
+
   need_field(file, "count", value, "a/b.json");
   CHECK(value == 3);
   CHECK_THROWS_WITH(need_field(file, "absent", value, "a/b.json"), "a/b.json: absent: expected a value, found none");

@@ -15,6 +15,7 @@
 #include <ip2p/io/mask_levels.hpp>
 #include <ip2p/io/png.hpp>
 #include <ip2p/io/png_chunks.hpp>
+#include <ip2p/io/psd.hpp>
 #include <ip2p/io/stb_pictures.hpp>
 #include <ip2p/io/webp.hpp>
 

@@ -6,9 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/io/utf8.hpp"
@@ -83,6 +85,20 @@ inline std::string json_fault(const nlohmann::json::exception& error) {
   return fmt::format("a syntax error at byte {}", syntax->byte);
 }
 
+/// The whole number that a JSON value is, or nothing. nlohmann's own conversion takes any number, even one beyond the
+/// type.
+template <class Integer>
+std::optional<Integer> whole_number(const nlohmann::json& value) {
+  if (value.is_number_unsigned()) {
+    const auto number = value.get<std::uint64_t>();
+    if (std::in_range<Integer>(number)) return static_cast<Integer>(number);
+  } else if (value.is_number_integer()) {
+    const auto number = value.get<std::int64_t>();
+    if (std::in_range<Integer>(number)) return static_cast<Integer>(number);
+  }
+  return {};
+}
+
 /// Throws `Error` unless `json` is an object. \param model whose config.json it is
 inline void require_config(const nlohmann::json& json, std::string_view model, std::string_view where) {
   require(json.is_object(), "{}: expected the config.json of {}, found {}", where, model, json_text(json));
@@ -100,8 +116,8 @@ void read_field(const nlohmann::json& json, const char* key, Value& value, std::
     fits = found->is_boolean();
     expected = "true or false";
   } else if constexpr (std::is_integral_v<Value>) {
-    fits = found->is_number_integer();
-    expected = "a whole number";
+    fits = whole_number<Value>(*found).has_value();
+    expected = found->is_number_integer() ? "a whole number within its range" : "a whole number";
   } else if constexpr (std::is_floating_point_v<Value>) {
     fits = found->is_number();
     expected = "a number";
@@ -109,11 +125,16 @@ void read_field(const nlohmann::json& json, const char* key, Value& value, std::
     fits = found->is_string();
     expected = "a string";
   } else {
-    constexpr bool text = std::is_same_v<typename Value::value_type, std::string>;
-    constexpr bool whole = std::is_integral_v<typename Value::value_type>;
+    using Entry = typename Value::value_type;
+    constexpr bool text = std::is_same_v<Entry, std::string>;
+    constexpr bool whole = std::is_integral_v<Entry>;
     fits = found->is_array() && !found->empty();
     for (const auto& entry : *found) {
-      fits = fits && (text ? entry.is_string() : whole ? entry.is_number_integer() : entry.is_number());
+      if constexpr (whole) {
+        fits = fits && whole_number<Entry>(entry).has_value();
+      } else {
+        fits = fits && (text ? entry.is_string() : entry.is_number());
+      }
     }
     expected = text ? "a list of strings" : whole ? "a list of whole numbers" : "a list of numbers";
   }

@@ -1,13 +1,11 @@
 #pragma once
 
 /// \file
-/// Whole numbers out of JSON. nlohmann's own conversion takes any number, even one beyond the type.
+/// Whole numbers out of JSON that programs wrote, for readers that say themselves what is wrong with the file.
 
 #include <cstddef>
-#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <utility>
 
 #include "ip2p/io/json_field.hpp"
 
@@ -22,15 +20,7 @@ class NotWhole : public nlohmann::json::exception {
 /// The whole number that `value` is. \throws nlohmann::json::exception for anything else, and beyond the type
 template <class Integer>
 Integer json_whole(const nlohmann::json& value) {
-  if (value.is_number_unsigned()) {
-    if (const auto number = value.get<std::uint64_t>(); std::in_range<Integer>(number)) {
-      return static_cast<Integer>(number);
-    }
-  } else if (value.is_number_integer()) {
-    if (const auto number = value.get<std::int64_t>(); std::in_range<Integer>(number)) {
-      return static_cast<Integer>(number);
-    }
-  }
+  if (const auto number = whole_number<Integer>(value)) return *number;
   throw NotWhole("expected a whole number, found " + json_text(value));
 }
 

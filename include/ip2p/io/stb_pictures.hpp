@@ -2,8 +2,7 @@
 
 /// \file
 /// Pictures read by stb_image: BMP, GIF (the first frame), TGA, PNM and Radiance HDR. It takes what is missing from a
-/// damaged file for black without a word, so the length of everything is checked before it. PSD is read here: of
-/// colours that stb did not expect it makes numbers beyond their type.
+/// damaged file for black without a word, so the length of everything is checked before it.
 
 #include <ip2p/io/image_types.hpp>
 #include <ip2p/io/stb.hpp>
@@ -105,60 +104,6 @@ inline Picture decode_tga(std::span<const std::byte> content, std::string_view n
     picture = stb_picture(content, name, "TGA", as_stored, Depth::high);
   }
   return picture;
-}
-
-/// Decodes the merged picture of PSD `content`, in RGB of 8 or 16 bits. A fourth channel is opacity. Where this is
-/// partial, the colours are stored mixed with white; unless alpha is dropped, white is taken out again.
-inline Picture decode_psd(std::span<const std::byte> content, std::string_view name, const ReadOptions& options,
-                          Depth depth) {
-  const auto stored = require_whole_psd(content, name);
-  require_limits(stored.width, stored.height, name, options);
-  const bool with_alpha = options.alpha != Alpha::drop && stored.channels >= 4;
-  const std::size_t channels = with_alpha ? 4 : 3;
-  const auto count = static_cast<std::size_t>(stored.width * stored.height);
-  std::vector<std::uint16_t> values(count * channels);
-  std::size_t row = 0, begin = 0;
-  for (std::size_t channel = 0; channel < channels; ++channel) {
-    std::size_t place = channel;
-    const auto put = [&](std::uint32_t value) {
-      values[place] = static_cast<std::uint16_t>(value);
-      place += channels;
-    };
-    if (stored.row_bytes.empty()) {
-      const auto from = channel * count;
-      for (std::size_t i = from; i < from + count; ++i) {
-        put(stored.wide ? big_endian<2>(stored.rows, i * 2) : big_endian<1>(stored.rows, i));
-      }
-      continue;
-    }
-    for (std::uint64_t y = 0; y < stored.height; ++y) {
-      const auto size = big_endian<2>(stored.row_bytes, 2 * row++);
-      unpack_bits(stored.rows.substr(begin, size), [&](std::string_view bytes, std::size_t repeats) {
-        for (std::size_t i = 0; i < bytes.size() * repeats; ++i) put(big_endian<1>(bytes, i % bytes.size()));
-      });
-      begin += size;
-    }
-  }
-  std::vector<std::uint8_t> levels;
-  if (stored.wide && depth == Depth::used) {
-    levels = used_levels(values, with_alpha);
-  } else {
-    levels.reserve(values.size());
-    for (const auto value : values) levels.push_back(static_cast<std::uint8_t>(stored.wide ? value >> 8 : value));
-  }
-  if (!with_alpha) {
-    Picture picture{blank_image(stored.width, stored.height), {}};
-    picture.image.pixels = std::move(levels);
-    return picture;
-  }
-  for (std::size_t i = 0; i < levels.size(); i += 4) {
-    if (levels[i + 3] == 0 || levels[i + 3] == 255) continue;
-    for (std::size_t channel = 0; channel < 3; ++channel) {
-      auto& level = levels[i + channel];  // one that is darker than any mixture becomes black
-      level = static_cast<std::uint8_t>(std::max(0l, 255 - std::lround((255 - level) * 255.0 / levels[i + 3])));
-    }
-  }
-  return picture_from_rgba(levels.data(), stored.width, stored.height);
 }
 
 /// Decodes binary PNM `content` (P5 or P6); its largest value becomes 255, rounded as in Pillow.

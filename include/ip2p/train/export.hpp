@@ -157,7 +157,7 @@ inline void save_model_index(const std::filesystem::path& folder, std::int64_t i
       make_folder(folder / "tokenizer");
       for (const auto& entry : detail::folder_entries(options.tokenizer)) {
         if (!entry.is_regular_file()) continue;
-        detail::copy_file_atomically(entry.path(), folder / "tokenizer" / entry.path().filename());
+        copy_file_atomically(entry.path(), folder / "tokenizer" / entry.path().filename());
       }
     }
     write_json(folder / "model_index.json", index);
