@@ -27,7 +27,7 @@ library=$(mktemp --suffix=.so)
 trap 'rm -f "$library"' EXIT
 status=0
 wanted() { [ "$what" = all ] || [ "$what" = "$1" ]; }
-if wanted calls || wanted storage; then
+if wanted calls || wanted storage || wanted numbers; then
   ${CXX:-g++} -std=c++20 -O1 -shared -fPIC tests/faults/failing_calls.cpp -o "$library" -ldl
 fi
 if wanted calls; then
@@ -37,6 +37,6 @@ if wanted memory; then python3 tests/faults/memory.py "$programs" . "$@" || stat
 if wanted storage; then  # 77: the system does not allow mounts, as the script reports
   python3 tests/faults/storage.py "$programs" "$library" . "$@" || [ $? = 77 ] || status=1
 fi
-if wanted numbers; then python3 tests/faults/numbers.py "$programs" . --jobs "$(nproc)" "$@" || status=1; fi
+if wanted numbers; then python3 tests/faults/numbers.py "$programs" "$library" . --jobs "$(nproc)" "$@" || status=1; fi
 if wanted long; then python3 tests/faults/long_run.py "$programs" "$programs/../tests/many_edits" . "$@" || status=1; fi
 exit $status

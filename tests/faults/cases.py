@@ -78,8 +78,9 @@ CASES = [
          # Pairs are encoded ahead, some for updates that are never made.
          varying=r".*/manifest\.json|.*loss\.(csv|png)|cache/latents/\d+/\d+\.safetensors"),
     Case("train-small", "train_small_editor",
-         ["autoencoder", "--photographs", "in/photographs", "--out", "out/work", "--resolution", "64", "--threads", "1",
-          "--batch", "1", "--channels", "28", "28", "56", "112", "--latent-channels", "4", "--steps", "2"],
+         ["autoencoder", "--photographs", "in/photographs", "--out", "out/work", "--resolution", "16", "--side", "16",
+          "--threads", "1", "--batch", "1", "--channels", "28", "28", "56", "56", "--latent-channels", "4",
+          "--encoder-blocks", "0", "1", "1", "1", "--decoder-blocks", "0", "1", "1", "1", "--steps", "2"],
          resumes=True, final=r"work/model/.*"),
     Case("text2live", "text2live",
          ["--clip", "in/clip", "--image", "in/disc.png", "--prompt", "a golden box", "--source", "a box",
@@ -158,9 +159,9 @@ def make_material(into, source, programs):
     shutil.copy(into / "red.jpg", into / "photos")
     shutil.copy(into / "disc.png", into / "photos")
     (into / "photographs").mkdir()
-    shutil.copy(source / "models/small-editor/examples.jpg", into / "photographs")
-    for name in ("quickstart.jpg", "gallery.jpg"):
-        shutil.copy(source / "docs/images" / name, into / "photographs")
+    for name in ("harbour", "meadow", "street"):  # more than 64 KiB of pixels each
+        png(into / f"photographs/{name}.png", 160, 2,
+            lambda x, y: [(x * len(name) + y) % 256, x * y // 100, (x // 8 * 37 + y // 8 * 101) % 256])
     (into / "triplets.jsonl").write_text("".join(
         f'{{"caption": "a red boat in year {i}", "edit": "make it blue", "output": "a blue boat in year {i}"}}\n'
         for i in range(4)))

@@ -12,6 +12,8 @@
 //   IP2P_FAULT_FOR_GOOD=1    all later ones of that kind fail too, as on a full disk
 //   IP2P_FAULT_HANGS=1       the call does not fail: it never returns
 //   IP2P_FAULT_CLOCK=SECONDS the wall clock jumps forward and back by so much, once a call
+//   IP2P_FAULT_FORKS=1       the program stops before `main` and forks for every run that is asked for on its standard
+//                           input; see loaded.py
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -19,16 +21,19 @@
 #include <pthread.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdarg>
 #include <cstddef>
 #include <cstdint>
@@ -36,7 +41,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 extern "C" {
 void* __libc_malloc(std::size_t) noexcept;
@@ -203,9 +211,77 @@ void begin() {
   active = true;
 }
 
-int main_after_begin(int argc, char** argv, char** environment) {
+bool read_whole(void* data, std::size_t size) {
+  for (std::size_t done = 0; done < size;) {
+    const auto got = read(STDIN_FILENO, static_cast<char*>(data) + done, size - done);
+    if (got <= 0) return false;
+    done += static_cast<std::size_t>(got);
+  }
+  return true;
+}
+
+void answer(int number) {
+  if (write(STDOUT_FILENO, &number, sizeof number) != sizeof number) _exit(1);
+}
+
+/// Only the thread that forks is in the child, so there must be no other.
+void require_one_thread() {
+  int threads = 0;
+  auto* const tasks = opendir("/proc/self/task");
+  while (const auto* task = tasks == nullptr ? nullptr : readdir(tasks)) threads += task->d_name[0] != '.' ? 1 : 0;
+  if (tasks != nullptr) closedir(tasks);
+  if (threads == 1) return;
+  std::fprintf(stderr, "expected one thread before `main`, found %d", threads);
+  _exit(1);
+}
+
+/// Forks for every request: the number of its bytes, then, each with a NUL at its end, a folder, variables of the
+/// environment, an empty word, and arguments. Answers with the child's number and, later, its status. Returns in the
+/// children, where `arguments` then has what was asked for. At their end, what `main` began is ended; what was there
+/// before, which is LibTorch's and takes as long as to load it, is left.
+void fork_for_requests(std::vector<char*>& arguments) {
+  static std::string request;
+  require_one_thread();
+  unsetenv("IP2P_FAULT_FORKS");
+  unsetenv("LD_PRELOAD");
+  for (;;) {
+    std::uint32_t size = 0;
+    if (!read_whole(&size, sizeof size)) _exit(0);
+    request.resize(size);
+    if (!read_whole(request.data(), size)) _exit(0);
+    const pid_t child = fork();
+    if (child == 0) break;
+    answer(child);
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child) _exit(1);
+    answer(status);
+  }
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const auto end_here = [](int status, void*) {
+    std::fflush(nullptr);
+    _exit(status);
+  };
+  on_exit(end_here, nullptr);  // later than all that is registered from now on
+  const int nothing = open("/dev/null", O_RDWR);
+  dup2(nothing, STDIN_FILENO);
+  dup2(nothing, STDOUT_FILENO);
+  close(nothing);
+  char* const end = request.data() + request.size();
+  char* word = request.data();
+  const auto next_word = [&] { return std::exchange(word, word + std::strlen(word) + 1); };
+  if (chdir(next_word()) != 0) _exit(125);
+  while (*word != '\0') putenv(next_word());
+  next_word();
+  while (word < end) arguments.push_back(next_word());
+}
+
+int main_after_begin(int argc, char** argv, char**) {
+  static std::vector<char*> arguments(argv, argv + argc);
+  if (std::getenv("IP2P_FAULT_FORKS") != nullptr) fork_for_requests(arguments);
   begin();
-  return program_main(argc, argv, environment);
+  const auto count = static_cast<int>(arguments.size());
+  arguments.push_back(nullptr);
+  return program_main(count, arguments.data(), environ);
 }
 
 mode_t mode_of(int flags, va_list& rest) {

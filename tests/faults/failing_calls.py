@@ -24,6 +24,7 @@ import threading
 import time
 
 import cases
+import loaded
 
 KINDS = ["open", "read", "write", "fsync", "rename", "mkdir", "mmap", "fork", "malloc", "thread", "share"]
 CODES = {"open": [errno.EMFILE, errno.EIO], "read": [errno.EIO, errno.EINTR],
@@ -44,6 +45,7 @@ def read_report(path):
 class Campaign:
     def __init__(self, programs, library, work, material):
         self.programs, self.library, self.work, self.material = programs, library, work, material
+        self.loaded = None  # or LoadedPrograms, by which to run
         self.material_before = cases.contents(material)
         self.expected = {}  # by case: the files of an undisturbed run
         self.lock = threading.Lock()
@@ -51,6 +53,9 @@ class Campaign:
         self.problems = []
 
     def run(self, case, folder, **more):
+        if self.loaded:
+            status, stderr = self.loaded.run(case.program, case.arguments, folder, PATIENCE, **more)
+            return subprocess.CompletedProcess(case.program, "none: it hangs" if status == "hangs" else status, "", stderr)
         try:
             return subprocess.run(case.command(self.programs), cwd=folder, env=cases.environment(**more),
                                   capture_output=True, text=True, errors="replace", timeout=PATIENCE,
@@ -206,6 +211,7 @@ def main():
             seed = given.seed if given.seed is not None else random.randrange(1 << 32)
             print(f"seed {seed}")
             random.Random(seed).shuffle(trials)
+        campaign.loaded = loaded.LoadedPrograms(library, programs)
         made = 0
 
         def one(trial):
@@ -215,12 +221,8 @@ def main():
             campaign.trial(*trial)
             made += 1
 
-        if given.jobs == 1:
-            for trial in trials:
-                one(trial)
-        else:
-            with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
-                list(pool.map(one, trials))
+        with campaign.loaded, concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
+            list(pool.map(one, trials))
         if cases.contents(material) != campaign.material_before:
             campaign.problems.append(("", "", "", "", 0, "expected the inputs as they were"))
             print("FAILED: expected the inputs as they were")

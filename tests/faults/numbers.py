@@ -2,11 +2,11 @@
 """Gives every numeric option of every program, and every value of a model's configuration, invalid numbers and numbers
 that are not finite, too small or too large, and checks that none crashes or hangs the program or goes unreported.
 
-    numbers.py PROGRAMS SOURCE [options|settings]... [--program NAME]... [--every N] [--jobs N]
+    numbers.py PROGRAMS LIBRARY SOURCE [options|settings]... [--program NAME]... [--every N] [--jobs N]
 
 The options are read from the programs (--help-json). An option without a range may take or refuse any finite number.
 `options` tests options on the command line and in TOML, `settings` tests the config.json files. --every N runs only
-every N-th trial.
+every N-th trial. LIBRARY is built from failing_calls.cpp.
 """
 import argparse
 import collections
@@ -17,14 +17,13 @@ import pathlib
 import re
 import resource
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
 import cases
+import loaded
 
 MEMORY = 8 << 30  # of each process, so that a large number cannot use up the machine's
 PATIENCE = 15  # seconds that a run with a valid value may compute
@@ -80,8 +79,8 @@ def with_option(words, name, value):
 
 
 class Trials:
-    def __init__(self, programs, work, material):
-        self.programs, self.work, self.material = programs, work, material
+    def __init__(self, loaded, work, material):
+        self.loaded, self.work, self.material = loaded, work, material
         self.lock = threading.Lock()
         self.outcomes, self.problems, self.made = collections.Counter(), [], 0
 
@@ -89,22 +88,8 @@ class Trials:
         """(status or signal, standard error, files written); the status is 'slow' if SIGTERM ended the run."""
         folder = self.work / threading.current_thread().name / "run"
         cases.prepare(cases.Case("", program, []), folder, self.material)
-        with subprocess.Popen([self.programs / program, *words], cwd=folder, env=cases.environment(),
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-                              preexec_fn=limits) as child:
-            try:
-                stderr = child.communicate(timeout=patience)[1]
-                status = child.returncode
-            except subprocess.TimeoutExpired:
-                child.send_signal(signal.SIGTERM)
-                try:
-                    stderr = child.communicate(timeout=60)[1]
-                    status = "slow"
-                except subprocess.TimeoutExpired:
-                    child.kill()
-                    stderr = child.communicate()[1]
-                    status = "hangs"
-        return status, stderr.decode(errors="replace"), list(cases.contents(folder / "out"))
+        status, stderr = self.loaded.run(program, words, folder, patience, grace=60)
+        return status, stderr, list(cases.contents(folder / "out"))
 
     def note(self, where, status, problem):
         with self.lock:
@@ -220,6 +205,7 @@ def setting_trials(trials, material):
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("programs", type=pathlib.Path)
+    parser.add_argument("library", type=pathlib.Path)
     parser.add_argument("source", type=pathlib.Path)
     parser.add_argument("what", nargs="*", default=["options", "settings"])
     parser.add_argument("--program", action="append", default=[])
@@ -234,7 +220,8 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work).resolve()
         cases.make_material(work / "material", source, programs)
-        trials = Trials(programs, work, work / "material")
+        programs_loaded = loaded.LoadedPrograms(given.library.resolve(), programs, limits)
+        trials = Trials(programs_loaded, work, work / "material")
         wanted = []
         if "options" in given.what:
             tables = [table for table in program_pages.tables(programs)
@@ -243,7 +230,7 @@ def main():
         if "settings" in given.what:
             wanted += setting_trials(trials, work / "material")
         wanted = wanted[given.first::given.every]
-        with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
+        with programs_loaded, concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda trial: trial[0](*trial[1:]), wanted))
     print(f"{trials.made} values in {time.monotonic() - started:.0f} s; by status: "
           + ", ".join(f"{number} {status}" for status, number in sorted(trials.outcomes.items()))
