@@ -28,14 +28,18 @@ case "$kind" in
     ;;
   thread)
     preset=tsan
-    files=(core/large_blocks io/hub_download kernels/table text/cached_text_encoder language/completions_client
-      nn/frozen nn/prepare data/encoded_pairs data/pair_folder data/pair_set parallel/communicator
-      parallel/sharded_state train/checkpoint_writer train/trainer studio/fair_queue studio/runner studio/service)
+    files=(core/large_blocks io/hub_download kernels/cpu kernels/table text/cached_text_encoder
+      language/completions_client nn/checkpointed nn/frozen nn/prepare nn/winograd data/encoded_pairs data/pair_folder
+      data/pair_set pipeline/edit parallel/communicator parallel/sharded_state train/checkpoint_writer train/trainer
+      studio/fair_queue studio/runner studio/service)
     # Few files need ip2p::compiled, and all of it would have to be compiled for them.
     define=(-DIP2P_BUILD_COMPILED=OFF "-DIP2P_TEST_FILES=$(printf '%s_test;' "${files[@]}")")
     targets=(tests_tensor tests_modules tests_studio processes)
     selection=(-R "^($(printf '%s_test|' "${files[@]}")parallel/processes_.*)\$")
-    export TSAN_OPTIONS=second_deadlock_stack=1${TSAN_OPTIONS:+:$TSAN_OPTIONS}
+    # Of a library that is not instrumented only what it allocates and copies would be seen, not how its threads wait.
+    # Some tests fork what then starts threads.
+    options=second_deadlock_stack=1:ignore_noninstrumented_modules=1:die_after_fork=0
+    export TSAN_OPTIONS=$options${TSAN_OPTIONS:+:$TSAN_OPTIONS}
     ;;
   *)
     echo "sanitizers: expected \`address\` or \`thread\`, found \`$kind\`" >&2

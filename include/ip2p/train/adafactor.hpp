@@ -58,7 +58,8 @@ class Adafactor {
   explicit Adafactor(std::vector<at::Tensor> parameters, const AdafactorOptions& options = {})
       : parameters_(std::move(parameters)), options_(options) {
     require(options.beta2_decay <= 0.0, "Adafactor: beta2_decay: expected at most 0, found {}", options.beta2_decay);
-    require(options.eps1.value_or(0.0) >= 0.0, "Adafactor: eps1: expected at least 0, found {}", *options.eps1);
+    const double eps1 = options.eps1.value_or(0.0);
+    require(eps1 >= 0.0, "Adafactor: eps1: expected at least 0, found {}", eps1);
     require(options.eps2 >= 0.0, "Adafactor: eps2: expected at least 0, found {}", options.eps2);
     require(options.threshold >= 1.0, "Adafactor: threshold: expected at least 1, found {}", options.threshold);
     require(options.weight_decay >= 0.0, "Adafactor: weight_decay: expected at least 0, found {}",
