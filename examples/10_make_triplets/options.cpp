@@ -72,12 +72,13 @@ void add_options(CLI::App& app, Commands& commands) {
                       ->type_name("MODEL");
   from->excludes(nothing);
   const auto count = example::range(std::int64_t{1}, std::int64_t{1'000'000});
-  for (const auto& [name, number, help] :
-       {std::tuple{"--layers", &t.fresh.n_layer, "layers of a new model"},
-        std::tuple{"--hidden-size", &t.fresh.n_embd, "values per token in a new model"},
-        std::tuple{"--heads", &t.fresh.n_head, "attention heads of a new model"},
-        std::tuple{"--context", &t.fresh.n_positions, "context of a new model in tokens"}}) {
-    auto* option = training->add_option(name, *number, help)->capture_default_str()->check(count)->needs(nothing);
+  const auto layers = example::range(std::int64_t{1}, std::int64_t{1000});  // as Gpt2Config
+  for (const auto& [name, number, allowed, help] :
+       {std::tuple{"--layers", &t.fresh.n_layer, layers, "layers of a new model"},
+        std::tuple{"--hidden-size", &t.fresh.n_embd, count, "values per token in a new model"},
+        std::tuple{"--heads", &t.fresh.n_head, count, "attention heads of a new model"},
+        std::tuple{"--context", &t.fresh.n_positions, count, "context of a new model in tokens"}}) {
+    auto* option = training->add_option(name, *number, help)->capture_default_str()->check(allowed)->needs(nothing);
     if (number == &t.fresh.n_embd) example::old_name(*training, option, "--width");
   }
   training->add_option("--lora", t.lora, "train a LoRA of this rank instead of all weights; it is folded in at the end")

@@ -93,8 +93,11 @@ int train(TrainOptions o, const example::Interrupt& interrupt) {
   const auto too_long = [&](const ip2p::Triplet& triplet) { return token_count(tokenizer, triplet, format) > limit; };
   const auto left_out = std::erase_if(split.training, too_long) + std::erase_if(split.held_out, too_long);
   ip2p::require(!split.training.empty() && !split.held_out.empty(),
-                "{}: expected triplets of at most {} tokens to train on and to hold out, found none", o.data.string(),
-                limit);
+                "{}: expected triplets of at most {} tokens ({}) to train on and to hold out, found none",
+                o.data.string(), limit,
+                limit == o.longest ? "--longest"
+                : o.model.empty()  ? "--context"
+                                   : "the model's context");
   std::vector<ip2p::CompletionPair> unseen;
   for (const auto& triplet : split.held_out) unseen.push_back(pair(triplet));
 

@@ -11,6 +11,7 @@
 #include <map>
 #include <set>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -126,12 +127,13 @@ bool is_there(const Options& o, std::span<const ip2p::SweepRow> rows, const std:
 }
 
 /// Table, sheet, figures and page. \param notes for the page's summary  \param drawn whether any sample is new; else
-/// what is there already stays
-/// \throws Error where no figure could be drawn, after everything else is written
+/// what is there already stays  \param stop ends it before anything is written
+/// \throws Error where no figure could be drawn, after everything else is written; Cancelled when stopped
 void write_report(const Options& o, const std::vector<Named>& clips, const std::vector<ip2p::SweepPoint>& points,
                   const std::vector<std::string>& ids, const ip2p::EditSet& edits, const ip2p::SweepResults& results,
-                  const ip2p::KeptPictures& kept, const std::string& notes, bool drawn) {
-  const auto rows = ip2p::sweep_table(points, ids, results, {.confidence = o.confidence, .resamples = o.resamples});
+                  const ip2p::KeptPictures& kept, const std::string& notes, bool drawn, std::stop_token stop) {
+  const auto rows = ip2p::sweep_table(points, ids, results,
+                                      {.confidence = o.confidence, .resamples = o.resamples, .stop = std::move(stop)});
   example::result_follows();
   fmt::print("{:<24} {:>10}", "curve", "value");
   for (const auto& clip : clips) fmt::print("  {:>22} {:>12}", clip.name + " direction", "image");
@@ -220,6 +222,19 @@ void warn_of_scales(const std::vector<ip2p::SweepPoint>& points, Workshop& shop)
   }
 }
 
+/// Says how to go on. \return the exit status
+int say_stopped(const ip2p::Cancelled& cancelled) {
+  fmt::print(stderr, "evaluate: {}; run the same command again to continue\n", cancelled.what());
+  return 130;
+}
+
+/// Whether there are files for samples, if only empty ones.
+bool has_journals(const std::filesystem::path& folder) {
+  return std::ranges::any_of(ip2p::detail::folder_entries(folder), [](const auto& entry) {
+    return entry.path().filename().string().starts_with("samples-");
+  });
+}
+
 int run(Options o, const example::Interrupt& interrupt) {
   example::use_threads(o.every.threads);
   const auto place = ip2p::place_in_environment();
@@ -238,8 +253,11 @@ int run(Options o, const example::Interrupt& interrupt) {
   const ip2p::KeptPictures kept{o.out / "pictures", std::min(o.grid, edits.size())};
   const nlohmann::json settings{{"settings of the run", record_name}};
   const auto before = ip2p::SweepResults::read(o.out, settings);
-  example::RunRecord record(o.out / record_name, settings_of(o, clips, edits),
-                            [&] { return ip2p::SweepResults::read(o.out, settings).size() > 0; });
+  bool begun = false;
+  example::RunRecord record(o.out / record_name, settings_of(o, clips, edits), [&] {
+    // At the end of a run without samples its journal is gone: those that are left are of other processes at work.
+    return ip2p::SweepResults::read(o.out, settings).size() > 0 || (begun && has_journals(o.out));
+  });
   record.agree(o.change);
   fmt::print("{} points of {} edits: {} samples, {} of them done\n", points.size(), ids.size(),
              points.size() * ids.size(),
@@ -260,15 +278,16 @@ int run(Options o, const example::Interrupt& interrupt) {
     }
     warn_of_scales(points, shop);
     const auto measure = ip2p::clip_measures(open_clips(o, clips));
-    record.begin(before.size());
+    // First, for what it refuses must leave the record of another process alone.
     ip2p::SweepJournal journal(o.out, place.rank, settings);
+    record.begin(before.size());
+    begun = true;
     example::ProgressBar bar(stderr);
     options.on_sample = [&bar](std::int64_t done, std::int64_t all) { bar({.index = done - 1, .count = all}); };
     try {
       ip2p::run_sweep(points, edits, made, measure, before, journal, options);
     } catch (const ip2p::Cancelled& cancelled) {
-      fmt::print(stderr, "evaluate: {}; run the same command again to continue\n", cancelled.what());
-      return 130;
+      return say_stopped(cancelled);
     }
   }
 
@@ -285,7 +304,11 @@ int run(Options o, const example::Interrupt& interrupt) {
   std::string notes;
   for (const auto& [digest, model] : shop.found) notes += fmt::format(" {} is the model {}.", digest, model.name);
   for (const auto& change : record.changes()) notes += fmt::format(" Settings changed {}.", change);
-  write_report(o, clips, points, ids, edits, results, kept, notes, drawn);
+  try {
+    write_report(o, clips, points, ids, edits, results, kept, notes, drawn, interrupt.token());
+  } catch (const ip2p::Cancelled& cancelled) {
+    return say_stopped(cancelled);
+  }
   return 0;
 }
 

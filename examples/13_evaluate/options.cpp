@@ -150,7 +150,7 @@ void add_options(CLI::App& app, Options& o) {
       ->check(example::range(0.5, 0.9999));
   measures->add_option("--resamples", o.resamples, "number of bootstrap resamples")
       ->capture_default_str()
-      ->check(count(1));
+      ->check(example::range(std::int64_t{1}, std::int64_t{10'000'000}));
 
   auto* run = app.add_option_group("The run");
   run->add_option("--out", o.out, "folder for samples, table, figures and report")->type_name("FOLDER")->required();

@@ -116,8 +116,10 @@ int main(int argc, char** argv) {
     example::old_name(*drawing, side, "--side");
     drawing->add_option("--seed", s.seed, "random seed")->capture_default_str()->check(example::whole_number);
     for (std::size_t kind = 0; kind < kind_count; ++kind) {
-      drawing->add_option(fmt::format("--{}", kind_names[kind]), s.most[kind],
-                          fmt::format("number of {} to use (default: all)", kind_names[kind]));
+      drawing
+          ->add_option(fmt::format("--{}", kind_names[kind]), s.most[kind],
+                       fmt::format("number of {} to use (default: all)", kind_names[kind]))
+          ->check(count);
     }
     for (const auto& [name, before, number, help] :
          {std::tuple{"--picture-count", "--training", &s.counts.training, "number of captioned pictures"},

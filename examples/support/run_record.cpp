@@ -197,7 +197,9 @@ void RunRecord::agree() {
 }
 
 void RunRecord::begin(std::int64_t step) {
-  made_ = record_.empty();
+  std::error_code ignored;
+  // Another process that shared it may have failed and removed it.
+  made_ = record_.empty() || !std::filesystem::exists(file_, ignored);
   const bool changed = !had_.empty();
   if (changed) {
     if (finished() > step) record_["finished"] = step;

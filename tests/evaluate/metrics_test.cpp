@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <stop_token>
 #include <vector>
 
 #include "ip2p/core/random.hpp"
@@ -158,5 +159,8 @@ TEST_CASE("bootstrap_mean of equal values has an interval of width 0; bad settin
   CHECK_THROWS_WITH(bootstrap_mean({}), Contains("expected at least one value, found none"));
   CHECK_THROWS_WITH(bootstrap_mean(same, {.confidence = 1.0}), Contains("confidence between 0 and 1, found 1"));
   CHECK_THROWS_WITH(bootstrap_mean(same, {.resamples = 0}), Contains("at least one resample, found 0"));
+  std::stop_source stop;
+  stop.request_stop();
+  CHECK_THROWS_AS(bootstrap_mean(same, {.stop = stop.get_token()}), Cancelled);
   CHECK_THROWS_WITH(quantile(same, 1.5), Contains("a share of 0 to 1, found 7 values and 1.5"));
 }

@@ -187,6 +187,19 @@ done
 same shared/curves.csv first.csv
 same shared/sheet.png killed/sheet.png
 
+echo "== a process that is refused leaves what belongs to another, which has no samples yet"
+mkdir taken
+cp killed/run.json taken
+cp taken/run.json before.json
+touch taken/samples-0000.jsonl
+exec 9< taken/samples-0000.jsonl
+flock --exclusive --nonblock 9 || fail "cannot lock a journal"
+run 1 --config both.toml --out taken
+says "expected no other process writing to it, found one"
+same taken/run.json before.json
+[ -e taken/samples-0000.jsonl ] || fail "expected the other's journal"
+exec 9<&-
+
 echo "== the published layout of pairs"
 published=(--pairs set --split all --resolution 64 --clip "tiny=$source/tests/vision/fixtures/tiny-clip"
   --clip-tokenizer "$fixtures/tiny-ip2p/tokenizer" --device cpu)

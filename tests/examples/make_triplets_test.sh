@@ -72,6 +72,9 @@ for options in "train --data photo.jpg --out never/model --model $tiny" "measure
   clean_text stderr
 done
 run 1 train --data human.jsonl --out never/model --model "$tiny" --longest 1
+says "human.jsonl: expected triplets of at most 1 tokens (--longest) to train on and to hold out, found none"
+run 2 train $new --out never/model --layers 1001
+says "--layers"
 ls | grep never && fail "expected no files of runs that failed"
 
 echo "== generation"

@@ -111,6 +111,8 @@ class Trials:
             return f"expected a sentence, found: {stderr[-200:]}"
         if refused is False and re.search("memory|too large|limit", sentence):
             return ""  # the machine's limits, not the option's
+        if refused is False and re.match(program + ": --[a-z-]+: expected ", sentence):
+            return ""  # another option does not go with it
         if not any(name in sentence for name in named):
             return f"expected words about {named[0]}, found: {sentence}"
         if refused and files:

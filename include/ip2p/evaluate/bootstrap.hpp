@@ -8,7 +8,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <stop_token>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
@@ -20,6 +23,7 @@ struct BootstrapOptions {
   double confidence = 0.95;       ///< Share of the resampled means that the interval holds, in (0, 1).
   std::int64_t resamples = 9999;  ///< How many samples are drawn with replacement, >= 1.
   std::uint64_t seed = 0;         ///< Of the resampling.
+  std::stop_token stop{};         ///< Ends it with `Cancelled`.
 };
 
 /// A mean with its confidence interval.
@@ -39,7 +43,7 @@ inline double quantile(std::span<const double> values, double share) {
 
 /// Mean of `values` with the percentile interval of resampled means; depends only on the values, their order and the
 /// seed. To compare two methods on the same pictures, pass their differences.
-/// \throws Error for no values, a confidence outside (0, 1), or no resamples
+/// \throws Error for no values, a confidence outside (0, 1), or no resamples; Cancelled when stopped
 inline ConfidenceInterval bootstrap_mean(std::span<const double> values, const BootstrapOptions& options = {}) {
   require(!values.empty(), "bootstrap: expected at least one value, found none");
   require(options.confidence > 0.0 && options.confidence < 1.0,
@@ -49,6 +53,9 @@ inline ConfidenceInterval bootstrap_mean(std::span<const double> values, const B
   std::vector<double> means;
   means.reserve(static_cast<std::size_t>(options.resamples));
   for (std::int64_t resample = 0; resample < options.resamples; ++resample) {
+    if (options.stop.stop_requested()) {
+      throw Cancelled(fmt::format("cancelled before resample {} of {}", resample + 1, options.resamples));
+    }
     SampleRandom random(options.seed, static_cast<std::uint64_t>(resample), 0);
     double sum = 0.0;
     for (std::int64_t i = 0; i < count; ++i) sum += values[static_cast<std::size_t>(random.below(count))];
