@@ -53,6 +53,8 @@ run 1 small_world scenes "${material[@]}" --vocabulary broken.json --out out
 says "expected the name of a computed edit, found 'midnight'"
 run 1 small_world scenes "${material[@]}" --objects 1 --places 1 --out out
 says "expected words for at least 5 captions, found 2"
+run 2 small_world scenes "${material[@]}" --places 18446744073709551616 --out out
+says "--places"
 run 1 small_world scenes "${material[@]}" --resolution 60 --out out
 says "--resolution: expected a multiple of 8, found 60"
 [ ! -e out ] || fail "expected no folder out"
