@@ -174,7 +174,8 @@ int main(int argc, char** argv) {
         text_to_image->add_option("--vae", t.codec, "model whose autoencoder to use")->type_name("FOLDER")->required();
     example::old_name(*text_to_image, vae, "--codec");
     text_to_image->add_option("--channels", t.channels, "channels of the UNet, finest resolution first")
-        ->capture_default_str();
+        ->capture_default_str()
+        ->check(example::range(std::int64_t{4}, std::int64_t{4096}));
     text_to_image->add_option("--drop-text", t.drop_text, "share of samples that drop the text")
         ->capture_default_str()
         ->check(example::range(0.0, 1.0));

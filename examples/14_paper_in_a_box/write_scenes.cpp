@@ -102,9 +102,11 @@ void write_pairs(const World& world, const fs::path& out, std::int64_t count, st
   fs::remove_all(unfinished);
 }
 
-void write_texts(const World& world, const fs::path& out, const SceneCounts& counts, std::uint64_t seed) {
+void write_texts(const World& world, const fs::path& out, const SceneCounts& counts, std::uint64_t seed,
+                 const example::Interrupt& interrupt) {
   std::string triplets, captions;
   for (std::int64_t i = 0; i < counts.triplets; ++i) {
+    interrupt.check();
     ip2p::SampleRandom random(seed, text_stream, static_cast<std::uint64_t>(i));
     const auto texts = world.vocabulary().texts(world.vocabulary().draw_change(random, false));
     triplets += ip2p::triplet_to_json({texts.input, texts.instruction, texts.output, ""}, ip2p::TripletKeys::released);
@@ -112,6 +114,7 @@ void write_texts(const World& world, const fs::path& out, const SceneCounts& cou
   }
   std::set<std::string> seen;
   for (std::int64_t i = 0; i < 50 * counts.captions && std::ssize(seen) < counts.captions; ++i) {
+    interrupt.check();
     ip2p::SampleRandom random(seed + 1, text_stream, static_cast<std::uint64_t>(i));
     const auto caption = world.vocabulary().caption(world.vocabulary().draw(random, false));
     if (seen.insert(caption).second) captions += caption + "\n";
@@ -131,7 +134,7 @@ void write_scenes(const World& world, const fs::path& out, const SceneCounts& co
   draw_pictures(world, counts.held_out, seed, true, interrupt).write(out / "held_out", interrupt);
   write_pairs(world, out / "pairs", counts.pairs, seed, false, interrupt);
   write_pairs(world, out / "held_out_pairs", counts.held_out_pairs, seed, true, interrupt);
-  write_texts(world, out, counts, seed);
+  write_texts(world, out, counts, seed, interrupt);
   const auto shown = std::min<std::size_t>(training.pictures.size(), 24);
   ip2p::write_image(out / "sheet.png",
                     contact_sheet(std::span(training.pictures).first(shown), std::min<std::size_t>(shown, 8)));

@@ -27,8 +27,8 @@ class Loaded:
     def run(self, arguments, folder, patience, grace=0, **variables):
         """(status or minus the signal, standard error) of a run in `folder` with more variables in its environment.
 
-        After `patience` seconds it is sent SIGTERM and gets `grace` seconds more; the status is then 'slow', or 'hangs'
-        if it had to be killed."""
+        After `patience` seconds it is sent SIGTERM and gets `grace` seconds more; the status is then 'slow'. After these it
+        is sent SIGTERM again, which ends a step that takes long: 'slow step'; 'hangs' if it had to be killed."""
         self.stderr.seek(0)
         self.stderr.truncate()
         words = [str(folder), *(f"{name}={value}" for name, value in variables.items()), "", *map(str, arguments)]
@@ -38,12 +38,7 @@ class Loaded:
             child = self.answer()
             late = None
             if not self.ready(patience):
-                late = "slow"
-                if grace:
-                    os.kill(child, signal.SIGTERM)
-                if not self.ready(grace):
-                    late = "hangs"
-                    os.kill(child, signal.SIGKILL)
+                late = self.end(child, grace)
             status = os.waitstatus_to_exitcode(self.answer())
         except (OSError, struct.error) as wrong:
             self.stderr.seek(0)
@@ -51,6 +46,15 @@ class Loaded:
                              f"{self.stderr.read().decode(errors='replace')} ({wrong})")
         self.stderr.seek(0)
         return late or status, self.stderr.read().decode(errors="replace")
+
+    def end(self, child, grace):
+        if grace:
+            for seconds, late in ((grace, "slow"), (10, "slow step")):
+                os.kill(child, signal.SIGTERM)
+                if self.ready(seconds):
+                    return late
+        os.kill(child, signal.SIGKILL)
+        return "hangs"
 
     def ready(self, seconds):
         return bool(select.select([self.process.stdout], [], [], seconds)[0])

@@ -85,7 +85,8 @@ class Trials:
         self.outcomes, self.problems, self.made = collections.Counter(), [], 0
 
     def run(self, program, words, patience=PATIENCE):
-        """(status or signal, standard error, files written); the status is 'slow' if SIGTERM ended the run."""
+        """(status or signal, standard error, files written); the status of a run that SIGTERM ended is 'slow' or 'slow
+        step'."""
         folder = self.work / threading.current_thread().name / "run"
         cases.prepare(cases.Case("", program, []), folder, self.material)
         status, stderr = self.loaded.run(program, words, folder, patience, grace=60)
@@ -103,7 +104,7 @@ class Trials:
         """What is wrong with a run, or an empty string."""
         sentence = "".join(line for line in stderr.replace("\r", "\n").split("\n")
                            if line.startswith(program + ": "))[:400]
-        if status in (0, "slow", 130):
+        if status in (0, "slow", "slow step", 130):
             return "expected to be refused" if refused else ""
         if status not in (1, 2):
             return f"expected status 1 or 2, found {status}: {stderr[-200:]}"
@@ -135,7 +136,10 @@ class Trials:
             words = with_option(base, option["name"], value)
         status, stderr, files = self.run(program, words, REFUSAL if refused else PATIENCE)
         where = f"{program} {command} {option['name']}{' in TOML' if toml else ''} {value!r}"
-        self.note(where, status, self.judge(program, [option["name"], option["name"][2:].replace("-", " ") + ":", *(["line "] if toml else [])], refused, status, stderr, files))
+        # A number that is allowed may be too large for others: "expected ... for 16 scales".
+        plain = option["name"][2:].replace("-", " ") + ("" if refused is False else ":")
+        named = [option["name"], plain, *(["line "] if toml else [])]
+        self.note(where, status, self.judge(program, named, refused, status, stderr, files))
 
     def setting(self, file, path, value):
         """Makes an edit with one value of a model's configuration changed."""
