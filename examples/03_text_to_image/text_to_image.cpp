@@ -37,6 +37,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   o.prompt = example::take_loras(o.prompt, o.model);
   const auto& r = o.run;
   example::check_folders({&r.out});
+  if (o.walk_to) example::require_seed("--walk-to", *o.walk_to, r.noise);
   const auto model = example::open_model(o.model, example::numerics_of(r));
   auto generate = model.text_to_image();
   example::configure(generate, r, model);

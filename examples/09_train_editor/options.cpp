@@ -56,17 +56,18 @@ void add_options(CLI::App& app, Options& o) {
       ->check(example::range(0, 256));
 
   auto* pictures = group("Pictures");
+  const auto side = example::range(std::int64_t{8}, std::int64_t{65536});
   auto* crop = pictures->add_option("--resolution", o.augmentation.crop, "side of the square crops in pixels")
                    ->capture_default_str()
-                   ->check(count(8));
+                   ->check(side);
   example::old_name(*pictures, crop, "--crop");
   pictures
       ->add_option("--resize-smallest", o.augmentation.smallest, "minimum length of the shorter side after resizing")
       ->capture_default_str()
-      ->check(count(8));
+      ->check(side);
   pictures->add_option("--resize-largest", o.augmentation.largest, "maximum length of the shorter side after resizing")
       ->capture_default_str()
-      ->check(count(8));
+      ->check(side);
   pictures
       ->add_option(
           "--resize-shape", o.shape,

@@ -202,12 +202,16 @@ ip2p::AnyNoise noise_of(const RunOptions& o, std::size_t pictures) {
   return NamedNoise{o.noise}(ip2p::seeds_for(pictures, o.seed, {}));
 }
 
-ip2p::RunSettings settings_of(const RunOptions& o, ip2p::RunHooks hooks) {
+void require_seed(const char* option, std::uint64_t seed, const std::string& noise) {
   ip2p::require(
-      o.noise != "torch" || o.seed <= 0xffffffffU,
-      "--seed: expected at most 4294967295 with --noise torch, because torch's generator uses the lower 32 bits "
-      "alone, found {}, which would be the same as {}; --noise counter and cuda tell such seeds apart",
-      o.seed, o.seed & 0xffffffffU);
+      noise != "torch" || seed <= 0xffffffffU,
+      "{}: expected at most 4294967295 with --noise torch, because torch's generator uses the lower 32 bits alone, "
+      "found {}, which would be the same as {}; --noise counter and cuda tell such seeds apart",
+      option, seed, seed & 0xffffffffU);
+}
+
+ip2p::RunSettings settings_of(const RunOptions& o, ip2p::RunHooks hooks) {
+  require_seed("--seed", o.seed, o.noise);
   return {.steps = o.steps,
           .seed = o.seed,
           .negative_prompt = o.negative_prompt,

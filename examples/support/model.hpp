@@ -61,6 +61,9 @@ struct NamedNoise {
 /// Noise for `pictures` pictures, with seeds SEED, SEED + 1, ...
 ip2p::AnyNoise noise_of(const RunOptions& o, std::size_t pictures = 1);
 
+/// \throws Error for a seed that the noise does not tell from smaller ones
+void require_seed(const char* option, std::uint64_t seed, const std::string& noise);
+
 /// The run's settings; options not given stay unset.
 ip2p::RunSettings settings_of(const RunOptions& o, ip2p::RunHooks hooks = {});
 

@@ -73,6 +73,7 @@ draws_row 136 72 two.png text_to_image "${text[@]}" --count 2
 draws 96 104 large.png text_to_image "${text[@]}" --enlarge 1.5
 grep -q "^64x72 pixels, then 96x104; " stdout || fail "expected both sizes"
 draws_row 208 72 walk.png text_to_image "${text[@]}" --walk-to 9 --frames 3
+refuses 1 "--walk-to: expected at most 4294967295 with --noise torch" text_to_image "${text[@]}" --walk-to 4294967296
 # The options for noise levels and noise have an effect on every way to draw. (All schedules agree in two steps.)
 for way in "--enlarge 1.5" "--walk-to 9 --frames 3"; do
   # shellcheck disable=SC2086
