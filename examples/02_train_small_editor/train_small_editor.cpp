@@ -191,7 +191,7 @@ void add_options(CLI::App& app, Commands& c) {
   learning(codec, c.autoencoder, "autoencoder", "crops", 4);
   codec->add_option("--latent-channels", c.autoencoder.latent_channels, "channels of the latents")
       ->capture_default_str()
-      ->check(count(1));
+      ->check(example::range(1, 4096));
   codec->add_option("--side", c.autoencoder.side, "side of the crops in pixels, a multiple of 8")
       ->capture_default_str()
       ->check(example::range(8, 4096));
