@@ -28,10 +28,8 @@
 #include "ip2p/nn/winograd_gradients.hpp"
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/launch.hpp"
-#include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/pipeline/load_codec.hpp"
-#include "ip2p/pipeline/model_diffusion.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/adafactor.hpp"
@@ -40,15 +38,15 @@
 #include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/editor_unet.hpp"
-#include "ip2p/train/export.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/checkpoint_gradients.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "model.hpp"
 #include "options.hpp"
 #include "pairs.hpp"
+#include "samples.hpp"
 #include "support/contents.hpp"
 #include "support/hub.hpp"
-#include "support/labels.hpp"
 #include "support/loss_plot.hpp"
 #include "support/output_folder.hpp"
 #include "support/program.hpp"
@@ -58,7 +56,6 @@
 namespace train_editor {
 
 namespace fs = std::filesystem;
-using TextEncoder = ip2p::CachedTextEncoder<ip2p::ClipTextEncoder>;
 
 /// Weight of noise levels that the command line names.
 std::function<double(double, const ip2p::Preconditioning&)> loss_weight(const Options& o) {
@@ -256,11 +253,13 @@ class Training {
           if (speaks() && std::exchange(first, false)) write_configuration(record);
           report(progress);
           if (o_.sample_every > 0 && (progress.step % o_.sample_every == 0 || progress.step == o_.steps)) {
-            run.with_average([&] { write_samples(progress.step); });
+            run.with_average([&] {
+              if (speaks()) write_samples(o_, progress.step, {text_, codec_, unet_, scheduler_}, validation());
+            });
           }
         },
         interrupt.token());
-    run.with_average([&] { write_model(); });
+    run.with_average([&] { write_result(); });
     if (speaks()) {
       finish(run.curve().points(), run.step(), complete);
       record.finish(run.step());
@@ -303,40 +302,6 @@ class Training {
     std::int64_t count_ = 0;
   };
 
-  /// Rows of before, after and our result, always for the same pairs and noise.
-  void write_samples(std::int64_t step) {
-    if (!speaks()) return;
-    const at::NoGradGuard no_grad;
-    const ip2p::EditPipeline pipeline{text_,
-                                      codec_,
-                                      unet_,
-                                      ip2p::diffusion_of(scheduler_, ip2p::Numerics::diffusers),
-                                      ip2p::EulerAncestral{},
-                                      ip2p::DualGuidance{o_.image_scale, o_.text_scale}};
-    example::Sheet sheet;
-    sheet.title = fmt::format("step {}, {} sampling steps, image scale {:g}, text scale {:g}", step, o_.sample_steps,
-                              o_.image_scale, o_.text_scale);
-    sheet.columns = {"before", "after", "edited"};
-    const auto& held_out = validation();
-    for (std::int64_t i = 0; i < std::min(o_.samples, held_out.size()); ++i) {
-      ip2p::SampleRandom random(o_.seed, 0, static_cast<std::uint64_t>(i));
-      const auto pair = held_out.get(i, random);
-      const auto square = [&](const ip2p::Image& picture) {
-        return ip2p::tensor_to_images(ip2p::centre_crop(picture, o_.augmentation.crop).unsqueeze(0),
-                                      ip2p::Rounding::nearest)
-            .front();
-      };
-      const ip2p::RunSettings settings{.steps = o_.sample_steps,
-                                       .seed = o_.seed + static_cast<std::uint64_t>(i),
-                                       .numerics = ip2p::Numerics::diffusers};
-      const auto before = square(pair.before);
-      sheet.rows.push_back(fmt::format("\"{}\", seed {}", pair.instruction, settings.seed));
-      sheet.pictures.push_back({before, square(pair.after), pipeline(before, pair.instruction, settings)});
-    }
-    ip2p::make_folder(o_.out / "samples");
-    ip2p::write_image(o_.out / "samples" / fmt::format("step_{:06}.png", step), example::draw(sheet));
-  }
-
   /// The validation split, or the training pictures if it is empty.
   const ip2p::AnyPicturePairs& validation() {
     if (!validation_) {
@@ -347,20 +312,11 @@ class Training {
   }
 
   /// What other programs open: a model folder, or the LoRA.
-  void write_model() {
+  void write_result() const {
     if (!speaks()) return;
-    if (lora_) {
-      ip2p::make_folder(o_.out);
-      return ip2p::write_safetensors(o_.out / "lora.safetensors", lora_->state());
-    }
-    const auto vocabulary = files_.tokenizer().vocab;
-    auto settings = files_.settings();
-    settings.erase("knows");  // it has learned other edits
-    ip2p::with_codec_of(files_, [&]<class Codec>() {
-      ip2p::save_model(o_.out / "model", unet_, ip2p::load<Codec>(files_, {.inference = false}),
-                       ip2p::load<ip2p::ClipTextModel>(files_, {.inference = false}),
-                       {.scheduler = scheduler_, .tokenizer = vocabulary.parent_path(), .settings = settings});
-    });
+    if (!lora_) return write_model(o_.out / "model", files_, unet_, scheduler_);
+    ip2p::make_folder(o_.out);
+    ip2p::write_safetensors(o_.out / "lora.safetensors", lora_->state());
   }
 
   void finish(const std::vector<ip2p::LossPoint>& points, std::int64_t step, bool complete) const {

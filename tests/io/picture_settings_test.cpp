@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -90,8 +91,13 @@ TEST_CASE("The places of settings are those that other programs look at", "[io]"
 }
 
 TEST_CASE("Comments of other programs are read in either byte order", "[io]") {
-  const auto comment = [](std::string_view block) {
-    return ip2p::detail::exif_comment(std::as_bytes(std::span(block)));
+  // Of a WebP file that has no more than an EXIF block.
+  const auto comment = [](const std::string& block) -> std::optional<std::string> {
+    auto chunk = std::string("EXIF") + static_cast<char>(block.size()) + std::string(3, '\0') + block;
+    if (block.size() % 2 != 0) chunk += '\0';
+    const auto file = std::string("RIFF") + static_cast<char>(chunk.size() + 4) + std::string(3, '\0') + "WEBP" + chunk;
+    const auto settings = ip2p::decode_settings(std::as_bytes(std::span(file)), "a.webp");
+    return settings ? std::optional(settings->text) : std::nullopt;
   };
   const std::string directory = std::string("II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x1a\0\0\0\0\0\0\0", 26) +
                                 std::string("\x01\0\x86\x92\x07\0\x0c\0\0\0\x2c\0\0\0\0\0\0\0", 18);
