@@ -207,6 +207,7 @@ TEST_CASE("Gpt2 refuses other architectures and damaged folders", "[language]") 
   CHECK_THAT(with("n_head", 5), Contains("expected positive sizes and n_embd 24 to be a multiple of n_head 5"));
   CHECK_THAT(with("n_embd", "wide"), Contains("config.json: n_embd: expected a whole number, found \"wide\""));
   CHECK_THAT(with("n_layer", 3), Contains("12 tensors missing, 0 unexpected"));
+  CHECK_THAT(with("vocab_size", 1'000'000'000), Contains("vocab_size: expected at most 1000000, found 1000000000"));
   auto weights = tiny_weights("transformer.");
   weights.emplace("wte.weight", at::ones({600, 24}));
   write_model(scratch / "model", weights, tiny_config());

@@ -64,10 +64,12 @@ TEST_CASE("ClipTextModel takes the ids of rows that were added", "[text]") {
   CHECK_THROWS_WITH(model.add_rows(52, at::Tensor()), Contains("vectors: expected [n, 8], found no tensor"));
 }
 
-TEST_CASE("ClipTextConfig refuses more positions than any model has", "[text]") {
+TEST_CASE("ClipTextConfig refuses more positions and tokens than any model has", "[text]") {
   ClipTextConfig config;
   config.max_position_embeddings = std::numeric_limits<std::int64_t>::max();
   CHECK_THROWS_WITH(config.validate("here"),
                     "here: max_position_embeddings: expected at most 1000000, found "
                     "9223372036854775807");
+  config = {.vocab_size = 1'000'000'000};
+  CHECK_THROWS_WITH(config.validate("here"), "here: vocab_size: expected at most 1000000, found 1000000000");
 }

@@ -73,6 +73,10 @@ struct Gpt2Config {
     require(vocab_size > 0 && n_positions > 0 && n_embd > 0 && n_layer > 0 && n_head > 0 && n_inner >= 0 &&
                 n_embd % n_head == 0,
             "{}: expected positive sizes and n_embd {} to be a multiple of n_head {}", where, n_embd, n_head);
+    for (const auto& [key, size] : {std::pair{"vocab_size", vocab_size}, std::pair{"n_positions", n_positions},
+                                    std::pair{"n_embd", n_embd}, std::pair{"n_inner", n_inner}}) {
+      detail::require_width(size, key, where);
+    }
     detail::require_layers(n_layer, "n_layer", where);
     require(activation_function == "gelu_new" || activation_function == "gelu_pytorch_tanh" ||
                 activation_function == "gelu",

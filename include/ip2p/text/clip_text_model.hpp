@@ -83,6 +83,7 @@ struct ClipTextConfig {
           std::pair{"max_position_embeddings", max_position_embeddings}}) {
       require(size > 0, "{}: {}: expected at least 1, found {}", where, key, size);
     }
+    detail::require_width(vocab_size, "vocab_size", where);
     detail::require_width(hidden_size, "hidden_size", where);
     detail::require_width(intermediate_size, "intermediate_size", where);
     detail::require_width(max_position_embeddings, "max_position_embeddings", where);
