@@ -21,6 +21,7 @@
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/write_safetensors.hpp"
+#include "ip2p/pipeline/numerics.hpp"
 #include "support/fit.hpp"
 #include "support/labels.hpp"
 #include "support/picture_options.hpp"
@@ -170,20 +171,7 @@ class Many {
   void make(const std::vector<ReadJob>& batch) {
     if (batch.empty()) return;
     try {
-      Previews previews;
-      std::vector<Task> tasks;
-      for (const auto& [job, photograph] : batch) {
-        if (o_.preview > 0) ip2p::make_folder(job->out.parent_path());
-        tasks.push_back({photograph.get(), job->prompt, job->seed, previews.add(preview_of(o_, *job))});
-      }
-      const auto edited = editing_.edit(tasks);
-      for (std::size_t i = 0; i < batch.size(); ++i) {
-        write_result(editing_, o_, *batch[i].job, tasks[i], edited, i, nullptr);
-        ++made_;
-        fmt::print("{}\n", batch[i].job->out.string());
-        std::fflush(stdout);
-      }
-      previews.keep();
+      ip2p::with_memory_advice([&] { edit(batch); });
     } catch (const ip2p::Cancelled&) {
       throw;
     } catch (const std::exception& error) {
@@ -191,6 +179,23 @@ class Many {
       if (batch.size() == 1) return fail(fmt::format("{}: {}", batch.front().job->image.string(), error.what()));
       for (const auto& job : batch) make({job});
     }
+  }
+
+  void edit(const std::vector<ReadJob>& batch) {
+    Previews previews;
+    std::vector<Task> tasks;
+    for (const auto& [job, photograph] : batch) {
+      if (o_.preview > 0) ip2p::make_folder(job->out.parent_path());
+      tasks.push_back({photograph.get(), job->prompt, job->seed, previews.add(preview_of(o_, *job))});
+    }
+    const auto edited = editing_.edit(tasks);
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      write_result(editing_, o_, *batch[i].job, tasks[i], edited, i, nullptr);
+      ++made_;
+      fmt::print("{}\n", batch[i].job->out.string());
+      std::fflush(stdout);
+    }
+    previews.keep();
   }
 
   Editing& editing_;
@@ -227,7 +232,8 @@ int make_all(Editing& editing, const Options& o, const std::vector<Job>& jobs, c
       if (interrupt.token().stop_requested()) throw ip2p::Cancelled("cancelled");
       std::shared_ptr<const Photograph> photograph;
       try {
-        photograph = std::make_shared<const Photograph>(editing.read(jobs[first].image));
+        photograph = ip2p::with_memory_advice(
+            [&] { return std::make_shared<const Photograph>(editing.read(jobs[first].image)); });
       } catch (const std::exception& error) {
         many.fail(error.what(), end - first);
         continue;
