@@ -8,14 +8,11 @@
 #include "ip2p/codec/any_codec.hpp"
 #include "ip2p/data/any_picture_pairs.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
-#include "ip2p/text/cached_text_encoder.hpp"
-#include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/unet/unet.hpp"
+#include "model.hpp"
 #include "options.hpp"
 
 namespace train_editor {
-
-using TextEncoder = ip2p::CachedTextEncoder<ip2p::ClipTextEncoder>;
 
 /// The parts of the editor that is being trained.
 struct EditorParts {

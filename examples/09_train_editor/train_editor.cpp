@@ -28,8 +28,6 @@
 #include "ip2p/nn/winograd_gradients.hpp"
 #include "ip2p/parallel/device_for.hpp"
 #include "ip2p/parallel/launch.hpp"
-#include "ip2p/pipeline/load.hpp"
-#include "ip2p/pipeline/load_codec.hpp"
 #include "ip2p/schedule/scheduler_config_json.hpp"
 #include "ip2p/text/cached_text_encoder.hpp"
 #include "ip2p/train/adafactor.hpp"
@@ -37,7 +35,6 @@
 #include "ip2p/train/any_learning_rate.hpp"
 #include "ip2p/train/checkpoint.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
-#include "ip2p/train/editor_unet.hpp"
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/checkpoint_gradients.hpp"
 #include "ip2p/unet/unet.hpp"
@@ -74,11 +71,12 @@ class Training {
         files_(ip2p::ModelFiles::open(example::located(o_.model))),
         scheduler_(scheduler_of(files_, o_)),
         pictures_(open_pairs(ip2p::PairSplit::train)),
-        codec_(ip2p::load_codec(files_, {.device = device_, .dtype = frozen_dtype()})),
-        text_(ip2p::load<ip2p::ClipTextEncoder>(files_, {.device = device_, .dtype = frozen_dtype()}),
-              {.folder = o_.cache.empty() ? fs::path() : o_.cache / "texts", .encoder = checksum("text_encoder")}),
+        codec_(open_codec(files_, {.device = device_, .dtype = frozen_dtype()})),
+        text_(open_text_encoder(
+            files_, {.device = device_, .dtype = frozen_dtype()},
+            {.folder = o_.cache.empty() ? fs::path() : o_.cache / "texts", .encoder = checksum("text_encoder")})),
         pairs_(pictures_, codec_, checksum("vae"), o_),
-        unet_(ip2p::load_editor_unet(files_)) {
+        unet_(open_unet(files_)) {
     ip2p::require(pictures_.size() > 0, "{}: expected pairs to train on, found none in the training split",
                   o_.data.string());
     const auto pass = processes_.size() * o_.micro_batch;
