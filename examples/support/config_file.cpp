@@ -1,6 +1,8 @@
 #include "config_file.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -31,6 +33,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/hub_cache.hpp"
 #include "named.hpp"
 #include "number.hpp"
@@ -87,11 +90,26 @@ void add_entries(const toml::table& table, const std::vector<std::string>& table
   }
 }
 
-/// The keys of a file, in its order. \throws CLI::ConfigError
+/// All of a file. A failed read looks like its end otherwise, and options would be missing. \throws CLI::FileError
+std::string text_of(std::istream& input, const std::string& name) {
+  std::string text;
+  std::array<char, 1 << 14> part;
+  while (input.good()) {
+    input.read(part.data(), part.size());
+    text.append(part.data(), static_cast<std::size_t>(input.gcount()));
+  }
+  if (input.bad()) {
+    throw CLI::FileError(fmt::format("--config: cannot read '{}': {}", name, ip2p::detail::errno_text(errno)));
+  }
+  return text;
+}
+
+/// The keys of a file, in its order. \throws CLI::ConfigError, CLI::FileError
 std::vector<Entry> entries_of(std::istream& input, const std::string& name) {
+  const auto text = text_of(input, name);
   std::vector<Entry> all;
   try {
-    add_entries(toml::parse(input), {}, name, all);
+    add_entries(toml::parse(text), {}, name, all);
   } catch (const toml::parse_error& problem) {
     wrong(name, problem.source().begin.line, problem.description());
   }

@@ -196,6 +196,7 @@ std::string usage_message(CLI::App& app, const CLI::ParseError& problem) {
 /// for which there is no permission or descriptor. \return the status with which the program ends, and the message
 std::pair<int, std::string> config_message(const CLI::FileError& problem) {
   const std::string text = problem.what();
+  if (text.starts_with("--config: ")) return {1, text};  // ours, about one that could not be read
   const std::filesystem::path path = text.substr(0, text.find(" was not readable"));
   try {
     if (std::filesystem::is_directory(path))

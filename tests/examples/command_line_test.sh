@@ -152,6 +152,8 @@ bad "Error while parsing string" 'negative-prompt = "rain'
 bad "Error while parsing key-value pair: expected a comment or whitespace, saw 'é'" 'guidance = 1 é'
 run 2 edit_image --config nowhere.toml --out never.png
 says "--config: 'nowhere.toml': no such file"
+run 1 edit_image --config /proc/self/mem
+says "--config: cannot read '/proc/self/mem': Input/output error"
 sed 's/^steps = 2/steps = "two"/' settings/run.toml > settings/text.toml
 run 2 edit_image --config settings/text.toml --out never.png
 says "--steps: expected a whole number from 1 to 10000, found 'two'"

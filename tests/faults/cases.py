@@ -204,8 +204,10 @@ def prepare(case, folder, material):
 
 
 def contents(folder):
-    """The contents of a folder: the digest of each file, by path."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+    """The contents of a folder: the digest of each file, by path. Files may name the folder of the run, which is another
+    for each thread of a campaign."""
+    here = os.fsencode(folder.parent)
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes().replace(here, b"")).hexdigest()
             for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
