@@ -252,7 +252,7 @@ int run(Options o, const example::Interrupt& interrupt) {
   const example::OutputFolder out(o.out), pictures(o.out / "pictures");
   const ip2p::KeptPictures kept{o.out / "pictures", std::min(o.grid, edits.size())};
   const nlohmann::json settings{{"settings of the run", record_name}};
-  const auto before = ip2p::SweepResults::read(o.out, settings);
+  auto before = ip2p::SweepResults::read(o.out, settings);
   bool begun = false;
   example::RunRecord record(o.out / record_name, settings_of(o, clips, edits), [&] {
     // At the end of a run without samples its journal is gone: those that are left are of other processes at work.
@@ -268,7 +268,6 @@ int run(Options o, const example::Interrupt& interrupt) {
   ip2p::SweepOptions options{.rank = place.rank, .processes = place.size, .kept = kept, .stop = interrupt.token()};
   bool drawn = false;
   if (!ip2p::open_samples(points, edits, before, options).empty()) {
-    drawn = true;
     std::map<std::string, ip2p::EditMethod> made;
     for (const auto& point : points) {
       if (!made.contains(point.method)) made[point.method] = method_named(point.method).make(shop);
@@ -280,6 +279,8 @@ int run(Options o, const example::Interrupt& interrupt) {
     const auto measure = ip2p::clip_measures(open_clips(o, clips));
     // First, for what it refuses must leave the record of another process alone.
     ip2p::SweepJournal journal(o.out, place.rank, settings);
+    before = ip2p::SweepResults::read(o.out, settings);  // another process may have ended meanwhile
+    drawn = !ip2p::open_samples(points, edits, before, options).empty();
     record.begin(before.size());
     begun = true;
     example::ProgressBar bar(stderr);

@@ -75,7 +75,7 @@ class Vocabulary {
     } catch (const nlohmann::json::exception& error) {
       ip2p::throw_error("{}: expected lists of words with phrase, instruction and file: {}", where, error.what());
     }
-    hold_out(where);
+    hold_out(where, most != Words{});
   }
 
   /// The words in use, as the constructor reads them.
@@ -180,7 +180,8 @@ class Vocabulary {
 
   /// Lists all captions, and holds out every fifth in the order of a hash (FNV-1a), so that the choice looks random and
   /// depends on the words alone.
-  void hold_out(const std::string& where) {
+  /// \param limited whether options leave words out
+  void hold_out(const std::string& where, bool limited) {
     Words words{};
     for (bool more = true; more;) {
       const auto text = caption(words);
@@ -194,7 +195,8 @@ class Vocabulary {
     }
     std::vector<std::pair<std::uint64_t, Entry*>> order;
     for (auto& [text, entry] : captions_) order.emplace_back(ip2p::detail::fnv(text), &entry);
-    ip2p::require(order.size() >= 5, "{}: expected words for at least 5 captions, found {}", where, order.size());
+    ip2p::require(order.size() >= 5, "{}: expected words for at least 5 captions, found {}{}", where, order.size(),
+                  limited ? " with --objects, --places, --looks, --sizes and --positions" : "");
     std::sort(order.begin(), order.end());
     for (std::size_t i = 0; i < order.size(); i += 5) order[i].second->held_out = true;
   }

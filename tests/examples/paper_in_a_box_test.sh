@@ -52,7 +52,7 @@ sed 's/"edit": "night"/"edit": "midnight"/' words.json > broken.json
 run 1 small_world scenes "${material[@]}" --vocabulary broken.json --out out
 says "expected the name of a computed edit, found 'midnight'"
 run 1 small_world scenes "${material[@]}" --objects 1 --places 1 --out out
-says "expected words for at least 5 captions, found 2"
+says "expected words for at least 5 captions, found 2 with --objects, --places, --looks, --sizes and --positions"
 run 2 small_world scenes "${material[@]}" --places 18446744073709551616 --out out
 says "--places"
 run 1 small_world scenes "${material[@]}" --resolution 60 --out out
