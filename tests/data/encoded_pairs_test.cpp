@@ -5,15 +5,20 @@
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/flip.h>
 #include <ATen/ops/full.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <fstream>
 #include <set>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -386,6 +391,26 @@ TEST_CASE("Prefetch keeps the serial order whatever the number of workers", "[da
   }
   CHECK_THROWS_WITH(Prefetch<int>([](std::int64_t) { return 1; }, 0, {.workers = -1}), Contains("0 or more workers"));
   CHECK_THROWS_WITH(Prefetch<int>([](std::int64_t) { return 1; }, 0, {.ahead = 0}), Contains("1 or more values"));
+}
+
+TEST_CASE("Prefetch ends the workers that it has where there is no memory for the stack of another", "[data]") {
+  const auto child = ::fork();
+  if (child == 0) {
+    ::alarm(60);
+    long pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlimit limit{static_cast<rlim_t>(pages) * 4096 + (60 << 20), RLIM_INFINITY};
+    ::setrlimit(RLIMIT_AS, &limit);
+    try {
+      const Prefetch<int> values([](std::int64_t) { return 1; }, 0, {.workers = 64, .ahead = 1});
+    } catch (const std::system_error&) {
+      ::_exit(7);
+    }
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WEXITSTATUS(status) == 7);
 }
 
 TEST_CASE("A few updates on the published pairs, read from the folder, from shards and from the cache", "[data]") {

@@ -41,19 +41,18 @@ class Prefetch {
     require(options.workers >= 0 && options.ahead >= 1,
             "prefetch: expected 0 or more workers and 1 or more values ahead, found {} and {}", options.workers,
             options.ahead);
-    for (std::int64_t i = 0; i < options.workers; ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (std::int64_t i = 0; i < options.workers; ++i) workers_.emplace_back([this] { work(); });
+    } catch (...) {
+      stop();  // those that were started, which are waited for
+      throw;
+    }
   }
   Prefetch(const Prefetch&) = delete;
   Prefetch& operator=(const Prefetch&) = delete;
 
   /// Waits for values in progress; values not taken are dropped.
-  ~Prefetch() {
-    {
-      const std::scoped_lock lock(mutex_);
-      stopping_ = true;
-    }
-    room_.notify_all();
-  }
+  ~Prefetch() { stop(); }
 
   /// Number of the value that `get` returns next.
   [[nodiscard]] std::int64_t next() const { return next_; }
@@ -77,6 +76,14 @@ class Prefetch {
     std::optional<Value> value;
     std::exception_ptr failure;
   };
+
+  void stop() {
+    {
+      const std::scoped_lock lock(mutex_);
+      stopping_ = true;
+    }
+    room_.notify_all();
+  }
 
   void work() {
     at::set_num_threads(1);
