@@ -177,12 +177,12 @@ extern template class EditPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDi
 extern template class TextToImagePipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler,
                                           TextGuidance>;
 extern template class InpaintPipeline<AnyTextEncoder, AnyCodec, AnyNetwork, ModelDiffusion, AnySampler, TextGuidance>;
-extern template at::Tensor Editor::LatentPipeline::denoise(const at::Tensor&, std::span<const double>, Conditioning, AnyNoise&,
-                                                const RunHooks&, const PlainAttention&) const;
-extern template PipelineResult Editor::run(std::span<const Image>, std::span<const std::string>, const RunSettings&, AnyNoise&,
-                                        const PlainAttention&) const;
+extern template at::Tensor Editor::LatentPipeline::denoise(const at::Tensor&, std::span<const double>, Conditioning,
+                                                           AnyNoise&, const RunHooks&, const PlainAttention&) const;
+extern template PipelineResult Editor::run(std::span<const Image>, std::span<const std::string>, const RunSettings&,
+                                           AnyNoise&, const PlainAttention&) const;
 extern template PipelineResult TextToImage::run(std::span<const std::string>, const RunSettings&, AnyNoise&,
-                                             const PlainAttention&) const;
+                                                const PlainAttention&) const;
 }  // namespace ip2p
 #else
 #include "ip2p/pipeline/open_model_definitions.hpp"
