@@ -1,8 +1,6 @@
 #include "config_file.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -33,7 +31,8 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include "ip2p/io/atomic_file.hpp"
+#include "ip2p/core/error.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/hub_cache.hpp"
 #include "named.hpp"
 #include "number.hpp"
@@ -92,16 +91,11 @@ void add_entries(const toml::table& table, const std::vector<std::string>& table
 
 /// All of a file. A failed read looks like its end otherwise, and options would be missing. \throws CLI::FileError
 std::string text_of(std::istream& input, const std::string& name) {
-  std::string text;
-  std::array<char, 1 << 14> part;
-  while (input.good()) {
-    input.read(part.data(), part.size());
-    text.append(part.data(), static_cast<std::size_t>(input.gcount()));
+  try {
+    return ip2p::detail::text_left(input, name);
+  } catch (const ip2p::Error& error) {
+    throw CLI::FileError(fmt::format("--config: {}", error.what()));
   }
-  if (input.bad()) {
-    throw CLI::FileError(fmt::format("--config: cannot read '{}': {}", name, ip2p::detail::errno_text(errno)));
-  }
-  return text;
 }
 
 /// The keys of a file, in its order. \throws CLI::ConfigError, CLI::FileError

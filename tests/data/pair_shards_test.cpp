@@ -246,11 +246,11 @@ TEST_CASE("Damaged shards are refused by the names of shard and entry", "[data]"
   for (const char* key : {"bytes", "first", "end", "count"}) {
     changed = index;
     changed["shards"][0][key] = 1e300;
-    refuses(changed, "is not an index of pair shards");
+    refuses(changed, "is not an index of pair shards: found 1e+300, expected a whole number");
   }
   changed = index;
   changed["shards"][0]["pairs"][0][3][0] = -1;
-  refuses(changed, "is not an index of pair shards");
+  refuses(changed, "is not an index of pair shards: found -1, expected a whole number");
   changed = index;
   changed["shards"][0]["crc32"] = "zz";
   refuses(changed, "crc32");

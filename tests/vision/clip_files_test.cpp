@@ -138,6 +138,7 @@ TEST_CASE("OpenCLIP: without a configuration, heads are the published ones; dama
           "head_width: expected a whole number, found 1e+300");
   refused(R"({"model_cfg": {"vision_cfg": 7}})", "vision_cfg: expected an object, found 7");
   refused(R"({"model_cfg": {"quick_gelu": "yes"}})", "quick_gelu: expected true or false, found \"yes\"");
+  refused("[]", "expected a JSON object, found array");
 
   tensors["visual.positional_embedding"] = tensors["visual.positional_embedding"].narrow(0, 0, 9).clone();
   write_safetensors(scratch / "b.safetensors", tensors);

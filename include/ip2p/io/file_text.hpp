@@ -24,6 +24,18 @@ inline void require_read(const std::istream& file, const std::filesystem::path& 
   require(!file.bad(), "cannot read '{}': {}", path.string(), errno_text(errno));
 }
 
+/// All bytes that are left of a file. \throws Error when reading failed
+inline std::string text_left(std::istream& file, const std::filesystem::path& path) {
+  std::string text;
+  std::array<char, 1 << 14> part;
+  while (file.good()) {
+    file.read(part.data(), part.size());
+    text.append(part.data(), static_cast<std::size_t>(file.gcount()));
+  }
+  require_read(file, path);
+  return text;
+}
+
 /// All bytes of a file, or nothing if there is none. \throws Error when it is there and cannot be read
 inline std::optional<std::string> file_text(const std::filesystem::path& path) {
   errno = 0;
@@ -33,14 +45,7 @@ inline std::optional<std::string> file_text(const std::filesystem::path& path) {
             errno_text(errno));
     return {};
   }
-  std::string text;
-  std::array<char, 1 << 14> part;
-  while (file.good()) {
-    file.read(part.data(), part.size());
-    text.append(part.data(), static_cast<std::size_t>(file.gcount()));
-  }
-  require_read(file, path);
-  return text;
+  return text_left(file, path);
 }
 
 /// What is directly in a folder, in any order. \throws Error when it cannot be listed

@@ -43,6 +43,14 @@ class JsonEncoding : public nlohmann::json::exception {
   std::size_t byte;  ///< The place of the first byte that is wrong, from 1.
 };
 
+/// A JSON value is not the whole number that it should be.
+class NotWhole : public nlohmann::json::exception {
+ public:
+  explicit NotWhole(std::string text)
+      : exception(0, ("expected a whole number, found " + text).c_str()), found(std::move(text)) {}
+  std::string found;  ///< The value, cut short.
+};
+
 /// The place, from 1, of the bracket with which `text` is nested deeper than `deepest_json`; 0 if there is none.
 inline std::size_t deep_json_place(std::string_view text) {
   std::size_t depth = 0;
@@ -79,6 +87,9 @@ inline std::string json_fault(const nlohmann::json::exception& error) {
   }
   if (const auto* encoding = dynamic_cast<const JsonEncoding*>(&error); encoding != nullptr) {
     return fmt::format("text that is not UTF-8 at byte {}", encoding->byte);
+  }
+  if (const auto* number = dynamic_cast<const NotWhole*>(&error); number != nullptr) {
+    return fmt::format("{}, expected a whole number", number->found);
   }
   const auto* syntax = dynamic_cast<const nlohmann::json::parse_error*>(&error);
   if (syntax == nullptr) return "a value of another type than expected";

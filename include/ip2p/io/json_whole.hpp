@@ -5,23 +5,16 @@
 
 #include <cstddef>
 #include <nlohmann/json.hpp>
-#include <string>
 
 #include "ip2p/io/json_field.hpp"
 
 namespace ip2p::detail {
 
-/// A JSON value is not the whole number that it should be.
-class NotWhole : public nlohmann::json::exception {
- public:
-  explicit NotWhole(const std::string& text) : exception(0, text.c_str()) {}
-};
-
 /// The whole number that `value` is. \throws nlohmann::json::exception for anything else, and beyond the type
 template <class Integer>
 Integer json_whole(const nlohmann::json& value) {
   if (const auto number = whole_number<Integer>(value)) return *number;
-  throw NotWhole("expected a whole number, found " + json_text(value));
+  throw NotWhole(json_text(value));
 }
 
 /// The whole numbers that a list holds; one that is longer is not read to its end. \throws nlohmann::json::exception
