@@ -3,9 +3,11 @@
 an undisturbed run, or with status 1, a one-sentence error message and complete or no files; a second run must succeed.
 
     failing_calls.py PROGRAMS LIBRARY SOURCE [--calls N] [--case NAME]... [--kind NAME]... [--limit SECONDS]
+                     [--under PATH]
 
 LIBRARY is built from failing_calls.cpp, which says what each kind counts. With --limit, cases and calls are drawn at
-random until the time is up; the seed is printed.
+random until the time is up; the seed is printed. With --under, only calls on files below PATH of a run count, as in
+--under out/run.
 """
 import argparse
 import collections
@@ -43,8 +45,9 @@ def read_report(path):
 
 
 class Campaign:
-    def __init__(self, programs, library, work, material):
+    def __init__(self, programs, library, work, material, under=None):
         self.programs, self.library, self.work, self.material = programs, library, work, material
+        self.under = under  # of a run's folder, what calls count on; None for all of it
         self.loaded = None  # or LoadedPrograms, by which to run
         self.material_before = cases.contents(material)
         self.expected = {}  # by case: the files of an undisturbed run
@@ -75,7 +78,10 @@ class Campaign:
         """Counts the calls of a case and keeps its result."""
         folder = self.folder_of(case)
         cases.prepare(case, folder, self.material)
-        done, counts = self.with_library(case, folder)[:2] if self.library else (self.run(case, folder), {})
+        if self.library:
+            done, counts = self.with_library(case, folder, self.counted(folder))[:2]
+        else:
+            done, counts = self.run(case, folder), {}
         if done.returncode != 0:
             raise SystemExit(f"{case.name}: expected an undisturbed run, found status {done.returncode}: {done.stderr}")
         self.expected[case.name] = cases.lasting(case, cases.contents(folder / "out"))
@@ -84,12 +90,15 @@ class Campaign:
     def folder_of(self, case):
         return self.work / threading.current_thread().name / "run"
 
+    def counted(self, folder):
+        return folder / self.under if self.under else self.work
+
     def trial(self, case, kind, at, code):
         folder = self.folder_of(case)
         cases.prepare(case, folder, self.material)
         before = cases.contents(folder / "out")
         # A share that goes away takes the results with it, and possibly the inputs.
-        under = folder / "out" if (kind, code) == ("share", errno.EIO) else self.work
+        under = folder / "out" if (kind, code) == ("share", errno.EIO) else self.counted(folder)
         done, _, failed, where = self.with_library(case, folder, under, IP2P_FAULT_KIND=kind, IP2P_FAULT_AT=str(at),
                                                    IP2P_FAULT_ERRNO=str(code))
         problems = []
@@ -189,6 +198,7 @@ def main():
     parser.add_argument("--case", action="append", default=[])
     parser.add_argument("--kind", action="append", default=[])
     parser.add_argument("--limit", type=float, default=0)
+    parser.add_argument("--under", default=None)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args()
@@ -199,7 +209,7 @@ def main():
         work = pathlib.Path(work).resolve()
         material = work / "material"
         cases.make_material(material, given.source.resolve(), programs)
-        campaign = Campaign(programs, library, work, material)
+        campaign = Campaign(programs, library, work, material, given.under)
         trials = []
         for case in chosen:
             counts = campaign.dry_run(case)

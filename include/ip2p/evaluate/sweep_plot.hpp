@@ -128,7 +128,8 @@ inline void draw_sweep(const std::filesystem::path& folder, const std::string& n
   const std::unique_ptr<const std::filesystem::path, void (*)(const std::filesystem::path*)> cleaned(
       &drawing, [](const std::filesystem::path* path) {
         std::error_code ignored;
-        std::filesystem::remove_all(*path, ignored);
+        // Empty, it need not be listed, which may fail.
+        if (!std::filesystem::remove(*path, ignored)) std::filesystem::remove_all(*path, ignored);
       });
   int status = 0;
   try {
@@ -149,6 +150,7 @@ inline void draw_sweep(const std::filesystem::path& folder, const std::string& n
     require(whole, "{}: expected it to draw the whole of {}, found {} bytes; {}?", plot.program, path.string(),
             drawn.size(), detail::errno_text(ENOSPC));
     write_file_atomically(path, std::as_bytes(std::span(drawn)));
+    std::filesystem::remove(drawing / (name + extension), ignored);
   }
 }
 
