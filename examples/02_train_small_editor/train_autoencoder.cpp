@@ -35,6 +35,10 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
                   "{}: expected {} numbers, as many as --channels has, found {}", option, wanted.channels.size(),
                   blocks->size());
   }
+  const auto coarsest = wanted.channels.empty() ? 0 : wanted.channels.back();
+  ip2p::require(coarsest % wanted.latent_channels == 0,
+                "--latent-channels: expected a divisor of {}, the last of --channels, found {}", coarsest,
+                wanted.latent_channels);
   const example::OutputFolder folder(settings.work);
   const ip2p::FolderLock lock(settings.work, {"vae", "editor", "model"});
   auto record = run_record(settings, settings.work / "vae", {});

@@ -15,6 +15,8 @@ codec=(autoencoder "${common[@]}" --batch 1 --side 64 --channels 28 28 56 112 --
 
 echo "== the autoencoder"
 run 1 autoencoder --photographs nowhere --work never/work
+run 1 autoencoder --photographs photographs --out never/work --channels 28 28 56 112 --latent-channels 48
+says "train_small_editor: --latent-channels: expected a divisor of 112, the last of --channels, found 48"
 [ ! -e never ] || fail "expected no folder of a run that failed"
 run 0 "${codec[@]}" --steps 2
 [ -s work/model/vae/config.json ] || fail "expected an autoencoder"
