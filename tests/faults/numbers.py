@@ -218,7 +218,7 @@ def main():
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()  # `what` may stand after options
     started = time.monotonic()
     programs, source = given.programs.resolve(), given.source.resolve()
     sys.path.insert(0, str(source / "scripts"))
