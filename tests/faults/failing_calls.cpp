@@ -43,8 +43,9 @@
 #include <ctime>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
+
+#include "support/before_main.hpp"
 
 extern "C" {
 void* __libc_malloc(std::size_t) noexcept;
@@ -224,24 +225,12 @@ void answer(int number) {
   if (write(STDOUT_FILENO, &number, sizeof number) != sizeof number) _exit(1);
 }
 
-/// Only the thread that forks is in the child, so there must be no other.
-void require_one_thread() {
-  int threads = 0;
-  auto* const tasks = opendir("/proc/self/task");
-  while (const auto* task = tasks == nullptr ? nullptr : readdir(tasks)) threads += task->d_name[0] != '.' ? 1 : 0;
-  if (tasks != nullptr) closedir(tasks);
-  if (threads == 1) return;
-  std::fprintf(stderr, "expected one thread before `main`, found %d", threads);
-  _exit(1);
-}
-
 /// Forks for every request: the number of its bytes, then, each with a NUL at its end, a folder, variables of the
 /// environment, an empty word, and arguments. Answers with the child's number and, later, its status. Returns in the
-/// children, where `arguments` then has what was asked for. At their end, what `main` began is ended; what was there
-/// before, which is LibTorch's and takes as long as to load it, is left.
+/// children, where `arguments` then has what was asked for.
 void fork_for_requests(std::vector<char*>& arguments) {
   static std::string request;
-  require_one_thread();
+  before_main::require_one_thread();
   unsetenv("IP2P_FAULT_FORKS");
   unsetenv("LD_PRELOAD");
   for (;;) {
@@ -257,22 +246,14 @@ void fork_for_requests(std::vector<char*>& arguments) {
     answer(status);
   }
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  const auto end_here = [](int status, void*) {
-    std::fflush(nullptr);
-    _exit(status);
-  };
-  on_exit(end_here, nullptr);  // later than all that is registered from now on
+  before_main::leave_what_was_loaded();
   const int nothing = open("/dev/null", O_RDWR);
   dup2(nothing, STDIN_FILENO);
   dup2(nothing, STDOUT_FILENO);
   close(nothing);
-  char* const end = request.data() + request.size();
-  char* word = request.data();
-  const auto next_word = [&] { return std::exchange(word, word + std::strlen(word) + 1); };
-  if (chdir(next_word()) != 0) _exit(125);
-  while (*word != '\0') putenv(next_word());
-  next_word();
-  while (word < end) arguments.push_back(next_word());
+  if (chdir(request.c_str()) != 0) _exit(125);
+  const auto asked = before_main::take_words(request, std::strlen(request.c_str()) + 1);
+  arguments.insert(arguments.end(), asked.begin(), asked.end());
 }
 
 int main_after_begin(int argc, char** argv, char**) {

@@ -1,7 +1,6 @@
 // A library for LD_PRELOAD that stops a program before `main` and forks it for every run that run_loaded.cpp asks for.
 // It needs IP2P_LISTENS=PATH, a socket that it makes, and ends when that is gone.
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,26 +13,17 @@
 
 #include <csignal>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
-#include <utility>
 #include <vector>
+
+#include "support/before_main.hpp"
 
 namespace {
 
 using Main = int(int, char**, char**);
 Main* program_main = nullptr;
-
-/// Only the thread that forks is in the child, so there must be no other.
-bool one_thread() {
-  int threads = 0;
-  auto* const tasks = opendir("/proc/self/task");
-  while (const auto* task = tasks == nullptr ? nullptr : readdir(tasks)) threads += task->d_name[0] != '.' ? 1 : 0;
-  if (tasks != nullptr) closedir(tasks);
-  return threads == 1;
-}
 
 int listening_at(const char* path) {
   sockaddr_un address{};
@@ -87,7 +77,7 @@ bool receive(int with, Request& request) {
 /// Returns in the processes that run the program, with its arguments.
 std::vector<char*> run_on_request() {
   static Request request;
-  if (!one_thread()) _exit(1);
+  before_main::require_one_thread();
   const std::string path = std::getenv("IP2P_LISTENS");
   const int listening = listening_at(path.c_str());
   std::signal(SIGCHLD, SIG_IGN);
@@ -111,13 +101,7 @@ std::vector<char*> run_on_request() {
     }
     close(with);
   }
-  // What `main` begins is ended at the end; what was there before, which is LibTorch's and takes as long as to load it,
-  // is left.
-  const auto end_here = [](int status, void*) {
-    std::fflush(nullptr);
-    _exit(status);
-  };
-  on_exit(end_here, nullptr);  // later than all that is registered from now on
+  before_main::leave_what_was_loaded();
   for (int stream = 0; stream < 3; ++stream) {
     dup2(request.passed[stream], stream);
     close(request.passed[stream]);
@@ -125,14 +109,7 @@ std::vector<char*> run_on_request() {
   if (fchdir(request.passed[3]) != 0) _exit(125);
   close(request.passed[3]);
   clearenv();
-  char* const end = request.words.data() + request.words.size();
-  char* word = request.words.data();
-  const auto next_word = [&] { return std::exchange(word, word + std::strlen(word) + 1); };
-  while (*word != '\0') putenv(next_word());
-  next_word();
-  std::vector<char*> arguments;
-  while (word < end) arguments.push_back(next_word());
-  return arguments;
+  return before_main::take_words(request.words, 0);
 }
 
 int main_on_request(int, char**, char**) {
