@@ -17,6 +17,7 @@
 #include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/data/edit_pairs.hpp"
 #include "photographs.hpp"
+#include "reworded.hpp"
 #include "variations.hpp"
 
 namespace small_editor {
@@ -56,7 +57,8 @@ class CachedEdits {
     std::string instruction;
     if (edit < families_) {
       const auto texts = edit_families()[static_cast<std::size_t>(edit)].training_texts();
-      instruction = texts[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(texts.size())))];
+      instruction =
+          reworded(texts[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(texts.size())))], random);
     } else if (edit < edits_) {
       instruction = random_text(variation(crop, edit), false, random);
     }

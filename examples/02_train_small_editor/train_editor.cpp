@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -22,11 +24,13 @@
 #include "ip2p/pipeline/load_codec.hpp"
 #include "ip2p/pipeline/model_diffusion.hpp"
 #include "ip2p/sampling/euler.hpp"
+#include "ip2p/schedule/discrete_schedule.hpp"
 #include "ip2p/schedule/scheduler_config.hpp"
 #include "ip2p/text/clip_text_encoder.hpp"
 #include "ip2p/train/diffusion_loss.hpp"
 #include "ip2p/train/export.hpp"
 #include "ip2p/train/trainer.hpp"
+#include "ip2p/train/training_levels.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "photographs.hpp"
 #include "start_at_condition.hpp"
@@ -36,6 +40,22 @@
 
 namespace small_editor {
 namespace {
+
+/// Timesteps of which half are among the highest fifth: t = N u^(1/3) for u uniform. At the highest levels of noise,
+/// the network has to find the whole edit in the photograph and the instruction; at the low ones, what is to be seen
+/// already says most of it, and a sampler can hardly correct any more what it missed before.
+class NoisyTimesteps {
+ public:
+  [[nodiscard]] ip2p::TrainingLevel draw(ip2p::SampleRandom& random) const {
+    const auto count = static_cast<double>(schedule_.timesteps());
+    const auto t = static_cast<std::size_t>(std::min(count * std::cbrt(random.uniform()), count - 1));
+    return {schedule_.training_sigmas()[t], static_cast<double>(t), schedule_.alphas_cumprod()[t]};
+  }
+
+ private:
+  ip2p::DiscreteSchedule schedule_;
+};
+static_assert(ip2p::TrainingLevelsPolicy<NoisyTimesteps>);
 
 /// Text model, UNet and everything their training needs.
 ip2p::UNetConfig unet_config(const std::vector<std::int64_t>& channels, std::int64_t latents) {
@@ -158,9 +178,9 @@ int train_editor(const Settings& settings, const EditorSettings& wanted, const e
   const ip2p::ConditioningDropout dropout{.text = 0.0, .both = 0.05, .image = 0.0};
   // As many more crops as they are smaller, so that updates cost about the same.
   sampling.batch = smaller * wanted.batch;
-  const ip2p::DiffusionLoss coarse_loss(unet, encoder, coarse, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
+  const ip2p::DiffusionLoss coarse_loss(unet, encoder, coarse, NoisyTimesteps{}, prediction, sampling, dropout);
   sampling.batch = wanted.batch;
-  const ip2p::DiffusionLoss fine_loss(unet, encoder, fine, ip2p::UniformTimesteps{}, prediction, sampling, dropout);
+  const ip2p::DiffusionLoss fine_loss(unet, encoder, fine, NoisyTimesteps{}, prediction, sampling, dropout);
   const auto objective = [&](std::int64_t step, std::int64_t part, std::int64_t parts) {
     return step < wanted.coarse_steps ? coarse_loss(step, part, parts) : fine_loss(step, part, parts);
   };

@@ -17,6 +17,7 @@
 
 #include "edits.hpp"
 #include "ip2p/core/sample_random.hpp"
+#include "reworded.hpp"
 
 namespace small_editor {
 
@@ -183,7 +184,8 @@ inline std::string random_text(const VariedEdit& edit, bool held_out, ip2p::Samp
   const auto phrasing = [&](std::size_t family) {
     const auto& f = edit_families()[family];
     const auto texts = held_out ? f.held_out_texts() : f.training_texts();
-    return texts[detail::draw(texts.size(), random)];
+    const auto text = texts[detail::draw(texts.size(), random)];
+    return held_out ? std::string(text) : reworded(text, random);
   };
   const auto pattern = [&](const std::array<std::string_view, 4>& patterns, std::string_view text) {
     return fmt::format(

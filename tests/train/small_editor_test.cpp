@@ -18,6 +18,7 @@
 #include "../../examples/02_train_small_editor/evaluation.hpp"
 #include "../../examples/02_train_small_editor/photographs.hpp"
 #include "../../examples/02_train_small_editor/principal_start.hpp"
+#include "../../examples/02_train_small_editor/reworded.hpp"
 #include "../../examples/02_train_small_editor/start_at_condition.hpp"
 #include "../../examples/02_train_small_editor/variations.hpp"
 #include "../../examples/02_train_small_editor/warm_start.hpp"
@@ -89,6 +90,34 @@ TEST_CASE("Phrasings belong to one family, and held-out ones are new sentences w
       INFO(text);
       CHECK(found * 2 > static_cast<int>(words(text).size()));
     }
+  }
+}
+
+TEST_CASE("Reworded instructions use other words of the same meaning, and none that is held out", "[train]") {
+  std::set<std::string> exposure, all;
+  std::set<std::string_view> held_out;
+  for (const auto& family : edit_families()) {
+    held_out.insert(family.held_out_texts().begin(), family.held_out_texts().end());
+  }
+  for (std::uint64_t i = 0; i < 400; ++i) {
+    ip2p::SampleRandom random(3, i, 0), again(3, i, 0);
+    const auto text = reworded("turn up the exposure", random);
+    CHECK(text == reworded("turn up the exposure", again));
+    exposure.insert(text);
+    for (const auto& family : edit_families()) {
+      for (const auto phrasing : family.training_texts()) all.insert(reworded(phrasing, random));
+    }
+  }
+  for (const std::string wanted : {"turn up the exposure", "raise the exposure", "boost the exposure"}) {
+    CHECK(exposure.contains(wanted));
+  }
+  CHECK_FALSE(exposure.contains("increase the exposure"));  // a phrasing that is held out
+  CHECK(all.contains("tint this photo red"));
+  CHECK(all.contains("make it winter, please"));
+  CHECK(all.size() > 1000);
+  for (const auto& text : all) {
+    CHECK_FALSE(held_out.contains(text));
+    CHECK(text.find("wthe") == std::string::npos);  // "it" in "with" is no word
   }
 }
 
