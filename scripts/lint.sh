@@ -29,7 +29,7 @@ format=$(tool clang-format)
 mapfile -t files < <(git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh')
 if [ "$what" = fix ]; then exec "$format" -i "${files[@]}"; fi
 if ! messages=$("$format" --dry-run --Werror "${files[@]}" 2>&1); then
-  echo "lint: not as .clang-format has it (mended by \`scripts/lint.sh fix\`):" >&2
+  echo "lint: not formatted as .clang-format says (\`scripts/lint.sh fix\` formats them):" >&2
   sed -n 's/:[0-9]*:[0-9]*: error: code should be clang-formatted.*//p' <<<"$messages" | sort -u >&2
   exit 1
 fi

@@ -19,8 +19,8 @@ import sys
 INTRODUCTION = """# Options of the programs
 
 Made from the programs by `scripts/program_pages.py build/release/examples --page docs/reference/programs.md`; a test
-compares them. `PROGRAM --help` prints the same. An option that takes a list is marked with "..." and takes several values
-after its name, and may be repeated; every other option may be given once.
+compares them. `PROGRAM --help` prints the same. An option that takes a list is marked with "..."; it takes several
+values after its name, and may be repeated. Every other option may be given once.
 
 | value | means |
 |---|---|

@@ -134,7 +134,7 @@ Edited Editing::edit(const std::vector<Task>& tasks) {
   const auto begin = example::Clock::now();
   const auto& fitted = tasks.front().photograph->fitted;
   auto settings = example::take_fitted(edit_, base_, fitted);
-  // One photograph is encoded once, however many edits of it there are.
+  // Each photograph is encoded once, however many edits are made of it.
   const bool one_photograph = std::all_of(
       tasks.begin(), tasks.end(), [&](const Task& task) { return task.photograph == tasks.front().photograph; });
   std::vector<ip2p::Image> photos;

@@ -1,4 +1,4 @@
-// What is said about a result: in its file, and on a sheet.
+// What is written about a result: in its file, and on a sheet.
 
 #include <algorithm>
 #include <cstddef>

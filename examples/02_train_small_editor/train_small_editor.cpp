@@ -262,7 +262,7 @@ void add_options(CLI::App& app, Commands& c) {
         std::tuple{"--text-scale", &c.evaluation.text_scale, "how closely to follow the instruction"}}) {
     measuring->add_option(name, *scale, help)->capture_default_str()->check(example::guidance_scale);
   }
-  measuring->add_option("--sampler", c.evaluation.sampler, "sampler")
+  measuring->add_option("--sampler", c.evaluation.sampler, "method that removes the noise")
       ->capture_default_str()
       ->check(example::one_of(ip2p::AnySampler::names()));
 

@@ -141,7 +141,7 @@ namespace detail {
 
 inline constexpr std::string_view command = "make it ";
 
-/// Edits that have more of themselves to give.
+/// Edits that can be made stronger.
 inline constexpr std::array<std::string_view, 16> strengthened{
     "winter", "night",  "sunset", "fog",   "underwater", "brighter", "darker", "faded",
     "vivid",  "warmer", "cooler", "storm", "vintage",    "desert",   "autumn", "teal and orange"};

@@ -90,7 +90,7 @@ void add_options(CLI::App& app, Options& o) {
   step->add_option("--micro-batch", o.micro_batch, "maximum samples that a process computes at once")
       ->capture_default_str()
       ->check(count(1));
-  step->add_option("--optimiser", o.optimiser, "optimiser")
+  step->add_option("--optimiser", o.optimiser, "how gradients change the weights; adafactor needs less memory")
       ->capture_default_str()
       ->check(CLI::IsMember({"adamw", "adafactor"}));
   step->add_option("--rate", o.rate, "learning rate")->capture_default_str()->check(number(1e-12, 10));
@@ -101,7 +101,9 @@ void add_options(CLI::App& app, Options& o) {
   step->add_option("--warmup", o.warmup, "updates over which the learning rate rises linearly")
       ->capture_default_str()
       ->check(count(0));
-  step->add_option("--weight-decay", o.weight_decay, "weight decay")->capture_default_str()->check(number(0, 1));
+  step->add_option("--weight-decay", o.weight_decay, "how strongly weights are pulled towards 0")
+      ->capture_default_str()
+      ->check(number(0, 1));
   auto* norm = step->add_option("--max-grad-norm", o.clip, "maximum gradient norm, 0 for no clipping")
                    ->capture_default_str()
                    ->check(number(0, 1e9));

@@ -34,8 +34,8 @@ struct Options {
   /// Least change in levels of 255. The released program has no such test.
   [[nodiscard]] double least_change() const { return pixel_change.value_or(preset == "released" ? 0.0 : 0.1); }
 
-  /// What pairs are drawn and kept depends on, by option, but for models and triplets. Batches, devices and threads
-  /// change only rounding.
+  /// The options that decide which pairs are drawn and kept, without models and triplets. Batches, devices and threads
+  /// only change rounding.
   [[nodiscard]] nlohmann::json settings() const;
 };
 

@@ -1,4 +1,4 @@
-// Prompt-to-Prompt as a method of the comparison. A unit of its own, because its pipelines are much to compile.
+// Prompt-to-Prompt as a method of the comparison. In a file of its own, because its pipelines take long to compile.
 #include <ATen/core/Tensor.h>
 
 #include <memory>

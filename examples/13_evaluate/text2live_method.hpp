@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Text2LIVE as a method of the comparison. A unit of its own, because training is much to compile.
+/// Text2LIVE as a method of the comparison. In a file of its own, because the training code takes long to compile.
 
 #include <ATen/core/Tensor.h>
 

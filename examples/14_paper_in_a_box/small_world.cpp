@@ -204,7 +204,7 @@ int main(int argc, char** argv) {
       command->add_option("--text-scale", m.text_scale, "how closely to follow the text")
           ->capture_default_str()
           ->check(example::guidance_scale);
-      command->add_option("--sampler", m.sampler, "sampler")
+      command->add_option("--sampler", m.sampler, "method that removes the noise")
           ->capture_default_str()
           ->check(example::one_of(ip2p::AnySampler::names()));
     };

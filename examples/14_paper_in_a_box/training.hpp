@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The two models that the data engine needs and that the paper takes ready-made: a CLIP, and text to image.
+/// The two models that the data engine needs and the paper takes ready-made: a CLIP and a text-to-image model.
 
 #include <cstdint>
 #include <filesystem>
@@ -40,8 +40,8 @@ struct TextToImageSettings : TrainingSettings {
 /// Trains a CLIP on captioned scenes, writes it to out/clip and out/report.json.
 int train_clip(const ClipSettings& o, const example::Interrupt& interrupt);
 
-/// Trains a latent diffusion model on captioned scenes and writes it to out/model. As in Stable Diffusion the text
-/// encoder is the CLIP's text tower; a tower of minutes knows little, so it is trained on here.
+/// Trains a latent diffusion model on captioned scenes and writes it to out/model. As in Stable Diffusion, the text
+/// encoder is CLIP's text tower. It was trained for minutes only and knows little, so it is trained further here.
 int train_text_to_image(const TextToImageSettings& o, const example::Interrupt& interrupt);
 
 }  // namespace small_world

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Who may ask.
+/// Decides which requests are allowed.
 
 #include <string>
 #include <string_view>

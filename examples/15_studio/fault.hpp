@@ -35,7 +35,7 @@ class Fault : public std::runtime_error {
 /// A field with a value that it may not have. \param param the field
 Fault wrong_value(const std::string& param, const std::string& message);
 
-/// There is nothing of that name.
+/// Nothing of that name exists.
 Fault not_found(const std::string& message);
 
 /// What the client is told of an exception: sentences of the library, and nothing of what lies beneath.

@@ -105,7 +105,8 @@ void add_computing(CLI::App& app, ModelOptions& o) {
   add_device(app, o.device);
   add_dtype(app, o.dtype);
   app.add_flag("--low-memory", o.low_memory,
-               "load the text encoder and codec only while in use, tile the codec, keep weights in 16 bits");
+               "load the text encoder and codec only while in use, tile the codec, keep weights in 16 bits, and "
+               "evaluate guidance branches one by one");
   add_threads(app, o.threads);
   app.add_flag("--graph", o.graph,
                "GPU: record the work of a step once and replay the recording (CUDA graphs); the same picture, faster");
@@ -221,7 +222,7 @@ void add_run(CLI::App& app, RunOptions& o, const std::string& steps, const std::
   app.add_option("--negative-prompt", o.negative_prompt, "text to steer away from");
   app.add_option("--seed", o.seed, "random seed for the noise")->capture_default_str()->check(whole_number);
   add_noise(app, o.noise);
-  app.add_option("--sampler", o.sampler, "sampler (default: " + sampler + ")")
+  app.add_option("--sampler", o.sampler, "method that removes the noise (default: " + sampler + ")")
       ->check(one_of(ip2p::AnySampler::names()));
   add_schedule(app, o.schedule, schedule);
   app.add_option("--numerics", o.numerics, "published implementation to match")

@@ -122,7 +122,7 @@ OptionValues option_values(const CLI::App& command) {
 void add_change(CLI::App& app, bool& change) {
   // A configuration that a run writes must not allow the next one to differ.
   app.add_flag("--change", change,
-               "continue the run in --out with different settings; it records from where on they apply")
+               "continue the run in --out with different settings; the run records from which point on they apply")
       ->configurable(false);
 }
 

@@ -17,8 +17,8 @@ TORCH_API std::vector<at::Tensor> grad(const std::vector<at::Tensor>& outputs, c
 
 namespace ip2p::detail {
 
-/// Gradients of the scalar `output` with respect to `inputs`; undefined where the output does not depend on one. What
-/// the inputs have accumulated in `grad()` stays as it is, so that threads may differentiate at once.
+/// Gradients of the scalar `output` with respect to `inputs`; undefined for inputs that it does not depend on. What has
+/// accumulated in the `grad()` of the inputs is left alone, so several threads may differentiate at the same time.
 inline std::vector<at::Tensor> gradients_of(const at::Tensor& output, const std::vector<at::Tensor>& inputs) {
   return torch::autograd::grad({output}, inputs, {}, std::nullopt, /*create_graph=*/false, /*allow_unused=*/true);
 }

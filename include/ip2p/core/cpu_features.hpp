@@ -11,7 +11,7 @@
 
 namespace ip2p::detail {
 
-/// What a processor says of itself. All zero for one that is not x86-64.
+/// Features that a processor reports. All zero for one that is not x86-64.
 struct CpuFeatures {
   std::uint32_t saved = 0;  ///< Register states that the system saves: bits 5 to 7 of AVX-512, 17 and 18 of AMX tiles.
   std::uint32_t ebx = 0;    ///< Extended features (leaf 7 of CPUID).
@@ -42,23 +42,23 @@ inline const CpuFeatures& cpu_features() {
   return features;
 }
 
-/// Whether a CPU has the AVX-512 instructions that oneDNN's 16-bit kernels are made of: BW, DQ and VL.
+/// Whether a CPU has the AVX-512 instructions that oneDNN's 16-bit kernels use: BW, DQ and VL.
 inline bool has_avx512(const CpuFeatures& cpu = cpu_features()) {
   constexpr std::uint32_t instructions = 1U << 30 | 1U << 17 | 1U << 31;
   return (cpu.saved & 0xe6U) == 0xe6U && (cpu.ebx & instructions) == instructions;
 }
 
-/// Whether a CPU multiplies bytes in registers of AVX-512 (avx512_vnni).
+/// Whether a CPU can multiply bytes in AVX-512 registers (avx512_vnni).
 inline bool has_avx512_vnni(const CpuFeatures& cpu = cpu_features()) {
   return has_avx512(cpu) && (cpu.ecx & 1U << 11) != 0;
 }
 
-/// Whether a CPU multiplies bytes in registers of AVX2 (avx_vnni).
+/// Whether a CPU can multiply bytes in AVX2 registers (avx_vnni).
 inline bool has_avx_vnni(const CpuFeatures& cpu = cpu_features()) {
   return (cpu.saved & 0x6U) == 0x6U && (cpu.eax_1 & 1U << 4) != 0;
 }
 
-/// Whether a CPU multiplies tiles of bf16 (AMX).
+/// Whether a CPU can multiply tiles of bf16 (AMX).
 inline bool has_amx_bf16(const CpuFeatures& cpu = cpu_features()) {
   constexpr std::uint32_t instructions = 1U << 22 | 1U << 24;
   return (cpu.saved & 0x60000U) == 0x60000U && (cpu.edx & instructions) == instructions;

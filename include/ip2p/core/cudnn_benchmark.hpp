@@ -16,10 +16,11 @@ inline std::atomic<bool> may_benchmark_convolutions{true};
 
 }  // namespace detail
 
-/// Lets cuDNN measure its convolution algorithms at each new shape and keep the fastest, if `device` is a CUDA device:
-/// a run repeats the same shapes at every step, so that it pays in the first. A setting of the process; every run of a
-/// pipeline sets it. Left alone where cuDNN is to be deterministic (`at::globalContext().setDeterministicCuDNN(true)`),
-/// because measurements differ from one process to the next, and after `allow_convolution_benchmark(false)`.
+/// If `device` is a CUDA device, lets cuDNN measure its convolution algorithms for each new shape and keep the fastest.
+/// A run repeats the same shapes at every step, so this pays off within the run. The setting belongs to the process,
+/// and every run of a pipeline makes it, unless cuDNN has to be deterministic
+/// (`at::globalContext().setDeterministicCuDNN(true)`), because measurements differ from one process to the next, or
+/// `allow_convolution_benchmark(false)` was called.
 inline void benchmark_convolutions(at::Device device) {
   auto& context = at::globalContext();
   if (device.is_cuda() && !context.deterministicCuDNN() && detail::may_benchmark_convolutions) {
@@ -27,8 +28,8 @@ inline void benchmark_convolutions(at::Device device) {
   }
 }
 
-/// Whether runs may let cuDNN measure its algorithms; true from the start. `false` also stops it from doing so now: it
-/// then chooses by its rules, at once, which suits shapes that seldom repeat.
+/// Whether runs may let cuDNN measure its algorithms; true by default. `false` also switches measuring off at once:
+/// cuDNN then chooses by its own rules, without measuring, which suits shapes that seldom repeat.
 inline void allow_convolution_benchmark(bool allowed) {
   detail::may_benchmark_convolutions = allowed;
   if (!allowed) at::globalContext().setBenchmarkCuDNN(false);

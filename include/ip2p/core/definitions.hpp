@@ -1,14 +1,14 @@
 #pragma once
 
 /// \file
-/// How functions are declared whose bodies are many, so that the library can be headers alone or linked.
+/// Macros for functions with long bodies, so that the library can be used header-only or linked.
 ///
-/// What a header `part.hpp` declares and does not show stands in `part_definitions.hpp`. The header includes it at its
-/// end, unless the consumer links `ip2p::compiled`, which has compiled it once.
+/// Functions that a header `part.hpp` only declares are defined in `part_definitions.hpp`. The header includes that
+/// file at its end, unless the consumer links `ip2p::compiled`, which contains them.
 
 #ifdef IP2P_COMPILED
 #define IP2P_INLINE
 #else
-/// `inline` where the library is used as headers alone.
+/// `inline` if the library is used header-only.
 #define IP2P_INLINE inline
 #endif

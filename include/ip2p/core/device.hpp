@@ -56,7 +56,7 @@ inline void require_device(at::Device device) {
   static_cast<void>(cuda_device(device.str(), device.has_index() ? device.index() : 0, cuda_device_count()));
 }
 
-/// Set once somebody has decided about TF32: the program, or else the library by its default.
+/// Set once TF32 has been decided on, by the program or else by the library's default.
 inline std::once_flag tf32_decided;
 
 inline void set_tf32(bool allowed) {
@@ -65,7 +65,7 @@ inline void set_tf32(bool allowed) {
   for (const auto op : {at::Float32Op::CONV, at::Float32Op::RNN}) {
     context.setFloat32Precision(at::Float32Backend::CUDA, op, precision);
   }
-  // Matrix products are off from the start, and setting them prints a warning about the name of the function.
+  // TF32 is off for matrix products by default, and setting it prints LibTorch's warning about the function's name.
   if (context.allowTF32CuBLAS() != allowed) context.setAllowTF32CuBLAS(allowed);
 }
 

@@ -25,16 +25,16 @@ class Cancelled : public Error {
   using Error::Error;
 };
 
-/// Thrown when memory runs out, of the machine or of a device; the message says what takes less.
+/// Thrown when the machine or a device runs out of memory; the message says what would need less.
 class OutOfMemory : public Error {
  public:
   using Error::Error;
 };
 
-/// Thrown when the input can be used once the caller decides something that it leaves open.
+/// Thrown when the input is usable, but leaves open something that the caller has to decide.
 ///
 /// `what()` names the field of the options struct that decides it. A program whose users know that field by another
-/// name, such as a command line's, makes its own sentence from the parts.
+/// name, such as a command-line option, can build its own message from the parts.
 class SettingNeeded : public Error {
  public:
   /// \param problem what was expected and found  \param setting the field, with its value if only one helps: "variant",
@@ -55,7 +55,7 @@ class SettingNeeded : public Error {
 
 namespace detail {
 
-/// Throws `Error`. Not a template, so that a message costs the code of its caller no more than its arguments.
+/// Throws `Error`. Not a template, so that all a message costs its caller in code is passing the arguments.
 [[noreturn, gnu::cold, gnu::noinline]] inline void throw_formatted(fmt::string_view format, fmt::format_args args) {
   throw Error(fmt::vformat(format, args));
 }

@@ -34,7 +34,7 @@ class PagePool {
   explicit PagePool(std::size_t spare = std::size_t{1} << 30) : spare_(spare) {}
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
-  /// No block may be in use.
+  /// All blocks must have been given back.
   ~PagePool() { release(); }
 
   /// At least `bytes` > 0 bytes of any content, aligned to `unit`; null if the system has none.
@@ -80,7 +80,7 @@ class PagePool {
     return true;
   }
 
-  /// Bytes that wait to be used again.
+  /// Free bytes that are kept for reuse.
   [[nodiscard]] std::size_t free_bytes() const {
     const std::scoped_lock alone(mutex_);
     return free_bytes_;
@@ -161,10 +161,10 @@ class PagePool {
 /// LibTorch's CPU allocator, with a `PagePool` for tensors from `least` bytes on.
 class LargeBlocks final : public c10::Allocator {
  public:
-  /// Smaller tensors are left to the C library, which keeps them well.
+  /// Smaller tensors are left to the C library, which reuses their memory well.
   static constexpr std::size_t least = std::size_t{4} << 20;
 
-  /// The one of the process. It is never destroyed, because tensors may outlive everything else.
+  /// The process's instance. It is never destroyed, because tensors may outlive everything else.
   static LargeBlocks& of_process() {
     static auto* const blocks = new LargeBlocks;
     return *blocks;

@@ -19,10 +19,10 @@ namespace detail {
 
 /// Whether LibTorch's CPU allocator threw `error` because it got no memory.
 ///
-/// That is the one allocator without a type for it: c10/core/impl/alloc_cpu.cpp throws a plain `c10::Error`, which
-/// tells nothing but its text. (Devices throw `c10::OutOfMemoryError`.) The only other way would be to replace the
-/// process's CPU allocator, which is not a library's to do. The text begins with the source file that threw and names
-/// the allocator, so that no error that merely speaks of memory is taken for one.
+/// This allocator is the only one without an exception type of its own: c10/core/impl/alloc_cpu.cpp throws a plain
+/// `c10::Error`, which can be told apart only by its text. (Devices throw `c10::OutOfMemoryError`.) The alternative,
+/// replacing the process's CPU allocator, is not for a library to do. The text begins with the source file that threw
+/// and names the allocator, so an error that merely mentions memory is not mistaken for one.
 inline bool cpu_allocation_failed(const c10::Error& error) {
   const std::string_view text = error.msg();
   return text.starts_with("[enforce fail at alloc_cpu.cpp:") &&

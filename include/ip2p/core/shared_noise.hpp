@@ -13,9 +13,9 @@
 
 namespace ip2p {
 
-/// A noise source whose rows come in groups of equal noise: row i gets what row i / group of `Noise` gets. Pictures of
-/// a group then differ by their texts alone, as Prompt-to-Prompt asks. `SharedNoise<Source&>` draws from a source that
-/// stays the caller's.
+/// A noise source whose rows come in groups of equal noise: row i gets what row i / group of `Noise` gets. The pictures
+/// of a group then differ only by their texts, as Prompt-to-Prompt requires. `SharedNoise<Source&>` draws from the
+/// caller's own source.
 template <class Noise>
 class SharedNoise {
   static_assert((require_noise_source<Noise>(), true));

@@ -232,7 +232,7 @@ consteval void require_guidance_policy() {
 
 namespace detail {
 
-/// Which branches must be evaluated at step `at`. Throws `Error` for weights that are not finite.
+/// Which branches must be evaluated at `step`. Throws `Error` for weights that are not finite.
 template <class Policy>
 std::array<bool, Policy::branches.size()> needed_branches(const Policy& guidance, const Step& step) {
   std::array<bool, Policy::branches.size()> needed;

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Sizes of files in words.
+/// File sizes as text.
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 
 namespace ip2p::detail {
 
-/// Bytes in words: "4.27 GB".
+/// A number of bytes as text: "4.27 GB".
 inline std::string byte_text(std::uint64_t bytes) {
   const auto value = static_cast<double>(bytes);
   return bytes >= 1000000000 ? fmt::format("{:.2f} GB", value / 1e9)

@@ -19,7 +19,7 @@
 
 namespace ip2p::detail {
 
-/// What becomes of a key.
+/// How a key is treated.
 enum class KeyUse {
   read,    ///< Its value is honoured.
   fixed,   ///< Refused unless it has one of the values that are supported.

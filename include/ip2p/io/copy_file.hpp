@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Copies small files so that a loss of power does not undo it.
+/// Copies small files so that the copy survives a power failure.
 
 #include <cstddef>
 #include <filesystem>
@@ -13,8 +13,8 @@
 
 namespace ip2p {
 
-/// Copies a file, which is held in memory meanwhile, over any that is there. \throws Error naming the file that cannot
-/// be read or written
+/// Copies a file through memory and replaces any that is there. \throws Error naming the file that cannot be read or
+/// written
 inline void copy_file_atomically(const std::filesystem::path& from, const std::filesystem::path& to) {
   const auto content = detail::file_text(from);
   require(content.has_value(), "cannot read '{}': there is no such file", from.string());

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What a download of a model is asked to do, and what it tells.
+/// Settings and progress reports of model downloads.
 
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace ip2p {
 
-/// How far a download is. Bytes count for all files that are fetched.
+/// Progress of a download. Byte counts are totals over all files to be fetched.
 struct DownloadProgress {
   std::string file = {};    ///< In progress: its path in the model.
   std::size_t index = 0;    ///< Of this file, from 0.

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A lock that processes on one machine, and on file systems that pass locks on, share by a file.
+/// A lock file shared by processes on one machine, and across machines if the file system supports locks.
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -17,8 +17,8 @@
 
 namespace ip2p::detail {
 
-/// Holds a lock by flock(2), as Python's filelock does, so that both exclude each other. A process that ends gives its
-/// lock back. A file system without locks is treated as one on which nobody else works.
+/// Holds a lock by flock(2), like Python's filelock, so that each excludes the other. The lock is released when the
+/// process ends. On a file system without locks, nobody else is assumed to be at work.
 class FileLock {
  public:
   /// \param path of a file that is made if it is absent  \throws Error if it cannot be opened
@@ -33,7 +33,7 @@ class FileLock {
     const int descriptor = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0664);
     require(descriptor >= 0, "cannot open '{}': {}", path_.string(), errno_text(errno));
     const bool locked = ::flock(descriptor, LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && errno != EINTR);
-    // filelock may remove the file when it lets go: then this is the lock of a file that nobody else will open.
+    // filelock may delete the file when it releases its lock; this would then lock a file that nobody else will open.
     struct stat held {
     }, named{};
     const bool same = ::fstat(descriptor, &held) == 0 && ::stat(path_.c_str(), &named) == 0 &&
@@ -46,7 +46,7 @@ class FileLock {
     return true;
   }
 
-  /// Gives the lock back.
+  /// Releases the lock.
   void release() noexcept {
     if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
   }

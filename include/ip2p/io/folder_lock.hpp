@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Folders that one process at a time works in, or several that know of each other.
+/// Folders in which only one process works at a time, or several that know of each other.
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -17,13 +17,13 @@
 
 namespace ip2p {
 
-/// A lock of a folder itself (flock(2)), so that nothing is left in it. A process that ends, however it ends, gives its
-/// lock back; temporary files that it left, the next to be alone in the folder removes.
+/// Locks the folder itself (flock(2)), so no lock file is left behind. The lock is released however the process ends.
+/// If it leaves temporary files, the next process that is alone in the folder removes them.
 class FolderLock {
  public:
-  /// Keeps other processes out of a folder. A file system without locks is treated as one on which nobody else works.
-  /// \param folder that exists  \param own names of folders in it that nobody writes to without this lock; others in
-  /// it may be in use  \throws Error if another process has locked it, or if it cannot be opened
+  /// Keeps other processes out of a folder. On a file system without locks, nobody else is assumed to be at work.
+  /// \param folder must exist  \param own names of subfolders that nobody writes to without this lock; others may be in
+  /// use \throws Error if another process has locked it, or if it cannot be opened
   explicit FolderLock(const std::filesystem::path& folder, std::initializer_list<const char*> own = {})
       : FolderLock(open(folder)) {
     const bool alone = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
@@ -32,9 +32,9 @@ class FolderLock {
     for (const auto* name : own) remove_temporaries_below(folder / name);
   }
 
-  /// Works in a folder together with others that share it, such as a cache; waits for one that is just entering it.
-  /// Who enters it alone removes temporary files in it and below, unless the file system has no locks.
-  /// \param folder that exists  \throws Error if it cannot be opened
+  /// Works in a folder together with others that share it, such as a cache; waits for one that is just entering it. A
+  /// process that enters alone removes temporary files in the folder and below, unless the file system has no locks.
+  /// \param folder must exist  \throws Error if it cannot be opened
   [[nodiscard]] static FolderLock shared(const std::filesystem::path& folder) {
     FolderLock lock(open(folder));
     if (::flock(lock.descriptor_, LOCK_EX | LOCK_NB) == 0) remove_temporaries_below(folder);

@@ -260,13 +260,13 @@ class HubDownload {
 /// \code
 /// auto edit = ip2p::open_editor(ip2p::download_model("timbrooks/instruct-pix2pix"));
 /// \endcode
-/// What exists on disk, and what the cache holds whole, is found as by `resolve_model`, and nothing is sent. Otherwise
-/// the files that the model needs, and only these (`needed_hub_files`), are put into the cache in huggingface_hub's
-/// layout. A broken transfer goes on where it stopped, in the next run too; sizes and sums are checked; a second
-/// process waits for the first; a file appears when it is complete, and the revision's name when all are.
-/// `HF_HUB_OFFLINE` forbids the network. Proxies are those of libcurl: `https_proxy`, `all_proxy`, `no_proxy`. \param
-/// model a path, or a name that `HubName` reads \throws Error saying what is wrong and what to do, `Cancelled` on a
-/// requested stop
+/// A path that exists, or a name that is complete in the cache, is resolved as by `resolve_model`, and no request is
+/// sent. Otherwise only the files that the model needs (`needed_hub_files`) are fetched into the cache, in
+/// huggingface_hub's layout. A transfer that broke off continues where it stopped, also in the next run; sizes and
+/// checksums are verified; a second process waits for the first; a file appears once it is complete, and the name of
+/// the revision once all files are. `HF_HUB_OFFLINE` forbids the network. Proxies are those of libcurl: `https_proxy`,
+/// `all_proxy`, `no_proxy`. \param model a path, or a name that `HubName` reads  \throws Error saying what is wrong and
+/// what to do, `Cancelled` on a requested stop
 inline std::filesystem::path download_model(const std::filesystem::path& model, DownloadOptions options = {}) {
   require(
       options.tries >= 1 && options.first_wait >= 0 && options.connect_seconds > 0 && options.stall_seconds >= 1,

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What the Hugging Face Hub holds of a model. Empty in builds without libcurl.
+/// Lists and fetches the files of a model on the Hugging Face Hub. Empty in builds without libcurl.
 
 #include <algorithm>
 #include <cctype>
@@ -204,7 +204,7 @@ class HubModel {
     return withheld_ ? "" : token;
   }
 
-  /// A request with all its tries. A server that was never reached is given up at once: that is no network.
+  /// A request with all its tries. If no server was ever reached, it gives up at once: there is no network.
   template <class Ask>
   HubAnswer with_tries(const Ask& ask) {
     for (std::int64_t attempt = 1;; ++attempt) {

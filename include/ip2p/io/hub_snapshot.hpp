@@ -15,7 +15,7 @@
 
 namespace ip2p::detail {
 
-/// What a snapshot lacks of what is wanted, in words; empty: nothing. Judged by its configurations.
+/// What a snapshot lacks, as text for messages; empty if it is complete. Judged by its configurations.
 inline std::string lacking_in_snapshot(const std::filesystem::path& snapshot, const std::string& part,
                                        const HubFilesOptions& wanted) {
   std::set<std::string> names;

@@ -42,13 +42,13 @@ inline Image decode_image(std::span<const std::byte> content, std::string_view n
   return decode_picture(content, name, options).image;
 }
 
-/// Decodes a mask: white where to edit, black where not, and what lies between.
+/// Decodes a mask: white where to edit, black elsewhere, gray in between.
 ///
-/// A mask's meaning is looked for in the ways that programs write it. Its alpha multiplies its brightness; a stroke of
-/// one colour on a clear layer is white. If there are only two levels and one is black, the other is white, whatever it
-/// is (0 and 1, the index of a class, 16 bits of which the low ones are used). In a photograph with a hole, the hole is
-/// white. `options.warn` is told of a mask that is empty, full, or a photograph without a hole. Throws `Error` as
-/// `decode_picture` does. Colour profiles and the background have no effect.
+/// Programs write masks in different ways, which are told apart by the content. Alpha multiplies brightness; a stroke
+/// of one colour on a transparent layer is white. If there are only two levels and one is black, the other becomes
+/// white, whatever it is (0 and 1, the index of a class, 16 bits of which only the low ones are used). In a photograph
+/// with a hole, the hole is white. `options.warn` is told of a mask that is empty, full, or a photograph without a
+/// hole. Throws `Error` as `decode_picture` does. Colour profiles and the background have no effect.
 Image decode_mask(std::span<const std::byte> content, std::string_view name, const ReadOptions& options = {});
 
 namespace detail {

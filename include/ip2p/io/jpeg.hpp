@@ -1,8 +1,9 @@
 #pragma once
 
 /// \file
-/// JPEG through libjpeg-turbo, with the same settings as Pillow: accurate integer DCT, "fancy" chroma upsampling. Where
-/// it is absent (`IP2P_HAS_JPEG` is 0), through stb, whose faults are found before it as far as markers show them.
+/// JPEG through libjpeg-turbo, with the same settings as Pillow: accurate integer DCT, "fancy" chroma upsampling.
+/// Without it (`IP2P_HAS_JPEG` is 0), stb is used, and damage is looked for beforehand, as far as the markers reveal
+/// it.
 
 #include <ip2p/io/icc.hpp>
 #include <ip2p/io/image_types.hpp>

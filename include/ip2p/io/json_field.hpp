@@ -25,8 +25,8 @@ inline std::string json_text(const nlohmann::json& value) {
   return text;
 }
 
-/// How deep arrays and objects may lie in each other in a text of any origin. What copies, compares and writes JSON
-/// calls itself once a level, so a text of brackets alone would exhaust the stack.
+/// How deeply arrays and objects may be nested in a text from any source. Code that copies, compares and writes JSON
+/// recurses once per level, so a text of nothing but brackets would exhaust the stack.
 inline constexpr std::size_t deepest_json = 500;
 
 /// A JSON text is nested deeper than `deepest_json`.
@@ -67,7 +67,7 @@ inline std::size_t deep_json_place(std::string_view text) {
   return 0;
 }
 
-/// The JSON of a text of any origin. \throws nlohmann::json::exception, of which `json_fault` says what is wrong
+/// Parses a text from any source. \throws nlohmann::json::exception, which `json_fault` describes
 inline nlohmann::json parse_json(std::string_view text) {
   if (const auto place = deep_json_place(text); place != 0) throw DeepJson(place);
   if (const auto place = first_invalid_utf8(text)) throw JsonEncoding(*place + 1);
@@ -182,8 +182,8 @@ void require_field(const nlohmann::json& json, const char* key, const Value& exp
   require(found == expected, "{}: {}: expected {}, found {}, which is not supported", where, key, expected, found);
 }
 
-/// Throws `Error` for more layers than any model has. Each takes memory before the weights are looked for that a file
-/// lacks.
+/// Throws `Error` for more layers than any model has. Layers take memory before it is noticed that the file has no
+/// weights for them.
 inline void require_layers(std::int64_t layers, const char* key, std::string_view where) {
   require(layers >= 0 && layers <= 1000, "{}: {}: expected at most 1000, found {}", where, key, layers);
 }

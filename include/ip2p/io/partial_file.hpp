@@ -51,7 +51,7 @@ class PartialFile {
     return 0;
   }
 
-  /// Forgets what is there.
+  /// Discards what has been written.
   void restart() {
     require(::ftruncate(descriptor_, 0) == 0, "cannot write '{}': {}", path_.string(), errno_text(errno));
     size_ = 0;

@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// PNG through libpng, or where it is absent (`IP2P_HAS_PNG` is 0) through stb, whose faults are found before it: every
-/// chunk is checked, including optional ones.
+/// PNG through libpng. Without it (`IP2P_HAS_PNG` is 0), stb is used, and damage is looked for beforehand. Every chunk
+/// is checked, including optional ones.
 
 #include <ip2p/io/image_types.hpp>
 #include <ip2p/io/png_chunks.hpp>

@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// What is said of a file in which no model was found.
+/// The error for a file in which no model was found.
 
 #include <algorithm>
 #include <filesystem>
@@ -17,7 +17,7 @@
 
 namespace ip2p::detail {
 
-/// Says of a file in which nothing was found whose tensors these are, or what was looked for. \throws Error always
+/// Reports what kind of model the tensors seem to belong to, or what was looked for. \throws Error always
 [[noreturn]] inline void refuse_undetected(const std::filesystem::path& path, const Weights& all) {
   struct Family {
     std::string_view part, name;

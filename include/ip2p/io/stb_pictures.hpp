@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Pictures read by stb_image: BMP, GIF (the first frame), TGA, PNM and Radiance HDR. It takes what is missing from a
-/// damaged file for black without a word, so the length of everything is checked before it.
+/// Pictures read by stb_image: BMP, GIF (the first frame), TGA, PNM and Radiance HDR. It silently fills in the missing
+/// parts of a damaged file with black, so the length of everything is checked first.
 
 #include <ip2p/io/image_types.hpp>
 #include <ip2p/io/stb.hpp>
@@ -97,7 +97,7 @@ inline Picture decode_gif(std::span<const std::byte> content, std::string_view n
 inline Picture decode_tga(std::span<const std::byte> content, std::string_view name, const ReadOptions& options) {
   require_whole_tga(content, name);
   auto picture = stb_picture(content, name, "TGA", options, Depth::high);
-  // A fourth byte that the header does not call opacity is none, and mostly 0.
+  // A fourth byte that the header does not declare as opacity is padding, and mostly 0.
   if (!picture.alpha.empty() && TgaHeader::read(text_of_bytes(content)).opaque) {
     auto as_stored = options;
     as_stored.alpha = Alpha::drop;

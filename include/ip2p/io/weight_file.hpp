@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// Files of weights, whatever their format: it is told by what they hold and not by their names.
+/// Weight files of any format, which is recognised by content rather than by name.
 
 #include <filesystem>
 #include <map>

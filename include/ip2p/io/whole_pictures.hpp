@@ -1,8 +1,8 @@
 #pragma once
 
 /// \file
-/// Whether picture files are whole, for those formats whose decoder takes what is missing for black without a word.
-/// Each check throws `Error` if pixels are missing, and leaves what is unusual to the decoder.
+/// Whether picture files are complete, for formats whose decoder silently fills in missing parts with black. Each check
+/// throws `Error` if pixels are missing, and leaves anything unusual to the decoder.
 
 #include <ip2p/core/error.hpp>
 #include <ip2p/io/jpeg_segments.hpp>

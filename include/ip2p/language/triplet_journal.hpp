@@ -24,8 +24,8 @@ namespace ip2p::detail {
 
 /// Output of a run of numbered units, with `<output>.journal` beside it: a line with the run's settings, then one per
 /// unit with the output's length after it, the run's counts so far and a checksum. Anything after the last complete
-/// unit is cut off, so a resumed run ends with the same bytes as an uninterrupted one. There are no files before the
-/// first unit is complete, and settings bind nobody until then.
+/// unit is cut off, so a resumed run ends with the same bytes as an uninterrupted one. Until the first unit is
+/// complete, there are no files, and the settings are not binding.
 class TripletJournal {
  public:
   /// Opens both files, if they are there, and resumes where they end. \param settings everything that the units'

@@ -70,7 +70,7 @@ std::int64_t use_fp8(const Model& model) {
   return count;
 }
 
-/// Undoes `use_fp8`: results have the bits of before. Must not run concurrently with calls.
+/// Undoes `use_fp8`: results are bit-identical to those before it. Must not run concurrently with calls.
 template <class Model>
 void drop_fp8(const Model& model) {
   for (auto* part : model.module().modules()) {

@@ -32,8 +32,8 @@ inline bool suits_int8(std::string_view name, const Linear& layer) {
          shape[1] <= cpu::int8_most_depth;
 }
 
-/// Whether `use_int8` takes the convolution: one that Winograd's filtering computes. Those of 1x1 and of stride 2 are
-/// a few per cent of a network; the first and the last are its pictures.
+/// Whether `use_int8` takes the convolution: one that Winograd's filtering computes. Convolutions of 1x1 and of stride
+/// 2 are a few per cent of a network; the first and the last one read and write its latents.
 inline bool suits_int8(std::string_view name, const Conv2d& layer) {
   const auto shape = layer.weight_shape();
   return !name.ends_with("conv_in") && !name.ends_with("conv_out") && shape[0] % 16 == 0 && shape[0] >= 32 &&
@@ -41,7 +41,7 @@ inline bool suits_int8(std::string_view name, const Conv2d& layer) {
          (layer.padding == 0 || layer.padding == 1);
 }
 
-/// Puts NaN of the same shape in place of the values, in no memory: whoever reads them in spite of `int8` sees it.
+/// Replaces the values by NaN of the same shape, without using memory, so that code that ignores `int8` is noticed.
 inline void give_up_values(const at::Tensor& weight) {
   weight.set_data(at::full({1}, std::numeric_limits<double>::quiet_NaN(), weight.options().requires_grad(false))
                       .expand(weight.sizes()));

@@ -278,7 +278,7 @@ class BranchNetwork {
     try {
       if constexpr (requires { unet.first_non_finite(again); }) layer = unet.first_non_finite(again);
     } catch (const Error&) {
-      // What records a run may refuse a step that is over. The step is known all the same.
+      // A recorder may refuse a step that has ended. The error names the step all the same, but not the layer.
     }
     throw_error("step {} of {}: expected finite values, found NaN or infinity{}{}{}", step.index + 1, step.count,
                 layer.empty() ? "" : ", first in unet.", layer,

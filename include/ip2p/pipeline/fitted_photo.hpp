@@ -155,7 +155,7 @@ inline Image part_of(const Image& image, std::int64_t left, std::int64_t top, Si
   return detail::part_of(edited, fitted.left, fitted.top, fitted.own);
 }
 
-/// What becomes of a photograph, as in "640x428 -> 256x192, 35 pixels cut left and right".
+/// How a photograph is fitted, in words: "640x428 -> 256x192, 35 pixels cut left and right".
 [[nodiscard]] inline std::string describe_fit(const FittedPhoto& fitted) {
   auto text =
       fmt::format("{}x{} -> {}x{}", fitted.photo.width, fitted.photo.height, fitted.image.width, fitted.image.height);

@@ -25,8 +25,8 @@
 
 namespace ip2p::detail {
 
-/// Whether runs with this guidance and sampler can be such, as far as their types tell: the guidance is a weighted sum
-/// of the network's predictions and nothing else, and the sampler may be of Euler's family.
+/// Whether, as far as their types tell, runs with this guidance and sampler can be fused: the guidance is a weighted
+/// sum of the network's predictions and nothing else, and the sampler may be of Euler's family.
 template <class Guidance, class Sampler>
 inline constexpr bool may_fuse_steps = LinearGuidancePolicy<Guidance> && !SeesLatents<Guidance> &&
                                        !over_estimates<Guidance>() && EulerFamilySampler<Sampler>;
@@ -84,7 +84,7 @@ struct InputParts {
   at::Tensor images;  ///< Undefined for none.
 };
 
-/// What such a run asks of others.
+/// What a fused run needs from its caller.
 struct FusedRun {
   /// The parts of a step's input.
   std::function<InputParts(const FusedStep&)> parts;

@@ -78,7 +78,7 @@ inline Image paste_inside(const at::Tensor& mask, const at::Tensor& before, cons
 
 namespace detail {
 
-/// A noise source of which draw 0 was taken already: gives that once more, and further draws as they come.
+/// A noise source whose draw 0 was already taken: returns it once more, and later draws as they come.
 template <class Noise>
 struct AfterStart {
   Noise& noise;

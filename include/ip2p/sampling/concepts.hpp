@@ -105,8 +105,7 @@ concept SamplerPolicy = std::copy_constructible<Policy> && detail::HasSample<Pol
 /// Refinement: a sampler of Euler's family, which evaluates once a step and is linear in x, x0 and noise. A pipeline
 /// may then take a step together with guidance and the scaling of the next input, in one pass (`Kernels::guided_step`).
 ///
-///     std::optional<EulerForm> euler_form(const Step& step) const;   // nothing: configured so, the step is another
-///     one
+///     std::optional<EulerForm> euler_form(const Step& step) const;   // nothing: not such a step, as configured
 ///
 /// Law (`ip2p::testing::check_sampler`): if every step of a run has such a form, `sample` takes exactly those steps, up
 /// to rounding. \throws Error for parameters out of range, as `sample`
@@ -183,7 +182,7 @@ at::Tensor step_noise(Noise& rng, const at::Tensor& x, const Step& step) {
   return rng.normal(x.sizes(), step.index + 1).to(x.options());
 }
 
-/// `at` with its noise level replaced by `sigma`, for samplers that evaluate the denoiser several times per step.
+/// `step` with its noise level replaced by `sigma`, for samplers that evaluate the denoiser several times per step.
 inline Step evaluated_at(Step step, double sigma) {
   step.sigma = sigma;
   return step;

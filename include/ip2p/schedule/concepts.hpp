@@ -54,8 +54,7 @@ inline void require_steps(std::int64_t n) { require(n >= 1, "steps: expected at 
 /// Laws (`ip2p::testing::check_schedule`):
 ///  1. `sigmas(n)` has n + 1 finite values, strictly decreasing, the last exactly 0;
 ///  2. `sigma_to_t` is finite at all levels of a run above 0 and never increases as sigma decreases (it may be
-///  negative:
-///     networks trained as in Karras et al. 2022 are given ln(sigma) / 4);
+///     negative: networks trained as in Karras et al. 2022 are given ln(sigma) / 4);
 ///  3. `sigmas(n)` with n < 1 throws `Error`; equal calls give bit-identical results.
 template <class Policy>
 concept SchedulePolicy = std::copy_constructible<Policy> && detail::HasSigmas<Policy> && detail::HasSigmaToT<Policy>;

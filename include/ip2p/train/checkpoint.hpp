@@ -202,7 +202,8 @@ class CheckpointFolder {
     return result;
   }
 
-  /// Gives those after `step` the name "step_N.damaged": a run that goes on from there passes by them again.
+  /// Renames the checkpoints after `step` to "step_N.damaged", because a run that continues from `step` reaches theirs
+  /// again.
   void set_aside_after(std::int64_t step) const {
     namespace fs = std::filesystem;
     for (const auto later : steps()) {

@@ -31,8 +31,8 @@ inline std::vector<at::Tensor> stored_gradients(const std::vector<at::Tensor>& p
   return gradients;
 }
 
-/// Throws `Error` unless each of `tensors` lies where its parameter does: a model is moved before what trains it is
-/// made.
+/// Throws `Error` unless each of `tensors` is on the device of its parameter: move a model before you make what trains
+/// it.
 inline void require_beside(std::string_view who, const std::vector<at::Tensor>& tensors,
                            const std::vector<at::Tensor>& parameters) {
   for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -44,8 +44,8 @@ inline void require_beside(std::string_view who, const std::vector<at::Tensor>& 
   }
 }
 
-/// What scales gradients of the joint norm `norm` down to `limit`, and no other: a scalar like `norm`, fp32. The same
-/// bits as computed by the host in fp64.
+/// The factor that scales gradients of joint norm `norm` down to `limit`, or 1 if they are within it: a scalar like
+/// `norm`, fp32. The bits are those that the host would compute in fp64.
 inline at::Tensor clip_factor(const at::Tensor& norm, double limit) {
   const auto wide = norm.to(at::kDouble);
   const auto bound = at::full({}, limit, wide.options());

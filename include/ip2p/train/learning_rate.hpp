@@ -75,7 +75,7 @@ struct ConstantRate {
   static constexpr std::string_view name = "constant";
   double rate = 1e-4;  ///< >= 0
 
-  /// With those of the settings that it has.
+  /// Made from the settings that it uses.
   static ConstantRate from_settings(const LearningRateSettings& settings) { return {settings.peak}; }
   /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t) const { return rate; }
@@ -90,7 +90,7 @@ struct WarmupConstant {
   double peak = 1e-4;         ///< >= 0
   std::int64_t warmup = 500;  ///< Updates of the rise, >= 0; the first has rate 0.
 
-  /// With those of the settings that it has.
+  /// Made from the settings that it uses.
   static WarmupConstant from_settings(const LearningRateSettings& settings) { return {settings.peak, settings.warmup}; }
   /// Rate of update `step`, counted from 0.
   double operator()(std::int64_t step) const { return peak * detail::warmup_share(step, warmup); }
@@ -105,7 +105,7 @@ struct LinearDecay {
   std::int64_t warmup = 500;    ///< Updates of the rise, >= 0.
   std::int64_t steps = 10'000;  ///< Updates in all; 0 afterwards.
 
-  /// With those of the settings that it has.
+  /// Made from the settings that it uses.
   static LinearDecay from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }
@@ -127,7 +127,7 @@ struct CosineDecay {
   std::int64_t steps = 10'000;  ///< Updates in all; the cosine continues afterwards.
   double cycles = 0.5;          ///< Periods of the cosine after the warm-up; 0.5 ends at 0.
 
-  /// With those of the settings that it has.
+  /// Made from the settings that it uses.
   static CosineDecay from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }
@@ -150,7 +150,7 @@ struct CosineRestarts {
   std::int64_t steps = 10'000;  ///< Updates in all; 0 afterwards.
   std::int64_t cycles = 1;      ///< Number of decays, >= 1.
 
-  /// With those of the settings that it has.
+  /// Made from the settings that it uses.
   static CosineRestarts from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }
@@ -176,7 +176,7 @@ struct PolynomialDecay {
   double final_rate = 1e-7;     ///< >= 0
   double power = 1.0;           ///< > 0
 
-  /// With those of the settings that it has.
+  /// Made from the settings that it uses.
   static PolynomialDecay from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }
@@ -200,7 +200,7 @@ struct WarmupCosine {
   std::int64_t steps = 10'000;  ///< Updates in all, > warmup.
   double final_share = 0.05;    ///< Rate at the end, as a share of `peak`, in (0, 1].
 
-  /// With those of the settings that it has.
+  /// Made from the settings that it uses.
   static WarmupCosine from_settings(const LearningRateSettings& settings) {
     return {settings.peak, settings.warmup, settings.steps};
   }

@@ -9,7 +9,7 @@
 ///      public:
 ///       struct Options { double beta = 0.9; };
 ///       Momentum(std::vector<at::Tensor> parameters, Options options);
-///       void step(double rate); // one update from the parameters' gradients
+///       void step(double rate);                           // one update from the parameters' gradients
 ///       void zero_gradients();                            // none remain until the next backward pass
 ///       std::vector<ip2p::OptimiserState> state() const;  // {{"velocity", one tensor per parameter}}
 ///     };
@@ -68,7 +68,7 @@ concept HasOptimiserState = requires(const Optimiser& optimiser) {
 /// Updates parameters from their gradients.
 ///
 ///     using Options;                                                     // an aggregate with defaults
-///     Optimiser(std::vector<at::Tensor> parameters, const Options&); // shares their storage
+///     Optimiser(std::vector<at::Tensor> parameters, const Options&);     // shares their storage
 ///     void step(double rate);                                            // learning rate of this update
 ///     void zero_gradients();
 ///     std::vector<OptimiserState> state() const;                         // everything that a later update depends on

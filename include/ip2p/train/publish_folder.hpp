@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// A checkpoint takes its place, or goes, in one step.
+/// Moves a checkpoint into place, or removes it, in one step.
 
 #include <fcntl.h>
 
@@ -14,7 +14,7 @@
 
 namespace ip2p::detail {
 
-/// Removes a checkpoint; its name goes first, so that a kill leaves no half of one.
+/// Removes a checkpoint. It is renamed first, so that a kill cannot leave half of one under its name.
 inline void remove_folder(const std::filesystem::path& path) {
   const auto temporary = std::filesystem::path(path.string() + ".tmp");
   std::error_code problem;
@@ -22,7 +22,8 @@ inline void remove_folder(const std::filesystem::path& path) {
   std::filesystem::remove_all(problem ? path : temporary, problem);
 }
 
-/// Puts a finished checkpoint in its place; one of the same step that is there changes places with it and goes.
+/// Moves a finished checkpoint into place. If there is one of the same step, both are exchanged, and the old one is
+/// removed.
 inline void publish_folder(const std::filesystem::path& temporary, const std::filesystem::path& target) {
   namespace fs = std::filesystem;
   if (!fs::exists(target)) {

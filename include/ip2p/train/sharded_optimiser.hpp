@@ -65,7 +65,7 @@ class ParameterShards {
   [[nodiscard]] bool divided() const { return divided_; }
   /// All of them.
   [[nodiscard]] const std::vector<at::Tensor>& parameters() const { return parameters_; }
-  /// Rank of the process that keeps the state of parameter `i`; `everyone` where nothing is divided.
+  /// Rank of the process that keeps the state of parameter `i`; `every_process` if nothing is divided.
   [[nodiscard]] std::int64_t owner(std::size_t i) const { return owners_[i]; }
   /// Whether this process keeps the state of parameter `i`.
   [[nodiscard]] bool mine(std::size_t i) const { return !divided_ || owners_[i] == processes_.rank(); }

@@ -6,8 +6,7 @@
 /// Skeleton:
 /// \code
 /// struct MyLoss {
-///   at::Tensor operator()(std::int64_t step, std::int64_t part, std::int64_t parts) const;  // a scalar, with its
-///   graph
+///   at::Tensor operator()(std::int64_t step, std::int64_t part, std::int64_t parts) const;  // a scalar with graph
 /// };
 /// static_assert(ip2p::LossByParts<MyLoss>);
 /// \endcode

@@ -14,8 +14,9 @@
 /// \code
 /// struct MyNetwork {
 ///   ip2p::TimeProjections project_time(const at::Tensor& timesteps) const;      // [B] -> what depends on time alone
-///   ip2p::ContextProjections project_context(const at::Tensor& context) const;  // [B,tokens,width] -> the same of
-///   texts template <class Attention> at::Tensor operator()(const at::Tensor& x, const ip2p::TimeProjections& times,
+///   ip2p::ContextProjections project_context(const at::Tensor& context) const;  // [B,tokens,width] -> the same, text
+///   template <class Attention>
+///   at::Tensor operator()(const at::Tensor& x, const ip2p::TimeProjections& times,
 ///                         const ip2p::ContextProjections& texts, const Attention& attention,
 ///                         const ip2p::Step& step) const;                        // [B,in_channels,h,w] -> [B,C,h,w]
 ///   std::int64_t in_channels() const;                                           // of the latents and their condition

@@ -22,11 +22,11 @@ namespace ip2p {
 
 /// Options of `DeepCache`; the defaults are the published ones.
 struct DeepCacheOptions {
-  /// Every n-th step evaluates the whole network, those between only its shallow part, >= 1; 1 is exact.
+  /// Every n-th step evaluates the whole network, the others only its shallow part; >= 1, and 1 is exact.
   std::int64_t interval = 3;
-  /// Skip connections, the outermost ones, in front of which the shallow part ends: in [1, those of the network - 1].
-  /// 2 is one residual block with its transformer on the way down and two on the way up (the authors' branch 0). More
-  /// cost more and err less.
+  /// Number of outermost skip connections that the shallow part includes: from 1 to one less than the network has. 2 is
+  /// one residual block with its transformer on the way down and two on the way up (the authors' branch 0). More cost
+  /// more time and give a smaller error.
   std::int64_t shallow = 2;
 };
 

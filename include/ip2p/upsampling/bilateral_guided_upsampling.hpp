@@ -37,8 +37,8 @@ struct BilateralGuidedUpsampling {
   /// Mean square error at which doubt begins and is complete, relative to the codec's.
   double doubt_from = 2, doubt_to = 6;
 
-  /// The edited photograph. Takes one thread's time for the fit and all for the pixels, and no memory to speak of
-  /// beside the result's. \throws Error as `require_model_edit`, and for members out of range
+  /// The edited photograph. The fit runs in one thread, the pixels in all of them; beside the result, hardly any memory
+  /// is used. \throws Error as `require_model_edit`, and for members out of range
   Image operator()(const Image& photo, const ModelEdit& edit) const { return apply(photo, learn(photo, edit)); }
 
   /// The first half: learns the edit. \throws Error as above
