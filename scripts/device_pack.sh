@@ -4,16 +4,17 @@
 #   scripts/device_pack.sh OUT
 #
 # The program device_check, built here for CUDA (in build/cuda; no GPU is needed for that), the image libraries that it
-# links, if any, the Python wheels of its peer, and the scripts. The machine brings LibTorch in its Python, and this repository
-# the models. OUT must be absent or made by this script; it takes less than 29 MB.
+# links, if any, the Python wheels of its peer, and the scripts. The machine brings LibTorch in its Python, of the version
+# noted in torch-version, and this repository the models. OUT must be absent or made by this script.
 #
 #   IP2P_CUDA_ARCH    architectures to compile for (default 9.0a: H100, H200)
 #   IP2P_PACK_JOBS    compilers at once (default: as many as cores and memory allow)
 #   IP2P_PACK_PEER=0  leaves the wheels out, for a machine that has diffusers or where no peer is wanted
+#   IP2P_PACK_LIMIT   most bytes that the folder may take together with this repository's files, for machines to which
+#                     not more can be copied (default 67108864)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-limit=29000000
 # What diffusers asks for when it is imported, beyond what PyTorch and transformers bring. Without code for one Python only.
 peer=(diffusers==0.42.1 importlib_metadata==8.7.0 requests==2.34.2 urllib3==2.8.0 idna==3.20 certifi==2026.10.19.post1)
 
@@ -61,7 +62,14 @@ if [ "${IP2P_PACK_PEER:-1}" != 0 ]; then
   done
 fi
 cp scripts/device_check.sh tests/device/diffusers_peer.py tests/device/device_table.py "$out/"
+sed -n 's/^#define TORCH_VERSION "\(.*\)"/\1/p' "$libtorch/include/torch/csrc/api/include/torch/version.h" >"$out/torch-version"
 
 bytes=$(du -sb "$out" | cut -f1)
-[ "$bytes" -lt "$limit" ] || die "$out takes $bytes bytes, more than the limit of $limit"
+limit=${IP2P_PACK_LIMIT:-67108864}
+if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+  tracked=$(git ls-files -z --cached --others --exclude-standard | xargs -0 stat -c %s 2>/dev/null | awk '{ sum += $1 } END { print sum }')
+  limit=$((limit - tracked))
+fi
+[ "$bytes" -lt "$limit" ] || die "$out takes $bytes bytes; beside this repository's files there is room for $limit:" \
+  "IP2P_PACK_PEER=0 leaves the wheels out"
 log "device_pack: $out takes $bytes bytes"

@@ -23,6 +23,7 @@
 #include <string>
 
 #include "device/check.hpp"
+#include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/core/device.hpp"
 
 namespace ip2p::device_check {
@@ -51,7 +52,10 @@ void machine(const Settings& settings, Report& report) {
   }
 #endif
   const at::NoGradGuard no_grad;
-  // What a program that sets nothing gets: fp32 must mean fp32. TF32 has 10 bits, an error of about 3e-4.
+  // What a program that moves a model to the device and sets nothing gets: fp32 must mean fp32. TF32 has 10 bits, an
+  // error of about 3e-4.
+  TinyAutoencoder model({.channels = 16});
+  model.to(settings.device, at::kFloat);
   const auto a = at::randn({256, 256}), b = at::randn({256, 256});
   const auto x = at::randn({2, 32, 24, 24}), w = at::randn({32, 32, 3, 3});
   const auto on = [&](const at::Tensor& t) { return t.to(settings.device); };

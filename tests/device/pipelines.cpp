@@ -1,6 +1,10 @@
 // Whole runs on the device against the CPU: every sampler, guidance and attention policy, and every pipeline.
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
 #include <fmt/format.h>
 
 #include <cstddef>
@@ -216,6 +220,14 @@ void attentions(const Settings& settings, Report& report) {
   }
 }
 
+template <class Graphs>
+std::string counts_text(const Graphs& graphed) {
+  const auto counts = graphed.counts();
+  const auto reason = graphed.reason();
+  return fmt::format("{} recorded, {} replayed, {} at once{}{}", counts.recorded, counts.replayed, counts.eager,
+                     reason.empty() ? "" : ", because ", reason);
+}
+
 /// A graph repeats what was recorded: the same bits as without.
 template <class Recorder>
 void graphs_by(const Settings& settings, Report& report) {
@@ -228,6 +240,7 @@ void graphs_by(const Settings& settings, Report& report) {
       auto pipeline = models.at_place({.device = settings.device, .dtype = dtype}).edit;
       const auto latents = [&] { return pipeline.run({&photo, 1}, one_prompt, options).latents; };
       const auto eager = latents();
+      report.expect(name + ", the same bits twice without a graph", latents().equal(eager), "");
       const Graphed<Recorder> graphed;
       pipeline.execution = graphed;
       const auto first = latents(), second = latents();
@@ -235,9 +248,26 @@ void graphs_by(const Settings& settings, Report& report) {
       report.expect(
           name + ", bit for bit as without a graph", first.equal(eager) && second.equal(eager),
           fmt::format("errors {:.1e} and {:.1e}", relative_error(first, eager), relative_error(second, eager)));
-      report.expect(
-          name + ", recorded and replayed", counts.recorded > 0 && counts.replayed > 0,
-          fmt::format("{} recorded, {} replayed, {} at once", counts.recorded, counts.replayed, counts.eager));
+      report.expect(name + ", recorded and replayed", counts.recorded > 0 && counts.replayed > 0, counts_text(graphed));
+    });
+  }
+  // Work that cannot be recorded leaves the device as it was.
+  if (settings.device.is_cuda()) {
+    report.attempt("after a recording that failed", [&] {
+      const auto ones = at::ones({16}, at::TensorOptions().device(settings.device));
+      bool refused = false;
+      try {
+        static_cast<void>(
+            Recorder{}.record(ones.device(), [&] { return std::vector{ones + ones.sum().item<float>()}; }));
+      } catch (const std::exception&) {
+        refused = true;
+      }
+      report.expect("a host read is not recorded", refused, "");
+      at::accelerator::emptyCache();
+      report.expect("random numbers work after it", at::randn({16}, ones.options()).isfinite().all().item<bool>(), "");
+      auto recording = Recorder{}.record(ones.device(), [&] { return std::vector{ones + 1}; });
+      recording.replay();
+      report.expect("recordings work after it", recording.outputs()[0].equal(ones + 1), "");
     });
   }
 }

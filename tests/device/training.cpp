@@ -138,9 +138,10 @@ void updates(const Settings& settings, Report& report) {
           const auto run = beginning.at_place(place);
           checkpoint_gradients(run->unet, checkpointed);
           const auto loss = run->loss(0);
-          loss.backward();
+          constexpr double scale = 1024.0;  // keeps fp16's gradients among its normal numbers
+          (loss * scale).backward();
           std::vector<at::Tensor> all{loss};
-          for (const auto& parameter : run->trainer.parameters().tensors) all.push_back(parameter.grad());
+          for (const auto& parameter : run->trainer.parameters().tensors) all.push_back(parameter.grad() / scale);
           return joined(all);
         },
         every_dtype, 8.0);

@@ -2,9 +2,12 @@
 
 // A training run whose parts are erased, so that checks and benchmarks compile one trainer and one loss.
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "device/models.hpp"
 #include "ip2p/data/edit_pairs.hpp"
@@ -15,12 +18,21 @@
 
 namespace ip2p::device_check {
 
-/// A `PairSource` of a function.
+/// A `PairSource` of a function, and possibly of one that makes several pairs at once.
 struct PairsOf {
+  using Several = std::vector<EditPair>(std::span<const std::int64_t> is, std::span<SampleRandom> random);
+
   std::int64_t count = 0;
   std::function<EditPair(std::int64_t i, SampleRandom& random)> make{};
+  std::function<Several> make_all{};
   [[nodiscard]] std::int64_t size() const { return count; }
   [[nodiscard]] EditPair get(std::int64_t i, SampleRandom& random) const { return make(i, random); }
+  [[nodiscard]] std::vector<EditPair> get_all(std::span<const std::int64_t> is, std::span<SampleRandom> random) const {
+    if (make_all) return make_all(is, random);
+    std::vector<EditPair> pairs;
+    for (std::size_t i = 0; i < is.size(); ++i) pairs.push_back(make(is[i], random[i]));
+    return pairs;
+  }
 };
 
 /// A network in training. Neither copied nor moved, because the loss refers to the pairs.
@@ -48,7 +60,8 @@ class TrainingRun {
  private:
   /// A function does not tell the trainer that it computes in fp16.
   static TrainingOptions scaled(TrainingOptions training, at::ScalarType compute) {
-    if (compute == at::kHalf) training.loss_scaler.emplace();
+    // A lower start than the default: an update that overflows is left out, and the reference leaves none out.
+    if (compute == at::kHalf) training.loss_scaler.emplace().initial_scale = 1024.0;
     return training;
   }
 };

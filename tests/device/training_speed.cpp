@@ -32,9 +32,11 @@ struct BenchmarkPictures {
 /// Latents of such pictures, encoded before.
 PairsOf benchmark_latents(std::int64_t side) {
   const auto draw = [&] { return at::randn({4, side, side}); };
-  return {64, [mean = draw(), logvar = draw().sub_(4), condition = draw()](std::int64_t i, SampleRandom&) {
+  return {64,
+          [mean = draw(), logvar = draw().sub_(4), condition = draw()](std::int64_t i, SampleRandom&) {
             return EditPair{mean, logvar, condition, fmt::format("make it number {}", i)};
-          }};
+          },
+          {}};
 }
 
 void measure_updates(const Settings& settings, Report& report, const BenchmarkShapes& shapes, const std::string& kind,
@@ -71,7 +73,9 @@ void training_speed(const Settings& settings, Report& report) {
     const BenchmarkPictures pictures(side);
     const EncodedPairs pairs(pictures, codec, {.smallest = side, .largest = side + side / 8, .crop = side});
     measure_updates(settings, report, shapes, "from pictures",
-                    {64, [&](std::int64_t i, SampleRandom& random) { return pairs.get(i, random); }}, batch);
+                    {64, [&](std::int64_t i, SampleRandom& random) { return pairs.get(i, random); },
+                     [&](auto is, auto random) { return pairs.get_all(is, random); }},
+                    batch);
   }
 }
 

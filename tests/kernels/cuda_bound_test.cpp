@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ip2p/core/autocast.hpp"
@@ -198,11 +199,37 @@ TEST_CASE("What the CUDA kernels do not take, LibTorch's operators compute", "[k
   CHECK(table.add_layer_norm(rows, rows.t().contiguous().t(), weight, bias, 1e-5).sum.equal(rows + rows));
   CHECK(table.add_bias_residual(leaf({1, 8, 3, 3}).detach(), bias, {}).sizes() == at::IntArrayRef{1, 8, 3, 3});
   CHECK(table.upsample_nearest_2x(leaf({1, 8, 3, 3}).detach()).sizes() == at::IntArrayRef{1, 8, 6, 6});
-  at::autocast::set_autocast_enabled(at::kCPU, true);
-  (void)table.group_norm_silu(leaf({2, 8, 3, 3}, at::kFloat, true).detach(), {}, weight, bias, 4, 1e-5, true);
-  (void)table.geglu(rows, {});
-  at::autocast::set_autocast_enabled(at::kCPU, false);
   CHECK(HostDevice::queued == 0);
+}
+
+TEST_CASE("Under autocast the CUDA kernels keep the dtype of their argument", "[kernels]") {
+  const auto& table = host_table();
+  const auto weight = leaf({8}), bias = leaf({8});  // fp32, as in training
+  const auto map = leaf({2, 8, 3, 3}, at::kBFloat16, true), rows = leaf({3, 8}, at::kBFloat16);
+  const auto results = [&] {
+    const auto both = table.add_layer_norm(rows, rows, weight, bias, 1e-5);
+    return std::vector{table.group_norm_silu(map, {}, weight, bias, 4, 1e-5, true), both.sum, both.normed,
+                       table.geglu(rows, bias)};
+  };
+  HostDevice::queued = 0;
+  const auto expected = [&] {  // as without autocast, with the bias of a linear layer narrowed
+    const auto both = table.add_layer_norm(rows, rows, weight, bias, 1e-5);
+    return std::vector{table.group_norm_silu(map, {}, weight, bias, 4, 1e-5, true), both.sum, both.normed,
+                       table.geglu(rows, bias.to(at::kBFloat16))};
+  }();
+  const auto queued = std::exchange(HostDevice::queued, 0);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  const auto found = results();
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  CHECK(HostDevice::queued == queued);
+  CHECK(queued > 0);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    CHECK(found[i].scalar_type() == at::kBFloat16);
+    CHECK(found[i].equal(expected[i]));
+  }
+  found[3].to(at::kFloat).sum().backward();
+  CHECK(bias.grad().scalar_type() == at::kFloat);
+  CHECK(rows.grad().scalar_type() == at::kBFloat16);
 }
 
 TEST_CASE("The CUDA kernels refuse to be differentiated twice", "[kernels]") {

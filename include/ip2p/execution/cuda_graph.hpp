@@ -5,6 +5,7 @@
 /// and is not part of `ip2p/ip2p.hpp`.
 
 #include <ATen/Context.h>
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAEvent.h>
@@ -75,7 +76,7 @@ struct CudaGraph {
   }
 
   /// Records `work`, whose inputs are complete on the current stream. \throws c10::Error where work waits for the host
-  /// or copies to it
+  /// or copies to it; the device can be used as before
   [[nodiscard]] Recording record(at::Device device, const std::function<std::vector<at::Tensor>()>& work) const {
     const c10::cuda::CUDAGuard on_device(device);
     const auto current = c10::cuda::getCurrentCUDAStream(device.index());
@@ -91,27 +92,54 @@ struct CudaGraph {
       side.synchronize();
       // What the warm-ups held belongs to the side stream, where nothing else would use it.
       c10::cuda::CUDACachingAllocator::emptyCache();
-      graph->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+      const auto pool = at::cuda::graph_pool_handle();
       try {
+        graph->capture_begin(pool, cudaStreamCaptureModeThreadLocal);
         outputs = work();
+        graph->capture_end();
       } catch (...) {
         outputs.clear();
-        abandon(*graph);
+        abandon(*graph, device, pool);
         throw;
       }
-      graph->capture_end();
     }
     return {std::move(graph), std::move(outputs)};
   }
 
  private:
-  /// Ends a recording that failed, so that the stream can be used again.
-  static void abandon(at::cuda::CUDAGraph& graph) {
-    try {
-      graph.capture_end();
-    } catch (const std::exception&) {
-      // It ends all the same; the caller reports what came first.
-    }
+  /// Ends a recording that failed, so that the device can be used again. After an error of `cudaStreamEndCapture`,
+  /// LibTorch 2.11 leaves the rest undone: memory would still be taken from the recording's pool, and the next
+  /// `emptyCache` and the next random numbers would fail. Later versions do part of it; what is done already throws.
+  static void abandon(at::cuda::CUDAGraph& graph, at::Device device, c10::MempoolId_t pool) {
+    const auto quietly = [](auto&& call) {
+      try {
+        call();
+      } catch (const std::exception&) {
+        // The caller reports what came first.
+      }
+    };
+    const auto ended = [&] {
+      try {
+        static_cast<void>(graph.pool());
+        return true;  // its destructor gives the pool back
+      } catch (const std::exception&) {
+        return false;
+      }
+    };
+    if (!ended()) quietly([&] { graph.capture_end(); });
+    static_cast<void>(cudaGetLastError());
+    if (ended()) return;
+    auto* const host = at::getHostAllocator(at::kCUDA);
+    quietly([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device.index(), pool); });
+    quietly([&] { host->end_allocate_to_pool(pool); });
+    quietly([&] { c10::cuda::CUDACachingAllocator::releasePool(device.index(), pool); });
+    quietly([&] { host->release_pool(pool); });
+    // A recording of nothing, which ends well, takes the random generator out of its state of being recorded.
+    quietly([&] {
+      at::cuda::CUDAGraph nothing;
+      nothing.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+      nothing.capture_end();
+    });
     static_cast<void>(cudaGetLastError());
   }
 };

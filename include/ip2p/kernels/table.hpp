@@ -91,7 +91,8 @@ inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::
 ///   `libtorch_kernels()` instead, so that every entry takes whatever LibTorch's operators take, empty tensors
 ///   included.
 /// - Sums and statistics of bf16 and fp16 are computed in fp32; results have the dtype of the first argument. Under
-///   autocast kernels compute with `libtorch_kernels()`, whose results have the dtypes that autocast gives them.
+///   autocast, a kernel may also compute with `libtorch_kernels()`, whose results have the dtypes that autocast gives
+///   them: fp32 for normalisations. The convolution or product that follows narrows either to the same numbers.
 /// - Parameters (`weight`, `bias`, `add`) have the dtype of the first argument or another; kernels need only handle the
 ///   same dtype and fp32.
 /// - Arguments are not written to. Results are fresh tensors, never views of an argument.

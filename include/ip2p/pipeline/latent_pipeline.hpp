@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ip2p/codec/concepts.hpp"
+#include "ip2p/core/cudnn_benchmark.hpp"
 #include "ip2p/core/device.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/execution/any_execution.hpp"
@@ -285,6 +286,7 @@ class LatentPipeline {
   template <class Evaluate>
   at::Tensor finite_or_wider(const char* what, Evaluate&& evaluate) const {
     const at::NoGradGuard no_grad;
+    benchmark_convolutions(unet_.device());
     return with_memory_advice([&] {
       auto result = evaluate(codec_);
       if (all_finite(result)) return result;

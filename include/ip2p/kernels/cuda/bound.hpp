@@ -3,8 +3,7 @@
 /// \file
 /// The device code as a table of fused operators on tensors (kernels/table.hpp), with gradients.
 ///
-/// What a kernel does not take (another dtype, layout or size, or anything under autocast, which chooses dtypes itself)
-/// LibTorch's operators compute.
+/// What a kernel does not take (another dtype, layout or size) LibTorch's operators compute.
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -80,7 +79,10 @@ struct Bound {
   }
 
   /// `Kernels::geglu`.
-  static at::Tensor geglu(const at::Tensor& projected, const at::Tensor& bias) {
+  static at::Tensor geglu(const at::Tensor& projected, const at::Tensor& given_bias) {
+    // The bias of a linear layer, which autocast narrows with its weight.
+    const bool narrows = projected.defined() && at::autocast::is_autocast_enabled(projected.device().type());
+    const auto bias = narrows ? ip2p::detail::libtorch::like(projected, given_bias) : given_bias;
     if (!ours(projected) || !detail::fits(projected) || !projected.is_contiguous() || projected.dim() < 1 ||
         projected.size(-1) % 2 != 0 || projected.numel() / 2 > most_vectors ||
         (bias.defined() && (bias.scalar_type() != projected.scalar_type() ||
@@ -175,9 +177,7 @@ struct Bound {
   using Tensors = torch::autograd::variable_list;
 
   /// Whether kernels may be asked about x at all.
-  static bool ours(const at::Tensor& x) {
-    return x.defined() && Device::has(x) && !at::autocast::is_autocast_enabled(x.device().type());
-  }
+  static bool ours(const at::Tensor& x) { return x.defined() && Device::has(x); }
 
   static void check(Status status, const char* what) { detail::check(status, Device::text(status), what); }
 
