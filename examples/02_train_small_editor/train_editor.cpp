@@ -41,9 +41,9 @@
 namespace small_editor {
 namespace {
 
-/// Timesteps of which half are among the highest fifth: t = N u^(1/3) for u uniform. At the highest levels of noise,
-/// the network has to find the whole edit in the photograph and the instruction; at the low ones, what is to be seen
-/// already says most of it, and a sampler can hardly correct any more what it missed before.
+/// Timesteps of which half are among the highest fifth: t = N u^(1/3) for u uniform. At the highest noise levels, the
+/// network has to find the whole edit in the photograph and the instruction. At low levels, the noisy picture already
+/// shows most of it, and a sampler can hardly correct there what it missed before.
 class NoisyTimesteps {
  public:
   [[nodiscard]] ip2p::TrainingLevel draw(ip2p::SampleRandom& random) const {
@@ -94,7 +94,7 @@ void write_model(const std::filesystem::path& folder, const ip2p::UNet& unet, co
   for (const auto& family : edit_families()) known[std::string(family.name)] = family.words;
   // The model was trained without text dropped, so text scales above 1 have nothing sound to push away from; the ranges
   // are those in which its pictures stay sound (models/small-editor/README.md).
-  options.settings = {{"steps", 6},
+  options.settings = {{"steps", 2},
                       {"resolution", picture},
                       {"image_scale", 1.0},
                       {"text_scale", 1.0},
