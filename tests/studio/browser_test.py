@@ -9,6 +9,7 @@ compared in the browser, so nothing but selenium is needed. Takes about five min
 """
 import argparse
 import base64
+import json
 import os
 import pathlib
 import re
@@ -163,6 +164,8 @@ class StudioTest(unittest.TestCase):
         cls.addClassCleanup(cls.scratch.cleanup)
         cls.folder = pathlib.Path(cls.scratch.name)
         cls.service = service_of(cls.program, cls.source)
+        index = json.loads((cls.source / "models/small-editor/model_index.json").read_text())
+        cls.advised_steps = index["_ip2p_settings"]["steps"]
         cls.addClassCleanup(cls.service.__exit__)
 
     def setUp(self):
@@ -356,7 +359,7 @@ class StudioTest(unittest.TestCase):
 
         page.open()
         page.settings()
-        self.assertEqual(page["set-steps"].get_property("value"), "6")
+        self.assertEqual(page["set-steps"].get_property("value"), str(self.advised_steps))
         page["file"].send_keys(str(file))
         page.until(lambda: "are in place" in page["notice"].text, "the settings are read")
         values = {name: page[f"set-{name}"].get_property("value")
@@ -528,8 +531,8 @@ class StudioTest(unittest.TestCase):
         tab_to("settings-open")
         keys(Keys.ENTER)
         tab_to("set-steps")
-        keys(Keys.ARROW_DOWN)
-        self.assertEqual(page["set-steps"].get_property("value"), "5")
+        keys(Keys.ARROW_UP)
+        self.assertEqual(page["set-steps"].get_property("value"), str(self.advised_steps + 1))
         keys(Keys.ENTER)
         page.result()
         tab_to("wipe")
