@@ -110,12 +110,13 @@ class Pictures(unittest.TestCase):
             self.assertLessEqual(pictures.largest_difference(ours, theirs), 1, size)
 
     def test_seeds_and_sweeps_are_the_jobs_that_they_stand_for(self):
-        many = self.service.edit(self.photo, {**QUICK, "count": 3})
+        loose = {**QUICK, "instruction": "make it neon"}  # of what is drawn here, seeds decide more than of winter
+        many = self.service.edit(self.photo, {**loose, "count": 3})
         self.assertEqual(len(many), 3)
         for i, picture in enumerate(many):
-            alone = self.service.edit(self.photo, {**QUICK, "seed": 7 + i})[0]
+            alone = self.service.edit(self.photo, {**loose, "seed": 7 + i})[0]
             self.assertLessEqual(pictures.largest_difference(picture, alone), 1)
-        self.assertGreater(pictures.largest_difference(many[0], many[1]), 2)
+        self.assertGreater(pictures.largest_difference(many[0], many[1]), 8)
         cells = self.service.edit(self.photo, {**QUICK, "grid": {"text_scale": [0.75, 1.5], "image_scale": [1, 1.2]}})
         for i, (text, image) in enumerate([(0.75, 1), (0.75, 1.2), (1.5, 1), (1.5, 1.2)]):
             alone = self.service.edit(self.photo, {**QUICK, "text_scale": text, "image_scale": image})[0]
