@@ -57,8 +57,8 @@ class CachedEdits {
     std::string instruction;
     if (edit < families_) {
       const auto texts = edit_families()[static_cast<std::size_t>(edit)].training_texts();
-      instruction =
-          reworded(texts[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(texts.size())))], random);
+      const auto text = texts[detail::draw(texts.size(), random)];
+      instruction = reworded(text, random);
     } else if (edit < edits_) {
       instruction = random_text(variation(crop, edit), false, random);
     }

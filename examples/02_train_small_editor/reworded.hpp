@@ -45,6 +45,11 @@ inline bool stands_at(std::string_view text, std::size_t place, std::string_view
          (place == 0 || !in_word(place - 1));
 }
 
+/// A place among `count`, at random.
+inline std::size_t draw(std::size_t count, ip2p::SampleRandom& random) {
+  return static_cast<std::size_t>(random.below(static_cast<std::int64_t>(count)));
+}
+
 inline bool is_held_out(std::string_view text) {
   return std::ranges::any_of(edit_families(), [&](const EditFamily& family) {
     return std::ranges::find(family.held_out_texts(), text) != family.held_out_texts().end();
@@ -64,9 +69,7 @@ inline std::string reworded(std::string_view text, ip2p::SampleRandom& random) {
       for (const auto words : group) {
         if (taken > 0 || !detail::stands_at(text, place, words)) continue;
         taken = words.size();
-        result += random.uniform() < 0.5
-                      ? words
-                      : group[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(group.size())))];
+        result += random.uniform() < 0.5 ? words : group[detail::draw(group.size(), random)];
       }
     }
     if (taken == 0) {

@@ -157,10 +157,6 @@ inline std::size_t family_named(std::string_view name) {
   return static_cast<std::size_t>(found - families.begin());
 }
 
-inline std::size_t draw(std::size_t count, ip2p::SampleRandom& random) {
-  return static_cast<std::size_t>(random.below(static_cast<std::int64_t>(count)));
-}
-
 }  // namespace detail
 
 /// A variation of the given kind, at random.
