@@ -62,7 +62,8 @@ if [ "${IP2P_PACK_PEER:-1}" != 0 ]; then
   done
 fi
 cp scripts/device_check.sh tests/device/diffusers_peer.py tests/device/device_table.py "$out/"
-sed -n 's/^#define TORCH_VERSION "\(.*\)"/\1/p' "$libtorch/include/torch/csrc/api/include/torch/version.h" >"$out/torch-version"
+sed -n 's/^set(PACKAGE_VERSION "\(.*\)")/\1/p' "$libtorch/share/cmake/Torch/TorchConfigVersion.cmake" >"$out/torch-version"
+[ -s "$out/torch-version" ] || die "$libtorch/share/cmake/Torch/TorchConfigVersion.cmake names no version"
 
 bytes=$(du -sb "$out" | cut -f1)
 limit=${IP2P_PACK_LIMIT:-67108864}
