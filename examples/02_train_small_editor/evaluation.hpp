@@ -19,7 +19,9 @@
 
 #include "edits.hpp"
 #include "ip2p/core/sample_random.hpp"
+#include "ip2p/io/image.hpp"
 #include "ip2p/pipeline/edit.hpp"
+#include "ip2p/upsampling/bilateral_guided_upsampling.hpp"
 #include "variations.hpp"
 
 namespace small_editor {
@@ -28,10 +30,12 @@ namespace small_editor {
 struct FamilyScore {
   std::string name;
   std::int64_t edits = 0;
-  std::int64_t nearest = 0;    ///< Edits whose result is nearer to the right target than to any other it is held to.
-  double psnr_edit = 0.0;      ///< Mean PSNR of the result to the computed target, dB.
-  double psnr_unedited = 0.0;  ///< Mean PSNR of the photograph itself to that target, dB.
-  double sharpness = 0.0;      ///< Mean share of the target's energy of gradients that the result has.
+  std::int64_t nearest = 0;       ///< Edits whose result is nearer to the right target than to any other it is held to.
+  double psnr_edit = 0.0;         ///< Mean PSNR of the result to the computed target, dB.
+  double psnr_unedited = 0.0;     ///< Mean PSNR of the photograph itself to that target, dB.
+  double sharpness = 0.0;         ///< Mean share of the target's energy of gradients that the result has.
+  double psnr_detail = 0.0;       ///< Mean PSNR to the target of the photograph changed as the result is, dB.
+  double sharpness_detail = 0.0;  ///< Its sharpness.
 
   void add(const FamilyScore& one) {
     edits += one.edits;
@@ -39,12 +43,16 @@ struct FamilyScore {
     psnr_edit += one.psnr_edit;
     psnr_unedited += one.psnr_unedited;
     sharpness += one.sharpness;
+    psnr_detail += one.psnr_detail;
+    sharpness_detail += one.sharpness_detail;
   }
 
   /// Sums become means.
-  void finish() {
-    for (double* sum : {&psnr_edit, &psnr_unedited, &sharpness})
-      *sum /= static_cast<double>(std::max<std::int64_t>(1, edits));
+  void finish() { scale(1.0 / static_cast<double>(std::max<std::int64_t>(1, edits))); }
+
+  /// Multiplies all that `finish` divides.
+  void scale(double factor) {
+    for (double* sum : {&psnr_edit, &psnr_unedited, &sharpness, &psnr_detail, &sharpness_detail}) *sum *= factor;
   }
 };
 
@@ -55,14 +63,13 @@ struct Scores {
   double psnr_round_trip = 0.0;         ///< Mean PSNR of the autoencoder's round trip to the photograph, dB.
   double psnr_empty = 0.0;              ///< Mean PSNR with an empty instruction to that round trip, dB.
   double psnr_empty_photo = 0.0;        ///< The same to the photograph itself, dB.
+  double psnr_empty_detail = 0.0;       ///< The same with the photograph's own detail, dB.
   at::Tensor sheet;                     ///< uint8 [3,H,W]: photographs and their edits side by side.
 
   [[nodiscard]] FamilyScore total() const {
     FamilyScore sum{"all"};
     for (auto family : families) {
-      for (double* mean : {&family.psnr_edit, &family.psnr_unedited, &family.sharpness}) {
-        *mean *= static_cast<double>(family.edits);
-      }
+      family.scale(static_cast<double>(family.edits));
       sum.add(family);
     }
     sum.finish();
@@ -92,9 +99,22 @@ inline double gradient_energy(const at::Tensor& picture) {
       .item<double>();
 }
 
-/// How a result compares with its target, with other targets and with the photograph.
-inline FamilyScore score_of(const at::Tensor& result, const at::Tensor& target, std::span<const at::Tensor> others,
-                            const at::Tensor& photo) {
+/// The photograph, with the colours changed as the result changes those of the autoencoder's round trip: what programs
+/// make of a result with `--full-size`. All pictures are float [3,H,W] in [0,1].
+inline at::Tensor with_own_detail(const at::Tensor& photo, const at::Tensor& round_trip, const at::Tensor& result) {
+  const auto image = [](const at::Tensor& picture) {
+    return ip2p::from_tensor((picture * 255).round().clamp(0, 255).to(at::kByte));
+  };
+  const auto after = image(result);
+  const ip2p::Box all{.right = static_cast<float>(after.width), .bottom = static_cast<float>(after.height)};
+  const auto detailed = ip2p::BilateralGuidedUpsampling{}(image(photo), {image(round_trip), after, all});
+  return ip2p::to_tensor(detailed).to(at::kFloat).div_(255);
+}
+
+/// How a result compares with its target, with other targets and with the photograph. \param detailed the result with
+/// the photograph's own detail (`with_own_detail`)
+inline FamilyScore score_of(const at::Tensor& result, const at::Tensor& detailed, const at::Tensor& target,
+                            std::span<const at::Tensor> others, const at::Tensor& photo) {
   const auto reached = psnr(result, target);
   const bool nearest = std::all_of(others.begin(), others.end(),
                                    [&](const at::Tensor& other) { return psnr(result, other) <= reached; });
@@ -103,7 +123,9 @@ inline FamilyScore score_of(const at::Tensor& result, const at::Tensor& target, 
           .nearest = nearest ? 1 : 0,
           .psnr_edit = reached,
           .psnr_unedited = psnr(photo, target),
-          .sharpness = gradient_energy(result) / std::max(1e-6, gradient_energy(target))};
+          .sharpness = gradient_energy(result) / std::max(1e-6, gradient_energy(target)),
+          .psnr_detail = psnr(detailed, target),
+          .sharpness_detail = gradient_energy(detailed) / std::max(1e-6, gradient_energy(target))};
 }
 
 /// Edits every photograph by every family with held-out phrasings, and with "", and by random variations.
@@ -135,6 +157,7 @@ Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photograph
     const auto image = (photo * 2 - 1).unsqueeze(0);
     const auto round_trip = decoded(pipeline.clean_latents(image))[0];
     scores.psnr_round_trip += psnr(round_trip, photo);
+    const auto detailed = [&](const at::Tensor& result) { return with_own_detail(photo, round_trip, result); };
     for (std::int64_t k = 0; k < options.phrasings; ++k) {
       std::vector<std::string> instructions;
       for (const auto& family : families) {
@@ -145,11 +168,13 @@ Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photograph
       auto source = noise(instructions.size());
       const auto results = decoded(pipeline.sample(image, instructions, settings, source));
       for (std::size_t f = 0; f < families.size(); ++f) {
-        scores.families[f].add(score_of(results[static_cast<std::int64_t>(f)], targets[f], targets, photo));
+        const auto result = results[static_cast<std::int64_t>(f)];
+        scores.families[f].add(score_of(result, detailed(result), targets[f], targets, photo));
       }
       const auto unchanged = results[static_cast<std::int64_t>(families.size())];
       scores.psnr_empty += psnr(unchanged, round_trip);
       scores.psnr_empty_photo += psnr(unchanged, photo);
+      scores.psnr_empty_detail += psnr(detailed(unchanged), photo);
       if (k == 0) {
         auto shown = results.unbind(0);
         const auto empty = shown.back();
@@ -177,8 +202,9 @@ Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photograph
     auto source = noise(edits.size());
     const auto results = decoded(pipeline.sample(image, instructions, settings, source));
     for (std::size_t i = 0; i < edits.size(); ++i) {
+      const auto result = results[static_cast<std::int64_t>(i)];
       scores.variations[i / static_cast<std::size_t>(options.variations)].add(
-          score_of(results[static_cast<std::int64_t>(i)], edits[i].apply(photo), edits[i].mistaken(photo), photo));
+          score_of(result, detailed(result), edits[i].apply(photo), edits[i].mistaken(photo), photo));
     }
   }
   for (auto* list : {&scores.families, &scores.variations}) {
@@ -188,6 +214,7 @@ Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photograph
   scores.psnr_round_trip /= count;
   scores.psnr_empty /= count * static_cast<double>(options.phrasings);
   scores.psnr_empty_photo /= count * static_cast<double>(options.phrasings);
+  scores.psnr_empty_detail /= count * static_cast<double>(options.phrasings);
   scores.sheet = (at::cat(rows, 1) * 255).round().to(at::kByte);
   return scores;
 }
@@ -195,25 +222,30 @@ Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photograph
 /// The scores as Markdown tables.
 inline std::string table(const Scores& scores) {
   const auto row_of = [](const FamilyScore& row) {
-    return fmt::format("| {} | {} of {} ({:.0f} %) | {:.1f} dB | {:.1f} dB | {:+.1f} dB | {:.2f} |\n", row.name,
-                       row.nearest, row.edits,
-                       100.0 * static_cast<double>(row.nearest) / static_cast<double>(row.edits), row.psnr_edit,
-                       row.psnr_unedited, row.psnr_edit - row.psnr_unedited, row.sharpness);
+    return fmt::format(
+        "| {} | {} of {} ({:.0f} %) | {:.1f} dB | {:.1f} dB | {:+.1f} dB | {:.2f} | {:.1f} dB, {:.2f} |\n", row.name,
+        row.nearest, row.edits, 100.0 * static_cast<double>(row.nearest) / static_cast<double>(row.edits),
+        row.psnr_edit, row.psnr_unedited, row.psnr_edit - row.psnr_unedited, row.sharpness, row.psnr_detail,
+        row.sharpness_detail);
   };
-  std::string text =
-      "| edit | right edit nearest | PSNR to target | unedited photo | gain | sharpness |\n|---|---|---|---|---|---|\n";
+  const auto head = [](const char* what, const char* right) {
+    return fmt::format(
+        "| {} | {} nearest | PSNR to target | unedited photo | gain | sharpness | with the photograph's detail |\n"
+        "|---|---|---|---|---|---|---|\n",
+        what, right);
+  };
+  auto text = head("edit", "right edit");
   for (const auto& row : scores.families) text += row_of(row);
   text += row_of(scores.total());
   if (!scores.variations.empty()) {
-    text +=
-        "\n| variation | right one nearest | PSNR to target | unedited photo | gain | sharpness |\n"
-        "|---|---|---|---|---|---|\n";
+    text += "\n" + head("variation", "right one");
     for (const auto& row : scores.variations) text += row_of(row);
   }
   text += fmt::format(
-      "\nEmpty instruction: {:.1f} dB to the photograph and {:.1f} dB to the autoencoder's own round trip, which is "
-      "{:.1f} dB to the photograph.\n",
-      scores.psnr_empty_photo, scores.psnr_empty, scores.psnr_round_trip);
+      "\nEmpty instruction: {:.1f} dB to the photograph ({:.1f} with its own detail) and {:.1f} dB to the "
+      "autoencoder's "
+      "own round trip, which is {:.1f} dB to the photograph.\n",
+      scores.psnr_empty_photo, scores.psnr_empty_detail, scores.psnr_empty, scores.psnr_round_trip);
   return text;
 }
 

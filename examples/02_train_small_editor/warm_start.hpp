@@ -15,14 +15,15 @@
 #include "ip2p/unet/unet.hpp"
 #include "principal_start.hpp"
 #include "start_at_condition.hpp"
+#include "widening.hpp"
 
 namespace small_editor {
 
-/// Copies the weights of `from` to `to`, a UNet that differs in the latents alone, and lets the condition through
-/// (`let_condition_through`). What `conv_in` read of the old latents it reads of the new ones by the linear map from
-/// them to the old ones that fits best.
-/// \param now, before the autoencoders of `to` and `from`  \param images [B,3,H,W] in [-1,1] to fit the map to
-/// \throws Error when the UNets differ in more
+/// Copies the weights of `from` to `to`, a UNet that differs in the latents and perhaps is wider at its finest
+/// resolution (`Widening`), and lets the condition through (`let_condition_through`). What `conv_in` read of the old
+/// latents it reads of the new ones by the linear map from them to the old ones that fits best. \param now, before the
+/// autoencoders of `to` and `from`  \param images [B,3,H,W] in [-1,1] to fit the map to \throws Error when the UNets
+/// differ in more
 inline void start_at_editor(const ip2p::UNet& to, const ip2p::UNet& from, const ip2p::AnyCodec& now,
                             const ip2p::AnyCodec& before, const at::Tensor& images) {
   const at::NoGradGuard no_grad;
@@ -30,13 +31,18 @@ inline void start_at_editor(const ip2p::UNet& to, const ip2p::UNet& from, const 
   const auto target = to.module().named_parameters();
   ip2p::require(source.size() == target.size(), "start_at_editor: expected a UNet of {} parameters, found {}",
                 target.size(), source.size());
+  const Widening widening(from.module().config, to.module().config);
   for (std::size_t i = 0; i < source.size(); ++i) {
     const auto& [name, values] = source[i];
     if (name == "conv_in.weight" || name.starts_with("conv_out.")) continue;
-    ip2p::require(name == target[i].first && values.sizes() == target[i].second.sizes(),
+    ip2p::require(name == target[i].first && widening.explains(values.sizes(), target[i].second.sizes()),
                   "start_at_editor: expected a parameter '{}' {}, found '{}' {}", target[i].first,
                   ip2p::shape_text(target[i].second.sizes()), name, ip2p::shape_text(values.sizes()));
-    target[i].second.copy_(values);
+    if (name == "time_embedding.linear_1.weight") {
+      widening.copy_frequencies(values, target[i].second);
+    } else {
+      widening.copy(values, target[i].second);
+    }
   }
   const auto x = detail::pixel_rows(now.encode(images));
   const auto map = detail::least_squares(at::cat({x, at::ones({x.size(0), 1}, x.options())}, 1),
@@ -48,9 +54,10 @@ inline void start_at_editor(const ip2p::UNet& to, const ip2p::UNet& from, const 
   const auto& was = from.module().conv_in->weight;
   auto& in = *to.module().conv_in;
   const double scales = before.scaling_factor() / now.scaling_factor();  // the noisy latents are scaled
-  in.weight.narrow(1, 0, latents).copy_(through(was.narrow(1, 0, old)) * scales);
-  in.weight.narrow(1, latents, latents).copy_(through(was.narrow(1, old, old)));
-  in.bias.add_(at::einsum("okyx,k->o", {was.narrow(1, old, old), map[latents]}));
+  const auto rows = widening.places(was.size(0), in.weight.size(0));
+  in.weight.index_copy_(0, rows,
+                        at::cat({through(was.narrow(1, 0, old)) * scales, through(was.narrow(1, old, old))}, 1));
+  in.bias.index_add_(0, rows, at::einsum("okyx,k->o", {was.narrow(1, old, old), map[latents]}));
   let_condition_through(to, now.scaling_factor());
 }
 

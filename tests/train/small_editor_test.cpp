@@ -239,6 +239,8 @@ TEST_CASE("An editor over other latents can start at a trained one", "[train]") 
   ip2p::initialise(from.module(), 1);
   config.in_channels = 28;
   config.out_channels = 14;
+  const auto width = GENERATE(64, 80);
+  config.block_out_channels[0] = width;
   const ip2p::UNet to(config);
   ip2p::initialise(to.module(), 2);
   const auto now = small_codec(14), before = small_codec(4);
@@ -252,13 +254,34 @@ TEST_CASE("An editor over other latents can start at a trained one", "[train]") 
   CHECK((first - now.scaling_factor() * latents).abs().max().item<double>() < 0.1);
 
   // What is not replaced reads of the new latents what it read of the old ones; the condition alone, to be exact.
+  const Widening widening(from.module().config, config);
+  const auto places = widening.places(64, width);
   const auto old_in = (*from.module().conv_in)(at::cat({at::zeros({1, 4, 16, 16}), before.encode(photo)}, 1));
-  const auto new_in = (*to.module().conv_in)(at::cat({at::zeros({1, 14, 16, 16}), latents}, 1));
+  const auto new_in = (*to.module().conv_in)(at::cat({at::zeros({1, 14, 16, 16}), latents}, 1)).index_select(1, places);
   const auto inner = [](const at::Tensor& x) { return x.narrow(1, 0, 50).slice(2, 1, -1).slice(3, 1, -1); };
   CHECK((inner(new_in) - inner(old_in)).square().mean().item<double>() < 0.05 * inner(old_in).var().item<double>());
   CHECK(to.module().middle->resnets.front()->conv1->weight.equal(from.module().middle->resnets.front()->conv1->weight));
 
+  // The time embedding says the same, although it is computed from other frequencies.
+  const auto time = at::arange(0, 1000, 37, at::kFloat);
+  const auto old_time = (*from.module().time_1)(ip2p::timestep_embedding(time, 64));
+  const auto new_time =
+      (*to.module().time_1)(ip2p::timestep_embedding(time, width)).index_select(1, widening.places(256, 4 * width));
+  CHECK((new_time - old_time).square().mean().item<double>() < 0.02 * old_time.var().item<double>());
+
+  // A block on the way up reads the same channels of the block before it and of the skip connection.
+  const auto old_input = ip2p::CounterNoise(4).normal({1, 128, 8, 8}, 0);
+  auto new_input = ip2p::CounterNoise(5).normal({1, 64 + width, 8, 8}, 0);
+  new_input.index_copy_(1, widening.places(128, 64 + width), old_input);
+  const auto shortcut = [](const ip2p::UNet& unet) { return unet.module().up.back()->resnets.front()->conv_shortcut; };
+  const auto old_output = (*shortcut(from))(old_input);
+  CHECK(at::allclose((*shortcut(to))(new_input).index_select(1, places), old_output, 1e-4, 1e-5));
+
   config.cross_attention_dim = 8;
+  CHECK_THROWS_WITH(start_at_editor(ip2p::UNet(config), from, now, before, photo),
+                    Catch::Contains("start_at_editor: expected a parameter"));
+  config.cross_attention_dim = 6;
+  config.block_out_channels[0] = 48;
   CHECK_THROWS_WITH(start_at_editor(ip2p::UNet(config), from, now, before, photo),
                     Catch::Contains("start_at_editor: expected a parameter"));
 }
@@ -333,14 +356,28 @@ TEST_CASE("Instructions for variations name the edits and differ between trainin
 TEST_CASE("A score compares a result with its target, with others and with the photograph", "[train]") {
   const auto photo = picture(32, 1), target = picture(32, 2), other = picture(32, 3);
   const std::vector<at::Tensor> others{target, other};
-  const auto perfect = score_of(target, target, others, photo);
+  const auto perfect = score_of(target, photo, target, others, photo);
   CHECK(perfect.nearest == 1);
   CHECK(perfect.psnr_edit == 60.0);
   CHECK(perfect.sharpness == Approx(1.0));
   CHECK(perfect.psnr_unedited == Approx(psnr(photo, target)));
-  CHECK(score_of(other, target, others, photo).nearest == 0);
+  CHECK(perfect.psnr_detail == perfect.psnr_unedited);
+  CHECK(score_of(other, other, target, others, photo).nearest == 0);
   const auto flat = at::full_like(target, target.mean().item<double>());
-  CHECK(score_of(flat, target, others, photo).sharpness == 0.0);
+  CHECK(score_of(flat, flat, target, others, photo).sharpness == 0.0);
+}
+
+TEST_CASE("A result with the photograph's own detail is as sharp as its target", "[train]") {
+  const auto photo = (picture(128, 1) + ip2p::CounterNoise(7).normal({3, 128, 128}, 0) * 0.05).clamp(0, 1);
+  const auto blurred = [](const at::Tensor& sharp) {
+    return at::avg_pool2d(sharp, {5, 5}, {1, 1}, {2, 2}, false, false);
+  };
+  const auto target = edit_families()[small_editor::detail::family_named("sepia")].apply(photo);
+  const auto result = blurred(target);
+  const auto score = score_of(result, with_own_detail(photo, blurred(photo), result), target, {}, photo);
+  CHECK(score.sharpness < 0.5);
+  CHECK(score.sharpness_detail == Approx(1.0).margin(0.1));
+  CHECK(score.psnr_detail > score.psnr_edit + 6);
 }
 
 TEST_CASE("plot_loss draws a falling loss as a falling curve", "[train]") {
