@@ -142,6 +142,10 @@ if(TARGET torch)
   # The caller found Torch already: its choice stands.
   set(ip2p_libtorch_way package)
   set(ip2p_libtorch_note "the target torch that was there")
+  set(ip2p_libtorch_prefix "${TORCH_INSTALL_PREFIX}")  # as TorchConfig.cmake sets it
+  if(NOT ip2p_libtorch_prefix AND Torch_DIR)
+    get_filename_component(ip2p_libtorch_prefix "${Torch_DIR}/../../.." ABSOLUTE)
+  endif()
 else()
   # The wheel's own package stops with a fatal error where no CUDA toolkit is, so it is asked only where one is.
   find_path(IP2P_TORCH_CONFIG_DIR TorchConfig.cmake

@@ -40,10 +40,10 @@ struct Refine {
   /// The source's map where a word was there already, the prompt's own where it is new; the same on every step.
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& /*step*/) const {
     const auto tokens = mapper.size(1);
-    const auto kept = alphas[destination];
+    const auto kept = alphas[destination].to(at::kCPU);  // where all weights are made
     // A single 1 in each column: token t gets the map of token mapper[t]. Where the mapper is -1, alpha makes it 0.
-    const auto from =
-        at::zeros({tokens, tokens}).scatter_(0, mapper[destination].clamp_min(0).unsqueeze(0), kept.unsqueeze(0));
+    const auto sources = mapper[destination].to(at::kCPU).clamp_min(0);
+    const auto from = at::zeros({tokens, tokens}).scatter_(0, sources.unsqueeze(0), kept.unsqueeze(0));
     return {from, 1.0 - kept};
   }
 };

@@ -7,6 +7,7 @@
 
 #include "ip2p/attention/token_edit.hpp"
 #include "ip2p/core/error.hpp"
+#include "ip2p/core/to_device.hpp"
 
 namespace ip2p {
 
@@ -27,8 +28,8 @@ struct Reweight {
   [[nodiscard]] constexpr bool same_at_every_step() const { return ip2p::same_at_every_step(base); }
   /// The base's weights, scaled. \throws Error where `scales` has another length than the context
   [[nodiscard]] TokenWeights weights(std::int64_t destination, const Step& step) const {
-    const auto c = scales.dim() == 1 ? scales : scales[destination];
     const TokenWeights inner = base.weights(destination, step);
+    const auto c = detail::to_device(scales.dim() == 1 ? scales : scales[destination], inner.own.device());
     require(c.sizes() == inner.own.sizes(), "Reweight: scales: expected {}, found {}", shape_text(inner.own.sizes()),
             shape_text(c.sizes()));
     return {inner.from_source * c, inner.own * c};

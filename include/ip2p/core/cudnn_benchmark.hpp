@@ -18,7 +18,7 @@ inline std::atomic<bool> may_benchmark_convolutions{true};
 
 /// If `device` is a CUDA device, lets cuDNN measure its convolution algorithms for each new shape and keep the fastest.
 /// A run repeats the same shapes at every step, so this pays off within the run. The setting belongs to the process,
-/// and every run of a pipeline makes it, unless cuDNN has to be deterministic
+/// and every run of a pipeline and every update of a training makes it, unless cuDNN has to be deterministic
 /// (`at::globalContext().setDeterministicCuDNN(true)`), because measurements differ from one process to the next, or
 /// `allow_convolution_benchmark(false)` was called. cuDNN keeps its choice for each shape and thread, also one that it
 /// made without measuring, so call this before a shape is first used; two threads may get different algorithms, whose

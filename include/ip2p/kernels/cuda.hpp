@@ -48,6 +48,7 @@ struct CudaDevice {
     const std::scoped_lock locked(lock);
     if (known.size() <= index) known.resize(index + 1);
     if (known[index].multiprocessors == 0) {
+      const c10::cuda::CUDAGuard guard(x.device());
       const auto status = kernels::device_limits(static_cast<int>(index), known[index]);
       require(status == 0, "CUDA device {}: expected its limits, found error {} ({})", index, status, text(status));
     }
@@ -57,8 +58,9 @@ struct CudaDevice {
 
 }  // namespace detail
 
-/// The fused operators of CUDA devices from compute capability 8.0 on; older ones get LibTorch's operators. It is
-/// registered at start; `register_kernels(at::kCUDA, nullptr)` takes it out.
+/// The fused operators of CUDA devices from compute capability 8.0 on; older ones, and those for which the program
+/// holds no device code, get LibTorch's operators. It is registered at start; `register_kernels(at::kCUDA, nullptr)`
+/// takes it out.
 inline const Kernels& cuda_kernels() { return kernels::Bound<detail::CudaDevice>::table(); }
 
 }  // namespace ip2p

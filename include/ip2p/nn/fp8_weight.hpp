@@ -32,8 +32,9 @@ inline constexpr double fp8_most = 448.0;
 /// value. NaN and infinity give NaN. \param x not empty
 inline Fp8 to_fp8(const at::Tensor& x) {
   const auto [least, most] = at::aminmax(x);
-  // All zeros would have no scale.
-  const auto largest = at::maximum(most, least.neg()).to(at::kFloat).clamp_min(1e-30);
+  // All zeros would have no scale. On a GPU, fp16 numbers are multiplied by an fp16 factor, which must be finite.
+  const double smallest = x.scalar_type() == at::kHalf ? fp8_most / 65504.0 : 1e-30;
+  const auto largest = at::maximum(most, least.neg()).to(at::kFloat).clamp_min(smallest);
   return {.values = x.mul(largest.reciprocal().mul(fp8_most)).to(at::kFloat8_e4m3fn), .scale = largest.div(fp8_most)};
 }
 

@@ -26,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/core/cudnn_benchmark.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/core/sample_random.hpp"
@@ -207,6 +208,7 @@ class DiffusionLoss {
       rows.push_back(place->second);
     }
     const at::Device device = network_.device();
+    benchmark_convolutions(device);
     const Autocast autocast(device.type(), options_.compute);
     auto context = encode_(unique);
     if (unique.size() < rows.size()) {

@@ -21,10 +21,12 @@ namespace ip2p {
 
 namespace detail {
 
-/// Puts the numbers of a CPU convolution's weight into channels-last order, in which LibTorch convolves channels-last
-/// maps and returns the gradient: left in another, weight and gradient are copied three times in every step.
+/// Puts the numbers of a convolution's weight on a CPU or a GPU into channels-last order, in which LibTorch convolves
+/// channels-last maps and returns the gradient: left in another, weight and gradient are copied three times in every
+/// step.
 inline void order_for_gradients(const at::Tensor& weight) {
-  if (!weight.is_cpu() || weight.dim() != 4 || weight.size(2) * weight.size(3) == 1 || weight.size(1) == 1) return;
+  if (!weight.is_cpu() && !weight.is_cuda()) return;
+  if (weight.dim() != 4 || weight.size(2) * weight.size(3) == 1 || weight.size(1) == 1) return;
   if (weight.layout() != at::kStrided || weight.is_contiguous(at::MemoryFormat::ChannelsLast)) return;
   weight.set_data(weight.detach().contiguous(at::MemoryFormat::ChannelsLast));
   note_model_change();

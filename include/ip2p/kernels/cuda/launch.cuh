@@ -5,6 +5,8 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 #include "ip2p/kernels/cuda/launch.hpp"
 
 namespace ip2p::kernels {
@@ -17,7 +19,17 @@ Status device_limits(int device, DeviceLimits& limits) {
   }
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   limits.shared_bytes = static_cast<std::size_t>(shared);
-  return error;
+  if (error != cudaSuccess) return error;
+  // What the device can do is of use only as far as the code was compiled for it: code for older devices has no
+  // clusters, and a program may have none for this one.
+  cudaFuncAttributes code{};
+  if (cudaFuncGetAttributes(&code, run_kernel<Upsample2x<float, 1>>) == cudaSuccess) {
+    limits.compute_major = std::min(limits.compute_major, code.ptxVersion / 10);
+  } else {
+    cudaGetLastError();  // it would be taken for the next launch's
+    limits.compute_major = 0;
+  }
+  return cudaSuccess;
 }
 
 const char* status_text(Status status) { return cudaGetErrorString(static_cast<cudaError_t>(status)); }

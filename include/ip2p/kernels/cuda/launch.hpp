@@ -12,7 +12,7 @@
 
 namespace ip2p::kernels {
 
-/// What the sizes of launches depend on. \param device its index
+/// What the sizes of launches depend on, for the current device. \param device its index
 Status device_limits(int device, DeviceLimits& limits);
 
 /// CUDA's words for an error code.

@@ -77,8 +77,10 @@ struct SharedMemory {
 
 /// What sizes depend on.
 struct DeviceLimits {
-  int multiprocessors;       ///< Of the device.
-  int compute_major;         ///< Major compute capability; clusters from 9 on.
+  int multiprocessors;  ///< Of the device.
+  /// Major compute capability of the device, or of the code if that was compiled for an older one; 0 if there is none
+  /// that the device can run. Clusters from 9 on.
+  int compute_major;
   std::size_t shared_bytes;  ///< Largest shared memory of a block.
 };
 
