@@ -71,7 +71,7 @@ if compgen -G "$folder/wheels/*.whl" >/dev/null; then
     "$folder"/wheels/*.whl >>"$log" 2>&1 || say "device_check: the wheels in $folder/wheels cannot be installed"
 fi
 
-begin=$SECONDS
+begin=0  # what came before counts too
 allowed=${IP2P_DEVICE_SECONDS:-330}
 failed=0
 wanted() { [ ${#chosen[@]} -eq 0 ] || [[ " ${chosen[*]} " == *" $1 "* ]]; }
@@ -163,16 +163,19 @@ if [ "${IP2P_DEVICE_PEERS:-1}" != 0 ] && wanted edit_speed; then
 fi
 # The edit at full size, and at once diffusers with the model that it leaves: the numbers that matter most.
 program edit_speed 150 ${weights:+--weights "$weights"}
+peer_program=$folder/diffusers_peer.py
+[ -f "$peer_program" ] || peer_program=$here/../tests/device/diffusers_peer.py
+# peer MODE LIMIT: diffusers, in a mode of diffusers_peer.py.
+peer() {
+  step "diffusers_$1" "$2" env PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}" "$python" "$peer_program" --device "$device" \
+    "${small[@]}" --mode "$1" --weights "$weights" --out "$scratch/diffusers_$1.json"
+}
 if [ -n "$weights" ]; then
-  peer=$folder/diffusers_peer.py
-  [ -f "$peer" ] || peer=$here/../tests/device/diffusers_peer.py
-  for mode in eager channels-last compile; do
-    step "diffusers_$mode" 100 env PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}" "$python" "$peer" --device "$device" \
-      "${small[@]}" --mode "$mode" --weights "$weights" --out "$scratch/diffusers_$mode.json"
-  done
+  for mode in eager channels-last compile; do peer "$mode" 100; done
 fi
 together 240 "${checks[@]}"
 for name in "${benchmarks[@]}"; do program "$name" 60; done
+[ -z "$weights" ] || peer training 60
 
 # Out-of-bounds accesses and races of our own kernels, at tiny sizes: the tool slows a program down a hundred times.
 if [[ "$steps" == *"kernels check"* ]] && [ "$device" = cuda ]; then
@@ -199,7 +202,10 @@ if [[ "$steps" == *"kernels check"* ]] && [ "$device" = cuda ]; then
     export folder models scratch python
     for tool in memcheck racecheck; do step "$tool" 90 bash -c "sanitised $tool"; done
   else
-    say "compute-sanitizer is not on this machine: kernels were not run under it"
+    for tool in memcheck racecheck; do
+      ! wanted "$tool" || printf '{"seconds": 0, "rows": [{"step": "%s", "name": "kernels", "status": "skipped", "text": "%s"}]}' \
+        "$tool" "compute-sanitizer is not on this machine" >"$scratch/$tool.json"
+    done
   fi
 fi
 

@@ -20,6 +20,25 @@ def number(row):
     return f"{row['value']:.1e}" + (f" <= {row['limit']:.1e}" if "limit" in row else "")
 
 
+def ratios(rows):
+    """How many times faster than diffusers' best mode: exact edits, and updates of a training."""
+    measured = {(row["step"], row["name"]): row["value"] for row in rows if row["status"] == "measured"}
+
+    def largest(steps, names):
+        found = [(value, name) for (step, name), value in measured.items() if step in steps and name in names]
+        return max(found, default=None)
+
+    modes = {"diffusers_eager", "diffusers_channels-last", "diffusers_compile"}
+    exact = ("eager", "our kernels", "our kernels, one graph a step")
+    for batch in (1, 2, 8):
+        yield (f"edits, batch {batch}", largest({"edit_speed"}, {f"{name}, batch {batch}: rate" for name in exact}),
+               largest(modes, {f"batch {batch}: rate"}))  # fmt: skip
+    for batch in (2, 8, 32):
+        for kind in ("cached latents", "from pictures"):
+            yield (f"training, {kind}, batch {batch}", largest({"training_speed"}, {f"{kind}, batch {batch}: rate"}),
+                   largest({"diffusers_training"}, {f"batch {batch}: rate"}))  # fmt: skip
+
+
 def main(folder, results, seconds):
     steps = {}
     for path in sorted(Path(folder).glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
@@ -44,6 +63,10 @@ def main(folder, results, seconds):
     for row in rows:
         if row["status"] == "measured":
             print(f"| {row['step']}: {row['name']} | {number(row)} |")
+    print("\n| beside diffusers | ours | diffusers | ratio |\n|---|---|---|---|")
+    for name, ours, theirs in ratios(rows):
+        if ours and theirs:
+            print(f"| {name} | {ours[0]:.3g}/s ({ours[1].split(', batch')[0]}) | {theirs[0]:.3g}/s | {ours[0] / theirs[0]:.2f} |")
     print("\nNotes:")
     for row in rows:
         if row["status"] == "note":

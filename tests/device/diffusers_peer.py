@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """diffusers on the model that device_check left: agreement, then the time of the same edit.
 
-    diffusers_peer.py --device cuda --mode eager|channels-last|compile --weights FOLDER [--out FILE.json] [--small]
+    diffusers_peer.py --device cuda --mode eager|channels-last|compile|training --weights FOLDER [--out FILE.json] [--small]
 
 FOLDER holds the model in diffusers' layout, with seeded random weights, and expected.safetensors: inputs and results of
 one evaluation of the UNet and of a deterministic run of 10 steps. The edits that are timed are those of device_check's
-step edit_speed: size, steps, branches and dtype. The result has the form of that program's files.
+step edit_speed: size, steps, branches and dtype. `training` times the update of diffusers'
+examples/instruct_pix2pix/train_instruct_pix2pix.py instead, from pictures, beside the step training_speed. The result
+has the form of that program's files.
 """
 
 import argparse
@@ -65,10 +67,57 @@ def run_of(unet, given, device, dtype):
     return x
 
 
+def train(weights, device, dtype, report, small, synchronise):
+    """One update: both pictures through the autoencoder, texts, noise, the UNet's passes, AdamW and the moving average."""
+    import torch.nn.functional as functional
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from diffusers.training_utils import EMAModel
+    from transformers import CLIPTextModel
+
+    unet = UNet2DConditionModel.from_pretrained(weights / "unet", torch_dtype=torch.float32).to(device).train()
+    vae = AutoencoderKL.from_pretrained(weights / "vae", torch_dtype=dtype).to(device).requires_grad_(False)
+    text = CLIPTextModel.from_pretrained(weights / "text_encoder", torch_dtype=dtype).to(device).requires_grad_(False)
+    scheduler = DDPMScheduler.from_config(json.loads((weights / "scheduler/scheduler_config.json").read_text()))
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
+    ema = EMAModel(unet.parameters(), model_cls=UNet2DConditionModel, model_config=unet.config)
+    side = 64 if small else 256
+    for batch in (2,) if small else (8, 32):
+        edited, original = (torch.randn(batch, 3, side, side, device=device, dtype=dtype) for _ in range(2))
+        ids = torch.randint(0, 1000, (batch, text.config.max_position_embeddings), device=device)
+
+        def update():
+            with torch.no_grad():
+                latents = vae.encode(edited).latent_dist.sample() * vae.config.scaling_factor
+                condition = vae.encode(original).latent_dist.mode()
+                context = text(ids)[0]
+            noise = torch.randn_like(latents)
+            timesteps = torch.randint(0, 1000, (batch,), device=device)
+            inputs = torch.cat([scheduler.add_noise(latents, noise, timesteps), condition], dim=1)
+            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                predicted = unet(inputs.float(), timesteps, context.float()).sample
+            functional.mse_loss(predicted.float(), noise.float()).backward()
+            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.step(unet.parameters())
+
+        def seconds():
+            synchronise()
+            start = time.perf_counter()
+            update()
+            synchronise()
+            return time.perf_counter() - start
+
+        seconds()
+        update_seconds = statistics.median(seconds() for _ in range(1 if small else 5))
+        report.measure(f"batch {batch}: an update", 1e3 * update_seconds, "ms")
+        report.measure(f"batch {batch}: rate", batch / update_seconds, "pictures/s")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--mode", choices=["eager", "channels-last", "compile"], default="eager")
+    parser.add_argument("--mode", choices=["eager", "channels-last", "compile", "training"], default="eager")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--small", action="store_true", help="the small model's size and steps")
@@ -81,6 +130,20 @@ def main():
     device, on_gpu = arguments.device, arguments.device.startswith("cuda")
     dtype = torch.bfloat16 if on_gpu else torch.float32
     report = Report(f"diffusers_{arguments.mode}")
+
+    def synchronise():
+        if on_gpu:
+            torch.cuda.synchronize()
+
+    def finish():
+        if arguments.out:
+            result = {"seconds": time.perf_counter() - begin, "rows": report.rows}
+            arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        return 1 if any(row["status"] == "failed" for row in report.rows) else 0
+
+    if arguments.mode == "training":
+        train(arguments.weights, device, dtype, report, arguments.small, synchronise)
+        return finish()
     pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(
         arguments.weights, torch_dtype=dtype, safety_checker=None, local_files_only=True
     ).to(device)
@@ -90,10 +153,6 @@ def main():
         pipe.unet.to(memory_format=torch.channels_last)
         pipe.vae.to(memory_format=torch.channels_last)
     report.measure("loading", time.perf_counter() - begin, "s")
-
-    def synchronise():
-        if on_gpu:
-            torch.cuda.synchronize()
 
     def seconds_of(work):
         synchronise()
@@ -142,9 +201,7 @@ def main():
         few = (steps + 3) // 4
         report.measure(f"{name}: a step", 1e3 * (seconds - seconds_of(lambda: edit(batch, few))) / (steps - few), "ms")
 
-    if arguments.out:
-        arguments.out.write_text(json.dumps({"seconds": time.perf_counter() - begin, "rows": report.rows}, indent=1) + "\n")
-    return 1 if any(row["status"] == "failed" for row in report.rows) else 0
+    return finish()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 #include "device/check.hpp"
 #include "device/models.hpp"
 #include "ip2p/attention/plain.hpp"
+#include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/random.hpp"
@@ -105,6 +106,18 @@ void codecs(const Settings& settings, Report& report) {
   parity(
       report, settings, "TinyAutoencoder, decoder",
       [&](const Place& place) { return placed(tiny, place).decode(latents); }, every_dtype, deep);
+  DcAutoencoderConfig compression;
+  compression.encoder_block_out_channels = compression.decoder_block_out_channels = {16, 32, 64, 128};
+  compression.encoder_layers_per_block = {0, 1, 1, 1};
+  compression.decoder_layers_per_block = {0, 1, 2, 1};
+  const auto dc = seeded<DcAutoencoder>(compression, 9);
+  parity(
+      report, settings, "DcAutoencoder, encoder",
+      [&](const Place& place) { return placed(dc, place).encode(pictures); }, every_dtype, deep);
+  const auto compressed = noise(10, {2, compression.latent_channels, side / 8, side / 8});
+  parity(
+      report, settings, "DcAutoencoder, decoder",
+      [&](const Place& place) { return placed(dc, place).decode(compressed); }, every_dtype, deep);
 }
 
 void texts_and_pictures(const Settings& settings, Report& report) {
@@ -229,6 +242,11 @@ void fp8(const Settings& settings, Report& report) {
       settings.small
           ? std::vector<Shape>{{16, 32, 64}}
           : std::vector<Shape>{{12288, 320, 2560}, {12288, 1280, 320}, {3072, 640, 5120}, {768, 1280, 10240}};
+  // Small numbers, whose scale a GPU would not have in fp16.
+  const auto dim = noise(4, {16, 32}).mul(1e-3).to(place.device, at::kHalf);
+  const auto square = noise(5, {64, 32}).to(place.device, at::kHalf);
+  report.compare("small numbers in fp16",
+                 relative_error(detail::fp8_linear(dim, detail::to_fp8(square), {}), at::linear(dim, square)), 0.05);
   for (const auto& shape : shapes) {
     const auto rows = noise(4, {shape.rows, shape.in}).to(place.device, place.dtype);
     const auto weight = noise(5, {shape.out, shape.in}).to(place.device, place.dtype);
