@@ -48,8 +48,8 @@ struct LearningSettings {
 
 /// Of the autoencoder's training; its batch is of crops.
 struct AutoencoderSettings : LearningSettings {
-  AutoencoderSettings() : LearningSettings{3200, 4, 4e-4, {40, 40, 80, 160}} {}
-  std::int64_t latent_channels = 16;
+  AutoencoderSettings() : LearningSettings{7000, 4, 4e-4, {40, 40, 80, 160}} {}
+  std::int64_t latent_channels = 32;
   std::int64_t side = 96;  ///< Of the crops, in pixels.
   std::vector<std::int64_t> encoder_blocks{0, 1, 2, 2}, decoder_blocks{0, 1, 3, 2};
   std::string compute = "fp32";
@@ -57,7 +57,7 @@ struct AutoencoderSettings : LearningSettings {
 
 /// Of the text encoder's and the UNet's training; its batch is of whole pictures.
 struct EditorSettings : LearningSettings {
-  EditorSettings() : LearningSettings{4000, 4, 6e-4, {64, 96, 128}} {}
+  EditorSettings() : LearningSettings{4000, 4, 6e-4, {80, 96, 128}} {}
   std::filesystem::path tokenizer = "models/clip-tokenizer";
   std::int64_t coarse_steps = 3100;
   std::int64_t coarse_side = 64;  ///< Of the crops of the coarse updates, in pixels.
