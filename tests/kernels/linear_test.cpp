@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/linear.h>
@@ -97,6 +98,41 @@ TEST_CASE("Neither threads nor other rows change a bit of a linear layer by bloc
       const auto part = x.narrow(0, 1, 1).narrow(1, 100, 37);
       CHECK(at::equal(cpu::blocked_linear(part, weight, bias, {}, gated, value),
                       alone.narrow(0, 1, 1).narrow(1, 100, 37)));
+    }
+  }
+}
+
+TEST_CASE("A linear layer has the same bits with packed weights as with packed rows", "[kernels]") {
+  auto random = at::make_generator<at::CPUGeneratorImpl>(34);
+  struct Shape {
+    std::int64_t rows, in, out;
+  };
+  for (const auto& s : {Shape{1, 17, 48}, Shape{64, 200, 250}, Shape{130, 400, 98}, Shape{300, 385, 386}}) {
+    const auto x = at::randn({s.rows, s.in}, random), weight = at::randn({s.out, s.in}, random);
+    const auto bias = at::randn({s.out}, random), residual = at::randn({s.rows, s.out}, random);
+    for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
+      for (const bool gated : {false, true}) {
+        INFO(level << ", " << s.rows << " rows, " << s.in << " to " << s.out << ", gated " << gated);
+        const auto out = gated ? s.out / 2 : s.out;
+        const auto residual_of = residual.narrow(1, 0, out).contiguous();
+        cpu::LinearPart all{};
+        all.weight = weight.const_data_ptr<float>();
+        all.bias = bias.const_data_ptr<float>();
+        all.residual = residual_of.const_data_ptr<float>();
+        if (gated) {
+          all.gate = all.weight + out * s.in;
+          all.gate_bias = all.bias + out;
+        }
+        all.depth = s.in;
+        all.y_row = out;
+        const auto result = [&](void (cpu::LinearRun::*run)() const) {
+          auto y = at::full({s.rows, out}, std::numeric_limits<float>::quiet_NaN());
+          all.y = y.mutable_data_ptr<float>();
+          (cpu::LinearRun{cpu::linear_passes(value), all, x.const_data_ptr<float>(), s.rows, out, x.options()}.*run)();
+          return y;
+        };
+        CHECK(at::equal(result(&cpu::LinearRun::with_packed_weights), result(&cpu::LinearRun::with_packed_x)));
+      }
     }
   }
 }
