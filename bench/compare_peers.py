@@ -12,6 +12,9 @@ seeded. Every measurement is a process of its own, which gives its peak memory; 
 load on the machine affects all of them. Times are the smallest of --repeat processes, each of which reports the median
 of its own repetitions after one that is not counted (a whole edit is not repeated within its process).
 
+A step of ours is a run's: what depends only on the text is computed once for all steps, and of three branches, the two
+that see the photograph share what comes before the first text. The other programs have neither.
+
 OpenVINO comes from PyPI (pip install openvino into the same environment). Its models are converted from diffusers' once,
 into build/peers/openvino, and compiled for the exact sizes of a measurement.
 """

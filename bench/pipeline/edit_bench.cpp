@@ -3,14 +3,19 @@
 // SD1.5's size with random weights. bench/compare_peers.py runs these beside the same parts of other programs.
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/randn_like.h>
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "ip2p/codec/kl_autoencoder.hpp"
+#include "ip2p/guidance/dual_guidance.hpp"
+#include "ip2p/pipeline/branch_network.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
 #include "ip2p/unet/unet.hpp"
@@ -65,13 +70,15 @@ void vae_decode(benchmark::State& state) {
 void unet_step(benchmark::State& state) {
   with_model(state, state.range(2), [&](const ModelFiles& files, const LoadOptions& options) {
     const auto unet = load<UNet>(files, options);
-    const auto branches = state.range(1);
-    const auto x = at::randn({branches, unet.config().in_channels, state.range(0) / 8, state.range(0) / 8});
-    // As in a run: what depends only on the timestep or only on the text is computed beforehand.
-    const auto times = unet.project_time(at::full({1}, 500.0));
-    const auto texts = unet.project_context(at::randn({branches, 77, unet.config().cross_attention_dim}));
-    benchmark::DoNotOptimize(unet(x, times, texts));
-    for (auto _ : state) benchmark::DoNotOptimize(unet(x, times, texts));
+    const auto latents = at::randn({1, unet.out_channels(), state.range(0) / 8, state.range(0) / 8});
+    const auto text = at::randn({1, 77, unet.config().cross_attention_dim});
+    // As in a run: what depends only on the timestep or only on the text is computed once, and the two branches with
+    // the same input share what comes before the first text.
+    BranchNetwork network(unet, {text, at::randn_like(text), at::randn_like(latents)});
+    const std::span<const Branch> branches(DualGuidance::branches.data(), static_cast<std::size_t>(state.range(1)));
+    const auto step = [&] { return network(latents, 500.0, {.sigma = 1.0}, branches); };
+    benchmark::DoNotOptimize(step());
+    for (auto _ : state) benchmark::DoNotOptimize(step());
   });
 }
 
