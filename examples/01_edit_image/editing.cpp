@@ -158,13 +158,18 @@ Edited Editing::edit(const std::vector<Task>& tasks) {
     auto noise = example::NamedNoise{run_.noise}(seeds);
     edited.start_noise = edit_.start_noise(settings, edited.latents.sizes(), noise);
   }
-  for (std::size_t i = 0; i < tasks.size(); ++i) {
-    const auto& photograph = *tasks[i].photograph;
-    auto& picture = edited.pictures[i];
-    picture =
-        options_.full_size
-            ? ip2p::at_full_size(edit_, photograph.picture.image, photograph.fitted, {&picture, 1}, settings).front()
-            : ip2p::own_part(photograph.fitted, picture);
+  if (options_.full_size && one_photograph) {  // whose round trip is then made once
+    const auto& photograph = *tasks.front().photograph;
+    edited.pictures = ip2p::at_full_size(edit_, photograph.picture.image, photograph.fitted, edited.pictures, settings);
+  } else {
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      const auto& photograph = *tasks[i].photograph;
+      auto& picture = edited.pictures[i];
+      picture =
+          options_.full_size
+              ? ip2p::at_full_size(edit_, photograph.picture.image, photograph.fitted, {&picture, 1}, settings).front()
+              : ip2p::own_part(photograph.fitted, picture);
+    }
   }
   edit_seconds_ += example::seconds_since(begin);
   if (interrupt_.token().stop_requested()) throw ip2p::Cancelled("cancelled before the picture was written");

@@ -75,9 +75,8 @@ int run(Options o, const example::Interrupt& interrupt) {
   };
   // The photograph, with what was drawn inside of the mask.
   const auto whole = [&](const auto& pipeline, const ip2p::Image& drawn) {
-    if (o.model_size) return ip2p::own_part(fitted, drawn);
-    const bool own_size = drawn.width == photo.width && drawn.height == photo.height;
-    return own_size ? drawn : ip2p::at_full_size(pipeline, photo, mask, fitted, drawn, settings);
+    return o.model_size ? ip2p::own_part(fitted, drawn)
+                        : ip2p::at_full_size(pipeline, photo, mask, fitted, drawn, settings);
   };
   ip2p::Image result;
   if (model.kind() == ip2p::ModelKind::editor) {

@@ -22,6 +22,7 @@
 #include "ip2p/io/resample.hpp"
 #include "ip2p/text/prompt_syntax.hpp"
 #include "ip2p/text2live/text2live.hpp"
+#include "ip2p/upsampling/bilateral_guided_upsampling.hpp"
 #include "ip2p/vision/clip.hpp"
 #include "support/clip.hpp"
 #include "support/command_line.hpp"
@@ -45,6 +46,7 @@ struct Options {
   std::int64_t size = 512, every = 0;
   std::string device = "auto";
   int threads = 0, quality = 95;
+  bool full_size = false;
 };
 
 /// The photograph with its shorter side made `side`.
@@ -111,11 +113,17 @@ int run(const Options& o, const example::Interrupt& interrupt) {
     return 130;
   }
   const auto layer = edit.layer();
+  const auto edited = ip2p::picture_of(layer.over(edit.picture()));
+  ip2p::Image enlarged;
+  if (o.full_size) {
+    const ip2p::Box all{.right = static_cast<float>(whole.width), .bottom = static_cast<float>(whole.height)};
+    enlarged = ip2p::BilateralGuidedUpsampling{}(whole, {photo, edited, all});
+  }
+  const auto& written = o.full_size ? enlarged : edited;
   example::Outputs outputs;
-  outputs.add(o.out, [&] { write(o.out, layer); });
+  outputs.add(o.out, [&] { ip2p::write_image(o.out, written, o.quality); });
   if (!o.compare.empty()) {
-    const std::array pictures{photo, ip2p::picture_of(layer.over(edit.picture())),
-                              ip2p::picture_of(layer.on_green_screen()), ip2p::picture_of(layer.alpha)};
+    const std::array pictures{photo, edited, ip2p::picture_of(layer.on_green_screen()), ip2p::picture_of(layer.alpha)};
     const std::array labels{std::string("photograph"), fmt::format("\"{}\"", o.texts.edited), std::string("layer"),
                             std::string("opacity")};
     outputs.add(o.compare, [&] { ip2p::write_image(o.compare, example::labelled_row(pictures, labels), o.quality); });
@@ -131,7 +139,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
   result.setting("seed", o.edit.seed);
   result.setting("resolution", o.size);
   result.setting("device", device.str());
-  result.wrote(o.out, photo);
+  result.wrote(o.out, written);
   if (!o.compare.empty()) result.wrote(o.compare);
   if (loss) fmt::print("last loss: {:.4f}\n", *loss);  // none where all updates had been made
   fmt::print("mean opacity: {:.3f}\n", layer.alpha.mean().item<double>());
@@ -174,6 +182,7 @@ int main(int argc, char** argv) {
                          ->capture_default_str()
                          ->check(example::range(16, 4096));
         example::old_name(app, size, "--size");
+        example::add_full_size(app, o.full_size);
         app.add_option("--run", o.edit.folder,
                        "folder for checkpoints and the loss curve; run the same command again to continue")
             ->type_name("FOLDER");

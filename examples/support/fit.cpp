@@ -57,7 +57,10 @@ void report_photo(const std::filesystem::path& path, const ip2p::FittedPhoto& fi
   fmt::print(stderr,
              "warning: {:.0f} % of the mask lies at edges that the model does not see; {}; with --fit pad it sees the "
              "whole photograph\n",
-             unseen, full_size ? "they are changed like what lies next to them" : "the result lacks them");
+             unseen,
+             !full_size      ? "the result lacks them"
+             : unseen < 99.5 ? "they are changed like what lies next to them"
+                             : "nothing is redrawn");
 }
 
 }  // namespace example

@@ -163,6 +163,8 @@ draws_row 208 64 inverted.png invert_and_edit "${invert[@]}" --prompt "a blue bo
 says_fit "photo.png, 64x64 -> 64x64"
 grep -q "inversion: reconstruction .* dB to the photograph" stdout || fail "expected the reconstruction's error"
 grep -q "null-text optimisation: latent error" stdout || fail "expected the error under guidance"
+draws_row 208 64 inverted-whole.png invert_and_edit "${invert[@]}" --prompt "a blue boat" --full-size
+differ inverted.png inverted-whole.png
 draws_row 208 64 inverted-marked.png invert_and_edit "${invert[@]}" --prompt "a (blue:1.6) boat"
 differ inverted.png inverted-marked.png
 

@@ -123,6 +123,12 @@ TEST_CASE("At full size, a masked edit of a fitted photograph leaves the photogr
     CHECK(outside);
     CHECK_FALSE(inside);
     CHECK((large == at_full_size(edit, photo, mask, small, whole)) == (fit == Fit::crop));
+    CHECK_THROWS_WITH(at_full_size(edit, tiny_photo(149, 101), fitted, {&after, 1}, settings),
+                      "photograph: expected 150x101 pixels, as it was fitted with, found 149x101");
+    auto unmasked = fitted;
+    unmasked.mask = {};
+    CHECK_THROWS_WITH(at_full_size(edit, photo, mask, unmasked, after, settings),
+                      "mask: expected a photograph that was fitted with one, found none");
   }
   CHECK_THROWS_WITH(fit_photo(photo, tiny_photo(64, 64), {}), Contains("mask: expected the photograph's size 150x101"));
 }

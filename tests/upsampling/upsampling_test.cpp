@@ -194,6 +194,15 @@ TEST_CASE("The sum of nested grids is that of their changes", "[upsampling]") {
                     "bilateral grid: expected nodes among those of 3x2x4, found 4x2x4");
 }
 
+TEST_CASE("A photograph smaller than the model's picture gets that picture reduced, not samples of it",
+          "[upsampling]") {
+  const auto photo = made_picture(20, 16);
+  Image stripes = detail::blank_image(100, 80);
+  for (std::size_t i = 0; i < stripes.pixels.size(); ++i) stripes.pixels[i] = i / 3 % 2 == 0 ? 255 : 0;
+  const auto reduced = Enlarged{}(photo, {{}, stripes, {0, 0, 20, 16}});
+  CHECK(reduced == resize(stripes, 20, 16, Filter::bicubic));
+}
+
 TEST_CASE("Upsampling rejects what does not belong together", "[upsampling]") {
   const auto photo = made_picture(30, 20);
   const auto good = whole(photo, 15, 10);
@@ -212,6 +221,10 @@ TEST_CASE("Upsampling rejects what does not belong together", "[upsampling]") {
                     "part that the model saw: expected a box inside 30x20, found (0, 0, 31, 20)");
   edit.seen.right = std::numeric_limits<float>::quiet_NaN();
   CHECK_THROWS_AS(Enlarged{}(photo, edit), Error);
+  auto learned = upsampling.learn(photo, good);
+  learned.doubt.pop_back();
+  CHECK_THROWS_WITH(BilateralGuidedUpsampling::apply(photo, learned),
+                    "LearnedEdit: doubt: expected a number for each of 15x10 pixels, found 149");
   CHECK_THROWS_WITH((BilateralGuidedUpsampling{.cells = 3}(photo, good)),
                     Contains("expected cells >= 4") && Contains("found 3, 16, 0.001, 2 and 6"));
   CHECK_THROWS_AS((BilateralGuidedUpsampling{.regularisation = 0}(photo, good)), Error);

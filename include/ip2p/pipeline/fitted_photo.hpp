@@ -184,14 +184,26 @@ inline Image part_of(const Image& image, std::int64_t left, std::int64_t top, Si
   return text;
 }
 
+namespace detail {
+
+/// \throws Error unless `photo` has the size of the photograph that was fitted
+inline void require_fitted(const Image& photo, const FittedPhoto& fitted) {
+  require(photo.width == fitted.photo.width && photo.height == fitted.photo.height,
+          "photograph: expected {}x{} pixels, as it was fitted with, found {}x{}", fitted.photo.width,
+          fitted.photo.height, photo.width, photo.height);
+}
+
+}  // namespace detail
+
 /// A pipeline's pictures of a fitted photograph at the photograph's own size; as `at_full_size` of the photograph
 /// itself, which this is for the fit of `prepare_photos`.
 /// \param after what the pipeline made of `fitted.image` under `settings`, whose resolution is `fitted.resolution`
-/// \throws Error as `model_edits`
+/// \throws Error as `model_edits`, and for a photograph of another size than the fitted one
 template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
 [[nodiscard]] std::vector<Image> at_full_size(const Pipeline& pipeline, const Image& photo, const FittedPhoto& fitted,
                                               std::span<const Image> after, const RunSettings& settings = {},
                                               const Upsampling& upsampling = {}) {
+  detail::require_fitted(photo, fitted);
   std::vector<Image> enlarged;
   for (ModelEdit& edit : model_edits<Upsampling>(pipeline, fitted.image, after, settings)) {
     if (!edit.before.pixels.empty()) edit.before = own_part(fitted, edit.before);
@@ -205,7 +217,8 @@ template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
 /// A masked edit of a fitted photograph at the photograph's own size; as `at_full_size` of photograph and mask
 /// themselves, which this is for the fit of `prepare_photos`. Outside of the mask, the photograph stays bit for bit.
 /// \param mask with which the photograph was fitted  \param after what the pipeline made of `fitted.image` and
-/// `fitted.mask`  \throws Error as `model_edits`, and for a mask of another size
+/// `fitted.mask`  \throws Error as `model_edits`, for a photograph or a mask of another size, and for a photograph that
+/// was fitted without a mask
 template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
 [[nodiscard]] Image at_full_size(const Pipeline& pipeline, const Image& photo, const Image& mask,
                                  const FittedPhoto& fitted, const Image& after, const RunSettings& settings = {},
@@ -213,6 +226,8 @@ template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
   static_assert(enlarges<Upsampling>(),
                 "ip2p: at_full_size with a mask needs an UpsamplingPolicy that enlarges; "
                 "see docs/reference/concepts.md#upsamplingpolicy");
+  detail::require_fitted(photo, fitted);
+  require(!fitted.mask.pixels.empty(), "mask: expected a photograph that was fitted with one, found none");
   auto edit = model_edit<Upsampling>(pipeline, fitted.image, after, settings);
   if (!edit.before.pixels.empty()) edit.before = own_part(fitted, edit.before);
   edit.after = own_part(fitted, edit.after);

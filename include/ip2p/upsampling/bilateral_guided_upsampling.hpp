@@ -31,7 +31,8 @@ struct LearnedEdit {
 /// the maps give is compared with the codec's own error; where it is larger, the fit is repeated without these pixels.
 /// Beyond what the model saw, the maps of the edge continue, and soon nothing is taken from the enlarged edit.
 struct BilateralGuidedUpsampling {
-  std::int64_t cells = 16;       ///< Of the fine grid along the longer side, >= 4; the coarse grid has a quarter.
+  /// Of the fine grid along the longer side, >= 4, rounded to a multiple of 4; the coarse grid has a quarter.
+  std::int64_t cells = 16;
   std::int64_t tones = 16;       ///< Nodes from black to white, >= 1.
   double regularisation = 1e-3;  ///< Of the fine grid; see `GridFit`.
   /// Mean square error at which doubt begins and is complete, relative to the codec's.

@@ -30,13 +30,8 @@ IP2P_INLINE LearnedEdit BilateralGuidedUpsampling::learn(const Image& photo, con
           "BilateralGuidedUpsampling: expected cells >= 4, tones >= 1, a regularisation above 0 and "
           "0 <= doubt_from < doubt_to, found {}, {}, {}, {} and {}",
           cells, tones, regularisation, doubt_from, doubt_to);
-  // A photograph smaller than the model's pictures needs no more of them than its own pixels.
-  const auto side = [](std::int64_t model, float seen) {
-    return std::min(model, std::max<std::int64_t>(static_cast<std::int64_t>(std::ceil(seen)), 1));
-  };
-  const auto width = side(edit.after.width, edit.seen.right - edit.seen.left);
-  const auto height = side(edit.after.height, edit.seen.bottom - edit.seen.top);
-  auto after_image = resize(edit.after, width, height, Filter::bicubic);
+  auto after_image = detail::no_larger_than_seen(edit.after, edit.seen);
+  const auto width = after_image.width, height = after_image.height;
   const auto before = detail::unit_values(resize(edit.before, width, height, Filter::bicubic));
   const auto after = detail::unit_values(after_image);
   const auto exact = detail::unit_values(resize(photo, width, height, Filter::lanczos, edit.seen));
@@ -59,6 +54,9 @@ IP2P_INLINE LearnedEdit BilateralGuidedUpsampling::learn(const Image& photo, con
 
 IP2P_INLINE Image BilateralGuidedUpsampling::apply(const Image& photo, const LearnedEdit& learned) {
   require_model_edit(photo, {{}, learned.after, learned.seen}, false);
+  require(learned.doubt.size() * 3 == learned.after.pixels.size(),
+          "LearnedEdit: doubt: expected a number for each of {}x{} pixels, found {}", learned.after.width,
+          learned.after.height, learned.doubt.size());
   const auto low_width = learned.after.width, low_height = learned.after.height;
   const bool doubts = std::ranges::any_of(learned.doubt, [](float value) { return value > 0; });
   const auto after = doubts ? detail::unit_values(learned.after) : std::vector<float>{};

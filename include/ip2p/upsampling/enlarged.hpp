@@ -22,9 +22,10 @@ struct Enlarged {
   /// \throws Error as `require_model_edit`
   Image operator()(const Image& photo, const ModelEdit& edit) const {
     require_model_edit(photo, edit, reads_before);
-    const auto after = detail::unit_values(edit.after);
-    const Placement down(edit.seen.top, edit.seen.bottom, edit.after.height);
-    const Placement across(edit.seen.left, edit.seen.right, edit.after.width);
+    const auto picture = detail::no_larger_than_seen(edit.after, edit.seen);
+    const auto after = detail::unit_values(picture);
+    const Placement down(edit.seen.top, edit.seen.bottom, picture.height);
+    const Placement across(edit.seen.left, edit.seen.right, picture.width);
     Image result =
         detail::blank_image(static_cast<std::uint64_t>(photo.width), static_cast<std::uint64_t>(photo.height));
     std::vector<Placement::Taps> columns;
@@ -32,7 +33,7 @@ struct Enlarged {
     detail::in_threads(photo.height, 16, [&](std::int64_t first, std::int64_t end) {
       std::vector<float> row;
       for (std::int64_t y = first; y < end; ++y) {
-        detail::row_between(after, static_cast<std::size_t>(edit.after.width) * 3, down.cubic(y), row);
+        detail::row_between(after, static_cast<std::size_t>(picture.width) * 3, down.cubic(y), row);
         auto* out = result.pixels.data() + y * photo.width * 3;
         for (const auto& taps : columns) {
           for (int channel = 0; channel < 3; ++channel) {

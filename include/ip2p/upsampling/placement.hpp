@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ip2p/io/image_types.hpp"
+#include "ip2p/io/resample.hpp"
 
 namespace ip2p {
 
@@ -97,4 +98,17 @@ inline void row_between(std::span<const float> values, std::size_t size, const P
 }
 
 }  // namespace detail
+namespace detail {
+
+/// A model's picture, reduced where the part of the photograph that it shows has fewer pixels: it needs no more of it.
+inline Image no_larger_than_seen(const Image& picture, const Box& seen) {
+  const auto side = [](std::int64_t model, float extent) {
+    return std::min(model, std::max<std::int64_t>(static_cast<std::int64_t>(std::ceil(extent)), 1));
+  };
+  return resize(picture, side(picture.width, seen.right - seen.left), side(picture.height, seen.bottom - seen.top),
+                Filter::bicubic);
+}
+
+}  // namespace detail
+
 }  // namespace ip2p
