@@ -43,7 +43,8 @@ class Widening {
     at::Tensor(to).index_copy_(0, places(from.size(0), to.size(0)), values);
   }
 
-  /// The first layer of the time embedding reads other frequencies; this makes it see in them what it saw before.
+  /// The first layer of the time embedding reads other frequencies; this makes it see in them what it saw before, as
+  /// nearly as they can say it: well at low frequencies, hardly at the highest.
   /// \param from, to weights [C, width] and [C', width']
   void copy_frequencies(const at::Tensor& from, const at::Tensor& to) const {
     if (before_ == now_) return copy(from, to);
