@@ -432,8 +432,8 @@ class Stops(unittest.TestCase):
         return job
 
     def test_sigterm_finishes_what_runs(self):
-        with start("--batch", 1) as service:
-            runs = self.running(service, 60)
+        with start("--batch", 1, "--max-steps", 1000) as service:
+            runs = self.running(service, 600)  # some seconds
             waits = service.submit(small_photo(), QUICK)[1]["id"]
             ends = []
             threads = [threading.Thread(target=lambda job=job: ends.append(service.wait(job)["state"])) for job in (runs, waits)]
