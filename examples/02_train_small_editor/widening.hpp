@@ -3,11 +3,11 @@
 /// \file
 /// Weights of a UNet in one that is wider at its finest resolution.
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "ip2p/unet/unet.hpp"

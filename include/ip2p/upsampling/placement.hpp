@@ -97,9 +97,6 @@ inline void row_between(std::span<const float> values, std::size_t size, const P
   }
 }
 
-}  // namespace detail
-namespace detail {
-
 /// A model's picture, reduced where the part of the photograph that it shows has fewer pixels: it needs no more of it.
 inline Image no_larger_than_seen(const Image& picture, const Box& seen) {
   const auto side = [](std::int64_t model, float extent) {
