@@ -99,6 +99,9 @@ inline double gradient_energy(const at::Tensor& picture) {
       .item<double>();
 }
 
+/// A picture in 8 bits, [3,H,W] in [0,1].
+inline at::Tensor unit_tensor(const ip2p::Image& image) { return ip2p::to_tensor(image).to(at::kFloat).div_(255); }
+
 /// The photograph, with the colours changed as the result changes those of the autoencoder's round trip: what programs
 /// make of a result with `--full-size`. All pictures are float [3,H,W] in [0,1].
 inline at::Tensor with_own_detail(const at::Tensor& photo, const at::Tensor& round_trip, const at::Tensor& result) {
@@ -107,8 +110,7 @@ inline at::Tensor with_own_detail(const at::Tensor& photo, const at::Tensor& rou
   };
   const auto after = image(result);
   const ip2p::Box all{.right = static_cast<float>(after.width), .bottom = static_cast<float>(after.height)};
-  const auto detailed = ip2p::BilateralGuidedUpsampling{}(image(photo), {image(round_trip), after, all});
-  return ip2p::to_tensor(detailed).to(at::kFloat).div_(255);
+  return unit_tensor(ip2p::BilateralGuidedUpsampling{}(image(photo), {image(round_trip), after, all}));
 }
 
 /// How a result compares with its target, with other targets and with the photograph. \param detailed the result with
@@ -243,8 +245,7 @@ inline std::string table(const Scores& scores) {
   }
   text += fmt::format(
       "\nEmpty instruction: {:.1f} dB to the photograph ({:.1f} with its own detail) and {:.1f} dB to the "
-      "autoencoder's "
-      "own round trip, which is {:.1f} dB to the photograph.\n",
+      "autoencoder's own round trip, which is {:.1f} dB to the photograph.\n",
       scores.psnr_empty_photo, scores.psnr_empty_detail, scores.psnr_empty, scores.psnr_round_trip);
   return text;
 }

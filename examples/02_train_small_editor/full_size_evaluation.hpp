@@ -65,9 +65,6 @@ struct FullSizeScore {
   }
 };
 
-/// A picture in 8 bits, [3,H,W] in [0,1].
-inline at::Tensor unit_tensor(const ip2p::Image& image) { return ip2p::to_tensor(image).to(at::kFloat).div_(255); }
-
 /// The middle of a picture, at most `side` pixels wide and high.
 inline ip2p::Image middle(const ip2p::Image& image, std::int64_t side) {
   const auto whole = ip2p::to_tensor(image);

@@ -67,7 +67,7 @@ def run_of(unet, given, device, dtype):
     return x
 
 
-def train(weights, device, dtype, report, small, synchronise):
+def train(weights, device, dtype, report, small, seconds_of):
     """One update: both pictures through the autoencoder, texts, noise, the UNet's passes, AdamW and the moving average."""
     import torch.nn.functional as functional
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -101,17 +101,10 @@ def train(weights, device, dtype, report, small, synchronise):
             optimizer.zero_grad()
             ema.step(unet.parameters())
 
-        def seconds():
-            synchronise()
-            start = time.perf_counter()
-            update()
-            synchronise()
-            return time.perf_counter() - start
-
-        seconds()
-        update_seconds = statistics.median(seconds() for _ in range(1 if small else 5))
-        report.measure(f"batch {batch}: an update", 1e3 * update_seconds, "ms")
-        report.measure(f"batch {batch}: rate", batch / update_seconds, "pictures/s")
+        update()
+        seconds = statistics.median(seconds_of(update) for _ in range(1 if small else 5))
+        report.measure(f"batch {batch}: an update", 1e3 * seconds, "ms")
+        report.measure(f"batch {batch}: rate", batch / seconds, "pictures/s")
 
 
 def main():
@@ -135,6 +128,13 @@ def main():
         if on_gpu:
             torch.cuda.synchronize()
 
+    def seconds_of(work):
+        synchronise()
+        start = time.perf_counter()
+        work()
+        synchronise()
+        return time.perf_counter() - start
+
     def finish():
         if arguments.out:
             result = {"seconds": time.perf_counter() - begin, "rows": report.rows}
@@ -142,7 +142,7 @@ def main():
         return 1 if any(row["status"] == "failed" for row in report.rows) else 0
 
     if arguments.mode == "training":
-        train(arguments.weights, device, dtype, report, arguments.small, synchronise)
+        train(arguments.weights, device, dtype, report, arguments.small, seconds_of)
         return finish()
     pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(
         arguments.weights, torch_dtype=dtype, safety_checker=None, local_files_only=True
@@ -153,13 +153,6 @@ def main():
         pipe.unet.to(memory_format=torch.channels_last)
         pipe.vae.to(memory_format=torch.channels_last)
     report.measure("loading", time.perf_counter() - begin, "s")
-
-    def seconds_of(work):
-        synchronise()
-        start = time.perf_counter()
-        work()
-        synchronise()
-        return time.perf_counter() - start
 
     given = load_file(arguments.weights / "expected.safetensors")
     with torch.no_grad():
