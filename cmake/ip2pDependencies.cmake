@@ -224,9 +224,10 @@ endif()
 if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
   set_property(TARGET ip2p::libtorch APPEND PROPERTY INTERFACE_COMPILE_FEATURES cuda_std_20)
 endif()
-# NCCL's header comes with the toolkit, or as a Python package beside LibTorch's.
+# NCCL's header comes as a Python package beside LibTorch's, which then is the version that LibTorch runs with, or with
+# the toolkit.
 find_path(IP2P_NCCL_INCLUDE_DIR nccl.h
-  HINTS ${CUDAToolkit_INCLUDE_DIRS} "${ip2p_libtorch_prefix}/../nvidia/nccl/include")
+  HINTS "${ip2p_libtorch_prefix}/../nvidia/nccl/include" ${CUDAToolkit_INCLUDE_DIRS})
 mark_as_advanced(IP2P_NCCL_INCLUDE_DIR)
 if(NOT TARGET ip2p::nccl)
   add_library(ip2p::nccl INTERFACE IMPORTED)

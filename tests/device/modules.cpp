@@ -1,5 +1,6 @@
 // Every module on the device against the CPU.
 
+#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/linear.h>
@@ -8,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,11 +18,14 @@
 #include "ip2p/attention/plain.hpp"
 #include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/codec/tiny_autoencoder.hpp"
+#include "ip2p/core/device.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/random.hpp"
 #include "ip2p/evaluate/lpips.hpp"
 #include "ip2p/language/gpt2.hpp"
+#include "ip2p/nn/blocks.hpp"
 #include "ip2p/nn/fp8.hpp"
+#include "ip2p/nn/initialise.hpp"
 #include "ip2p/vision/clip_model.hpp"
 
 namespace ip2p::device_check {
@@ -264,11 +269,55 @@ void fp8(const Settings& settings, Report& report) {
   }
 }
 
+/// The two forms of the UNet's and the decoder's enlargements, and what runs with cuDNN's benchmark take.
+void enlargements(const Settings& settings, Report& report) {
+  const at::NoGradGuard no_grad;
+  struct Shape {
+    std::int64_t rows, channels, side;
+  };
+  const std::vector<Shape> shapes =
+      settings.small ? std::vector<Shape>{{2, 16, 6}}
+                     : std::vector<Shape>{{3, 1280, 8}, {3, 1280, 16}, {3, 640, 32}, {1, 512, 64}, {1, 256, 256}};
+  auto& context = at::globalContext();
+  const bool before = context.benchmarkCuDNN();
+  for (const auto& shape : shapes) {
+    const auto name = fmt::format("[{0},{1},{2},{2}]", shape.rows, shape.channels, shape.side);
+    report.attempt(name, [&] {
+      const auto layer = std::make_shared<Upsample>(shape.channels);
+      initialise(*layer, 3);
+      const auto x = noise(6, {shape.rows, shape.channels, shape.side, shape.side});
+      const auto expected = (*layer)(x, 2 * shape.side, 2 * shape.side);
+      const auto dtype = best_dtype(settings.device);
+      for (auto& weight : layer->parameters()) weight.set_data(weight.to(settings.device, dtype));
+      const auto placed = x.to(settings.device, dtype).contiguous(at::MemoryFormat::ChannelsLast);
+      const auto form = [&](const char* what, bool frozen, bool benchmark) {
+        context.setBenchmarkCuDNN(benchmark);
+        if (frozen) layer->freeze();
+        const auto enlarge = [&] { return (*layer)(placed, 2 * shape.side, 2 * shape.side); };
+        report.compare(name + ", " + what, relative_error(enlarge(), expected), limit_of(dtype));
+        report.measure(name + ", " + what,
+                       1e6 / 20.0 *
+                           median_seconds(settings.device, 5,
+                                          [&] {
+                                            for (int i = 0; i < 20; ++i) (void)enlarge();
+                                          }),
+                       "us");
+      };
+      layer->conv->freeze();
+      form("enlarged", false, true);
+      form("in phases", true, false);
+      form("the faster", true, true);
+    });
+  }
+  context.setBenchmarkCuDNN(before);
+}
+
 }  // namespace
 
 std::vector<Part> module_steps() {
   return {{"attention", false, attention},
           {"unet", false, unet},
+          {"enlargements", false, enlargements},
           {"codecs", false, codecs},
           {"clip", false, texts_and_pictures},
           {"language", false, language},

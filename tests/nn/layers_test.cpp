@@ -1,9 +1,11 @@
+#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/upsample_nearest2d.h>
+#include <ATen/ops/zeros.h>
 
 #include <array>
 #include <limits>
@@ -14,6 +16,7 @@
 
 #include "ip2p/nn/blocks.hpp"
 #include "ip2p/nn/initialise.hpp"
+#include "ip2p/nn/measured_choice.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "support/catch.hpp"
 
@@ -81,6 +84,33 @@ TEST_CASE("A frozen enlargement by phases equals enlarging and then convolving",
   CHECK(distance(upsample(x, 9, 13), odd) < 1e-5);  // not a doubling: computed the plain way
   upsample.thaw();
   CHECK(at::equal(upsample(x, 10, 14), doubled));
+}
+
+TEST_CASE("The faster of two works is chosen once for each shape", "[nn]") {
+  ip2p::detail::MeasuredChoice choice;
+  int measured = 0;
+  const auto seconds = [&](at::Device, double least) {
+    ++measured;
+    return least;
+  };
+  const auto x = at::zeros({1, 2, 3, 3}), other = at::zeros({2, 2, 3, 3});
+  CHECK(choice.second_is_faster(x, 2.0, 1.0, seconds));
+  CHECK(choice.second_is_faster(x + 1, 1.0, 2.0, seconds));  // as measured before
+  CHECK(measured == 2);
+  CHECK_FALSE(choice.second_is_faster(other, 1.0, 2.0, seconds));
+  CHECK_FALSE(choice.second_is_faster(x.to(at::kDouble), 1.0, 1.0, seconds));
+  CHECK(choice.second_is_faster(x, 1.0, 2.0, seconds));
+  CHECK(measured == 6);
+  choice.reset();
+  CHECK_FALSE(choice.second_is_faster(x, 1.0, 2.0, seconds));
+
+  int runs = 0;
+  CHECK(ip2p::detail::seconds_on(at::kCPU, [&] { ++runs; }) >= 0.0);
+  CHECK(runs == 4);
+  // A CPU's results do not depend on timings.
+  at::globalContext().setBenchmarkCuDNN(true);
+  CHECK_FALSE(ip2p::detail::MeasuredChoice::allowed(x));
+  at::globalContext().setBenchmarkCuDNN(false);
 }
 
 TEST_CASE("A frozen enlargement can double after another size", "[nn]") {

@@ -148,6 +148,26 @@ case $case_name in
     build_and_run consumer
     ;;
 
+  nccl_in_a_wheel)
+    # As pip lays them out: PyTorch, and beside it the package of NCCL.
+    rm -rf "${here:?}"
+    mkdir -p "$here/site-packages/nvidia/nccl/include"
+    ln -s "$(realpath "$torch_lib/..")" "$here/site-packages/torch"
+    touch "$here/site-packages/nvidia/nccl/include/nccl.h"
+    if [ -z "$(compilers_of_cuda)" ] || [ ! -e "$torch_lib/libtorch_cuda.so" ]; then
+      echo "skipped: package/nccl_in_a_wheel: no nvcc, or a LibTorch without CUDA"
+      exit 0
+    fi
+    for first in OFF ON; do  # whether the consumer finds Torch itself
+      configure "first_$first" -DCMAKE_PREFIX_PATH="$prefix" -DIP2P_CUDA=ON -DTORCH_FIRST="$first" \
+        -DTorch_DIR="$here/site-packages/torch/share/cmake/Torch"
+      for found in -DIP2P_HAS_NCCL=1 site-packages/nvidia/nccl/include; do
+        grep -rqe "$found" "$here/first_$first/build" --include=build.ninja --include=flags.make ||
+          fail "expected $found where TORCH_FIRST is $first"
+      done
+    done
+    ;;
+
   without_cuda)
     if [ "${IP2P_INSIDE:-0}" = 0 ]; then
       if [ -n "$(compilers_of_cuda)" ] && ! unshare --mount true 2>/dev/null; then

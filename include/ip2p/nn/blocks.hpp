@@ -18,6 +18,7 @@
 #include "ip2p/kernels/for_device.hpp"
 #include "ip2p/nn/freezable.hpp"
 #include "ip2p/nn/layers.hpp"
+#include "ip2p/nn/measured_choice.hpp"
 #include "ip2p/nn/once.hpp"
 
 namespace ip2p {
@@ -87,7 +88,8 @@ struct Downsample : Module {
 ///
 /// While frozen, exact doubling never writes the enlarged map: a convolution by Winograd's filtering reads the small
 /// map instead, and a direct one is computed on it. Each of the result's four phases depends on 2x2 input pixels, so
-/// its nine taps collapse into four: the same sums with 2.25 times fewer products.
+/// its nine taps collapse into four: the same sums with 2.25 times fewer products. On a GPU, where convolving the
+/// enlarged map can be faster nevertheless, both are timed once for each shape if cuDNN may time its algorithms too.
 struct Upsample : Module, Freezable {
   /// \param channels of input and result
   explicit Upsample(std::int64_t channels) {
@@ -108,19 +110,13 @@ struct Upsample : Module, Freezable {
       if (!conv->loras.empty()) conv->add_loras(y, enlarged());
       return detail::probed(conv.get(), y);
     }
-    formed_.call([&] { phases_ = collapse(); });
-    const auto all = (*phases_)(x);  // [B, 4*C, h+1, w+1]: phase-major channels
-    const auto channels = all.size(1) / 4;
-    auto y = at::empty({x.size(0), channels, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
-    for (std::int64_t row = 0; row < 2; ++row) {
-      for (std::int64_t column = 0; column < 2; ++column) {
-        y.slice(2, row, std::nullopt, 2)
-            .slice(3, column, std::nullopt, 2)
-            .copy_(all.narrow(1, (2 * row + column) * channels, channels)
-                       .narrow(2, row, x.size(2))
-                       .narrow(3, column, x.size(3)));
-      }
+    if (detail::MeasuredChoice::allowed(x) &&
+        faster_.second_is_faster(
+            x, [&] { (void)in_phases(x); }, [&] { (void)(*conv)(enlarged()); },
+            [](at::Device device, const auto& work) { return detail::seconds_on(device, work); })) {
+      return (*conv)(enlarged());
     }
+    auto y = in_phases(x);
     if (!conv->loras.empty()) conv->add_loras(y, enlarged());
     return detail::probed(conv.get(), y);
   }
@@ -131,6 +127,7 @@ struct Upsample : Module, Freezable {
     frozen_ = false;
     phases_ = nullptr;
     formed_.reset();
+    faster_.reset();
   }
 
   [[nodiscard]] bool frozen() const override { return frozen_; }
@@ -145,6 +142,25 @@ struct Upsample : Module, Freezable {
   std::shared_ptr<Conv2d> conv;  ///< 3x3.
 
  private:
+  /// The result, without LoRAs, of a convolution on the small map. \param x [B, C, h, w]  \return [B, C, 2h, 2w]
+  [[nodiscard]] at::Tensor in_phases(const at::Tensor& x) const {
+    formed_.call([&] { phases_ = collapse(); });
+    const auto all = (*phases_)(x);  // [B, 4*C, h+1, w+1]: phase-major channels
+    const auto channels = all.size(1) / 4;
+    auto y =
+        at::empty({x.size(0), channels, 2 * x.size(2), 2 * x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
+    for (std::int64_t row = 0; row < 2; ++row) {
+      for (std::int64_t column = 0; column < 2; ++column) {
+        y.slice(2, row, std::nullopt, 2)
+            .slice(3, column, std::nullopt, 2)
+            .copy_(all.narrow(1, (2 * row + column) * channels, channels)
+                       .narrow(2, row, x.size(2))
+                       .narrow(3, column, x.size(3)));
+      }
+    }
+    return y;
+  }
+
   /// Sums the taps of the 3x3 weight, in fp32, into a 2x2 weight for each phase; rows first, then columns.
   [[nodiscard]] std::shared_ptr<Conv2d> collapse() const {
     const at::NoGradGuard no_grad;
@@ -168,6 +184,7 @@ struct Upsample : Module, Freezable {
   bool frozen_ = false;
   detail::Once formed_;
   mutable std::shared_ptr<Conv2d> phases_;
+  mutable detail::MeasuredChoice faster_;  ///< In phases, or enlarged.
 };
 
 }  // namespace ip2p
