@@ -65,7 +65,7 @@ TEST_CASE("Attention by blocks is that of fp64 at every level, for any number of
     for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
       INFO(level << ", " << s.queries << " queries, " << s.keys << " keys, heads of " << s.depth);
       REQUIRE(cpu::fits_blocked_attention(heads.q, heads.k, heads.v));
-      const auto found = cpu::blocked_attention(heads.q, heads.k, heads.v, value);
+      const auto found = cpu::blocked_attention(heads.q, heads.k, heads.v, false, value);
       REQUIRE(found.sizes() == expected.sizes());
       CHECK(found.transpose(1, 2).is_contiguous());
       const auto error = attention_error(found, expected);
@@ -73,6 +73,26 @@ TEST_CASE("Attention by blocks is that of fp64 at every level, for any number of
       CHECK(error < 2 * usual + 1e-7);
     }
   }
+}
+
+TEST_CASE("Causal attention by blocks is that of fp64 at every level", "[kernels]") {
+  auto random = at::make_generator<at::CPUGeneratorImpl>(27);
+  for (const std::int64_t tokens : {1, 2, 16, 17, 77, 128, 129, 193, 300, 500}) {
+    const auto heads = attention_heads(random, 2, 2, tokens, tokens, 40);
+    // Scores far above those of the keys that a query may see must not count.
+    heads.k.select(2, tokens - 1).mul_(100);
+    const auto usual = at::scaled_dot_product_attention(heads.q.to(at::kDouble), heads.k.to(at::kDouble),
+                                                        heads.v.to(at::kDouble), {}, 0.0, true);
+    for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
+      INFO(level << ", " << tokens << " tokens");
+      CHECK(attention_error(cpu::blocked_attention(heads.q, heads.k, heads.v, true, value), usual) < 3e-6);
+    }
+  }
+  // More keys than queries: the first query sees the first key, as LibTorch has it.
+  const auto heads = attention_heads(random, 1, 3, 50, 140, 64);
+  CHECK(attention_error(cpu::blocked_attention(heads.q, heads.k, heads.v, true),
+                        at::scaled_dot_product_attention(heads.q.to(at::kDouble), heads.k.to(at::kDouble),
+                                                         heads.v.to(at::kDouble), {}, 0.0, true)) < 3e-6);
 }
 
 TEST_CASE("Attention by blocks takes values of another width, and tokens of any strides", "[kernels]") {
@@ -83,7 +103,7 @@ TEST_CASE("Attention by blocks takes values of another width, and tokens of any 
   REQUIRE(cpu::fits_blocked_attention(heads.q, heads.k, heads.v));
   for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
     INFO(level);
-    const auto found = cpu::blocked_attention(heads.q, heads.k, heads.v, value);
+    const auto found = cpu::blocked_attention(heads.q, heads.k, heads.v, false, value);
     CHECK(attention_error(found, attention_in_fp64(heads)) < 1e-6);
   }
   const auto turned = q.transpose(2, 3);
@@ -107,7 +127,7 @@ TEST_CASE("Attention by blocks stands scores of +-80 that grow from block to blo
     const auto usual = attention_error(at::scaled_dot_product_attention(large.q, large.k, large.v), expected);
     for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
       INFO(level << ", growing " << growing);
-      const auto error = attention_error(cpu::blocked_attention(large.q, large.k, large.v, value), expected);
+      const auto error = attention_error(cpu::blocked_attention(large.q, large.k, large.v, false, value), expected);
       CHECK(error < 1e-5);
       CHECK(error < 2 * usual);
     }
@@ -121,7 +141,9 @@ TEST_CASE("What is not finite reaches the queries that see it, and no others", "
                           -std::numeric_limits<float>::infinity()}) {
     for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
       INFO(level << " " << bad);
-      const auto attend = [&](const Heads& h) { return cpu::blocked_attention(h.q, h.k, h.v, value).select(1, 0)[0]; };
+      const auto attend = [&](const Heads& h) {
+        return cpu::blocked_attention(h.q, h.k, h.v, false, value).select(1, 0)[0];
+      };
       auto query = heads;
       query.q = heads.q.clone();
       query.q.select(2, 29).fill_(bad);
@@ -149,14 +171,14 @@ TEST_CASE("Neither threads nor other queries nor the batch change a bit of atten
   for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
     INFO(level);
     at::set_num_threads(1);
-    const auto alone = cpu::blocked_attention(heads.q, heads.k, heads.v, value);
+    const auto alone = cpu::blocked_attention(heads.q, heads.k, heads.v, false, value);
     for (const int threads : {2, 3}) {
       at::set_num_threads(threads);
-      CHECK(at::equal(cpu::blocked_attention(heads.q, heads.k, heads.v, value), alone));
+      CHECK(at::equal(cpu::blocked_attention(heads.q, heads.k, heads.v, false, value), alone));
     }
     at::set_num_threads(before);
     const auto part = cpu::blocked_attention(heads.q.narrow(0, 1, 1).narrow(2, 100, 37), heads.k.narrow(0, 1, 1),
-                                             heads.v.narrow(0, 1, 1), value);
+                                             heads.v.narrow(0, 1, 1), false, value);
     CHECK(at::equal(part, alone.narrow(0, 1, 1).narrow(2, 100, 37)));
   }
 }
@@ -165,7 +187,7 @@ TEST_CASE("The CPU's table attends by blocks in inference, and by LibTorch where
   auto random = at::make_generator<at::CPUGeneratorImpl>(26);
   const auto heads = attention_heads(random, 1, 2, 300, 300, 40);
   const auto usual = at::scaled_dot_product_attention(heads.q, heads.k, heads.v);
-  const auto attend = [](const Heads& h) { return ip2p::kernels_for(h.q).attention(h.q, h.k, h.v); };
+  const auto attend = [](const Heads& h) { return ip2p::kernels_for(h.q).attention(h.q, h.k, h.v, false); };
   const bool by_blocks = cpu::blocked_attention_pays(heads.q, heads.v);
 #ifdef __OPTIMIZE__
   CHECK(by_blocks == (ip2p::detail::cpu_level() != CpuLevel::baseline));

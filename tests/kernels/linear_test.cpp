@@ -69,6 +69,11 @@ TEST_CASE("Linear layers by blocks are those of fp64 at every level, for any num
         CHECK(linear_error(found, expected) < 3 * usual + 1e-7);
         const auto sum = cpu::blocked_linear(x, weight, added, residual, false, value);
         CHECK(linear_error(sum, expected + residual) < 3 * usual + 1e-7);
+        for (const auto activation :
+             {ip2p::Activation::gelu, ip2p::Activation::gelu_tanh, ip2p::Activation::quick_gelu}) {
+          const auto bent = cpu::blocked_linear(x, weight, added, {}, false, value, activation);
+          CHECK(linear_error(bent, ip2p::detail::libtorch::activated(expected, activation)) < 3 * usual + 5e-7);
+        }
         if (s.out % 2 != 0) continue;
         const auto gated = cpu::blocked_linear(x, weight, added, {}, true, value);
         const auto reference = gated_in_fp64(x, weight, added);

@@ -58,7 +58,7 @@ TEST_CASE("The entries of a table carry gradients where a graph is recorded", "[
     const auto [sum, normed] = table.add_layer_norm(tokens, tokens * 2, weight, bias, 1e-5);
     const auto gated = table.geglu(normed, bias);
     const auto queries = tokens.reshape({2, 1, 3, 40}).narrow(3, 0, 16);
-    const auto mixed = table.attention(queries, queries, queries);
+    const auto mixed = table.attention(queries, queries, queries, false);
     const auto scalar =
         (table.upsample_nearest_2x(map).sum() + (gated * gated).sum() + (sum * sum).sum() + (mixed * mixed).sum());
     return ip2p::detail::gradients_of(scalar, {x, add, weight, bias});

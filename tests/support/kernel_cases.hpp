@@ -14,6 +14,7 @@
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/tril.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -279,7 +280,11 @@ class KernelCases {
       const auto map =
           at::softmax(at::matmul(wide(q), wide(k).transpose(2, 3)) / std::sqrt(static_cast<double>(s.depth)), -1);
       compare(fmt::format("attention {} to {}", shape_text(q.sizes()), shape_text(v.sizes())),
-              table_.attention(q, k, v), at::matmul(map, wide(v)));
+              table_.attention(q, k, v, false), at::matmul(map, wide(v)));
+      if (s.queries != s.keys) continue;
+      const auto seen = at::tril(map);
+      compare(fmt::format("attention, causal, {} to {}", shape_text(q.sizes()), shape_text(v.sizes())),
+              table_.attention(q, k, v, true), at::matmul(seen / seen.sum({-1}, true), wide(v)));
     }
   }
 

@@ -53,7 +53,7 @@ inline at::Tensor aligned_attention(const at::Tensor& q, const at::Tensor& k, co
 /// \param q [B,heads,N,d]  \param k [B,heads,M,d]  \param v [B,heads,M,c]  \return [B,heads,N,c]
 inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   return q.is_cuda() && !(is_aligned(q) && is_aligned(k) && is_aligned(v)) ? aligned_attention(q, k, v)
-                                                                           : kernels_for(q).attention(q, k, v);
+                                                                           : kernels_for(q).attention(q, k, v, false);
 }
 
 }  // namespace ip2p::detail

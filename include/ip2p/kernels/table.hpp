@@ -14,6 +14,7 @@
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
@@ -64,7 +65,20 @@ struct GuidedStepResult {
   at::Tensor input;     ///< The network's next input [D*B,C+I,h,w], channels-last, in the dtype of the predictions.
 };
 
+/// What follows a product, element by element.
+enum class Activation {
+  gelu,        ///< x Phi(x), by erf.
+  gelu_tanh,   ///< The same by tanh, as GPT-2 has it (`gelu_new`).
+  quick_gelu,  ///< x sigmoid(1.702 x), as CLIP has it.
+};
+
 namespace detail::libtorch {
+
+/// An activation by LibTorch's operators.
+inline at::Tensor activated(const at::Tensor& x, Activation activation) {
+  if (activation == Activation::quick_gelu) return x * at::sigmoid(1.702 * x);
+  return at::gelu(x, activation == Activation::gelu_tanh ? "tanh" : "none");
+}
 
 /// `Kernels::linear` by LibTorch's operators.
 inline at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
@@ -76,9 +90,15 @@ inline at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at
                                                                                                     : y.add_(residual);
 }
 
+/// `Kernels::linear_activated` by LibTorch's operators.
+inline at::Tensor linear_activated(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                   Activation activation) {
+  return activated(linear(x, weight, bias, {}), activation);
+}
+
 /// `Kernels::attention` by LibTorch's operators.
-inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  return at::scaled_dot_product_attention(q, k, v);
+inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal) {
+  return at::scaled_dot_product_attention(q, k, v, {}, 0.0, causal);
 }
 
 }  // namespace detail::libtorch
@@ -142,14 +162,20 @@ struct Kernels {
 
   /// softmax(q k^T / sqrt(d)) v of each head, which never stores the softmax.
   /// \param q [B,heads,N,d], views of [B,N,heads*d] as a rule  \param k [B,heads,M,d]  \param v [B,heads,M,c]
-  /// \return [B,heads,N,c], as a rule a view of [B,N,heads*c]
-  at::Tensor (*attention)(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) = detail::libtorch::attention;
+  /// \param causal whether query i sees only keys 0 to i  \return [B,heads,N,c], as a rule a view of [B,N,heads*c]
+  at::Tensor (*attention)(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          bool causal) = detail::libtorch::attention;
 
   /// x W^T + bias + residual.
   /// \param x [..., in]  \param weight [out, in]  \param bias [out] or undefined
   /// \param residual [..., out] or undefined  \return [..., out]
   at::Tensor (*linear)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                        const at::Tensor& residual) = detail::libtorch::linear;
+
+  /// activation(x W^T + bias). \param x [..., in]  \param weight [out, in]  \param bias [out] or undefined
+  /// \return [..., out]
+  at::Tensor (*linear_activated)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                 Activation activation) = detail::libtorch::linear_activated;
 
   /// a * gelu(b) with [a, b] = x W^T + bias, without writing a and b; null, or an undefined result, where that is not
   /// to be had: then `linear` and `geglu` follow each other. \param x [..., in]  \param weight [2H, in]  \param bias

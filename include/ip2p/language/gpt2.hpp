@@ -5,7 +5,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/gelu.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
@@ -18,6 +17,7 @@
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/to_device.hpp"
+#include "ip2p/kernels/for_device.hpp"
 #include "ip2p/language/gpt2_config.hpp"
 #include "ip2p/language/key_value_cache.hpp"
 #include "ip2p/nn/layers.hpp"
@@ -36,7 +36,8 @@ struct Gpt2Pass {
 
 struct Gpt2Layer : Module {
   explicit Gpt2Layer(const Gpt2Config& config)
-      : heads(config.n_head), approximation(config.activation_function == "gelu" ? "none" : "tanh") {
+      : heads(config.n_head),
+        activation(config.activation_function == "gelu" ? Activation::gelu : Activation::gelu_tanh) {
     const auto width = config.n_embd;
     ln_1 = register_module("ln_1", std::make_shared<LayerNorm>(width));
     auto attention = register_group("attn");
@@ -58,16 +59,16 @@ struct Gpt2Layer : Module {
       const auto mask = pass.mask.defined() ? std::optional<at::Tensor>(pass.mask) : std::nullopt;
       mixed = at::scaled_dot_product_attention(qkv[0], keys, values, mask, 0.0, !mask && x.size(1) > 1);
     } else {
-      mixed = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, true);
+      mixed = kernels_for(x).attention(qkv[0], qkv[1], qkv[2], true);
     }
-    const auto y = x + (*attn_c_proj)(mixed.transpose(1, 2).flatten(2));
-    return y + (*mlp_c_proj)(at::gelu((*c_fc)((*ln_2)(y)), approximation));
+    const auto y = attn_c_proj->plus(mixed.transpose(1, 2).flatten(2), x);
+    return mlp_c_proj->plus(c_fc->activated((*ln_2)(y), activation), y);
   }
 
   std::shared_ptr<Linear> c_attn, attn_c_proj, c_fc, mlp_c_proj;
   std::shared_ptr<LayerNorm> ln_1, ln_2;
   std::int64_t heads;
-  const char* approximation;
+  Activation activation;
 };
 
 struct Gpt2Module : Module {

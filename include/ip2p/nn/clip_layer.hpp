@@ -3,13 +3,10 @@
 /// \file
 /// The transformer layer used by both towers of CLIP.
 
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
-#include <ATen/ops/sigmoid.h>
-
 #include <cstdint>
 #include <memory>
 
+#include "ip2p/kernels/for_device.hpp"
 #include "ip2p/nn/layers.hpp"
 
 namespace ip2p::detail {
@@ -35,7 +32,7 @@ struct ClipLayer : Module {
   /// \param x [B, T, C]  \return [B, T, C]
   at::Tensor operator()(const at::Tensor& x) const {
     const auto qkv = queries_keys_values(x);
-    return after_attention(x, at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0.0, causal));
+    return after_attention(x, kernels_for(x).attention(qkv[0], qkv[1], qkv[2], causal));
   }
 
   /// Queries, keys and values of the normalised input. \return [3, B, heads, T, d], a view
@@ -45,9 +42,9 @@ struct ClipLayer : Module {
 
   /// The rest of the layer. \param x the layer's input  \param mixed the result of attention, [B, heads, T, d]
   [[nodiscard]] at::Tensor after_attention(const at::Tensor& x, const at::Tensor& mixed) const {
-    const auto y = x + (*out_proj)(mixed.transpose(1, 2).flatten(2));
-    const auto hidden = (*fc1)((*layer_norm2)(y));
-    return y + (*fc2)(quick ? hidden * at::sigmoid(1.702 * hidden) : at::gelu(hidden));
+    const auto y = out_proj->plus(mixed.transpose(1, 2).flatten(2), x);
+    const auto activation = quick ? Activation::quick_gelu : Activation::gelu;
+    return fc2->plus(fc1->activated((*layer_norm2)(y), activation), y);
   }
 
   std::shared_ptr<Linear> qkv_proj, out_proj, fc1, fc2;

@@ -12,6 +12,7 @@
 #include <ATen/ops/layer_norm.h>
 #include <c10/util/intrusive_ptr.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -57,6 +58,14 @@ struct Linear : Module, LoraHost, Fp8Host, Int8Host {
     return detail::probed(this, product(x, residual));
   }
 
+  /// activation(the result): in one pass over memory where the device's kernel can. \param x [..., in]
+  /// \return [..., out]
+  [[nodiscard]] at::Tensor activated(const at::Tensor& x, Activation activation) const {
+    if (!is_product(x)) return detail::libtorch::activated((*this)(x), activation);
+    return detail::probed(this,
+                          kernels_for(x).linear_activated(x, plain_weight(x), detail::weight_for(x, bias), activation));
+  }
+
   /// a * gelu(b) with [a, b] = the result: without writing a and b where the device's kernel can.
   /// \param x [..., in]  \return [..., out / 2]
   [[nodiscard]] at::Tensor geglu(const at::Tensor& x) const {
@@ -84,7 +93,9 @@ struct Linear : Module, LoraHost, Fp8Host, Int8Host {
   }
 
   /// Whether the result for x is the product with the plain weight and nothing more.
-  [[nodiscard]] bool is_product(const at::Tensor& x) const { return loras.empty() && !int8 && !in_fp8(x); }
+  [[nodiscard]] bool is_product(const at::Tensor& x) const {
+    return !int8 && !in_fp8(x) && std::ranges::none_of(loras, [](const auto& lora) { return lora->active(); });
+  }
 
   [[nodiscard]] bool in_fp8(const at::Tensor& x) const {
     return fp8 && x.numel() > 0 && !detail::records_graph(x, weight, bias) &&

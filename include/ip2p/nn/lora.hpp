@@ -23,10 +23,13 @@ struct LoraPath {
   double strength = 1;         ///< alpha / rank.
   std::shared_ptr<const double> scale;  ///< Set by the user; shared by all paths of one LoRA.
 
+  /// Whether it changes anything: its scale is not 0.
+  [[nodiscard]] bool active() const { return *scale * strength != 0; }
+
   /// For a linear layer: adds the change for x [..., in] to y [..., out].
   void add_linear(at::Tensor& y, const at::Tensor& x) const {
+    if (!active()) return;
     const auto factor = *scale * strength;
-    if (factor == 0) return;
     const auto matrix = [&](const at::Tensor& weight) { return weight.flatten(1).to(x.scalar_type()); };
     const auto change = at::linear(at::linear(x, matrix(down)), matrix(up));
     y.narrow(-1, first_row, up.size(0)).add_(change, factor);
@@ -34,8 +37,8 @@ struct LoraPath {
 
   /// For a convolution: adds the change for x [B, in, h, w] to y [B, out, h', w'].
   void add_conv(at::Tensor& y, const at::Tensor& x, std::int64_t stride, std::int64_t padding) const {
+    if (!active()) return;
     const auto factor = *scale * strength;
-    if (factor == 0) return;
     const auto inner = detail::convolution(x, down, {}, stride, padding);
     y.narrow(1, first_row, up.size(0)).add_(at::conv2d(inner, up.to(x.scalar_type())), factor);
   }

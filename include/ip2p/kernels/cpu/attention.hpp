@@ -41,6 +41,7 @@ struct AttentionPart {
   std::int64_t keys;          ///< At least 1.
   std::int64_t depth, width;  ///< Multiples of 8, at least 16.
   float scale;                ///< What turns products of queries and keys into exponents to base 2.
+  std::int64_t seen;          ///< Keys that the first query sees, and each after it one more; `keys` for all at once.
 };
 
 /// How many numbers of scratch memory a part takes at any level.
@@ -81,10 +82,12 @@ inline bool fits_blocked_attention(const at::Tensor& q, const at::Tensor& k, con
          v.sizes().slice(0, 3) == k.sizes().slice(0, 3) && k.size(3) == q.size(3);
 }
 
-/// softmax(q k^T / sqrt(d)) v by the vector code of a level.
+/// softmax(q k^T / sqrt(d)) v by the vector code of a level. Where it is causal, a key that a query must not see may
+/// count up to 2^-126 of the one that counts most.
 /// \param q [B,heads,N,d], k [B,heads,M,d], v [B,heads,M,c] that `fits_blocked_attention`
+/// \param causal whether query i sees only keys 0 to i
 /// \param level one that the processor has  \return [B,heads,N,c], a view of [B,N,heads*c]
-inline at::Tensor blocked_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+inline at::Tensor blocked_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal = false,
                                     CpuLevel level = cpu_level()) {
   const auto attend = attention_pass(level);
   const auto heads = q.size(1);
@@ -103,7 +106,8 @@ inline at::Tensor blocked_attention(const at::Tensor& q, const at::Tensor& k, co
                           .keys = k.size(2),
                           .depth = q.size(3),
                           .width = width,
-                          .scale = static_cast<float>(std::numbers::log2e / std::sqrt(q.size(3)))};
+                          .scale = static_cast<float>(std::numbers::log2e / std::sqrt(q.size(3))),
+                          .seen = k.size(2)};
   // Parts as equal as whole registers allow.
   const auto parts = (tokens + attention_queries - 1) / attention_queries;
   const auto part_queries = ((tokens + parts - 1) / parts + 15) / 16 * 16;
@@ -119,6 +123,7 @@ inline at::Tensor blocked_attention(const at::Tensor& q, const at::Tensor& k, co
       part.v += b * v.stride(0) + h * v.stride(1);
       part.y += ((b * tokens + first) * heads + h) * width;
       part.queries = std::min(part_queries, tokens - first);
+      if (causal) part.seen = first + 1;
       attend(part, scratch.mutable_data_ptr<float>());
     }
   });
@@ -133,12 +138,12 @@ inline bool blocked_attention_pays(const at::Tensor& q, const at::Tensor& v) {
 }
 
 /// `Kernels::attention`.
-inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+inline at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal) {
   if (!fits_blocked_attention(q, k, v) || !blocked_attention_pays(q, v) || records_graph(q, k, v) ||
       at::autocast::is_autocast_enabled(at::kCPU)) {
-    return libtorch::attention(q, k, v);
+    return libtorch::attention(q, k, v, causal);
   }
-  return blocked_attention(q, k, v);
+  return blocked_attention(q, k, v, causal);
 }
 
 }  // namespace ip2p::detail::cpu

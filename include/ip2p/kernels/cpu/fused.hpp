@@ -292,6 +292,7 @@ inline const Kernels& cpu_kernels() {
     entries.add_layer_norm = detail::cpu::add_layer_norm;
     entries.attention = detail::cpu::attention;
     entries.linear = detail::cpu::linear;
+    entries.linear_activated = detail::cpu::linear_activated;
     entries.linear_geglu = detail::cpu::linear_geglu;
     return entries;
   }();

@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "ip2p/core/autocast.hpp"
@@ -42,13 +43,15 @@ struct LinearPart {
   std::int64_t width;      ///< At most `linear_width`, half of that with gates. [`linear_width`]
   std::int64_t depth;      ///< At least 16.
   std::int64_t y_row;
+  std::optional<Activation> activation{};  ///< Of a result without gates and residual.
 };
 
 /// The passes over registers at one level of instructions.
 struct LinearPasses {
-  /// Reorders rows [rows, depth], `row` numbers apart, at most `linear_rows`. \param to of `linear_rows` * depth
-  /// numbers
-  void (*pack)(const float* x, std::int64_t row, std::int64_t rows, std::int64_t depth, float* to);
+  /// Reorders channels `begin` to `end`, at least 16, of rows [rows, depth], `row` numbers apart, at most
+  /// `linear_rows`. \param to of `linear_rows` * depth numbers, for all channels
+  void (*pack)(const float* x, std::int64_t row, std::int64_t rows, std::int64_t depth, std::int64_t begin,
+               std::int64_t end, float* to);
   /// Computes a part. \param scratch of `linear_rows` * `linear_width` numbers
   void (*compute)(const LinearPart& part, float* scratch);
   /// Computes a part whose weights are packed.
@@ -118,12 +121,18 @@ struct LinearRun {
     const auto at_once = std::clamp<std::int64_t>((4 * threads + widths - 1) / widths, 1, blocks);
     const auto packed = at::empty({at_once, block * in}, options);
     float* const pack_to = packed.mutable_data_ptr<float>();
+    // Few blocks are packed in slices of channels, so that no thread waits.
+    constexpr std::int64_t narrowest = 128;
+    const auto slices = at_once < threads ? std::clamp<std::int64_t>(in / narrowest, 1, threads) : 1;
+    const auto slice = in / slices / 16 * 16;
     for (std::int64_t first = 0; first < blocks; first += at_once) {
       const auto count = std::min(at_once, blocks - first);
       const auto rows_of = [&](std::int64_t b) { return std::min(block, rows - (first + b) * block); };
-      in_threads(count, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (auto b = begin; b < end; ++b) {
-          passes.pack(x + (first + b) * block * in, in, rows_of(b), in, pack_to + b * block * in);
+      in_threads(count * slices, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (auto i = begin; i < end; ++i) {
+          const auto b = i / slices, s = i % slices;
+          passes.pack(x + (first + b) * block * in, in, rows_of(b), in, s * slice,
+                      s + 1 < slices ? (s + 1) * slice : in, pack_to + b * block * in);
         }
       });
       in_threads(count * widths, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -160,8 +169,8 @@ struct LinearRun {
     in_threads(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
       for (auto b = begin; b < end; ++b) {
         const auto place = b * block * in;
-        passes.pack(all.weight + place, in, channels_of(b), in, pack_to + place);
-        if (gated) passes.pack(all.gate + place, in, channels_of(b), in, gates_to + place);
+        passes.pack(all.weight + place, in, channels_of(b), in, 0, in, pack_to + place);
+        if (gated) passes.pack(all.gate + place, in, channels_of(b), in, 0, in, gates_to + place);
       }
     });
     constexpr std::int64_t together = 8;  // rows of x that are multiplied at once
@@ -188,13 +197,16 @@ struct LinearRun {
   }
 };
 
-/// y = x W^T + b + residual, or a * gelu(g) + residual with [a, g] = x W^T + b, by the vector code of a level.
+/// y = x W^T + b + residual, or a * gelu(g) + residual with [a, g] = x W^T + b, or activation(x W^T + b), by the vector
+/// code of a level.
 /// \param x [..., in]  \param weight [out, in]  \param bias [out] or undefined
 /// \param residual of the result's shape, or undefined; all as `fits_blocked_linear` has them
 /// \param gated whether the second half of the output channels are gates; `out` is even then
-/// \param level one that the processor has  \return [..., out] or [..., out / 2], contiguous
+/// \param level one that the processor has  \param activation of a result without gates and residual
+/// \return [..., out] or [..., out / 2], contiguous
 inline at::Tensor blocked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                 const at::Tensor& residual = {}, bool gated = false, CpuLevel level = cpu_level()) {
+                                 const at::Tensor& residual = {}, bool gated = false, CpuLevel level = cpu_level(),
+                                 std::optional<Activation> activation = {}) {
   const auto in = weight.size(1);
   const auto out = gated ? weight.size(0) / 2 : weight.size(0);
   const auto input = x.contiguous();
@@ -214,6 +226,7 @@ inline at::Tensor blocked_linear(const at::Tensor& x, const at::Tensor& weight, 
   all.y = result.mutable_data_ptr<float>();
   all.depth = in;
   all.y_row = out;
+  all.activation = activation;
   const auto rows = x.numel() / in;
   const LinearRun run{linear_passes(level), all, input.const_data_ptr<float>(), rows, out, x.options()};
   // Packing x, its rows are reordered, and so are the results; packing weights, only those.
@@ -246,6 +259,13 @@ inline at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at
                          const at::Tensor& residual) {
   return takes_blocked_linear(x, weight, bias, residual) ? blocked_linear(x, weight, bias, residual)
                                                          : libtorch::linear(x, weight, bias, residual);
+}
+
+/// `Kernels::linear_activated`.
+inline at::Tensor linear_activated(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                   Activation activation) {
+  return takes_blocked_linear(x, weight, bias) ? blocked_linear(x, weight, bias, {}, false, cpu_level(), activation)
+                                               : libtorch::linear_activated(x, weight, bias, activation);
 }
 
 /// `Kernels::linear_geglu`.
