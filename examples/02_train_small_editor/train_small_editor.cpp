@@ -136,9 +136,11 @@ struct Commands {
   Settings settings;
   AutoencoderSettings autoencoder;
   EditorSettings editor;
+  DecoderSettings decoder;
   EvaluationSettings evaluation;
   fs::path edits_out = "edits.png", pairs_out;
-  CLI::App *train_codec = nullptr, *train_unet = nullptr, *measure_model = nullptr, *pairs = nullptr, *edits = nullptr;
+  CLI::App *train_codec = nullptr, *train_unet = nullptr, *fit_decoder = nullptr, *measure_model = nullptr,
+           *pairs = nullptr, *edits = nullptr;
 };
 
 std::vector<std::string> family_names() {
@@ -173,8 +175,7 @@ void add_options(CLI::App& app, Commands& c) {
     command->callback([&c, command] { c.settings.values = example::option_values(*command); });
     return command;
   };
-  const auto learning = [&](CLI::App* command, LearningSettings& o, const char* network, const char* samples,
-                            int least) {
+  const auto learning = [&](CLI::App* command, LearningSettings& o, const char* samples) {
     command->add_option("--steps", o.steps, "number of updates")->capture_default_str()->check(count(1));
     command->add_option("--rate", o.rate, "peak learning rate")
         ->capture_default_str()
@@ -182,13 +183,17 @@ void add_options(CLI::App& app, Commands& c) {
     command->add_option("--batch", o.batch, fmt::format("{} per update", samples))
         ->capture_default_str()
         ->check(count(1));
-    command->add_option("--channels", o.channels, fmt::format("channels of the {}, finest resolution first", network))
+    example::add_dtype(*command, o.compute);
+  };
+  const auto channels = [&](CLI::App* command, std::vector<std::int64_t>& o, const char* network) {
+    command->add_option("--channels", o, fmt::format("channels of the {}, finest resolution first", network))
         ->capture_default_str()
-        ->check(example::range(least, 4096));
+        ->check(example::range(4, 4096));
   };
 
   auto* codec = c.train_codec = training(photographs(app.add_subcommand("autoencoder", "train the autoencoder")));
-  learning(codec, c.autoencoder, "autoencoder", "crops", 4);
+  learning(codec, c.autoencoder, "crops");
+  channels(codec, c.autoencoder.channels, "autoencoder");
   codec->add_option("--latent-channels", c.autoencoder.latent_channels, "channels of the latents")
       ->capture_default_str()
       ->check(example::range(1, 4096));
@@ -201,14 +206,14 @@ void add_options(CLI::App& app, Commands& c) {
         ->capture_default_str()
         ->check(example::range(0, 1000));
   }
-  example::add_dtype(*codec, c.autoencoder.compute);
 
   auto* unet = c.train_unet =
       training(photographs(app.add_subcommand("editor", "train the text encoder and the UNet")));
   unet->add_option("--tokenizer", c.editor.tokenizer, "folder with vocab.json and merges.txt")
       ->type_name("MODEL")
       ->capture_default_str();
-  learning(unet, c.editor, "UNet", "whole pictures", 4);
+  learning(unet, c.editor, "whole pictures");
+  channels(unet, c.editor.channels, "UNet");
   unet->add_option("--coarse-steps", c.editor.coarse_steps,
                    "how many of the updates use small crops, in larger batches")
       ->capture_default_str()
@@ -225,7 +230,22 @@ void add_options(CLI::App& app, Commands& c) {
   unet->add_option("--unedited", c.editor.unedited, "unedited pairs per crop")->capture_default_str()->check(count(0));
   unet->add_option("--start", c.editor.start, "model folder of an editor to start from; its autoencoder may differ")
       ->type_name("MODEL");
-  example::add_dtype(*unet, c.editor.compute);
+
+  auto* decoder = c.fit_decoder =
+      training(photographs(app.add_subcommand("decoder", "fit the autoencoder's decoder to the editor's results")));
+  decoder->add_option("--model", c.decoder.model, "model folder of the editor")->type_name("MODEL")->required();
+  learning(decoder, c.decoder, "windows of results");
+  decoder->add_option("--side", c.decoder.side, "side of the windows in pixels, a multiple of 8")
+      ->capture_default_str()
+      ->check(example::range(8, 4096));
+  decoder->add_option("--crops", c.decoder.crops, "whole-picture crops whose results are kept in memory")
+      ->capture_default_str()
+      ->check(count(1));
+  decoder
+      ->add_option("--sharpness", c.decoder.sharpness,
+                   "weight of the detail that results lack, beside that of their error")
+      ->capture_default_str()
+      ->check(example::range(0.0, 1000.0));
 
   auto* measuring = c.measure_model =
       photographs(app.add_subcommand("evaluate", "measure a model on held-out photographs and phrasings"));
@@ -283,9 +303,11 @@ int main(int argc, char** argv) {
       argc, argv, "train_small_editor", "Trains, measures and writes the small editor.",
       [&](CLI::App& app) { add_options(app, c); },
       [&](const example::Interrupt& interrupt) {
-        if (*c.train_codec || *c.train_unet) at::set_num_threads(1);  // the shards already run in parallel
+        if (*c.train_codec || *c.train_unet || *c.fit_decoder)
+          at::set_num_threads(1);  // the shards already run in parallel
         if (*c.train_codec) return train_autoencoder(c.settings, c.autoencoder, interrupt);
         if (*c.train_unet) return train_editor(c.settings, c.editor, interrupt);
+        if (*c.fit_decoder) return train_decoder(c.settings, c.decoder, interrupt);
         if (*c.measure_model) return evaluate_model(c.settings, c.evaluation, interrupt);
         if (*c.pairs) return write_set(c.settings, c.pairs_out, interrupt);
         return show_edits(c.settings, c.edits_out, interrupt);

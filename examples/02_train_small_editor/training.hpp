@@ -1,7 +1,7 @@
 #pragma once
 
 /// \file
-/// The two trainings: settings, what both report, and their entry points.
+/// The three trainings: settings, what both report, and their entry points.
 
 #include <ATen/core/Tensor.h>
 
@@ -39,25 +39,26 @@ struct Settings {
   example::OptionValues values;  ///< All options of the command, by name.
 };
 
-/// What both trainings have.
+/// What all trainings have.
 struct LearningSettings {
   std::int64_t steps, batch;
   double rate;  ///< At its peak.
-  std::vector<std::int64_t> channels;
+  std::string compute = "fp32";
 };
 
 /// Of the autoencoder's training; its batch is of crops.
 struct AutoencoderSettings : LearningSettings {
-  AutoencoderSettings() : LearningSettings{7000, 4, 4e-4, {40, 40, 80, 160}} {}
+  AutoencoderSettings() : LearningSettings{7000, 4, 4e-4} {}
+  std::vector<std::int64_t> channels{40, 40, 80, 160};
   std::int64_t latent_channels = 32;
   std::int64_t side = 96;  ///< Of the crops, in pixels.
   std::vector<std::int64_t> encoder_blocks{0, 1, 2, 2}, decoder_blocks{0, 1, 3, 2};
-  std::string compute = "fp32";
 };
 
 /// Of the text encoder's and the UNet's training; its batch is of whole pictures.
 struct EditorSettings : LearningSettings {
-  EditorSettings() : LearningSettings{4000, 4, 6e-4, {80, 96, 128}} {}
+  EditorSettings() : LearningSettings{4000, 4, 6e-4} {}
+  std::vector<std::int64_t> channels{80, 96, 128};
   std::filesystem::path tokenizer = "models/clip-tokenizer";
   std::int64_t coarse_steps = 3100;
   std::int64_t coarse_side = 64;  ///< Of the crops of the coarse updates, in pixels.
@@ -65,7 +66,15 @@ struct EditorSettings : LearningSettings {
   std::int64_t varied = 8;
   std::int64_t unedited = 3;
   std::filesystem::path start;  ///< Folder of an editor to start from; empty: fresh weights.
-  std::string compute = "fp32";
+};
+
+/// Of the decoder's fitting to an editor; its batch is of windows of results.
+struct DecoderSettings : LearningSettings {
+  DecoderSettings() : LearningSettings{6500, 6, 4e-4} {}
+  std::filesystem::path model;  ///< Folder of the editor.
+  std::int64_t side = 96;       ///< Of the windows, in pixels.
+  std::int64_t crops = 168;     ///< Edited whole-picture crops kept in memory.
+  double sharpness = 0.3;       ///< `DecoderLoss::sharpness`
 };
 
 /// What `take` makes of each photograph. \throws Cancelled
@@ -162,5 +171,8 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
 
 /// Trains text encoder and UNet over that autoencoder and writes them beside it. \returns the exit status
 int train_editor(const Settings& settings, const EditorSettings& wanted, const example::Interrupt& interrupt);
+
+/// Fits the decoder to the editor's results and writes the editor with it to `work`/model. \returns the exit status
+int train_decoder(const Settings& settings, const DecoderSettings& wanted, const example::Interrupt& interrupt);
 
 }  // namespace small_editor

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The program train_small_editor from outside: a few updates of both trainings, their resumption and their refusals.
+# The program train_small_editor from outside: a few updates of each training, their resumption and their refusals.
 #
 #   bash tests/examples/train_small_editor_test.sh PROGRAMS_DIR SOURCE_DIR
 set -uo pipefail
@@ -54,5 +54,35 @@ done
 cmp -s <(python3 -c "import json; print(json.load(open('work/model/model_index.json'))['_ip2p_settings']['knows'])") \
   <(python3 -c "import json; print(dict(sorted(json.load(open('$source/models/small-editor/model_index.json'))['_ip2p_settings']['knows'].items())))") ||
   fail "expected the shipped model to know what the program teaches"
+
+echo "== the decoder"
+fit=(decoder --photographs photographs --resolution 64 --threads 1 --batch 2 --side 32 --crops 2)
+run 1 "${fit[@]}" --model work/model/vae --out fitted --steps 1
+[ ! -e fitted ] || fail "expected no folder of a run that failed"
+run 0 "${fit[@]}" --model work/model --out fitted --steps 2
+says "complete at step 2: wrote fitted/model"
+for part in unet text_encoder scheduler tokenizer model_index.json vae/config.json; do
+  diff -r "work/model/$part" "fitted/model/$part" >/dev/null || fail "expected $part as it was"
+done
+weights=vae/diffusion_pytorch_model.safetensors
+! cmp -s "work/model/$weights" "fitted/model/$weights" || fail "expected another decoder"
+python3 - "work/model/$weights" "fitted/model/$weights" <<'EOF_PY' || fail "expected the encoder as it was"
+import json, struct, sys
+def tensors(path):
+    data = open(path, "rb").read()
+    size = struct.unpack("<Q", data[:8])[0]
+    head = json.loads(data[8 : 8 + size])
+    head.pop("__metadata__", None)
+    return {name: data[8 + size :][slice(*entry["data_offsets"])] for name, entry in head.items()}
+before, after = map(tensors, sys.argv[1:])
+changed = {name for name in before if before[name] != after[name]}
+sys.exit(not changed or not all(name.startswith("decoder.") for name in changed))
+EOF_PY
+run 0 "${fit[@]}" --model work/model --out fitted --steps 2
+says "complete already, at step 2: fitted/model"
+run 1 "${fit[@]}" --model work/model --out fitted --steps 3
+says "fitted/decoder: belongs to a run with other settings: --steps: had 2, given 3; pass --change"
+run 0 "${fit[@]}" --model work/model --out fitted --steps 3 --change
+says "resumed at step 2"
 
 report
