@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <fmt/format.h>
@@ -11,8 +12,12 @@
 #include "evaluation.hpp"
 #include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/core/device.hpp"
+#include "ip2p/core/error.hpp"
 #include "ip2p/guidance/dual_guidance.hpp"
+#include "ip2p/io/copy_file.hpp"
+#include "ip2p/io/file_text.hpp"
 #include "ip2p/io/folder_lock.hpp"
+#include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/pipeline/edit.hpp"
 #include "ip2p/pipeline/load.hpp"
@@ -24,6 +29,7 @@
 #include "ip2p/train/trainer.hpp"
 #include "ip2p/unet/unet.hpp"
 #include "photographs.hpp"
+#include "support/command_line.hpp"
 #include "support/loss_plot.hpp"
 #include "support/output_folder.hpp"
 #include "training.hpp"
@@ -33,20 +39,27 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Writes `codec` and copies of the other parts of `model` to `folder`.
+/// Writes `codec` and copies of the other parts of `model` to `folder`. model_index.json is written last, so a folder
+/// that has it is complete. \throws ip2p::Error naming the file that cannot be read or written
 void write_beside_parts(const fs::path& model, const fs::path& folder, const ip2p::DcAutoencoder& codec) {
-  const auto copy = [&](const char* part) {
-    fs::copy(model / part, folder / part, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
-  };
+  std::error_code ignored;
+  fs::remove(folder / "model_index.json", ignored);
   ip2p::save_component(codec, folder);
-  for (const auto* part : {"unet", "text_encoder", "scheduler", "tokenizer"}) copy(part);
-  copy("model_index.json");  // last: a folder that has it is complete
+  for (const auto* part : {"unet", "text_encoder", "scheduler", "tokenizer"}) {
+    ip2p::make_folder(folder / part);
+    for (const auto& entry : ip2p::detail::folder_entries(model / part)) {
+      ip2p::copy_file_atomically(entry.path(), folder / part / entry.path().filename());
+    }
+  }
+  ip2p::copy_file_atomically(model / "model_index.json", folder / "model_index.json");
 }
 
 }  // namespace
 
 int train_decoder(const Settings& settings, const DecoderSettings& wanted, const example::Interrupt& interrupt) {
   const auto files = ip2p::ModelFiles::open(wanted.model);
+  ip2p::require(!example::same_file(wanted.model, settings.work / "model"),
+                "--out: expected a folder other than that of --model, found '{}'", settings.work.string());
   const example::OutputFolder folder(settings.work);
   const ip2p::FolderLock lock(settings.work, {"decoder", "model"});
   auto record = run_record(settings, settings.work / "decoder", {{"--model", wanted.model}});

@@ -59,6 +59,8 @@ echo "== the decoder"
 fit=(decoder --photographs photographs --resolution 64 --threads 1 --batch 2 --side 32 --crops 2)
 run 1 "${fit[@]}" --model work/model/vae --out fitted --steps 1
 [ ! -e fitted ] || fail "expected no folder of a run that failed"
+run 1 "${fit[@]}" --model work/model --out work --steps 1
+says "train_small_editor: --out: expected a folder other than that of --model, found 'work'"
 run 0 "${fit[@]}" --model work/model --out fitted --steps 2
 says "complete at step 2: wrote fitted/model"
 for part in unet text_encoder scheduler tokenizer model_index.json vae/config.json; do
