@@ -230,6 +230,7 @@
 #include "ip2p/nn/int8_weight.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/lora.hpp"
+#include "ip2p/nn/measured_choice.hpp"
 #include "ip2p/nn/model.hpp"
 #include "ip2p/nn/module.hpp"
 #include "ip2p/nn/new_lora.hpp"
