@@ -189,6 +189,7 @@ PAGES = {
     "docs/tutorials/train-a-small-editor.md": Page(sizes={
         "train_small_editor autoencoder": "--steps 2 --resolution 64",
         "train_small_editor editor": "--steps 2 --coarse-steps 1 --resolution 64 --batch 2 --crops 2",
+        "train_small_editor decoder": "--steps 2 --resolution 64 --batch 2 --crops 2",
         "train_small_editor evaluate": "--steps 1 --limit 1 --resolution 64",
         "edit_image": EDIT,
     }, made=("training/model", "photographs")),
