@@ -18,6 +18,7 @@
 #include "ip2p/core/random.hpp"
 #include "ip2p/train/precision.hpp"
 #include "photographs.hpp"
+#include "picture_error.hpp"
 
 namespace small_editor {
 
@@ -76,9 +77,7 @@ struct AutoencoderLoss {
           ip2p::CounterNoise(seed + 1, static_cast<std::uint32_t>(part * images.size(0))).normal(latents.sizes(), step);
       return codec.decode(latents + (draw * deviation * noise).to(latents.scalar_type()));
     }();
-    const auto error = decoded.to(at::kFloat) - images;
-    // The root of each picture's mean square counts pictures more alike than the mean square over all of them.
-    return error.abs().mean() + (error.square().mean({1, 2, 3}) + 1e-4).sqrt().mean();
+    return picture_error(decoded.to(at::kFloat) - images);
   }
 
  private:

@@ -56,9 +56,7 @@ class CachedEdits {
     const auto target = edit == edits_ ? condition : latents(crop, edit);
     std::string instruction;
     if (edit < families_) {
-      const auto texts = edit_families()[static_cast<std::size_t>(edit)].training_texts();
-      const auto text = texts[detail::draw(texts.size(), random)];
-      instruction = reworded(text, random);
+      instruction = random_phrasing(edit_families()[static_cast<std::size_t>(edit)], false, random);
     } else if (edit < edits_) {
       instruction = random_text(variation(crop, edit), false, random);
     }

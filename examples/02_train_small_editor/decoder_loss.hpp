@@ -13,6 +13,7 @@
 #include "ip2p/codec/dc_autoencoder.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/train/precision.hpp"
+#include "picture_error.hpp"
 
 namespace small_editor {
 
@@ -65,12 +66,10 @@ struct DecoderLoss {
       return codec.decode(predicted);
     };
     const auto decoded = decode().to(at::kFloat);
-    const auto error = decoded - wanted;
+    const auto error = picture_error(decoded - wanted);
     constexpr double least = 1e-5;  // detail that nobody sees
     const auto missing = 1 - (gradient_product(decoded, wanted) + least) / (gradient_product(wanted, wanted) + least);
-    // The root of each picture's mean square counts pictures more alike than the mean square over all of them.
-    return error.abs().mean() + (error.square().mean({1, 2, 3}) + 1e-4).sqrt().mean() +
-           sharpness * (missing.square() * at::tensor(edited)).mean();
+    return error + sharpness * (missing.square() * at::tensor(edited)).mean();
   }
 };
 

@@ -82,8 +82,7 @@ class EditorResults {
         targets.push_back(edit.apply(picture));
       } else {
         const auto& family = edit_families()[detail::draw(edit_families().size(), random)];
-        const auto texts = family.training_texts();
-        instructions.push_back(reworded(texts[detail::draw(texts.size(), random)], random));
+        instructions.push_back(random_phrasing(family, false, random));
         targets.push_back(family.apply(picture));
       }
       edited.push_back(kind == 0 ? 0.0F : 1.0F);

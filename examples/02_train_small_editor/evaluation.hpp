@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <iterator>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -219,6 +220,18 @@ Scores evaluate(const Pipeline& pipeline, std::span<const at::Tensor> photograph
   scores.psnr_empty_detail /= count * static_cast<double>(options.phrasings);
   scores.sheet = (at::cat(rows, 1) * 255).round().to(at::kByte);
   return scores;
+}
+
+/// `evaluate` without variations, in the midst of a training; nothing where it is cut short, which leaves the training
+/// to end as it ends on a signal.
+template <class Pipeline>
+std::optional<Scores> evaluate_in_training(const Pipeline& pipeline, std::span<const at::Tensor> photographs,
+                                           const ip2p::RunSettings& settings) {
+  try {
+    return evaluate(pipeline, photographs, settings, EvaluationOptions{.variations = 0});
+  } catch (const ip2p::Cancelled&) {
+    return std::nullopt;
+  }
 }
 
 /// The scores as Markdown tables.

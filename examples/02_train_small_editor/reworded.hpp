@@ -82,4 +82,12 @@ inline std::string reworded(std::string_view text, ip2p::SampleRandom& random) {
   return detail::is_held_out(result) ? std::string(text) : result;
 }
 
+/// A phrasing of the family at random. \param held_out one that is never trained on, as it is; else one that is trained
+/// on, perhaps reworded
+inline std::string random_phrasing(const EditFamily& family, bool held_out, ip2p::SampleRandom& random) {
+  const auto texts = held_out ? family.held_out_texts() : family.training_texts();
+  const auto text = texts[detail::draw(texts.size(), random)];
+  return held_out ? std::string(text) : reworded(text, random);
+}
+
 }  // namespace small_editor

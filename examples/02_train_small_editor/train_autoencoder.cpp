@@ -59,12 +59,7 @@ int train_autoencoder(const Settings& settings, const AutoencoderSettings& wante
   config.encoder_layers_per_block = wanted.encoder_blocks;
   config.decoder_layers_per_block = wanted.decoder_blocks;
   ip2p::DcAutoencoder codec(config);
-  ip2p::TrainingOptions options;
-  options.folder = settings.work / "vae";
-  options.clip_norm = 1.0;
-  options.optimiser.weight_decay = 0.0;
-  options.ema_decay = 0.998;
-  options.threads = settings.shards;
+  const auto options = codec_training(settings, settings.work / "vae");
   AutoencoderLoss objective{codec, photographs, settings.seed};
   objective.crops = wanted.batch;
   objective.side = wanted.side;

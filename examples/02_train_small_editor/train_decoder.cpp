@@ -1,6 +1,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -89,12 +90,7 @@ int train_decoder(const Settings& settings, const DecoderSettings& wanted, const
   objective.sharpness = wanted.sharpness;
   objective.precision = ip2p::parse_dtype(wanted.compute, at::kCPU);
 
-  ip2p::TrainingOptions options;
-  options.folder = settings.work / "decoder";
-  options.clip_norm = 1.0;
-  options.optimiser.weight_decay = 0.0;
-  options.ema_decay = 0.998;
-  options.threads = settings.shards;
+  const auto options = codec_training(settings, settings.work / "decoder");
   ip2p::Trainer run(ip2p::Parameters().add(*codec.module().decoder, "vae.decoder"), objective,
                     ip2p::WarmupCosine{wanted.rate, 100, wanted.steps, 0.05}, options);
   std::vector<std::string> skipped;
@@ -104,23 +100,19 @@ int train_decoder(const Settings& settings, const DecoderSettings& wanted, const
   fmt::print("{:.2f} M parameters\n", static_cast<double>(run.parameters().elements()) / 1e6);
 
   const auto measure = [&](std::int64_t step) {
-    Scores scores;
-    try {
-      run.with_average([&] {
-        scores = evaluate(pipeline, squares, {.steps = 2, .seed = 1, .hooks = {.stop = interrupt.token()}},
-                          EvaluationOptions{.variations = 0});
-      });
-    } catch (const ip2p::Cancelled&) {
-      return;  // the training ends as it ends on a signal
-    }
-    const auto total = scores.total();
+    std::optional<Scores> scores;
+    run.with_average([&] {
+      scores = evaluate_in_training(pipeline, squares, {.steps = 2, .seed = 1, .hooks = {.stop = interrupt.token()}});
+    });
+    if (!scores) return;
+    const auto total = scores->total();
     fmt::print(
         "step {}: right edit {} of {}, {:.2f} dB to target, sharpness {:.2f}, empty {:.2f} dB, round trip "
         "{:.2f} dB\n",
-        step, total.nearest, total.edits, total.psnr_edit, total.sharpness, scores.psnr_empty_photo,
-        scores.psnr_round_trip);
+        step, total.nearest, total.edits, total.psnr_edit, total.sharpness, scores->psnr_empty_photo,
+        scores->psnr_round_trip);
     std::fflush(stdout);
-    write_sheet(options.folder / "sheet.png", scores.sheet);
+    write_sheet(options.folder / "sheet.png", scores->sheet);
   };
   if (run.step() == 0) measure(0);
   Report report(run.step(), wanted.steps);

@@ -105,23 +105,18 @@ void write_model(const std::filesystem::path& folder, const ip2p::UNet& unet, co
   ip2p::save_model_index(folder, unet.in_channels(), options, "AutoencoderDC");
 }
 
-/// The decoder without its weights' gradients, and pictures made with the weights as they are. Cut short, it leaves the
-/// training to end as it ends on a signal.
+/// Prints scores of pictures made with the weights as they are, and writes the pictures.
 template <class Pipeline>
 void measure(const Pipeline& pipeline, std::span<const at::Tensor> squares, const std::filesystem::path& folder,
              std::int64_t step, const example::Interrupt& interrupt) {
-  Scores scores;
-  try {
-    scores = evaluate(pipeline, squares, {.steps = 4, .seed = 1, .hooks = {.stop = interrupt.token()}},
-                      EvaluationOptions{.variations = 0});
-  } catch (const ip2p::Cancelled&) {
-    return;
-  }
-  const auto total = scores.total();
+  const auto scores =
+      evaluate_in_training(pipeline, squares, {.steps = 4, .seed = 1, .hooks = {.stop = interrupt.token()}});
+  if (!scores) return;
+  const auto total = scores->total();
   fmt::print("step {}: right edit {} of {}, {:.2f} dB to target (unedited {:.2f}), empty {:.2f} dB\n", step,
-             total.nearest, total.edits, total.psnr_edit, total.psnr_unedited, scores.psnr_empty);
+             total.nearest, total.edits, total.psnr_edit, total.psnr_unedited, scores->psnr_empty);
   std::fflush(stdout);
-  write_sheet(folder / "sheet.png", scores.sheet);
+  write_sheet(folder / "sheet.png", scores->sheet);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <iterator>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -111,6 +112,17 @@ inline std::vector<at::Tensor> squares_of(const std::vector<at::Tensor>& photogr
   std::vector<at::Tensor> squares;
   for (const auto& photograph : photographs) squares.push_back(centre_square(photograph, side));
   return squares;
+}
+
+/// How both trainings of the autoencoder's parts are optimised. \param folder for checkpoints
+inline ip2p::TrainingOptions codec_training(const Settings& settings, std::filesystem::path folder) {
+  ip2p::TrainingOptions options;
+  options.folder = std::move(folder);
+  options.clip_norm = 1.0;
+  options.optimiser.weight_decay = 0.0;
+  options.ema_decay = 0.998;
+  options.threads = settings.shards;
+  return options;
 }
 
 inline void write_sheet(const std::filesystem::path& path, const at::Tensor& sheet) {

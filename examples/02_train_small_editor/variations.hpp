@@ -177,12 +177,7 @@ inline VariedEdit random_variation(Variation kind, ip2p::SampleRandom& random) {
 
 /// An instruction for it, at random. \param held_out of phrasings and patterns that are never trained on
 inline std::string random_text(const VariedEdit& edit, bool held_out, ip2p::SampleRandom& random) {
-  const auto phrasing = [&](std::size_t family) {
-    const auto& f = edit_families()[family];
-    const auto texts = held_out ? f.held_out_texts() : f.training_texts();
-    const auto text = texts[detail::draw(texts.size(), random)];
-    return held_out ? std::string(text) : reworded(text, random);
-  };
+  const auto phrasing = [&](std::size_t family) { return random_phrasing(edit_families()[family], held_out, random); };
   const auto pattern = [&](const std::array<std::string_view, 4>& patterns, std::string_view text) {
     return fmt::format(
         fmt::runtime(held_out ? patterns[train_patterns] : patterns[detail::draw(train_patterns, random)]), text);

@@ -34,6 +34,13 @@ namespace {
 
 at::Tensor noise(std::uint64_t seed, std::vector<std::int64_t> shape) { return CounterNoise(seed).normal(shape, 0); }
 
+/// What a call of `work` takes, of twenty after one another.
+double microseconds(at::Device device, const std::function<void()>& work) {
+  return 1e6 / 20.0 * median_seconds(device, 5, [&] {
+           for (int i = 0; i < 20; ++i) work();
+         });
+}
+
 /// Token ids [rows, tokens] below `limit`, never the last one.
 at::Tensor some_ids(std::int64_t rows, std::int64_t tokens, std::int64_t limit) {
   return at::arange(rows * tokens, at::kLong).mul_(7919).remainder_(limit - 1).view({rows, tokens});
@@ -258,14 +265,10 @@ void fp8(const Settings& settings, Report& report) {
     const auto in_8_bits = detail::to_fp8(weight);
     const auto name = fmt::format("[{}, {}] to {}", shape.rows, shape.in, shape.out);
     report.compare(name, relative_error(detail::fp8_linear(rows, in_8_bits, {}), at::linear(rows, weight)), 0.05);
-    const auto microseconds = [&](const std::function<void()>& work) {
-      return 1e6 / 20.0 * median_seconds(settings.device, 5, [&] {
-               for (int i = 0; i < 20; ++i) work();
-             });
-    };
     report.measure(fmt::format("{}, {}", name, dtype_name(place.dtype)),
-                   microseconds([&] { (void)at::linear(rows, weight); }), "us");
-    report.measure(name + ", 8 bits", microseconds([&] { (void)detail::fp8_linear(rows, in_8_bits, {}); }), "us");
+                   microseconds(settings.device, [&] { (void)at::linear(rows, weight); }), "us");
+    report.measure(name + ", 8 bits",
+                   microseconds(settings.device, [&] { (void)detail::fp8_linear(rows, in_8_bits, {}); }), "us");
   }
 }
 
@@ -295,13 +298,7 @@ void enlargements(const Settings& settings, Report& report) {
         if (frozen) layer->freeze();
         const auto enlarge = [&] { return (*layer)(placed, 2 * shape.side, 2 * shape.side); };
         report.compare(name + ", " + what, relative_error(enlarge(), expected), limit_of(dtype));
-        report.measure(name + ", " + what,
-                       1e6 / 20.0 *
-                           median_seconds(settings.device, 5,
-                                          [&] {
-                                            for (int i = 0; i < 20; ++i) (void)enlarge();
-                                          }),
-                       "us");
+        report.measure(name + ", " + what, microseconds(settings.device, [&] { (void)enlarge(); }), "us");
       };
       layer->conv->freeze();
       form("enlarged", false, true);
