@@ -160,8 +160,8 @@
 #include "ip2p/kernels/cpu/linear.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
 #include "ip2p/kernels/cpu/vectors.hpp"
+#include "ip2p/kernels/cpu/weight_order.hpp"
 #include "ip2p/kernels/cpu/winograd.hpp"
-#include "ip2p/kernels/cpu/winograd_weight.hpp"
 
 #include "ip2p/kernels/for_device.hpp"
 #include "ip2p/kernels/norm_arithmetic.hpp"
@@ -241,6 +241,7 @@
 #include "ip2p/nn/state.hpp"
 #include "ip2p/nn/token_ids.hpp"
 #include "ip2p/nn/transformer.hpp"
+#include "ip2p/nn/weight_form.hpp"
 
 #include "ip2p/text/any_text_encoder.hpp"
 #include "ip2p/text/bpe_tokenizer.hpp"

@@ -4,10 +4,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/equal.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 
 #include <cstdint>
@@ -20,6 +20,7 @@
 #include "ip2p/nn/initialise.hpp"
 #include "ip2p/nn/layers.hpp"
 #include "ip2p/nn/lora.hpp"
+#include "ip2p/nn/state.hpp"
 #include "support/catch.hpp"
 #include "support/cpu_levels.hpp"
 
@@ -107,39 +108,41 @@ TEST_CASE("Neither threads nor other rows change a bit of a linear layer by bloc
   }
 }
 
-TEST_CASE("A linear layer has the same bits with packed weights as with packed rows", "[kernels]") {
+TEST_CASE("A linear layer has the same bits with ordered weights as with plain ones, for any numbers of rows",
+          "[kernels]") {
   auto random = at::make_generator<at::CPUGeneratorImpl>(34);
   struct Shape {
-    std::int64_t rows, in, out;
+    std::int64_t in, out;
   };
-  for (const auto& s : {Shape{1, 17, 48}, Shape{64, 200, 250}, Shape{130, 400, 98}, Shape{300, 385, 386}}) {
-    const auto x = at::randn({s.rows, s.in}, random), weight = at::randn({s.out, s.in}, random);
-    const auto bias = at::randn({s.out}, random), residual = at::randn({s.rows, s.out}, random);
-    for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
-      for (const bool gated : {false, true}) {
-        INFO(level << ", " << s.rows << " rows, " << s.in << " to " << s.out << ", gated " << gated);
-        const auto out = gated ? s.out / 2 : s.out;
-        const auto residual_of = residual.narrow(1, 0, out).contiguous();
-        cpu::LinearPart all{};
-        all.weight = weight.const_data_ptr<float>();
-        all.bias = bias.const_data_ptr<float>();
-        all.residual = residual_of.const_data_ptr<float>();
-        if (gated) {
-          all.gate = all.weight + out * s.in;
-          all.gate_bias = all.bias + out;
+  for (const auto& s : {Shape{17, 48}, Shape{200, 256}, Shape{400, 96}, Shape{1300, 416}}) {
+    const auto weight = at::randn({s.out, s.in}, random), bias = at::randn({s.out}, random);
+    const auto ordered = cpu::linear_weight(weight);
+    REQUIRE(cpu::is_linear_weight(ordered));
+    CHECK_FALSE(cpu::is_linear_weight(weight));
+    for (const std::int64_t rows : {1, 2, 5, 77, 300, 600}) {
+      const auto x = at::randn({rows, s.in}, random), residual = at::randn({rows, s.out}, random);
+      for (const auto& [level, value] : ip2p::testing::cpu_levels()) {
+        for (const bool gated : {false, true}) {
+          if (gated && s.out % 32 != 0) continue;
+          INFO(level << ", " << rows << " rows, " << s.in << " to " << s.out << ", gated " << gated);
+          const auto added = residual.narrow(1, 0, gated ? s.out / 2 : s.out);
+          CHECK(at::equal(cpu::blocked_linear(x, ordered, bias, added, gated, value),
+                          cpu::blocked_linear(x, weight, bias, added, gated, value)));
         }
-        all.depth = s.in;
-        all.y_row = out;
-        const auto result = [&](void (cpu::LinearRun::*run)() const) {
-          auto y = at::full({s.rows, out}, std::numeric_limits<float>::quiet_NaN());
-          all.y = y.mutable_data_ptr<float>();
-          (cpu::LinearRun{cpu::linear_passes(value), all, x.const_data_ptr<float>(), s.rows, out, x.options()}.*run)();
-          return y;
-        };
-        CHECK(at::equal(result(&cpu::LinearRun::with_packed_weights), result(&cpu::LinearRun::with_packed_x)));
       }
     }
   }
+}
+
+TEST_CASE("The order of a linear layer's weights can be undone", "[kernels]") {
+  const auto matrix = at::randn({48, 19});
+  CHECK(cpu::linear_weight(matrix).sizes() == at::IntArrayRef({3, 19, 1, 16}));
+  CHECK(at::equal(cpu::linear_weight(matrix)[1].squeeze(1), matrix.narrow(0, 16, 16).t()));
+  CHECK(at::equal(cpu::plain_weight(cpu::linear_weight(matrix)), matrix));
+  const auto kernel = matrix.view({48, 19, 1, 1});
+  CHECK(cpu::is_linear_weight(cpu::linear_weight(kernel)));
+  CHECK_FALSE(cpu::is_linear_weight(kernel));
+  CHECK(at::equal(cpu::plain_weight(cpu::linear_weight(kernel)), kernel));
 }
 
 TEST_CASE("What is not finite in a row reaches that row alone", "[kernels]") {
@@ -204,9 +207,9 @@ TEST_CASE("A frozen 1x1 convolution is a linear layer of pixels", "[kernels]") {
   const at::NoGradGuard no_grad;
   auto random = at::make_generator<at::CPUGeneratorImpl>(35);
   const auto x = at::randn({2, 40, 5, 7}, random).contiguous(at::MemoryFormat::ChannelsLast);
-  const auto residual = at::randn({2, 24, 5, 7}, random);
+  const auto residual = at::randn({2, 48, 5, 7}, random);
   for (const bool with_bias : {true, false}) {
-    ip2p::Conv2d conv(40, 24, 1, 1, 0, with_bias);
+    ip2p::Conv2d conv(40, 48, 1, 1, 0, with_bias);
     ip2p::initialise(conv, 7);
     const auto expected = conv(x);
     conv.freeze();
@@ -215,9 +218,9 @@ TEST_CASE("A frozen 1x1 convolution is a linear layer of pixels", "[kernels]") {
     CHECK(linear_error(conv.plus(x, residual), expected + residual) < 1e-6);
     CHECK(linear_error(conv(x.contiguous()), expected) < 1e-6);
     const bool by_rows = ip2p::detail::vector_code_is_optimised && ip2p::detail::cpu_level() != CpuLevel::baseline;
-    if (by_rows) CHECK(conv.weight.layout() == at::kStrided);  // not packed
-    // One pixel is too few for the vector code, and must not choose another form for the maps that follow.
-    ip2p::Conv2d other(40, 24, 1, 1, 0, with_bias);
+    CHECK(cpu::is_linear_weight(conv.weight) == by_rows);
+    // One pixel must not choose another form for the maps that follow.
+    ip2p::Conv2d other(40, 48, 1, 1, 0, with_bias);
     ip2p::initialise(other, 7);
     other.freeze();
     const auto pixel = x.narrow(0, 0, 1).narrow(2, 0, 1).narrow(3, 0, 1);
@@ -228,4 +231,56 @@ TEST_CASE("A frozen 1x1 convolution is a linear layer of pixels", "[kernels]") {
     conv.thaw();
     CHECK(linear_error(conv(x), expected) < 1e-6);
   }
+}
+
+TEST_CASE("A frozen linear layer orders its weight, and gives back the plain one", "[kernels]") {
+  auto random = at::make_generator<at::CPUGeneratorImpl>(36);
+  const auto x = at::randn({2, 9, 40}, random), slope = at::randn({2, 9, 64}, random);
+  const bool orders = ip2p::detail::vector_code_is_optimised && ip2p::detail::cpu_level() != CpuLevel::baseline;
+  for (const bool conv_shape : {false, true}) {
+    for (const bool prepared : {false, true}) {
+      INFO("as a convolution's " << conv_shape << ", prepared " << prepared);
+      ip2p::Linear layer(40, 64, true, conv_shape);
+      ip2p::initialise(layer, 8);
+      const auto plain = layer.weight, values = layer.weight.detach().clone();
+      const auto expected = layer(x).detach().to(at::kDouble);
+      layer.freeze();
+      const at::NoGradGuard no_grad;
+      if (prepared) layer.prepare();
+      CHECK(linear_error(layer(x), expected) < 1e-6);
+      CHECK(cpu::is_linear_weight(layer.weight) == orders);
+      CHECK(layer.named_parameters()[0].second.is_same(layer.weight));
+      CHECK(layer.weight_shape() == plain.sizes().vec());
+      CHECK(at::equal(layer.plain_weight(), values));
+      CHECK(at::equal(ip2p::plain_parameters(layer)[0].second, values));
+      CHECK(linear_error(layer(x.narrow(1, 0, 1)), expected.narrow(1, 0, 1)) < 1e-6);  // few rows
+      CHECK(linear_error(layer(x.to(at::kBFloat16)), expected) < 2e-2);
+      CHECK(linear_error(layer.plus(x, slope), expected + slope) < 1e-6);
+      CHECK(linear_error(layer.activated(x, ip2p::Activation::gelu), at::gelu(expected)) < 1e-6);
+      const auto halves = expected.chunk(2, -1);
+      CHECK(linear_error(layer.geglu(x), halves[0] * at::gelu(halves[1])) < 1e-6);
+      {
+        const at::AutoGradMode with_graph(true);
+        const auto input = x.clone().set_requires_grad(true);
+        (layer(input) * slope).sum().backward();
+        CHECK(linear_error(input.grad(), at::matmul(slope, values.flatten(1)).to(at::kDouble)) < 1e-6);
+      }
+      layer.thaw();
+      CHECK(layer.weight.is_same(plain));
+      CHECK(layer.weight.requires_grad());
+      CHECK(at::equal(layer.weight, values));
+    }
+  }
+}
+
+TEST_CASE("A frozen linear layer that is first called with a graph keeps its plain weight", "[kernels]") {
+  ip2p::Linear layer(32, 48);
+  ip2p::initialise(layer, 9);
+  layer.freeze();
+  const auto plain = layer.weight;
+  const auto x = at::randn({5, 32}).set_requires_grad(true);
+  CHECK(layer(x).requires_grad());
+  const at::NoGradGuard no_grad;
+  layer(x);
+  CHECK(layer.weight.is_same(plain));
 }

@@ -112,8 +112,8 @@ TEST_CASE("The order of Winograd's weights is that of LibTorch's copy, for any s
         CHECK(found.equal(expected));
         CHECK(cpu::winograd_weight(weight.contiguous(at::MemoryFormat::ChannelsLast)).equal(expected));
         CHECK(cpu::winograd_weight(weight.permute({0, 1, 3, 2})).equal(expected.permute({0, 1, 3, 2, 4})));
-        CHECK(cpu::plain_winograd_weight(found).equal(weight));
-        CHECK(cpu::plain_winograd_weight(found).is_contiguous());
+        CHECK(cpu::plain_weight(found).equal(weight));
+        CHECK(cpu::plain_weight(found).is_contiguous());
       }
     }
   }

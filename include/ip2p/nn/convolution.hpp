@@ -83,7 +83,7 @@ inline bool wants_winograd(at::ScalarType dtype, const at::Tensor& weight, std::
          dtype == at::kFloat && weight.scalar_type() == at::kFloat && weight.dim() == 4 &&
          !at::autocast::is_autocast_enabled(at::kCPU) && stride == 1 && (padding == 0 || padding == 1) &&
          weight.size(2) == 3 && weight.size(3) == 3 && weight.size(0) >= least && weight.size(1) >= least &&
-         weight.size(0) % cpu::winograd_line == 0;
+         weight.size(0) % cpu::weight_line == 0;
 }
 
 /// Whether x can be convolved by Winograd's filtering: the weight is in its order and x in fp32, and neither autocast

@@ -63,7 +63,8 @@ std::int64_t use_fp8(const Model& model) {
   for (const auto& [name, part] : model.module().named_modules()) {
     auto* layer = dynamic_cast<Linear*>(part);
     if (layer == nullptr || !detail::suits_fp8(name, *layer)) continue;
-    layer->fp8 = std::make_shared<const detail::Fp8>(detail::to_fp8(layer->weight.detach().flatten(1).contiguous()));
+    layer->fp8 =
+        std::make_shared<const detail::Fp8>(detail::to_fp8(layer->plain_weight().detach().flatten(1).contiguous()));
     ++count;
   }
   note_model_change();

@@ -4,15 +4,16 @@
 /// Layers that can store their weights in a form optimised for inference.
 ///
 /// A weight in its inference form is still a parameter of the same dtype, but on CPUs a convolution's may have oneDNN's
-/// layout (`is_mkldnn()`) or that of Winograd's filtering, with five dimensions. LibTorch's convolutions reject such a
-/// tensor rather than misread it; use `plain_parameters` (nn/state.hpp) to read the values of any module.
+/// layout (`is_mkldnn()`), and that of a convolution or a linear layer the order of kernels/cpu/weight_order.hpp, with
+/// four or five dimensions. LibTorch's operators reject such a tensor rather than misread it; use `plain_parameters`
+/// (nn/state.hpp) to read the values of any module.
 
 #include <cstdint>
 #include <mutex>
 #include <vector>
 
 #include "ip2p/core/tensor.hpp"
-#include "ip2p/kernels/cpu/winograd_weight.hpp"
+#include "ip2p/kernels/cpu/weight_order.hpp"
 #include "ip2p/nn/int8_host.hpp"
 #include "ip2p/nn/module.hpp"
 
@@ -48,15 +49,14 @@ namespace detail {
 
 /// A parameter in plain form: itself, or an unpacked copy.
 inline at::Tensor plain_tensor(const at::Tensor& parameter) {
-  if (cpu::is_winograd_weight(parameter)) return cpu::plain_winograd_weight(parameter);
+  if (cpu::is_winograd_weight(parameter) || cpu::is_linear_weight(parameter)) return cpu::plain_weight(parameter);
   return parameter.is_mkldnn() ? parameter.to_dense() : parameter;
 }
 
 /// The sizes of a parameter in plain form.
 inline std::vector<std::int64_t> plain_shape(const at::Tensor& parameter) {
-  auto shape = parameter.sizes().vec();
-  if (!cpu::is_winograd_weight(parameter)) return shape;
-  return {shape[0] * cpu::winograd_line, shape[1], shape[2], shape[3]};
+  return cpu::is_winograd_weight(parameter) || cpu::is_linear_weight(parameter) ? cpu::plain_sizes(parameter)
+                                                                                : parameter.sizes().vec();
 }
 
 /// The frozen layers of a module, itself included.

@@ -10,7 +10,6 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/layer_norm.h>
-#include <c10/util/intrusive_ptr.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -32,13 +31,17 @@
 #include "ip2p/nn/int8_weight.hpp"
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/module.hpp"
-#include "ip2p/nn/once.hpp"
 #include "ip2p/nn/packed_conv.hpp"
+#include "ip2p/nn/weight_form.hpp"
 
 namespace ip2p {
 
 /// y = x W^T + b over the last axis; W is [out, in], or [out, in, 1, 1] if the published file stores a 1x1 convolution.
-struct Linear : Module, LoraHost, Fp8Host, Int8Host {
+///
+/// When frozen, the weight is brought into the order in which the vector code of CPUs reads it, by `prepare` or the
+/// first call if that records no graph. The new weight replaces the plain one as the parameter, so no extra memory is
+/// used. A call that records a graph makes a plain copy of such a weight: `thaw` models that are differentiated.
+struct Linear : Module, Freezable, LoraHost, Fp8Host, Int8Host {
   /// \param conv_shape gives the weight the shape of a 1x1 convolution, as in the file; the arithmetic is the same.
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
     weight = register_parameter("weight", conv_shape ? at::empty({out, in, 1, 1}) : at::empty({out, in}));
@@ -47,6 +50,7 @@ struct Linear : Module, LoraHost, Fp8Host, Int8Host {
 
   /// \param x [..., in]  \return [..., out]
   at::Tensor operator()(const at::Tensor& x) const {
+    settle(x);
     auto y = int8 ? detail::int8_linear(x, *int8, bias) : in_fp8(x) ? detail::fp8_linear(x, *fp8, bias) : product(x);
     for (const auto& lora : loras) lora->add_linear(y, x);
     return detail::probed(this, y);
@@ -55,6 +59,7 @@ struct Linear : Module, LoraHost, Fp8Host, Int8Host {
   /// The result plus `residual`, which has its shape: in one pass over memory where the device's kernel can.
   [[nodiscard]] at::Tensor plus(const at::Tensor& x, const at::Tensor& residual) const {
     if (!is_product(x)) return (*this)(x) + residual;
+    settle(x);
     return detail::probed(this, product(x, residual));
   }
 
@@ -62,8 +67,9 @@ struct Linear : Module, LoraHost, Fp8Host, Int8Host {
   /// \return [..., out]
   [[nodiscard]] at::Tensor activated(const at::Tensor& x, Activation activation) const {
     if (!is_product(x)) return detail::libtorch::activated((*this)(x), activation);
+    settle(x);
     return detail::probed(this,
-                          kernels_for(x).linear_activated(x, plain_weight(x), detail::weight_for(x, bias), activation));
+                          kernels_for(x).linear_activated(x, weight_as(x), detail::weight_for(x, bias), activation));
   }
 
   /// a * gelu(b) with [a, b] = the result: without writing a and b where the device's kernel can.
@@ -71,25 +77,82 @@ struct Linear : Module, LoraHost, Fp8Host, Int8Host {
   [[nodiscard]] at::Tensor geglu(const at::Tensor& x) const {
     const auto& kernels = kernels_for(x);
     if (kernels.linear_geglu != nullptr && is_product(x)) {
-      const auto y = kernels.linear_geglu(x, plain_weight(x), detail::weight_for(x, bias));
+      settle(x);
+      const auto y = kernels.linear_geglu(x, weight_as(x), detail::weight_for(x, bias));
       if (y.defined()) return detail::probed(this, y);
     }
     return kernels.geglu((*this)(x), {});
   }
 
-  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return weight.sizes().vec(); }
+  void freeze() override {
+    suspend_gradients();
+    form_.freeze();
+  }
 
-  at::Tensor weight, bias;  ///< [out, in] and [out]; the bias is undefined where there is none.
+  void prepare() override {
+    form_.settle([&] { order(weight.scalar_type()); });
+  }
+
+  void thaw() override {
+    if (auto plain = form_.thaw(weight); plain.defined()) hold(std::move(plain));
+    resume_gradients();
+  }
+
+  [[nodiscard]] bool frozen() const override { return form_.frozen(); }
+
+  [[nodiscard]] std::unique_lock<std::mutex> at_rest() const override { return form_.at_rest(); }
+
+  /// The weight in plain form; a copy if it is in another.
+  [[nodiscard]] at::Tensor plain_weight() const {
+    const auto resting = at_rest();
+    return detail::plain_tensor(weight);
+  }
+
+  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override {
+    const auto resting = at_rest();
+    return detail::plain_shape(weight);
+  }
+
+  at::Tensor weight;  ///< [out, in], or in another order while frozen; `plain_weight()` is always plain.
+  at::Tensor bias;    ///< [out]; undefined where there is none.
 
  private:
-  /// The weight [out, in] in the dtype of x.
-  [[nodiscard]] at::Tensor plain_weight(const at::Tensor& x) const {
+  /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
+  /// wait for it.
+  void settle(const at::Tensor& x) const {
+    form_.settle([&] {
+      if (x.device().is_cpu() && !detail::records_graph(x, weight, bias)) order(x.scalar_type());
+    });
+  }
+
+  /// Orders a plain weight for inputs of `dtype`, if vector code is to compute the layer.
+  void order(at::ScalarType dtype) const {
+    if (form_.changed() || int8 || weight.requires_grad() || weight.size(0) % detail::cpu::weight_line != 0 ||
+        !detail::cpu::wants_blocked_linear(dtype, weight.flatten(1))) {
+      return;
+    }
+    const at::NoGradGuard no_grad;
+    const auto plain = weight;
+    form_.remember(plain);
+    const_cast<Linear*>(this)->hold(detail::cpu::linear_weight(plain));
+  }
+
+  void hold(at::Tensor form) {
+    replace_parameter("weight", form);
+    weight = std::move(form);
+  }
+
+  /// The weight in the dtype of x: [out, in], or in the order of `cpu::linear_weight` in fp32.
+  [[nodiscard]] at::Tensor weight_as(const at::Tensor& x) const {
+    if (detail::cpu::is_linear_weight(weight)) {
+      return x.scalar_type() == at::kFloat ? weight : detail::weight_for(x, detail::plain_tensor(weight).flatten(1));
+    }
     const auto w = detail::weight_for(x, weight);
     return w.dim() == 4 ? w.flatten(1) : w;
   }
 
   [[nodiscard]] at::Tensor product(const at::Tensor& x, const at::Tensor& residual = {}) const {
-    return kernels_for(x).linear(x, plain_weight(x), detail::weight_for(x, bias), residual);
+    return kernels_for(x).linear(x, weight_as(x), detail::weight_for(x, bias), residual);
   }
 
   /// Whether the result for x is the product with the plain weight and nothing more.
@@ -101,12 +164,14 @@ struct Linear : Module, LoraHost, Fp8Host, Int8Host {
     return fp8 && x.numel() > 0 && !detail::records_graph(x, weight, bias) &&
            !at::autocast::is_autocast_enabled(x.device().type());
   }
+
+  detail::WeightForm form_;
 };
 
 /// Two-dimensional convolution with a square kernel, equal strides and zero padding; W is [out, in, k, k].
 ///
 /// When frozen, the first call chooses the weight's form: reordered for Winograd's filtering where that is faster
-/// (`ConvolutionForm`), plain where a 1x1 kernel is computed as a linear layer of pixels, packed if the CPU benefits,
+/// (`ConvolutionForm`), or for a 1x1 kernel that is computed as a linear layer of pixels, packed if the CPU benefits,
 /// otherwise channels-last. The new weight replaces the plain one as the parameter, so no extra memory is used.
 struct Conv2d : Module, Freezable, LoraHost, Int8Host {
   /// \param kernel side of the square kernel  \param with_bias false: no bias is added
@@ -133,7 +198,7 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
   /// if this layer's form cannot do that. \param x [B, in, h, w]
   [[nodiscard]] at::Tensor of_doubled(const at::Tensor& x) const {
     if (int8) return detail::int8_winograd(x, *int8, bias, padding, true);
-    if (frozen_) settled_.call([&] { settle(x); });
+    settle(x);
     return detail::takes_winograd(x, weight, bias, padding) ? detail::winograd(x, weight, bias, padding, true)
                                                             : at::Tensor();
   }
@@ -145,37 +210,27 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
 
   void freeze() override {
     suspend_gradients();
-    frozen_ = true;
-    settled_.reset();
+    held_.freeze();
   }
 
-  /// Reorders the weight for Winograd's filtering. Packing and channels-last copies wait for the first call.
+  /// Reorders the weight for vector code. Packing and channels-last copies wait for the first call.
   void prepare() override {
-    if (!frozen_ || int8 || !reorders(weight.scalar_type())) return;
-    settled_.call([&] { reorder(); });
+    if (int8 || !reorders(weight.scalar_type())) return;
+    held_.settle([&] { reorder(); });
   }
 
   void thaw() override {
-    if (plain_) {
-      const at::NoGradGuard no_grad;
-      // If someone (e.g. an optimiser) still holds the plain tensor, put that same tensor back into use.
-      const auto kept = plain_->lock();
-      auto plain = kept ? at::Tensor(kept) : detail::plain_tensor(weight).contiguous();
-      plain.set_requires_grad(weight.requires_grad());
-      hold(std::move(plain));
-    }
-    plain_.reset();
-    frozen_ = false;
+    if (auto plain = held_.thaw(weight); plain.defined()) hold(std::move(plain));
     resume_gradients();
   }
 
-  [[nodiscard]] bool frozen() const override { return frozen_; }
+  [[nodiscard]] bool frozen() const override { return held_.frozen(); }
 
   /// Chooses among the forms of a frozen layer, from the next call on. Must not run concurrently with calls.
   void set_form(ConvolutionForm form) {
     if (form == form_) return;
     form_ = form;
-    if (!frozen_) return;
+    if (!frozen()) return;
     thaw();
     freeze();
   }
@@ -183,7 +238,7 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
   /// The choice among the forms.
   [[nodiscard]] ConvolutionForm form() const { return form_; }
 
-  [[nodiscard]] std::unique_lock<std::mutex> at_rest() const override { return settled_.lock(); }
+  [[nodiscard]] std::unique_lock<std::mutex> at_rest() const override { return held_.at_rest(); }
 
   /// The weight [out, in, k, k] in plain form; an unpacked copy if it is packed.
   [[nodiscard]] at::Tensor plain_weight() const {
@@ -191,7 +246,10 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
     return detail::plain_tensor(weight);
   }
 
-  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override { return detail::plain_shape(weight); }
+  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override {
+    const auto resting = at_rest();
+    return detail::plain_shape(weight);
+  }
 
   at::Tensor weight;             ///< Plain, or in another form while frozen; `plain_weight()` is always plain.
   at::Tensor bias;               ///< [out]; undefined where there is none.
@@ -213,8 +271,11 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
   [[nodiscard]] at::Tensor convolve(const at::Tensor& x, const at::Tensor& added,
                                     const at::Tensor& residual = {}) const {
     if (int8) return convolve_int8(x, added, residual);
-    if (frozen_) settled_.call([&] { settle(x); });
-    if (auto y = of_pixels(x, added, residual); y.defined()) return detail::probed(this, y);
+    settle(x);
+    if (auto y = of_pixels(x, added, residual); y.defined()) {
+      add_loras(y, x);
+      return detail::probed(this, y);
+    }
     const bool winograd = detail::takes_winograd(x, weight, added, padding);
     const bool fused = winograd && residual.defined() && residual.scalar_type() == at::kFloat &&
                        residual.device().is_cpu() && !detail::records_graph(residual);
@@ -241,29 +302,23 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
   /// The result, plus the residual if that is defined, of a 1x1 kernel as a linear layer of pixels; undefined where
   /// that is not to be had.
   [[nodiscard]] at::Tensor of_pixels(const at::Tensor& x, const at::Tensor& added, const at::Tensor& residual) const {
-    if (!frozen_ || form_ != ConvolutionForm::fastest || !loras.empty() || x.dim() != 4 ||
-        !detail::is_linear_of_pixels(weight, stride, padding)) {
-      return {};
-    }
+    if (x.dim() != 4 || !detail::cpu::is_linear_weight(weight)) return {};
     const auto rows = [](const at::Tensor& map) { return map.defined() ? map.permute({0, 2, 3, 1}) : map; };
-    const auto w = weight.flatten(1);
-    if (!detail::cpu::takes_blocked_linear(rows(x), w, added, rows(residual))) return {};
-    return detail::cpu::blocked_linear(rows(x), w, added, rows(residual)).permute({0, 3, 1, 2});
+    if (!detail::cpu::takes_blocked_linear(rows(x), weight, added, rows(residual))) return {};
+    return detail::cpu::blocked_linear(rows(x), weight, added, rows(residual)).permute({0, 3, 1, 2});
   }
 
-  /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
-  /// wait for it.
+  /// Chooses a frozen weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent
+  /// callers wait for it.
   void settle(const at::Tensor& x) const {
-    if (plain_ || int8 || weight.requires_grad()) return;
+    held_.settle([&] { choose(x); });
+  }
+
+  void choose(const at::Tensor& x) const {
+    if (held_.changed() || int8 || weight.requires_grad()) return;
     if (x.device().is_cpu() && reorders(x.scalar_type())) return reorder();
     const at::NoGradGuard no_grad;
     auto plain = weight;
-    // As above, whatever the size of the map, so that a result does not depend on the maps that came before.
-    if (x.device().is_cpu() && form_ == ConvolutionForm::fastest &&
-        detail::is_linear_of_pixels(plain, stride, padding) &&
-        detail::cpu::wants_blocked_linear(x.scalar_type(), plain.flatten(1))) {
-      return;
-    }
     auto packed =
         plain.scalar_type() == x.scalar_type() ? detail::pack_conv(plain, stride, padding, x.sizes()) : at::Tensor();
     if (!packed.defined()) {
@@ -271,22 +326,31 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
       note_model_change();
       return;
     }
-    plain_.emplace(plain.getIntrusivePtr());
+    held_.remember(plain);
     const_cast<Conv2d*>(this)->hold(std::move(packed));
   }
 
-  /// Whether the plain weight is to be reordered for inputs of `dtype`.
+  /// Whether the plain weight is to be reordered for inputs of `dtype`: whatever the size of the map, so that a result
+  /// does not depend on the maps that came before.
   [[nodiscard]] bool reorders(at::ScalarType dtype) const {
-    return form_ == ConvolutionForm::fastest && detail::wants_winograd(dtype, weight, stride, padding);
+    return form_ == ConvolutionForm::fastest &&
+           (detail::wants_winograd(dtype, weight, stride, padding) || is_of_pixels(dtype));
   }
 
-  /// Reorders a plain weight for Winograd's filtering. Const as `settle`.
+  /// Whether vector code is to compute the layer as a linear layer of pixels.
+  [[nodiscard]] bool is_of_pixels(at::ScalarType dtype) const {
+    return detail::is_linear_of_pixels(weight, stride, padding) && weight.size(0) % detail::cpu::weight_line == 0 &&
+           detail::cpu::wants_blocked_linear(dtype, weight.flatten(1));
+  }
+
+  /// Reorders a plain weight for Winograd's filtering or as that of a linear layer. Const as `settle`.
   void reorder() const {
-    if (plain_ || weight.requires_grad()) return;
+    if (held_.changed() || weight.requires_grad()) return;
     const at::NoGradGuard no_grad;
     const auto plain = weight;
-    plain_.emplace(plain.getIntrusivePtr());
-    const_cast<Conv2d*>(this)->hold(detail::cpu::winograd_weight(plain));
+    held_.remember(plain);
+    const_cast<Conv2d*>(this)->hold(plain.size(2) == 1 ? detail::cpu::linear_weight(plain)
+                                                       : detail::cpu::winograd_weight(plain));
   }
 
   void hold(at::Tensor form) {
@@ -306,12 +370,8 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
                : detail::conv_with_packed(x, weight, detail::bias_for(x, added), stride, padding);
   }
 
-  using WeakTensor = c10::weak_intrusive_ptr<at::TensorImpl, at::UndefinedTensorImpl>;
-
-  bool frozen_ = false;
   ConvolutionForm form_ = ConvolutionForm::fastest;
-  detail::Once settled_;
-  mutable std::optional<WeakTensor> plain_;  ///< The parameter before another took its place.
+  detail::WeightForm held_;
 };
 
 /// Chooses the form of all convolutions of a module, e.g. `ConvolutionForm::direct` for oneDNN's rounding. Must not run

@@ -116,11 +116,11 @@ class ModelHandle {
     note_model_change();
   }
 
-  /// A parameter that stays the same tensor for the life of the module (a convolution's weight may not); undefined if
+  /// A parameter that stays the same tensor for the life of the module (a layer's weight may not); undefined if
   /// there is none. Cached, because looking one up means listing all parameters.
   [[nodiscard]] static at::Tensor lasting(const Module& module) {
     for (const auto& parameter : module.parameters()) {
-      if (parameter.dim() < 4) return parameter;
+      if (parameter.dim() < 2) return parameter;
     }
     return {};
   }

@@ -126,7 +126,7 @@ struct FeedForward : Module {
   /// How many rows to process at a time on a CPU. The hidden values are up to eight times as large as the input; for
   /// larger blocks the C library would request fresh memory from the system at every layer, and the system zeroes it
   /// first.
-  [[nodiscard]] std::int64_t rows_at_once() const { return (24 << 20) / 4 / proj->weight.size(0); }
+  [[nodiscard]] std::int64_t rows_at_once() const { return (24 << 20) / 4 / proj->weight_shape()[0]; }
 
   std::shared_ptr<Module> net;        ///< Holds `proj` and `out` under the names that they have in files.
   std::shared_ptr<Linear> proj, out;  ///< To gate and hidden values, and back.

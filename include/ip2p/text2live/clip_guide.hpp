@@ -28,8 +28,13 @@ namespace ip2p {
 /// Gradients flow to the pictures. Copies share the model.
 class ClipGuide {
  public:
+  /// Thaws the model, because its calls are differentiated; its weights ask for no gradients.
   /// \param clip its device is where all is computed
-  explicit ClipGuide(Clip clip) : clip_(std::move(clip)) {}
+  explicit ClipGuide(Clip clip) : clip_(std::move(clip)) {
+    auto model = clip_.model();
+    model.thaw();
+    model.module().set_requires_grad(false);
+  }
 
   /// The model.
   [[nodiscard]] const Clip& clip() const { return clip_; }

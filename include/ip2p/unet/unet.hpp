@@ -287,7 +287,7 @@ class UNet : public ModelHandle<detail::UNetModule> {
 
   static void require_text_fits(const KeysValues& text, std::size_t i, const CrossAttention& attention,
                                 std::int64_t batch) {
-    const auto head = attention.to_q->weight.size(0) / attention.heads;
+    const auto head = attention.to_q->weight_shape()[0] / attention.heads;
     const auto& keys = text.keys;
     if (keys.dim() == 4 && keys.size(0) == batch && keys.size(1) == attention.heads && keys.size(3) == head &&
         text.values.sizes() == keys.sizes()) {

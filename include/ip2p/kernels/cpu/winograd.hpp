@@ -28,7 +28,7 @@
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
 #include "ip2p/kernels/cpu/vectors.hpp"
-#include "ip2p/kernels/cpu/winograd_weight.hpp"
+#include "ip2p/kernels/cpu/weight_order.hpp"
 
 namespace ip2p::detail::cpu {
 
@@ -118,8 +118,8 @@ class WinogradRun {
         y_(y.mutable_data_ptr<float>()),
         in_(x.size(1)),
         out_(y.size(1)),
-        steps_(turned ? WinogradSteps{9 * out_, -out_, winograd_line}
-                      : WinogradSteps{9 * winograd_line, winograd_line, 9 * winograd_line * in_}),
+        steps_(turned ? WinogradSteps{9 * out_, -out_, weight_line}
+                      : WinogradSteps{9 * weight_line, weight_line, 9 * weight_line * in_}),
         turned_(turned),
         stored_width_(x.size(3)),
         stored_pixels_(x.size(2) * x.size(3)),
@@ -203,17 +203,17 @@ class WinogradRun {
 
   /// Where the weights of output channels from `channel`, a multiple of 16, and the `d`th input channels begin.
   [[nodiscard]] std::int64_t place_of_weight(std::int64_t channel, std::int64_t d) const {
-    return channel / winograd_line * steps_.line + d * winograd_depth * steps_.in;
+    return channel / weight_line * steps_.line + d * winograd_depth * steps_.in;
   }
 
   /// Asks for a share, that of point `p`, of the weights that are transformed next, so that memory is read while
   /// products are computed. Inlined, because g++ drops calls of a function that does nothing else.
   [[gnu::always_inline]] void fetch_weights(std::int64_t begin, std::int64_t d, std::int64_t p) const {
     if (turned_ || bytes_ != nullptr) return;  // elsewhere in memory; a quarter
-    const auto count = 9 * winograd_line * depth_of(d);
-    for (auto channel = begin; channel < std::min(begin + winograd_width, out_); channel += winograd_line) {
+    const auto count = 9 * weight_line * depth_of(d);
+    for (auto channel = begin; channel < std::min(begin + winograd_width, out_); channel += weight_line) {
       const float* from = weight_ + place_of_weight(channel, d);
-      for (auto i = count * p / points; i < count * (p + 1) / points; i += winograd_line) {
+      for (auto i = count * p / points; i < count * (p + 1) / points; i += weight_line) {
         __builtin_prefetch(from + i, 0, 2);
       }
     }
@@ -235,11 +235,11 @@ class WinogradRun {
       for (std::int64_t d = 0; d < depths_; ++d) {
         const auto depth = depth_of(d);
         if (bytes_ != nullptr) {
-          for (std::int64_t c = 0; c < width; c += winograd_line) {
-            widen_(bytes_ + place_of_weight(begin + c, d), winograd_line, std::min(winograd_line, width - c), 9 * depth,
+          for (std::int64_t c = 0; c < width; c += weight_line) {
+            widen_(bytes_ + place_of_weight(begin + c, d), weight_line, std::min(weight_line, width - c), 9 * depth,
                    weight_scale_ + begin + c, wide + c, winograd_width);
           }
-          constexpr WinogradSteps of_wide{9 * winograd_width, winograd_width, winograd_line};
+          constexpr WinogradSteps of_wide{9 * winograd_width, winograd_width, weight_line};
           passes_.spread_weight(wide, of_wide, width, depth, u);
         } else {
           passes_.spread_weight(weight_ + place_of_weight(begin, d), steps_, width, depth, u);
@@ -307,8 +307,8 @@ inline at::Tensor winograd(const at::Tensor& x, const at::Tensor& weight, const 
   const std::int64_t scale = doubled ? 2 : 1;
   const auto height = scale * x.size(2) + 2 * padding - 2;
   const auto width = scale * x.size(3) + 2 * padding - 2;
-  auto y = at::empty({x.size(0), weight.size(0) * winograd_line, height, width}, x.options(),
-                     at::MemoryFormat::ChannelsLast);
+  auto y =
+      at::empty({x.size(0), weight.size(0) * weight_line, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
   require(!residual.defined() || residual.sizes() == y.sizes(), "convolution: residual: expected {}, found {}",
           shape_text(y.sizes()), residual.defined() ? shape_text(residual.sizes()) : std::string());
   if (y.numel() == 0) return y;
