@@ -241,7 +241,7 @@
 #include "ip2p/nn/state.hpp"
 #include "ip2p/nn/token_ids.hpp"
 #include "ip2p/nn/transformer.hpp"
-#include "ip2p/nn/weight_form.hpp"
+#include "ip2p/nn/weight_layer.hpp"
 
 #include "ip2p/text/any_text_encoder.hpp"
 #include "ip2p/text/bpe_tokenizer.hpp"

@@ -49,14 +49,13 @@ namespace detail {
 
 /// A parameter in plain form: itself, or an unpacked copy.
 inline at::Tensor plain_tensor(const at::Tensor& parameter) {
-  if (cpu::is_winograd_weight(parameter) || cpu::is_linear_weight(parameter)) return cpu::plain_weight(parameter);
+  if (cpu::is_ordered_weight(parameter)) return cpu::plain_weight(parameter);
   return parameter.is_mkldnn() ? parameter.to_dense() : parameter;
 }
 
 /// The sizes of a parameter in plain form.
 inline std::vector<std::int64_t> plain_shape(const at::Tensor& parameter) {
-  return cpu::is_winograd_weight(parameter) || cpu::is_linear_weight(parameter) ? cpu::plain_sizes(parameter)
-                                                                                : parameter.sizes().vec();
+  return cpu::is_ordered_weight(parameter) ? cpu::plain_sizes(parameter) : parameter.sizes().vec();
 }
 
 /// The frozen layers of a module, itself included.

@@ -13,11 +13,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
-#include <mutex>
-#include <optional>
 #include <utility>
-#include <vector>
 
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/model_changes.hpp"
@@ -32,7 +28,7 @@
 #include "ip2p/nn/lora.hpp"
 #include "ip2p/nn/module.hpp"
 #include "ip2p/nn/packed_conv.hpp"
-#include "ip2p/nn/weight_form.hpp"
+#include "ip2p/nn/weight_layer.hpp"
 
 namespace ip2p {
 
@@ -41,7 +37,7 @@ namespace ip2p {
 /// When frozen, the weight is brought into the order in which the vector code of CPUs reads it, by `prepare` or the
 /// first call if that records no graph. The new weight replaces the plain one as the parameter, so no extra memory is
 /// used. A call that records a graph makes a plain copy of such a weight: `thaw` models that are differentiated.
-struct Linear : Module, Freezable, LoraHost, Fp8Host, Int8Host {
+struct Linear : WeightLayer, Fp8Host {
   /// \param conv_shape gives the weight the shape of a 1x1 convolution, as in the file; the arithmetic is the same.
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv_shape = false) {
     weight = register_parameter("weight", conv_shape ? at::empty({out, in, 1, 1}) : at::empty({out, in}));
@@ -50,7 +46,6 @@ struct Linear : Module, Freezable, LoraHost, Fp8Host, Int8Host {
 
   /// \param x [..., in]  \return [..., out]
   at::Tensor operator()(const at::Tensor& x) const {
-    settle(x);
     auto y = int8 ? detail::int8_linear(x, *int8, bias) : in_fp8(x) ? detail::fp8_linear(x, *fp8, bias) : product(x);
     for (const auto& lora : loras) lora->add_linear(y, x);
     return detail::probed(this, y);
@@ -59,7 +54,6 @@ struct Linear : Module, Freezable, LoraHost, Fp8Host, Int8Host {
   /// The result plus `residual`, which has its shape: in one pass over memory where the device's kernel can.
   [[nodiscard]] at::Tensor plus(const at::Tensor& x, const at::Tensor& residual) const {
     if (!is_product(x)) return (*this)(x) + residual;
-    settle(x);
     return detail::probed(this, product(x, residual));
   }
 
@@ -67,7 +61,6 @@ struct Linear : Module, Freezable, LoraHost, Fp8Host, Int8Host {
   /// \return [..., out]
   [[nodiscard]] at::Tensor activated(const at::Tensor& x, Activation activation) const {
     if (!is_product(x)) return detail::libtorch::activated((*this)(x), activation);
-    settle(x);
     return detail::probed(this,
                           kernels_for(x).linear_activated(x, weight_as(x), detail::weight_for(x, bias), activation));
   }
@@ -77,77 +70,33 @@ struct Linear : Module, Freezable, LoraHost, Fp8Host, Int8Host {
   [[nodiscard]] at::Tensor geglu(const at::Tensor& x) const {
     const auto& kernels = kernels_for(x);
     if (kernels.linear_geglu != nullptr && is_product(x)) {
-      settle(x);
       const auto y = kernels.linear_geglu(x, weight_as(x), detail::weight_for(x, bias));
       if (y.defined()) return detail::probed(this, y);
     }
     return kernels.geglu((*this)(x), {});
   }
 
-  void freeze() override {
-    suspend_gradients();
-    form_.freeze();
-  }
-
   void prepare() override {
-    form_.settle([&] { order(weight.scalar_type()); });
+    settle_form([&] { order(weight.scalar_type()); });
   }
-
-  void thaw() override {
-    if (auto plain = form_.thaw(weight); plain.defined()) hold(std::move(plain));
-    resume_gradients();
-  }
-
-  [[nodiscard]] bool frozen() const override { return form_.frozen(); }
-
-  [[nodiscard]] std::unique_lock<std::mutex> at_rest() const override { return form_.at_rest(); }
-
-  /// The weight in plain form; a copy if it is in another.
-  [[nodiscard]] at::Tensor plain_weight() const {
-    const auto resting = at_rest();
-    return detail::plain_tensor(weight);
-  }
-
-  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override {
-    const auto resting = at_rest();
-    return detail::plain_shape(weight);
-  }
-
-  at::Tensor weight;  ///< [out, in], or in another order while frozen; `plain_weight()` is always plain.
-  at::Tensor bias;    ///< [out]; undefined where there is none.
 
  private:
-  /// Chooses the weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent callers
-  /// wait for it.
-  void settle(const at::Tensor& x) const {
-    form_.settle([&] {
-      if (x.device().is_cpu() && !detail::records_graph(x, weight, bias)) order(x.scalar_type());
-    });
-  }
-
   /// Orders a plain weight for inputs of `dtype`, if vector code is to compute the layer.
   void order(at::ScalarType dtype) const {
-    if (form_.changed() || int8 || weight.requires_grad() || weight.size(0) % detail::cpu::weight_line != 0 ||
-        !detail::cpu::wants_blocked_linear(dtype, weight.flatten(1))) {
-      return;
+    if (may_change() && weight.size(0) % detail::cpu::weight_line == 0 &&
+        detail::cpu::wants_blocked_linear(dtype, weight.flatten(1))) {
+      change(detail::cpu::linear_weight(weight));
     }
-    const at::NoGradGuard no_grad;
-    const auto plain = weight;
-    form_.remember(plain);
-    const_cast<Linear*>(this)->hold(detail::cpu::linear_weight(plain));
   }
 
-  void hold(at::Tensor form) {
-    replace_parameter("weight", form);
-    weight = std::move(form);
-  }
-
-  /// The weight in the dtype of x: [out, in], or in the order of `cpu::linear_weight` in fp32.
+  /// The weight for x, in its dtype: [out, in], or in the order of `cpu::linear_weight` in fp32. Its form is chosen
+  /// first.
   [[nodiscard]] at::Tensor weight_as(const at::Tensor& x) const {
-    if (detail::cpu::is_linear_weight(weight)) {
-      return x.scalar_type() == at::kFloat ? weight : detail::weight_for(x, detail::plain_tensor(weight).flatten(1));
-    }
-    const auto w = detail::weight_for(x, weight);
+    settle_form([&] {
+      if (x.device().is_cpu() && !detail::records_graph(x, weight, bias)) order(x.scalar_type());
+    });
+    if (x.scalar_type() == at::kFloat && detail::cpu::is_linear_weight(weight)) return weight;
+    const auto w = detail::weight_for(x, detail::plain_tensor(weight));
     return w.dim() == 4 ? w.flatten(1) : w;
   }
 
@@ -164,8 +113,6 @@ struct Linear : Module, Freezable, LoraHost, Fp8Host, Int8Host {
     return fp8 && x.numel() > 0 && !detail::records_graph(x, weight, bias) &&
            !at::autocast::is_autocast_enabled(x.device().type());
   }
-
-  detail::WeightForm form_;
 };
 
 /// Two-dimensional convolution with a square kernel, equal strides and zero padding; W is [out, in, k, k].
@@ -173,7 +120,7 @@ struct Linear : Module, Freezable, LoraHost, Fp8Host, Int8Host {
 /// When frozen, the first call chooses the weight's form: reordered for Winograd's filtering where that is faster
 /// (`ConvolutionForm`), or for a 1x1 kernel that is computed as a linear layer of pixels, packed if the CPU benefits,
 /// otherwise channels-last. The new weight replaces the plain one as the parameter, so no extra memory is used.
-struct Conv2d : Module, Freezable, LoraHost, Int8Host {
+struct Conv2d : WeightLayer {
   /// \param kernel side of the square kernel  \param with_bias false: no bias is added
   Conv2d(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride_ = 1, std::int64_t padding_ = 0,
          bool with_bias = true)
@@ -208,23 +155,11 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
     for (const auto& lora : loras) lora->add_conv(y, x, stride, padding);
   }
 
-  void freeze() override {
-    suspend_gradients();
-    held_.freeze();
-  }
-
   /// Reorders the weight for vector code. Packing and channels-last copies wait for the first call.
   void prepare() override {
     if (int8 || !reorders(weight.scalar_type())) return;
-    held_.settle([&] { reorder(); });
+    settle_form([&] { reorder(); });
   }
-
-  void thaw() override {
-    if (auto plain = held_.thaw(weight); plain.defined()) hold(std::move(plain));
-    resume_gradients();
-  }
-
-  [[nodiscard]] bool frozen() const override { return held_.frozen(); }
 
   /// Chooses among the forms of a frozen layer, from the next call on. Must not run concurrently with calls.
   void set_form(ConvolutionForm form) {
@@ -238,21 +173,6 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
   /// The choice among the forms.
   [[nodiscard]] ConvolutionForm form() const { return form_; }
 
-  [[nodiscard]] std::unique_lock<std::mutex> at_rest() const override { return held_.at_rest(); }
-
-  /// The weight [out, in, k, k] in plain form; an unpacked copy if it is packed.
-  [[nodiscard]] at::Tensor plain_weight() const {
-    const auto resting = at_rest();
-    return detail::plain_tensor(weight);
-  }
-
-  [[nodiscard]] std::vector<std::int64_t> weight_shape() const override {
-    const auto resting = at_rest();
-    return detail::plain_shape(weight);
-  }
-
-  at::Tensor weight;             ///< Plain, or in another form while frozen; `plain_weight()` is always plain.
-  at::Tensor bias;               ///< [out]; undefined where there is none.
   std::int64_t stride, padding;  ///< In pixels, along both axes.
   /// How 3x3 maps of stride 1 are convolved while gradients are computed, by `winograd_gradients`; null: by LibTorch. A
   /// pointer, so that only those who train with it compile it.
@@ -308,14 +228,13 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
     return detail::cpu::blocked_linear(rows(x), weight, added, rows(residual)).permute({0, 3, 1, 2});
   }
 
-  /// Chooses a frozen weight's form for inputs like `x`. Const for callers: the values do not change, and concurrent
-  /// callers wait for it.
+  /// Chooses a frozen weight's form for inputs like `x`.
   void settle(const at::Tensor& x) const {
-    held_.settle([&] { choose(x); });
+    settle_form([&] { choose(x); });
   }
 
   void choose(const at::Tensor& x) const {
-    if (held_.changed() || int8 || weight.requires_grad()) return;
+    if (!may_change()) return;
     if (x.device().is_cpu() && reorders(x.scalar_type())) return reorder();
     const at::NoGradGuard no_grad;
     auto plain = weight;
@@ -326,8 +245,7 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
       note_model_change();
       return;
     }
-    held_.remember(plain);
-    const_cast<Conv2d*>(this)->hold(std::move(packed));
+    change(std::move(packed));
   }
 
   /// Whether the plain weight is to be reordered for inputs of `dtype`: whatever the size of the map, so that a result
@@ -345,17 +263,9 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
 
   /// Reorders a plain weight for Winograd's filtering or as that of a linear layer. Const as `settle`.
   void reorder() const {
-    if (held_.changed() || weight.requires_grad()) return;
+    if (!may_change()) return;
     const at::NoGradGuard no_grad;
-    const auto plain = weight;
-    held_.remember(plain);
-    const_cast<Conv2d*>(this)->hold(plain.size(2) == 1 ? detail::cpu::linear_weight(plain)
-                                                       : detail::cpu::winograd_weight(plain));
-  }
-
-  void hold(at::Tensor form) {
-    replace_parameter("weight", form);
-    weight = std::move(form);
+    change(weight.size(2) == 1 ? detail::cpu::linear_weight(weight) : detail::cpu::winograd_weight(weight));
   }
 
   /// Gradients cannot pass through the packed form, so the weight is unpacked for this call if x requires gradients or
@@ -371,7 +281,6 @@ struct Conv2d : Module, Freezable, LoraHost, Int8Host {
   }
 
   ConvolutionForm form_ = ConvolutionForm::fastest;
-  detail::WeightForm held_;
 };
 
 /// Chooses the form of all convolutions of a module, e.g. `ConvolutionForm::direct` for oneDNN's rounding. Must not run

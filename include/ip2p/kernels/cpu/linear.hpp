@@ -16,8 +16,10 @@
 #include <cstdint>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "ip2p/core/autocast.hpp"
+#include "ip2p/core/large_pages.hpp"
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/kernels/cpu/levels.hpp"
 #include "ip2p/kernels/cpu/threads.hpp"
@@ -104,18 +106,30 @@ inline bool fits_blocked_linear(const at::Tensor& x, const at::Tensor& weight, c
          residual.sizes().slice(0, residual.sizes().size() - 1) == x.sizes().slice(0, x.sizes().size() - 1);
 }
 
-/// Rows of a plain weight [out, in] in the order of `linear_weight`: [lines, in, 16], the last line filled with copies.
-inline at::Tensor ordered_rows(const at::Tensor& weight, const LinearPasses& passes) {
+/// Brings a plain weight [out, in] that `is_blocked_linear_weight` into the order [lines, in, 16], the last line filled
+/// with copies. \param to of as many numbers
+inline void order_weight(const at::Tensor& weight, const LinearPasses& passes, float* to) {
   const auto out = weight.size(0), in = weight.size(1), lines = (out + weight_line - 1) / weight_line;
-  auto ordered = at::empty({lines, in, weight_line}, weight.options().requires_grad(false));
   const auto* from = weight.const_data_ptr<float>();
-  auto* to = ordered.mutable_data_ptr<float>();
   in_threads(lines, 1, [&](std::int64_t begin, std::int64_t end) {
     for (auto line = begin; line < end; ++line) {
       const auto first = line * weight_line;
       passes.order(from + first * in, std::min(weight_line, out - first), in, to + first * in);
     }
   });
+}
+
+/// `weight` [out, in] or [out, in, 1, 1] in the order that `blocked_linear` reads, [out / 16, in, 1, 16] or
+/// [out / 16, in, 1, 1, 16].
+/// \param weight as a matrix, one that `is_blocked_linear_weight`; its `out` is a multiple of 16
+inline at::Tensor linear_weight(const at::Tensor& weight) {
+  const auto lines = weight.size(0) / weight_line, in = weight.size(1);
+  auto sizes = weight.dim() == 2 ? std::vector<std::int64_t>{lines, in, 1, weight_line}
+                                 : std::vector<std::int64_t>{lines, in, 1, 1, weight_line};
+  auto ordered = at::empty(sizes, weight.options().requires_grad(false));
+  auto* to = ordered.mutable_data_ptr<float>();
+  ask_for_large_pages(to, ordered.nbytes());
+  order_weight(weight.flatten(1), linear_passes(cpu_level()), to);
   return ordered;
 }
 
@@ -179,17 +193,21 @@ inline at::Tensor blocked_linear(const at::Tensor& x, const at::Tensor& weight, 
   auto shape = x.sizes().vec();
   shape.back() = out;
   auto result = at::empty(shape, x.options());
-  at::Tensor values = weight, gates;
+  // Where gates begin: after the other channels' last line.
+  const auto gates = (out + weight_line - 1) / weight_line * weight_line * in;
+  at::Tensor values = weight;
   if (!is_linear_weight(weight)) {
-    values = ordered_rows(weight.narrow(0, 0, out), passes);
-    if (gated) gates = ordered_rows(weight.narrow(0, out, out), passes);
+    values = at::empty({(gated ? 2 : 1) * gates}, x.options());
+    auto* to = values.mutable_data_ptr<float>();
+    order_weight(weight.narrow(0, 0, out), passes, to);
+    if (gated) order_weight(weight.narrow(0, out, out), passes, to + gates);
   }
   LinearPart all{};
   all.x = input.const_data_ptr<float>();
   all.weight = values.const_data_ptr<float>();
   all.bias = added.defined() ? added.const_data_ptr<float>() : nullptr;
   if (gated) {
-    all.gate = gates.defined() ? gates.const_data_ptr<float>() : all.weight + out * in;
+    all.gate = all.weight + gates;
     all.gate_bias = added.defined() ? all.bias + out : nullptr;
   }
   all.residual = other.defined() ? other.const_data_ptr<float>() : nullptr;

@@ -76,38 +76,24 @@ inline at::Tensor winograd_weight(const at::Tensor& weight) {
   return ordered;
 }
 
-/// `weight` [out, in] or [out, in, 1, 1] in the order that `blocked_linear` reads, [out / 16, in, 1, 16] or
-/// [out / 16, in, 1, 1, 16].
-/// \param weight contiguous, in fp32 on the CPU; its `out` is a multiple of 16
-inline at::Tensor linear_weight(const at::Tensor& weight) {
-  const auto in = weight.size(1), lines = weight.size(0) / weight_line, each = in * weight_line;
-  auto sizes = weight.dim() == 2 ? std::vector<std::int64_t>{lines, in, 1, weight_line}
-                                 : std::vector<std::int64_t>{lines, in, 1, 1, weight_line};
-  auto ordered = at::empty(sizes, weight.options().requires_grad(false));
-  const auto* from = weight.const_data_ptr<float>();
-  auto* to = ordered.mutable_data_ptr<float>();
-  ask_for_large_pages(to, ordered.nbytes());
-  in_threads(lines, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (auto place = begin * each; place < end * each; place += each) {
-      transpose_columns(from + place, weight_line, in, 0, in, to + place, weight_line);
-    }
-  });
-  return ordered;
-}
-
-/// Whether `weight`, which has `dimensions`, is ordered, with `side` as its height and width where it has these.
-inline bool is_ordered_weight(const at::Tensor& weight, std::int64_t dimensions, std::int64_t side) {
-  return weight.dim() == dimensions && weight.size(dimensions - 1) == weight_line && weight.size(2) == side &&
+/// Whether `weight` ends in a line, with `side` as height and width.
+inline bool ends_in_line(const at::Tensor& weight, std::int64_t side) {
+  const auto dimensions = weight.dim();
+  return (dimensions == 4 || dimensions == 5) && weight.size(dimensions - 1) == weight_line && weight.size(2) == side &&
          weight.size(dimensions - 2) == side && weight.device().is_cpu() && weight.layout() == at::kStrided &&
          weight.scalar_type() == at::kFloat && weight.is_contiguous();
 }
 
 /// Whether `weight` is the result of `winograd_weight` for one of fp32 on the CPU.
-inline bool is_winograd_weight(const at::Tensor& weight) { return is_ordered_weight(weight, 5, 3); }
+inline bool is_winograd_weight(const at::Tensor& weight) { return weight.dim() == 5 && ends_in_line(weight, 3); }
 
-/// Whether `weight` is a result of `linear_weight`.
-inline bool is_linear_weight(const at::Tensor& weight) {
-  return is_ordered_weight(weight, 4, 1) || is_ordered_weight(weight, 5, 1);
+/// Whether `weight` is a result of `linear_weight` (kernels/cpu/linear.hpp): [out / 16, in, 1, 16] of [out, in], or
+/// [out / 16, in, 1, 1, 16] of [out, in, 1, 1].
+inline bool is_linear_weight(const at::Tensor& weight) { return ends_in_line(weight, 1); }
+
+/// Whether `weight` is in one of these orders.
+inline bool is_ordered_weight(const at::Tensor& weight) {
+  return is_winograd_weight(weight) || is_linear_weight(weight);
 }
 
 /// The sizes of the weight that `winograd_weight` or `linear_weight` made `ordered` of.
