@@ -197,10 +197,12 @@ void check_results(const std::vector<Job>& jobs) {
                   folder.string());
     example::require_writable(folder);
   }
+  std::vector<const fs::path*> outputs;
   for (const auto& job : jobs) {
     std::error_code ignored;
-    if (fs::is_directory(job.out.parent_path(), ignored)) example::check_folders({&job.out});
+    if (fs::is_directory(job.out.parent_path(), ignored)) outputs.push_back(&job.out);
   }
+  example::check_folders(outputs);
 }
 
 fs::path beside(const fs::path& out, std::string_view what) {

@@ -20,7 +20,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include "ip2p/io/folder_lock.hpp"
+#include "ip2p/io/atomic_file.hpp"
 #include "ip2p/language/moderation.hpp"
 #include "ip2p/language/triplet_generator.hpp"
 #include "ip2p/language/triplets.hpp"
@@ -68,7 +68,7 @@ int generate(GenerateOptions o, const example::Interrupt& interrupt) {
   const auto beside = [&](const char* ending) { return fs::path(o.out.string() + ending); };
   example::RunRecord record(beside(".run.json"), settings_of(o), [&] { return fs::exists(beside(".journal")); });
   record.agree(o.change);
-  const auto lock = ip2p::FolderLock::shared_for(beside(".run.json"));  // before another process that is refused
+  ip2p::remove_temporaries_of(beside(".run.json"));
   record.begin(std::max<std::int64_t>(0, record.finished()));
   fmt::print("{} captions\n", captions.size());
   example::ProgressBar bar(stderr);

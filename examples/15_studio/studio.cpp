@@ -14,6 +14,7 @@
 
 #include "event_log.hpp"
 #include "http_server.hpp"
+#include "ip2p/io/atomic_file.hpp"
 #include "model_editor.hpp"
 #include "options.hpp"
 #include "service.hpp"
@@ -46,6 +47,7 @@ int run(const Options& o, const example::Interrupt& interrupt) {
                    .keep = o.keep,
                    .log_prompts = o.log_prompts},
                   log_to_stderr);
+  if (!o.keep.empty()) ip2p::remove_temporaries_in(o.keep);
   HttpServer server(service, o.all_limits(), o.host, o.port);
   fmt::print("http://{}:{}/\n", o.host.find(':') == std::string::npos ? o.host : "[" + o.host + "]", server.port());
   std::fflush(stdout);

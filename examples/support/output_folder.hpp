@@ -8,11 +8,13 @@
 #include <utility>
 #include <vector>
 
+#include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/make_folder.hpp"
 
 namespace example {
 
-/// Makes a folder, with its parents, and removes again what is empty at the end of those that it made.
+/// Makes a folder, with its parents, and removes again what is empty at the end of those that it made. Removes what
+/// killed processes left in it.
 class OutputFolder {
  public:
   /// \throws Error if it cannot be made
@@ -24,6 +26,7 @@ class OutputFolder {
       made_.push_back(part);
     }
     ip2p::make_folder(path_);
+    ip2p::remove_temporaries_in(path_);
   }
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;

@@ -14,15 +14,16 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <new>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <typeinfo>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -74,7 +75,8 @@ void require_writable(const std::filesystem::path& folder) {
                 ip2p::detail::errno_text(refused));
 }
 
-void check_folders(std::initializer_list<const std::filesystem::path*> outputs) {
+void check_folders(const std::vector<const std::filesystem::path*>& outputs) {
+  std::set<std::filesystem::path> folders;
   for (const auto* path : outputs) {
     if (path->empty()) continue;
     const auto name = path->filename().string();
@@ -93,7 +95,9 @@ void check_folders(std::initializer_list<const std::filesystem::path*> outputs) 
     require_writable(folder);
     ip2p::require(!std::filesystem::is_directory(*path, ignored), "{}: expected the name of a file, found a folder",
                   path->string());
+    folders.insert(folder);
   }
+  for (const auto& folder : folders) ip2p::remove_temporaries_in(folder);
 }
 
 void report_prompt(std::string_view name, std::int64_t tokens, std::int64_t limit, std::string_view dropped) {

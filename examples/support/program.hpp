@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -34,8 +33,8 @@ inline double seconds_since(Clock::time_point begin) {
 /// \throws ip2p::Error if this process may not write into an existing folder
 void require_writable(const std::filesystem::path& folder);
 
-/// Checks the outputs before the work rather than after it.
-void check_folders(std::initializer_list<const std::filesystem::path*> outputs);
+/// Checks the outputs before the work rather than after it, and removes what killed processes left in their folders.
+void check_folders(const std::vector<const std::filesystem::path*>& outputs);
 
 /// Prints a prompt's token count, and warns about text that does not fit.
 /// \param tokens of the whole prompt  \param limit tokens that the model reads  \param dropped the text beyond them

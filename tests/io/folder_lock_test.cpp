@@ -1,10 +1,18 @@
 #include "ip2p/io/folder_lock.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
+#include <thread>
 
 #include "ip2p/io/atomic_file.hpp"
 #include "support/catch.hpp"
@@ -55,11 +63,60 @@ TEST_CASE("Temporary files are known by their names, and removed of one file, on
   remove_temporaries_below(folder);
   CHECK(names_below(folder) == alike);
   CHECK_NOTHROW(remove_temporaries_below(folder / "none"));
-  // As AtomicFile names them.
-  const AtomicFile file(folder / "written.png");
-  CHECK(names_below(folder).size() == alike.size() + 1);
-  remove_temporaries_in(folder);
-  CHECK(names_below(folder) == alike);
+}
+
+TEST_CASE("Temporary files stay while their writers live", "[io]") {
+  const testing::ScratchDir scratch;
+  const auto& folder = scratch.path();
+  const auto path = folder / "a.png";
+  leave(folder / half);
+  {
+    AtomicFile file(path);
+    remove_temporaries_of(path);
+    CHECK(names_below(folder).size() == 1);
+    remove_temporaries_below(folder);
+    CHECK(names_below(folder).size() == 1);
+    file.commit();
+  }
+  CHECK(names_below(folder) == std::set<std::string>{"a.png"});
+}
+
+TEST_CASE("A killed writer's temporary file is removed", "[io]") {
+  const testing::ScratchDir scratch;
+  const auto& folder = scratch.path();
+  const auto child = ::fork();
+  if (child == 0) {
+    const AtomicFile file(folder / "a.png");
+    ::raise(SIGKILL);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));
+  REQUIRE(names_below(folder).size() == 1);
+  remove_temporaries_of(folder / "a.png");
+  CHECK(names_below(folder).empty());
+}
+
+TEST_CASE("Files are written while another removes what is abandoned", "[io]") {
+  const testing::ScratchDir scratch;
+  const auto& folder = scratch.path();
+  std::atomic<bool> over = false;
+  std::thread removing([&] {
+    while (!over) remove_temporaries_in(folder);
+  });
+  int failed = 0;
+  for (int i = 0; i < 300; ++i) {
+    try {
+      write_file_atomically(folder / "a.png", std::as_bytes(std::span("whole", 5)));
+    } catch (const Error& error) {
+      ++failed;
+      UNSCOPED_INFO(error.what());
+    }
+  }
+  over = true;
+  removing.join();
+  CHECK(failed == 0);
+  CHECK(names_below(folder) == std::set<std::string>{"a.png"});
 }
 
 TEST_CASE("A locked folder is one process's own, and clean where nobody else writes", "[io]") {
@@ -74,35 +131,4 @@ TEST_CASE("A locked folder is one process's own, and clean where nobody else wri
   CHECK_NOTHROW(FolderLock(folder));
   CHECK_THROWS_WITH(FolderLock(folder / "none"),
                     "cannot open the folder '" + (folder / "none").string() + "': No such file or directory");
-}
-
-TEST_CASE("A file's temporaries are removed by the first that works on it", "[io]") {
-  const testing::ScratchDir scratch;
-  const auto& folder = scratch.path();
-  leave(folder / half);
-  leave(folder / other_half);
-  std::optional<FolderLock> first(FolderLock::shared_for(folder / "a.png"));
-  CHECK(names_below(folder) == std::set<std::string>{other_half});
-  leave(folder / half);  // the first is writing
-  const auto second = FolderLock::shared_for(folder / "a.png");
-  CHECK(names_below(folder).contains(half));
-  first.reset();
-  CHECK_THROWS_AS(FolderLock(folder), Error);
-}
-
-TEST_CASE("A shared folder is cleaned by the first that enters it", "[io]") {
-  const testing::ScratchDir scratch;
-  const auto& folder = scratch.path();
-  leave(folder / "in" / half);
-  std::optional<FolderLock> first(FolderLock::shared(folder));
-  CHECK(names_below(folder).empty());
-  leave(folder / "in" / half);  // the first is writing
-  std::optional<FolderLock> second(FolderLock::shared(folder));
-  CHECK(names_below(folder).size() == 1);
-  CHECK_THROWS_AS(FolderLock(folder), Error);
-  first.reset();
-  CHECK_THROWS_AS(FolderLock(folder), Error);
-  second.reset();
-  first.emplace(FolderLock::shared(folder));
-  CHECK(names_below(folder).empty());
 }

@@ -26,8 +26,8 @@
 #include "ip2p/data/encoded_pairs.hpp"
 #include "ip2p/data/picture_pairs.hpp"
 #include "ip2p/data/shard_index.hpp"
+#include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/crc32.hpp"
-#include "ip2p/io/folder_lock.hpp"
 #include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/weights.hpp"
@@ -174,7 +174,7 @@ class CachedPairs {
   void save(const std::filesystem::path& path, const std::string& id, const Entry& entry) {
     std::call_once(entered_, [&] {
       make_folder(options_.folder);
-      lock_.emplace(FolderLock::shared(options_.folder));
+      remove_temporaries_below(options_.folder);
     });
     make_folder(path.parent_path());
     write_safetensors(path, entry.tensors,
@@ -186,7 +186,6 @@ class CachedPairs {
   CachedPairsOptions options_;
   std::atomic<std::int64_t> made_ = 0;
   std::once_flag entered_;
-  std::optional<FolderLock> lock_;
 };
 
 }  // namespace ip2p

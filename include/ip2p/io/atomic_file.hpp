@@ -29,6 +29,9 @@ void sync_folder(const std::filesystem::path& folder);
 /// The bytes go to a temporary file in the same folder, which is fsynced and renamed over `path`; an fsync of the
 /// folder then makes the rename durable. Readers see either the old file or the complete new one, even after a crash or
 /// when the disk is full. An existing file keeps its permission bits. System failures throw `Error` naming the path.
+///
+/// A temporary file is locked (flock(2)) while its writer lives, so that what a killed process left can be told from
+/// what another is writing: see `remove_temporaries_of`.
 class AtomicFile {
  public:
   /// Creates the temporary file. Throws `Error` if `path` exists and is not a regular file, or if its folder is missing
@@ -50,6 +53,8 @@ class AtomicFile {
 
  private:
   void open_temporary();
+  /// \return false if another process is removing the file, which it saw before the lock
+  [[nodiscard]] bool lock_temporary() const;
   void sync(int descriptor);
   [[noreturn]] void give_up(int code, const char* operation);
   void discard() noexcept;
@@ -67,15 +72,14 @@ bool is_temporary(std::string_view name);
 
 }  // namespace detail
 
-/// Removes temporary files left behind by processes that were killed while writing to `path`. Call it only from the
-/// sole process that writes to `path`.
+/// Removes temporary files that `AtomicFile` left behind in processes that were killed while writing to `path`. Those
+/// of processes at work stay, and all of them on a file system without locks.
 void remove_temporaries_of(const std::filesystem::path& path);
 
-/// Removes all temporary files that killed processes left behind in `folder`. Call it only while no other process
-/// writes there.
+/// The same for all files in `folder`.
 void remove_temporaries_in(const std::filesystem::path& folder);
 
-/// The same in `folder` and in all folders below it.
+/// The same for all files in `folder` and in all folders below it.
 void remove_temporaries_below(const std::filesystem::path& folder);
 
 /// Writes the concatenation of `parts` to `path` atomically. Throws `Error` and keeps the old file on failure.

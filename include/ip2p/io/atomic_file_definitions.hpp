@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,12 +55,19 @@ IP2P_INLINE bool is_temporary(std::string_view name) {
   return end[0] == '.' && end.substr(1, digits).find_first_not_of("0123456789abcdef") == end.npos;
 }
 
-/// Removes the files among `entry` and those after it that `chosen` accepts by name; an error ends the search.
+/// Removes a temporary file unless its writer, which holds a lock on it, is still at work.
+IP2P_INLINE void remove_abandoned(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);  // NFS locks no O_RDONLY
+  if (descriptor < 0) return;
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
+  ::close(descriptor);
+}
+
+/// Removes abandoned files among `entry` and those after it that `chosen` accepts by name; an error ends the search.
 template <class Entries, class Chosen>
-void remove_files(Entries entry, std::error_code& code, const Chosen& chosen) {
-  std::error_code ignored;
+void remove_abandoned(Entries entry, std::error_code& code, const Chosen& chosen) {
   for (const Entries end; !code && entry != end; entry.increment(code)) {
-    if (chosen(entry->path().filename().string())) std::filesystem::remove(entry->path(), ignored);
+    if (chosen(entry->path().filename().string())) remove_abandoned(entry->path());
   }
 }
 
@@ -95,8 +103,13 @@ IP2P_INLINE void AtomicFile::write(std::span<const std::byte> bytes) {
 IP2P_INLINE void AtomicFile::commit() {
   require(descriptor_ >= 0, "cannot write '{}': the file is already committed", target_.string());
   sync(descriptor_);
-  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) give_up(errno, "close");
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0) give_up(errno, "rename");
+  // Some file systems report a failed write only here; the copy holds the lock until the file has its name.
+  const int lock = ::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0);
+  int code = ::close(std::exchange(descriptor_, -1)) == 0 || errno == EINTR ? 0 : errno;
+  const bool closed = code == 0;
+  if (closed && ::rename(temporary_.c_str(), target_.c_str()) != 0) code = errno;
+  if (lock >= 0) ::close(lock);
+  if (code != 0) give_up(code, closed ? "rename" : "close");
   temporary_.clear();
   detail::sync_folder(folder_);  // makes the rename itself durable
 }
@@ -110,12 +123,22 @@ IP2P_INLINE void AtomicFile::open_temporary() {
                                        static_cast<std::uint32_t>(entropy()), static_cast<std::uint32_t>(entropy()));
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     code = descriptor_ < 0 ? errno : 0;
+    if (code == 0 && !lock_temporary()) {
+      discard();
+      code = EEXIST;
+    }
   }
   if (code != 0) {
     temporary_.clear();
     throw_error("cannot write '{}': creating a file in '{}' failed: {}", target_.string(), folder_.string(),
                 detail::errno_text(code));
   }
+}
+
+IP2P_INLINE bool AtomicFile::lock_temporary() const {
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK;  // file systems without locks
+  struct stat found {};
+  return ::fstat(descriptor_, &found) != 0 || found.st_nlink > 0;
 }
 
 IP2P_INLINE void AtomicFile::sync(int descriptor) {
@@ -141,19 +164,19 @@ IP2P_INLINE void remove_temporaries_of(const std::filesystem::path& path) {
   const auto start = "." + path.filename().string().substr(0, 200) + ".";
   std::error_code code;
   std::filesystem::directory_iterator inside(path.has_parent_path() ? path.parent_path() : ".", code);
-  detail::remove_files(std::move(inside), code, [&](const std::string& name) {
+  detail::remove_abandoned(std::move(inside), code, [&](const std::string& name) {
     return detail::is_temporary(name) && name.starts_with(start) && name.size() == start.size() + 20;
   });
 }
 
 IP2P_INLINE void remove_temporaries_in(const std::filesystem::path& folder) {
   std::error_code code;
-  detail::remove_files(std::filesystem::directory_iterator(folder, code), code, detail::is_temporary);
+  detail::remove_abandoned(std::filesystem::directory_iterator(folder, code), code, detail::is_temporary);
 }
 
 IP2P_INLINE void remove_temporaries_below(const std::filesystem::path& folder) {
   std::error_code code;
-  detail::remove_files(std::filesystem::recursive_directory_iterator(folder, code), code, detail::is_temporary);
+  detail::remove_abandoned(std::filesystem::recursive_directory_iterator(folder, code), code, detail::is_temporary);
 }
 
 IP2P_INLINE void write_file_atomically(const std::filesystem::path& path,

@@ -24,7 +24,7 @@
 #include "ip2p/core/checksum.hpp"
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/tensor.hpp"
-#include "ip2p/io/folder_lock.hpp"
+#include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/make_folder.hpp"
 #include "ip2p/io/safetensors.hpp"
 #include "ip2p/io/safetensors_header.hpp"
@@ -132,7 +132,7 @@ class CachedTextEncoder {
       if (options.folder.empty() || detail::first_invalid_utf8(prompt)) return;
       const auto path = path_of(prompt);
       make_folder(path.parent_path());
-      if (!lock) lock.emplace(FolderLock::shared(options.folder));
+      if (!std::exchange(swept, true)) remove_temporaries_below(options.folder);
       write_safetensors(path, {{"context", context}},
                         {{"prompt", prompt}, {"encoder", options.encoder}, {"checksum", checksum_of(context)}});
     }
@@ -147,7 +147,7 @@ class CachedTextEncoder {
     Encoder encoder;
     CachedTextOptions options;
     std::mutex mutex;
-    std::optional<FolderLock> lock;
+    bool swept = false;    ///< of what killed processes left
     std::list<Row> order;  // most recently used first
     std::unordered_map<std::string_view, typename std::list<Row>::iterator> places;
     std::size_t bytes = 0;
