@@ -22,7 +22,6 @@
 #include "ip2p/io/image.hpp"
 #include "ip2p/io/sha.hpp"
 #include "ip2p/pipeline/fitted_photo.hpp"
-#include "ip2p/pipeline/full_size.hpp"
 #include "ip2p/pipeline/inpaint.hpp"
 #include "ip2p/schedule/any_schedule.hpp"
 #include "support/advice.hpp"
@@ -43,14 +42,13 @@ class FittedPhotograph final : public Photograph {
   [[nodiscard]] std::int64_t width() const override { return fitted.image.width; }
   [[nodiscard]] std::int64_t height() const override { return fitted.image.height; }
   [[nodiscard]] std::size_t bytes() const override {
-    return fitted.image.pixels.size() + fitted_mask.pixels.size() + file.size() + mask.pixels.size();
+    return fitted.image.pixels.size() + fitted.mask.pixels.size() + file.size() + mask.pixels.size();
   }
 
   ip2p::FittedPhoto fitted;
-  ip2p::Image fitted_mask;  // empty without a mask
-  std::string sum;          // SHA-256 of the file
-  std::string file;         // for the photograph's own size: pixels would take many times the memory
-  ip2p::Image mask;         // the same
+  std::string sum;   // SHA-256 of the file
+  std::string file;  // for the photograph's own size: pixels would take many times the memory
+  ip2p::Image mask;  // the same
 };
 
 const FittedPhotograph& fitted_of(const Edit& edit) { return static_cast<const FittedPhotograph&>(*edit.photograph); }
@@ -82,10 +80,10 @@ ip2p::RunHooks::Revise hold_outside_masks(std::span<const Edit> edits, const at:
   std::vector<std::int64_t> rows;
   std::vector<at::Tensor> masks;
   for (std::size_t i = 0; i < edits.size(); ++i) {
-    const auto& photograph = fitted_of(edits[i]);
-    if (photograph.fitted_mask.pixels.empty()) continue;
+    const auto& fitted = fitted_of(edits[i]).fitted;
+    if (fitted.mask.pixels.empty()) continue;
     rows.push_back(static_cast<std::int64_t>(i));
-    const auto mask = ip2p::mask_tensor(photograph.fitted_mask, photograph.fitted.resolution, ip2p::Numerics::released);
+    const auto mask = ip2p::mask_tensor(fitted.mask, fitted.resolution, ip2p::Numerics::released);
     masks.push_back(ip2p::latent_mask(mask, clean.size(2), clean.size(3)));
   }
   if (rows.empty()) return {};
@@ -95,19 +93,6 @@ ip2p::RunHooks::Revise hold_outside_masks(std::span<const Edit> edits, const at:
              const ip2p::Step& step, const at::Tensor& latents) {
     return latents.index_copy(0, index, hold(step, latents.index_select(0, index)));
   };
-}
-
-/// As `ip2p::at_full_size` of a photograph and a mask, whatever the fit.
-ip2p::Image masked_at_full_size(const ip2p::Editor& edit, const ip2p::Image& photo, const FittedPhotograph& photograph,
-                                const ip2p::Image& drawn, const ip2p::RunSettings& settings) {
-  const auto& fitted = photograph.fitted;
-  const ip2p::BilateralGuidedUpsampling upsampling;
-  auto learned = ip2p::model_edit<ip2p::BilateralGuidedUpsampling>(edit, fitted.image, drawn, settings);
-  learned.before = ip2p::own_part(fitted, learned.before);
-  learned.after = ip2p::own_part(fitted, learned.after);
-  learned.inside = ip2p::own_part(fitted, photograph.fitted_mask);
-  learned.seen = fitted.seen;
-  return ip2p::inside_mask(photograph.mask, photo, upsampling(photo, learned));
 }
 
 }  // namespace
@@ -166,7 +151,7 @@ std::shared_ptr<const Photograph> ModelEditor::read(std::string_view image, std:
                             picture.image.height, own.width, own.height),
                 "mask");
   }
-  photograph->fitted_mask = ip2p::fit_photo(own, rule).image;
+  photograph->fitted.mask = ip2p::fit_photo(own, rule).image;
   if (full_size) photograph->mask = std::move(own);
   return photograph;
 }
@@ -254,15 +239,15 @@ Edited ModelEditor::finished(const ip2p::Editor& edit, const Edit& job, const ip
   const auto& photograph = fitted_of(job);
   const auto& fitted = photograph.fitted;
   auto drawn = std::move(edit.decode(latents, ip2p::rounding_of(*settings.numerics)).front());
-  const bool masked = !photograph.fitted_mask.pixels.empty();
+  const bool masked = !fitted.mask.pixels.empty();
   if (masked) {
-    const auto where = ip2p::mask_tensor(photograph.fitted_mask, fitted.resolution, *settings.numerics);
+    const auto where = ip2p::mask_tensor(fitted.mask, fitted.resolution, *settings.numerics);
     drawn = ip2p::paste_inside(where, edit.prepare({&fitted.image, 1}, settings), drawn);
   }
   Edited edited;
   if (job.request->full_size) {
     const auto photo = ip2p::decode_picture(bytes_of(photograph.file), "image", reading(options_)).image;
-    edited.picture = masked ? masked_at_full_size(edit, photo, photograph, drawn, settings)
+    edited.picture = masked ? ip2p::at_full_size(edit, photo, photograph.mask, fitted, drawn, settings)
                             : std::move(ip2p::at_full_size(edit, photo, fitted, {&drawn, 1}, settings).front());
   } else {
     edited.picture = ip2p::own_part(fitted, drawn);

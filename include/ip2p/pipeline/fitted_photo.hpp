@@ -193,6 +193,14 @@ inline void require_fitted(const Image& photo, const FittedPhoto& fitted) {
           fitted.photo.height, photo.width, photo.height);
 }
 
+/// An edit of `fitted.image` as one of the photograph: without what padding added.
+inline ModelEdit edit_of_photo(const FittedPhoto& fitted, ModelEdit edit) {
+  if (!edit.before.pixels.empty()) edit.before = own_part(fitted, edit.before);
+  edit.after = own_part(fitted, edit.after);
+  edit.seen = fitted.seen;
+  return edit;
+}
+
 }  // namespace detail
 
 /// A pipeline's pictures of a fitted photograph at the photograph's own size; as `at_full_size` of the photograph
@@ -206,10 +214,7 @@ template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
   detail::require_fitted(photo, fitted);
   std::vector<Image> enlarged;
   for (ModelEdit& edit : model_edits<Upsampling>(pipeline, fitted.image, after, settings)) {
-    if (!edit.before.pixels.empty()) edit.before = own_part(fitted, edit.before);
-    edit.after = own_part(fitted, edit.after);
-    edit.seen = fitted.seen;
-    enlarged.push_back(upsampling(photo, edit));
+    enlarged.push_back(upsampling(photo, detail::edit_of_photo(fitted, std::move(edit))));
   }
   return enlarged;
 }
@@ -228,11 +233,8 @@ template <class Pipeline, class Upsampling = BilateralGuidedUpsampling>
                 "see docs/reference/concepts.md#upsamplingpolicy");
   detail::require_fitted(photo, fitted);
   require(!fitted.mask.pixels.empty(), "mask: expected a photograph that was fitted with one, found none");
-  auto edit = model_edit<Upsampling>(pipeline, fitted.image, after, settings);
-  if (!edit.before.pixels.empty()) edit.before = own_part(fitted, edit.before);
-  edit.after = own_part(fitted, edit.after);
+  auto edit = detail::edit_of_photo(fitted, model_edit<Upsampling>(pipeline, fitted.image, after, settings));
   edit.inside = own_part(fitted, fitted.mask);
-  edit.seen = fitted.seen;
   return inside_mask(mask, photo, upsampling(photo, edit));
 }
 
