@@ -20,6 +20,7 @@
 #include <fmt/format.h>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/ascii.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "support/program.hpp"
@@ -31,16 +32,11 @@ namespace fs = std::filesystem;
 
 constexpr std::array<std::string_view, 4> fields{"name", "prompt", "seed", "number"};
 
-std::string lower(std::string text) {
-  for (auto& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
-
 /// Whether a file of this name is taken for a photograph where a folder is named.
 bool looks_like_picture(const fs::path& path) {
   static const std::set<std::string> known{".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif",
                                            ".tga", ".psd", ".ppm",  ".pgm",  ".pnm", ".hdr"};
-  return known.contains(lower(path.extension().string()));
+  return known.contains(ip2p::detail::lower_ascii(path.extension().string()));
 }
 
 std::vector<fs::path> in_folder(const fs::path& folder) {
@@ -81,7 +77,7 @@ std::vector<fs::path> by_pattern(const std::string& pattern) {
 std::string slug(const std::string& text) {
   constexpr std::size_t most = 60;
   std::string name;
-  for (const char c : lower(text)) {
+  for (const char c : ip2p::detail::lower_ascii(text)) {
     const bool kept = std::isalnum(static_cast<unsigned char>(c)) != 0 || static_cast<unsigned char>(c) >= 0x80;
     if (kept) {
       name += c;
@@ -135,7 +131,7 @@ std::vector<fs::path> photographs(const std::vector<std::string>& named) {
     std::vector<fs::path> found{name};
     if (fs::is_directory(name, ignored)) {
       found = in_folder(name);
-    } else if (lower(fs::path(name).extension().string()) == ".txt") {
+    } else if (ip2p::detail::lower_ascii(fs::path(name).extension().string()) == ".txt") {
       found = in_list(name);
     } else if (!fs::exists(name, ignored) && name.find_first_of("*?[") != name.npos) {
       found = by_pattern(name);

@@ -7,7 +7,6 @@
 #include <ATen/ops/flip.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -19,6 +18,7 @@
 #include "ip2p/core/error.hpp"
 #include "ip2p/core/sample_random.hpp"
 #include "ip2p/core/tensor.hpp"
+#include "ip2p/io/ascii.hpp"
 #include "ip2p/io/file_text.hpp"
 #include "ip2p/io/image.hpp"
 
@@ -37,9 +37,7 @@ inline PhotographSplit split_photographs(const std::filesystem::path& folder, st
   ip2p::require(every >= 2, "photographs: expected to hold out every 2nd or fewer, found every {}", every);
   std::vector<std::pair<std::uint64_t, std::filesystem::path>> found;
   for (const auto& entry : ip2p::detail::folder_entries(folder)) {
-    auto extension = entry.path().extension().string();
-    std::transform(extension.begin(), extension.end(), extension.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    const auto extension = ip2p::detail::lower_ascii(entry.path().extension().string());
     if (extension != ".jpg" && extension != ".jpeg" && extension != ".png" && extension != ".webp") continue;
     found.emplace_back(ip2p::detail::fnv(entry.path().filename().string()), entry.path());
   }

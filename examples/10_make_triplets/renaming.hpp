@@ -3,7 +3,6 @@
 /// \file
 /// Data augmentation: renames words of a caption consistently in all three texts.
 
-#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -13,12 +12,12 @@
 #include <vector>
 
 #include "ip2p/core/sample_random.hpp"
+#include "ip2p/io/ascii.hpp"
 #include "ip2p/language/triplets.hpp"
 
 namespace make_triplets {
 
 inline bool is_ascii_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-inline char lower_ascii(char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); }
 inline char upper_ascii(char c) { return static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c); }
 
 /// A model that starts from nothing must learn to copy a caption, and it memorises 700 captions before that.
@@ -58,16 +57,10 @@ class Renaming {
     }
   }
 
-  static std::string lower(std::string_view word) {
-    std::string result(word);
-    std::transform(result.begin(), result.end(), result.begin(), lower_ascii);
-    return result;
-  }
-
   static std::vector<std::string> words_of(std::string_view text) {
     std::vector<std::string> words;
     for_each_part(text, [&](std::string_view part, bool word) {
-      if (word) words.push_back(lower(part));
+      if (word) words.push_back(ip2p::detail::lower_ascii(part));
     });
     return words;
   }
@@ -75,9 +68,9 @@ class Renaming {
   static std::string renamed(std::string_view text, const std::map<std::string, std::string>& names) {
     std::string result;
     for_each_part(text, [&](std::string_view part, bool word) {
-      const auto found = word ? names.find(lower(part)) : names.end();
+      const auto found = word ? names.find(ip2p::detail::lower_ascii(part)) : names.end();
       std::string name(found == names.end() ? std::string(part) : found->second);
-      if (found != names.end() && part[0] != lower_ascii(part[0])) name[0] = upper_ascii(name[0]);
+      if (found != names.end() && part[0] != ip2p::detail::lower_ascii(part[0])) name[0] = upper_ascii(name[0]);
       result += name;
     });
     return result;

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "fault.hpp"
+#include "ip2p/io/ascii.hpp"
 #include "ip2p/io/printable.hpp"
 #include "ip2p/io/sha.hpp"
 
@@ -20,8 +21,8 @@ namespace {
 
 /// "localhost" of "LOCALHOST:8100", "::1" of "[::1]:8100".
 std::string host_of(std::string_view authority) {
-  if (authority.starts_with('[')) return lower_case(authority.substr(1, authority.find(']') - 1));
-  return lower_case(authority.substr(0, authority.find(':')));
+  if (authority.starts_with('[')) return ip2p::detail::lower_ascii(authority.substr(1, authority.find(']') - 1));
+  return ip2p::detail::lower_ascii(authority.substr(0, authority.find(':')));
 }
 
 std::string digest(std::string_view text) {
@@ -45,7 +46,7 @@ bool is_loopback(std::string_view host) { return host == "localhost" || host == 
 Access::Access(std::string token, std::vector<std::string> hosts) : token_(std::move(token)) {
   for (const auto& host : hosts) {
     any_ = any_ || host == "0.0.0.0" || host == "::";
-    hosts_.push_back(lower_case(host));
+    hosts_.push_back(ip2p::detail::lower_ascii(host));
   }
 }
 
@@ -60,7 +61,8 @@ void Access::check_origin(const Request& request) const {
   if (!request.headers.contains("Origin")) return;
   const auto origin = request.header("Origin");
   const auto scheme = origin.find("://");
-  if (scheme == origin.npos || lower_case(std::string_view(origin).substr(scheme + 3)) != lower_case(authority)) {
+  if (scheme == origin.npos ||
+      ip2p::detail::lower_ascii(std::string_view(origin).substr(scheme + 3)) != ip2p::detail::lower_ascii(authority)) {
     throw Fault(403, "wrong_origin",
                 fmt::format("pages of '{}' may not use this service", ip2p::detail::printable(origin)));
   }
@@ -70,7 +72,7 @@ void Access::check_token(const Request& request) const {
   if (token_.empty()) return;
   const auto given = request.header("Authorization");
   constexpr std::string_view scheme = "bearer ";
-  if (lower_case(given.substr(0, scheme.size())) != scheme) {
+  if (ip2p::detail::lower_ascii(given.substr(0, scheme.size())) != scheme) {
     throw Fault(401, "wrong_token", "expected the header 'Authorization: Bearer TOKEN'");
   }
   if (!equal_in_constant_time(std::string_view(given).substr(scheme.size()), token_)) {

@@ -3,8 +3,6 @@
 /// \file
 /// Requests and responses, apart from how they are transported.
 
-#include <algorithm>
-#include <cctype>
 #include <cstddef>
 #include <functional>
 #include <map>
@@ -16,22 +14,14 @@
 #include <vector>
 
 #include "form.hpp"
+#include "ip2p/io/ascii.hpp"
 
 namespace studio {
-
-/// ASCII in lower case; other bytes stay as they are.
-inline std::string lower_case(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return result;
-}
 
 /// Orders names of headers, in which case does not count.
 struct NameLess {
   bool operator()(const std::string& a, const std::string& b) const {
-    return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
-      return std::tolower(x) < std::tolower(y);
-    });
+    return ip2p::detail::lower_ascii(a) < ip2p::detail::lower_ascii(b);
   }
 };
 

@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "fault.hpp"
+#include "ip2p/io/ascii.hpp"
 #include "ip2p/io/printable.hpp"
 
 namespace studio {
@@ -106,14 +107,14 @@ std::optional<std::string> only(const Head& head, const char* name) {
 bool lists(std::string_view list, std::string_view element) {
   while (true) {
     const auto part = take(list, ",");
-    if (lower_case(trimmed(part.value_or(list))) == element) return true;
+    if (ip2p::detail::lower_ascii(trimmed(part.value_or(list))) == element) return true;
     if (!part) return false;
   }
 }
 
 void read_framing(Head& head) {
   if (const auto encoding = only(head, "Transfer-Encoding")) {
-    if (lower_case(*encoding) != "chunked" || head.http_1_0) {
+    if (ip2p::detail::lower_ascii(*encoding) != "chunked" || head.http_1_0) {
       throw bad_head(fmt::format("Transfer-Encoding: expected chunked, and HTTP/1.1, found '{}'", shown(*encoding)));
     }
     head.chunked = true;
@@ -128,7 +129,7 @@ void read_framing(Head& head) {
     head.length = problem == std::errc() ? value : std::numeric_limits<std::size_t>::max();
   }
   const auto coding = only(head, "Content-Encoding");
-  if (coding && lower_case(*coding) != "identity") {
+  if (coding && ip2p::detail::lower_ascii(*coding) != "identity") {
     throw Fault(415, "wrong_value", fmt::format("Content-Encoding: expected none, found '{}'", shown(*coding)));
   }
 }
@@ -146,7 +147,7 @@ Head parse_head(std::string_view text) {
   read_framing(head);
   const auto connection = head.request.header("Connection");
   head.keeps_open = !head.http_1_0 && !lists(connection, "close");
-  head.waits = !head.http_1_0 && lower_case(head.request.header("Expect")) == "100-continue";
+  head.waits = !head.http_1_0 && ip2p::detail::lower_ascii(head.request.header("Expect")) == "100-continue";
   return head;
 }
 

@@ -12,6 +12,7 @@
 
 #include "fault.hpp"
 #include "http.hpp"
+#include "ip2p/io/ascii.hpp"
 
 namespace studio {
 namespace {
@@ -49,7 +50,7 @@ std::optional<std::string> parameter(std::string_view header, std::string_view k
   const auto fault = [&] { return no_form(fmt::format("expected {}; NAME=VALUE ...", kind)); };
   std::optional<std::string> found;
   skip_spaces(header);
-  if (lower_case(header.substr(0, kind.size())) != kind) throw fault();
+  if (ip2p::detail::lower_ascii(header.substr(0, kind.size())) != kind) throw fault();
   header.remove_prefix(kind.size());
   while (true) {
     skip_spaces(header);
@@ -60,7 +61,7 @@ std::optional<std::string> parameter(std::string_view header, std::string_view k
     if (header.empty()) return found;
     const auto equals = header.find('=');
     if (equals == header.npos) throw fault();
-    const auto name = lower_case(header.substr(0, equals));
+    const auto name = ip2p::detail::lower_ascii(header.substr(0, equals));
     header.remove_prefix(equals + 1);
     auto value = take_value(header);
     if (!value) throw fault();
@@ -77,7 +78,7 @@ std::string field_name(std::string_view head) {
   while (!head.empty()) {
     auto line = head.substr(0, head.find("\r\n"));
     head.remove_prefix(std::min(line.size() + 2, head.size()));
-    if (lower_case(line.substr(0, wanted.size())) != wanted) continue;
+    if (ip2p::detail::lower_ascii(line.substr(0, wanted.size())) != wanted) continue;
     if (name) throw no_form("expected one Content-Disposition of a field, found several");
     name = parameter(line.substr(wanted.size()), "form-data", "name");
   }
@@ -89,7 +90,7 @@ std::string field_name(std::string_view head) {
 
 std::string boundary_of(std::string_view content_type) {
   constexpr std::string_view wanted = "multipart/form-data", allowed = "'()+_,-./:=? ";
-  if (lower_case(content_type.substr(0, wanted.size())) != wanted) {
+  if (ip2p::detail::lower_ascii(content_type.substr(0, wanted.size())) != wanted) {
     throw no_form("expected a body of the type multipart/form-data");
   }
   const auto boundary = parameter(content_type, wanted, "boundary").value_or("");

@@ -15,6 +15,7 @@
 
 #include "hub.hpp"
 #include "ip2p/core/any_noise.hpp"
+#include "ip2p/io/ascii.hpp"
 #include "ip2p/io/image_format.hpp"
 #include "ip2p/sampling/any_sampler.hpp"
 #include "ip2p/schedule/any_schedule.hpp"
@@ -60,8 +61,7 @@ static std::string device_name(const std::string& text) {
 }
 
 std::string picture_name(const std::string& text) {
-  auto extension = std::filesystem::path(text).extension().string();
-  for (auto& c : extension) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+  const auto extension = ip2p::detail::lower_ascii(std::filesystem::path(text).extension().string());
   for (const char* known : {".png", ".jpg", ".jpeg", ".webp"}) {
     if (extension == known) return {};
   }

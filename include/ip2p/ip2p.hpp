@@ -27,6 +27,7 @@
 #include "ip2p/core/tensor.hpp"
 #include "ip2p/core/to_device.hpp"
 
+#include "ip2p/io/ascii.hpp"
 #include "ip2p/io/atomic_file.hpp"
 #include "ip2p/io/blob_sum.hpp"
 #include "ip2p/io/byte_text.hpp"

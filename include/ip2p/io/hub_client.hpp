@@ -3,12 +3,12 @@
 /// \file
 /// Requests to the Hugging Face Hub. Empty in builds without libcurl.
 
+#include "ip2p/io/ascii.hpp"
 #include "ip2p/io/curl.hpp"
 
 #if IP2P_HAS_CURL
 
 #include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -156,9 +156,7 @@ class HubClient {
       char* text = nullptr;
       if (curl_url_get(parsed.get(), part, &text, CURLU_DEFAULT_PORT) != CURLUE_OK) return false;
       origin += before;
-      for (const char* c = text; *c != '\0'; ++c) {
-        origin += static_cast<char>(std::tolower(static_cast<unsigned char>(*c)));
-      }
+      origin += lower_ascii(text);
       curl_free(text);
       return true;
     };
@@ -265,8 +263,7 @@ class HubClient {
     if (line.starts_with("HTTP/")) transfer.answer.headers.clear();  // of a proxy, or "100 Continue"
     const auto colon = line.find(':');
     if (colon == std::string_view::npos) return size * count;
-    std::string name(line.substr(0, colon));
-    for (auto& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    auto name = lower_ascii(line.substr(0, colon));
     auto value = line.substr(colon + 1);
     const auto space = [](char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; };
     while (!value.empty() && space(value.front())) value.remove_prefix(1);

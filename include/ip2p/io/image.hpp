@@ -4,6 +4,7 @@
 /// Reads and writes pictures: files, memory and tensors.
 
 #include <ip2p/core/tensor.hpp>
+#include <ip2p/io/ascii.hpp>
 #include <ip2p/io/atomic_file.hpp>
 #include <ip2p/io/image_format.hpp>
 #include <ip2p/io/image_types.hpp>
@@ -11,7 +12,6 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -102,9 +102,7 @@ inline Image read_mask(const std::filesystem::path& path, const ReadOptions& opt
 /// Throws `Error` for another extension, with the command that converts to its format if there is one; call it early to
 /// catch a bad name before hours of work.
 inline ImageFormat image_format_for(const std::filesystem::path& path) {
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const auto extension = detail::lower_ascii(path.extension().string());
   if (extension == ".png") return ImageFormat::png;
   if (extension == ".jpg" || extension == ".jpeg") return ImageFormat::jpeg;
   require(extension == ".webp", "cannot write '{}': expected the extension .png, .jpg, .jpeg or .webp, got '{}'{}",

@@ -4,6 +4,7 @@
 /// Detects a picture's format from its content, never from its file name.
 
 #include <ip2p/core/error.hpp>
+#include <ip2p/io/ascii.hpp>
 
 #include <algorithm>
 #include <array>
@@ -63,8 +64,7 @@ inline std::string_view foreign_content(std::string_view head) {
   for (const auto& magic : magics) {
     if (head.starts_with(magic.bytes)) return magic.name;
   }
-  std::string text(head.substr(0, std::min<std::size_t>(head.size(), 512)));
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+  const auto text = lower_ascii(head.substr(0, 512));
   const auto first = text.find_first_not_of(" \t\r\n\xef\xbb\xbf");
   if (first == std::string::npos) return {};
   const std::string_view start = std::string_view(text).substr(first);

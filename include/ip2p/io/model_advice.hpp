@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ip2p/core/error.hpp"
+#include "ip2p/io/ascii.hpp"
 #include "ip2p/io/json_field.hpp"
 #include "ip2p/io/model_files.hpp"
 #include "ip2p/io/printable.hpp"
@@ -63,7 +64,7 @@ namespace detail {
 inline std::vector<std::string> words_of(std::string_view text) {
   std::vector<std::string> words(1);
   for (const char c : text) {
-    const auto lower = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+    const char lower = lower_ascii(c);
     const bool letter = (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9') || (lower & 0x80) != 0;
     if (letter) {
       words.back() += lower;
