@@ -73,6 +73,7 @@ class PairShardsWriter {
 
   PairShardsReport run() {
     make_folder(out_);
+    remove_temporaries_in(out_);
     read_finished();
     PairShardsReport report;
     std::vector<ShardInfo> shards;
@@ -218,7 +219,6 @@ class PairShardsWriter {
   static void write_json(const std::filesystem::path& path, const nlohmann::json& json) {
     // A reason may quote bytes that are not UTF-8.
     const auto text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    remove_temporaries_of(path);  // of a process that was killed here
     write_file_atomically(path, std::as_bytes(std::span(text)));
   }
 
